@@ -1,0 +1,1 @@
+"""An independent PyTorch implementation of the networks, and the numbers it gave."""

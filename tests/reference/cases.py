@@ -1,0 +1,102 @@
+"""The networks that are compared, and what is kept of each output. Needs numpy only."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import pathlib
+
+import numpy as np
+
+STORED = pathlib.Path(__file__).with_name("torch_outputs.npz")
+
+SUMMARY = ("mean", "std", "maximum")
+ELEMENTS = 8
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """One network on one batch of drawn images.
+
+    Args:
+        family: "imagenet" or "cifar".
+        depth: The number in the network's name.
+        shortcut: "A", "B", "C", or None for a plain net.
+        version: "v1" or "v1.5": which convolution of a bottleneck has the stride.
+        images: (batch, height, width, channels).
+    """
+
+    family: str
+    depth: int
+    shortcut: str | None
+    version: str = "v1"
+    images: tuple[int, int, int, int] = (2, 64, 64, 3)
+
+    @property
+    def classes(self) -> int:
+        return 100 if self.family == "imagenet" else 10
+
+
+SMALL = (2, 32, 32, 3)
+INFERENCE = {
+    "resnet18_b": Case("imagenet", 18, "B"),
+    "resnet34_a": Case("imagenet", 34, "A"),
+    "resnet34_b": Case("imagenet", 34, "B"),
+    "resnet34_c": Case("imagenet", 34, "C"),
+    "plainnet34": Case("imagenet", 34, None),
+    "resnet50_v1_a": Case("imagenet", 50, "A"),
+    "resnet50_v1_b": Case("imagenet", 50, "B"),
+    "resnet50_v1.5_b": Case("imagenet", 50, "B", "v1.5"),
+    "resnet101_v1.5_b": Case("imagenet", 101, "B", "v1.5"),
+    "resnet152_v1.5_b": Case("imagenet", 152, "B", "v1.5"),
+    "resnet18_a_odd": Case("imagenet", 18, "A", images=(2, 65, 47, 3)),
+    "resnet50_v1.5_b_odd": Case("imagenet", 50, "B", "v1.5", images=(2, 65, 47, 3)),
+    "resnet20_a": Case("cifar", 20, "A", images=SMALL),
+    "resnet20_b": Case("cifar", 20, "B", images=SMALL),
+    "resnet20_c": Case("cifar", 20, "C", images=SMALL),
+    "plainnet20": Case("cifar", 20, None, images=SMALL),
+    "resnet20_a_odd": Case("cifar", 20, "A", images=(2, 33, 29, 3)),
+    "resnet32_a": Case("cifar", 32, "A", images=SMALL),
+    "resnet44_a": Case("cifar", 44, "A", images=SMALL),
+    "resnet56_a": Case("cifar", 56, "A", images=SMALL),
+    "resnet110_a": Case("cifar", 110, "A", images=SMALL),
+}
+
+# One step in training mode: loss, gradients and moving statistics.
+TRAINING = {
+    "train_resnet20_a": Case("cifar", 20, "A", images=(8, 32, 32, 3)),
+    "train_resnet20_b": Case("cifar", 20, "B", images=(8, 32, 32, 3)),
+}
+MOMENTUM = 0.9
+GRADIENTS = {
+    "train_resnet20_a": (
+        "conv1_conv/kernel",
+        "conv1_bn/gamma",
+        "conv3_block1_1_conv/kernel",
+        "conv4_block3_2_bn/beta",
+        "predictions/kernel",
+        "predictions/bias",
+    ),
+    "train_resnet20_b": (
+        "conv1_conv/kernel",
+        "conv3_block1_0_conv/kernel",
+        "conv3_block1_0_bn/gamma",
+        "conv3_block1_1_conv/kernel",
+        "predictions/kernel",
+    ),
+}
+
+
+def summarize(output: np.ndarray) -> np.ndarray:
+    """Keeps of a stage's output [batch, height, width, channels] its mean, standard deviation,
+    largest absolute value and some elements spread over all of it."""
+    flat = np.ravel(output)
+    chosen = np.linspace(0, flat.size - 1, ELEMENTS).astype("int64")
+    return np.concatenate([[flat.mean(), flat.std(), np.abs(flat).max()], flat[chosen]])
+
+
+def load() -> tuple[dict[str, np.ndarray], dict]:
+    """Reads the stored outputs: the arrays by name, and what is said about them."""
+    with np.load(STORED, allow_pickle=False) as stored:
+        arrays = dict(stored)
+    return arrays, json.loads(str(arrays.pop("about")))

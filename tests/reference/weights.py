@@ -1,0 +1,95 @@
+"""Weights and inputs that two frameworks can draw alike, from the names of the layers.
+
+Every array depends on `SEED` and on its own name only, never on the order in which arrays are
+drawn, so a Keras model and a PyTorch function that use the same layer names get the same numbers.
+Uniform numbers of `RandomState` are used because that stream is frozen for all time and, unlike a
+normal one, needs no function of the platform's mathematics library.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Collection
+
+import numpy as np
+
+SEED = 1512
+
+# The interval of each kind. Statistics are far enough from 0 and 1 that an implementation that
+# ignored one of them would be found out. The last scale of a residual branch is small because
+# nothing renormalises the sum at inference: with 1.0 a net of 50 blocks would reach 1e12.
+INTERVALS = {
+    "gamma": (0.75, 1.25),
+    "residual_gamma": (0.2, 0.3),
+    "beta": (-0.3, 0.3),
+    "moving_mean": (-0.3, 0.3),
+    "moving_variance": (0.7, 1.3),
+    "bias": (-0.3, 0.3),
+}
+KINDS = ("kernel", *INTERVALS)
+
+
+def draw(name: str, shape: tuple[int, ...], kind: str) -> np.ndarray:
+    """Draws the array that belongs to a name.
+
+    Args:
+        name: "<keras layer name>/<variable name>", for instance "conv1_conv/kernel".
+        shape: In Keras's layout: (height, width, in, out) for a convolution's kernel,
+            (in, out) for a dense one.
+        kind: One of `KINDS`. A kernel, dense or convolution, is uniform with He's variance,
+            2 / fan_in.
+
+    Returns:
+        A float32 array of that shape.
+
+    Raises:
+        ValueError: If the kind is unknown.
+    """
+    if kind == "kernel":
+        high = np.sqrt(6.0 / np.prod(shape[:-1]))
+        low = -high
+    elif kind in INTERVALS:
+        low, high = INTERVALS[kind]
+    else:
+        raise ValueError(f"`kind` must be one of {KINDS}. Received: kind={kind!r} for {name!r}")
+    return _uniform(name, shape, low, high)
+
+
+def draw_images(shape: tuple[int, int, int, int]) -> np.ndarray:
+    """Draws standardised images: float32 [batch, height, width, channels], mean 0, variance 1."""
+    return _uniform("images", shape, -np.sqrt(3.0), np.sqrt(3.0))
+
+
+def draw_labels(count: int, classes: int) -> np.ndarray:
+    """Draws class numbers: int32 [count] in [0, classes)."""
+    return _uniform("labels", (count,), 0, classes).astype("int32")
+
+
+def fill_keras(model) -> None:
+    """Assigns the drawn weights to a Keras model, by the names of its layers and variables.
+
+    Raises:
+        ValueError: If the model has a variable that is not one of the kinds drawn here.
+    """
+    names = {layer.name for layer in model.layers}
+    for layer in model.layers:
+        for variable in layer.weights:
+            kind = variable.name
+            if kind == "gamma" and ends_residual_branch(layer.name, names):
+                kind = "residual_gamma"
+            variable.assign(draw(f"{layer.name}/{variable.name}", tuple(variable.shape), kind))
+
+
+def ends_residual_branch(name: str, names: Collection[str]) -> bool:
+    """Whether the layer `name`, among all `names` of a model, is the last batch normalisation
+    before an addition (a plain net has no additions)."""
+    block, _, rest = name.rpartition("_block")
+    number, _, part = rest.partition("_")
+    block = f"{block}_block{number}"
+    last = "3_bn" if f"{block}_3_bn" in names else "2_bn"
+    return part == last and f"{block}_add" in names
+
+
+def _uniform(name: str, shape: tuple[int, ...], low: float, high: float) -> np.ndarray:
+    generator = np.random.RandomState([SEED, zlib.crc32(name.encode())])
+    return (low + (high - low) * generator.random_sample(shape)).astype("float32")
