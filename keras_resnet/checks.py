@@ -1,0 +1,44 @@
+"""One-line errors for wrong arguments: name, what was received, what would do."""
+
+from __future__ import annotations
+
+import numbers
+from collections.abc import Collection
+from typing import Any
+
+
+def one_of(name: str, value: Any, allowed: Collection[Any]) -> Any:
+    """Returns `value` if it is among `allowed`, else raises a ValueError that lists them."""
+    if not any(
+        value is option or (type(value) is type(option) and value == option) for option in allowed
+    ):
+        raise ValueError(
+            f"`{name}` must be one of {', '.join(map(repr, allowed))}. Received: {name}={value!r}"
+        )
+    return value
+
+
+def integer(name: str, value: Any, minimum: int = 1) -> int:
+    """Returns `value` as an int if it is a whole number of at least `minimum`."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < minimum:
+        raise ValueError(
+            f"`{name}` must be a whole number of at least {minimum}. Received: {name}={value!r}"
+        )
+    return int(value)
+
+
+def fraction(name: str, value: Any, *, one_allowed: bool = False) -> float:
+    """Returns `value` as a float if it lies in [0, 1), or in [0, 1] where `one_allowed`."""
+    number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    if not number or not (0 <= value < 1 or (one_allowed and value == 1)):
+        interval = "[0, 1]" if one_allowed else "[0, 1)"
+        raise ValueError(f"`{name}` must be a number in {interval}. Received: {name}={value!r}")
+    return float(value)
+
+
+def positive(name: str, value: Any) -> float:
+    """Returns `value` as a float if it is a finite number above zero."""
+    number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    if not number or not 0 < value < float("inf"):
+        raise ValueError(f"`{name}` must be a number above 0. Received: {name}={value!r}")
+    return float(value)

@@ -1,0 +1,90 @@
+"""The image input of a network: shapes checked, an existing tensor taken up."""
+
+from __future__ import annotations
+
+import functools
+
+import keras
+
+from keras_resnet import checks
+
+
+def image_input(input_tensor, input_shape, *, default_size, minimum_size, data_format):
+    """Returns the model's inputs and the tensor to build on.
+
+    Args:
+        input_tensor: Keras tensor to build on, or None.
+        input_shape: Shape of one image without the batch, or None.
+        default_size: Side of the square RGB image where neither is given; None for any size.
+        minimum_size: Smallest side that leaves one pixel on the last map.
+        data_format: "channels_last" or "channels_first".
+
+    Raises:
+        ValueError: If the shape is malformed or too small, if tensor and shape disagree, or if
+            the backend cannot compute in `data_format`.
+    """
+    checks.one_of("data_format", data_format, ("channels_last", "channels_first"))
+    if data_format == "channels_first" and not _runs_channels_first():
+        raise ValueError(
+            "`data_format` must be 'channels_last' here: TensorFlow convolves channels-first "
+            "images on GPUs only, and this machine shows none. Received: data_format="
+            "'channels_first'"
+        )
+    if input_tensor is not None and not keras.backend.is_keras_tensor(input_tensor):
+        raise ValueError(
+            "`input_tensor` must be a Keras tensor, such as keras.Input((224, 224, 3)). "
+            f"Received: input_tensor of type {type(input_tensor).__name__}"
+        )
+    if input_shape is not None:
+        name, shape = "input_shape", input_shape
+    elif input_tensor is not None:
+        name, shape = "input_tensor", tuple(input_tensor.shape)[1:]
+    else:
+        name, shape = "input_shape", (default_size, default_size, 3)
+        if data_format == "channels_first":
+            shape = (3, default_size, default_size)
+    shape = _checked_shape(name, shape, minimum_size, data_format)
+    if input_tensor is None:
+        inputs = keras.Input(shape)
+        return inputs, inputs
+    if tuple(input_tensor.shape)[1:] != shape:
+        raise ValueError(
+            f"`input_shape` must be that of `input_tensor`, {tuple(input_tensor.shape)[1:]}, or be "
+            f"left out. Received: input_shape={shape}"
+        )
+    return keras.utils.get_source_inputs(input_tensor), input_tensor
+
+
+def _checked_shape(name, shape, minimum_size, data_format):
+    layout = "(height, width, channels)"
+    if data_format == "channels_first":
+        layout = "(channels, height, width)"
+    if not isinstance(shape, (tuple, list)) or len(shape) != 3:
+        raise ValueError(
+            f"`{name}` must be the three numbers {layout} of one image, without the batch. "
+            f"Received: {name}={shape!r}"
+        )
+    channels = shape[-1] if data_format == "channels_last" else shape[0]
+    sides = shape[:2] if data_format == "channels_last" else shape[1:]
+    if isinstance(channels, bool) or not isinstance(channels, int) or channels < 1:
+        raise ValueError(
+            f"`{name}` must have a whole number of channels, at least 1, in {layout}. "
+            f"Received: {name}={tuple(shape)}"
+        )
+    for side in sides:
+        whole = isinstance(side, int) and not isinstance(side, bool)
+        if side is not None and (not whole or side < minimum_size):
+            raise ValueError(
+                f"`{name}` must have sides of at least {minimum_size} pixels, or None for any, in "
+                f"{layout}: the network halves its maps that often. Received: {name}={tuple(shape)}"
+            )
+    return tuple(shape)
+
+
+@functools.cache
+def _runs_channels_first() -> bool:
+    if keras.backend.backend() != "tensorflow":
+        return True
+    import tensorflow as tf
+
+    return bool(tf.config.list_physical_devices("GPU") or tf.config.list_physical_devices("TPU"))

@@ -1,0 +1,349 @@
+"""The few layers that Keras lacks. All are registered, so that `load_model` finds them.
+
+They use `keras.ops`; the two places where TensorFlow offers something that Keras does not (its
+fused batch-norm kernel, a loop that keeps only what the gradient needs) ask for the backend.
+"""
+
+from __future__ import annotations
+
+import collections
+
+import keras
+from keras import ops
+
+from keras_resnet import checks
+
+PACKAGE = "keras_resnet"
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class ZeroPadShortcut(keras.layers.Layer):
+    """Option A's shortcut: strided subsampling, and zero channels where the block adds some.
+
+    It has no parameters: output pixel (i, j) is input pixel (i * strides, j * strides), and the
+    channels beyond the input's are zero (section 3.3 of arXiv 1512.03385).
+
+    Args:
+        filters: Channels of the output, at least those of the input.
+        strides: Subsampling along each side.
+        data_format: "channels_last", "channels_first", or None for Keras's default.
+
+    Input shape: `(batch, H, W, C)`, or `(batch, C, H, W)` for channels first.
+    Output shape: `(batch, ceil(H / strides), ceil(W / strides), filters)`, likewise.
+
+    Raises:
+        ValueError: If an argument is out of range, or the input has more channels than `filters`.
+    """
+
+    def __init__(self, filters, strides=1, data_format=None, **kwargs):
+        super().__init__(**kwargs)
+        self.filters = checks.integer("filters", filters)
+        self.strides = checks.integer("strides", strides)
+        self.data_format = _standardize_data_format(data_format)
+        self.input_spec = keras.layers.InputSpec(ndim=4)
+
+    def _split(self, shape):
+        """Returns (batch, height, width, channels) whatever the data format."""
+        if self.data_format == "channels_last":
+            return tuple(shape)
+        batch, channels, height, width = shape
+        return batch, height, width, channels
+
+    def build(self, input_shape):
+        channels = self._split(input_shape)[3]
+        if channels > self.filters:
+            raise ValueError(
+                "`filters` of a zero-pad shortcut must be at least the channels of its input, "
+                f"{channels}; where a net narrows use shortcut='B'. "
+                f"Received: filters={self.filters}"
+            )
+
+    def call(self, inputs):
+        s = self.strides
+        added = (0, self.filters - self._split(inputs.shape)[3])
+        if self.data_format == "channels_last":
+            return ops.pad(inputs[:, ::s, ::s, :], ((0, 0), (0, 0), (0, 0), added))
+        return ops.pad(inputs[:, :, ::s, ::s], ((0, 0), added, (0, 0), (0, 0)))
+
+    def compute_output_shape(self, input_shape):
+        batch, height, width, _ = self._split(input_shape)
+        height, width = (n if n is None else -(-n // self.strides) for n in (height, width))
+        if self.data_format == "channels_last":
+            return (batch, height, width, self.filters)
+        return (batch, self.filters, height, width)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "filters": self.filters,
+            "strides": self.strides,
+            "data_format": self.data_format,
+        }
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class FusedBatchNormalization(keras.layers.BatchNormalization):
+    """Keras's batch normalisation, run by TensorFlow's fused kernel wherever that applies.
+
+    The fused kernel serves images (rank 4, channels last or first) in float32, bfloat16 and
+    float16, in training, in inference and frozen; parameters and statistics stay in float32. In
+    every other case (another backend, rank or dtype, `synchronized`, `renorm`, a mask) Keras's own
+    arithmetic runs. Outputs, gradients and moving statistics agree to rounding.
+
+    Takes the arguments of `keras.layers.BatchNormalization`.
+    """
+
+    def _fused_format(self, inputs, mask):
+        """Returns the kernel's data format, or None where it does not apply."""
+        if keras.backend.backend() != "tensorflow" or len(inputs.shape) != 4:
+            return None
+        if mask is not None or self.synchronized or self.renorm:
+            return None
+        if keras.backend.standardize_dtype(inputs.dtype) not in ("float32", "bfloat16", "float16"):
+            return None
+        # A model whose weights are float64 wants float64 statistics, which the kernel lacks.
+        if self.variable_dtype != "float32":
+            return None
+        return {3: "NHWC", -1: "NHWC", 1: "NCHW", -3: "NCHW"}.get(self.axis)
+
+    def call(self, inputs, training=None, mask=None):
+        data_format = self._fused_format(inputs, mask)
+        if data_format is None:
+            return super().call(inputs, training=training, mask=mask)
+
+        import tensorflow as tf
+
+        batch_statistics = bool(training) and self.trainable
+        channels = (inputs.shape[self.axis],)
+        gamma = ops.convert_to_tensor(self.gamma) if self.scale else tf.ones(channels)
+        beta = ops.convert_to_tensor(self.beta) if self.center else tf.zeros(channels)
+        empty = tf.zeros((0,))
+        # The raw op, because `tf.nn.fused_batch_norm` raises epsilon to at least 1.001e-5.
+        normalized = tf.raw_ops.FusedBatchNormV3(
+            x=inputs,
+            scale=gamma,
+            offset=beta,
+            mean=empty if batch_statistics else ops.convert_to_tensor(self.moving_mean),
+            variance=empty if batch_statistics else ops.convert_to_tensor(self.moving_variance),
+            epsilon=self.epsilon,
+            data_format=data_format,
+            is_training=batch_statistics,
+        )
+        if batch_statistics:
+            # The kernel reports the unbiased variance; Keras averages the biased one.
+            count = tf.cast(tf.size(inputs) // channels[0], tf.float32)
+            self._move(self.moving_mean, normalized.batch_mean)
+            self._move(self.moving_variance, normalized.batch_variance * ((count - 1) / count))
+        return ops.cast(normalized.y, self.compute_dtype)
+
+    def _move(self, average, value):
+        average.assign(average * self.momentum + value * (1.0 - self.momentum))
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class BlockStack(keras.layers.Layer):
+    """Equal consecutive blocks as one loop over stacked weights.
+
+    Block i of the stack is `block` with slice i of every weight. Outputs, gradients and moving
+    statistics are those of the same blocks written one after the other, but the graph holds one
+    block however many there are: a 1202-layer network builds in a second, its first step comes
+    early, and Keras's recursion over layers never sees its depth.
+
+    Args:
+        block: A functional Keras model whose output has the shape of its input. It serves as the
+            pattern only; its own values are never used.
+        repeats: How many blocks stand in the stack.
+        recompute: Whether to keep only each block's input for the gradient and compute the rest
+            again: less memory for about a third more time. Moving statistics move once.
+
+    Input and output shape: those of `block`.
+    """
+
+    def __init__(self, block, repeats, recompute=False, **kwargs):
+        super().__init__(**kwargs)
+        # Behind a function, because a layer held as an attribute would add its own weights to ours.
+        block.trainable = True
+        self._pattern = lambda: block
+        self.repeats = checks.integer("repeats", repeats)
+        self.recompute = bool(recompute)
+
+    @property
+    def block(self) -> keras.Model:
+        """The pattern of one block."""
+        return self._pattern()
+
+    def build(self, input_shape):
+        block = self.block
+        seeds = [v for v in block.variables if not any(v is w for w in block.weights)]
+        self._seed_generator = keras.random.SeedGenerator() if seeds else None
+        self._pattern_seeds = lambda: seeds
+        owners = {id(w): layer for layer in block.layers for w in layer.weights}
+        pattern, self._stacked = [], []
+        # Which weights are moving statistics: read before freezing can hide it.
+        block.trainable = True
+        self._moving = [i for i, weight in enumerate(block.weights) if not weight.trainable]
+        for weight in block.weights:
+            owner = owners[id(weight)]
+            pattern.append((owner.name, weight))
+            self._stacked.append(
+                self.add_weight(
+                    shape=(self.repeats, *weight.shape),
+                    initializer=_stacked_initializer(owner, weight.name, self.repeats),
+                    regularizer=_stacked_regularizer(weight.regularizer),
+                    dtype=weight.dtype,
+                    trainable=weight.trainable,
+                    autocast=False,
+                    name=f"{owner.name}_{weight.name}",
+                )
+            )
+        self._pattern_weights = lambda: pattern
+
+    def sliced_weights(self) -> list[tuple[str, str, keras.Variable]]:
+        """Returns (layer of the pattern, weight, stacked variable) for every weight."""
+        return [
+            (layer, weight.name, variable)
+            for (layer, weight), variable in zip(
+                self._pattern_weights(), self._stacked, strict=True
+            )
+        ]
+
+    # Saved under the pattern's names, so that a file can be read without the model.
+    def save_own_variables(self, store):
+        for (layer, _, variable), position in self._with_positions():
+            store[f"{layer}.{position}"] = variable
+
+    def load_own_variables(self, store):
+        for (layer, _, variable), position in self._with_positions():
+            variable.assign(store[f"{layer}.{position}"])
+
+    def _with_positions(self):
+        """Pairs each of `sliced_weights` with its place among the weights of its layer."""
+        seen = collections.Counter()
+        for entry in self.sliced_weights():
+            yield entry, seen[entry[0]]
+            seen[entry[0]] += 1
+
+    def call(self, inputs, training=None):
+        block, seeds = self.block, self._pattern_seeds()
+        block.trainable = self.trainable
+        weights = [weight for _, weight in self._pattern_weights()]
+
+        def step(x, values, block_seeds):
+            mapping = [*zip(weights, values, strict=True), *zip(seeds, block_seeds, strict=True)]
+            with keras.StatelessScope(mapping) as scope:
+                outputs = block(x, training=training)
+            return outputs, [scope.get_current_value(weights[i]) for i in self._moving]
+
+        stacked = [ops.convert_to_tensor(variable) for variable in self._stacked]
+        outputs, moved = _scan(
+            keras.remat(step) if self.recompute else step,
+            inputs,
+            stacked,
+            self._draw_seeds(len(seeds)),
+            self._moving,
+        )
+        if training and self.trainable:
+            for i, value in zip(self._moving, moved, strict=True):
+                self._stacked[i].assign(value)
+        return outputs
+
+    def _draw_seeds(self, count):
+        """Returns `count` seeds per block, [repeats, 2] each: a key of its own for every block."""
+        if not count:
+            return []
+        seed = self._seed_generator.next()
+        keys = ops.reshape(ops.arange(self.repeats * count, dtype=seed.dtype), (-1, count))
+        return [
+            ops.stack([seed[0] + keys[:, i], ops.repeat(seed[1], self.repeats)], axis=1)
+            for i in range(count)
+        ]
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+    def get_config(self):
+        # The layer's own `trainable` says whether the stack is frozen, not the pattern's.
+        self.block.trainable = True
+        return {
+            **super().get_config(),
+            "block": keras.saving.serialize_keras_object(self.block),
+            "repeats": self.repeats,
+            "recompute": self.recompute,
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        config = dict(config)
+        config["block"] = keras.saving.deserialize_keras_object(config["block"])
+        return cls(**config)
+
+
+def _scan(step, x, stacked, seeds, moving):
+    """Feeds x through `step(x, values, seeds) -> x, moved` for every slice of the stacked values.
+
+    Returns the last x, and the `moved` of all steps, stacked; `moving` says of which values they
+    are the new ones.
+    """
+    if keras.backend.backend() != "tensorflow":
+        return ops.scan(lambda carry, slices: step(carry, *slices), x, (stacked, seeds))
+
+    # Not `ops.scan`: on TensorFlow it wants the results of a step to have the shape of the carry.
+    import tensorflow as tf
+
+    repeats = stacked[0].shape[0]
+
+    def array_like(values):
+        return tf.TensorArray(values.dtype, repeats, element_shape=values.shape[1:])
+
+    slices = [[array_like(v).unstack(v) for v in values] for values in (stacked, seeds)]
+
+    def body(i, x, results):
+        outputs, moved = step(x, *([array.read(i) for array in arrays] for arrays in slices))
+        outputs.set_shape(x.shape)
+        return i + 1, outputs, [r.write(i, m) for r, m in zip(results, moved, strict=True)]
+
+    _, x, results = tf.while_loop(
+        lambda i, *_: i < repeats,
+        body,
+        (0, tf.convert_to_tensor(x), [array_like(stacked[i]) for i in moving]),
+        maximum_iterations=repeats,
+        parallel_iterations=1,
+    )
+    return x, [array.stack() for array in results]
+
+
+def _stacked_initializer(layer, weight_name, repeats):
+    """Initialises every slice as `layer` initialises its weight, each with draws of its own."""
+    initializer = getattr(layer, f"{weight_name}_initializer")
+
+    def initialize(shape, dtype=None):
+        return ops.stack([initializer.clone()(shape[1:], dtype=dtype) for _ in range(repeats)])
+
+    return initialize
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class SumOverBlocks(keras.regularizers.Regularizer):
+    """The penalty of a stacked weight: the sum of `regularizer` over its slices."""
+
+    def __init__(self, regularizer):
+        self.regularizer = keras.regularizers.get(regularizer)
+
+    def __call__(self, stacked):
+        return ops.sum(ops.vectorized_map(self.regularizer, stacked))
+
+    def get_config(self):
+        return {"regularizer": keras.regularizers.serialize(self.regularizer)}
+
+
+def _stacked_regularizer(regularizer):
+    additive = (keras.regularizers.L1, keras.regularizers.L2, keras.regularizers.L1L2)
+    if regularizer is None or isinstance(regularizer, additive):
+        return regularizer
+    return SumOverBlocks(regularizer)
+
+
+def _standardize_data_format(data_format):
+    if data_format is None:
+        return keras.config.image_data_format()
+    return checks.one_of("data_format", data_format, ("channels_last", "channels_first"))

@@ -1,0 +1,300 @@
+"""`ResNet(...)`, which builds any residual or plain network, and the named ones of the table."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import keras
+from keras.layers import Dense, GlobalAveragePooling2D, GlobalMaxPooling2D
+
+from keras_resnet import checks
+from keras_resnet.architectures import (
+    ARCHITECTURES,
+    EXPANSION,
+    FAMILIES,
+    LAYERS_PER_BLOCK,
+    Architecture,
+    Stem,
+    cifar_architecture,
+)
+from keras_resnet.blocks import SHORTCUTS, VERSIONS, Parts, stage
+from keras_resnet.blocks import stem as stem_layers
+from keras_resnet.inputs import image_input
+from keras_resnet.preprocessing import standardize_layer
+from keras_resnet.weights.files import load_weights
+
+# Keras's functional models recurse once per layer in sequence, and Python's default limit is 1000
+# frames, the caller's own included. Nets with more layers in sequence than this stack their blocks.
+SERIAL_LAYERS = 600
+
+_ARGUMENTS = """
+    Args:
+        include_top: Whether to end in global average pooling and the classifier.
+        weights: None for random initialisation, or the path of a `.weights.h5` or `.keras` file.
+        input_tensor: Keras tensor to build on, in place of `input_shape`.
+        input_shape: Shape of one image without the batch, such as (224, 224, 3); sides may be
+            None. The default is {size}x{size} RGB with the top, any size without.
+        pooling: For `include_top=False`: None for feature maps, "avg" or "max" for vectors.
+        classes: Classes of the classifier, {classes} where not given; only with `include_top`.
+        classifier_activation: Activation of the classifier; None gives logits.
+        name: Name of the model.
+        shortcut: "A" (zero-padded identity, no parameters), "B" (1x1 projection where the shape
+            changes), "C" (projection everywhere), or None for the plain net.
+        version: "v1" (a bottleneck's stride on its first 1x1 convolution, as in the paper) or
+            "v1.5" (on its 3x3, as in torchvision). Basic blocks do not differ.
+        kernel_regularizer: Penalty on convolution and classifier kernels. The paper's weight decay
+            of 1e-4 is `keras.regularizers.L2(5e-5)`, since Keras's L2 has no factor 1/2.
+        zero_init_residual: Start the last normalisation of every branch at zero.
+        bn_momentum: Weight of the old value in the moving statistics, in [0, 1).
+        bn_epsilon: Added to the variance in batch normalisation.
+        dropout: Rate of dropout between the convolutions of each branch, in [0, 1).
+        include_preprocessing: Whether the model itself standardises RGB images in [0, 255].
+            Without it, feed `preprocess_input(images)` or data standardised your own way.
+        stack_blocks: Whether the equal blocks of a stage become one loop over stacked weights;
+            None does so only where the network is too deep for Keras to build otherwise.
+        recompute: Whether training keeps only the input of each stacked block and computes the
+            rest again for the gradient, to save memory.
+        data_format: "channels_last", "channels_first", or None for Keras's default.
+
+    Returns:
+        A functional `keras.Model` from float images `(batch, H, W, C)` to class probabilities
+        `(batch, classes)`, float32 under mixed precision too; without the top, to feature maps
+        `(batch, h, w, channels)` or vectors `(batch, channels)`.
+
+    Raises:
+        ValueError: If an argument is wrong; the message names it and what would do.
+"""
+
+
+def ResNet(  # noqa: N802, named as in keras.applications
+    blocks: Sequence[int],
+    include_top: bool = True,
+    weights: str | Path | None = None,
+    input_tensor: keras.KerasTensor | None = None,
+    input_shape: tuple[int | None, ...] | None = None,
+    pooling: str | None = None,
+    classes: int | None = None,
+    classifier_activation: str | Callable | None = "softmax",
+    name: str | None = "resnet",
+    *,
+    block: str = "bottleneck",
+    widths: Sequence[int] | None = None,
+    stem: str | Stem = "imagenet",
+    shortcut: str | None = "B",
+    version: str = "v1",
+    kernel_regularizer: keras.regularizers.Regularizer | str | None = None,
+    zero_init_residual: bool = False,
+    bn_momentum: float = 0.9,
+    bn_epsilon: float = 1e-5,
+    dropout: float = 0.0,
+    include_preprocessing: bool = False,
+    stack_blocks: bool | None = None,
+    recompute: bool = False,
+    data_format: str | None = None,
+) -> keras.Model:
+    checks.one_of("block", block, tuple(EXPANSION))
+    checks.one_of("shortcut", shortcut, SHORTCUTS)
+    checks.one_of("version", version, VERSIONS)
+    checks.one_of("pooling", pooling, (None, "avg", "max"))
+    family = FAMILIES["cifar" if stem == "cifar" else "imagenet"]
+    if not isinstance(stem, Stem):
+        checks.one_of("stem", stem, tuple(FAMILIES))
+        stem = family.stem
+    blocks = _whole_numbers("blocks", blocks)
+    widths = family.widths if widths is None else _whole_numbers("widths", widths)
+    if len(blocks) != len(widths):
+        raise ValueError(
+            "`blocks` and `widths` must have one number per stage each. "
+            f"Received: blocks={blocks} and widths={widths}"
+        )
+    if shortcut == "A" and list(widths) != sorted(widths):
+        raise ValueError(
+            "`widths` must not decrease with shortcut='A', which can only add channels; use "
+            f"shortcut='B'. Received: widths={widths}"
+        )
+    if zero_init_residual and shortcut is None:
+        raise ValueError(
+            "`zero_init_residual` needs a shortcut: a plain net would pass on nothing but zeros. "
+            "Received: zero_init_residual=True with shortcut=None"
+        )
+    if include_top and pooling is not None:
+        raise ValueError(
+            "`pooling` goes with include_top=False; the top has its own average pooling. "
+            f"Received: pooling={pooling!r} with include_top=True"
+        )
+    if not include_top and classes is not None:
+        raise ValueError(
+            "`classes` goes with include_top=True; leave it out where there is no classifier. "
+            f"Received: classes={classes!r} with include_top=False"
+        )
+    classes = checks.integer("classes", family.classes if classes is None else classes)
+    parts = Parts(
+        block=block,
+        shortcut=shortcut,
+        version=version,
+        data_format=data_format or keras.config.image_data_format(),
+        bn_momentum=checks.fraction("bn_momentum", bn_momentum),
+        bn_epsilon=checks.positive("bn_epsilon", bn_epsilon),
+        kernel_regularizer=keras.regularizers.get(kernel_regularizer),
+        dropout=checks.fraction("dropout", dropout),
+        zero_init_residual=zero_init_residual,
+    )
+    stack = _stacks_blocks(stack_blocks, recompute, blocks, parts)
+
+    inputs, x = image_input(
+        input_tensor,
+        input_shape,
+        default_size=family.image_size if include_top else None,
+        minimum_size=stem.reduction * 2 ** (len(blocks) - 1),
+        data_format=parts.data_format,
+    )
+    if include_preprocessing:
+        x = standardize_layer(x, parts.channel_axis)(x)
+    x = stem_layers(x, widths[0], stem, parts)
+    for i, (width, repeats) in enumerate(zip(widths, blocks, strict=True)):
+        x = stage(x, width, repeats, 1 if i == 0 else 2, parts, f"conv{i + 2}", stack, recompute)
+    if include_top or pooling == "avg":
+        x = GlobalAveragePooling2D(parts.data_format, name="avg_pool")(x)
+    elif pooling == "max":
+        x = GlobalMaxPooling2D(parts.data_format, name="max_pool")(x)
+    if include_top:
+        x = Dense(
+            classes,
+            activation=classifier_activation,
+            kernel_initializer=keras.initializers.RandomNormal(stddev=0.01),
+            kernel_regularizer=parts.kernel_regularizer,
+            # Logits and probabilities in float32 even where the rest computes in 16 bits.
+            dtype=keras.config.dtype_policy().variable_dtype,
+            name="predictions",
+        )(x)
+    model = keras.Model(inputs, x, name=name)
+    if weights is not None:
+        load_weights(model, weights)
+    return model
+
+
+ResNet.__doc__ = """Builds a residual network, or a plain one, of any repeats, widths, block and stem.
+
+    Source: He, Zhang, Ren, Sun, "Deep Residual Learning for Image Recognition", arXiv 1512.03385.
+
+    Args:
+        blocks: Blocks per stage, such as (3, 4, 6, 3). Every stage but the first halves the map.
+        block: "basic" (two 3x3 convolutions) or "bottleneck" (1x1, 3x3, 1x1 to 4 x width).
+        widths: Width of each stage; the family's of the stem where not given.
+        stem: "imagenet" (7x7 of stride 2 and max pool), "cifar" (3x3), or a `Stem`.
+""" + _ARGUMENTS.format(size=224, classes=1000).split("Args:\n", 1)[1]
+
+
+def CifarResNet(depth: int, *args, shortcut: str | None = "A", **kwargs) -> keras.Model:  # noqa: N802
+    """Builds the CIFAR network of any depth 6n+2 (section 4.2), plain with `shortcut=None`.
+
+    Args:
+        depth: Weighted layers: 8, 14, 20, 26, ...
+        *args: As those of `ResNet20`.
+        shortcut: "A", "B", "C" or None.
+        **kwargs: As those of `ResNet20`.
+
+    Returns:
+        A functional `keras.Model`.
+
+    Raises:
+        ValueError: If `depth` is not 6n+2, or as `ResNet20` raises.
+    """
+    return _builder(cifar_architecture(depth, shortcut))(*args, **kwargs)
+
+
+def _whole_numbers(name, values):
+    if isinstance(values, str) or not isinstance(values, Sequence) or not values:
+        raise ValueError(
+            f"`{name}` must be a sequence with one whole number per stage, such as (3, 4, 6, 3). "
+            f"Received: {name}={values!r}"
+        )
+    return tuple(checks.integer(name, value) for value in values)
+
+
+def _stacks_blocks(stack_blocks, recompute, blocks, parts):
+    """Decides whether the net stacks its blocks, by wish or where depth leaves no choice."""
+    checks.one_of("stack_blocks", stack_blocks, (None, True, False))
+    per_block = 3 * LAYERS_PER_BLOCK[parts.block] + 1 + bool(parts.dropout)
+    serial_layers = per_block * sum(blocks)
+    if stack_blocks is None:
+        return recompute or serial_layers > SERIAL_LAYERS
+    if recompute and not stack_blocks:
+        raise ValueError(
+            "`recompute` works on stacked blocks; leave out `stack_blocks` or set it to True. "
+            "Received: recompute=True with stack_blocks=False"
+        )
+    if not stack_blocks and serial_layers > sys.getrecursionlimit() - 250:
+        raise ValueError(
+            f"`stack_blocks` must be True or None for a net of {serial_layers} layers in sequence, "
+            "which Keras cannot build unrolled within Python's recursion limit of "
+            f"{sys.getrecursionlimit()}. Received: stack_blocks=False"
+        )
+    return stack_blocks
+
+
+def _builder(architecture: Architecture) -> Callable[..., keras.Model]:
+    """Returns `ResNet` with the line of the table filled in, and that line's defaults."""
+    fixed = {
+        "blocks": architecture.repeats,
+        "block": architecture.block,
+        "widths": architecture.widths,
+        "stem": architecture.family,
+    }
+    defaults = {
+        "name": architecture.name.lower(),
+        "shortcut": architecture.shortcut,
+        "version": architecture.version,
+    }
+    general = inspect.signature(ResNet)
+    signature = general.replace(
+        parameters=[
+            parameter.replace(default=defaults.get(key, parameter.default))
+            for key, parameter in general.parameters.items()
+            if key not in fixed
+        ]
+    )
+
+    def build(*args, **kwargs):
+        try:
+            bound = signature.bind(*args, **kwargs)
+        except TypeError as error:
+            raise TypeError(f"{architecture.name}() {error}") from None
+        bound.apply_defaults()
+        return ResNet(**fixed, **bound.arguments)
+
+    family = FAMILIES[architecture.family]
+    kind = "plain" if architecture.shortcut is None else "residual"
+    build.__name__ = build.__qualname__ = architecture.name
+    build.__signature__ = signature
+    build.__annotations__ = {"return": keras.Model}
+    build.__doc__ = (
+        f"Builds {architecture.name}, the {kind} network of {architecture.depth} weighted layers "
+        f"for {family.image_size}x{family.image_size} images.\n\n"
+        f"    Source: {architecture.source}.\n"
+        + _ARGUMENTS.format(size=family.image_size, classes=family.classes)
+    )
+    return build
+
+
+ResNet18 = _builder(ARCHITECTURES["ResNet18"])
+ResNet34 = _builder(ARCHITECTURES["ResNet34"])
+ResNet50 = _builder(ARCHITECTURES["ResNet50"])
+ResNet101 = _builder(ARCHITECTURES["ResNet101"])
+ResNet152 = _builder(ARCHITECTURES["ResNet152"])
+PlainNet18 = _builder(ARCHITECTURES["PlainNet18"])
+PlainNet34 = _builder(ARCHITECTURES["PlainNet34"])
+ResNet20 = _builder(ARCHITECTURES["ResNet20"])
+ResNet32 = _builder(ARCHITECTURES["ResNet32"])
+ResNet44 = _builder(ARCHITECTURES["ResNet44"])
+ResNet56 = _builder(ARCHITECTURES["ResNet56"])
+ResNet110 = _builder(ARCHITECTURES["ResNet110"])
+ResNet1202 = _builder(ARCHITECTURES["ResNet1202"])
+PlainNet20 = _builder(ARCHITECTURES["PlainNet20"])
+PlainNet32 = _builder(ARCHITECTURES["PlainNet32"])
+PlainNet44 = _builder(ARCHITECTURES["PlainNet44"])
+PlainNet56 = _builder(ARCHITECTURES["PlainNet56"])
+PlainNet110 = _builder(ARCHITECTURES["PlainNet110"])

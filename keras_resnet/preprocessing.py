@@ -1,0 +1,125 @@
+"""One image convention, and the way from scores to class names.
+
+Images are RGB in [0, 255], uint8 or float. The networks see them standardised by ImageNet's mean
+and standard deviation per channel, the convention of torchvision and timm, not the BGR one of
+Caffe and `keras.applications.resnet`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_resnet import checks
+
+# Of the ImageNet training set, per channel R, G, B in [0, 255]: torchvision's constants times 255.
+IMAGENET_MEAN = (123.675, 116.28, 103.53)
+IMAGENET_STD = (58.395, 57.12, 57.375)
+
+
+def preprocess_input(images: Any, data_format: str | None = None) -> Any:
+    """Standardises images as the networks expect them.
+
+    Args:
+        images: RGB in [0, 255], integer or float, `(..., H, W, 3)`, or `(..., 3, H, W)` for
+            channels first; a NumPy array or a tensor.
+        data_format: "channels_last", "channels_first", or None for Keras's default.
+
+    Returns:
+        `(images - mean) / std` per channel, about -2.1 to 2.6; a NumPy array for a NumPy array,
+        else a tensor; float32, or the dtype of floating-point images.
+
+    Raises:
+        ValueError: If the images do not have three channels, or lie in [-1, 1] and so have been
+            scaled already (checked for NumPy arrays).
+    """
+    data_format = data_format or keras.config.image_data_format()
+    checks.one_of("data_format", data_format, ("channels_last", "channels_first"))
+    axis = -1 if data_format == "channels_last" else -3
+    rank = len(images.shape)
+    if rank < 3 or images.shape[axis] != 3:
+        raise ValueError(
+            "`images` must be RGB with 3 channels, (..., H, W, 3) for channels_last or (..., 3, H, "
+            f"W) for channels_first. Received: images of shape {tuple(images.shape)} with "
+            f"data_format={data_format!r}"
+        )
+    shape = [1] * rank
+    shape[axis] = 3
+    mean, std = (np.reshape(v, shape).astype("float32") for v in (IMAGENET_MEAN, IMAGENET_STD))
+    if isinstance(images, np.ndarray):
+        floating = np.issubdtype(images.dtype, np.floating)
+        return ((images - mean) / std).astype(images.dtype if floating else "float32")
+    images = ops.convert_to_tensor(images)
+    dtype = keras.backend.standardize_dtype(images.dtype)
+    dtype = dtype if "float" in dtype else "float32"
+    # In float32, since 16 bits cannot hold the difference of two numbers near 255 well.
+    return ops.cast((ops.cast(images, "float32") - mean) / std, dtype)
+
+
+def standardize_layer(images: keras.KerasTensor, axis: int) -> keras.layers.Normalization:
+    """Returns `preprocess_input` as a layer, for `include_preprocessing=True`."""
+    if images.shape[axis] != 3:
+        raise ValueError(
+            "`include_preprocessing` needs RGB images with 3 channels; for others standardise the "
+            "data, or pass an `input_tensor` that has been. Received: "
+            f"include_preprocessing=True with {images.shape[axis]} channels"
+        )
+    return keras.layers.Normalization(
+        axis=axis,
+        mean=IMAGENET_MEAN,
+        variance=[std**2 for std in IMAGENET_STD],
+        dtype="float32",
+        name="preprocessing",
+    )
+
+
+def decode_predictions(
+    predictions: Any, top: int = 5, class_names: Sequence[str] | None = None
+) -> list[list[tuple[str, str, float]]]:
+    """Turns scores into the best classes of every image.
+
+    Args:
+        predictions: Scores `(batch, classes)`, probabilities or logits.
+        top: How many classes to give per image, best first.
+        class_names: Name of every class. None means ImageNet's 1000, whose names Keras fetches
+            once (35 kB, checksummed, kept in its cache).
+
+    Returns:
+        For each image, `top` tuples (class id, class name, score). The id is the WordNet one for
+        ImageNet, else the class number as a string.
+
+    Raises:
+        ValueError: If shapes, `top` and the number of names do not fit together.
+    """
+    predictions = ops.convert_to_numpy(predictions)
+    if predictions.ndim != 2:
+        raise ValueError(
+            "`predictions` must be scores of shape (batch, classes). "
+            f"Received: predictions of shape {predictions.shape}"
+        )
+    classes = predictions.shape[1]
+    if class_names is None and classes != 1000:
+        raise ValueError(
+            "`class_names` must be given for classes other than ImageNet's 1000. "
+            f"Received: class_names=None with predictions of shape {predictions.shape}"
+        )
+    if class_names is not None and len(class_names) != classes:
+        raise ValueError(
+            f"`class_names` must have one name for each of the {classes} classes. "
+            f"Received: {len(class_names)} names"
+        )
+    if checks.integer("top", top) > classes:
+        raise ValueError(
+            f"`top` must be at most the {classes} classes there are. Received: top={top}"
+        )
+    if class_names is None:
+        return keras.applications.imagenet_utils.decode_predictions(predictions, top=top)
+    best = np.argsort(-predictions, axis=1, kind="stable")[:, :top]
+    return [
+        [(str(i), class_names[i], float(scores[i])) for i in row]
+        for row, scores in zip(best, predictions, strict=True)
+    ]
