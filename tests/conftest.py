@@ -1,0 +1,87 @@
+"""What every test stands on: a quiet, predictable environment, and a process of one's own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# Read when TensorFlow and Keras are imported, so set before any test module is.
+ENVIRONMENT = {
+    "TF_CPP_MIN_LOG_LEVEL": "2",
+    # On by itself only on some processors: set, so that all machines run the same kernels, those
+    # that the recipes run.
+    "TF_ENABLE_ONEDNN_OPTS": "1",
+    "KERAS_BACKEND": "tensorflow",
+    "MPLBACKEND": "agg",
+}
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # The workers are the parallelism; with a thread pool each they would fight for the cores.
+    ENVIRONMENT |= {
+        "OMP_NUM_THREADS": "1",
+        "TF_NUM_INTRAOP_THREADS": "1",
+        "TF_NUM_INTEROP_THREADS": "1",
+    }
+for _name, _value in ENVIRONMENT.items():
+    os.environ.setdefault(_name, _value)
+
+# What changes how Python, Keras and its backends run: a process of its own starts without it.
+FOREIGN = ("CUDA_VISIBLE", "JAX_", "KERAS_", "PYTEST_", "PYTHON", "SLURM_", "TF_", "XLA_")
+
+
+@pytest.fixture(autouse=True)
+def fresh_keras():
+    """Gives every test the same seed, and undoes what it set in Keras for the whole process."""
+    import keras
+
+    keras.utils.set_random_seed(0)
+    yield
+    keras.config.set_dtype_policy("float32")
+    keras.config.set_floatx("float32")
+    keras.config.set_image_data_format("channels_last")
+    # Layer names start afresh; a collection after every test would cost more than the test.
+    keras.utils.clear_session(free_memory=False)
+
+
+@pytest.fixture
+def subprocess_python(tmp_path):
+    """Runs a script in a Python process of its own, in an empty directory.
+
+    `run(script, *args, env=None, timeout=120, check=True)` takes source code, or the `Path` of a
+    script, and returns the `CompletedProcess` with its output as text. The process sees this
+    checkout and none of the caller's settings of Keras and its backends but those of
+    `ENVIRONMENT`, which `env` overrides. With `check`, an exit code other than 0 fails the test.
+    """
+
+    def run(script: str | Path, *args, env=None, timeout=120.0, check=True):
+        command = [sys.executable, *([script] if isinstance(script, Path) else ["-c", script])]
+        command = [str(part) for part in (*command, *args)]
+        inherited = {k: v for k, v in os.environ.items() if not k.startswith(FOREIGN)}
+        process = subprocess.Popen(
+            command,
+            cwd=tmp_path,
+            env={**inherited, **ENVIRONMENT, "PYTHONPATH": str(ROOT), **(env or {})},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            # A group of its own, so that a time-out ends what the script itself has started too.
+            start_new_session=True,
+        )
+        try:
+            stdout, stderr = process.communicate(timeout=timeout)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            stdout, stderr = process.communicate()
+            pytest.fail(f"no end after {timeout} s\n{stdout}\n{stderr}")
+        if check and process.returncode != 0:
+            pytest.fail(f"exit code {process.returncode}\n{stdout}\n{stderr}")
+        return subprocess.CompletedProcess(command, process.returncode, stdout, stderr)
+
+    return run

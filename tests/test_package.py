@@ -1,0 +1,105 @@
+"""The package as a thing to install and read: light to import, described truthfully."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+import keras_resnet
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# What the commands and the tools leave in a checkout; nothing in there is ours to check.
+OUTPUTS = ("build", "dist", "runs")
+DOCUMENTS = sorted(
+    path.relative_to(ROOT)
+    for path in ROOT.rglob("*.md")
+    if not path.relative_to(ROOT).parts[0].startswith((".", *OUTPUTS))
+)
+COMMANDED = [name for name in DOCUMENTS if "```bash" in (ROOT / name).read_text(encoding="utf-8")]
+
+# Packages of the extras, and pandas, which some of them bring.
+HEAVY = {
+    "PIL",
+    "ai_edge_litert",
+    "keras_tuner",
+    "matplotlib",
+    "onnx",
+    "pandas",
+    "rich",
+    "sklearn",
+    "tensorboard",
+    "tensorflow_datasets",
+    "tensorflow_hub",
+    "tf2onnx",
+    "tf_keras",
+}
+
+
+def fenced(name: Path, language: str) -> str:
+    """Returns the blocks of code of one language in a document, one after the other."""
+    text = (ROOT / name).read_text(encoding="utf-8")
+    return "\n".join(re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL))
+
+
+def test_import_is_light(subprocess_python):
+    # Keras imports some of these itself, so what counts is what we add.
+    script = """
+import json, sys
+import keras
+with_keras = set(sys.modules)
+import keras_resnet
+print(json.dumps(sorted({name.partition(".")[0] for name in set(sys.modules) - with_keras})))
+"""
+    added = set(json.loads(subprocess_python(script).stdout.splitlines()[-1]))
+    assert "keras_resnet" in added
+    assert not added & HEAVY
+
+
+def test_version_is_that_of_the_distribution():
+    try:
+        installed = importlib.metadata.version("keras-deep-residual")
+    except importlib.metadata.PackageNotFoundError:
+        pytest.skip("the checkout is not installed")
+    assert installed == keras_resnet.__version__
+
+
+def test_public_names_exist():
+    assert len(set(keras_resnet.__all__)) == len(keras_resnet.__all__)
+    missing = [name for name in keras_resnet.__all__ if not hasattr(keras_resnet, name)]
+    assert missing == []
+
+
+def test_every_room_is_packaged():
+    # `find_packages` passes over a directory without __init__.py, and the wheel then lacks it.
+    modules = (ROOT / "keras_resnet").rglob("*.py")
+    bare = {str(path.parent) for path in modules if not (path.parent / "__init__.py").exists()}
+    assert bare == set()
+
+
+@pytest.mark.parametrize("name", DOCUMENTS, ids=str)
+def test_relative_links_lead_somewhere(name):
+    text = (ROOT / name).read_text(encoding="utf-8")
+    targets = {target.partition("#")[0] for target in re.findall(r"\]\(([^)\s]+)", text)}
+    local = {t for t in targets if t and not t.startswith(("http://", "https://", "mailto:"))}
+    assert {t for t in local if not (ROOT / name).parent.joinpath(t).exists()} == set()
+
+
+@pytest.mark.parametrize("name", COMMANDED, ids=str)
+def test_commands_name_existing_files(name):
+    words = shlex.split(fenced(name, "bash"), comments=True)
+    paths = {word for word in words if re.fullmatch(r"(?:[\w.-]+/)+[\w.-]+", word)}
+    ours = {path for path in paths if not path.startswith((".venv/", "runs/"))}
+    assert ours, "no command names a file of ours"
+    assert {path for path in ours if not (ROOT / path).exists()} == set()
+
+
+def test_readme_code_runs(subprocess_python):
+    code = fenced(Path("README.md"), "python")
+    assert "import keras_resnet" in code
+    subprocess_python(code)
