@@ -1,0 +1,157 @@
+"""Parameters and multiply-adds of any Keras model, layer by layer.
+
+A multiply-add is one multiplication and one addition; the paper calls these "FLOPs". Counted are
+convolutions and dense layers, as the paper does: biases, normalisation, activations, pooling and
+additions are not.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import keras
+
+from keras_resnet.layers import BlockStack
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerCost:
+    """The cost of one layer for one image.
+
+    Attributes:
+        name: The layer's name; blocks of a stack are listed with the stack's name in front.
+        kind: Its class.
+        output_shape: Shape of its output without the batch.
+        parameters: Trainable parameters.
+        non_trainable: Other weights: moving statistics.
+        multiply_adds: Multiply-adds of its convolution or matrix product; 0 for others.
+        repeats: How many such layers there are; above 1 inside a stack. The figures are for one.
+    """
+
+    name: str
+    kind: str
+    output_shape: tuple[int, ...]
+    parameters: int
+    non_trainable: int
+    multiply_adds: int
+    repeats: int = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Complexity:
+    """The cost of a model for one image: its layers in order, and their sums."""
+
+    layers: tuple[LayerCost, ...]
+
+    def _total(self, figure: str) -> int:
+        return sum(getattr(layer, figure) * layer.repeats for layer in self.layers)
+
+    @property
+    def parameters(self) -> int:
+        """Trainable parameters."""
+        return self._total("parameters")
+
+    @property
+    def non_trainable(self) -> int:
+        """Weights that training does not fit: moving statistics and frozen layers."""
+        return self._total("non_trainable")
+
+    @property
+    def multiply_adds(self) -> int:
+        """Multiply-adds of one forward pass, the paper's "FLOPs"."""
+        return self._total("multiply_adds")
+
+
+def complexity(
+    model: keras.Model, input_shape: tuple[int, int, int] | None = None
+) -> Complexity:
+    """Counts a functional model's parameters and multiply-adds, layer by layer.
+
+    Args:
+        model: A functional model with one image input.
+        input_shape: Shape of one image, needed where the model leaves its sides open.
+
+    Returns:
+        The cost for one image.
+
+    Raises:
+        ValueError: If the image size is open and not given, or contradicts the model.
+    """
+    shape = tuple(model.inputs[0].shape)[1:]
+    if input_shape is not None:
+        input_shape = tuple(input_shape)
+        fits = len(input_shape) == len(shape) and all(
+            own in (None, given) for own, given in zip(shape, input_shape, strict=True)
+        )
+        if not fits:
+            raise ValueError(
+                f"`input_shape` must fit the model's input {shape}. "
+                f"Received: input_shape={input_shape}"
+            )
+        if input_shape != shape:
+            model = keras.models.clone_model(model, input_tensors=keras.Input(input_shape))
+    elif None in shape:
+        raise ValueError(
+            f"`input_shape` must be given for a model with open image sides, here {shape}. "
+            "Received: input_shape=None"
+        )
+    return Complexity(tuple(_layer_costs(model)))
+
+
+def _layer_costs(model):
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.InputLayer):
+            continue
+        if isinstance(layer, (BlockStack, keras.Model)):
+            stacked = isinstance(layer, BlockStack)
+            inner = layer.block if stacked else layer
+            inputs = keras.Input(tuple(layer.input.shape)[1:])
+            inner = keras.models.clone_model(inner, input_tensors=inputs)
+            for cost in _layer_costs(inner):
+                yield dataclasses.replace(
+                    cost,
+                    name=f"{layer.name}/{cost.name}",
+                    repeats=cost.repeats * (layer.repeats if stacked else 1),
+                )
+            continue
+        trainable = sum(math.prod(weight.shape) for weight in layer.trainable_weights)
+        yield LayerCost(
+            name=layer.name,
+            kind=type(layer).__name__,
+            output_shape=tuple(layer.output.shape)[1:],
+            parameters=trainable,
+            non_trainable=layer.count_params() - trainable,
+            multiply_adds=_multiply_adds(layer),
+        )
+
+
+# Every weight of a kernel is used once at every position of the output; of a transposed
+# convolution, of the input.
+_AT_OUTPUT = (
+    keras.layers.Conv1D,
+    keras.layers.Conv2D,
+    keras.layers.Conv3D,
+    keras.layers.DepthwiseConv1D,
+    keras.layers.DepthwiseConv2D,
+    keras.layers.Dense,
+)
+_AT_INPUT = (keras.layers.Conv1DTranspose, keras.layers.Conv2DTranspose)
+
+
+def _multiply_adds(layer) -> int:
+    if isinstance(layer, _AT_OUTPUT):
+        return _positions(layer, layer.output.shape) * math.prod(layer.kernel.shape)
+    if isinstance(layer, _AT_INPUT):
+        return _positions(layer, layer.input.shape) * math.prod(layer.kernel.shape)
+    if isinstance(layer, (keras.layers.SeparableConv1D, keras.layers.SeparableConv2D)):
+        kernels = (layer.depthwise_kernel, layer.pointwise_kernel)
+        per_position = sum(math.prod(kernel.shape) for kernel in kernels)
+        return _positions(layer, layer.output.shape) * per_position
+    return 0
+
+
+def _positions(layer, shape) -> int:
+    """Returns the pixels (or other positions) of a map, the channels left out."""
+    channels_first = getattr(layer, "data_format", "channels_last") == "channels_first"
+    return math.prod(shape[2:] if channels_first else shape[1:-1])
