@@ -1,0 +1,32 @@
+"""Training on one device, several or several machines. Needs TensorFlow."""
+
+from keras_resnet.training.logs import MetricsLogger, read_records
+from keras_resnet.training.optimizers import SGD, sgd
+from keras_resnet.training.precision import DynamicLossScale, set_precision
+from keras_resnet.training.progress import Progress
+from keras_resnet.training.schedules import (
+    ErrorWarmup,
+    LinearWarmup,
+    make_schedule,
+    scaled_learning_rate,
+)
+from keras_resnet.training.strategy import is_chief, layout, make_strategy
+from keras_resnet.training.trainer import Trainer
+
+__all__ = [
+    "SGD",
+    "DynamicLossScale",
+    "ErrorWarmup",
+    "LinearWarmup",
+    "MetricsLogger",
+    "Progress",
+    "Trainer",
+    "is_chief",
+    "layout",
+    "make_schedule",
+    "make_strategy",
+    "read_records",
+    "scaled_learning_rate",
+    "set_precision",
+    "sgd",
+]

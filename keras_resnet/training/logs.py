@@ -1,0 +1,90 @@
+"""Metrics of a run as JSON lines and as CSV, also across interruptions."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import keras
+
+
+class MetricsLogger(keras.callbacks.Callback):
+    """Writes a row for each logging interval and each epoch of `Trainer.fit`.
+
+    `metrics.jsonl` is the record; `metrics.csv` holds the same rows as a table. A row has `kind`
+    (`"interval"` or `"epoch"`), `step`, `epoch` (counted from 1) and the values. When a run goes on
+    from a checkpoint, rows of steps that will be done again are dropped first.
+
+    Args:
+        directory: Where to write; made if missing.
+    """
+
+    def __init__(self, directory: str | os.PathLike):
+        super().__init__()
+        self.records = Path(directory) / "metrics.jsonl"
+        self.table = Path(directory) / "metrics.csv"
+        self._columns: list[str] = []
+        self._step = 0
+
+    def on_train_begin(self, logs=None) -> None:
+        self.records.parent.mkdir(parents=True, exist_ok=True)
+        self._step = self.params["first_step"]
+        rows = [row for row in read_records(self.records) if row["step"] <= self._step]
+        _replace(self.records, "".join(json.dumps(row) + "\n" for row in rows))
+        self._write_table(rows)
+
+    def on_log(self, step: int, logs: Mapping[str, float]) -> None:
+        self._step = step
+        epoch = (step - 1) // self.params["steps"]
+        self._add("interval", epoch, logs)
+
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
+        self._add("epoch", epoch, logs or {})
+
+    def _add(self, kind: str, epoch: int, logs: Mapping[str, float]) -> None:
+        row = {"kind": kind, "step": self._step, "epoch": epoch + 1, **logs}
+        _append(self.records, json.dumps(row) + "\n")
+        if set(row) <= set(self._columns):
+            _append(self.table, _csv([row], self._columns))
+        else:
+            self._write_table(read_records(self.records))
+
+    def _write_table(self, rows: list[dict]) -> None:
+        self._columns = list(dict.fromkeys(name for row in rows for name in row))
+        header = _csv([dict(zip(self._columns, self._columns, strict=True))], self._columns)
+        _replace(self.table, header + _csv(rows, self._columns) if rows else "")
+
+
+def read_records(path: str | os.PathLike) -> list[dict]:
+    """Reads the rows of a `metrics.jsonl`.
+
+    Args:
+        path: The file; a missing one has no rows. A last line that was cut off is left out.
+    """
+    path = Path(path)
+    if not path.exists():
+        return []
+    lines = path.read_text(encoding="utf-8").split("\n")
+    # What follows the last line break is empty, or was being written when the run was killed.
+    return [json.loads(line) for line in lines[:-1]]
+
+
+def _csv(rows: list[dict], columns: list[str]) -> str:
+    text = io.StringIO()
+    csv.DictWriter(text, columns, lineterminator="\n").writerows(rows)
+    return text.getvalue()
+
+
+def _append(path: Path, text: str) -> None:
+    with path.open("a", encoding="utf-8") as file:
+        file.write(text)
+
+
+def _replace(path: Path, text: str) -> None:
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)

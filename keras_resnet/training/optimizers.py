@@ -1,0 +1,89 @@
+"""SGD with the paper's weight decay, and one function that makes it from flags.
+
+Two decays go by the same name. The paper adds `weight_decay * w` to the gradient, which is then
+scaled by the learning rate and runs through the momentum; Keras subtracts
+`learning_rate * weight_decay * w` from the weight, past the momentum ("decoupled", arXiv
+1711.05101). `keras.regularizers.L2(l)` has the gradient `2 * l * w`, so the paper's 1e-4 is
+`L2(5e-5)`; the optimizer here gives the same without a term in the loss.
+"""
+
+from __future__ import annotations
+
+import keras
+
+DECAYS = ("l2", "decoupled")
+NORM_AND_BIAS = ("bias", "gamma", "beta")
+
+
+@keras.saving.register_keras_serializable("keras_resnet")
+class SGD(keras.optimizers.SGD):
+    """Keras's SGD with an L2 term in the gradient, for any trainer and strategy.
+
+    The term is added after clipping, to the variables that `exclude_from_weight_decay` did not
+    name.
+
+    Args:
+        learning_rate: Float or `LearningRateSchedule`.
+        l2: Factor of the weight in its gradient; the paper uses 1e-4.
+        **kwargs: As in `keras.optimizers.SGD`.
+    """
+
+    def __init__(self, learning_rate=0.1, *, l2: float = 0.0, **kwargs):
+        if l2 < 0.0:
+            raise ValueError(f"`l2` must not be negative. Received: l2={l2}")
+        super().__init__(learning_rate, **kwargs)
+        self.l2 = float(l2)
+
+    def update_step(self, gradient, variable, learning_rate):
+        if self.l2 and self._use_weight_decay(variable):
+            gradient = gradient + self.l2 * variable
+        super().update_step(gradient, variable, learning_rate)
+
+    def get_config(self) -> dict:
+        return {**super().get_config(), "l2": self.l2}
+
+
+def sgd(
+    learning_rate: float | keras.optimizers.schedules.LearningRateSchedule,
+    *,
+    momentum: float = 0.9,
+    nesterov: bool = False,
+    weight_decay: float = 1e-4,
+    decay: str = "l2",
+    decay_norm_and_bias: bool = True,
+    clip_norm: float | None = None,
+    ema: float | None = None,
+) -> SGD:
+    """Makes SGD with the paper's settings by default.
+
+    Args:
+        learning_rate: Float or schedule.
+        momentum: Momentum in [0, 1].
+        nesterov: Nesterov's momentum instead of the classical one.
+        weight_decay: Factor of the decay.
+        decay: `"l2"`, the term in the gradient as in the paper, or `"decoupled"`.
+        decay_norm_and_bias: Whether BN's gamma and beta and the biases decay too.
+        clip_norm: Clips gradients to this global norm. `Trainer` hands over gradients summed over
+            all replicas, so this is the norm of the whole batch's gradient.
+        ema: Momentum of an exponential moving average of the weights, such as 0.9999; at the end
+            of `fit` the average becomes the weights, and `keras.callbacks.SwapEMAWeights`
+            evaluates with it in between.
+
+    Raises:
+        ValueError: An unknown `decay`.
+    """
+    if decay not in DECAYS:
+        raise ValueError(f"`decay` must be one of {DECAYS}. Received: decay={decay!r}")
+    optimizer = SGD(
+        learning_rate,
+        momentum=momentum,
+        nesterov=nesterov,
+        l2=weight_decay if decay == "l2" else 0.0,
+        weight_decay=weight_decay if decay == "decoupled" and weight_decay else None,
+        global_clipnorm=clip_norm,
+        use_ema=ema is not None,
+        ema_momentum=0.99 if ema is None else ema,
+    )
+    if not decay_norm_and_bias:
+        optimizer.exclude_from_weight_decay(var_names=list(NORM_AND_BIAS))
+    return optimizer

@@ -1,0 +1,74 @@
+"""Number formats of training, and the loss scale that float16 needs.
+
+TensorFlow only. Weights, gradients after the reduce, logits and losses are float32 in every
+format; layers compute in the format. Prefer bfloat16 where the device has it: it needs no scale.
+"""
+
+from __future__ import annotations
+
+import keras
+import tensorflow as tf
+
+PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
+
+
+def set_precision(name: str) -> None:
+    """Sets Keras's dtype policy for the models that are built from now on.
+
+    Args:
+        name: `"float32"`, `"mixed_bfloat16"` or `"mixed_float16"`.
+
+    Raises:
+        ValueError: Another name.
+    """
+    if name not in PRECISIONS:
+        raise ValueError(f"`precision` must be one of {PRECISIONS}. Received: precision={name!r}")
+    keras.config.set_dtype_policy(name)
+
+
+def needs_loss_scale(model: keras.Model) -> bool:
+    """Whether any layer of the model computes in float16."""
+    return any(layer.compute_dtype == "float16" for layer in model._flatten_layers())
+
+
+class DynamicLossScale:
+    """Keeps the gradients of a float16 model inside float16's range.
+
+    The loss is multiplied by `scale`. Where a gradient, summed over all replicas, is not finite,
+    the step is skipped everywhere and the scale halved; after `growth_steps` good steps in a row
+    it doubles. `keras.optimizers.LossScaleOptimizer` looks at replica 0 alone, before the sum.
+
+    Make it under the strategy's scope.
+
+    Args:
+        initial: First scale.
+        growth_steps: Good steps after which the scale doubles.
+    """
+
+    def __init__(self, initial: float = 2.0**15, growth_steps: int = 2000):
+        if initial < 1.0 or growth_steps < 1:
+            raise ValueError(
+                "`initial` and `growth_steps` must be at least 1. "
+                f"Received: initial={initial}, growth_steps={growth_steps}"
+            )
+        self.growth_steps = growth_steps
+        self.scale = tf.Variable(initial, trainable=False, dtype=tf.float32, name="loss_scale")
+        self.good_steps = tf.Variable(0, trainable=False, dtype=tf.int64, name="good_steps")
+
+    @property
+    def variables(self) -> list[tf.Variable]:
+        """The state a checkpoint has to hold."""
+        return [self.scale, self.good_steps]
+
+    def update(self, finite: tf.Tensor) -> None:
+        """Adapts the scale to the outcome of one step; to be called outside of the replicas.
+
+        Args:
+            finite: Whether the reduced gradients were finite, a bool scalar.
+        """
+        good_steps = tf.where(finite, self.good_steps + 1, 0)
+        grow = good_steps >= self.growth_steps
+        factor = tf.where(finite, tf.where(grow, 2.0, 1.0), 0.5)
+        # A scale that is infinite itself would never come back.
+        self.scale.assign(tf.minimum(self.scale * factor, 2.0**24))
+        self.good_steps.assign(tf.where(grow, tf.zeros_like(good_steps), good_steps))

@@ -1,0 +1,186 @@
+"""Learning-rate schedules: the paper's steps and warm-up, and the field's linear warm-up.
+
+Every schedule is a `keras.optimizers.schedules.LearningRateSchedule`. Cosine and polynomial decay
+are Keras's own; `make_schedule` puts them together by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import keras
+from keras import ops
+
+Schedule = keras.optimizers.schedules.LearningRateSchedule
+
+NAMES = ("constant", "steps", "cosine", "polynomial")
+
+
+def scaled_learning_rate(rate: float, batch_size: int, base_batch: int = 256) -> float:
+    """Linear scaling rule, arXiv 1706.02677: the rate grows with the global batch.
+
+    Args:
+        rate: Learning rate that is right for `base_batch`.
+        batch_size: Global batch of this run.
+        base_batch: Global batch that `rate` was chosen for.
+    """
+    return rate * batch_size / base_batch
+
+
+def make_schedule(
+    name: str,
+    learning_rate: float,
+    *,
+    total_steps: int,
+    boundaries: Sequence[int] = (),
+    factor: float = 0.1,
+    power: float = 2.0,
+    warmup_steps: int = 0,
+    warmup_start: float = 0.0,
+) -> Schedule:
+    """Makes a schedule by name.
+
+    Args:
+        name: `"constant"`, `"steps"`, `"cosine"` or `"polynomial"`.
+        learning_rate: Highest rate.
+        total_steps: Steps of the whole run, where cosine and polynomial reach 0.
+        boundaries: For `"steps"`: the steps at which the rate is multiplied by `factor`. The
+            paper: 32000 and 48000 of 64000.
+        factor: For `"steps"`.
+        power: For `"polynomial"`.
+        warmup_steps: Length of a linear warm-up in front; 0 for none.
+        warmup_start: Share of the rate that warm-up starts from.
+
+    Raises:
+        ValueError: An unknown name, or boundaries that are missing or not increasing.
+    """
+    if name not in NAMES:
+        raise ValueError(f"`schedule` must be one of {NAMES}. Received: schedule={name!r}")
+    if name == "steps" and (not boundaries or list(boundaries) != sorted(set(boundaries))):
+        raise ValueError(
+            f"`boundaries` must be increasing steps. Received: boundaries={tuple(boundaries)}"
+        )
+    keras_schedules = keras.optimizers.schedules
+    if name == "cosine":
+        schedule = keras_schedules.CosineDecay(learning_rate, total_steps)
+    elif name == "polynomial":
+        schedule = keras_schedules.PolynomialDecay(learning_rate, total_steps, 0.0, power)
+    else:
+        boundaries = boundaries if name == "steps" else ()
+        schedule = keras_schedules.PiecewiseConstantDecay(
+            # Keras keeps the old rate on the boundary itself; the paper divides at it.
+            [boundary - 1 for boundary in boundaries],
+            [learning_rate * factor**index for index in range(len(boundaries) + 1)],
+        )
+    return LinearWarmup(schedule, warmup_steps, warmup_start) if warmup_steps else schedule
+
+
+@keras.saving.register_keras_serializable("keras_resnet")
+class LinearWarmup(Schedule):
+    """Scales a schedule up linearly over its first steps, arXiv 1706.02677.
+
+    Args:
+        schedule: The schedule that follows; it counts its steps from the start of the run.
+        steps: Length of the warm-up; step `steps - 1` already has the full rate.
+        start: Share of the rate that the warm-up rises from, in [0, 1].
+    """
+
+    def __init__(self, schedule: Schedule, steps: int, start: float = 0.0):
+        if steps < 1:
+            raise ValueError(f"`steps` of a warm-up must be at least 1. Received: steps={steps}")
+        if not 0.0 <= start <= 1.0:
+            raise ValueError(f"`start` must be in [0, 1]. Received: start={start}")
+        self.schedule = schedule
+        self.steps = steps
+        self.start = start
+
+    def __call__(self, step):
+        progress = (ops.cast(step, "float32") + 1.0) / self.steps
+        share = self.start + (1.0 - self.start) * ops.minimum(progress, 1.0)
+        return self.schedule(step) * share
+
+    def get_config(self) -> dict:
+        return {
+            "schedule": keras.saving.serialize_keras_object(self.schedule),
+            "steps": self.steps,
+            "start": self.start,
+        }
+
+    @classmethod
+    def from_config(cls, config: dict) -> LinearWarmup:
+        schedule = keras.saving.deserialize_keras_object(config["schedule"])
+        return cls(schedule, config["steps"], config["start"])
+
+
+@keras.saving.register_keras_serializable("keras_resnet")
+class ErrorWarmup(Schedule):
+    """A low constant rate until the training error falls below a threshold, then a schedule.
+
+    Section 4.2 of the paper trains ResNet-110 at 0.01 until the training error is below 80 %
+    (about 400 iterations), then at 0.1. The error is a running average over the last `window`
+    batches or so, that starts at 1; once it was below the threshold the warm-up is over for good.
+    Both live in variables on the device: the trainer's step feeds `observe`, and a checkpoint
+    holds them.
+
+    Args:
+        schedule: The schedule that follows; it counts its steps from the start of the run.
+        rate: Learning rate of the warm-up.
+        threshold: Training error, in (0, 1), below which the warm-up ends.
+        window: Number of batches that the running average spans.
+        finished: Whether the warm-up is over already.
+    """
+
+    def __init__(
+        self,
+        schedule: Schedule,
+        rate: float = 0.01,
+        threshold: float = 0.8,
+        window: int = 50,
+        finished: bool = False,
+    ):
+        if not 0.0 < threshold < 1.0:
+            raise ValueError(f"`threshold` must be in (0, 1). Received: threshold={threshold}")
+        if window < 1:
+            raise ValueError(f"`window` must be at least 1. Received: window={window}")
+        self.schedule = schedule
+        self.rate = rate
+        self.threshold = threshold
+        self.window = window
+        self.error = _state(1.0, "float32", "warmup_error")
+        self.finished = _state(finished, "bool", "warmup_finished")
+
+    @property
+    def variables(self) -> list[keras.Variable]:
+        """The state a checkpoint has to hold."""
+        return [self.error, self.finished]
+
+    def observe(self, error) -> None:
+        """Takes in the training error of one global batch, a scalar in [0, 1]."""
+        average = self.error + (error - self.error) / self.window
+        self.error.assign(average)
+        self.finished.assign(ops.logical_or(self.finished, average < self.threshold))
+
+    def __call__(self, step):
+        return ops.where(self.finished, self.schedule(step), self.rate)
+
+    def get_config(self) -> dict:
+        return {
+            "schedule": keras.saving.serialize_keras_object(self.schedule),
+            "rate": self.rate,
+            "threshold": self.threshold,
+            "window": self.window,
+            "finished": bool(self.finished.numpy()),
+        }
+
+    @classmethod
+    def from_config(cls, config: dict) -> ErrorWarmup:
+        config = dict(config)
+        schedule = keras.saving.deserialize_keras_object(config.pop("schedule"))
+        return cls(schedule, **config)
+
+
+def _state(value, dtype: str, name: str) -> keras.Variable:
+    # Every replica computes the same value, so that of the first one is the value.
+    return keras.Variable(
+        value, dtype=dtype, name=name, trainable=False, aggregation="only_first_replica"
+    )

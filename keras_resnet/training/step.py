@@ -1,0 +1,267 @@
+"""What one training step and one evaluation step compute, on every replica.
+
+TensorFlow only. The forward and backward pass is a pure function: it runs the model in a
+`keras.StatelessScope` on tensors and returns gradients and new statistics, and nothing is assigned
+before the whole batch is known to be good. So a step that overflows leaves no trace in the moving
+averages, micro-batches hand their statistics on without touching a variable, and XLA may compile
+the pass under any strategy.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import keras
+import tensorflow as tf
+
+from keras_resnet.training.precision import DynamicLossScale
+
+BatchTransform = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
+
+# Keras's seeds stay below 1e9, so the replicas' seeds, this far apart, never meet.
+_REPLICA_SEED_STRIDE = 10**9
+
+
+class Outcome(NamedTuple):
+    """What the backward pass of one replica hands to the update; reduced unless it says local."""
+
+    gradients: list[tf.Tensor]
+    statistics: list[tf.Tensor]
+    error: tf.Tensor | None
+    finite: tf.Tensor | None
+    local_seeds: list[tf.Tensor]
+    local_loss: tf.Tensor
+    local_labels: tf.Tensor
+    local_predictions: tf.Tensor
+
+
+class Step:
+    """The compiled training step and evaluation step of a model under a strategy.
+
+    Args:
+        model: Built Keras model, made under the strategy's scope.
+        optimizer: Keras optimizer.
+        loss: Keras loss, its name, or a function of (labels, predictions) to one value an example.
+        metrics: Keras metrics that read (labels, predictions).
+        strategy: The strategy.
+        micro_batches: Parts that a replica's batch is cut into, one after the other.
+        loss_scale: For float16, else None.
+        transform: Maps (images, labels, seed) to images and labels on the device; `seed` is an
+            int64 vector [step, replica].
+        jit_compile: Whether XLA compiles the forward and backward pass.
+
+    Attributes:
+        count: Batches trained on so far, which is also the position in the data.
+        input_seconds: Time spent waiting for those batches.
+    """
+
+    def __init__(
+        self,
+        model: keras.Model,
+        optimizer: keras.optimizers.Optimizer,
+        loss: keras.losses.Loss | str | Callable,
+        metrics: Sequence[keras.metrics.Metric],
+        *,
+        strategy: tf.distribute.Strategy,
+        micro_batches: int = 1,
+        loss_scale: DynamicLossScale | None = None,
+        transform: BatchTransform | None = None,
+        jit_compile: bool = False,
+    ):
+        self.model = model
+        self.optimizer = optimizer
+        self.strategy = strategy
+        self.micro_batches = micro_batches
+        self.loss_scale = loss_scale
+        self.transform = transform
+        self.example_losses = _without_reduction(loss)
+        self.count = tf.Variable(0, dtype=tf.int64, trainable=False, name="step")
+        self.input_seconds = tf.Variable(0.0, dtype=tf.float64, trainable=False)
+        with strategy.scope():
+            optimizer.build(model.trainable_variables)
+            self.train_metrics = _copies([keras.metrics.Mean("loss"), *metrics])
+            self.eval_metrics = _copies(self.train_metrics)
+        # Gradients reach the optimizer summed over the replicas, so that clipping and the finite
+        # test see the whole batch; a second sum would multiply them by the number of replicas.
+        optimizer._all_reduce_sum_gradients = list
+        self._observe_error = getattr(optimizer._learning_rate, "observe", None)
+        self._share = 1.0 / (strategy.num_replicas_in_sync * micro_batches)
+        frozen = model.non_trainable_variables
+        self._seeds = [v for v in frozen if v.name == "seed_generator_state"]
+        self._statistics = [v for v in frozen if v.name != "seed_generator_state"]
+        self._changing: list[int] = []
+        self._pass = self._forward_backward
+        if jit_compile:
+            self._pass = tf.function(self._forward_backward, jit_compile=True, autograph=False)
+
+    @tf.function(autograph=False)
+    def train(self, iterator, steps: tf.Tensor) -> None:
+        """Trains on the next `steps` batches of a distributed iterator."""
+
+        def body(step: tf.Tensor) -> tf.Tensor:
+            self._train_on(self._next(iterator))
+            self.count.assign_add(1)
+            return step + 1
+
+        tf.while_loop(lambda step: step < steps, body, [0], parallel_iterations=1)
+
+    @tf.function(autograph=False)
+    def evaluate(self, batch: tuple) -> None:
+        """Adds one distributed batch of (images, labels, weights) to `eval_metrics`."""
+        self.strategy.run(self._evaluate_replica, args=batch)
+
+    def _next(self, iterator) -> tuple:
+        started = tf.timestamp()
+        with tf.control_dependencies([started]):
+            batch = next(iterator)
+        arrived = [x for part in batch for x in self.strategy.experimental_local_results(part)]
+        with tf.control_dependencies(arrived):
+            self.input_seconds.assign_add(tf.timestamp() - started)
+        return batch
+
+    def _train_on(self, batch: tuple) -> None:
+        run = self.strategy.run
+        if self.loss_scale is None:
+            run(lambda *batch: self._update(self._backward(*batch)), args=batch)
+            return
+        outcome = run(self._backward, args=batch)
+        finite = self.strategy.experimental_local_results(outcome.finite)[0]
+        tf.cond(finite, lambda: run(self._update, args=(outcome,)), lambda: None)
+        self.loss_scale.update(finite)
+
+    def _backward(self, images: tf.Tensor, labels: tf.Tensor) -> Outcome:
+        """Runs the model over this replica's images and reduces the result over all replicas."""
+        context = tf.distribute.get_replica_context()
+        replica = tf.cast(context.replica_id_in_sync_group, tf.int64)
+        given_labels = labels
+        if self.transform is not None:
+            images, labels = self.transform(images, labels, tf.stack([self.count, replica]))
+        weights = [tf.convert_to_tensor(v.value) for v in self.model.trainable_variables]
+        statistics = [tf.convert_to_tensor(v.value) for v in self._statistics]
+        own_seed = tf.stack([replica * _REPLICA_SEED_STRIDE, 0])
+        seeds = [v.value + tf.cast(own_seed, v.dtype) for v in self._seeds]
+        scale = tf.constant(1.0) if self.loss_scale is None else self.loss_scale.scale.value()
+
+        gradients, loss, predictions = [], 0.0, []
+        image_parts = tf.split(images, self.micro_batches)
+        label_parts = tf.split(labels, self.micro_batches)
+        for image_part, label_part in zip(image_parts, label_parts, strict=True):
+            # Without the dependency the parts would run side by side and save no memory.
+            with tf.control_dependencies(gradients):
+                part_gradients, statistics, seeds, part_loss, part_predictions = self._pass(
+                    weights, statistics, seeds, image_part, label_part, scale
+                )
+                gradients = _add(gradients, part_gradients)
+            loss += part_loss
+            predictions.append(part_predictions)
+        predictions = tf.concat(predictions, 0)
+
+        # Soft labels of the transform are for the loss; metrics read labels as the data has them.
+        if labels.shape.rank > given_labels.shape.rank:
+            labels = tf.cast(tf.argmax(labels, -1), given_labels.dtype)
+        gradients = context.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
+        return Outcome(
+            gradients=[gradient / scale for gradient in gradients],
+            statistics=[_mean_over_replicas(statistics[i]) for i in self._changing],
+            error=_mean_over_replicas(_error(labels, predictions))
+            if self._observe_error
+            else tf.zeros(()),
+            finite=_all_finite(gradients) if self.loss_scale else tf.constant(True),
+            local_seeds=[seed - tf.cast(own_seed, seed.dtype) for seed in seeds],
+            local_loss=loss,
+            local_labels=labels,
+            local_predictions=predictions,
+        )
+
+    def _forward_backward(self, weights, statistics, seeds, images, labels, scale):
+        """Gradients, statistics, seeds, loss and predictions, from its arguments alone."""
+        variables = self.model.trainable_variables + self._statistics + self._seeds
+        with tf.GradientTape() as tape:
+            tape.watch(weights)
+            values = zip(variables, weights + statistics + seeds, strict=True)
+            with keras.StatelessScope(state_mapping=values, collect_losses=True) as scope:
+                predictions = tf.cast(self.model(images, training=True), tf.float32)
+                penalty = _penalty(self.model)
+            losses = self.example_losses(labels, predictions)
+            # Shares are equal, so their means add up to the mean over the global batch.
+            loss = (tf.reduce_mean(losses) + penalty) * self._share
+            scaled_loss = loss * scale
+        gradients = tape.gradient(scaled_loss, weights, unconnected_gradients="zero")
+        new_statistics = [scope.get_current_value(v) for v in self._statistics]
+        pairs = enumerate(zip(statistics, new_statistics, strict=True))
+        self._changing = [i for i, (old, new) in pairs if new is not old]
+        new_seeds = [scope.get_current_value(v) for v in self._seeds]
+        return gradients, new_statistics, new_seeds, loss, predictions
+
+    def _update(self, outcome: Outcome) -> None:
+        """Updates weights, statistics and metrics of one replica with a batch that is good."""
+        self.optimizer.apply(outcome.gradients, self.model.trainable_variables)
+        variables = [self._statistics[i] for i in self._changing] + self._seeds
+        tf.distribute.get_replica_context().merge_call(
+            _assign, args=(variables, outcome.statistics + outcome.local_seeds)
+        )
+        if self._observe_error is not None:
+            self._observe_error(outcome.error)
+        loss, *metrics = self.train_metrics
+        examples = tf.cast(tf.shape(outcome.local_predictions)[0], tf.float32)
+        loss.update_state(
+            outcome.local_loss * self.strategy.num_replicas_in_sync, sample_weight=examples
+        )
+        for metric in metrics:
+            metric.update_state(outcome.local_labels, outcome.local_predictions)
+
+    def _evaluate_replica(self, images: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor) -> None:
+        predictions = tf.cast(self.model(images, training=False), tf.float32)
+        losses = self.example_losses(labels, predictions) + _penalty(self.model)
+        loss, *metrics = self.eval_metrics
+        loss.update_state(losses, sample_weight=weights)
+        for metric in metrics:
+            metric.update_state(labels, predictions, sample_weight=weights)
+
+
+def _copies(metrics: Sequence[keras.metrics.Metric]) -> list[keras.metrics.Metric]:
+    # New ones, so that their variables belong to the strategy wherever the given ones were made.
+    return [type(metric).from_config(metric.get_config()) for metric in metrics]
+
+
+def _add(totals: list[tf.Tensor], parts: list[tf.Tensor]) -> list[tf.Tensor]:
+    if not totals:
+        return parts
+    return [total + part for total, part in zip(totals, parts, strict=True)]
+
+
+def _mean_over_replicas(value: tf.Tensor) -> tf.Tensor:
+    context = tf.distribute.get_replica_context()
+    return context.all_reduce(tf.distribute.ReduceOp.MEAN, value)
+
+
+def _assign(strategy: tf.distribute.Strategy, variables: list, values: list) -> None:
+    for variable, value in zip(variables, values, strict=True):
+        strategy.extended.update(
+            variable.value, lambda v, new: v.assign(new), args=(value,), group=False
+        )
+
+
+def _penalty(model: keras.Model) -> tf.Tensor:
+    """The model's regularisation and added losses, a float32 scalar."""
+    return tf.add_n([tf.zeros(()), *(tf.cast(loss, tf.float32) for loss in model.losses)])
+
+
+def _error(labels: tf.Tensor, predictions: tf.Tensor) -> tf.Tensor:
+    wrong = tf.argmax(predictions, -1) != tf.cast(labels, tf.int64)
+    return tf.reduce_mean(tf.cast(wrong, tf.float32))
+
+
+def _all_finite(tensors: list[tf.Tensor]) -> tf.Tensor:
+    return tf.reduce_all(tf.stack([tf.reduce_all(tf.math.is_finite(x)) for x in tensors]))
+
+
+def _without_reduction(loss: keras.losses.Loss | str | Callable) -> Callable:
+    """The loss as a function of (labels, predictions) to one float32 value an example."""
+    loss = keras.losses.get(loss)
+    if isinstance(loss, keras.losses.Loss):
+        loss = copy.copy(loss)
+        loss.reduction = None
+    return loss

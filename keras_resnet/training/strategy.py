@@ -1,0 +1,198 @@
+"""One device, several, or several machines: a `tf.distribute` strategy from flags.
+
+TensorFlow only. A process holds one multi-device strategy: TensorFlow aborts when a second one
+starts its collectives, so the first one made here is kept and handed out again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+
+import tensorflow as tf
+
+NAMES = ("auto", "one", "mirrored", "multi_worker", "tpu")
+
+_made: dict[tuple, tf.distribute.Strategy] = {}
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """How a global batch lies over the replicas of a strategy.
+
+    Attributes:
+        replicas: Replicas over all workers.
+        workers: Processes that each read their own part of the data.
+        global_batch: Images per step over all replicas.
+        replica_batch: Images per step on one replica.
+    """
+
+    replicas: int
+    workers: int
+    global_batch: int
+    replica_batch: int
+
+    def __str__(self) -> str:
+        return (
+            f"{self.replicas} replica(s) on {self.workers} worker(s), "
+            f"global batch {self.global_batch}, {self.replica_batch} per replica"
+        )
+
+
+def make_strategy(
+    name: str = "auto",
+    *,
+    gpus: int | None = None,
+    virtual_devices: int | None = None,
+    tpu: str | None = None,
+) -> tf.distribute.Strategy:
+    """Makes the strategy that the flags ask for. Call it before anything else runs on TensorFlow.
+
+    Args:
+        name: `"one"` (the first device), `"mirrored"` (several devices of this machine),
+            `"multi_worker"` (several machines, from `TF_CONFIG` or SLURM's variables), `"tpu"`, or
+            `"auto"`: `multi_worker` when `TF_CONFIG` names several workers, `tpu` when `tpu` is
+            given, `mirrored` when several devices are asked for, else `one`.
+        gpus: Number of GPUs of this machine to use; None leaves it to `name`.
+        virtual_devices: Number of logical CPU devices to make and to train on, so that
+            distribution can be tried on any machine.
+        tpu: Name or address of the TPU, `"local"` on a TPU VM.
+
+    Returns:
+        The strategy. `"one"` is TensorFlow's default strategy, which costs nothing.
+
+    Raises:
+        ValueError: An unknown name, flags that exclude each other, more devices than there are,
+            flags that come after TensorFlow started, or a second strategy in one process.
+    """
+    if name not in NAMES:
+        raise ValueError(f"`strategy` must be one of {NAMES}. Received: strategy={name!r}")
+    for flag, value in (("gpus", gpus), ("virtual_devices", virtual_devices)):
+        if value is not None and value < 1:
+            raise ValueError(f"`{flag}` must be at least 1 or None. Received: {flag}={value}")
+    if gpus and virtual_devices:
+        raise ValueError(
+            "`gpus` and `virtual_devices` exclude each other. "
+            f"Received: gpus={gpus}, virtual_devices={virtual_devices}"
+        )
+    if name == "auto":
+        name = _automatic_name(gpus, virtual_devices, tpu)
+
+    key = (name, gpus, virtual_devices, tpu)
+    if name != "one" and key not in _made and _made:
+        raise ValueError(
+            "A process holds one strategy; start a new process for another. "
+            f"Received: strategy={name!r} after {next(iter(_made))[0]!r}"
+        )
+    if virtual_devices:
+        _make_virtual_devices(virtual_devices)
+    if name == "one":
+        _expect_gpus(gpus or 0)
+        return tf.distribute.get_strategy()
+    if key not in _made:
+        _made[key] = _make(name, gpus, virtual_devices, tpu)
+    return _made[key]
+
+
+def layout(strategy: tf.distribute.Strategy, global_batch: int) -> Layout:
+    """Says how a global batch lies over a strategy's replicas.
+
+    Args:
+        strategy: The strategy.
+        global_batch: Images per step over all replicas.
+
+    Raises:
+        ValueError: The batch is not a positive multiple of the number of replicas.
+    """
+    replicas = strategy.num_replicas_in_sync
+    if global_batch < 1 or global_batch % replicas:
+        raise ValueError(
+            f"`batch_size` is global and must be a positive multiple of the {replicas} replica(s). "
+            f"Received: batch_size={global_batch}"
+        )
+    workers = getattr(strategy.extended, "_num_workers", 1)
+    return Layout(replicas, workers, global_batch, global_batch // replicas)
+
+
+def is_chief(strategy: tf.distribute.Strategy) -> bool:
+    """Whether this process is the one that writes files (the only one, or worker 0)."""
+    resolver = strategy.cluster_resolver
+    if resolver is None or not resolver.cluster_spec() or resolver.task_type is None:
+        return True
+    chief_exists = "chief" in resolver.cluster_spec().jobs
+    if resolver.task_type == "chief":
+        return True
+    return resolver.task_type == "worker" and resolver.task_id == 0 and not chief_exists
+
+
+def _automatic_name(gpus: int | None, virtual_devices: int | None, tpu: str | None) -> str:
+    resolver = tf.distribute.cluster_resolver.TFConfigClusterResolver()
+    spec = resolver.cluster_spec().as_dict() if os.environ.get("TF_CONFIG") else {}
+    if sum(len(hosts) for job, hosts in spec.items() if job in ("chief", "worker")) > 1:
+        return "multi_worker"
+    if tpu:
+        return "tpu"
+    return "mirrored" if max(gpus or 1, virtual_devices or 1) > 1 else "one"
+
+
+def _make(
+    name: str, gpus: int | None, virtual_devices: int | None, tpu: str | None
+) -> tf.distribute.Strategy:
+    if name == "mirrored":
+        if virtual_devices:
+            devices = [f"CPU:{index}" for index in range(virtual_devices)]
+        else:
+            available = _expect_gpus(gpus or 1)
+            devices = [f"GPU:{index}" for index in range(gpus or available)]
+        return tf.distribute.MirroredStrategy(devices)
+    if name == "multi_worker":
+        return _make_multi_worker()
+    resolver = tf.distribute.cluster_resolver.TPUClusterResolver(tpu or "local")
+    tf.config.experimental_connect_to_cluster(resolver)
+    tf.tpu.experimental.initialize_tpu_system(resolver)
+    return tf.distribute.TPUStrategy(resolver)
+
+
+def _make_multi_worker() -> tf.distribute.Strategy:
+    if os.environ.get("TF_CONFIG"):
+        resolver = tf.distribute.cluster_resolver.TFConfigClusterResolver()
+    elif "SLURM_PROCID" in os.environ:
+        resolver = tf.distribute.cluster_resolver.SlurmClusterResolver()
+    else:
+        raise ValueError(
+            "`strategy` 'multi_worker' must find the machines in TF_CONFIG or in SLURM's variables "
+            "(start it with srun). Received: neither"
+        )
+    try:
+        return tf.distribute.MultiWorkerMirroredStrategy(resolver)
+    except RuntimeError as error:
+        raise ValueError(
+            "`strategy` 'multi_worker' must be made before TensorFlow runs its first operation. "
+            f"Received: {str(error).splitlines()[0]}"
+        ) from error
+
+
+def _expect_gpus(wanted: int) -> int:
+    available = len(tf.config.list_physical_devices("GPU"))
+    if wanted > available:
+        raise ValueError(
+            f"`gpus` must be at most the {available} GPU(s) that TensorFlow sees here; "
+            f"`virtual_devices` tries distribution on the CPU. Received: gpus={wanted}"
+        )
+    return available
+
+
+def _make_virtual_devices(count: int) -> None:
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    configured = tf.config.get_logical_device_configuration(cpu)
+    if configured and len(configured) == count:
+        return
+    try:
+        tf.config.set_logical_device_configuration(
+            cpu, [tf.config.LogicalDeviceConfiguration() for _ in range(count)]
+        )
+    except RuntimeError as error:
+        raise ValueError(
+            "`virtual_devices` must be asked for before TensorFlow runs its first operation. "
+            f"Received: virtual_devices={count} after TensorFlow started"
+        ) from error

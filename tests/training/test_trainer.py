@@ -1,0 +1,235 @@
+"""The loop: learning, evaluation, callbacks, logs."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_resnet.training import MetricsLogger, Progress, Trainer, read_records, sgd
+from tests.training.fakes import Blobs, accuracy, cross_entropy, small_model
+
+
+def make_trainer(learning_rate=0.05, *, model=None, optimizer=None, **options) -> Trainer:
+    keras.utils.set_random_seed(0)
+    return Trainer(
+        model or small_model(),
+        optimizer or sgd(learning_rate),
+        cross_entropy(),
+        [accuracy()],
+        **options,
+    )
+
+
+def weights_of(trainer: Trainer) -> list[np.ndarray]:
+    return trainer.model.get_weights()
+
+
+def test_learns():
+    trainer = make_trainer()
+    history = trainer.fit(Blobs(), 32, epochs=4, log_every=2)
+    assert trainer.step == 16
+    assert history.history["accuracy"][-1] > 0.9
+    assert history.history["val_accuracy"][-1] > 0.9
+    assert history.epoch == [0, 1, 2, 3]
+
+
+def test_equals_keras_fit():
+    """One epoch of plain SGD gives what `model.fit` gives on the same batches."""
+    data = Blobs()
+    trainer = make_trainer(model=small_model(l2=1e-3))
+    start = weights_of(trainer)
+    trainer.fit(data, 32, epochs=2, validation_split=None)
+
+    other = small_model(l2=1e-3)
+    other.set_weights(start)
+    other.compile(sgd(0.05), cross_entropy(), jit_compile=False)
+    other.fit(data.train_batches(32).take(8), verbose=0)
+    for ours, theirs in zip(weights_of(trainer), other.get_weights(), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("size, batch_size", [(37, 8), (37, 64), (64, 16), (1, 4)])
+def test_evaluation_counts_each_example_once(size, batch_size):
+    data = Blobs(test=size)
+    trainer = make_trainer()
+    images, labels = data.arrays("test")
+    predictions = trainer.model.predict(images, verbose=0)
+    by_hand = float(np.mean(predictions.argmax(-1) == labels))
+    results = trainer.evaluate(data, "test", batch_size)
+    assert results["accuracy"] == pytest.approx(by_hand, abs=1e-6)
+    loss = keras.losses.sparse_categorical_crossentropy(labels, predictions, from_logits=True)
+    assert results["loss"] == pytest.approx(float(np.mean(loss)), rel=1e-5)
+
+
+def test_several_steps_per_call_change_nothing():
+    one, several = make_trainer(), make_trainer(steps_per_call=3)
+    for trainer in (one, several):
+        trainer.fit(Blobs(), 32, steps=10, log_every=4, validation_split=None)
+        assert trainer.step == 10
+    for a, b in zip(weights_of(one), weights_of(several), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_fit_goes_on_where_it_was():
+    whole, parts = make_trainer(), make_trainer()
+    whole.fit(Blobs(), 32, steps=10, validation_split=None)
+    for steps in (3, 4, 10):
+        parts.fit(Blobs(), 32, steps=steps, validation_split=None)
+    for a, b in zip(weights_of(whole), weights_of(parts), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_keras_callbacks(tmp_path):
+    """EarlyStopping, ModelCheckpoint and CSVLogger work as they do with `fit`."""
+    trainer = make_trainer(1e-6)
+    stop = keras.callbacks.EarlyStopping("val_loss", min_delta=1.0, patience=2)
+    history = trainer.fit(
+        Blobs(),
+        32,
+        epochs=10,
+        callbacks=[
+            stop,
+            keras.callbacks.ModelCheckpoint(tmp_path / "{epoch}.keras"),
+            keras.callbacks.ModelCheckpoint(
+                tmp_path / "best.weights.h5", save_best_only=True, save_weights_only=True
+            ),
+            keras.callbacks.CSVLogger(tmp_path / "log.csv"),
+        ],
+    )
+    assert len(history.epoch) == 3 and stop.stopped_epoch == 2
+    assert trainer.step == 12
+    rows = list(csv.DictReader((tmp_path / "log.csv").open()))
+    assert [row["epoch"] for row in rows] == ["0", "1", "2"]
+    assert float(rows[-1]["val_loss"]) == pytest.approx(history.history["val_loss"][-1])
+    saved = keras.saving.load_model(tmp_path / "3.keras")
+    for a, b in zip(weights_of(trainer), saved.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert int(saved.optimizer.iterations.numpy()) == 12
+    assert (tmp_path / "best.weights.h5").stat().st_size > 0
+
+
+def test_callbacks_are_called_in_order():
+    calls = []
+
+    class Recorder(keras.callbacks.Callback):
+        def on_train_begin(self, logs=None):
+            calls.append("train begin")
+
+        def on_epoch_begin(self, epoch, logs=None):
+            calls.append(f"epoch {epoch} begin")
+
+        def on_train_batch_end(self, batch, logs=None):
+            calls.append(f"batch {batch} {'loss' in logs}")
+
+        def on_log(self, step, logs):
+            calls.append(f"log {step}")
+
+        def on_test_end(self, logs=None):
+            calls.append(f"test end {sorted(logs)}")
+
+        def on_epoch_end(self, epoch, logs=None):
+            calls.append(f"epoch {epoch} end {'val_loss' in logs}")
+
+        def on_train_end(self, logs=None):
+            calls.append("train end")
+
+    make_trainer().fit(Blobs(train=64), 32, steps=3, log_every=2, callbacks=[Recorder()])
+    assert calls == [
+        "train begin",
+        "epoch 0 begin",
+        "batch 0 False",
+        "log 2",
+        "batch 1 True",
+        "test end ['accuracy', 'loss']",
+        "epoch 0 end True",
+        "epoch 1 begin",
+        "log 3",
+        "batch 0 True",
+        "test end ['accuracy', 'loss']",
+        "epoch 1 end True",
+        "train end",
+    ]
+
+
+def test_learning_rate_can_be_set_by_a_callback():
+    trainer = make_trainer(1.0)
+    lower = keras.callbacks.LearningRateScheduler(lambda epoch, rate: 0.5**epoch)
+    history = trainer.fit(Blobs(), 32, epochs=3, callbacks=[lower])
+    assert history.history["learning_rate"] == [1.0, 0.5, 0.25]
+
+
+def test_logs_are_written_and_cut_back_on_resume(tmp_path):
+    trainer = make_trainer()
+    trainer.fit(Blobs(), 32, steps=6, log_every=2, callbacks=[MetricsLogger(tmp_path)])
+    rows = read_records(tmp_path / "metrics.jsonl")
+    assert [(row["kind"], row["step"], row["epoch"]) for row in rows] == [
+        ("interval", 2, 1),
+        ("interval", 4, 1),
+        ("epoch", 4, 1),
+        ("interval", 6, 2),
+        ("epoch", 6, 2),
+    ]
+    # A run that was killed while it wrote, and starts again from step 4.
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"kind": "inter')
+    again = make_trainer()
+    again.fit(Blobs(), 32, steps=4)
+    again.fit(Blobs(), 32, steps=6, log_every=1, callbacks=[MetricsLogger(tmp_path)])
+    rows = read_records(tmp_path / "metrics.jsonl")
+    assert [row["step"] for row in rows] == [2, 4, 4, 5, 6, 6]
+    table = list(csv.DictReader((tmp_path / "metrics.csv").open()))
+    assert [(row["kind"], int(row["step"])) for row in table] == [
+        (row["kind"], row["step"]) for row in rows
+    ]
+    for row, record in zip(table, rows, strict=True):
+        for name, value in record.items():
+            assert row[name] == str(value)
+    assert json.dumps(rows)
+
+
+def test_progress_prints_lines(capsys):
+    make_trainer().fit(Blobs(), 32, steps=4, log_every=2, callbacks=[Progress()])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("step 2/4") and "images/s" in lines[0]
+    assert "% waiting for input" in lines[0] and "left" in lines[0]
+    assert all(name in lines[1] for name in ("loss", "accuracy", "learning_rate"))
+    assert lines[2].startswith("epoch 1/1  val_accuracy") and "val_loss" in lines[2]
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ({"batch_size": 32}, "Give one of `epochs` and `steps`"),
+        ({"batch_size": 32, "epochs": 1, "steps": 1}, "Received: epochs=1, steps=1"),
+        ({"batch_size": 0, "epochs": 1}, "Received: batch_size=0"),
+        ({"batch_size": 1000, "epochs": 1}, "Received: steps_per_epoch=0"),
+        ({"batch_size": 32, "steps": 1, "log_every": 0}, "Received: log_every=0"),
+    ],
+)
+def test_bad_arguments_of_fit(arguments, message):
+    with pytest.raises(ValueError, match=message) as error:
+        make_trainer().fit(Blobs(), **arguments)
+    assert "\n" not in str(error.value)
+
+
+def test_optimizer_options_that_belong_to_the_trainer():
+    model = small_model()
+    for optimizer, message in (
+        (keras.optimizers.SGD(gradient_accumulation_steps=2), "micro_batches"),
+        (keras.optimizers.SGD(loss_scale_factor=8.0), "loss_scale"),
+        (keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD()), "inner_optimizer"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            Trainer(model, optimizer, cross_entropy())
+
+
+def test_step_is_traced_once():
+    trainer = make_trainer(steps_per_call=2)
+    trainer.fit(Blobs(), 32, steps=7, log_every=3, validation_split=None)
+    assert trainer._step.train.experimental_get_tracing_count() == 1
+    assert tf.distribute.get_strategy() is trainer.strategy
