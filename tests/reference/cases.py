@@ -24,6 +24,7 @@ class Case:
         shortcut: "A", "B", "C", or None for a plain net.
         version: "v1" or "v1.5": which convolution of a bottleneck has the stride.
         images: (batch, height, width, channels).
+        batch: Number of the drawn batch.
     """
 
     family: str
@@ -31,6 +32,7 @@ class Case:
     shortcut: str | None
     version: str = "v1"
     images: tuple[int, int, int, int] = (2, 64, 64, 3)
+    batch: int = 0
 
     @property
     def classes(self) -> int:
@@ -62,10 +64,14 @@ INFERENCE = {
     "resnet110_a": Case("cifar", 110, "A", images=SMALL),
 }
 
-# One step in training mode: loss, gradients and moving statistics.
+# One step in training mode: loss, gradients and moving statistics. A gradient jumps where the input
+# of a ReLU passes zero, and among half a million inputs some come so near that float32 rounds them
+# to the other side: on most batches it misses the float64 gradient by up to 1e-3 in any framework.
+# So the batch is the first one on which, in float64 and for both nets, none comes nearer than this.
+MARGIN = 5e-6
 TRAINING = {
-    "train_resnet20_a": Case("cifar", 20, "A", images=(8, 32, 32, 3)),
-    "train_resnet20_b": Case("cifar", 20, "B", images=(8, 32, 32, 3)),
+    "train_resnet20_a": Case("cifar", 20, "A", images=(8, 16, 16, 3), batch=15),
+    "train_resnet20_b": Case("cifar", 20, "B", images=(8, 16, 16, 3), batch=15),
 }
 MOMENTUM = 0.9
 GRADIENTS = {

@@ -35,7 +35,8 @@ class Network:
     """The forward pass of one case; weights are drawn at their first use.
 
     After a call with `training=True`, `parameters` holds the leaves that have gradients and
-    `statistics` the moving statistics as Keras would leave them.
+    `statistics` the moving statistics as Keras would leave them; `margin` is the smallest absolute
+    value that a ReLU was given.
     """
 
     def __init__(self, case: cases.Case, training: bool = False):
@@ -44,6 +45,7 @@ class Network:
         self.parameters: dict[str, torch.Tensor] = {}
         self.statistics: dict[str, torch.Tensor] = {}
         self.stages: dict[str, torch.Tensor] = {}
+        self.margin = float("inf")
 
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
         """Maps images [batch, channels, height, width] to logits [batch, classes]."""
@@ -51,13 +53,13 @@ class Network:
             repeats, bottleneck = IMAGENET[self.case.depth]
             width = 64
             x = self.conv(images, "conv1_conv", width, size=7, stride=2)
-            x = F.relu(self.norm(x, "conv1_bn"))
+            x = self.relu(self.norm(x, "conv1_bn"))
             x = F.max_pool2d(x, kernel_size=3, stride=2, padding=1)
         else:
             repeats, bottleneck = ((self.case.depth - 2) // 6,) * 3, False
             width = 16
             x = self.conv(images, "conv1_conv", width, size=3, stride=1)
-            x = F.relu(self.norm(x, "conv1_bn"))
+            x = self.relu(self.norm(x, "conv1_bn"))
         for stage, blocks in enumerate(repeats):
             for block in range(blocks):
                 name = f"conv{stage + 2}_block{block + 1}"
@@ -86,10 +88,10 @@ class Network:
             gamma_kind = "residual_gamma" if last and residual else "gamma"
             y = self.norm(y, f"{name}_{i}_bn", gamma_kind)
             if not last:
-                y = F.relu(y)
+                y = self.relu(y)
         if residual:
             y = y + self.shortcut(x, name, layers[-1][0], stride)
-        return F.relu(y)
+        return self.relu(y)
 
     def shortcut(self, x: torch.Tensor, name: str, filters: int, stride: int) -> torch.Tensor:
         same = stride == 1 and x.shape[1] == filters
@@ -127,6 +129,10 @@ class Network:
         x = (x - mean.view(column)) / torch.sqrt(variance + EPSILON).view(column)
         return x * gamma.view(column) + beta.view(column)
 
+    def relu(self, x: torch.Tensor) -> torch.Tensor:
+        self.margin = min(self.margin, x.detach().abs().min().item())
+        return F.relu(x)
+
     def dense(self, x: torch.Tensor, name: str, units: int) -> torch.Tensor:
         kernel = self.draw(name, "kernel", (x.shape[1], units))
         return x @ kernel + self.draw(name, "bias", (units,))
@@ -152,8 +158,9 @@ def infer(case: cases.Case) -> tuple[dict[str, np.ndarray], list[str]]:
     return {key: value.astype("float32") for key, value in results.items()}, list(network.stages)
 
 
-def train(name: str) -> dict[str, np.ndarray]:
-    """Loss, chosen gradients and all moving statistics of one training case, float32."""
+def train(name: str) -> tuple[dict[str, np.ndarray], float]:
+    """Logits, loss, chosen gradients and all moving statistics of one training case in float32,
+    and the network's margin."""
     case = cases.TRAINING[name]
     network = Network(case, training=True)
     logits = network(drawn_images(case))
@@ -163,11 +170,13 @@ def train(name: str) -> dict[str, np.ndarray]:
     results = {"logits": logits.detach(), "loss": loss.detach()}
     results |= {f"gradient/{key}": network.parameters[key].grad for key in cases.GRADIENTS[name]}
     results |= network.statistics
-    return {key: value.numpy().astype("float32") for key, value in results.items()}
+    arrays = {key: value.numpy().astype("float32") for key, value in results.items()}
+    return arrays, network.margin
 
 
 def drawn_images(case: cases.Case) -> torch.Tensor:
-    return torch.from_numpy(weights.draw_images(case.images)).double().permute(0, 3, 1, 2)
+    images = weights.draw_images(case.images, case.batch)
+    return torch.from_numpy(images).double().permute(0, 3, 1, 2)
 
 
 def main() -> None:
@@ -180,12 +189,13 @@ def main() -> None:
         "numpy": np.__version__,
         "cases": {name: dataclasses.asdict(case) for name, case in described.items()},
         "stages": {},
+        "margins": {},
     }
     arrays = {"probe": weights.draw("probe/kernel", (3, 4), "kernel")}
     for name, case in described.items():
         print(name, flush=True)
         if name in cases.TRAINING:
-            results = train(name)
+            results, about["margins"][name] = train(name)
         else:
             results, about["stages"][name] = infer(case)
         arrays |= {f"{name}/{key}": value for key, value in results.items()}

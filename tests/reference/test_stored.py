@@ -77,6 +77,12 @@ def test_every_variant_gives_other_numbers(stored):
         assert np.abs(logits - others).max() > 1e-2 * np.abs(logits).max(), (one, two)
 
 
+def test_gradients_do_not_hang_on_rounding(stored):
+    _, about = stored
+    assert set(about["margins"]) == set(cases.TRAINING)
+    assert min(about["margins"].values()) > cases.MARGIN
+
+
 def test_a_draw_depends_on_its_name_alone():
     first = weights.draw("a/kernel", (3, 3, 8, 16), "kernel")
     weights.draw("b/kernel", (3, 3, 8, 16), "kernel")
@@ -128,7 +134,7 @@ def test_made_again(stored, name):
 
     arrays, _ = stored
     if name in cases.TRAINING:
-        again = make_torch_outputs.train(name)
+        again, _ = make_torch_outputs.train(name)
     else:
         again, _ = make_torch_outputs.infer(cases.INFERENCE[name])
     assert set(again) == {

@@ -55,9 +55,12 @@ def draw(name: str, shape: tuple[int, ...], kind: str) -> np.ndarray:
     return _uniform(name, shape, low, high)
 
 
-def draw_images(shape: tuple[int, int, int, int]) -> np.ndarray:
-    """Draws standardised images: float32 [batch, height, width, channels], mean 0, variance 1."""
-    return _uniform("images", shape, -np.sqrt(3.0), np.sqrt(3.0))
+def draw_images(shape: tuple[int, int, int, int], number: int = 0) -> np.ndarray:
+    """Draws standardised images: float32 [batch, height, width, channels], mean 0, variance 1.
+
+    `number` says which batch of that shape.
+    """
+    return _uniform(f"images/{number}", shape, -np.sqrt(3.0), np.sqrt(3.0))
 
 
 def draw_labels(count: int, classes: int) -> np.ndarray:
@@ -71,13 +74,50 @@ def fill_keras(model) -> None:
     Raises:
         ValueError: If the model has a variable that is not one of the kinds drawn here.
     """
-    names = {layer.name for layer in model.layers}
+    names = {name for layer in model.layers for name in _names_of_blocks(layer)}
+    stacks = {}
+    for key, (variable, index) in named_variables(model).items():
+        layer, kind = key.split("/")
+        if kind == "gamma" and ends_residual_branch(layer, names):
+            kind = "residual_gamma"
+        if index is None:
+            variable.assign(draw(key, tuple(variable.shape), kind))
+        else:
+            slices = stacks.setdefault(variable.path, (variable, {}))[1]
+            slices[index] = draw(key, tuple(variable.shape[1:]), kind)
+    for variable, slices in stacks.values():
+        variable.assign(np.stack([slices[index] for index in range(len(slices))]))
+
+
+def named_variables(model) -> dict:
+    """Maps "<layer>/<variable>" to (variable, None), or to (variable, index of the slice) where a
+    stack of blocks holds it together with its like of other blocks."""
+    found = {}
     for layer in model.layers:
-        for variable in layer.weights:
-            kind = variable.name
-            if kind == "gamma" and ends_residual_branch(layer.name, names):
-                kind = "residual_gamma"
-            variable.assign(draw(f"{layer.name}/{variable.name}", tuple(variable.shape), kind))
+        if not _is_stack(layer):
+            found |= {f"{layer.name}/{v.name}": (v, None) for v in layer.weights}
+            continue
+        for owner, name, variable in layer.sliced_weights():
+            for index in range(layer.repeats):
+                found[f"{_name_in_stage(layer, owner, index)}/{name}"] = (variable, index)
+    return found
+
+
+def _is_stack(layer):
+    return hasattr(layer, "sliced_weights")
+
+
+def _name_in_stage(stack, name, index):
+    # The first block of a stage is never in its stack.
+    block = stack.name.replace("_stack", f"_block{index + 2}")
+    return name.replace("block", block, 1)
+
+
+def _names_of_blocks(layer):
+    if not _is_stack(layer):
+        return [layer.name]
+    pattern = [inner.name for inner in layer.block.layers]
+    return [_name_in_stage(layer, name, i) for name in pattern for i in range(layer.repeats)]
 
 
 def ends_residual_branch(name: str, names: Collection[str]) -> bool:
