@@ -1,0 +1,128 @@
+"""TF Hub modules in Keras 3, where `hub.KerasLayer`, a layer of Keras 2, cannot go.
+
+Needs TensorFlow, as Keras's backend too.
+"""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from keras_resnet.layers import PACKAGE
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class HubLayer(keras.layers.Layer):
+    """A Reusable SavedModel (a TF2 Hub module) as a layer.
+
+    While the layer is trainable its weights can be fine-tuned, its regularisation losses count, and
+    `training` is passed on. While it is not, which is the default, nothing in it moves, the
+    statistics of batch normalisation included. `trainable` can be set at any time, before
+    `compile`.
+
+    A `.keras` file keeps the weights of the layer, and of the module its handle only: it has to be
+    there when the file is loaded. Running a SavedModel runs the code in its graph, so use modules,
+    and files that name modules, from sources that you trust.
+
+    Args:
+        handle: Path of the module's directory.
+        trainable: Whether to fine-tune the module.
+        **kwargs: As for every layer, such as `name`.
+
+    Input shape: what the module takes; for images float32 in [0, 1], `(batch, H, W, C)`.
+    Output shape: what the module gives, such as `(batch, features)`.
+
+    Raises:
+        ValueError: If there is no module at `handle`, or it is not a Reusable SavedModel.
+        RuntimeError: If Keras does not run on TensorFlow.
+    """
+
+    def __init__(self, handle: str | Path, trainable: bool = False, **kwargs):
+        # Modules say themselves which dtype they take; Keras would cast to its policy's.
+        super().__init__(trainable=trainable, autocast=False, **kwargs)
+        self.handle = str(handle)
+        self._module = _load(self.handle)
+        self._takes_training = "training" in inspect.signature(self._module.__call__).parameters
+        trained = {variable.ref() for variable in _listed(self._module, "trainable_variables")}
+        with keras.name_scope(self.name):
+            self.module_weights = [
+                keras.Variable(
+                    variable,
+                    trainable=variable.ref() in trained,
+                    dtype=variable.dtype.name,
+                    name=variable.name.split(":")[0].replace("/", "_"),
+                )
+                for variable in _listed(self._module, "variables")
+            ]
+        losses = _listed(self._module, "regularization_losses")
+        first = next((weight for weight in self.module_weights if weight.trainable), None)
+        if losses and first is not None:
+            first.regularizer = _ModuleLosses(losses)
+        self.built = True
+
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
+        inputs = keras.tree.map_structure(_in_float32, inputs)
+        if self._takes_training:
+            return self._module(inputs, training=bool(training and self.trainable))
+        return self._module(inputs)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "handle": self.handle}
+
+
+class _ModuleLosses(keras.regularizers.Regularizer):
+    """The sum of a module's regularisation losses, in the place of one weight's.
+
+    There Keras counts it exactly once, however often the layer is called, and only while the
+    weight is trainable.
+    """
+
+    def __init__(self, losses):
+        self.losses = losses
+
+    def __call__(self, weight):
+        return tf.add_n([loss() for loss in self.losses])
+
+
+def _load(handle):
+    if keras.backend.backend() != "tensorflow":
+        raise RuntimeError(
+            "HubLayer runs on Keras's TensorFlow backend only; set KERAS_BACKEND=tensorflow. "
+            f"The backend is {keras.backend.backend()!r}."
+        )
+    if "://" in handle:
+        raise ValueError(
+            "`handle` must be the path of a module on this machine; download and unpack others "
+            f"first. Received: handle={handle!r}"
+        )
+    if not (Path(handle) / "saved_model.pb").is_file():
+        raise ValueError(
+            "`handle` must be the directory of a SavedModel, with a file saved_model.pb. "
+            f"Received: handle={handle!r}"
+        )
+    try:
+        module = tf.saved_model.load(handle)
+    except (OSError, tf.errors.OpError) as error:
+        raise ValueError(
+            f"`handle` must be a whole SavedModel. Received: handle={handle!r}, which cannot be "
+            f"read ({str(error).splitlines()[0]})"
+        ) from error
+    if not callable(module):
+        raise ValueError(
+            "`handle` must be a Reusable SavedModel, which can be called; this one has signatures "
+            f"only. Received: handle={handle!r}"
+        )
+    return module
+
+
+def _listed(module, name):
+    return list(getattr(module, name, None) or ())
+
+
+def _in_float32(tensor):
+    # 16-bit activations of a mixed-precision model; integers are left for the module to judge.
+    return tf.cast(tensor, tf.float32) if tensor.dtype in (tf.bfloat16, tf.float16) else tensor
