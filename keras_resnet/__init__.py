@@ -26,6 +26,7 @@ from keras_resnet.models import (
     ResNet110,
     ResNet152,
     ResNet1202,
+    build,
 )
 from keras_resnet.preprocessing import decode_predictions, preprocess_input
 from keras_resnet.version import __version__
@@ -53,6 +54,7 @@ __all__ = [
     "ResNet50",
     "ResNet56",
     "__version__",
+    "build",
     "copy_weights",
     "decode_predictions",
     "preprocess_input",

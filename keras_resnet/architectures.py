@@ -135,3 +135,15 @@ def cifar_architecture(depth: int, shortcut: str | None = "A") -> Architecture:
     """Returns the CIFAR network of any depth 6n+2, named as its line of the table would be."""
     name = f"{'PlainNet' if shortcut is None else 'ResNet'}{depth}"
     return _cifar(name, depth, shortcut)
+
+
+def find_architecture(name: str) -> Architecture:
+    """Returns the network of that name in the table, whatever the case of its letters.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    for known, architecture in ARCHITECTURES.items():
+        if known.lower() == str(name).lower():
+            return architecture
+    raise ValueError(f"`model` must be one of {', '.join(ARCHITECTURES)}. Received: model={name!r}")

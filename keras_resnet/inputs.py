@@ -52,7 +52,8 @@ def image_input(input_tensor, input_shape, *, default_size, minimum_size, data_f
             f"`input_shape` must be that of `input_tensor`, {tuple(input_tensor.shape)[1:]}, or be "
             f"left out. Received: input_shape={shape}"
         )
-    return keras.utils.get_source_inputs(input_tensor), input_tensor
+    sources = keras.utils.get_source_inputs(input_tensor)
+    return sources[0] if len(sources) == 1 else sources, input_tensor
 
 
 def _checked_shape(name, shape, minimum_size, data_format):

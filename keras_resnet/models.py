@@ -19,6 +19,7 @@ from keras_resnet.architectures import (
     Architecture,
     Stem,
     cifar_architecture,
+    find_architecture,
 )
 from keras_resnet.blocks import SHORTCUTS, VERSIONS, Parts, stage
 from keras_resnet.blocks import stem as stem_layers
@@ -176,7 +177,7 @@ def ResNet(  # noqa: N802, named as in keras.applications
     return model
 
 
-ResNet.__doc__ = """Builds a residual network, or a plain one, of any repeats, widths, block and stem.
+ResNet.__doc__ = """Builds a residual or plain network of any repeats, widths, block and stem.
 
     Source: He, Zhang, Ren, Sun, "Deep Residual Learning for Image Recognition", arXiv 1512.03385.
 
@@ -203,7 +204,26 @@ def CifarResNet(depth: int, *args, shortcut: str | None = "A", **kwargs) -> kera
     Raises:
         ValueError: If `depth` is not 6n+2, or as `ResNet20` raises.
     """
-    return _builder(cifar_architecture(depth, shortcut))(*args, **kwargs)
+    return build(cifar_architecture(depth, shortcut), *args, **kwargs)
+
+
+def build(architecture: Architecture | str, *args, **kwargs) -> keras.Model:
+    """Builds a network from its line of the table.
+
+    Args:
+        architecture: An `Architecture`, or the name of one in the table, such as "ResNet50".
+        *args: As those of the named builders.
+        **kwargs: As those of the named builders.
+
+    Returns:
+        A functional `keras.Model`.
+
+    Raises:
+        ValueError: If there is no network of that name, or an argument is wrong.
+    """
+    if isinstance(architecture, str):
+        architecture = find_architecture(architecture)
+    return _builder(architecture)(*args, **kwargs)
 
 
 def _whole_numbers(name, values):

@@ -63,9 +63,7 @@ class Complexity:
         return self._total("multiply_adds")
 
 
-def complexity(
-    model: keras.Model, input_shape: tuple[int, int, int] | None = None
-) -> Complexity:
+def complexity(model: keras.Model, input_shape: tuple[int, int, int] | None = None) -> Complexity:
     """Counts a functional model's parameters and multiply-adds, layer by layer.
 
     Args:

@@ -29,8 +29,11 @@ class ImageDataset(abc.ABC):
         image_shape: `(height, width, channels)` of the images that the pipelines yield.
         mean: Mean of each channel over the training split, in [0, 255] units.
         std: Standard deviation of each channel over the training split, in [0, 255] units.
+        about: Sentences for a model card: where the images come from, how they were split, and
+            under which licence they stand.
     """
 
+    about: str = ""
     name: str
     class_names: tuple[str, ...]
     image_shape: tuple[int, int, int]
@@ -120,6 +123,7 @@ class ArrayDataset(ImageDataset):
             `(n, height, width, channels)`, and its labels, integers of shape `(n,)`.
         class_names: One name a class.
         augmentation: What `train_batches` does to the images at random; None for nothing.
+        about: As in `ImageDataset`.
 
     Raises:
         ValueError: if an array's type, shape or label range is not as said above.
@@ -131,6 +135,7 @@ class ArrayDataset(ImageDataset):
         splits: Mapping[str, tuple[np.ndarray, np.ndarray]],
         class_names: Sequence[str],
         augmentation: Augmentation | None = None,
+        about: str = "",
     ):
         if "train" not in splits or not set(splits) <= set(SPLITS):
             raise ValueError(
@@ -140,6 +145,7 @@ class ArrayDataset(ImageDataset):
         self.name = name
         self.class_names = tuple(class_names)
         self.augmentation = augmentation
+        self.about = about
         self._arrays = {
             split: _checked_arrays(split, *splits[split], len(self.class_names))
             for split in SPLITS

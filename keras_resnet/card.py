@@ -1,0 +1,94 @@
+"""The model card: what a finished model is, how it was made, and what was measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from keras_resnet.architectures import Architecture
+
+if TYPE_CHECKING:
+    from keras_resnet.data import ImageDataset
+
+SHORTCUTS = {
+    "A": "option A (identity, zero-padded where channels are added)",
+    "B": "option B (projection where the shape changes)",
+    "C": "option C (projection everywhere)",
+    None: "none (a plain net)",
+}
+
+
+def model_card(
+    architecture: Architecture,
+    dataset: ImageDataset,
+    settings: Mapping[str, object],
+    metrics: Mapping[str, object],
+) -> str:
+    """Returns the card as Markdown.
+
+    Args:
+        architecture: The network.
+        dataset: What it was trained and tested on.
+        settings: Settings of the run, as in its config.json.
+        metrics: Measured figures, as in its metrics.json.
+    """
+    height, width, channels = dataset.image_shape
+    colour = {1: "grey", 3: "RGB"}.get(channels, f"{channels}-channel")
+    accuracy = metrics["test_accuracy"]
+    versions = ", ".join(f"{name} {version}" for name, version in metrics["versions"].items())
+    set_values = ", ".join(f"{key} {value}" for key, value in settings.items() if value is not None)
+    return f"""# {architecture.name} trained on {dataset.name}
+
+A network of {architecture.depth} weighted layers, {architecture.block} blocks
+{"-".join(map(str, architecture.repeats))}, shortcuts {SHORTCUTS[architecture.shortcut]}
+({architecture.source}): {metrics["parameters"]:,} trainable parameters,
+{metrics["multiply_adds"]:,} multiply-adds per image.
+
+## Measured
+
+| figure | value |
+|---|---|
+| test accuracy (single view, {metrics["test_images"]} images) | {100 * accuracy:.2f} % |
+| test accuracy, 95 % interval (Wilson) | {_interval(accuracy, metrics["test_images"])} |
+| test loss (cross-entropy, nats) | {metrics["test_loss"]:.4f} |
+| training accuracy, last epoch | {100 * metrics["train_accuracy"]:.2f} % |
+| training time | {metrics["train_seconds"]:.0f} s for {metrics["steps"]} steps |
+
+These are figures after the last step of one run with seed {metrics["seed"]}; nothing was chosen by
+the test images.
+
+## Data
+
+{dataset.about}
+
+## Use
+
+`model.keras` takes {colour} images of {height}x{width} pixels in [0, 255], shape
+(batch, {height}, {width}, {channels}), and gives probabilities of {len(dataset.class_names)}
+classes. `saved_model` and `feature_vector` are TF Hub modules (Reusable SavedModels): they take the
+same images as float32 in [0, 1] and give logits and features. Standardisation is inside all three.
+
+Classes: {", ".join(dataset.class_names)}.
+
+## Limits
+
+It knows the images it was trained on and no others: expect nothing from pictures of another kind,
+size or contrast, and no warning from it either; its probabilities are not calibrated.
+
+## How it was made
+
+```bash
+{metrics["command"]}
+```
+
+Settings: {set_values}.
+
+Versions: {versions}.
+"""
+
+
+def _interval(share: float, count: int, z: float = 1.96) -> str:
+    """Wilson's interval of a measured share, as text in percent."""
+    centre = (share + z**2 / (2 * count)) / (1 + z**2 / count)
+    half = z / (1 + z**2 / count) * (share * (1 - share) / count + z**2 / (4 * count**2)) ** 0.5
+    return f"{100 * (centre - half):.1f} to {100 * (centre + half):.1f} %"

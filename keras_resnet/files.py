@@ -1,0 +1,57 @@
+"""Files that are either wholly there or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+
+@contextlib.contextmanager
+def replacing(path: str | Path) -> Iterator[Path]:
+    """Yields a temporary path in the folder of `path`; what was written there becomes `path`.
+
+    On an error nothing changes at `path` and nothing is left behind. The temporary name keeps the
+    suffixes, since some writers choose their format by them. A folder written there replaces an
+    old file or folder; between the two there is a moment without either, since folders cannot be
+    exchanged in one step everywhere, but never a half-written one.
+
+    Args:
+        path: File or folder to write; its parents are made.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    holder = Path(tempfile.mkdtemp(prefix=".writing-", dir=path.parent))
+    try:
+        temporary = holder / path.name
+        yield temporary
+        if temporary.is_file():
+            with open(temporary, "rb") as file:
+                os.fsync(file.fileno())
+        old = holder / "old" if temporary.is_dir() and path.exists() else None
+        if old:
+            os.replace(path, old)
+        try:
+            os.replace(temporary, path)
+        except OSError:
+            if old:
+                os.replace(old, path)
+            raise
+    finally:
+        shutil.rmtree(holder, ignore_errors=True)
+
+
+def write_json(path: str | Path, value: object) -> None:
+    """Writes `value` as indented JSON."""
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Writes `text` in UTF-8."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")

@@ -1,0 +1,28 @@
+"""Trains a CIFAR network of the paper on scikit-learn's handwritten digits.
+
+    python recipes/digits.py --workdir runs/digits
+
+ResNet-20, 60 epochs of 1257 images of 8x8 pixels: about a minute on 2 cores. The settings are those
+of the paper's section 4.2 (SGD with momentum 0.9, weight decay 1e-4, rate 0.1 divided by 10 at half
+and three quarters of the way) with a short linear warm-up in front. Expect at least 98 % on the 360
+test images. The plain net of the same depth: --shortcut none.
+"""
+
+import os
+
+# Before TensorFlow is imported: on some processors it leaves its faster CPU kernels off.
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+
+
+from keras_resnet import cli  # noqa: E402
+from keras_resnet.experiment import Experiment, run  # noqa: E402
+
+
+def main() -> None:
+    parser = cli.experiment_parser(__doc__, Experiment(workdir="runs/digits"))
+    parser.add_argument("--depth", type=int, help="layers, 6n+2, in place of --model")
+    run(Experiment(**vars(parser.parse_args())))
+
+
+if __name__ == "__main__":
+    cli.run(main)
