@@ -43,13 +43,14 @@ def experiment_parser(description: str, defaults: Experiment) -> argparse.Argume
 
 
 def run(main: Callable[[], None]) -> None:
-    """Runs a recipe's `main`: a wrong value or a missing package ends it with one line and code 2.
+    """Runs a recipe's `main`, and ends it with one line where it cannot go on.
 
-    Ctrl-C ends it with code 130.
+    A wrong value, a missing package and a file that cannot be read or written end it with code 2,
+    Ctrl-C with code 130. Other errors are ours and keep their traceback.
     """
     try:
         main()
-    except (ValueError, ImportError) as error:
+    except (ValueError, ImportError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:

@@ -19,7 +19,7 @@ import tensorflow as tf
 
 from keras_resnet import checks, models
 from keras_resnet.analysis.complexity import complexity
-from keras_resnet.analysis.plots import learning_curve
+from keras_resnet.analysis.plots import learning_curve, require_matplotlib
 from keras_resnet.architectures import Architecture, find_architecture
 from keras_resnet.card import model_card
 from keras_resnet.data import ImageDataset, load_dataset
@@ -130,6 +130,7 @@ def run(experiment: Experiment) -> dict[str, object]:
         print(f"{workdir} holds this run, finished: nothing to do.")
         return finished
 
+    require_matplotlib()
     strategy = make_strategy(gpus=experiment.gpus, virtual_devices=experiment.virtual_devices)
     if experiment.deterministic:
         tf.config.experimental.enable_op_determinism()

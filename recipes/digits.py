@@ -10,8 +10,10 @@ test images. The plain net of the same depth: --shortcut none.
 
 import os
 
-# Before TensorFlow is imported: on some processors it leaves its faster CPU kernels off.
+# Before TensorFlow is imported: on some processors it leaves its faster CPU kernels off, and
+# everywhere it reports what it did not find.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 
 from keras_resnet import cli  # noqa: E402

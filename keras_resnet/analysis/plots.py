@@ -16,6 +16,19 @@ from keras_resnet.files import replacing
 BLUE, ORANGE, GREEN, VERMILION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
 
 
+def require_matplotlib() -> None:
+    """Raises an ImportError that says what to install, where matplotlib is missing.
+
+    To be called before work whose result will be drawn.
+    """
+    try:
+        import matplotlib.figure  # noqa: F401
+    except ImportError as error:
+        raise ImportError(
+            "Plots need matplotlib: pip install 'keras-deep-residual[train]'."
+        ) from error
+
+
 @contextlib.contextmanager
 def figure(path: str | Path, size: tuple[float, float] = (7.0, 4.2)) -> Iterator:
     """Yields a matplotlib figure and saves it as PNG and SVG.
@@ -24,13 +37,10 @@ def figure(path: str | Path, size: tuple[float, float] = (7.0, 4.2)) -> Iterator
         path: Where the PNG goes; the SVG goes beside it.
         size: Width and height in inches.
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError(
-            "Plots need matplotlib: pip install 'keras-deep-residual[train]'."
-        ) from error
+    require_matplotlib()
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     path = Path(path)
     # Not pyplot, which keeps every figure alive and asks for a display.
     fig = Figure(figsize=size, layout="constrained")

@@ -1,0 +1,130 @@
+"""The first recipe, run as a user runs it."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from keras_resnet.data import load_dataset
+from keras_resnet.training import read_records
+
+ROOT = Path(__file__).parents[2]
+
+
+def run_recipe(*flags, timeout=300):
+    return subprocess.run(
+        [sys.executable, "recipes/digits.py", *map(str, flags)],
+        cwd=ROOT,
+        env={**__import__("os").environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+    )
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A short run of a small net, long enough to learn."""
+    workdir = tmp_path_factory.mktemp("digits") / "run"
+    result = run_recipe("--workdir", workdir, "--depth", 8, "--epochs", 12, "--shortcut", "B")
+    assert result.returncode == 0, result.stderr
+    return workdir, result.stdout
+
+
+def test_it_learns(finished):
+    metrics = json.loads((finished[0] / "metrics.json").read_text())
+    # A linear classifier of raw pixels reaches about 96 %; chance is 10 %.
+    assert metrics["test_accuracy"] > 0.9
+    assert metrics["fine_tuned_test_accuracy"] > 0.9
+    assert metrics["steps"] == 12 * (1257 // 128)
+    assert metrics["test_images"] == 360
+
+
+def test_stated_accuracy_is_that_of_the_saved_model(finished):
+    metrics = json.loads((finished[0] / "metrics.json").read_text())
+    model = keras.models.load_model(finished[0] / "model.keras")
+    hits = count = 0.0
+    for images, labels, weights in load_dataset("digits").eval_batches("test", 100):
+        best = np.argmax(model(np.asarray(images, "float32")), axis=-1)
+        hits += np.sum((best == labels) * weights)
+        count += np.sum(weights)
+    assert count == 360
+    assert metrics["test_accuracy"] == pytest.approx(hits / count, abs=1e-6)
+
+
+def test_everything_is_written(finished):
+    workdir, output = finished
+    names = {path.name for path in workdir.iterdir()}
+    assert names >= {
+        "config.json",
+        "metrics.csv",
+        "metrics.jsonl",
+        "metrics.json",
+        "learning_curve.png",
+        "learning_curve.csv",
+        "model.keras",
+        "model_card.md",
+        "saved_model",
+        "feature_vector",
+    }
+    epochs = [row for row in read_records(workdir / "metrics.jsonl") if row["kind"] == "epoch"]
+    assert [row["epoch"] for row in epochs] == list(range(1, 13))
+    assert epochs[-1]["accuracy"] > epochs[0]["accuracy"]
+    assert "left" in output and "images/s" in output
+
+
+def test_card_states_the_measured_figures(finished):
+    card = (finished[0] / "model_card.md").read_text()
+    metrics = json.loads((finished[0] / "metrics.json").read_text())
+    assert f"{100 * metrics['test_accuracy']:.2f} %" in card
+    assert f"{metrics['parameters']:,} trainable parameters" in card
+    assert "option B" in card and "8 weighted layers" in card and "CC BY 4.0" in card
+
+
+def test_finished_run_is_not_repeated_and_not_overwritten(finished):
+    workdir, _ = finished
+    before = (workdir / "model.keras").read_bytes()
+    same = run_recipe("--workdir", workdir, "--depth", 8, "--epochs", 12, "--shortcut", "B")
+    assert same.returncode == 0 and "nothing to do" in same.stdout
+    other = run_recipe("--workdir", workdir, "--depth", 8, "--epochs", 13, "--shortcut", "B")
+    assert other.returncode == 2 and "another epochs" in other.stderr
+    assert (workdir / "model.keras").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("flags", "named"),
+    [
+        (["--depth", "21"], "depth=21"),
+        (["--shortcut", "D"], "shortcut='D'"),
+        (["--model", "ResNet51"], "model='ResNet51'"),
+        (["--epochs", "0"], "epochs=0"),
+        (["--batch-size", "5000"], "batch_size=5000"),
+        (["--learning-rate", "-1"], "learning_rate=-1"),
+        (["--gpus", "99"], "gpus=99"),
+        (["--precision", "float8"], "precision='float8'"),
+        (["--dataset", "nothing"], "'nothing'"),
+    ],
+)
+def test_wrong_flag_is_one_line_and_writes_nothing(tmp_path, flags, named):
+    result = run_recipe("--workdir", tmp_path / "run", *flags)
+    assert result.returncode == 2
+    errors = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1 and named in errors[0]
+    assert "Traceback" not in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_mean_of_three_seeds_reaches_98_percent(tmp_path):
+    accuracies, seconds = [], []
+    for seed in range(3):
+        result = run_recipe("--workdir", tmp_path / str(seed), "--seed", seed, timeout=900)
+        assert result.returncode == 0, result.stderr
+        metrics = json.loads((tmp_path / str(seed) / "metrics.json").read_text())
+        accuracies.append(metrics["test_accuracy"])
+        seconds.append(metrics["train_seconds"])
+    assert np.mean(accuracies) >= 0.98, accuracies

@@ -1,0 +1,53 @@
+"""Files are wholly there or not at all."""
+
+import json
+import os
+
+import pytest
+
+from keras_resnet.files import replacing, write_json, write_text
+
+
+def test_file_is_written_with_its_folder(tmp_path):
+    write_text(tmp_path / "a" / "b.txt", "grün\n")
+    assert (tmp_path / "a" / "b.txt").read_text(encoding="utf-8") == "grün\n"
+    assert os.listdir(tmp_path / "a") == ["b.txt"]
+
+
+def test_failure_keeps_the_old_file_and_leaves_nothing(tmp_path):
+    write_json(tmp_path / "x.json", {"a": 1})
+    with pytest.raises(RuntimeError, match="full"):
+        with replacing(tmp_path / "x.json") as temporary:
+            temporary.write_text("half of")
+            raise RuntimeError("full")
+    assert json.loads((tmp_path / "x.json").read_text()) == {"a": 1}
+    assert os.listdir(tmp_path) == ["x.json"]
+
+
+def test_folder_replaces_folder(tmp_path):
+    target = tmp_path / "module"
+    for text in ("old", "new"):
+        with replacing(target) as temporary:
+            temporary.mkdir()
+            (temporary / text).write_text(text)
+    assert os.listdir(target) == ["new"]
+    assert os.listdir(tmp_path) == ["module"]
+
+
+def test_failed_exchange_brings_the_old_folder_back(tmp_path, monkeypatch):
+    target = tmp_path / "module"
+    target.mkdir()
+    (target / "old").write_text("old")
+    real = os.replace
+
+    def replace(source, destination):
+        if str(destination) == str(target) and "old" not in os.listdir(source):
+            raise OSError("no")
+        real(source, destination)
+
+    monkeypatch.setattr(os, "replace", replace)
+    with pytest.raises(OSError, match="no"):
+        with replacing(target) as temporary:
+            temporary.mkdir()
+    assert os.listdir(target) == ["old"]
+    assert os.listdir(tmp_path) == ["module"]
