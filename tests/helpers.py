@@ -1,0 +1,105 @@
+"""What several test files of the core share: drawn weights, gradients, distances, graphs."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+
+from keras_resnet.layers import BlockStack
+from keras_resnet.weights.transfer import layer_weights, unstacked_weights
+
+
+def images(*shape: int, seed: int = 0, low: float = -1.0, high: float = 1.0) -> np.ndarray:
+    """Draws float32 numbers in [low, high)."""
+    return np.random.default_rng(seed).uniform(low, high, shape).astype("float32")
+
+
+def randomize(model: keras.Model, seed: int = 0) -> None:
+    """Gives scales, offsets, biases and moving statistics values that show when one is ignored.
+
+    Kernels keep their initial values. Scales stay below one, so that deep sums do not overflow.
+    """
+    rng = np.random.default_rng(seed)
+    intervals = {
+        "gamma": (0.3, 0.9),
+        "beta": (-0.3, 0.3),
+        "moving_mean": (-0.3, 0.3),
+        "moving_variance": (0.5, 1.5),
+        "bias": (-0.3, 0.3),
+    }
+    for variable in model.variables:
+        for kind, (low, high) in intervals.items():
+            if variable.path.endswith(kind):
+                variable.assign(rng.uniform(low, high, variable.shape))
+
+
+def distance(value, expected) -> float:
+    """Returns the largest absolute difference, relative to the largest absolute expected value.
+
+    Single elements may be next to zero, where a relative difference means nothing.
+    """
+    value, expected = (
+        keras.ops.convert_to_numpy(keras.ops.cast(v, "float64")) for v in (value, expected)
+    )
+    assert value.shape == expected.shape
+    assert np.isfinite(expected).all()
+    largest = np.abs(expected).max(initial=0.0)
+    return float(np.abs(value - expected).max(initial=0.0) / (largest or 1.0))
+
+
+def trainable_parameters(model: keras.Model) -> int:
+    return sum(int(np.prod(variable.shape)) for variable in model.trainable_variables)
+
+
+def gradients(model: keras.Model, inputs: np.ndarray, training: bool = True):
+    """Returns the output, and the gradients of a fixed weighted sum of it: by layer, and of x.
+
+    The gradients of a stack are given as those of its blocks, by their names in the unrolled net.
+    """
+    import tensorflow as tf
+
+    x = tf.convert_to_tensor(inputs)
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        outputs = model(x, training=training)
+        weighted = outputs * images(*outputs.shape, seed=17)
+        loss = tf.reduce_sum(weighted)
+    variables = [v.value for v in model.trainable_variables]
+    *of_variables, of_inputs = tape.gradient(loss, [*variables, x])
+    gradient_of = {id(v): g for v, g in zip(model.trainable_variables, of_variables, strict=True)}
+    by_layer = {}
+    for layer in model.layers:
+        if isinstance(layer, BlockStack):
+            stacked = [
+                (name, gradient_of[id(variable)].numpy())
+                for name, _, variable in layer.sliced_weights()
+                if variable.trainable
+            ]
+            by_layer |= unstacked_weights(layer.name, stacked)
+        elif layer.trainable_variables:
+            by_layer[layer.name] = [gradient_of[id(v)].numpy() for v in layer.trainable_variables]
+    return outputs, by_layer, of_inputs
+
+
+def assert_same_by_layer(found: dict, expected: dict, tolerance: float) -> None:
+    """Compares lists of arrays by layer, each relative to its own largest value."""
+    assert sorted(found) == sorted(expected)
+    for name, values in expected.items():
+        for value, other in zip(found[name], values, strict=True):
+            assert distance(value, other) <= tolerance, name
+
+
+def assert_same_weights(model: keras.Model, other: keras.Model, tolerance: float = 0.0) -> None:
+    """Compares all weights by layer; those of a stack with the unrolled ones."""
+    assert_same_by_layer(layer_weights(model), layer_weights(other), tolerance)
+
+
+def kernels_in_graph(function, *inputs) -> set[str]:
+    """Returns the names of TensorFlow's operations in the graph of `function(*inputs)`."""
+    import tensorflow as tf
+
+    graph = tf.function(function).get_concrete_function(*inputs).graph
+    operations = {operation.type for operation in graph.get_operations()}
+    for library_function in graph.as_graph_def().library.function:
+        operations |= {node.op for node in library_function.node_def}
+    return operations

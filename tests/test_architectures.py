@@ -1,0 +1,67 @@
+"""The table of named networks against the paper's Table 1 and section 4.2."""
+
+from __future__ import annotations
+
+import pytest
+
+import keras_resnet
+from keras_resnet.architectures import (
+    ARCHITECTURES,
+    LAYERS_PER_BLOCK,
+    Stem,
+    cifar_architecture,
+    cifar_repeats,
+)
+
+IMAGENET = {
+    18: ("basic", (2, 2, 2, 2)),
+    34: ("basic", (3, 4, 6, 3)),
+    50: ("bottleneck", (3, 4, 6, 3)),
+    101: ("bottleneck", (3, 4, 23, 3)),
+    152: ("bottleneck", (3, 8, 36, 3)),
+}
+CIFAR = {20: 3, 32: 5, 44: 7, 56: 9, 110: 18, 1202: 200}
+NAMES = {f"ResNet{depth}" for depth in (*IMAGENET, *CIFAR)} | {
+    f"PlainNet{depth}" for depth in (18, 34, 20, 32, 44, 56, 110)
+}
+
+
+def test_every_network_of_the_paper_has_a_line_and_a_builder():
+    assert set(ARCHITECTURES) == NAMES
+    assert NAMES <= set(keras_resnet.__all__)
+
+
+@pytest.mark.parametrize("name", sorted(NAMES))
+def test_line(name):
+    line = ARCHITECTURES[name]
+    depth = int(name.removeprefix("Plain").removeprefix("Res").removeprefix("Net"))
+    assert (line.name, line.depth, line.version) == (name, depth, "v1")
+    if depth in IMAGENET:
+        assert (line.block, line.repeats) == IMAGENET[depth]
+        assert line.widths == (64, 128, 256, 512)
+        assert line.stem == Stem(kernel_size=7, strides=2, pool=True)
+        assert line.stem.reduction == 4
+        assert line.shortcut == ("B" if name.startswith("ResNet") else None)
+    else:
+        assert (line.block, line.repeats) == ("basic", (CIFAR[depth],) * 3)
+        assert line.widths == (16, 32, 64)
+        assert line.stem == Stem(kernel_size=3, strides=1, pool=False)
+        assert line.stem.reduction == 1
+        assert line.shortcut == ("A" if name.startswith("ResNet") else None)
+    # The first convolution, the blocks, and the classifier.
+    assert 2 + LAYERS_PER_BLOCK[line.block] * sum(line.repeats) == depth
+
+
+@pytest.mark.parametrize("depth", [8, 14, 20, 110, 1202, 2000])
+def test_repeats_of_any_cifar_depth(depth):
+    n = (depth - 2) // 6
+    assert cifar_repeats(depth) == (n, n, n)
+    line = cifar_architecture(depth, None)
+    assert (line.name, line.depth, line.repeats) == (f"PlainNet{depth}", depth, (n, n, n))
+    assert cifar_architecture(depth, "B").name == f"ResNet{depth}"
+
+
+@pytest.mark.parametrize("depth", [-4, 0, 1, 2, 7, 19, 21, 20.0, True, "20", None])
+def test_depth_is_6n_plus_2(depth):
+    with pytest.raises(ValueError, match=r"^`depth` .*6n\+2.*8, 14, 20.* Received: depth="):
+        cifar_repeats(depth)
