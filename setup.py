@@ -60,6 +60,7 @@ TEST = [
     "jax>=0.10",  # builders, layers and analysis are tested on this backend too (the CPU wheel)
     *TRAIN,
     *DATASETS,
+    *HUB,  # the modules written here are loaded by tensorflow_hub itself
 ]
 
 # Everything for users. Not `gpu`, which is gigabytes and Linux only, and not `test`.
