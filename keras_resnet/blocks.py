@@ -31,6 +31,7 @@ class Parts:
         data_format: "channels_last" or "channels_first".
         bn_momentum: Weight of the old value in the moving statistics.
         bn_epsilon: Added to the variance.
+        synchronized_bn: Whether batch statistics are taken over all replicas.
         kernel_regularizer: Penalty on every convolution's kernel, or None.
         dropout: Rate of a dropout between the convolutions of each branch.
         zero_init_residual: Whether a branch's last normalisation starts at zero, its block as
@@ -43,6 +44,7 @@ class Parts:
     data_format: str
     bn_momentum: float
     bn_epsilon: float
+    synchronized_bn: bool
     kernel_regularizer: keras.regularizers.Regularizer | None
     dropout: float
     zero_init_residual: bool
@@ -80,6 +82,7 @@ class Parts:
             momentum=self.bn_momentum,
             epsilon=self.bn_epsilon,
             gamma_initializer=gamma_initializer,
+            synchronized=self.synchronized_bn,
             name=f"{name}_bn",
         )(x)
 

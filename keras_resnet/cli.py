@@ -3,56 +3,103 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import re
 import sys
-from collections.abc import Callable
+import typing
+from collections.abc import Callable, Mapping, Sequence
 
 from keras_resnet.experiment import Experiment
+from keras_resnet.training import TrainingStopped
+
+# Options of the data sets that have photographs, gathered in `Experiment.data_options`.
+_DATA_OPTIONS = {
+    "image_size": (int, "Side of the training and test images in pixels"),
+    "crop": (str, "Random crop of training images: scale (the paper's) or inception"),
+    "max_bad_files": (int, "Unreadable images to go on after, with a warning each"),
+}
 
 
-def experiment_parser(description: str, defaults: Experiment) -> argparse.ArgumentParser:
-    """Returns a parser of the flags that every recipe understands.
+class Parser(argparse.ArgumentParser):
+    """Turns a command line into an `Experiment`: a preset, and a flag for each of its settings.
 
     Args:
         description: What the recipe does, its command and what to expect.
-        defaults: The recipe's settings, shown as the flags' defaults.
+        presets: Settings by name; flags replace single ones of them. The first is the default.
     """
-    parser = argparse.ArgumentParser(
-        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
 
-    def flag(name: str, help: str, **options) -> None:
-        default = getattr(defaults, name.replace("-", "_"))
-        shown = "" if default in (None, False) else f" (default: {default})"
-        parser.add_argument(f"--{name}", default=default, help=help + shown, **options)
+    def __init__(self, description: str, presets: Mapping[str, Experiment]):
+        super().__init__(
+            description=description,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        self._presets = dict(presets)
+        first = next(iter(presets))
+        if len(presets) > 1:
+            self.add_argument(
+                "--preset", choices=presets, default=first, help="Settings to begin from"
+            )
+        else:
+            self.set_defaults(preset=first)
+        types, helps = typing.get_type_hints(Experiment), _field_descriptions(Experiment)
+        for field in dataclasses.fields(Experiment):
+            if field.name == "data_options":
+                continue
+            self._add(field.name, types[field.name], helps[field.name])
+        for name, (kind, text) in _DATA_OPTIONS.items():
+            self._add(name, kind, text)
 
-    flag("model", "named network of the table, such as ResNet20")
-    flag("shortcut", "A, B or C; none for the plain net (default: the network's own)")
-    flag("dataset", "data set by name")
-    flag("data-dir", "where the data lie, for data that are not embedded")
-    flag("workdir", "folder to write to, and to nowhere else")
-    flag("gpus", "GPUs to train on", type=int)
-    flag("virtual-devices", "logical CPU devices to train on, to try distribution", type=int)
-    flag("precision", "float32, mixed_bfloat16 or mixed_float16")
-    flag("batch-size", "images per step over all devices", type=int)
-    flag("epochs", "passes over the training images", type=int)
-    flag("steps", "steps in place of epochs", type=int)
-    flag("learning-rate", "highest learning rate", type=float)
-    flag("seed", "of initial values, order and augmentation", type=int)
-    flag("deterministic", "repeat bit for bit, slower", action="store_true")
-    return parser
+    def _add(self, name: str, kind: object, text: str) -> None:
+        options = {"default": argparse.SUPPRESS, "help": text.replace("%", "%%")}
+        kinds = [k for k in (typing.get_args(kind) or (kind,)) if k is not type(None)]
+        if kinds == [bool]:
+            options["action"] = argparse.BooleanOptionalAction
+        elif name == "drops":
+            options |= {"type": float, "nargs": "*"}
+        else:
+            options["type"] = kinds[0]
+        self.add_argument(f"--{name.replace('_', '-')}", **options)
+
+    def experiment(self, argv: Sequence[str] | None = None) -> Experiment:
+        """Returns the experiment that a command line asks for.
+
+        Args:
+            argv: Words of the command line; those of this process where not given.
+        """
+        given = vars(self.parse_args(argv))
+        preset = self._presets[given.pop("preset")]
+        data_options = dict(preset.data_options)
+        data_options |= {name: given.pop(name) for name in _DATA_OPTIONS if name in given}
+        if "epochs" in given:
+            given.setdefault("steps", None)
+        if "drops" in given:
+            given["drops"] = tuple(given["drops"])
+        return dataclasses.replace(preset, **given, data_options=data_options)
+
+
+def _field_descriptions(cls: type) -> dict[str, str]:
+    """Returns the text that the docstring's "Attributes:" has on every field."""
+    attributes = cls.__doc__.split("Attributes:\n", 1)[1]
+    entries = re.findall(r"^ {8}(\w+): (.*(?:\n {12}.*)*)", attributes, re.MULTILINE)
+    return {name: " ".join(text.split()) for name, text in entries}
 
 
 def run(main: Callable[[], None]) -> None:
     """Runs a recipe's `main`, and ends it with one line where it cannot go on.
 
     A wrong value, a missing package and a file that cannot be read or written end it with code 2,
-    Ctrl-C with code 130. Other errors are ours and keep their traceback.
+    training that had to stop with code 1, Ctrl-C with code 130. Other errors are ours and keep
+    their traceback.
     """
     try:
         main()
     except (ValueError, ImportError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    except TrainingStopped as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)

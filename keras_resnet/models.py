@@ -51,6 +51,7 @@ _ARGUMENTS = """
         zero_init_residual: Start the last normalisation of every branch at zero.
         bn_momentum: Weight of the old value in the moving statistics, in [0, 1).
         bn_epsilon: Added to the variance in batch normalisation.
+        synchronized_bn: Whether batch statistics are taken over all replicas of a strategy.
         dropout: Rate of dropout between the convolutions of each branch, in [0, 1).
         include_preprocessing: Whether the model itself standardises RGB images in [0, 255].
             Without it, feed `preprocess_input(images)` or data standardised your own way.
@@ -90,6 +91,7 @@ def ResNet(  # noqa: N802, named as in keras.applications
     zero_init_residual: bool = False,
     bn_momentum: float = 0.9,
     bn_epsilon: float = 1e-5,
+    synchronized_bn: bool = False,
     dropout: float = 0.0,
     include_preprocessing: bool = False,
     stack_blocks: bool | None = None,
@@ -139,6 +141,7 @@ def ResNet(  # noqa: N802, named as in keras.applications
         data_format=data_format or keras.config.image_data_format(),
         bn_momentum=checks.fraction("bn_momentum", bn_momentum),
         bn_epsilon=checks.positive("bn_epsilon", bn_epsilon),
+        synchronized_bn=synchronized_bn,
         kernel_regularizer=keras.regularizers.get(kernel_regularizer),
         dropout=checks.fraction("dropout", dropout),
         zero_init_residual=zero_init_residual,

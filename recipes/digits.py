@@ -21,9 +21,15 @@ from keras_resnet.experiment import Experiment, run  # noqa: E402
 
 
 def main() -> None:
-    parser = cli.experiment_parser(__doc__, Experiment(workdir="runs/digits"))
-    parser.add_argument("--depth", type=int, help="layers, 6n+2, in place of --model")
-    run(Experiment(**vars(parser.parse_args())))
+    digits = Experiment(
+        model="ResNet20",
+        dataset="digits",
+        workdir="runs/digits",
+        epochs=60,
+        warmup="linear",
+        fine_tune_epochs=5,
+    )
+    run(cli.Parser(__doc__, {"digits": digits}).experiment())
 
 
 if __name__ == "__main__":

@@ -65,7 +65,7 @@ def learning_curve(
     path: str | Path,
     *,
     title: str,
-    test_error: float | None = None,
+    final: tuple[str, float] | None = None,
 ) -> None:
     """Draws training and validation error and the learning rate against epochs.
 
@@ -74,7 +74,7 @@ def learning_curve(
             was validation, and `learning_rate`; accuracies in [0, 1].
         path: Where the PNG goes; SVG and CSV go beside it.
         title: What was trained, on what.
-        test_error: Error on the test set after the last epoch, in [0, 1].
+        final: Name of a split and the error measured on it after training, in [0, 1].
     """
     write_table(Path(path).with_suffix(".csv"), epochs)
     with figure(path) as fig:
@@ -85,11 +85,10 @@ def learning_curve(
             if all(key in row for row in epochs):
                 y = [100 * (1 - row[key]) for row in epochs]
                 error.plot(x, y, style, color=color, label=label, linewidth=1.6)
-        if test_error is not None:
-            label = f"test, last epoch: {100 * test_error:.2f} %"
-            error.plot(
-                [x[-1]], [100 * test_error], "D", color=VERMILION, label=label, clip_on=False
-            )
+        if final is not None:
+            y = 100 * final[1]
+            label = f"{final[0]}, after training: {y:.2f} %"
+            error.plot([x[-1]], [y], "D", color=VERMILION, label=label, clip_on=False)
         # Errors fall over two orders of magnitude; linear below 1 %, so that 0 % can be drawn.
         error.set_yscale("symlog", linthresh=1, linscale=0.5)
         ticks = [0, 1, 2, 5, 10, 20, 50, 100]

@@ -14,7 +14,7 @@ def curve(tmp_path):
         {"epoch": i, "accuracy": 1 - 0.9**i, "val_accuracy": 1 - 0.95**i, "learning_rate": 0.1}
         for i in range(1, 11)
     ]
-    plots.learning_curve(epochs, tmp_path / "curve.png", title="net on data", test_error=0.5)
+    plots.learning_curve(epochs, tmp_path / "curve.png", title="net on data", final=("test", 0.5))
     return tmp_path, epochs
 
 
@@ -35,7 +35,7 @@ def test_svg_says_what_was_drawn(curve):
         "error (%)",
         "epoch",
         "learning rate",
-        "test, last epoch: 50.00 %",
+        "test, after training: 50.00 %",
     ):
         assert label in text
 

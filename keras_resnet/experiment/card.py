@@ -34,9 +34,12 @@ def model_card(
     """
     height, width, channels = dataset.image_shape
     colour = {1: "grey", 3: "RGB"}.get(channels, f"{channels}-channel")
-    accuracy = metrics["test_accuracy"]
+    split = metrics["split"]
+    accuracy, count = metrics[f"{split}_accuracy"], metrics[f"{split}_images"]
     versions = ", ".join(f"{name} {version}" for name, version in metrics["versions"].items())
-    set_values = ", ".join(f"{key} {value}" for key, value in settings.items() if value is not None)
+    set_values = ", ".join(
+        f"{key} {value}" for key, value in settings.items() if value not in (None, {})
+    )
     return f"""# {architecture.name} trained on {dataset.name}
 
 A network of {architecture.depth} weighted layers, {architecture.block} blocks
@@ -48,18 +51,18 @@ A network of {architecture.depth} weighted layers, {architecture.block} blocks
 
 | figure | value |
 |---|---|
-| test accuracy (single view, {metrics["test_images"]} images) | {100 * accuracy:.2f} % |
-| test accuracy, 95 % interval (Wilson) | {_interval(accuracy, metrics["test_images"])} |
-| test loss (cross-entropy, nats) | {metrics["test_loss"]:.4f} |
+| {split} accuracy (single view, {count:,} images) | {100 * accuracy:.2f} % |
+| {split} accuracy, 95 % interval (Wilson) | {_interval(accuracy, count)} |
+| {split} loss (cross-entropy, nats) | {metrics[f"{split}_loss"]:.4f} |
 | training accuracy, last epoch | {100 * metrics["train_accuracy"]:.2f} % |
 | training time | {metrics["train_seconds"]:.0f} s for {metrics["steps"]} steps |
 
 These are figures after the last step of one run with seed {metrics["seed"]}; nothing was chosen by
-the test images.
+these images.
 
 ## Data
 
-{dataset.about}
+{dataset.about or dataset.name}
 
 ## Use
 

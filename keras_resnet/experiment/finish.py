@@ -1,0 +1,108 @@
+"""A finished model in every form that leaves here, each read back and compared. TensorFlow."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_resnet.data import ImageDataset
+from keras_resnet.export import HubLayer, export_hub
+from keras_resnet.files import replacing, write_text
+from keras_resnet.training import Trainer, make_schedule, sgd
+
+# Of probabilities: the reloaded graph may fuse operations in another order. In 16 bits the module,
+# which computes in float32, differs by the rounding of the trained model itself.
+TOLERANCES = {"float32": 1e-5, "mixed_bfloat16": 0.1, "mixed_float16": 0.02}
+
+
+def save(
+    model: keras.Model, dataset: ImageDataset, card: str, workdir: Path, precision: str
+) -> dict[str, float]:
+    """Writes model.keras, saved_model, feature_vector and model_card.md, and reads them back.
+
+    Args:
+        model: Model from images in [0, 255] to probabilities.
+        dataset: Its class names, and images to compare answers on.
+        card: The model card.
+        workdir: Folder to write to.
+        precision: What the model computes in.
+
+    Returns:
+        The largest difference between the answers of the trained model and those of each form.
+
+    Raises:
+        RuntimeError: If one of them answers otherwise than the trained model.
+    """
+    images, _, _ = next(iter(dataset.eval_batches(dataset.splits[-1], 32)))
+    images = np.asarray(images, "float32")
+    answers = model.predict(images, verbose=0)
+
+    with replacing(workdir / "model.keras") as temporary:
+        model.save(temporary)
+    reloaded = keras.models.load_model(workdir / "model.keras").predict(images, verbose=0)
+    differences = {"model.keras": _difference(answers, reloaded)}
+
+    write_text(workdir / "model_card.md", card)
+    labels = list(dataset.class_names)
+    for name, kind in (("saved_model", "classification"), ("feature_vector", "feature_vector")):
+        export_hub(model, workdir / name, kind, labels=labels, card=card, overwrite=True)
+    logits = tf.saved_model.load(workdir / "saved_model")(images / 255)
+    differences["saved_model"] = _difference(answers, tf.nn.softmax(logits))
+    worst = max(differences.values())
+    if not worst <= TOLERANCES[precision]:
+        raise RuntimeError(
+            f"A saved model answers otherwise than the trained one, by up to {worst:.2g} where "
+            f"{TOLERANCES[precision]} is allowed: {differences}"
+        )
+    print(f"model.keras and saved_model answer as the trained model does, to {worst:.1g}")
+    return differences
+
+
+def fine_tune(
+    module: str | Path,
+    dataset: ImageDataset,
+    *,
+    epochs: int,
+    batch_size: int,
+    learning_rate: float = 0.02,
+    seed: int = 0,
+) -> dict[str, float]:
+    """Puts a new classifier on a feature-vector module and trains both, on one device.
+
+    Args:
+        module: Folder of a Hub module that takes images in [0, 1].
+        dataset: What to train and test on.
+        epochs: Passes over the training images.
+        batch_size: Images per step.
+        learning_rate: Highest rate; it falls to 0 along a cosine.
+        seed: Of the classifier, the order and the augmentation.
+
+    Returns:
+        `fine_tuned_test_accuracy`, and `fine_tuned_epochs`.
+    """
+    keras.config.set_dtype_policy("float32")
+    keras.utils.set_random_seed(seed)
+    images = keras.Input(dataset.image_shape)
+    features = HubLayer(module, trainable=True)(keras.layers.Rescaling(1 / 255)(images))
+    scores = keras.layers.Dense(len(dataset.class_names), activation="softmax")(features)
+    steps = epochs * dataset.steps_per_epoch(batch_size)
+    trainer = Trainer(
+        keras.Model(images, scores),
+        sgd(make_schedule("cosine", learning_rate, total_steps=steps)),
+        "sparse_categorical_crossentropy",
+        [keras.metrics.SparseCategoricalAccuracy("accuracy")],
+    )
+    trainer.fit(dataset, batch_size, steps=steps, seed=seed, validation_split=None)
+    accuracy = trainer.evaluate(dataset, "test", batch_size)["accuracy"]
+    print(
+        f"feature_vector under a new classifier, both trained for {epochs} epochs: "
+        f"test accuracy {100 * accuracy:.2f} %"
+    )
+    return {"fine_tuned_test_accuracy": accuracy, "fine_tuned_epochs": epochs}
+
+
+def _difference(expected, received):
+    return float(np.max(np.abs(np.asarray(expected) - np.asarray(received))))

@@ -1,0 +1,252 @@
+"""One experiment from settings to finished model: train, evaluate, save, read back, compare.
+
+Needs TensorFlow. The recipes are settings of `Experiment` and a call of `run`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import platform
+import shlex
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import keras
+import tensorflow as tf
+
+from keras_resnet import checks, models
+from keras_resnet.analysis.complexity import complexity
+from keras_resnet.analysis.plots import learning_curve, require_matplotlib
+from keras_resnet.data import ImageDataset, load_dataset
+from keras_resnet.experiment import finish
+from keras_resnet.experiment.card import model_card
+from keras_resnet.experiment.settings import Experiment
+from keras_resnet.files import write_json
+from keras_resnet.training import (
+    Checkpoints,
+    MetricsLogger,
+    Progress,
+    Trainer,
+    is_chief,
+    layout,
+    make_strategy,
+    read_records,
+    set_precision,
+)
+from keras_resnet.version import __version__
+
+
+def run(experiment: Experiment) -> dict[str, object]:
+    """Trains, evaluates, saves, reads back and compares; goes on where it was interrupted.
+
+    Writes to `experiment.workdir`: config.json; metrics.csv and metrics.jsonl, a row per logging
+    interval and epoch; checkpoints; learning_curve.png, .svg and .csv; model.keras, which takes
+    images in [0, 255] and gives probabilities; saved_model and feature_vector, Hub modules that
+    take images in [0, 1] and give logits and features; model_card.md; and last metrics.json, whose
+    presence says that the run is finished. Of several machines, the first one writes.
+
+    Returns:
+        What metrics.json holds: `test_accuracy` (of a data set without test images,
+        `validation_accuracy`) and the rest.
+
+    Raises:
+        ValueError: If a setting is wrong, or `workdir` holds another run.
+        TrainingStopped: If training cannot go on; the message says why.
+    """
+    workdir = Path(experiment.workdir)
+    finished = _finished_metrics(experiment, workdir)
+    if finished is not None:
+        print(f"{workdir} holds this run, finished: nothing to do.")
+        return finished
+
+    require_matplotlib()
+    strategy = make_strategy(
+        experiment.strategy,
+        gpus=experiment.gpus,
+        virtual_devices=experiment.virtual_devices,
+        tpu=experiment.tpu,
+    )
+    if experiment.deterministic:
+        tf.config.experimental.enable_op_determinism()
+    set_precision(experiment.precision)
+    dataset = load_dataset(experiment.dataset, experiment.data_dir, **experiment.data_options)
+    steps = experiment.total_steps(dataset)
+    keras.utils.set_random_seed(checks.integer("seed", experiment.seed, minimum=0))
+    with strategy.scope():
+        model = build_model(experiment, dataset)
+        optimizer = experiment.optimizer(steps)
+    trainer = Trainer(
+        model,
+        optimizer,
+        experiment.loss(),
+        _metrics(dataset),
+        strategy=strategy,
+        steps_per_call=experiment.steps_per_call,
+        micro_batches=experiment.micro_batches,
+        transform=experiment.mixing(len(dataset.class_names)),
+        jit_compile=experiment.jit_compile,
+    )
+    shape = layout(strategy, experiment.batch_size)
+    cost = complexity(model)
+    chief = is_chief(strategy)
+    if chief:
+        print(
+            f"{experiment.architecture.name}: {cost.parameters:,} parameters, "
+            f"{cost.multiply_adds / 1e6:.1f} million multiply-adds per image. {dataset.name}: "
+            f"{dataset.num_examples('train'):,} training images, {steps:,} steps.\n"
+            f"{shape}; learning rate {_rate_text(experiment)}; {experiment.precision}; writing to "
+            f"{workdir}"
+        )
+        write_json(workdir / "config.json", dataclasses.asdict(experiment))
+
+    started = time.perf_counter()
+    trainer.fit(
+        dataset,
+        experiment.batch_size,
+        steps=steps,
+        seed=experiment.seed,
+        callbacks=[
+            *experiment.callbacks(dataset),
+            *([Progress(), MetricsLogger(workdir)] if chief else []),
+        ],
+        checkpoints=Checkpoints(
+            workdir / "checkpoints",
+            every=experiment.checkpoint_every,
+            config=experiment.of_the_result(),
+        ),
+        log_every=experiment.log_every,
+    )
+    seconds = time.perf_counter() - started
+    if experiment.recompute_bn:
+        trainer.recompute_bn_statistics(dataset, experiment.batch_size, seed=experiment.seed)
+    split = "test" if "test" in dataset.splits else "validation"
+    measured = trainer.evaluate(dataset, split, experiment.batch_size)
+    if not chief:
+        return {f"{split}_{name}": value for name, value in measured.items()}
+
+    epochs = [row for row in read_records(workdir / "metrics.jsonl") if row["kind"] == "epoch"]
+    metrics = {
+        "split": split,
+        **{f"{split}_{name}": value for name, value in measured.items()},
+        f"{split}_images": dataset.num_examples(split),
+        **_last_epoch(epochs),
+        "steps": steps,
+        "train_seconds": round(seconds, 1),
+        "parameters": cost.parameters,
+        "multiply_adds": cost.multiply_adds,
+        "seed": experiment.seed,
+        "command": shlex.join(["python", *sys.argv]),
+        "versions": versions(),
+    }
+    print(f"{split} accuracy {100 * measured['accuracy']:.2f} % after {seconds:.0f} s of training")
+    name = experiment.architecture.name
+    learning_curve(
+        epochs,
+        workdir / "learning_curve.png",
+        title=f"{name} on {dataset.name}, seed {experiment.seed}",
+        final=(split, 1 - measured["accuracy"]),
+    )
+    card = model_card(experiment.architecture, dataset, dataclasses.asdict(experiment), metrics)
+    metrics["reload_difference"] = finish.save(model, dataset, card, workdir, experiment.precision)
+    if experiment.fine_tune_epochs:
+        metrics |= finish.fine_tune(
+            workdir / "feature_vector",
+            dataset,
+            epochs=experiment.fine_tune_epochs,
+            batch_size=experiment.batch_size,
+            seed=experiment.seed,
+        )
+    write_json(workdir / "metrics.json", metrics)
+    print(f"Everything is in {workdir}: begin with model_card.md and learning_curve.png")
+    return metrics
+
+
+def build_model(experiment: Experiment, dataset: ImageDataset) -> keras.Model:
+    """Builds an experiment's network with the data set's standardisation in front of it.
+
+    Args:
+        experiment: Settings: network, dropout and the like.
+        dataset: Data set: its image shape, classes, mean and standard deviation.
+
+    Returns:
+        A model from images in [0, 255], `(batch, H, W, C)`, to class probabilities.
+    """
+    images = keras.Input(dataset.image_shape)
+    standardized = keras.layers.Normalization(
+        mean=dataset.mean,
+        variance=[std**2 for std in dataset.std],
+        dtype="float32",
+        name="preprocessing",
+    )(images)
+    return models.build(
+        experiment.architecture,
+        input_tensor=standardized,
+        classes=len(dataset.class_names),
+        dropout=experiment.dropout,
+        zero_init_residual=experiment.zero_init_residual,
+        synchronized_bn=experiment.synchronized_bn,
+        recompute=experiment.recompute,
+    )
+
+
+def versions() -> dict[str, str]:
+    """Returns the versions that a result depends on."""
+    return {
+        "keras_resnet": __version__,
+        "keras": keras.__version__,
+        "tensorflow": tf.__version__,
+        "python": platform.python_version(),
+    }
+
+
+def _metrics(dataset: ImageDataset) -> list[keras.metrics.Metric]:
+    metrics = [keras.metrics.SparseCategoricalAccuracy("accuracy")]
+    # Among ten classes, being one of the best five says little.
+    if len(dataset.class_names) > 10:
+        metrics.append(keras.metrics.SparseTopKCategoricalAccuracy(5, "top5_accuracy"))
+    return metrics
+
+
+def _rate_text(experiment: Experiment) -> str:
+    rate = experiment.peak_rate()
+    if experiment.base_batch in (None, experiment.batch_size):
+        return f"{rate:g}"
+    factor = f"{experiment.batch_size}/{experiment.base_batch}"
+    return f"{experiment.learning_rate:g} x {factor} = {rate:g}"
+
+
+def _last_epoch(epochs: list[Mapping[str, float]]) -> dict[str, float]:
+    last = epochs[-1]
+    figures = {"epochs": last["epoch"]}
+    for name in ("accuracy", "loss", "top5_accuracy"):
+        for key, split in ((name, "train"), (f"val_{name}", "val")):
+            if key in last:
+                figures[f"{split}_{name}"] = last[key]
+    return figures
+
+
+def _finished_metrics(experiment: Experiment, workdir: Path) -> dict[str, object] | None:
+    """Returns the metrics of this very run if `workdir` holds it finished, else None."""
+    config, metrics = workdir / "config.json", workdir / "metrics.json"
+    if not config.exists():
+        return None
+    held = json.loads(config.read_text(encoding="utf-8"))
+    # Through JSON, as the file went: tuples become lists.
+    own = json.loads(json.dumps(experiment.of_the_result()))
+    different = [key for key in own if key not in held or own[key] != held[key]]
+    if different:
+        raise ValueError(
+            f"`workdir` holds a run with another {', '.join(different)}; choose a new folder. "
+            f"Received: workdir={str(workdir)!r}"
+        )
+    if metrics.exists():
+        return json.loads(metrics.read_text(encoding="utf-8"))
+    if not experiment.resume:
+        raise ValueError(
+            "`workdir` holds this run, unfinished; leave out --no-resume to go on, or choose a new "
+            f"folder. Received: workdir={str(workdir)!r}"
+        )
+    return None

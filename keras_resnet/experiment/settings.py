@@ -1,0 +1,238 @@
+"""The settings of an experiment: plain values, checked, as they stand in config.json."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+import keras
+
+from keras_resnet import checks
+from keras_resnet.architectures import Architecture, cifar_architecture, find_architecture
+from keras_resnet.data import ImageDataset
+from keras_resnet.training import (
+    CrossEntropy,
+    ErrorWarmup,
+    Mixing,
+    make_schedule,
+    scaled_learning_rate,
+    sgd,
+)
+
+WARMUPS = ("none", "linear", "error", "auto")
+SCHEDULES = ("steps", "cosine", "polynomial", "constant", "plateau")
+
+# What says where and how fast a run computes, but not what.
+_NOT_OF_THE_RESULT = ("workdir", "data_dir", "log_every", "checkpoint_every", "resume")
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """Settings of one experiment. A run is a function of these, its data and the versions used.
+
+    Attributes:
+        model: Named network of the table.
+        depth: Layers, 6n+2, of a CIFAR network that replaces `model`; None for `model`.
+        shortcut: "A", "B", "C", "none" for the plain net, or None for the network's own.
+        version: "v1" or "v1.5", or None for the network's own.
+        dataset: Name of the data set.
+        data_dir: Where its files lie, or None.
+        data_options: Further options of its loader, such as {"crop": "inception"}.
+        workdir: Folder that everything is written to.
+        strategy: "auto", "one", "mirrored", "multi_worker" or "tpu", as in `make_strategy`.
+        gpus: GPUs of this machine to train on, or None.
+        virtual_devices: Logical CPU devices to train on, or None.
+        tpu: Name of a TPU, or None.
+        precision: "float32", "mixed_bfloat16" or "mixed_float16".
+        jit_compile: Whether XLA compiles the step.
+        batch_size: Images per step over all devices.
+        micro_batches: Parts that a device's batch is cut into, to save memory.
+        steps_per_call: Steps per call of the compiled function.
+        epochs: Passes over the training images.
+        steps: Steps, in place of epochs.
+        learning_rate: Highest rate, for a batch of `base_batch` where that is given.
+        base_batch: Batch that `learning_rate` is meant for; the rate grows in proportion to the
+            batch. None for a rate that does not depend on the batch.
+        schedule: "steps" (divided by 10 at `drops`), "cosine", "polynomial", "constant", or
+            "plateau" (divided by 10 when the validation accuracy has not risen for 5 epochs).
+        drops: For "steps": shares of all steps after which the rate is divided by 10.
+        warmup: "none"; "linear" over `warmup_share` of all steps; "error": `learning_rate` / 10
+            until the training error falls below 80 % (section 4.2 of the paper); "auto": "error"
+            for CIFAR nets of 110 and more layers, else "none".
+        warmup_share: For "linear", in [0, 1).
+        momentum: Of SGD.
+        weight_decay: Factor of the weight in its gradient.
+        decay: "l2" as in the paper, or "decoupled".
+        decay_norm_and_bias: Whether scales, offsets and biases decay too.
+        clip_norm: Largest norm of the gradient, or None.
+        ema: Momentum of an average of the weights that replaces them in the end, or None.
+        label_smoothing: Share of a label that goes to all classes alike, in [0, 1).
+        mixup: Alpha of mixup; 0 for none.
+        cutmix: Alpha of CutMix; 0 for none.
+        rand_augment: Strength of RandAugment, in [0, 1]; 0 for none.
+        dropout: Rate of dropout in the branches, in [0, 1).
+        zero_init_residual: Whether branches start at zero.
+        synchronized_bn: Whether batch statistics are taken over all devices.
+        recompute: Whether activations are computed again for the gradient, to save memory.
+        recompute_bn: Whether the statistics of batch normalisation are averaged over the training
+            images after training, as the authors of the paper did.
+        fine_tune_epochs: Epochs of a trial that fine-tunes the exported module; 0 for none.
+        log_every: Steps from one line of metrics to the next.
+        checkpoint_every: Steps from one checkpoint to the next; None for one an epoch.
+        resume: Whether an unfinished run in `workdir` goes on.
+        seed: Of initial values, order and augmentation.
+        deterministic: Whether operations may only be those that repeat bit for bit.
+    """
+
+    model: str = "ResNet20"
+    depth: int | None = None
+    shortcut: str | None = None
+    version: str | None = None
+    dataset: str = "digits"
+    data_dir: str | None = None
+    data_options: Mapping[str, object] = dataclasses.field(default_factory=dict)
+    workdir: str = "runs/digits"
+    strategy: str = "auto"
+    gpus: int | None = None
+    virtual_devices: int | None = None
+    tpu: str | None = None
+    precision: str = "float32"
+    jit_compile: bool = False
+    batch_size: int = 128
+    micro_batches: int = 1
+    steps_per_call: int = 1
+    epochs: int = 60
+    steps: int | None = None
+    learning_rate: float = 0.1
+    base_batch: int | None = None
+    schedule: str = "steps"
+    # The paper's 32k and 48k of 64k iterations.
+    drops: tuple[float, ...] = (0.5, 0.75)
+    warmup: str = "auto"
+    warmup_share: float = 0.05
+    momentum: float = 0.9
+    weight_decay: float = 1e-4
+    decay: str = "l2"
+    decay_norm_and_bias: bool = True
+    clip_norm: float | None = None
+    ema: float | None = None
+    label_smoothing: float = 0.0
+    mixup: float = 0.0
+    cutmix: float = 0.0
+    rand_augment: float = 0.0
+    dropout: float = 0.0
+    zero_init_residual: bool = False
+    synchronized_bn: bool = False
+    recompute: bool = False
+    recompute_bn: bool = False
+    fine_tune_epochs: int = 0
+    log_every: int = 100
+    checkpoint_every: int | None = None
+    resume: bool = True
+    seed: int = 0
+    deterministic: bool = False
+
+    def of_the_result(self) -> dict[str, object]:
+        """Returns the settings that a result depends on."""
+        settings = dataclasses.asdict(self)
+        return {key: settings[key] for key in settings if key not in _NOT_OF_THE_RESULT}
+
+    @property
+    def architecture(self) -> Architecture:
+        """The network's line of the table, shortcut and version replaced where asked for.
+
+        Raises:
+            ValueError: If model, depth, shortcut or version is not one that there is.
+        """
+        if self.depth is not None:
+            architecture = cifar_architecture(self.depth)
+        else:
+            architecture = find_architecture(self.model)
+        changes, marks = {}, []
+        if self.shortcut is not None:
+            checks.one_of("shortcut", self.shortcut, ("A", "B", "C", "none"))
+            changes["shortcut"] = None if self.shortcut == "none" else self.shortcut
+            marks.append("plain" if self.shortcut == "none" else self.shortcut)
+        if self.version is not None:
+            changes["version"] = checks.one_of("version", self.version, ("v1", "v1.5"))
+            marks.append(self.version)
+        if all(getattr(architecture, key) == value for key, value in changes.items()):
+            return architecture
+        return dataclasses.replace(
+            architecture, name="-".join([architecture.name, *marks]), **changes
+        )
+
+    def total_steps(self, dataset: ImageDataset) -> int:
+        """Returns the steps of the whole run on `dataset`."""
+        per_epoch = dataset.steps_per_epoch(self.batch_size)
+        if self.steps is not None:
+            return checks.integer("steps", self.steps)
+        return checks.integer("epochs", self.epochs) * per_epoch
+
+    def peak_rate(self) -> float:
+        """Returns the highest learning rate for this batch."""
+        rate = checks.positive("learning_rate", self.learning_rate)
+        if self.base_batch is None:
+            return rate
+        return scaled_learning_rate(rate, self.batch_size, self.base_batch)
+
+    def optimizer(self, steps: int) -> keras.optimizers.Optimizer:
+        """Returns SGD with schedule, warm-up and decay for a run of `steps` steps."""
+        return sgd(
+            self._rate(steps),
+            momentum=checks.fraction("momentum", self.momentum),
+            weight_decay=self.weight_decay,
+            decay=self.decay,
+            decay_norm_and_bias=self.decay_norm_and_bias,
+            clip_norm=self.clip_norm,
+            ema=self.ema,
+        )
+
+    def _rate(self, steps):
+        checks.one_of("schedule", self.schedule, SCHEDULES)
+        checks.one_of("warmup", self.warmup, WARMUPS)
+        warmup = self.warmup
+        if warmup == "auto":
+            deep = self.architecture.family == "cifar" and self.architecture.depth >= 110
+            warmup = "error" if deep else "none"
+        if self.schedule == "plateau":
+            if warmup != "none":
+                raise ValueError(
+                    "`warmup` must be 'none' with schedule='plateau', which sets the rate itself. "
+                    f"Received: warmup={self.warmup!r}"
+                )
+            return self.peak_rate()
+        share = checks.fraction("warmup_share", self.warmup_share)
+        for drop in self.drops:
+            checks.fraction("drops", drop)
+        schedule = make_schedule(
+            self.schedule,
+            self.peak_rate(),
+            total_steps=steps,
+            boundaries=sorted({max(1, round(drop * steps)) for drop in self.drops}),
+            warmup_steps=round(share * steps) if warmup == "linear" else 0,
+        )
+        return ErrorWarmup(schedule, rate=self.peak_rate() / 10) if warmup == "error" else schedule
+
+    def callbacks(self, dataset: ImageDataset) -> list[keras.callbacks.Callback]:
+        """Returns the Keras callbacks that belong to the settings."""
+        if self.schedule != "plateau":
+            return []
+        monitor = "val_accuracy" if "validation" in dataset.splits else "accuracy"
+        return [keras.callbacks.ReduceLROnPlateau(monitor, 0.1, patience=5, mode="max", verbose=1)]
+
+    def loss(self) -> keras.losses.Loss:
+        """Returns cross-entropy on the model's probabilities, smoothed as set."""
+        return CrossEntropy(label_smoothing=self.label_smoothing)
+
+    def mixing(self, classes: int) -> Mixing | None:
+        """Returns what changes whole batches on the device, or None."""
+        if not (self.mixup or self.cutmix or self.rand_augment):
+            return None
+        return Mixing(
+            classes,
+            mixup=self.mixup,
+            cutmix=self.cutmix,
+            rand_augment=self.rand_augment,
+            seed=self.seed,
+        )
