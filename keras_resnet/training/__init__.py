@@ -1,6 +1,10 @@
 """Training on one device, several or several machines. Needs TensorFlow."""
 
+from keras_resnet.training.checkpoints import Checkpoints
+from keras_resnet.training.errors import Diverged, Terminated, TrainingStopped
 from keras_resnet.training.logs import MetricsLogger, read_records
+from keras_resnet.training.losses import CrossEntropy
+from keras_resnet.training.mixing import Mixing
 from keras_resnet.training.optimizers import SGD, sgd
 from keras_resnet.training.precision import DynamicLossScale, set_precision
 from keras_resnet.training.progress import Progress
@@ -15,12 +19,18 @@ from keras_resnet.training.trainer import Trainer
 
 __all__ = [
     "SGD",
+    "Checkpoints",
+    "CrossEntropy",
+    "Diverged",
     "DynamicLossScale",
     "ErrorWarmup",
     "LinearWarmup",
     "MetricsLogger",
+    "Mixing",
     "Progress",
+    "Terminated",
     "Trainer",
+    "TrainingStopped",
     "is_chief",
     "layout",
     "make_schedule",

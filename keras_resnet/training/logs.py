@@ -11,6 +11,8 @@ from pathlib import Path
 
 import keras
 
+from keras_resnet.files import write_text
+
 
 class MetricsLogger(keras.callbacks.Callback):
     """Writes a row for each logging interval and each epoch of `Trainer.fit`.
@@ -34,7 +36,7 @@ class MetricsLogger(keras.callbacks.Callback):
         self.records.parent.mkdir(parents=True, exist_ok=True)
         self._step = self.params["first_step"]
         rows = [row for row in read_records(self.records) if row["step"] <= self._step]
-        _replace(self.records, "".join(json.dumps(row) + "\n" for row in rows))
+        write_text(self.records, "".join(json.dumps(row) + "\n" for row in rows))
         self._write_table(rows)
 
     def on_log(self, step: int, logs: Mapping[str, float]) -> None:
@@ -56,7 +58,7 @@ class MetricsLogger(keras.callbacks.Callback):
     def _write_table(self, rows: list[dict]) -> None:
         self._columns = list(dict.fromkeys(name for row in rows for name in row))
         header = _csv([dict(zip(self._columns, self._columns, strict=True))], self._columns)
-        _replace(self.table, header + _csv(rows, self._columns) if rows else "")
+        write_text(self.table, header + _csv(rows, self._columns) if rows else "")
 
 
 def read_records(path: str | os.PathLike) -> list[dict]:
@@ -82,9 +84,3 @@ def _csv(rows: list[dict], columns: list[str]) -> str:
 def _append(path: Path, text: str) -> None:
     with path.open("a", encoding="utf-8") as file:
         file.write(text)
-
-
-def _replace(path: Path, text: str) -> None:
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)

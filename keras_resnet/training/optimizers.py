@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import keras
 
+from keras_resnet import checks
+
 DECAYS = ("l2", "decoupled")
 NORM_AND_BIAS = ("bias", "gamma", "beta")
 
@@ -72,8 +74,7 @@ def sgd(
     Raises:
         ValueError: An unknown `decay`.
     """
-    if decay not in DECAYS:
-        raise ValueError(f"`decay` must be one of {DECAYS}. Received: decay={decay!r}")
+    checks.one_of("decay", decay, DECAYS)
     optimizer = SGD(
         learning_rate,
         momentum=momentum,
@@ -87,3 +88,21 @@ def sgd(
     if not decay_norm_and_bias:
         optimizer.exclude_from_weight_decay(var_names=list(NORM_AND_BIAS))
     return optimizer
+
+
+def check_optimizer(optimizer: keras.optimizers.Optimizer) -> None:
+    """Raises a ValueError if the optimizer is to do what the trainer does."""
+    if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+        raise ValueError(
+            "`optimizer` must not scale the loss, the trainer does. "
+            "Received: a LossScaleOptimizer; give its inner_optimizer"
+        )
+    for option, instead in (
+        ("gradient_accumulation_steps", "micro_batches"),
+        ("loss_scale_factor", "loss_scale"),
+    ):
+        if getattr(optimizer, option) is not None:
+            raise ValueError(
+                f"`optimizer` must leave {option} to the trainer's `{instead}`. "
+                f"Received: {option}={getattr(optimizer, option)}"
+            )

@@ -9,6 +9,8 @@ from __future__ import annotations
 import keras
 import tensorflow as tf
 
+from keras_resnet import checks
+
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 
 
@@ -21,8 +23,7 @@ def set_precision(name: str) -> None:
     Raises:
         ValueError: Another name.
     """
-    if name not in PRECISIONS:
-        raise ValueError(f"`precision` must be one of {PRECISIONS}. Received: precision={name!r}")
+    checks.one_of("precision", name, PRECISIONS)
     keras.config.set_dtype_policy(name)
 
 
@@ -38,20 +39,14 @@ class DynamicLossScale:
     the step is skipped everywhere and the scale halved; after `growth_steps` good steps in a row
     it doubles. `keras.optimizers.LossScaleOptimizer` looks at replica 0 alone, before the sum.
 
-    Make it under the strategy's scope.
-
     Args:
         initial: First scale.
         growth_steps: Good steps after which the scale doubles.
     """
 
     def __init__(self, initial: float = 2.0**15, growth_steps: int = 2000):
-        if initial < 1.0 or growth_steps < 1:
-            raise ValueError(
-                "`initial` and `growth_steps` must be at least 1. "
-                f"Received: initial={initial}, growth_steps={growth_steps}"
-            )
-        self.growth_steps = growth_steps
+        checks.positive("initial", initial)
+        self.growth_steps = checks.integer("growth_steps", growth_steps)
         self.scale = tf.Variable(initial, trainable=False, dtype=tf.float32, name="loss_scale")
         self.good_steps = tf.Variable(0, trainable=False, dtype=tf.int64, name="good_steps")
 

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 import keras
 from keras import ops
 
+from keras_resnet import checks
+
 Schedule = keras.optimizers.schedules.LearningRateSchedule
 
 NAMES = ("constant", "steps", "cosine", "polynomial")
@@ -54,8 +56,7 @@ def make_schedule(
     Raises:
         ValueError: An unknown name, or boundaries that are missing or not increasing.
     """
-    if name not in NAMES:
-        raise ValueError(f"`schedule` must be one of {NAMES}. Received: schedule={name!r}")
+    checks.one_of("schedule", name, NAMES)
     if name == "steps" and (not boundaries or list(boundaries) != sorted(set(boundaries))):
         raise ValueError(
             f"`boundaries` must be increasing steps. Received: boundaries={tuple(boundaries)}"
@@ -66,7 +67,8 @@ def make_schedule(
     elif name == "polynomial":
         schedule = keras_schedules.PolynomialDecay(learning_rate, total_steps, 0.0, power)
     else:
-        boundaries = boundaries if name == "steps" else ()
+        if name == "constant":
+            boundaries, factor = [total_steps], 1.0
         schedule = keras_schedules.PiecewiseConstantDecay(
             # Keras keeps the old rate on the boundary itself; the paper divides at it.
             [boundary - 1 for boundary in boundaries],
@@ -86,13 +88,9 @@ class LinearWarmup(Schedule):
     """
 
     def __init__(self, schedule: Schedule, steps: int, start: float = 0.0):
-        if steps < 1:
-            raise ValueError(f"`steps` of a warm-up must be at least 1. Received: steps={steps}")
-        if not 0.0 <= start <= 1.0:
-            raise ValueError(f"`start` must be in [0, 1]. Received: start={start}")
         self.schedule = schedule
-        self.steps = steps
-        self.start = start
+        self.steps = checks.integer("steps", steps)
+        self.start = checks.fraction("start", start, one_allowed=True)
 
     def __call__(self, step):
         progress = (ops.cast(step, "float32") + 1.0) / self.steps
@@ -138,14 +136,10 @@ class ErrorWarmup(Schedule):
         window: int = 50,
         finished: bool = False,
     ):
-        if not 0.0 < threshold < 1.0:
-            raise ValueError(f"`threshold` must be in (0, 1). Received: threshold={threshold}")
-        if window < 1:
-            raise ValueError(f"`window` must be at least 1. Received: window={window}")
         self.schedule = schedule
-        self.rate = rate
-        self.threshold = threshold
-        self.window = window
+        self.rate = checks.positive("rate", rate)
+        self.threshold = checks.fraction("threshold", threshold)
+        self.window = checks.integer("window", window)
         self.error = _state(1.0, "float32", "warmup_error")
         self.finished = _state(finished, "bool", "warmup_finished")
 

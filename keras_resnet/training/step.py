@@ -17,6 +17,7 @@ import keras
 import tensorflow as tf
 
 from keras_resnet.training.precision import DynamicLossScale
+from keras_resnet.training.statistics import momentum
 
 BatchTransform = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
 
@@ -29,8 +30,8 @@ class Outcome(NamedTuple):
 
     gradients: list[tf.Tensor]
     statistics: list[tf.Tensor]
-    error: tf.Tensor | None
-    finite: tf.Tensor | None
+    error: tf.Tensor
+    finite: tf.Tensor
     local_seeds: list[tf.Tensor]
     local_loss: tf.Tensor
     local_labels: tf.Tensor
@@ -112,6 +113,12 @@ class Step:
         """Adds one distributed batch of (images, labels, weights) to `eval_metrics`."""
         self.strategy.run(self._evaluate_replica, args=batch)
 
+    @tf.function(autograph=False)
+    def average_statistics(self, batch: tuple, count: tf.Tensor) -> None:
+        """Makes the statistics the average over `count` batches, of which this is the last."""
+        with momentum(self.model, 1.0 - 1.0 / tf.cast(count, tf.float32)):
+            self.strategy.run(self._average_statistics_replica, args=batch)
+
     def _next(self, iterator) -> tuple:
         started = tf.timestamp()
         with tf.control_dependencies([started]):
@@ -138,10 +145,9 @@ class Step:
         given_labels = labels
         if self.transform is not None:
             images, labels = self.transform(images, labels, tf.stack([self.count, replica]))
-        weights = [tf.convert_to_tensor(v.value) for v in self.model.trainable_variables]
-        statistics = [tf.convert_to_tensor(v.value) for v in self._statistics]
+        weights, statistics, seeds = self._values()
         own_seed = tf.stack([replica * _REPLICA_SEED_STRIDE, 0])
-        seeds = [v.value + tf.cast(own_seed, v.dtype) for v in self._seeds]
+        seeds = [seed + tf.cast(own_seed, seed.dtype) for seed in seeds]
         scale = tf.constant(1.0) if self.loss_scale is None else self.loss_scale.scale.value()
 
         gradients, loss, predictions = [], 0.0, []
@@ -162,13 +168,14 @@ class Step:
         if labels.shape.rank > given_labels.shape.rank:
             labels = tf.cast(tf.argmax(labels, -1), given_labels.dtype)
         gradients = context.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
+        error = tf.zeros(()) if self._observe_error is None else _error(labels, predictions)
+        *statistics, error = _mean_over_replicas([*(statistics[i] for i in self._changing), error])
         return Outcome(
             gradients=[gradient / scale for gradient in gradients],
-            statistics=[_mean_over_replicas(statistics[i]) for i in self._changing],
-            error=_mean_over_replicas(_error(labels, predictions))
-            if self._observe_error
-            else tf.zeros(()),
-            finite=_all_finite(gradients) if self.loss_scale else tf.constant(True),
+            statistics=statistics,
+            error=error,
+            # An infinity on any replica has made the sum over all of them infinite or NaN.
+            finite=_all_finite(gradients),
             local_seeds=[seed - tf.cast(own_seed, seed.dtype) for seed in seeds],
             local_loss=loss,
             local_labels=labels,
@@ -177,31 +184,35 @@ class Step:
 
     def _forward_backward(self, weights, statistics, seeds, images, labels, scale):
         """Gradients, statistics, seeds, loss and predictions, from its arguments alone."""
-        variables = self.model.trainable_variables + self._statistics + self._seeds
         with tf.GradientTape() as tape:
             tape.watch(weights)
-            values = zip(variables, weights + statistics + seeds, strict=True)
-            with keras.StatelessScope(state_mapping=values, collect_losses=True) as scope:
-                predictions = tf.cast(self.model(images, training=True), tf.float32)
-                penalty = _penalty(self.model)
-            losses = self.example_losses(labels, predictions)
+            predictions, penalty, statistics, seeds = self._forward(
+                weights, statistics, seeds, images
+            )
             # Shares are equal, so their means add up to the mean over the global batch.
+            losses = self.example_losses(labels, predictions)
             loss = (tf.reduce_mean(losses) + penalty) * self._share
             scaled_loss = loss * scale
         gradients = tape.gradient(scaled_loss, weights, unconnected_gradients="zero")
+        return gradients, statistics, seeds, loss, predictions
+
+    def _forward(self, weights, statistics, seeds, images):
+        variables = self.model.trainable_variables + self._statistics + self._seeds
+        values = zip(variables, weights + statistics + seeds, strict=True)
+        with keras.StatelessScope(state_mapping=values, collect_losses=True) as scope:
+            predictions = tf.cast(self.model(images, training=True), tf.float32)
+            penalty = _penalty(self.model)
         new_statistics = [scope.get_current_value(v) for v in self._statistics]
         pairs = enumerate(zip(statistics, new_statistics, strict=True))
         self._changing = [i for i, (old, new) in pairs if new is not old]
         new_seeds = [scope.get_current_value(v) for v in self._seeds]
-        return gradients, new_statistics, new_seeds, loss, predictions
+        return predictions, penalty, new_statistics, new_seeds
 
     def _update(self, outcome: Outcome) -> None:
         """Updates weights, statistics and metrics of one replica with a batch that is good."""
         self.optimizer.apply(outcome.gradients, self.model.trainable_variables)
-        variables = [self._statistics[i] for i in self._changing] + self._seeds
-        tf.distribute.get_replica_context().merge_call(
-            _assign, args=(variables, outcome.statistics + outcome.local_seeds)
-        )
+        changing = [self._statistics[i] for i in self._changing]
+        _assign(changing + self._seeds, outcome.statistics + outcome.local_seeds)
         if self._observe_error is not None:
             self._observe_error(outcome.error)
         loss, *metrics = self.train_metrics
@@ -211,6 +222,15 @@ class Step:
         )
         for metric in metrics:
             metric.update_state(outcome.local_labels, outcome.local_predictions)
+
+    def _values(self) -> tuple[list[tf.Tensor], ...]:
+        groups = (self.model.trainable_variables, self._statistics, self._seeds)
+        return tuple([tf.convert_to_tensor(v.value) for v in group] for group in groups)
+
+    def _average_statistics_replica(self, images: tf.Tensor, labels: tf.Tensor) -> None:
+        _, _, statistics, _ = self._forward(*self._values(), images)
+        changing = [self._statistics[i] for i in self._changing]
+        _assign(changing, _mean_over_replicas([statistics[i] for i in self._changing]))
 
     def _evaluate_replica(self, images: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor) -> None:
         predictions = tf.cast(self.model(images, training=False), tf.float32)
@@ -232,16 +252,21 @@ def _add(totals: list[tf.Tensor], parts: list[tf.Tensor]) -> list[tf.Tensor]:
     return [total + part for total, part in zip(totals, parts, strict=True)]
 
 
-def _mean_over_replicas(value: tf.Tensor) -> tf.Tensor:
+def _mean_over_replicas(values: list[tf.Tensor]) -> list[tf.Tensor]:
     context = tf.distribute.get_replica_context()
-    return context.all_reduce(tf.distribute.ReduceOp.MEAN, value)
+    return context.all_reduce(tf.distribute.ReduceOp.MEAN, values)
 
 
-def _assign(strategy: tf.distribute.Strategy, variables: list, values: list) -> None:
-    for variable, value in zip(variables, values, strict=True):
-        strategy.extended.update(
-            variable.value, lambda v, new: v.assign(new), args=(value,), group=False
-        )
+def _assign(variables: list[keras.Variable], values: list[tf.Tensor]) -> None:
+    """Assigns on every replica, from within one, what is the same on all."""
+
+    def assign(strategy: tf.distribute.Strategy, values: list) -> None:
+        for variable, value in zip(variables, values, strict=True):
+            strategy.extended.update(
+                variable.value, lambda v, new: v.assign(new), args=(value,), group=False
+            )
+
+    tf.distribute.get_replica_context().merge_call(assign, args=(values,))
 
 
 def _penalty(model: keras.Model) -> tf.Tensor:
@@ -250,6 +275,7 @@ def _penalty(model: keras.Model) -> tf.Tensor:
 
 
 def _error(labels: tf.Tensor, predictions: tf.Tensor) -> tf.Tensor:
+    """Share of the labels that are not the class predicted."""
     wrong = tf.argmax(predictions, -1) != tf.cast(labels, tf.int64)
     return tf.reduce_mean(tf.cast(wrong, tf.float32))
 

@@ -11,6 +11,8 @@ import os
 
 import tensorflow as tf
 
+from keras_resnet import checks
+
 NAMES = ("auto", "one", "mirrored", "multi_worker", "tpu")
 
 _made: dict[tuple, tf.distribute.Strategy] = {}
@@ -65,11 +67,10 @@ def make_strategy(
         ValueError: An unknown name, flags that exclude each other, more devices than there are,
             flags that come after TensorFlow started, or a second strategy in one process.
     """
-    if name not in NAMES:
-        raise ValueError(f"`strategy` must be one of {NAMES}. Received: strategy={name!r}")
+    checks.one_of("strategy", name, NAMES)
     for flag, value in (("gpus", gpus), ("virtual_devices", virtual_devices)):
-        if value is not None and value < 1:
-            raise ValueError(f"`{flag}` must be at least 1 or None. Received: {flag}={value}")
+        if value is not None:
+            checks.integer(flag, value)
     if gpus and virtual_devices:
         raise ValueError(
             "`gpus` and `virtual_devices` exclude each other. "
@@ -123,6 +124,29 @@ def is_chief(strategy: tf.distribute.Strategy) -> bool:
     if resolver.task_type == "chief":
         return True
     return resolver.task_type == "worker" and resolver.task_id == 0 and not chief_exists
+
+
+def is_only_worker(strategy: tf.distribute.Strategy) -> bool:
+    """Whether no other process takes part."""
+    return getattr(strategy.extended, "_num_workers", 1) == 1
+
+
+def any_worker(strategy: tf.distribute.Strategy, flag: bool) -> bool:
+    """Whether any worker says yes. All have to ask, at the same step."""
+    if is_only_worker(strategy):
+        return flag
+    votes = strategy.run(lambda: tf.constant(float(flag)))
+    return float(strategy.reduce(tf.distribute.ReduceOp.SUM, votes, axis=None)) > 0.0
+
+
+def check_scope(name: str, variables: list, strategy: tf.distribute.Strategy) -> None:
+    """Raises a ValueError that names `name` if a Keras variable was made outside of the scope."""
+    for variable in variables:
+        if not strategy.extended.variable_created_in_scope(variable.value):
+            raise ValueError(
+                f"`{name}` must be made under the scope of the trainer's strategy. "
+                f"Received: a {name} whose variable {variable.path!r} was not"
+            )
 
 
 def _automatic_name(gpus: int | None, virtual_devices: int | None, tpu: str | None) -> str:

@@ -7,15 +7,30 @@ starts again from a checkpoint goes on exactly where it was. What a step compute
 
 from __future__ import annotations
 
-import time
+import math
 from collections.abc import Callable, Sequence
 
 import keras
 import tensorflow as tf
 
+from keras_resnet import checks
+from keras_resnet.data.dataset import ImageDataset
+from keras_resnet.training import feed, state
+from keras_resnet.training.checkpoints import Checkpoints
+from keras_resnet.training.clock import Clock
+from keras_resnet.training.errors import Diverged, Terminated
+from keras_resnet.training.optimizers import check_optimizer
+from keras_resnet.training.plan import Plan
 from keras_resnet.training.precision import DynamicLossScale, needs_loss_scale
+from keras_resnet.training.signals import sigterm_noted
 from keras_resnet.training.step import BatchTransform, Step
-from keras_resnet.training.strategy import layout
+from keras_resnet.training.strategy import (
+    any_worker,
+    check_scope,
+    is_chief,
+    is_only_worker,
+    layout,
+)
 
 
 class Trainer:
@@ -37,9 +52,10 @@ class Trainer:
             the parts.
         loss_scale: The loss scale; default: a `DynamicLossScale` where the model computes in
             float16, else none.
-        transform: Maps (images, labels, seed) to images and labels on the device, where `seed` is
-            an int64 vector [step, replica].
-        jit_compile: Whether XLA compiles the forward and backward pass.
+        transform: Maps (images, labels, position) to images and labels on the device, where
+            `position` is an int64 vector [step, replica]; for instance a `Mixing`.
+        jit_compile: Whether XLA compiles the forward and backward pass. Off by default: on the CPU
+            it makes these nets slower.
 
     Raises:
         ValueError: The model or the optimizer was not made under the strategy's scope, an option
@@ -60,15 +76,16 @@ class Trainer:
         transform: BatchTransform | None = None,
         jit_compile: bool = False,
     ):
-        _expect_positive(steps_per_call=steps_per_call, micro_batches=micro_batches)
-        self.strategy = strategy or tf.distribute.get_strategy()
-        _check_scope(model, optimizer, self.strategy)
-        _check_optimizer(optimizer)
-        if loss_scale is None and needs_loss_scale(model):
-            loss_scale = DynamicLossScale()
         self.model = model
         self.optimizer = optimizer
-        self.steps_per_call = steps_per_call
+        self.strategy = strategy or tf.distribute.get_strategy()
+        self.steps_per_call = checks.integer("steps_per_call", steps_per_call)
+        checks.integer("micro_batches", micro_batches)
+        check_scope("model", model.variables, self.strategy)
+        check_scope("optimizer", optimizer.variables, self.strategy)
+        check_optimizer(optimizer)
+        if loss_scale is None and needs_loss_scale(model):
+            loss_scale = DynamicLossScale()
         # Callbacks and saved models expect a compiled model. The loss scale is ours.
         with self.strategy.scope():
             model.compile(optimizer=optimizer, loss=loss, auto_scale_loss=False)
@@ -91,7 +108,7 @@ class Trainer:
 
     def fit(
         self,
-        dataset,
+        dataset: ImageDataset,
         batch_size: int,
         *,
         epochs: int | None = None,
@@ -99,20 +116,26 @@ class Trainer:
         steps_per_epoch: int | None = None,
         validation_split: str | None = "validation",
         callbacks: Sequence[keras.callbacks.Callback] = (),
+        checkpoints: Checkpoints | None = None,
         log_every: int = 100,
         seed: int = 0,
     ) -> keras.callbacks.History:
         """Trains up to a number of epochs or steps, counted from the start of the run.
 
+        With `checkpoints`, a run that was ended at any moment and starts again with the same
+        arguments goes on from its newest checkpoint and ends as if it had never been interrupted;
+        on SIGTERM it saves one more and exits.
+
         Args:
-            dataset: An `ImageDataset`: `train_batches`, `eval_batches` and `num_examples`.
+            dataset: The data.
             batch_size: Global batch, over all replicas.
             epochs: Epochs after which to stop; or give `steps`.
             steps: Steps after which to stop.
             steps_per_epoch: Default: as many whole batches as the training split has.
-            validation_split: Split to evaluate on after each epoch, or None.
+            validation_split: Split to evaluate on after each epoch, where the data set has it.
             callbacks: Keras callbacks. One that has a method `on_log(step, logs)` is also called
                 at each logging interval.
+            checkpoints: Where to save the run and to look for its beginning.
             log_every: Steps between two readings of the metrics, which wait for the device.
             seed: Seed of the order and the augmentation of the training data.
 
@@ -120,67 +143,62 @@ class Trainer:
             Keras's history: one value an epoch of the loss, the metrics and their `val_` twins.
 
         Raises:
-            ValueError: Neither or both of `epochs` and `steps`, or a size that does not fit.
+            ValueError: Neither or both of `epochs` and `steps`, a size that does not fit, or
+                checkpoints of another run.
+            Diverged: The loss or a weight is not finite.
+            TrainingStopped: A checkpoint could not be written.
+            Terminated: SIGTERM came; where nobody catches it, the process exits with code 143.
         """
         if (epochs is None) == (steps is None):
             raise ValueError(
                 f"Give one of `epochs` and `steps`. Received: epochs={epochs}, steps={steps}"
             )
-        layout(self.strategy, batch_size)
-        steps_per_epoch = steps_per_epoch or dataset.num_examples("train") // batch_size
-        total = steps if steps is not None else epochs * steps_per_epoch
-        _expect_positive(steps_per_epoch=steps_per_epoch, log_every=log_every, steps=total)
-        start = step = self.step
+        replica_batch = layout(self.strategy, batch_size).replica_batch
+        if replica_batch % self._step.micro_batches:
+            raise ValueError(
+                f"`micro_batches` must divide a replica's batch of {replica_batch}. "
+                f"Received: micro_batches={self._step.micro_batches}"
+            )
+        if steps_per_epoch is None:
+            steps_per_epoch = dataset.steps_per_epoch(batch_size)
+        checks.integer("steps_per_epoch", steps_per_epoch)
+        if epochs is not None:
+            steps = checks.integer("epochs", epochs) * steps_per_epoch
+        plan = Plan(
+            batch_size=batch_size,
+            seed=seed,
+            steps_per_epoch=steps_per_epoch,
+            last_step=checks.integer("steps", steps),
+            log_every=checks.integer("log_every", log_every),
+            save_every=(checkpoints and checkpoints.every) or steps_per_epoch,
+            validation_split=validation_split if validation_split in dataset.splits else None,
+        )
+        details = self._restore(checkpoints, plan)
         callbacks = keras.callbacks.CallbackList(
             list(callbacks),
             add_history=True,
             model=self.model,
-            epochs=-(-total // steps_per_epoch),
+            epochs=math.ceil(plan.last_step / steps_per_epoch),
             steps=steps_per_epoch,
             batch_size=batch_size,
-            first_step=start,
-            last_step=total,
+            first_step=self.step,
+            last_step=plan.last_step,
         )
-        batches = iter(self._train_batches(dataset, batch_size, seed, start))
-        self.model.stop_training = False
-        clock = _Clock(batch_size, self._step.input_seconds)
-        logs: dict[str, float] = {}
+        self.model.stop_training = details.get("stop_training", False)
         callbacks.on_train_begin()
-        while step < total and not self.model.stop_training:
-            epoch, batch = divmod(step, steps_per_epoch)
-            if batch == 0:
-                _reset(self._step.train_metrics)
-            if batch == 0 or step == start:
-                callbacks.on_epoch_begin(epoch)
-            callbacks.on_train_batch_begin(batch)
-            count = min(self.steps_per_call, log_every - step % log_every)
-            count = min(count, steps_per_epoch - batch, total - step)
-            self._step.train(batches, tf.constant(count))
-            step += count
-            if step == start + count:
-                clock.start(step)  # The first call traces and compiles; it says nothing of speed.
-            epoch_ends = step % steps_per_epoch == 0 or step == total
-            if step % log_every == 0 or epoch_ends:
-                logs = self._read_metrics() | clock.read(step)
-                for callback in callbacks.callbacks:
-                    if hasattr(callback, "on_log"):
-                        callback.on_log(step, logs)
-            callbacks.on_train_batch_end(batch + count - 1, logs)
-            if epoch_ends:
-                epoch_logs = dict(logs)
-                if validation_split is not None:
-                    results = self.evaluate(dataset, validation_split, batch_size, callbacks)
-                    epoch_logs |= {f"val_{name}": value for name, value in results.items()}
-                callbacks.on_epoch_end(epoch, epoch_logs)
-                clock.start(step)
-        if step == total:
+        state.restore_callbacks(callbacks.callbacks, details.get("callbacks", []))
+        try:
+            with sigterm_noted(checkpoints is not None) as terminated:
+                self._train(plan, dataset, callbacks, checkpoints, terminated)
+            # Where the optimizer keeps an average of the weights, it becomes the weights now.
             self.optimizer.finalize_variable_values(self.model.trainable_variables)
-        callbacks.on_train_end(logs)
+        finally:
+            callbacks.on_train_end()
         return self.model.history
 
     def evaluate(
         self,
-        dataset,
+        dataset: ImageDataset,
         split: str,
         batch_size: int,
         callbacks: keras.callbacks.CallbackList | None = None,
@@ -188,7 +206,7 @@ class Trainer:
         """Evaluates a split; each example counts exactly once.
 
         Args:
-            dataset: An `ImageDataset`.
+            dataset: The data.
             split: `"train"`, `"validation"` or `"test"`.
             batch_size: Global batch, over all replicas.
             callbacks: Keras callbacks whose `on_test_...` methods to call.
@@ -199,21 +217,107 @@ class Trainer:
         Raises:
             ValueError: The batch does not divide over the replicas.
         """
-        layout(self.strategy, batch_size)
         callbacks = callbacks or keras.callbacks.CallbackList(model=self.model)
         _reset(self._step.eval_metrics)
         callbacks.on_test_begin()
-        for batch, values in enumerate(self._eval_batches(dataset, split, batch_size)):
-            callbacks.on_test_batch_begin(batch)
-            self._step.evaluate(values)
-            callbacks.on_test_batch_end(batch)
+        batches = feed.eval_batches(self.strategy, dataset, split, batch_size)
+        for index, batch in enumerate(batches):
+            callbacks.on_test_batch_begin(index)
+            self._step.evaluate(batch)
+            callbacks.on_test_batch_end(index)
         results = {metric.name: float(metric.result()) for metric in self._step.eval_metrics}
         callbacks.on_test_end(results)
         return results
 
-    def _read_metrics(self) -> dict[str, float]:
-        values = {metric.name: float(metric.result()) for metric in self._step.train_metrics}
-        return values | {"learning_rate": self._last_learning_rate()}
+    def recompute_bn_statistics(
+        self, dataset: ImageDataset, batch_size: int, *, steps: int | None = None, seed: int = 0
+    ) -> None:
+        """Sets the moving means and variances to plain averages over training batches.
+
+        Moving averages lag behind the weights, and averaged weights (EMA) have no statistics of
+        their own at all. The authors of the paper recomputed them after training, as in section
+        3.1 of arXiv 1502.03167.
+
+        Args:
+            dataset: The data, read and augmented as in training.
+            batch_size: Global batch, over all replicas.
+            steps: Batches to average over; default: one epoch.
+            seed: Seed of order and augmentation.
+
+        Raises:
+            ValueError: The model has no batch normalisation, or a number does not fit.
+        """
+        steps = dataset.steps_per_epoch(batch_size) if steps is None else steps
+        checks.integer("steps", steps)
+        batches = iter(feed.train_batches(self.strategy, dataset, batch_size, seed, 0))
+        for count in range(1, steps + 1):
+            self._step.average_statistics(next(batches), tf.constant(count))
+
+    def _train(
+        self,
+        plan: Plan,
+        dataset: ImageDataset,
+        callbacks: keras.callbacks.CallbackList,
+        checkpoints: Checkpoints | None,
+        terminated: Callable[[], bool],
+    ) -> None:
+        first_step = step = self.step
+        batches = feed.train_batches(self.strategy, dataset, plan.batch_size, plan.seed, first_step)
+        batches = iter(batches)
+        clock = Clock(plan.batch_size, self._step.input_seconds)
+        logs: dict[str, float] = {}
+        while step < plan.last_step and not self.model.stop_training:
+            epoch, batch = divmod(step, plan.steps_per_epoch)
+            if batch == 0:
+                _reset(self._step.train_metrics)
+            if batch == 0 or step == first_step:
+                callbacks.on_epoch_begin(epoch)
+            callbacks.on_train_batch_begin(batch)
+            count = min(self.steps_per_call, plan.next_stop(step) - step)
+            self._step.train(batches, tf.constant(count))
+            step += count
+            if step == first_step + count:
+                clock.start(step)  # The first call traced and compiled.
+            logs_are_due = plan.is_due(step, plan.log_every)
+            epoch_ends = plan.is_due(step, plan.steps_per_epoch)
+            if logs_are_due or epoch_ends:
+                logs = self._read_metrics(step, checkpoints) | clock.read(step)
+                for callback in callbacks.callbacks:
+                    if hasattr(callback, "on_log"):
+                        callback.on_log(step, logs)
+            callbacks.on_train_batch_end(batch + count - 1, logs)
+            if epoch_ends:
+                results = self._validate(plan, dataset, callbacks)
+                callbacks.on_epoch_end(epoch, logs | results)
+                clock.start(step)
+            # Workers have to stop at the same step, and asking them all at each costs time.
+            stop = (logs_are_due or is_only_worker(self.strategy)) and any_worker(
+                self.strategy, terminated()
+            )
+            if checkpoints is not None and (stop or plan.is_due(step, plan.save_every)):
+                self._save(checkpoints, plan, callbacks)
+                if stop:
+                    raise Terminated(f"SIGTERM at step {step}; {checkpoints.last_good()}")
+
+    def _validate(
+        self, plan: Plan, dataset: ImageDataset, callbacks: keras.callbacks.CallbackList
+    ) -> dict[str, float]:
+        if plan.validation_split is None:
+            return {}
+        results = self.evaluate(dataset, plan.validation_split, plan.batch_size, callbacks)
+        return {f"val_{name}": value for name, value in results.items()}
+
+    def _read_metrics(self, step: int, checkpoints: Checkpoints | None) -> dict[str, float]:
+        logs = {metric.name: float(metric.result()) for metric in self._step.train_metrics}
+        logs["learning_rate"] = self._last_learning_rate()
+        scale = self._step.loss_scale
+        if not math.isfinite(logs["loss"]):
+            reason = f"the loss is {logs['loss']}"
+        elif scale is not None and scale.scale.numpy() < 1.0:
+            reason = f"gradients overflow even at a loss scale of {scale.scale.numpy():g}"
+        else:
+            return logs
+        raise Diverged(_diverged(step, logs["learning_rate"], reason, checkpoints))
 
     def _last_learning_rate(self) -> float:
         rate = self.optimizer._learning_rate
@@ -222,108 +326,46 @@ class Trainer:
             rate = rate(max(int(self.optimizer.iterations.numpy()) - 1, 0))
         return float(rate)
 
-    def _train_batches(self, dataset, batch_size: int, seed: int, start_step: int):
-        def read(shard: tuple[int, int]) -> tf.data.Dataset:
-            return dataset.train_batches(batch_size, seed=seed, start_step=start_step, shard=shard)
-
-        return self._distribute(read, batch_size, tf.data.INFINITE_CARDINALITY)
-
-    def _eval_batches(self, dataset, split: str, batch_size: int):
-        def read(shard: tuple[int, int]) -> tf.data.Dataset:
-            return dataset.eval_batches(split, batch_size, shard=shard)
-
-        return self._distribute(read, batch_size)
-
-    def _distribute(self, read: Callable, batch_size: int, cardinality: int | None = None):
-        """Gives each replica its rows of every global batch, in order.
-
-        A worker reads its rows of a global batch at once; they are cut up among its replicas, which
-        take the pieces in turn. So every number of workers and replicas sees the same batches.
-        """
-        replica_batch = layout(self.strategy, batch_size).replica_batch
-
-        def pieces(context: tf.distribute.InputContext) -> tf.data.Dataset:
-            batches = read((context.input_pipeline_id, context.num_input_pipelines))
-            if context.num_replicas_in_sync > context.num_input_pipelines:
-                batches = batches.rebatch(replica_batch, drop_remainder=True)
-            if cardinality is not None:
-                # Lets TensorFlow leave out what it does for batches that may be missing.
-                batches = batches.apply(tf.data.experimental.assert_cardinality(cardinality))
-            return batches.prefetch(tf.data.AUTOTUNE)
-
-        return self.strategy.distribute_datasets_from_function(pieces)
-
-
-class _Clock:
-    """Images a second, and the share of the time that went into waiting for them."""
-
-    def __init__(self, batch_size: int, input_seconds: tf.Variable):
-        self._batch_size = batch_size
-        self._input_seconds = input_seconds
-
-    def start(self, step: int) -> None:
-        self._step = step
-        self._time = time.perf_counter()
-        self._waited = float(self._input_seconds.numpy())
-
-    def read(self, step: int) -> dict[str, float]:
-        """Speed since the last reading, or nothing where there was no step since the start."""
-        steps = step - self._step
-        seconds = time.perf_counter() - self._time
-        waited = float(self._input_seconds.numpy()) - self._waited
-        self.start(step)
-        if steps == 0:
-            return {}
+    def _variables(self) -> state.Variables:
+        held = {"schedule": self.optimizer._learning_rate, "loss_scale": self._step.loss_scale}
         return {
-            "images_per_second": steps * self._batch_size / seconds,
-            "input_wait": min(waited / seconds, 1.0),
+            "step": [self._step.count],
+            "model": self.model.variables,
+            "optimizer": self.optimizer.variables,
+            "metrics": [v for metric in self._step.train_metrics for v in metric.variables],
+            **{name: getattr(holder, "variables", []) for name, holder in held.items()},
         }
+
+    def _save(
+        self, checkpoints: Checkpoints, plan: Plan, callbacks: keras.callbacks.CallbackList
+    ) -> None:
+        step = self.step
+        arrays = state.collect(self._variables())
+        bad = state.non_finite(arrays)
+        if bad is not None:
+            reason = f"{bad} is not finite"
+            raise Diverged(_diverged(step, self._last_learning_rate(), reason, checkpoints))
+        if is_chief(self.strategy):
+            details = {
+                "stop_training": bool(self.model.stop_training),
+                "callbacks": state.collect_callbacks(callbacks.callbacks),
+            }
+            checkpoints.save(step, arrays, plan.settings(), details)
+
+    def _restore(self, checkpoints: Checkpoints | None, plan: Plan) -> dict:
+        checkpoint = None if checkpoints is None else checkpoints.newest(plan.settings())
+        if checkpoint is None or int(checkpoint.arrays["step/0000"]) <= self.step:
+            return {}
+        with self.strategy.scope():
+            state.restore(self._variables(), checkpoint.arrays)
+        return checkpoint.details
+
+
+def _diverged(step: int, rate: float, reason: str, checkpoints: Checkpoints | None) -> str:
+    last_good = "no checkpoints are kept" if checkpoints is None else checkpoints.last_good()
+    return f"Training diverged by step {step}, learning rate {rate:g}: {reason}; {last_good}"
 
 
 def _reset(metrics: Sequence[keras.metrics.Metric]) -> None:
     for metric in metrics:
         metric.reset_state()
-
-
-def _expect_positive(**numbers: int) -> None:
-    for name, number in numbers.items():
-        if number < 1:
-            raise ValueError(f"`{name}` must be at least 1. Received: {name}={number}")
-
-
-def _check_scope(
-    model: keras.Model,
-    optimizer: keras.optimizers.Optimizer,
-    strategy: tf.distribute.Strategy,
-) -> None:
-    made = (("model", model.variables), ("optimizer", optimizer.variables))
-    for name, variables in made:
-        foreign = [v.path for v in variables if not _belongs_to(v.value, strategy)]
-        if foreign:
-            raise ValueError(
-                f"`{name}` must be made under the scope of the trainer's strategy. "
-                f"Received: a {name} whose variable {foreign[0]!r} was not"
-            )
-
-
-def _belongs_to(variable: tf.Variable, strategy: tf.distribute.Strategy) -> bool:
-    if strategy is tf.distribute.get_strategy() and not tf.distribute.has_strategy():
-        return not isinstance(variable, tf.distribute.DistributedValues)
-    return strategy.extended.variable_created_in_scope(variable)
-
-
-def _check_optimizer(optimizer: keras.optimizers.Optimizer) -> None:
-    if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
-        raise ValueError(
-            "`optimizer` must not scale the loss, the trainer does. "
-            "Received: a LossScaleOptimizer; give its inner_optimizer"
-        )
-    for option, instead in (
-        ("gradient_accumulation_steps", "micro_batches"),
-        ("loss_scale_factor", "loss_scale"),
-    ):
-        if getattr(optimizer, option) is not None:
-            raise ValueError(
-                f"`optimizer` must leave {option} to the trainer's `{instead}`. "
-                f"Received: {option}={getattr(optimizer, option)}"
-            )

@@ -1,0 +1,192 @@
+"""Checkpoints: all that a run needs to go on, in one file each.
+
+A file is an npz archive of plain arrays (never pickles) plus `details`, a JSON text that holds
+the run's settings and a SHA-256 of everything else. It appears under its name only when it is
+complete; the newest few are kept. Reading trusts nothing: a damaged file is reported and the one
+before it is used.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import re
+import shutil
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from keras_resnet import checks
+from keras_resnet.files import replacing
+from keras_resnet.training.errors import TrainingStopped
+
+
+class DamagedCheckpoint(Exception):
+    """The file is not a whole checkpoint."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Checkpoint:
+    """What a file holds.
+
+    Attributes:
+        arrays: The state, by name.
+        details: What else the run has to know, as JSON can hold it.
+    """
+
+    arrays: dict[str, np.ndarray]
+    details: dict
+
+
+class Checkpoints:
+    """The checkpoints of one run in a directory of their own.
+
+    Args:
+        directory: Where the files lie; made when the first one is written.
+        every: Steps from one checkpoint to the next; None for one an epoch.
+        keep: Number of files to keep; more than one, so that a damaged one costs little.
+        config: The run's settings, as JSON can hold them. A run with others is refused.
+
+    Raises:
+        ValueError: `every` or `keep` below 1.
+    """
+
+    def __init__(
+        self,
+        directory: str | os.PathLike,
+        *,
+        every: int | None = None,
+        keep: int = 2,
+        config: Mapping | None = None,
+    ):
+        self.directory = Path(directory)
+        self.every = None if every is None else checks.integer("every", every)
+        self.keep = checks.integer("keep", keep)
+        self.config = dict(config or {})
+
+    def save(
+        self,
+        step: int,
+        arrays: Mapping[str, np.ndarray],
+        settings: Mapping,
+        details: Mapping | None = None,
+    ) -> Path:
+        """Writes the checkpoint of a step, then deletes those that are too old.
+
+        Args:
+            step: Steps done.
+            arrays: The state, by name.
+            settings: What a run that goes on from here must have in common with this one.
+            details: What else the run has to know, as JSON can hold it.
+
+        Returns:
+            Path of the file.
+
+        Raises:
+            TrainingStopped: The file could not be written, for instance for want of space; what
+                was there is untouched.
+        """
+        path = self.directory / f"step-{step:09d}.npz"
+        checkpoint = Checkpoint(dict(arrays), {**(details or {}), "settings": self._all(settings)})
+        try:
+            self._delete_leftovers()
+            with replacing(path) as temporary:
+                write_checkpoint(temporary, checkpoint)
+            for old in self.paths()[: -self.keep]:
+                old.unlink()
+        except OSError as error:
+            raise TrainingStopped(
+                f"The checkpoint of step {step} could not be written: {error.strerror or error}; "
+                f"{self.last_good()}"
+            ) from error
+        return path
+
+    def newest(self, settings: Mapping) -> Checkpoint | None:
+        """Reads the newest checkpoint that is whole, or returns None if there is none.
+
+        Warns of every damaged file that it passes over.
+
+        Args:
+            settings: Must equal the `settings` in the checkpoint's details.
+
+        Raises:
+            ValueError: The checkpoint belongs to a run with other settings.
+        """
+        for path in reversed(self.paths()):
+            try:
+                checkpoint = read_checkpoint(path)
+            except DamagedCheckpoint as error:
+                warnings.warn(f"Passed over a damaged checkpoint: {path}: {error}", stacklevel=2)
+                continue
+            self._expect_equal(checkpoint.details["settings"], self._all(settings))
+            return checkpoint
+        return None
+
+    def paths(self) -> list[Path]:
+        """The files, oldest first."""
+        files = self.directory.glob("step-*.npz") if self.directory.is_dir() else ()
+        return sorted(file for file in files if re.fullmatch(r"step-\d{9,}\.npz", file.name))
+
+    def last_good(self) -> str:
+        """Half a sentence that names the newest checkpoint, for messages."""
+        paths = self.paths()
+        return f"the last good checkpoint is {paths[-1]}" if paths else "there is no checkpoint yet"
+
+    def _all(self, settings: Mapping) -> dict:
+        # Through JSON, as the file's went: tuples become lists.
+        return json.loads(json.dumps({**self.config, **settings}))
+
+    def _expect_equal(self, saved: Mapping, own: Mapping) -> None:
+        for key in own | saved:
+            if own.get(key) != saved.get(key):
+                raise ValueError(
+                    f"`checkpoints` must be those of a run with the same {key}; use a new "
+                    f"directory. Received: {key}={own.get(key)!r}, where "
+                    f"{str(self.directory)!r} has {saved.get(key)!r}"
+                )
+
+    def _delete_leftovers(self) -> None:
+        """Deletes what a killed run was writing."""
+        if self.directory.is_dir():
+            for leftover in self.directory.glob(".writing-*"):
+                shutil.rmtree(leftover)
+
+
+def write_checkpoint(path: str | os.PathLike, checkpoint: Checkpoint) -> None:
+    """Writes one checkpoint file; `Checkpoints.save` does it in a way that can be interrupted."""
+    details = {**checkpoint.details, "sha256": _digest(checkpoint)}
+    encoded = np.frombuffer(json.dumps(details).encode(), np.uint8)
+    with open(path, "wb") as file:
+        np.savez(file, details=encoded, **checkpoint.arrays)
+
+
+def read_checkpoint(path: str | os.PathLike) -> Checkpoint:
+    """Reads one checkpoint file and compares it with its checksum.
+
+    Raises:
+        DamagedCheckpoint: The file is cut off, altered, or something else altogether.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+        details = json.loads(arrays.pop("details").tobytes())
+        expected = details.pop("sha256")
+    except Exception as error:
+        # A damaged archive can fail in any way that zipfile, numpy and json know.
+        raise DamagedCheckpoint(f"{type(error).__name__}: {error}") from error
+    checkpoint = Checkpoint(arrays, details)
+    if _digest(checkpoint) != expected:
+        raise DamagedCheckpoint("its content does not have the SHA-256 that it names")
+    return checkpoint
+
+
+def _digest(checkpoint: Checkpoint) -> str:
+    digest = hashlib.sha256(json.dumps(checkpoint.details, sort_keys=True).encode())
+    for name, array in sorted(checkpoint.arrays.items()):
+        digest.update(f"{name} {array.dtype.str} {array.shape}".encode())
+        digest.update(np.ascontiguousarray(array))
+    return digest.hexdigest()

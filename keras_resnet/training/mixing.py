@@ -1,0 +1,95 @@
+"""Mixup, CutMix and RandAugment on the device, by Keras's own layers. TensorFlow only.
+
+Keras's layers draw from a counter that they move on. Here the counter follows from the step, so
+that a resumed run draws what the uninterrupted one drew, and no state has to be saved. A replica
+mixes within its own images, so results depend on the number of replicas.
+"""
+
+from __future__ import annotations
+
+import keras
+import tensorflow as tf
+
+from keras_resnet import checks
+
+# More than any of the layers draws in one step.
+_DRAWS_PER_STEP = 1000
+# Keeps the layers' and the replicas' seeds apart.
+_LAYER_STRIDE = 10**6
+_REPLICA_STRIDE = 10**9
+
+
+class Mixing:
+    """A `transform` for the trainer: RandAugment, then mixup or CutMix.
+
+    Where both are asked for, each step takes one of them, with equal chances.
+
+    Args:
+        classes: Number of classes; labels become distributions over them where images are mixed.
+        mixup: Alpha of mixup, arXiv 1710.09412, such as 0.2; 0 for none.
+        cutmix: Alpha of CutMix, arXiv 1905.04899, such as 1.0; 0 for none.
+        rand_augment: Strength of RandAugment, arXiv 1909.13719, in [0, 1]; 0 for none.
+        seed: Seed of all draws.
+
+    Raises:
+        ValueError: A number out of its range.
+    """
+
+    def __init__(
+        self,
+        classes: int,
+        *,
+        mixup: float = 0.0,
+        cutmix: float = 0.0,
+        rand_augment: float = 0.0,
+        seed: int = 0,
+    ):
+        self.classes = checks.integer("classes", classes, 2)
+        self.seed = checks.integer("seed", seed, 0)
+        checks.fraction("rand_augment", rand_augment, one_allowed=True)
+        self.rand_augment = keras.layers.RandAugment(factor=rand_augment) if rand_augment else None
+        self.mixers = []
+        if mixup:
+            self.mixers.append(keras.layers.MixUp(alpha=checks.positive("mixup", mixup)))
+        if cutmix:
+            self.mixers.append(keras.layers.CutMix(factor=checks.positive("cutmix", cutmix)))
+
+    def __call__(
+        self, images: tf.Tensor, labels: tf.Tensor, position: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Changes one replica's images and labels.
+
+        Args:
+            images: Images in [0, 255], `(batch, height, width, channels)`.
+            labels: Integers, `(batch,)`.
+            position: int64 vector [step, replica], which decides all draws.
+
+        Returns:
+            float32 images, and the labels, or distributions `(batch, classes)` where images are
+            mixed.
+        """
+        data = {"images": tf.cast(images, tf.float32)}
+        if self.rand_augment is not None:
+            data = self._call(self.rand_augment, data, position, 0)
+        if not self.mixers:
+            return data["images"], labels
+        data["labels"] = tf.one_hot(labels, self.classes)
+        mixers = [
+            lambda mixer=mixer, index=index: self._call(mixer, data, position, index)
+            for index, mixer in enumerate(self.mixers, 1)
+        ]
+        draw = tf.random.stateless_uniform((), self._state(position, 3))
+        data = tf.cond(draw < 0.5, mixers[0], mixers[-1]) if len(mixers) > 1 else mixers[0]()
+        return data["images"], data["labels"]
+
+    def _call(self, layer: keras.Layer, data: dict, position: tf.Tensor, index: int) -> dict:
+        state = self._state(position, index)
+        seeds = [v for v in layer.variables if v.name == "seed_generator_state"]
+        mapping = [(seed, tf.cast(state, seed.dtype)) for seed in seeds]
+        with keras.StatelessScope(state_mapping=mapping):
+            return layer(dict(data), training=True)
+
+    def _state(self, position: tf.Tensor, index: int) -> tf.Tensor:
+        step, replica = tf.unstack(position)
+        seed = self.seed + index * _LAYER_STRIDE + replica * _REPLICA_STRIDE
+        return tf.stack([seed, step * _DRAWS_PER_STEP])

@@ -1,0 +1,85 @@
+"""The state of a run as arrays, and back. TensorFlow only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+# By name: other numbers among their attributes are settings, which Keras may change once it starts.
+_COUNTERS = {
+    keras.callbacks.EarlyStopping: ("wait", "best", "best_epoch", "stopped_epoch"),
+    keras.callbacks.ModelCheckpoint: ("best", "epochs_since_last_save"),
+    keras.callbacks.ReduceLROnPlateau: ("wait", "best", "cooldown_counter"),
+}
+
+Variables = Mapping[str, Sequence[keras.Variable | tf.Variable]]
+
+
+def collect(variables: Variables) -> dict[str, np.ndarray]:
+    """Reads groups of variables into arrays named `group/number`."""
+    return {
+        f"{group}/{index:04d}": variable.numpy()
+        for group, members in variables.items()
+        for index, variable in enumerate(members)
+    }
+
+
+def restore(variables: Variables, arrays: Mapping[str, np.ndarray]) -> None:
+    """Gives groups of variables the values that `collect` read.
+
+    Raises:
+        ValueError: The arrays are those of other variables; nothing is assigned then.
+    """
+    targets = {
+        f"{group}/{index:04d}": variable
+        for group, members in variables.items()
+        for index, variable in enumerate(members)
+    }
+    for name in targets.keys() | arrays.keys():
+        own = tuple(targets[name].shape) if name in targets else "nothing"
+        saved = arrays[name].shape if name in arrays else "nothing"
+        if own != saved:
+            raise ValueError(
+                "`checkpoints` must be those of the same model, optimizer and metrics; use a new "
+                f"directory. Received: {name} of shape {own}, where the checkpoint has {saved}"
+            )
+    for name, variable in targets.items():
+        variable.assign(arrays[name])
+
+
+def non_finite(arrays: Mapping[str, np.ndarray]) -> str | None:
+    """Name of the first array that holds a NaN or an infinity, or None."""
+    for name, array in arrays.items():
+        if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
+            return name
+    return None
+
+
+def collect_callbacks(callbacks: Sequence[keras.callbacks.Callback]) -> list[dict]:
+    """Reads what Keras's own callbacks count with, such as the patience that is used up."""
+    return [
+        {
+            "class": type(callback).__name__,
+            "counters": {name: getattr(callback, name) for name in _counters_of(callback)},
+        }
+        for callback in callbacks
+    ]
+
+
+def restore_callbacks(
+    callbacks: Sequence[keras.callbacks.Callback], saved: Sequence[Mapping]
+) -> None:
+    """Gives callbacks back what `collect_callbacks` read; where they are others, nothing."""
+    for callback, entry in zip(callbacks, saved, strict=False):
+        if type(callback).__name__ == entry["class"]:
+            vars(callback).update(entry["counters"])
+
+
+def _counters_of(callback: keras.callbacks.Callback) -> tuple[str, ...]:
+    for kind, names in _COUNTERS.items():
+        if isinstance(callback, kind):
+            return names
+    return ()

@@ -1,0 +1,143 @@
+"""Files that are whole or not there, and what reading them refuses."""
+
+from __future__ import annotations
+
+import errno
+import warnings
+
+import numpy as np
+import pytest
+
+from keras_resnet.training import Checkpoints, TrainingStopped
+from keras_resnet.training.checkpoints import (
+    Checkpoint,
+    DamagedCheckpoint,
+    read_checkpoint,
+    write_checkpoint,
+)
+
+ARRAYS = {
+    "model/0000": np.arange(6, dtype="float32").reshape(2, 3),
+    "step/0000": np.int64(7),
+    "flag": np.array(True),
+    "empty": np.zeros((0, 2), "float32"),
+}
+
+
+def save(checkpoints: Checkpoints, step: int, settings=None):
+    return checkpoints.save(step, {"x": np.full(4, step, "float32")}, settings or {"seed": 0})
+
+
+def test_round_trip(tmp_path):
+    details = {"settings": {"seed": 1}, "best": float("inf"), "text": "é"}
+    write_checkpoint(tmp_path / "a.npz", Checkpoint(ARRAYS, details))
+    again = read_checkpoint(tmp_path / "a.npz")
+    assert again.details == details
+    assert again.arrays.keys() == ARRAYS.keys()
+    for name, array in ARRAYS.items():
+        np.testing.assert_array_equal(again.arrays[name], array)
+        assert again.arrays[name].dtype == np.asarray(array).dtype
+
+
+def test_newest_are_kept(tmp_path):
+    checkpoints = Checkpoints(tmp_path / "run", keep=2)
+    assert checkpoints.newest({"seed": 0}) is None
+    assert checkpoints.last_good() == "there is no checkpoint yet"
+    for step in (5, 50, 500):
+        save(checkpoints, step)
+    assert [path.name for path in checkpoints.paths()] == [
+        "step-000000050.npz",
+        "step-000000500.npz",
+    ]
+    assert checkpoints.newest({"seed": 0}).arrays["x"][0] == 500
+    assert "step-000000500.npz" in checkpoints.last_good()
+
+
+def test_every_damage_is_noticed(tmp_path):
+    """Any byte that is cut off or altered either changes nothing that is read, or is noticed."""
+    path = tmp_path / "a.npz"
+    write_checkpoint(path, Checkpoint(ARRAYS, {"settings": {}}))
+    whole = path.read_bytes()
+    rng = np.random.default_rng(0)
+    damaged = [whole[:length] for length in rng.integers(0, len(whole), 40)]
+    for position in rng.integers(0, len(whole), 200):
+        changed = bytearray(whole)
+        changed[position] ^= 1 << rng.integers(8)
+        damaged.append(bytes(changed))
+    noticed = 0
+    for content in damaged:
+        path.write_bytes(content)
+        try:
+            again = read_checkpoint(path)
+        except DamagedCheckpoint:
+            noticed += 1
+        else:
+            for name, array in ARRAYS.items():
+                np.testing.assert_array_equal(again.arrays[name], array)
+    assert noticed > 100
+
+
+@pytest.mark.parametrize("damage", [b"", b"not a checkpoint", None])
+def test_a_damaged_newest_is_reported_and_passed_over(tmp_path, damage):
+    checkpoints = Checkpoints(tmp_path)
+    save(checkpoints, 1)
+    newest = save(checkpoints, 2)
+    newest.write_bytes(newest.read_bytes()[:-200] if damage is None else damage)
+    with pytest.warns(UserWarning, match="Passed over a damaged checkpoint: .*step-000000002"):
+        assert checkpoints.newest({"seed": 0}).arrays["x"][0] == 1
+
+
+def test_pickles_are_not_read(tmp_path):
+    path = tmp_path / "a.npz"
+    np.savez(path, details=np.array([{"sha256": "x"}], dtype=object))
+    with pytest.raises(DamagedCheckpoint, match="allow_pickle"):
+        read_checkpoint(path)
+
+
+def test_other_settings_are_refused(tmp_path):
+    save(Checkpoints(tmp_path, config={"model": "ResNet20", "drops": (0.5,)}), 1)
+    same = Checkpoints(tmp_path, config={"model": "ResNet20", "drops": (0.5,)})
+    assert same.newest({"seed": 0}) is not None
+    for config, settings, message in (
+        ({"model": "ResNet32", "drops": (0.5,)}, {"seed": 0}, "model='ResNet32'.*'ResNet20'"),
+        ({"model": "ResNet20", "drops": (0.5,)}, {"seed": 1}, "seed=1"),
+        ({"model": "ResNet20"}, {"seed": 0}, "drops=None"),
+    ):
+        with pytest.raises(ValueError, match=message) as error:
+            Checkpoints(tmp_path, config=config).newest(settings)
+        assert "\n" not in str(error.value)
+
+
+def test_a_full_disk_leaves_the_last_good_one(tmp_path, monkeypatch):
+    checkpoints = Checkpoints(tmp_path, keep=1)
+    save(checkpoints, 1)
+
+    def full(file, **arrays):
+        file.write(b"half of it")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(np, "savez", full)
+    with pytest.raises(TrainingStopped, match="step 2 .*No space left.*step-000000001") as error:
+        save(checkpoints, 2)
+    assert "\n" not in str(error.value)
+    monkeypatch.undo()
+    assert [path.name for path in tmp_path.iterdir()] == ["step-000000001.npz"]
+    assert checkpoints.newest({"seed": 0}).arrays["x"][0] == 1
+
+
+def test_what_a_killed_run_left_is_cleared(tmp_path):
+    leftover = tmp_path / ".writing-abc"
+    leftover.mkdir()
+    (leftover / "step-000000009.npz").write_bytes(b"half")
+    checkpoints = Checkpoints(tmp_path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert checkpoints.newest({}) is None
+    save(checkpoints, 1)
+    assert not leftover.exists()
+
+
+@pytest.mark.parametrize("arguments", [{"every": 0}, {"keep": 0}])
+def test_bad_arguments(tmp_path, arguments):
+    with pytest.raises(ValueError, match="must be a whole number of at least 1"):
+        Checkpoints(tmp_path, **arguments)

@@ -1,0 +1,103 @@
+"""Mixed images and labels: pure functions of step and replica, and right by hand."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_resnet.training import CrossEntropy, Mixing
+from tests.training.fakes import assert_same_weights, blobs, make_trainer
+
+rng = np.random.default_rng(0)
+IMAGES = rng.uniform(0, 255, (8, 24, 24, 3)).astype("float32")
+LABELS = np.arange(8, dtype="int32") % 4
+
+
+def mixed(mixing, step=0, replica=0):
+    images, labels = mixing(
+        tf.constant(IMAGES), tf.constant(LABELS), tf.constant([step, replica], tf.int64)
+    )
+    return images.numpy(), labels.numpy()
+
+
+def test_mixup_mixes_images_and_labels_alike():
+    images, labels = mixed(Mixing(4, mixup=1.0, seed=3))
+    np.testing.assert_allclose(labels.sum(-1), 1.0, rtol=1e-6)
+    hard = np.eye(4)[LABELS]
+    for image, label, own, hot in zip(images, labels, IMAGES, hard, strict=True):
+        # image = w * own + (1 - w) * other for one of the others, and so is the label.
+        fits = []
+        for other, other_hot in zip(IMAGES, hard, strict=True):
+            difference = own - other
+            if not difference.any():
+                fits.append(np.abs(image - own).max() + np.abs(label - hot).max())
+                continue
+            weight = ((image - other) * difference).sum() / (difference**2).sum()
+            fits.append(
+                np.abs(weight * own + (1 - weight) * other - image).max() / 255
+                + np.abs(weight * hot + (1 - weight) * other_hot - label).max()
+            )
+        assert min(fits) < 1e-4
+
+
+def test_cutmix_pastes_and_weighs_by_area():
+    images, labels = mixed(Mixing(4, cutmix=1.0, seed=1))
+    assert not np.allclose(images, IMAGES)
+    for image, label, own, own_label in zip(images, labels, IMAGES, LABELS, strict=True):
+        kept = (image == own).all(-1).mean()
+        np.testing.assert_allclose(label.sum(), 1.0, rtol=1e-6)
+        # Keras weighs by the area of the box before it is rounded to pixels.
+        assert label[own_label] >= kept - 0.1
+
+
+@pytest.mark.parametrize("options", [{"mixup": 0.4, "cutmix": 1.0}, {"rand_augment": 0.5}])
+def test_draws_follow_from_step_and_replica(options):
+    mixing, again = Mixing(4, **options), Mixing(4, **options)
+    mixed(mixing, 0)
+    for step, replica in ((5, 0), (5, 1), (6, 0)):
+        ours, theirs = mixed(mixing, step, replica), mixed(again, step, replica)
+        np.testing.assert_array_equal(ours[0], theirs[0])
+        np.testing.assert_array_equal(ours[1], theirs[1])
+    assert not np.array_equal(mixed(mixing, 5)[0], mixed(mixing, 6)[0])
+    assert not np.array_equal(mixed(mixing, 5, 0)[0], mixed(mixing, 5, 1)[0])
+    assert not np.array_equal(mixed(mixing)[0], mixed(Mixing(4, seed=1, **options))[0])
+
+
+def test_both_are_used_with_equal_chances():
+    mixing = Mixing(4, mixup=0.4, cutmix=1.0)
+    # CutMix leaves every pixel one of the originals.
+    pasted = [np.isin(mixed(mixing, step)[0], IMAGES).all() for step in range(20)]
+    assert 4 < sum(pasted) < 16
+
+
+def test_rand_augment_keeps_labels_and_range():
+    images, labels = mixed(Mixing(4, rand_augment=0.3))
+    np.testing.assert_array_equal(labels, LABELS)
+    assert images.dtype == "float32" and images.min() >= 0 and images.max() <= 255
+
+
+def test_training_with_mixing_is_repeatable_and_goes_on():
+    def make():
+        return make_trainer(
+            loss=CrossEntropy(from_logits=True, label_smoothing=0.1),
+            transform=Mixing(4, mixup=0.2, cutmix=1.0),
+        )
+
+    whole, parts = make(), make()
+    history = whole.fit(blobs(), 32, steps=6)
+    parts.fit(blobs(), 32, steps=2, validation_split=None)
+    parts.fit(blobs(), 32, steps=6, validation_split=None)
+    assert_same_weights(whole, parts)
+    # Metrics read the labels as they were before mixing, one number an image.
+    assert 0.0 < history.history["accuracy"][-1] <= 1.0
+
+
+@pytest.mark.parametrize(
+    "options", [{"classes": 1}, {"mixup": -1.0}, {"cutmix": -0.1}, {"rand_augment": 2.0}]
+)
+def test_bad_arguments(options):
+    with pytest.raises(ValueError, match="Received: "):
+        Mixing(**{"classes": 4, **options})
+    assert keras.config.floatx() == "float32"

@@ -1,0 +1,127 @@
+"""Learning rates by step, by hand."""
+
+from __future__ import annotations
+
+import math
+
+import keras
+import numpy as np
+import pytest
+
+from keras_resnet.training import (
+    ErrorWarmup,
+    LinearWarmup,
+    Trainer,
+    make_schedule,
+    scaled_learning_rate,
+    sgd,
+)
+from tests.training.fakes import blobs, cross_entropy, small_model
+
+
+def rates(schedule, steps) -> list[float]:
+    return [float(schedule(step)) for step in steps]
+
+
+def test_steps_divide_at_the_boundary():
+    schedule = make_schedule("steps", 0.1, total_steps=64000, boundaries=(32000, 48000))
+    steps = (0, 31999, 32000, 47999, 48000, 63999)
+    assert rates(schedule, steps) == pytest.approx([0.1, 0.1, 0.01, 0.01, 0.001, 0.001])
+
+
+def test_cosine_and_polynomial_reach_zero():
+    cosine = make_schedule("cosine", 0.2, total_steps=100)
+    assert rates(cosine, (0, 50, 100)) == pytest.approx([0.2, 0.1, 0.0], abs=1e-8)
+    polynomial = make_schedule("polynomial", 0.2, total_steps=100, power=2.0)
+    assert rates(polynomial, (0, 50, 100)) == pytest.approx([0.2, 0.05, 0.0], abs=1e-8)
+    constant = make_schedule("constant", 0.2, total_steps=100)
+    assert rates(constant, (0, 99)) == pytest.approx([0.2, 0.2])
+
+
+@pytest.mark.parametrize("name", ["constant", "steps", "cosine", "polynomial"])
+def test_linear_warmup_of_any_schedule(name):
+    plain = make_schedule(name, 0.4, total_steps=100, boundaries=(50,))
+    warm = make_schedule(name, 0.4, total_steps=100, boundaries=(50,), warmup_steps=4)
+    shares = [0.25, 0.5, 0.75, 1.0, 1.0, 1.0]
+    steps = (0, 1, 2, 3, 4, 60)
+    expected = [share * rate for share, rate in zip(shares, rates(plain, steps), strict=True)]
+    assert rates(warm, steps) == pytest.approx(expected)
+
+
+def test_warmup_can_start_above_zero():
+    schedule = LinearWarmup(make_schedule("constant", 0.8, total_steps=9), steps=2, start=0.5)
+    assert rates(schedule, (0, 1, 2)) == pytest.approx([0.6, 0.8, 0.8])
+
+
+def test_linear_scaling():
+    assert scaled_learning_rate(0.1, 1024) == pytest.approx(0.4)
+    assert scaled_learning_rate(0.1, 64, base_batch=128) == pytest.approx(0.05)
+
+
+def test_error_warmup_ends_below_the_threshold_and_stays_ended():
+    schedule = ErrorWarmup(make_schedule("constant", 0.1, total_steps=9), 0.01, 0.8, window=10)
+    average = 1.0
+    for _ in range(3):
+        schedule.observe(0.75)
+        average += (0.75 - average) / 10
+    assert average > 0.8
+    assert float(schedule(0)) == pytest.approx(0.01)
+    while average >= 0.8:
+        schedule.observe(0.0)
+        average -= average / 10
+    assert float(schedule(0)) == pytest.approx(0.1)
+    for _ in range(50):
+        schedule.observe(1.0)
+    assert float(schedule(0)) == pytest.approx(0.1)
+
+
+def test_error_warmup_in_training():
+    """The classic mistake is a warm-up that never ends: the rate must rise, and the drop come."""
+    schedule = ErrorWarmup(
+        make_schedule("steps", 0.1, total_steps=32, boundaries=(28,)), 0.01, 0.6, window=2
+    )
+    keras.utils.set_random_seed(0)
+    trainer = Trainer(small_model(), sgd(schedule), cross_entropy())
+    seen = []
+
+    class Recorder(keras.callbacks.Callback):
+        def on_log(self, step, logs):
+            seen.append((step, logs["learning_rate"]))
+
+    trainer.fit(blobs(), 32, steps=32, log_every=1, callbacks=[Recorder()], validation_split=None)
+    values = np.array([rate for _, rate in seen])
+    assert values[0] == pytest.approx(0.01)
+    assert values[27] == pytest.approx(0.1) and values[28] == pytest.approx(0.01)
+    changes = np.flatnonzero(~np.isclose(values[1:], values[:-1]))
+    assert len(changes) == 2
+    assert float(schedule.error.numpy()) < 0.6
+
+
+@pytest.mark.parametrize("name", ["steps", "error"])
+def test_schedules_survive_serialisation(name):
+    schedule = make_schedule("steps", 0.1, total_steps=9, boundaries=(5,), warmup_steps=3)
+    if name == "error":
+        schedule = ErrorWarmup(schedule, 0.02, finished=True)
+    optimizer = sgd(schedule)
+    again = keras.optimizers.deserialize(keras.optimizers.serialize(optimizer))
+    steps = range(9)
+    assert rates(again._learning_rate, steps) == pytest.approx(rates(schedule, steps))
+    assert type(again) is type(optimizer) and again.l2 == optimizer.l2
+
+
+@pytest.mark.parametrize(
+    "call, message",
+    [
+        (lambda: make_schedule("step", 0.1, total_steps=9), "`schedule` must be one of"),
+        (lambda: make_schedule("steps", 0.1, total_steps=9), r"boundaries=\(\)"),
+        (lambda: make_schedule("steps", 0.1, total_steps=9, boundaries=(5, 3)), r"\(5, 3\)"),
+        (lambda: ErrorWarmup(None, threshold=1.5), "threshold=1.5"),
+        (lambda: ErrorWarmup(None, window=0), "window=0"),
+        (lambda: LinearWarmup(None, 0), "steps=0"),
+        (lambda: LinearWarmup(None, 1, start=math.nan), "start=nan"),
+    ],
+)
+def test_bad_arguments(call, message):
+    with pytest.raises(ValueError, match=message) as error:
+        call()
+    assert "\n" not in str(error.value)

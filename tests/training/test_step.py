@@ -1,0 +1,157 @@
+"""What one step computes: micro-batches, loss scale, statistics, seeds, XLA."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_resnet.training import DynamicLossScale, Trainer, sgd
+from keras_resnet.training.step import Step
+from tests.training.fakes import (
+    assert_same_weights,
+    blobs,
+    cross_entropy,
+    make_trainer,
+    small_model,
+)
+
+
+def fit(trainer: Trainer, steps: int = 4, **options) -> Trainer:
+    trainer.fit(blobs(), 32, steps=steps, validation_split=None, **options)
+    return trainer
+
+
+def assert_close_weights(a: Trainer, b: Trainer, tolerance: float = 1e-5) -> None:
+    for ours, theirs in zip(a.model.get_weights(), b.model.get_weights(), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=tolerance, atol=tolerance)
+
+
+def test_micro_batches_equal_one_batch_where_bn_is_frozen():
+    def model():
+        return small_model(frozen_norm=True, l2=1e-3)
+
+    whole = fit(make_trainer(model=model))
+    parts = fit(make_trainer(model=model, micro_batches=4))
+    assert_close_weights(whole, parts, 1e-6)
+
+
+def test_micro_batches_move_the_statistics_one_after_the_other():
+    """Four parts of a batch move the averages as four batches at the same weights do."""
+    data = blobs()
+    trainer = make_trainer(0.0, optimizer=sgd(0.0, weight_decay=0.0), micro_batches=4)
+    images, _ = next(iter(data.train_batches(32)))
+    fit(trainer, 1)
+    keras.utils.set_random_seed(0)
+    by_hand = small_model()
+    for part in tf.split(images, 4):
+        by_hand(part, training=True)
+    for ours, theirs in zip(trainer.model.get_weights(), by_hand.get_weights(), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
+
+
+def test_a_batch_that_cannot_be_cut():
+    with pytest.raises(
+        ValueError, match="must divide a replica's batch of 32. Received: micro_batches=5"
+    ):
+        fit(make_trainer(micro_batches=5))
+
+
+def test_xla_computes_the_same():
+    assert_close_weights(fit(make_trainer()), fit(make_trainer(jit_compile=True)), 1e-4)
+
+
+def test_statistics_are_plain_averages():
+    """With the weights fixed, each statistic is the mean over the batches."""
+    data = blobs()
+    trainer = make_trainer()
+    norms = [x for x in trainer.model.layers if isinstance(x, keras.layers.BatchNormalization)]
+    probe = keras.Model(trainer.model.input, norms[0].input)
+    batches = [images for images, _ in data.train_batches(32).take(3)]
+    values = np.stack([probe(tf.cast(images, tf.float32)).numpy() for images in batches])
+    trainer.recompute_bn_statistics(data, 32, steps=3)
+    mean = values.mean((1, 2, 3)).mean(0)
+    variance = values.var((1, 2, 3)).mean(0)
+    np.testing.assert_allclose(norms[0].moving_mean.numpy(), mean, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(norms[0].moving_variance.numpy(), variance, rtol=1e-4)
+    assert norms[0].momentum == 0.9
+
+
+def test_statistics_of_a_model_without_any():
+    images = keras.Input((8, 8, 1))
+    model = keras.Model(images, keras.layers.Dense(4)(keras.layers.Flatten()(images)))
+    with pytest.raises(ValueError, match="must have batch normalisation"):
+        Trainer(model, sgd(0.1), cross_entropy()).recompute_bn_statistics(blobs(), 32)
+
+
+def float16_trainer(**options) -> Trainer:
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        return make_trainer(**options)
+    finally:
+        keras.config.set_dtype_policy("float32")
+
+
+def test_overflow_skips_the_step_and_halves_the_scale():
+    trainer = float16_trainer(loss_scale=DynamicLossScale(initial=2.0**24))
+    before = trainer.model.get_weights()
+    fit(trainer, 1)
+    assert trainer._step.loss_scale.scale.numpy() == 2.0**23
+    assert trainer.step == 1 and int(trainer.optimizer.iterations.numpy()) == 0
+    for ours, theirs in zip(trainer.model.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    # It finds a scale that works, and learns.
+    history = trainer.fit(blobs(), 32, epochs=6)
+    assert history.history["accuracy"][-1] > 0.8
+    assert 0 < int(trainer.optimizer.iterations.numpy()) < trainer.step
+
+
+def test_loss_scale_grows():
+    scale = DynamicLossScale(initial=4.0, growth_steps=2)
+    seen = []
+    for finite in (True, True, True, False, True, True):
+        scale.update(tf.constant(finite))
+        seen.append((float(scale.scale.numpy()), int(scale.good_steps.numpy())))
+    assert seen == [(4.0, 1), (8.0, 0), (8.0, 1), (4.0, 0), (4.0, 1), (8.0, 0)]
+
+
+def test_precisions_agree_roughly():
+    single = fit(make_trainer())
+    half = fit(float16_trainer())
+    assert half._step.loss_scale is not None and single._step.loss_scale is None
+    assert all(v.dtype == "float32" for v in half.model.trainable_variables)
+    assert_close_weights(single, half, 0.05)
+
+
+def test_dropout_draws_anew_each_step_and_is_resumed():
+    def model():
+        return small_model(dropout=0.5)
+
+    whole, parts = make_trainer(model=model), make_trainer(model=model)
+    fit(whole, 4)
+    fit(parts, 3)
+    fit(parts, 4)
+    assert_same_weights(whole, parts)
+    seed = [v for v in whole.model.variables if v.name == "seed_generator_state"]
+    np.testing.assert_array_equal(seed[0].numpy(), [1, 4])
+
+
+def test_metrics_are_not_shared_with_the_caller():
+    metric = keras.metrics.SparseCategoricalAccuracy("accuracy")
+    trainer = Trainer(small_model(), sgd(0.1), cross_entropy(), [metric])
+    fit(trainer, 1)
+    assert float(metric.result()) == 0.0
+    assert isinstance(trainer._step, Step)
+
+
+@pytest.mark.parametrize("loss", ["sparse_categorical_crossentropy", cross_entropy()])
+def test_losses_by_name_and_object(loss):
+    keras.utils.set_random_seed(0)
+    images = keras.Input((8, 8, 1))
+    outputs = keras.layers.Dense(4, activation="softmax" if isinstance(loss, str) else None)(
+        keras.layers.Flatten()(keras.layers.Rescaling(1 / 255)(images))
+    )
+    trainer = Trainer(keras.Model(images, outputs), sgd(0.1), loss)
+    history = trainer.fit(blobs(), 32, epochs=2)
+    assert history.history["loss"][1] < history.history["loss"][0]

@@ -1,0 +1,73 @@
+"""What can be said about strategies without a second one in the process."""
+
+from __future__ import annotations
+
+import keras
+import pytest
+import tensorflow as tf
+
+from keras_resnet.training import Trainer, is_chief, layout, make_strategy, sgd
+from tests.training.fakes import cross_entropy, small_model
+
+
+def test_one_device_is_the_default():
+    strategy = make_strategy()
+    assert strategy is tf.distribute.get_strategy()
+    assert make_strategy("one") is strategy
+    assert is_chief(strategy)
+
+
+def test_layout():
+    here = layout(make_strategy(), 64)
+    assert (here.replicas, here.workers, here.replica_batch) == (1, 1, 64)
+    assert str(here) == "1 replica(s) on 1 worker(s), global batch 64, 64 per replica"
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ({"name": "horovod"}, "`strategy` must be one of"),
+        ({"gpus": 0}, "gpus=0"),
+        ({"virtual_devices": -1}, "virtual_devices=-1"),
+        ({"gpus": 2, "virtual_devices": 2}, "exclude each other"),
+        ({"name": "multi_worker"}, "TF_CONFIG"),
+    ],
+)
+def test_bad_flags(arguments, message, monkeypatch):
+    for name in ("TF_CONFIG", "SLURM_PROCID"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(ValueError, match=message) as error:
+        make_strategy(**arguments)
+    assert "\n" not in str(error.value)
+
+
+def test_more_gpus_than_there_are():
+    available = len(tf.config.list_physical_devices("GPU"))
+    with pytest.raises(ValueError, match=f"at most the {available} GPU.*gpus={available + 1}"):
+        make_strategy(gpus=available + 1)
+
+
+def test_virtual_devices_come_too_late():
+    tf.config.list_logical_devices()
+    with pytest.raises(ValueError, match="before TensorFlow runs its first operation"):
+        make_strategy(virtual_devices=3)
+
+
+@pytest.mark.parametrize("batch_size", [0, -8])
+def test_batch_must_divide(batch_size):
+    with pytest.raises(ValueError, match=f"batch_size={batch_size}"):
+        layout(make_strategy(), batch_size)
+
+
+def test_model_of_another_strategy():
+    class Elsewhere(tf.distribute.OneDeviceStrategy):
+        pass
+
+    strategy = Elsewhere("CPU:0")
+    with pytest.raises(ValueError, match="`model` must be made under the scope") as error:
+        Trainer(small_model(), sgd(0.1), cross_entropy(), strategy=strategy)
+    assert "\n" not in str(error.value)
+    with strategy.scope():
+        model = small_model()
+    with pytest.raises(ValueError, match="`optimizer` must be made under the scope"):
+        Trainer(model, keras.optimizers.SGD(), cross_entropy(), strategy=strategy)
