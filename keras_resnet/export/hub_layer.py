@@ -43,7 +43,7 @@ class HubLayer(keras.layers.Layer):
 
     def __init__(self, handle: str | Path, trainable: bool = False, **kwargs):
         # Modules say themselves which dtype they take; Keras would cast to its policy's.
-        super().__init__(trainable=trainable, autocast=False, **kwargs)
+        super().__init__(autocast=False, **kwargs)
         self.handle = str(handle)
         self._module = _load(self.handle)
         self._takes_training = "training" in inspect.signature(self._module.__call__).parameters
@@ -63,6 +63,8 @@ class HubLayer(keras.layers.Layer):
         if losses and first is not None:
             first.regularizer = _ModuleLosses(losses)
         self.built = True
+        # Last, because it freezes the weights that the layer has at this time.
+        self.trainable = trainable
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         inputs = keras.tree.map_structure(_in_float32, inputs)

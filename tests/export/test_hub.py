@@ -1,0 +1,345 @@
+from __future__ import annotations
+
+import concurrent.futures
+import os
+import shutil
+import stat
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import keras_resnet
+from keras_resnet.export import export_hub, hub
+from tests.export.conftest import features_of, random_images, small_net
+
+
+def load(path):
+    return tf.saved_model.load(str(path))
+
+
+def values(variables):
+    return [variable.numpy() for variable in variables]
+
+
+def moved(before, variables):
+    return [
+        variable.name
+        for old, variable in zip(before, variables, strict=True)
+        if not np.array_equal(old, variable.numpy())
+    ]
+
+
+@pytest.mark.parametrize("batch", [1, 5])
+def test_features_are_the_models(net, feature_vector, batch):
+    images = random_images(batch)
+    received = load(feature_vector)(images)
+    assert received.shape == (batch, 64)
+    assert np.count_nonzero(received) > 32 * batch
+    np.testing.assert_allclose(received, features_of(net)(images * 255), rtol=1e-5, atol=1e-5)
+
+
+def test_classification_gives_logits(net, classification):
+    images = random_images()
+    logits = load(classification)(images)
+    assert np.max(np.abs(np.sum(logits, axis=1) - 1)) > 0.01  # no probabilities
+    np.testing.assert_allclose(
+        tf.nn.softmax(logits), net(images * 255, training=False), rtol=1e-5, atol=1e-5
+    )
+
+
+def test_has_the_reusable_interface(net, feature_vector):
+    module = load(feature_vector)
+    backbone = features_of(net)
+    assert len(module.variables) == len(backbone.variables)
+    assert len(module.trainable_variables) == len(backbone.trainable_variables)
+    everything = {variable.ref() for variable in module.variables}
+    assert {variable.ref() for variable in module.trainable_variables} <= everything
+    assert len({variable.name for variable in module.variables}) == len(everything)
+    losses = [loss() for loss in module.regularization_losses]
+    np.testing.assert_allclose(losses, backbone.losses, rtol=1e-6)
+    assert len(losses) == 7
+
+
+def test_without_regularizer_there_are_no_losses(tmp_path):
+    net = small_net((1,), kernel_regularizer=None)
+    assert not load(export_hub(net, tmp_path / "m")).regularization_losses
+
+
+def test_statistics_move_in_training_only_and_as_the_models(net, feature_vector):
+    module, images = load(feature_vector), random_images()
+    before = values(module.variables)
+    module(images)
+    module(images, training=False)
+    assert moved(before, module.variables) == []
+
+    twin = keras.models.clone_model(net)
+    twin.set_weights(net.get_weights())
+    outputs = features_of(twin)(images * 255, training=True)
+    np.testing.assert_allclose(module(images, training=True), outputs, rtol=1e-5, atol=1e-5)
+    assert all("moving" in name for name in moved(before, module.variables))
+    for received, expected in zip(module.variables, features_of(twin).variables, strict=True):
+        np.testing.assert_allclose(received, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_gradients_are_the_models(net, feature_vector):
+    module, images, backbone = load(feature_vector), random_images(), features_of(net)
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_sum(module(images, training=False) ** 2)
+        loss += tf.add_n([loss() for loss in module.regularization_losses])
+    received = tape.gradient(loss, module.trainable_variables)
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_sum(backbone(images * 255, training=False) ** 2) + sum(backbone.losses)
+    expected = tape.gradient(loss, [weight.value for weight in backbone.trainable_weights])
+    for ours, theirs in zip(received, expected, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-5 * np.max(np.abs(theirs)))
+
+
+def test_frozen_layers_stay_frozen(tmp_path):
+    net = small_net((1,))
+    for layer in net.layers[:-1]:
+        layer.trainable = False
+    module = load(export_hub(net, tmp_path / "m", "classification"))
+    assert len(module.trainable_variables) == 2
+    assert len(module.regularization_losses) == 1
+    before = values(module.variables)
+    np.testing.assert_allclose(module(random_images(), training=True), module(random_images()))
+    assert moved(before, module.variables) == []
+
+
+def test_the_model_is_not_changed(tmp_path):
+    net = small_net((1,))
+    before, config = net.get_weights(), net.get_config()
+    export_hub(net, tmp_path / "m", "classification")
+    assert net.get_config() == config
+    assert net.get_layer("predictions").activation is keras.activations.softmax
+    for old, new in zip(before, net.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
+def test_signatures_take_images_and_files(classification):
+    module = load(classification)
+    pixels = np.random.default_rng(1).integers(0, 256, (4, 8, 8, 1), dtype=np.uint8)
+    from_images = module.signatures["serving_default"](
+        images=tf.constant(pixels / 255, tf.float32)
+    )["logits"]
+    files = [tf.io.encode_png(image) for image in pixels]
+    from_files = module.signatures["serving_bytes"](encoded=tf.stack(files))["logits"]
+    np.testing.assert_allclose(from_files, from_images, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(module(pixels / np.float32(255)), from_images, rtol=1e-6)
+
+
+def test_files_become_as_large_and_grey_as_the_model_takes_them(classification):
+    module = load(classification)
+    pixels = np.random.default_rng(1).integers(0, 256, (20, 12, 3), dtype=np.uint8)
+    file = tf.io.encode_jpeg(pixels, quality=90)
+    grey = tf.cast(tf.io.decode_jpeg(file, channels=1), tf.float32)
+    images = tf.image.resize(grey[None], (8, 8), antialias=True) / 255
+    received = module.signatures["serving_bytes"](encoded=file[None])["logits"]
+    np.testing.assert_allclose(received, module(images), rtol=1e-5, atol=1e-5)
+
+
+def test_any_size_with_a_model_of_any_size(tmp_path):
+    net = small_net((1, 1), input_shape=(None, None, 3))
+    module = load(export_hub(net, tmp_path / "m"))
+    for shape in [(9, 12, 3), (16, 8, 3)]:
+        images = random_images(2, shape)
+        expected = features_of(net)(images * 255)
+        np.testing.assert_allclose(module(images), expected, rtol=1e-5, atol=1e-5)
+    file = tf.io.encode_png(tf.zeros((11, 9, 3), tf.uint8))
+    received = module.signatures["serving_bytes"](encoded=tf.stack([file, file]))["features"]
+    np.testing.assert_allclose(received, module(tf.zeros((2, 11, 9, 3))), rtol=1e-5, atol=1e-5)
+
+
+def test_labels_and_card_travel_along(classification):
+    module = load(classification)
+    with open(module.labels.asset_path.numpy(), encoding="utf-8") as file:
+        assert file.read().splitlines() == [f"digit {i}" for i in range(10)]
+    assert (classification / "assets" / "card.md").read_text(encoding="utf-8") == "# Dïgits\n"
+
+
+def test_a_card_may_be_a_file(tmp_path):
+    (tmp_path / "README.md").write_text("# Card")
+    path = export_hub(small_net((1,)), tmp_path / "m", card=tmp_path / "README.md")
+    assert (path / "assets" / "card.md").read_text() == "# Card"
+
+
+def test_stacked_blocks_can_be_fine_tuned(tmp_path):
+    net = small_net((3,), recompute=True, dropout=0.1)
+    module, images = load(export_hub(net, tmp_path / "m")), random_images()
+    np.testing.assert_allclose(module(images), features_of(net)(images * 255), rtol=1e-5, atol=1e-5)
+    before = values(module.variables)
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_sum(module(images, training=True) ** 2)
+        loss += tf.add_n([loss() for loss in module.regularization_losses])
+    for variable, gradient in zip(
+        module.trainable_variables, tape.gradient(loss, module.trainable_variables), strict=True
+    ):
+        variable.assign_sub(1e-3 * gradient)
+    assert len(moved(before, module.variables)) == len(module.variables)
+
+
+@pytest.mark.parametrize(
+    "policy, stack_blocks",
+    [("mixed_bfloat16", False), ("mixed_bfloat16", True), ("bfloat16", False)],
+)
+def test_is_float32_whatever_the_training_precision(tmp_path, policy, stack_blocks):
+    keras.config.set_dtype_policy(policy)
+    net = small_net((2,), stack_blocks=stack_blocks)
+    path = export_hub(net, tmp_path / "m", "classification")
+    assert net.layers[1].dtype_policy.name == policy
+    keras.config.set_dtype_policy("float32")
+    reference = small_net((2,), stack_blocks=stack_blocks)
+    keras_resnet.copy_weights(net, reference)
+    module, images = load(path), random_images()
+    assert {v.dtype for v in module.trainable_variables} == {tf.float32}
+    np.testing.assert_allclose(
+        tf.nn.softmax(module(images)), reference(images * 255), rtol=1e-4, atol=1e-5
+    )
+    # In 16 bits, as far as they go.
+    np.testing.assert_allclose(tf.nn.softmax(module(images)), net(images * 255), atol=0.05)
+
+
+def test_an_adapted_normalization_keeps_what_it_measured(tmp_path):
+    images = random_images()
+    inputs = keras.Input((8, 8, 1))
+    normalization = keras.layers.Normalization()
+    normalization.adapt(images * 255)
+    outputs = keras.layers.GlobalAveragePooling2D()(normalization(inputs) ** 2)
+    net = keras.Model(inputs, outputs)
+    module = load(export_hub(net, tmp_path / "m"))
+    np.testing.assert_allclose(np.mean(module(images)), 1, rtol=1e-4)
+
+
+def test_replaces_a_saved_model_only_when_told(net, feature_vector, tmp_path):
+    path = shutil.copytree(feature_vector, tmp_path / "m")
+    old = (path / "fingerprint.pb").read_bytes()
+    with pytest.raises(ValueError, match="overwrite=True"):
+        export_hub(net, path, "classification")
+    assert (path / "fingerprint.pb").read_bytes() == old
+    export_hub(net, path, "classification", overwrite=True)
+    assert load(path)(random_images()).shape == (5, 10)
+    assert os.listdir(tmp_path) == ["m"]
+    assert stat.S_IMODE(path.stat().st_mode) == 0o777 & ~_umask()
+
+
+def _umask():
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+@pytest.mark.parametrize("as_file", [True, False])
+def test_never_replaces_anything_else(net, tmp_path, as_file):
+    path = tmp_path / "mine"
+    if as_file:
+        path.write_text("precious")
+    else:
+        path.mkdir()
+        (path / "precious").write_text("")
+    with pytest.raises(ValueError, match="`path` must be new or a SavedModel's directory"):
+        export_hub(net, path, overwrite=True)
+    assert path.read_text() == "precious" if as_file else os.listdir(path) == ["precious"]
+
+
+def test_a_wrong_module_leaves_nothing_behind(net, tmp_path, monkeypatch):
+    def wrong(source):
+        copy = hub_copy(source)
+        kernel = copy.get_layer("conv1_conv").kernel
+        kernel.assign(kernel * 1.01)
+        return copy
+
+    hub_copy = hub._float32_copy
+    monkeypatch.setattr(hub, "_float32_copy", wrong)
+    with pytest.raises(RuntimeError, match="differs from 'resnet' by"):
+        export_hub(net, tmp_path / "m")
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("failing", ["save", "second rename"])
+def test_a_failure_leaves_the_existing_module_as_it_was(
+    net, feature_vector, tmp_path, monkeypatch, failing
+):
+    path = shutil.copytree(feature_vector, tmp_path / "m")
+    old = (path / "fingerprint.pb").read_bytes()
+    rename = os.replace
+
+    def no_space(*args, **kwargs):
+        raise OSError("No space left on device")
+
+    def second_fails(source, target):
+        return no_space() if source.name == "module" else rename(source, target)
+
+    if failing == "save":
+        monkeypatch.setattr(tf.saved_model, "save", no_space)
+    else:
+        monkeypatch.setattr(os, "replace", second_fails)
+    with pytest.raises(OSError, match="No space left"):
+        export_hub(net, path, overwrite=True)
+    assert os.listdir(tmp_path) == ["m"]
+    assert (path / "fingerprint.pb").read_bytes() == old
+    assert load(path)(random_images()).shape == (5, 64)
+
+
+def test_wrong_arguments_are_named(net, tmp_path):
+    maps = keras_resnet.CifarResNet(8, input_shape=(8, 8, 1), include_top=False)
+    subclassed = type("Mine", (keras.Model,), {})()
+    vector = keras.Input((3,))
+    wrong = [
+        (net, {"kind": "features"}, "`kind` must be one of 'feature_vector', 'classification'"),
+        (net, {"labels": ["a", "b"]}, r"`labels` .* \(10 lines\). Received: 2 labels"),
+        (net, {"labels": ["a\nb"] * 10}, "Received: 10 labels, 0 of them lines of text"),
+        (net, {"labels": "0123456789"}, "Received: 1 labels"),
+        (net, {"card": tmp_path / "none.md"}, "`card` must be text or the Path"),
+        (maps, {}, "`model` must give a vector per image"),
+        (maps, {"kind": "classification"}, "`model` must end in the Dense layer 'predictions'"),
+        (subclassed, {}, "`model` must be a functional Keras model"),
+        (keras.Model(vector, keras.layers.Dense(2)(vector)), {}, "`model` must take images"),
+    ]
+    for model, arguments, message in wrong:
+        with pytest.raises(ValueError, match=message) as error:
+            export_hub(model, tmp_path / "m", **arguments)
+        assert "\n" not in str(error.value)
+    assert os.listdir(tmp_path) == []
+
+
+def test_eight_threads_get_the_answers_of_one(feature_vector):
+    module = load(feature_vector)
+    batches = [random_images(1 + i % 3) * (1 + i) / 32 for i in range(32)]
+    alone = [module(images).numpy() for images in batches]
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        together = list(pool.map(lambda images: module(images).numpy(), batches))
+    for one, other in zip(alone, together, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-6, atol=1e-6)
+
+
+DOWNSTREAM = """
+import sys
+sys.modules["keras_resnet"] = None  # whoever imports it fails
+import numpy as np, tensorflow as tf
+
+module = tf.saved_model.load(sys.argv[1])
+images, expected = (np.load(path) for path in sys.argv[2:])
+np.testing.assert_allclose(module(images), expected, rtol=1e-5, atol=1e-5)
+before = [variable.numpy() for variable in module.variables]
+losses = []
+for _ in range(5):
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_mean((module(images, training=True) - 1.0) ** 2)
+        total = loss + tf.add_n([loss() for loss in module.regularization_losses])
+    losses.append(float(loss))
+    gradients = tape.gradient(total, module.trainable_variables)
+    for variable, gradient in zip(module.trainable_variables, gradients):
+        variable.assign_sub(0.01 * gradient)
+assert losses[-1] < losses[0], losses
+assert not any(np.array_equal(old, new) for old, new in zip(before, module.variables))
+"""
+
+
+def test_another_program_fine_tunes_it_without_us(net, feature_vector, subprocess_python, tmp_path):
+    images = random_images()
+    np.save(tmp_path / "images.npy", images)
+    np.save(tmp_path / "features.npy", features_of(net)(images * 255))
+    files = [tmp_path / "images.npy", tmp_path / "features.npy"]
+    subprocess_python(DOWNSTREAM, feature_vector, *files, env={"PYTHONPATH": ""})

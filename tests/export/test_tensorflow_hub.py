@@ -1,0 +1,41 @@
+"""Our modules in TensorFlow Hub's own library, in a process where Keras 2 is Keras."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tests.export.conftest import features_of, random_images
+
+# Of the `hub` extra, with tf_keras. It is imported for good in the process below only.
+pytest.importorskip("tensorflow_hub")
+
+SCRIPT = """
+import sys
+sys.modules["keras_resnet"] = None  # whoever imports it fails
+import numpy as np, tensorflow_hub as hub, tf_keras
+
+path = sys.argv[1]
+images, expected = (np.load(path) for path in sys.argv[2:])
+module = hub.load(path)
+np.testing.assert_allclose(module(images), expected, rtol=1e-5, atol=1e-5)
+losses = sum(float(loss()) for loss in module.regularization_losses)
+for trainable in (True, False):
+    layer = hub.KerasLayer(path, trainable=trainable)
+    model = tf_keras.Sequential([tf_keras.Input((8, 8, 1)), layer, tf_keras.layers.Dense(3)])
+    np.testing.assert_allclose(layer(images), expected, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(sum(map(float, layer.losses)), losses if trainable else 0, rtol=1e-6)
+    before = layer.get_weights()
+    model.compile("sgd", "mse")
+    model.fit(images, np.ones((len(images), 3)), verbose=0)
+    moved = sum(not np.array_equal(a, b) for a, b in zip(before, layer.get_weights()))
+    assert moved == (len(before) if trainable else 0), (trainable, moved, len(before))
+"""
+
+
+def test_keras_layer_runs_and_fine_tunes_it(net, feature_vector, subprocess_python, tmp_path):
+    images = random_images()
+    np.save(tmp_path / "images.npy", images)
+    np.save(tmp_path / "features.npy", features_of(net)(images * 255))
+    files = [tmp_path / "images.npy", tmp_path / "features.npy"]
+    subprocess_python(SCRIPT, feature_vector, *files, env={"PYTHONPATH": ""})
