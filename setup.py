@@ -9,8 +9,8 @@ from setuptools import find_packages, setup
 
 ROOT = Path(__file__).resolve().parent
 
-# Lower bounds are the versions this package is developed and tested with. Nothing is capped from
-# above unless the line says what breaks.
+# Lower bounds are the oldest versions tried. Nothing is capped from above unless the line says what
+# breaks.
 CORE = [
     "tensorflow>=2.21",
     "keras>=3.15",
