@@ -1,11 +1,8 @@
 """The first recipe, run as a user runs it."""
 
 import json
-import os
 import runpy
-import subprocess
 import sys
-from pathlib import Path
 
 import keras
 import numpy as np
@@ -13,26 +10,16 @@ import pytest
 
 from keras_resnet.data import load_dataset
 from keras_resnet.training import read_records
-
-ROOT = Path(__file__).parents[2]
-
-
-def run_recipe(*flags, timeout=300):
-    return subprocess.run(
-        [sys.executable, "recipes/digits.py", *map(str, flags)],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-    )
+from tests.recipes.running import ROOT, run_recipe
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     """A short run of a small net, long enough to learn."""
     workdir = tmp_path_factory.mktemp("digits") / "run"
-    result = run_recipe("--workdir", workdir, "--depth", 8, "--epochs", 12, "--shortcut", "B")
+    result = run_recipe(
+        "digits", "--workdir", workdir, "--depth", 8, "--epochs", 12, "--shortcut", "B"
+    )
     assert result.returncode == 0, result.stderr
     return workdir, result.stdout
 
@@ -90,9 +77,13 @@ def test_card_states_the_measured_figures(finished):
 def test_finished_run_is_not_repeated_and_not_overwritten(finished):
     workdir, _ = finished
     before = (workdir / "model.keras").read_bytes()
-    same = run_recipe("--workdir", workdir, "--depth", 8, "--epochs", 12, "--shortcut", "B")
+    same = run_recipe(
+        "digits", "--workdir", workdir, "--depth", 8, "--epochs", 12, "--shortcut", "B"
+    )
     assert same.returncode == 0 and "nothing to do" in same.stdout
-    other = run_recipe("--workdir", workdir, "--depth", 8, "--epochs", 13, "--shortcut", "B")
+    other = run_recipe(
+        "digits", "--workdir", workdir, "--depth", 8, "--epochs", 13, "--shortcut", "B"
+    )
     assert other.returncode == 2 and "another epochs" in other.stderr
     assert "Traceback" not in other.stderr
     assert (workdir / "model.keras").read_bytes() == before
@@ -126,7 +117,9 @@ def test_wrong_flag_is_one_line_and_writes_nothing(tmp_path, flags, named, monke
 def test_mean_of_three_seeds_reaches_98_percent(tmp_path):
     accuracies, seconds = [], []
     for seed in range(3):
-        result = run_recipe("--workdir", tmp_path / str(seed), "--seed", seed, timeout=900)
+        result = run_recipe(
+            "digits", "--workdir", tmp_path / str(seed), "--seed", seed, timeout=900
+        )
         assert result.returncode == 0, result.stderr
         metrics = json.loads((tmp_path / str(seed) / "metrics.json").read_text())
         accuracies.append(metrics["test_accuracy"])

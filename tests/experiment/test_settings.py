@@ -1,0 +1,130 @@
+"""Settings become the network, the rate and the optimizer that they name."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from keras_resnet import cli
+from keras_resnet.data import load_dataset
+from keras_resnet.experiment import Experiment
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return load_dataset("digits")
+
+
+def rates(experiment, steps):
+    rate = experiment.optimizer(steps)._learning_rate
+    return np.array([float(rate(step)) for step in range(steps)])
+
+
+def test_architecture_follows_depth_shortcut_and_version():
+    assert Experiment(depth=26).architecture.repeats == (4, 4, 4)
+    plain = Experiment(model="resnet34", shortcut="none").architecture
+    assert (plain.name, plain.shortcut, plain.depth) == ("ResNet34-plain", None, 34)
+    assert Experiment(model="ResNet20", shortcut="A").architecture.name == "ResNet20"
+    assert Experiment(model="ResNet50", version="v1.5").architecture.name == "ResNet50-v1.5"
+
+
+def test_steps_are_divided_by_ten_at_the_papers_shares():
+    rate = rates(Experiment(schedule="steps", warmup="none"), 64)
+    np.testing.assert_allclose(rate[[0, 31]], 0.1, rtol=1e-6)
+    np.testing.assert_allclose(rate[[32, 47]], 0.01, rtol=1e-6)
+    np.testing.assert_allclose(rate[[48, 63]], 0.001, rtol=1e-6)
+
+
+def test_linear_warmup_reaches_the_full_rate_and_stays():
+    rate = rates(Experiment(schedule="constant", warmup="linear", warmup_share=0.1), 100)
+    np.testing.assert_allclose(rate[:10], 0.01 * np.arange(1, 11), rtol=1e-5)
+    np.testing.assert_allclose(rate[10:], 0.1, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("model", "first"), [("ResNet110", 0.01), ("ResNet1202", 0.01), ("ResNet56", 0.1)]
+)
+def test_warmup_by_error_is_for_the_deepest_cifar_nets(model, first):
+    rate = Experiment(model=model, warmup="auto").optimizer(100)._learning_rate
+    assert float(rate(0)) == pytest.approx(first)
+    for _ in range(300):
+        getattr(rate, "observe", lambda error: None)(0.5)
+    assert float(rate(0)) == pytest.approx(0.1)
+
+
+def test_rate_grows_with_the_batch():
+    assert Experiment(base_batch=256, batch_size=1024).peak_rate() == pytest.approx(0.4)
+    assert Experiment(batch_size=1024).peak_rate() == pytest.approx(0.1)
+
+
+def test_plateau_divides_the_rate_by_ten(digits):
+    experiment = Experiment(schedule="plateau", warmup="none")
+    (callback,) = experiment.callbacks(digits)
+    assert (callback.monitor, callback.factor, callback.mode) == ("val_accuracy", 0.1, "max")
+    assert float(experiment.optimizer(10).learning_rate) == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"schedule": "plateau", "warmup": "linear"}, "warmup='linear'"),
+        ({"schedule": "stairs"}, "schedule='stairs'"),
+        ({"warmup": "slow"}, "warmup='slow'"),
+        ({"warmup_share": 1.0}, "warmup_share=1.0"),
+        ({"momentum": 1.5}, "momentum=1.5"),
+        ({"decay": "L2"}, "decay='L2'"),
+        ({"drops": (2.0,)}, "drops=2.0"),
+    ],
+)
+def test_wrong_settings_are_named(settings, named):
+    with pytest.raises(ValueError) as error:
+        Experiment(**settings).optimizer(10)
+    assert named in str(error.value) and "\n" not in str(error.value)
+
+
+def test_settings_survive_json():
+    experiment = Experiment(drops=(0.3, 0.6), data_options={"crop": "scale"})
+    stored = json.loads(json.dumps(dataclasses.asdict(experiment)))
+    assert Experiment(**{**stored, "drops": tuple(stored["drops"])}) == experiment
+
+
+class TestParser:
+    presets = {
+        "paper": Experiment(steps=100, data_options={"crop": "scale"}),
+        "modern": Experiment(schedule="cosine", epochs=7),
+    }
+
+    def parse(self, *words):
+        return cli.Parser("text", self.presets).experiment(words)
+
+    def test_without_flags_it_is_the_first_preset(self):
+        assert self.parse() == self.presets["paper"]
+        assert self.parse("--preset", "modern") == self.presets["modern"]
+
+    def test_every_setting_has_a_flag_and_a_help_text(self):
+        text = cli.Parser("text", self.presets).format_help()
+        for field in dataclasses.fields(Experiment):
+            if field.name != "data_options":
+                assert f"--{field.name.replace('_', '-')}" in text
+        for flag in ("model", "dataset", "data-dir", "workdir", "gpus", "virtual-devices"):
+            assert f"--{flag}" in text
+
+    def test_flags_replace_single_settings(self):
+        parsed = self.parse("--gpus", "8", "--deterministic", "--no-resume", "--drops", "0.3")
+        assert (parsed.gpus, parsed.deterministic, parsed.resume) == (8, True, False)
+        assert parsed.drops == (0.3,) and parsed.steps == 100
+
+    def test_epochs_take_the_place_of_a_presets_steps(self):
+        parsed = self.parse("--epochs", "3")
+        assert (parsed.epochs, parsed.steps) == (3, None)
+
+    def test_data_options_are_gathered(self):
+        parsed = self.parse("--image-size", "64", "--crop", "inception")
+        assert parsed.data_options == {"crop": "inception", "image_size": 64}
+
+    def test_malformed_numbers_end_with_code_2(self, capsys):
+        with pytest.raises(SystemExit) as exit:
+            self.parse("--gpus", "many")
+        assert exit.value.code == 2
+        assert "argument --gpus" in capsys.readouterr().err
