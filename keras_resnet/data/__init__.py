@@ -5,17 +5,35 @@ Needs TensorFlow; each data set imports what it is read with when it is loaded.
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import inspect
 import os
 
+from keras_resnet.data.check import DataReport, Finding, check_data
 from keras_resnet.data.dataset import ArrayDataset, ImageDataset
+from keras_resnet.data.encoded import BadImageWarning, EncodedDataset
+from keras_resnet.data.views import Views
 
-__all__ = ["ArrayDataset", "ImageDataset", "load_dataset"]
+__all__ = [
+    "ArrayDataset",
+    "BadImageWarning",
+    "DataReport",
+    "EncodedDataset",
+    "Finding",
+    "ImageDataset",
+    "Views",
+    "check_data",
+    "load_dataset",
+]
 
 # name: (module, function)
 _LOADERS = {
     "digits": ("digits", "load_digits"),
+    "cifar10": ("cifar", "load_cifar10"),
+    "cifar100": ("cifar", "load_cifar100"),
+    "imagenet2012": ("imagenet", "load_imagenet2012"),
+    "folder": ("folder", "load_folder"),
 }
 
 
@@ -25,23 +43,27 @@ def load_dataset(
     """Loads a data set by name.
 
     Args:
-        name: "digits" (embedded: scikit-learn's handwritten digits).
-        data_dir: Where the data lie, for data sets that are not embedded.
-        **options: Passed to the loader of the data set.
+        name: "digits" (scikit-learn's handwritten digits, embedded); "cifar10", "cifar100" or
+            "imagenet2012" (prepared by TensorFlow Datasets); "folder" (`train/`, `val/` and
+            `test/` with class folders of images).
+        data_dir: The folder of "folder", or where TensorFlow Datasets keeps its data (None for
+            its own default).
+        **options: Passed to the loader: `max_bad_files` and the attributes of `Views` for
+            "imagenet2012" and "folder", for the latter also `cache_dir`.
 
     Returns:
         The data set.
 
     Raises:
-        ValueError: if the name is unknown, an option is not one of the data set's, or the data
-            are not as they should be.
+        ValueError: if the name is unknown, an option is not one of the data set's or out of
+            range, or the data are not there or not as they should be.
         ImportError: if the package that reads the data is missing.
     """
     if name not in _LOADERS:
         raise ValueError(f"`name` must be one of {tuple(_LOADERS)}. Received: name={name!r}")
     module, function = _LOADERS[name]
     load = getattr(importlib.import_module(f"{__name__}.{module}"), function)
-    known = inspect.signature(load).parameters
+    known = _option_names(load)
     if data_dir is not None:
         options["data_dir"] = os.fspath(data_dir)
     for option, value in options.items():
@@ -49,3 +71,12 @@ def load_dataset(
             takes = ", ".join(known) or "no options"
             raise ValueError(f"The data set {name!r} takes {takes}. Received: {option}={value!r}")
     return load(**options)
+
+
+def _option_names(load: object) -> list[str]:
+    """The keyword arguments of a loader; `**views` stands for the attributes of `Views`."""
+    names = list(inspect.signature(load).parameters)
+    if "views" in names:
+        names.remove("views")
+        names += [field.name for field in dataclasses.fields(Views)]
+    return names

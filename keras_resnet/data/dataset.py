@@ -113,6 +113,16 @@ class ImageDataset(abc.ABC):
         """Whole batches of `batch_size` in the training split."""
         return steps_per_epoch(self.num_examples("train"), batch_size)
 
+    def reading_error(self) -> ValueError | None:
+        """Why reading stopped, once a pipeline has raised a `tf.errors.OpError`.
+
+        TensorFlow wraps what goes wrong inside a pipeline; this is the one line to show instead.
+
+        Returns:
+            The error, or None if it was not the data that stopped the pipeline.
+        """
+        return None
+
 
 class ArrayDataset(ImageDataset):
     """A data set held in memory.

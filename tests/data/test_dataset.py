@@ -1,11 +1,11 @@
-import itertools
-
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from keras_resnet.data.augmentation import PadCropFlip
 from keras_resnet.data.dataset import ArrayDataset, train_order
+
+from .helpers import assert_equal, joined, take
 
 
 def images_and_labels(count, classes=5, seed=0):
@@ -19,26 +19,6 @@ def images_and_labels(count, classes=5, seed=0):
 def dataset():
     splits = {"train": images_and_labels(37), "test": images_and_labels(23, seed=1)}
     return ArrayDataset("noise", splits, "abcde", PadCropFlip((128.0, 128.0, 128.0), padding=1))
-
-
-def take(pipeline, count):
-    return [tuple(x.numpy() for x in element) for element in itertools.islice(pipeline, count)]
-
-
-def assert_equal(these, those):
-    assert len(these) == len(those)
-    for this, that in zip(these, those, strict=True):
-        for x, y in zip(this, that, strict=True):
-            assert x.dtype == y.dtype
-            np.testing.assert_array_equal(x, y)
-
-
-def joined(shards):
-    """Batches of several shards, put together row by row."""
-    return [
-        tuple(np.concatenate(parts) for parts in zip(*batches, strict=True))
-        for batches in zip(*shards, strict=True)
-    ]
 
 
 def test_statistics_are_of_the_training_split(dataset):
@@ -78,7 +58,7 @@ def test_start_step_is_exact(dataset, augment, start_step):
     assert_equal(fresh[start_step:], resumed)
 
 
-@pytest.mark.parametrize("count", [2, 4, 8])
+@pytest.mark.parametrize("count", [2, 4])
 def test_shards_put_together_are_the_global_batch(dataset, count):
     whole = take(dataset.train_batches(8, seed=3, start_step=2), 6)
     shards = [

@@ -1,0 +1,280 @@
+"""Data sets of encoded images, decoded batch by batch. Needs TensorFlow.
+
+A bad image does not stop the training and does not go unseen: the pipeline decodes a batch and
+drops what fails, and where something is missing Python takes over, names the file in a warning,
+and reads the next image of the stored order in its place. So a batch keeps its size and stays a
+pure function of its step, and a batch without bad images never meets Python.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+import threading
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import NoReturn, Protocol
+
+import numpy as np
+import tensorflow as tf
+
+from keras_resnet.data.augmentation import batch_draws
+from keras_resnet.data.dataset import (
+    SPLITS,
+    ImageDataset,
+    check_integer,
+    check_split,
+    eval_order,
+    finish,
+    shard_rows,
+    train_order,
+)
+from keras_resnet.data.decoding import decoding_fault
+from keras_resnet.data.views import Views
+
+# Mean and spread of a channel are taken from this many training images: their standard error is
+# then about 2 of 255 levels.
+STATISTICS_SAMPLE = 1024
+
+# Batches decoded side by side, so that one begins while the last images of another are awaited.
+_BATCHES_AT_ONCE = 2
+
+
+class BadImageWarning(UserWarning):
+    """An image could not be read: names it, says why, and counts how many there were."""
+
+
+class ImageSource(Protocol):
+    """The encoded images of one split, by position."""
+
+    def __len__(self) -> int: ...
+
+    def read(self, index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Bytes, a string scalar, and label, an int32 scalar, of the image at an int64 `index`."""
+
+    def locate(self, index: int) -> str:
+        """Where the image lies, in words for a person."""
+
+
+class BadImages:
+    """Counts the distinct bad images of a data set, and says when there are too many."""
+
+    def __init__(self, limit: int | None):
+        self.limit = None if limit is None else check_integer("max_bad_files", limit, 0)
+        self.found: dict[str, str] = {}
+        self.error: ValueError | None = None
+        self._lock = threading.Lock()
+
+    def report(self, location: str, reason: str) -> None:
+        """Warns of an image the first time it is met; raises a ValueError past the limit."""
+        with self._lock:
+            if self.error is not None:  # by a batch that was read at the same time
+                raise self.error
+            if location in self.found:
+                return
+            self.found[location] = reason
+            count = len(self.found)
+            if self.limit is not None and count > self.limit:
+                self.stop(
+                    f"More bad images than `max_bad_files`={self.limit}; the last one: "
+                    f"{location} is {reason}. Reading the data through with check-data lists them."
+                )
+        most = "" if self.limit is None else f" of at most {self.limit}"
+        warnings.warn(
+            f"Bad image {count}{most}: {location} is {reason}. Left out.",
+            BadImageWarning,
+            stacklevel=2,
+        )
+
+    def stop(self, message: str) -> NoReturn:
+        """Raises the ValueError that `ImageDataset.reading_error` then tells."""
+        self.error = ValueError(message)
+        raise self.error
+
+
+class EncodedDataset(ImageDataset):
+    """A data set of encoded images of any size.
+
+    Args:
+        name: Short name of the data set.
+        sources: The images of each split; a "train" is required.
+        class_names: One name a class.
+        views: What training and evaluation images look like.
+        statistics: `(mean, std)` of each channel in [0, 255] units; None to estimate them, at
+            first use, from evaluation views of up to 1024 training images.
+        max_bad_files: Distinct bad images to go on after with a warning each; the next one stops
+            reading with an error. None for no limit.
+
+    Attributes:
+        bad_images: What could not be read so far.
+
+    Raises:
+        ValueError: if there is no training image, or `max_bad_files` is negative.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        sources: Mapping[str, ImageSource],
+        class_names: Sequence[str],
+        views: Views,
+        statistics: tuple[Sequence[float], Sequence[float]] | None = None,
+        max_bad_files: int | None = 100,
+    ):
+        if not len(sources.get("train", ())):
+            raise ValueError(f"`sources` must have training images. Received: {sorted(sources)}")
+        self.name = name
+        self.class_names = tuple(class_names)
+        self.views = views
+        self.image_shape = views.shape
+        self.bad_images = BadImages(max_bad_files)
+        self._sources = {split: sources[split] for split in SPLITS if split in sources}
+        self._given_statistics = statistics
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        return tuple(self._sources)
+
+    def num_examples(self, split: str) -> int:
+        check_split(split, self.splits)
+        return len(self._sources[split])
+
+    @property
+    def mean(self) -> tuple[float, ...]:
+        return self._statistics[0]
+
+    @property
+    def std(self) -> tuple[float, ...]:
+        return self._statistics[1]
+
+    def reading_error(self) -> ValueError | None:
+        return self.bad_images.error
+
+    def train_batches(
+        self,
+        batch_size: int,
+        *,
+        seed: int = 0,
+        start_step: int = 0,
+        shard: tuple[int, int] = (0, 1),
+        augment: bool = True,
+    ) -> tf.data.Dataset:
+        rows = shard_rows(batch_size, shard)
+        num_draws = self.views.num_draws if augment else 0
+
+        def read(step: tf.Tensor, indices: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            draws = batch_draws(seed, step, batch_size, num_draws)
+            images, labels, _ = self._read("train", indices[rows], draws[rows], replace=True)
+            return images, labels
+
+        order = train_order(self.num_examples("train"), batch_size, seed, start_step)
+        return finish(order.map(read, num_parallel_calls=_BATCHES_AT_ONCE))
+
+    def eval_batches(
+        self, split: str, batch_size: int, *, shard: tuple[int, int] = (0, 1)
+    ) -> tf.data.Dataset:
+        """As `ImageDataset.eval_batches`; a bad image keeps its row, with weight 0."""
+
+        def read(indices: tf.Tensor, weights: tf.Tensor) -> tuple[tf.Tensor, ...]:
+            draws = tf.zeros([len(indices), 0])
+            images, labels, readable = self._read(split, indices, draws, replace=False)
+            return images, labels, weights * readable
+
+        order = eval_order(self.num_examples(split), batch_size, shard)
+        return finish(order.map(read, num_parallel_calls=_BATCHES_AT_ONCE))
+
+    def _view(self, encoded: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
+        """A random view, or the evaluation view if there are no draws."""
+        if draws.shape[0]:
+            return self.views.training(encoded, draws)
+        return self.views.evaluation(encoded)
+
+    def _read(
+        self, split: str, indices: tf.Tensor, draws: tf.Tensor, replace: bool
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """Images, labels and weights of some rows; a graph."""
+        count = len(indices)
+
+        def load(row: tf.Tensor, index: tf.Tensor, draws: tf.Tensor) -> tuple[tf.Tensor, ...]:
+            encoded, label = self._sources[split].read(index)
+            return row, self._view(encoded, draws), label
+
+        # One row more than there are, so that something is left when every image is bad.
+        last = tf.data.Dataset.from_tensors((count, tf.zeros(self.image_shape, tf.uint8), 0))
+        decoded = tf.data.Dataset.from_tensor_slices((tf.range(count), indices, draws))
+        decoded = decoded.map(load, num_parallel_calls=tf.data.AUTOTUNE).ignore_errors()
+        decoded = decoded.concatenate(last).batch(count + 1).get_single_element()
+        rows, images, labels = (column[:-1] for column in decoded)
+
+        def complete() -> tuple[tf.Tensor, ...]:
+            return images, labels, tf.ones([count])
+
+        def repaired() -> tuple[tf.Tensor, ...]:
+            present = tf.scatter_nd(rows[:, tf.newaxis], tf.ones_like(rows), [count])
+            missing = tf.cast(tf.where(present == 0)[:, 0], tf.int32)
+            stand_ins = tf.py_function(
+                functools.partial(self._stand_ins, split, replace),
+                [tf.gather(indices, missing), tf.gather(draws, missing)],
+                [tf.uint8, tf.int32, tf.float32],
+            )
+            good = images, labels, tf.ones_like(rows, tf.float32)
+            return tuple(
+                tf.dynamic_stitch([rows, missing], columns)
+                for columns in zip(good, stand_ins, strict=True)
+            )
+
+        batch = tf.cond(tf.size(rows) == count, complete, repaired)
+        shapes = (count, *self.image_shape), (count,), (count,)
+        return tuple(map(tf.ensure_shape, batch, shapes))
+
+    def _stand_ins(
+        self, split: str, replace: bool, indices: tf.Tensor, draws: tf.Tensor
+    ) -> tuple[np.ndarray, ...]:
+        """What takes the place of rows that could not be decoded; runs eagerly.
+
+        With `replace` each is the next readable image, else a black one of weight 0.
+        """
+        size = len(self._sources[split])
+        blank = np.zeros(self.image_shape, np.uint8), np.int32(0), np.float32(0)
+        stand_ins = []
+        for index, row_draws in zip(indices.numpy(), draws, strict=True):
+            following = ((index + offset) % size for offset in range(size if replace else 1))
+            tried = (self._try(split, i, row_draws) for i in following)
+            found = next((image for image in tried if image is not None), None)
+            if found is None and replace:
+                self.bad_images.stop(f"None of the {size} images of {split!r} can be read.")
+            stand_ins.append(found or blank)
+        return tuple(map(np.stack, zip(*stand_ins, strict=True)))
+
+    def _try(self, split: str, index: int, draws: tf.Tensor) -> tuple[np.ndarray, ...] | None:
+        """Image, label and weight, or None for a bad image once it is reported."""
+        source = self._sources[split]
+        encoded = None
+        try:
+            # What a device interpolates differs in the last bit, and decoding is the CPU's.
+            with tf.device("/cpu:0"):
+                encoded, label = source.read(tf.constant(index, tf.int64))
+                return self._view(encoded, draws).numpy(), label.numpy(), np.float32(1)
+        except tf.errors.OpError as error:
+            fault = None if encoded is None else decoding_fault(encoded.numpy())
+            # TensorFlow puts the node in front of its message and the op behind it.
+            detail = re.sub(r"{{.*?}} ?| ?\[Op:.*", "", error.message).splitlines()[0]
+            self.bad_images.report(source.locate(index), fault or f"unreadable ({detail})")
+            return None
+
+    @functools.cached_property
+    def _statistics(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        if self._given_statistics is not None:
+            mean, std = self._given_statistics
+            return tuple(mean), tuple(std)
+        # The first images of an epoch's order are a fair sample without repetition.
+        images = self.num_examples("train")
+        batch_size = min(64, images)
+        steps = min(STATISTICS_SAMPLE, images) // batch_size
+        moments = [
+            (pixels.mean(axis=(0, 1, 2)), np.square(pixels).mean(axis=(0, 1, 2)))
+            for batch, _ in self.train_batches(batch_size, augment=False).take(steps)
+            for pixels in [batch.numpy().astype(np.float64)]
+        ]
+        mean, square = np.mean(moments, axis=0)
+        return tuple(mean.tolist()), tuple(np.sqrt(square - np.square(mean)).tolist())

@@ -1,0 +1,58 @@
+import shutil
+
+import pytest
+
+from keras_resnet.data import Finding, check_data
+
+from .helpers import damage, encode
+
+
+def test_a_good_folder(folder):
+    report = check_data(str(folder))
+    assert report.findings == () and report.counts == {}
+    assert report.num_images == {"train": 10, "validation": 6} and report.folder == str(folder)
+
+
+def test_every_fault_is_found(folder, photographs):
+    crop = photographs[0][:60, :80]
+    china = folder / "train" / "china"
+    damage(china, photographs[0])
+    (china / "cmyk.jpg").write_bytes(encode(crop, mode="CMYK"))
+    (china / "png.jpg").write_bytes(encode(crop, "PNG"))
+    (china / "jpeg.png").write_bytes(encode(crop)[:-100])
+    (china / "notes.txt").write_text("not an image")
+    (china / "folder.jpg").mkdir()
+    (folder / "train" / "rose").mkdir()
+    shutil.copytree(folder / "val" / "china", folder / "val" / "tulip")
+    report = check_data(folder, workers=2)
+    assert report.num_images == {"train": 18, "validation": 9}
+    assert report.findings == (
+        Finding("cmyk", "train/china/cmyk.jpg"),
+        Finding("truncated", "train/china/cut.jpg"),
+        Finding("truncated", "train/china/cut.png"),
+        Finding("not an image", "train/china/folder.jpg"),
+        Finding("unreadable", "train/china/gone.jpg", "No such file or directory"),
+        Finding("mislabelled", "train/china/jpeg.png", "JPEG, not PNG"),
+        Finding("truncated", "train/china/jpeg.png"),
+        Finding("not an image", "train/china/notes.txt"),
+        Finding("mislabelled", "train/china/png.jpg", "PNG, not JPEG"),
+        Finding("unreadable", "train/china/text.jpg"),
+        Finding("zero-byte", "train/china/zero.jpg"),
+        Finding("empty class", "train/rose"),
+        Finding("unknown class", "val/tulip", f"not in {folder}/train"),
+    )
+    assert report.counts == {
+        "zero-byte": 1,
+        "truncated": 3,
+        "unreadable": 2,
+        "mislabelled": 2,
+        "cmyk": 1,
+        "not an image": 2,
+        "empty class": 1,
+        "unknown class": 1,
+    }
+
+
+def test_a_missing_folder(tmp_path):
+    with pytest.raises(ValueError, match="`data_dir` must be an existing folder"):
+        check_data(tmp_path / "no")

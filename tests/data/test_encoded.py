@@ -1,0 +1,200 @@
+import warnings
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_resnet.data import BadImageWarning, load_dataset
+from keras_resnet.data.encoded import EncodedDataset
+from keras_resnet.data.views import Views
+
+from .helpers import assert_equal, damage, encode, joined, take
+
+SMALL = {"image_size": 24, "resize_range": (28, 40)}
+
+
+@pytest.fixture
+def dataset(folder):
+    return load_dataset("folder", folder, **SMALL)
+
+
+def pipeline_error(dataset, pipeline):
+    """The line that stands for what a pipeline stops with."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", BadImageWarning)
+        with pytest.raises(tf.errors.OpError):
+            take(pipeline, 100)
+    return str(dataset.reading_error())
+
+
+def test_static_shapes_and_types(dataset):
+    assert dataset.image_shape == (24, 24, 3)
+    assert dataset.train_batches(4, shard=(0, 2)).element_spec == (
+        tf.TensorSpec((2, 24, 24, 3), tf.uint8),
+        tf.TensorSpec((2,), tf.int32),
+    )
+    assert dataset.eval_batches("validation", 4).element_spec == (
+        tf.TensorSpec((4, 24, 24, 3), tf.uint8),
+        tf.TensorSpec((4,), tf.int32),
+        tf.TensorSpec((4,), tf.float32),
+    )
+
+
+def test_start_step_and_shards_are_exact(dataset):
+    fresh = take(dataset.train_batches(4, seed=7), 5)
+    shards = [
+        take(dataset.train_batches(4, seed=7, start_step=i, shard=(i, 2)), 5 - i) for i in range(2)
+    ]
+    shards[0] = shards[0][1:]
+    assert_equal(fresh[1:], joined(shards))
+    # The images come again in the second epoch (of 2 steps), the views of them do not.
+    assert len(np.unique([image for images, _ in fresh for image in images], axis=0)) == 20
+
+
+def test_images_have_their_labels_and_are_views_of_the_files(dataset, folder):
+    views = {
+        (label, dataset.views.evaluation(path.read_bytes()).numpy().tobytes())
+        for label, name in enumerate(("china", "flower"))
+        for path in (folder / "train" / name).iterdir()
+    }
+    ((images, labels),) = take(dataset.train_batches(10, augment=False), 1)
+    assert {(y, x.tobytes()) for x, y in zip(images, labels, strict=True)} == views
+
+
+def test_evaluation_counts_each_image_once(dataset):
+    # 6 images in batches of 4: two batches, the second with 2 images and 2 fillings.
+    shards = [take(dataset.eval_batches("validation", 4, shard=(i, 2)), 9) for i in range(2)]
+    labels, weights = zip(*[batch[1:] for batch in joined(shards)], strict=True)
+    assert [w.tolist() for w in weights] == [[1, 1, 1, 1], [1, 1, 0, 0]]
+    assert np.concatenate(labels)[:6].tolist() == [0, 0, 0, 1, 1, 1]
+
+
+def test_statistics_are_of_the_training_views(dataset):
+    ((images, _),) = take(dataset.train_batches(10, augment=False), 1)
+    np.testing.assert_allclose(dataset.mean, images.mean(axis=(0, 1, 2)))
+    np.testing.assert_allclose(dataset.std, images.std(axis=(0, 1, 2)))
+
+
+def test_good_images_of_odd_kinds_are_read_without_a_warning(folder, photographs):
+    crop = photographs[0][:50, :70]
+    place = folder / "train" / "china"
+    (place / "png.jpg").write_bytes(encode(crop, "PNG"))
+    (place / "cmyk.jpg").write_bytes(encode(crop, mode="CMYK"))
+    (place / "grey.jpg").write_bytes(encode(crop, mode="L"))
+    (place / "alpha.png").write_bytes(encode(crop, "PNG", "RGBA"))
+    (place / "SHOUTED.JPEG").write_bytes(encode(crop) + b"trailing bytes")
+    dataset = load_dataset("folder", folder, **SMALL)
+    assert dataset.num_examples("train") == 15
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        take(dataset.train_batches(15), 2)
+    assert dataset.bad_images.found == {}
+
+
+KINDS = {
+    "zero.jpg": "zero-byte",
+    "cut.jpg": "truncated",
+    "cut.png": "truncated",
+    "text.jpg": "unreadable",
+    "gone.jpg": "unreadable",
+}
+
+
+def test_bad_images_are_named_counted_and_replaced(folder, photographs):
+    damage(folder / "train" / "china", photographs[0])
+    dataset = load_dataset("folder", folder, **SMALL)
+    assert dataset.num_examples("train") == 15
+    with pytest.warns(BadImageWarning) as caught:
+        batches = take(dataset.train_batches(5, seed=1), 6)  # two epochs
+    assert all(images.shape == (5, 24, 24, 3) for images, _ in batches)
+    assert all(images.any(axis=(1, 2, 3)).all() for images, _ in batches)
+    messages = [str(warning.message) for warning in caught]
+    # Each file once, although the second epoch meets it again.
+    assert len(messages) == 5
+    for name, kind in KINDS.items():
+        (message,) = [m for m in messages if str(folder / "train" / "china" / name) in m]
+        assert f" is {kind}" in message
+    assert sorted(m.split(":")[0] for m in messages) == [
+        f"Bad image {number} of at most 100" for number in range(1, 6)
+    ]
+
+
+@pytest.mark.filterwarnings("ignore::keras_resnet.data.BadImageWarning")
+def test_bad_images_change_neither_resuming_nor_sharding(folder, photographs):
+    damage(folder / "train" / "china", photographs[0])
+    fresh = take(load_dataset("folder", folder, **SMALL).train_batches(6, seed=1), 5)
+    dataset = load_dataset("folder", folder, **SMALL)
+    shards = [
+        take(dataset.train_batches(6, seed=1, start_step=2, shard=(i, 2)), 3) for i in range(2)
+    ]
+    assert_equal(fresh[2:], joined(shards))
+
+
+@pytest.mark.filterwarnings("ignore::keras_resnet.data.BadImageWarning")
+def test_the_next_image_stands_in(folder):
+    (folder / "train" / "china" / "2.jpg").write_bytes(b"")
+    dataset = load_dataset("folder", folder, **SMALL)
+    ((images, labels),) = take(dataset.train_batches(10, augment=False), 1)
+    _, counts = np.unique(images, axis=0, return_counts=True)
+    assert sorted(counts) == [1] * 8 + [2] and labels.sum() == 5
+    double = np.unique(images, axis=0)[counts == 2][0]
+    following = dataset.views.evaluation((folder / "train" / "china" / "3.jpg").read_bytes())
+    np.testing.assert_array_equal(double, following)
+
+
+def test_a_bad_image_of_evaluation_has_no_weight(folder):
+    bad = folder / "val" / "flower" / "0.jpg"
+    bad.write_bytes(bad.read_bytes()[:700])
+    dataset = load_dataset("folder", folder, **SMALL)
+    with pytest.warns(BadImageWarning, match=f"Bad image 1 of at most 100: {bad} is truncated"):
+        batches = take(dataset.eval_batches("validation", 4), 9)
+    assert [weights.tolist() for _, _, weights in batches] == [[1, 1, 1, 0], [1, 1, 0, 0]]
+
+
+def test_more_bad_images_than_allowed_stop_reading(folder, photographs):
+    damage(folder / "train" / "china", photographs[0])
+    dataset = load_dataset("folder", folder, max_bad_files=2, **SMALL)
+    message = pipeline_error(dataset, dataset.train_batches(5))
+    assert message.startswith("More bad images than `max_bad_files`=2; the last one: ")
+    assert str(folder / "train" / "china") in message and "\n" not in message
+    assert len(dataset.bad_images.found) == 3
+
+
+def test_no_bad_image_is_allowed_with_a_limit_of_none_at_all(folder):
+    (folder / "train" / "china" / "2.jpg").write_bytes(b"")
+    dataset = load_dataset("folder", folder, max_bad_files=0, **SMALL)
+    message = pipeline_error(dataset, dataset.train_batches(5))
+    assert "china/2.jpg is zero-byte" in message
+
+
+def test_nothing_but_bad_images_is_an_error_without_any_limit(folder):
+    for path in (folder / "train").glob("*/*"):
+        path.write_bytes(b"")
+    dataset = load_dataset("folder", folder, max_bad_files=None, **SMALL)
+    message = pipeline_error(dataset, dataset.train_batches(1))
+    assert message == "None of the 10 images of 'train' can be read."
+
+
+def test_an_iterator_can_be_left_at_any_time(folder, photographs):
+    damage(folder / "train" / "china", photographs[0])
+    with pytest.warns(BadImageWarning):
+        take(load_dataset("folder", folder, **SMALL).train_batches(5), 1)
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ({"max_bad_files": -1}, "`max_bad_files` must be an integer of at least 0"),
+        ({"max_bad_files": "many"}, "Received: max_bad_files='many'"),
+        ({"crop": "none"}, "`crop` must be one of"),
+        ({"zoom": 2}, "takes data_dir, cache_dir, max_bad_files, image_size,.*Received: zoom=2"),
+    ],
+)
+def test_wrong_options(folder, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        load_dataset("folder", folder, **arguments)
+
+
+def test_training_images_are_required():
+    with pytest.raises(ValueError, match="`sources` must have training images"):
+        EncodedDataset("empty", {}, ["a"], Views())

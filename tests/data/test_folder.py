@@ -1,0 +1,151 @@
+import json
+import os
+import shutil
+
+import pytest
+
+from keras_resnet.data import folder as folders
+from keras_resnet.data import load_dataset
+from keras_resnet.data.folder import index_folder
+
+SMALL = {"image_size": 24}
+
+
+@pytest.fixture
+def aged(folder):
+    """The folder as if it had not been changed for a while."""
+    for path in folder.glob("*/*"):
+        os.utime(path, (10**9, 10**9))
+    return folder
+
+
+@pytest.fixture
+def scans(monkeypatch):
+    """The split folders that have been listed."""
+    listed = []
+    scan = folders.scan_split
+    monkeypatch.setattr(folders, "scan_split", lambda path: listed.append(path.name) or scan(path))
+    return listed
+
+
+def test_a_folder(folder):
+    (folder / "train" / "china" / "notes.txt").write_text("not an image")
+    (folder / "train" / ".hidden").mkdir()
+    dataset = load_dataset("folder", folder, **SMALL)
+    assert dataset.name == "photos" and dataset.class_names == ("china", "flower")
+    assert dataset.splits == ("train", "validation")
+    assert dataset.num_examples("train") == 10 and dataset.num_examples("validation") == 6
+    shutil.copytree(folder / "val", folder / "test")
+    shutil.rmtree(folder / "test" / "china")
+    dataset = load_dataset("folder", folder, **SMALL)
+    assert dataset.splits == ("train", "validation", "test")
+    labels = [int(x) for _, ys, _ in dataset.eval_batches("test", 3) for x in ys]
+    assert labels == [1, 1, 1]  # classes are those of the training split
+
+
+def test_names_need_not_be_utf8(folder):
+    path = folder / "train" / "china"
+    os.rename(path / "1.jpg", os.fsencode(path) + b"/\xff\xfe.jpg")
+    images, _ = next(iter(load_dataset("folder", folder, **SMALL).train_batches(10)))
+    assert images.shape[0] == 10
+
+
+def test_the_list_is_kept_and_used(aged, scans, tmp_path):
+    first = index_folder(aged, tmp_path / "cache")
+    assert scans == ["train", "val"]
+    assert index_folder(aged, tmp_path / "cache") == first and len(scans) == 2
+    assert [p.suffix for p in (tmp_path / "cache").iterdir()] == [".json"]
+    assert index_folder(aged) == first and len(scans) == 4  # without a cache
+
+
+def test_two_folders_share_a_cache(aged, scans, tmp_path):
+    other = shutil.copytree(aged, tmp_path / "other")
+    (other / "train" / "china" / "1.jpg").unlink()
+    os.utime(other / "train" / "china", (10**9, 10**9))
+    for _ in range(2):
+        assert len(index_folder(aged, tmp_path / "cache")["train"]["china"]) == 5
+        assert len(index_folder(other, tmp_path / "cache")["train"]["china"]) == 4
+    assert len(scans) == 4
+
+
+@pytest.mark.parametrize("change", ["add", "remove", "rename", "class", "split"])
+def test_a_changed_folder_is_listed_again(aged, tmp_path, change):
+    index_folder(aged, tmp_path / "cache")
+    place = aged / "train" / "flower"
+    if change == "add":
+        shutil.copy(place / "1.jpg", place / "9.jpg")
+    elif change == "remove":
+        (place / "1.jpg").unlink()
+    elif change == "rename":
+        (place / "1.jpg").rename(place / "8.jpg")
+    elif change == "class":
+        shutil.copytree(place, aged / "train" / "tulip")
+    else:
+        shutil.copytree(aged / "val", aged / "test")
+    assert index_folder(aged, tmp_path / "cache") == index_folder(aged)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda text: "",
+        lambda text: text[: len(text) // 2],
+        lambda text: text.replace('"version": 1', '"version": 0'),
+        lambda text: "[]",
+        lambda text: json.dumps({"version": 1, "splits": {"train": {"china": [1, 2]}}}),
+        lambda text: json.dumps({"version": 1, "splits": {"train": {"china": [[1], ["a"]]}}}),
+        lambda text: json.dumps({"version": 1, "splits": 3}),
+    ],
+)
+def test_a_damaged_list_is_made_again(aged, tmp_path, damage):
+    good = index_folder(aged, tmp_path / "cache")
+    (kept,) = (tmp_path / "cache").iterdir()
+    text = kept.read_text()
+    kept.write_text(damage(text))
+    assert index_folder(aged, tmp_path / "cache") == good
+    assert kept.read_text() == text
+
+
+def test_a_folder_changed_a_moment_ago_is_not_trusted_to_the_clock(folder, tmp_path):
+    index_folder(folder, tmp_path / "cache")
+    assert not (tmp_path / "cache").exists()
+
+
+def test_a_failed_write_leaves_the_kept_list(aged, tmp_path, monkeypatch):
+    index_folder(aged, tmp_path / "cache")
+    (kept,) = (tmp_path / "cache").iterdir()
+    text = kept.read_text()
+    (aged / "train" / "china" / "1.jpg").unlink()
+    os.utime(aged / "train" / "china", (2 * 10**9 // 2, 10**9 + 1))
+
+    def full(source, target):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(OSError, match="No space left"):
+        index_folder(aged, tmp_path / "cache")
+    assert kept.read_text() == text and list((tmp_path / "cache").iterdir()) == [kept]
+
+
+def test_wrong_folders(folder, tmp_path):
+    def message(data_dir):
+        with pytest.raises(ValueError) as error:
+            load_dataset("folder", data_dir, **SMALL)
+        assert "\n" not in str(error.value)
+        return str(error.value)
+
+    assert "must be the folder to read. Received: data_dir=None" in message(None)
+    assert f"existing folder. Received: data_dir='{tmp_path}/no'" in message(tmp_path / "no")
+    assert "must have a folder 'train'" in message(folder / "train" / "china")
+    empty = tmp_path / "empty"
+    (empty / "train").mkdir(parents=True)
+    assert f"must have class folders. Received: {empty}/train, without any" in message(empty)
+    (folder / "val" / "rose").mkdir()
+    assert (
+        f"must have images (.jpg, .jpeg, .png, .gif, .bmp, .webp). Received: {folder}/val/rose"
+        in message(folder)
+    )
+    shutil.copy(folder / "val" / "china" / "0.jpg", folder / "val" / "rose" / "0.jpg")
+    assert f"of 'val' must also be one of 'train'. Received: {folder}/val/rose" in message(folder)
+    (folder / "train" / "rose").mkdir()
+    assert f"Received: {folder}/train/rose, without any" in message(folder)
