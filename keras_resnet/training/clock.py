@@ -12,10 +12,11 @@ class Clock:
 
     Args:
         batch_size: Global batch.
-        input_seconds: Variable in which the step adds up the time spent waiting for input.
+        input_seconds: Variable in which the step adds up the time spent waiting for input, or None
+            where it does not.
     """
 
-    def __init__(self, batch_size: int, input_seconds: tf.Variable):
+    def __init__(self, batch_size: int, input_seconds: tf.Variable | None):
         self._batch_size = batch_size
         self._input_seconds = input_seconds
 
@@ -23,17 +24,20 @@ class Clock:
         """Forgets what was before `step`, such as tracing or an evaluation."""
         self._step = step
         self._time = time.perf_counter()
-        self._waited = float(self._input_seconds.numpy())
+        self._waited = self._waiting()
 
     def read(self, step: int) -> dict[str, float]:
         """Speed since the last reading, or nothing where there was no step since then."""
         steps = step - self._step
         seconds = time.perf_counter() - self._time
-        waited = float(self._input_seconds.numpy()) - self._waited
+        waited = self._waiting() - self._waited
         self.start(step)
         if steps == 0:
             return {}
-        return {
-            "images_per_second": steps * self._batch_size / seconds,
-            "input_wait": min(waited / seconds, 1.0),
-        }
+        speed = {"images_per_second": steps * self._batch_size / seconds}
+        if self._input_seconds is not None:
+            speed["input_wait"] = min(waited / seconds, 1.0)
+        return speed
+
+    def _waiting(self) -> float:
+        return 0.0 if self._input_seconds is None else float(self._input_seconds.numpy())

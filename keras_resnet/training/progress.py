@@ -53,7 +53,8 @@ def status_line(step: int, last_step: int, batch_size: int, logs: Mapping[str, f
     if speed:
         seconds = (last_step - step) * batch_size / speed
         parts.append(f"{speed:.0f} images/s")
-        parts.append(f"{100 * logs['input_wait']:.0f} % waiting for input")
+        if "input_wait" in logs:
+            parts.append(f"{100 * logs['input_wait']:.0f} % waiting for input")
         parts.append(f"{format_seconds(seconds)} left")
     shown = {k: v for k, v in logs.items() if k not in ("images_per_second", "input_wait")}
     return "  ".join([*parts, _values(shown)])

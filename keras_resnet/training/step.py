@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import keras
 import tensorflow as tf
+from tensorflow.python.framework.config import is_op_determinism_enabled
 
 from keras_resnet.training.precision import DynamicLossScale
 from keras_resnet.training.statistics import momentum
@@ -55,7 +56,7 @@ class Step:
 
     Attributes:
         count: Batches trained on so far, which is also the position in the data.
-        input_seconds: Time spent waiting for those batches.
+        input_seconds: Time spent waiting for those batches, or None where it cannot be known.
     """
 
     def __init__(
@@ -79,7 +80,12 @@ class Step:
         self.transform = transform
         self.example_losses = _without_reduction(loss)
         self.count = tf.Variable(0, dtype=tf.int64, trainable=False, name="step")
-        self.input_seconds = tf.Variable(0.0, dtype=tf.float64, trainable=False)
+        # TensorFlow has no clock in its deterministic mode.
+        self.input_seconds = (
+            None
+            if is_op_determinism_enabled()
+            else tf.Variable(0.0, dtype=tf.float64, trainable=False)
+        )
         with strategy.scope():
             optimizer.build(model.trainable_variables)
             self.train_metrics = _copies([keras.metrics.Mean("loss"), *metrics])
@@ -120,6 +126,8 @@ class Step:
             self.strategy.run(self._average_statistics_replica, args=batch)
 
     def _next(self, iterator) -> tuple:
+        if self.input_seconds is None:
+            return next(iterator)
         started = tf.timestamp()
         with tf.control_dependencies([started]):
             batch = next(iterator)

@@ -324,7 +324,7 @@ class Trainer:
         if isinstance(rate, keras.optimizers.schedules.LearningRateSchedule):
             # The optimizer counts on after its update, so its own rate is that of the next one.
             rate = rate(max(int(self.optimizer.iterations.numpy()) - 1, 0))
-        return float(rate)
+        return float(keras.ops.convert_to_numpy(rate))
 
     def _variables(self) -> state.Variables:
         held = {"schedule": self.optimizer._learning_rate, "loss_scale": self._step.loss_scale}

@@ -1,0 +1,84 @@
+"""1, 2 and 4 replicas and 2 processes train alike."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tests.distributed.train_processes import cluster, finish, start
+
+KINDS = ("1", "2", "4", "2 processes")
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    """What `train_strategies.py` writes under every strategy."""
+    directory = tmp_path_factory.mktemp("strategies")
+    outputs = [directory / f"{name}.npz" for name in (*KINDS, "second worker")]
+    processes = [
+        start("train_strategies.py", output, replicas)
+        for output, replicas in zip(outputs, (1, 2, 4), strict=False)
+    ] + [
+        start("train_strategies.py", output, 0, TF_CONFIG=config)
+        for output, config in zip(outputs[3:], cluster(2), strict=True)
+    ]
+    for process in processes:
+        finish(process)
+    *found, second_worker = (dict(np.load(output)) for output in outputs)
+    for name, value in found[3].items():
+        np.testing.assert_array_equal(value, second_worker[name], err_msg=f"{name} by worker")
+    return dict(zip(KINDS, found, strict=True))
+
+
+def assert_close(results, kinds, group: str, tolerance: float = 1e-5) -> None:
+    reference = results["1"]
+    names = [name for name in reference if name.startswith(f"{group}/")]
+    assert names
+    for kind in kinds:
+        for name in names:
+            # Relative to the largest of the variable: single elements may be next to zero.
+            scale = np.abs(reference[name]).max()
+            difference = np.abs(results[kind][name] - reference[name]).max()
+            assert difference <= tolerance * scale, f"{kind} replicas, {name}: {difference / scale}"
+
+
+def test_the_strategies_are_what_they_should_be(results):
+    assert [int(results[kind]["replicas"]) for kind in KINDS] == [1, 2, 4, 2]
+
+
+@pytest.mark.parametrize("kind", KINDS[1:])
+@pytest.mark.parametrize("group", ["synchronized", "synchronized_moving"])
+def test_synchronised_normalisation_gives_the_same_weights(results, kind, group):
+    assert_close(results, [kind], group)
+
+
+@pytest.mark.parametrize("kind", ["2", "2 processes"])
+def test_same_replica_batches_give_the_same_weights(results, kind):
+    assert_close(results, [kind], "halves")
+
+
+def test_moving_averages_are_means_over_replicas(results):
+    """Workers and replicas of one machine average alike, and alike for each of them."""
+    for name in results["2"]:
+        if name.startswith("halves_moving/"):
+            ours, theirs = results["2"][name], results["2 processes"][name]
+            np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", KINDS[1:])
+def test_recomputed_statistics_are_the_same(results, kind):
+    assert_close(results, [kind], "recomputed_moving")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_evaluation_is_the_same(results, kind):
+    np.testing.assert_allclose(results[kind]["evaluated"], results["1"]["evaluated"], rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_infinity_on_one_replica_skips_the_step_on_all(results, kind):
+    found = results[kind]
+    assert found["overflow_unchanged"] and found["overflow_goes_on"]
+    assert found["overflow_equal"] and found["overflow_finite"]
+    assert found["overflow_scale"] == 512.0
+    assert found["overflow_updates"] == 3

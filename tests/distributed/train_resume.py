@@ -1,0 +1,76 @@
+"""A short run that can be killed and started again; `test_train_resume.py` does so.
+
+Usage: train_resume.py WORKDIR REPLICAS OUTPUT.npz. Prints a line for each step; writes the final
+weights to OUTPUT.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_resnet.training import (
+    Checkpoints,
+    CrossEntropy,
+    ErrorWarmup,
+    MetricsLogger,
+    Mixing,
+    Trainer,
+    make_schedule,
+    make_strategy,
+    sgd,
+)
+from tests.training.fakes import accuracy, blobs, small_model
+
+STEPS = 30
+STEPS_PER_EPOCH = 7
+
+
+class Announce(keras.callbacks.Callback):
+    """Prints each step and gives the test time to kill within it."""
+
+    def on_log(self, step, logs):
+        print(f"step {step}", flush=True)
+        time.sleep(0.02)
+
+
+def main(workdir: str, replicas: int, output: str) -> None:
+    strategy = make_strategy(virtual_devices=replicas) if replicas > 1 else make_strategy()
+    keras.utils.set_random_seed(0)
+    tf.config.experimental.enable_op_determinism()
+    with strategy.scope():
+        model = small_model(dropout=0.3)
+        schedule = make_schedule("cosine", 0.05, total_steps=STEPS)
+        optimizer = sgd(ErrorWarmup(schedule, 0.01, threshold=0.7, window=5), ema=0.9)
+    trainer = Trainer(
+        model,
+        optimizer,
+        CrossEntropy(from_logits=True),
+        [accuracy()],
+        strategy=strategy,
+        transform=Mixing(4, mixup=0.2),
+    )
+    trainer.fit(
+        blobs(),
+        16,
+        steps=STEPS,
+        steps_per_epoch=STEPS_PER_EPOCH,
+        validation_split=None,
+        log_every=1,
+        checkpoints=Checkpoints(workdir, every=2),
+        callbacks=[MetricsLogger(workdir), Announce()],
+    )
+    weights = {str(i): weight for i, weight in enumerate(model.get_weights())}
+    np.savez(output, warmup_over=schedule_state(optimizer), **weights)
+
+
+def schedule_state(optimizer: keras.optimizers.Optimizer) -> np.ndarray:
+    return np.array([float(v.numpy()) for v in optimizer._learning_rate.variables])
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]), sys.argv[3])

@@ -1,0 +1,122 @@
+"""Trains under one strategy and writes what came out; `test_train_strategies.py` compares.
+
+Usage: train_strategies.py OUTPUT.npz REPLICAS. With TF_CONFIG set, REPLICAS is ignored.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_resnet.training import (
+    DynamicLossScale,
+    ErrorWarmup,
+    Trainer,
+    make_schedule,
+    make_strategy,
+    set_precision,
+    sgd,
+)
+from tests.training.fakes import accuracy, blobs, cross_entropy, small_model
+
+STEPS = 20
+BATCH = 32
+OVERFLOW_AT = 2
+
+
+def train(strategy, *, synchronized: bool, **options) -> Trainer:
+    """Twenty steps with all that could go wrong between replicas: clipping, penalties, averages."""
+    keras.utils.set_random_seed(0)
+    with strategy.scope():
+        model = small_model(synchronized=synchronized, l2=1e-3)
+        schedule = make_schedule("cosine", 0.05, total_steps=STEPS, warmup_steps=2)
+        schedule = ErrorWarmup(schedule, 0.02, threshold=0.7, window=4)
+        optimizer = sgd(schedule, clip_norm=1.0, ema=0.9)
+    trainer = Trainer(model, optimizer, cross_entropy(), [accuracy()], strategy=strategy, **options)
+    trainer.fit(blobs(), BATCH, steps=STEPS, log_every=7, validation_split=None)
+    return trainer
+
+
+def train_with_overflow(strategy) -> dict[str, np.ndarray]:
+    """Plants an infinity in the images of the last replica at one step."""
+    last = strategy.num_replicas_in_sync - 1
+
+    def plant(images, labels, position):
+        bad = tf.reduce_all(position == [OVERFLOW_AT, last])
+        return tf.where(bad, np.float32("inf"), tf.cast(images, tf.float32)), labels
+
+    set_precision("mixed_float16")
+    keras.utils.set_random_seed(0)
+    with strategy.scope():
+        trainer = Trainer(
+            small_model(),
+            sgd(0.05),
+            cross_entropy(),
+            strategy=strategy,
+            transform=plant,
+            loss_scale=DynamicLossScale(initial=1024.0),
+        )
+    states = []
+    for steps in (OVERFLOW_AT, OVERFLOW_AT + 1, OVERFLOW_AT + 2):
+        trainer.fit(blobs(), BATCH, steps=steps, validation_split=None)
+        states.append(local_copies(trainer.model, strategy))
+    before, after, later = states
+    return {
+        "overflow_unchanged": np.array(
+            all(np.array_equal(a, b) for a, b in zip(before, after, strict=True))
+        ),
+        "overflow_goes_on": np.array(
+            not any(np.array_equal(a, b) for a, b in zip(after[:1], later[:1], strict=True))
+        ),
+        "overflow_equal": np.array(all((copies == copies[0]).all() for copies in later)),
+        "overflow_finite": np.array(all(np.isfinite(copies).all() for copies in later)),
+        "overflow_scale": trainer._step.loss_scale.scale.numpy(),
+        "overflow_updates": np.asarray(trainer.optimizer.iterations.numpy()),
+    }
+
+
+def local_copies(model: keras.Model, strategy) -> list[np.ndarray]:
+    """Each weight as this process's replicas hold it, one row a replica."""
+    return [
+        np.stack([copy.numpy() for copy in strategy.experimental_local_results(weight.value)])
+        for weight in model.weights
+    ]
+
+
+def weights(name: str, trainer: Trainer) -> dict[str, np.ndarray]:
+    trainable = {f"{name}/{i}": v.numpy() for i, v in enumerate(trainer.model.trainable_variables)}
+    moving = {
+        f"{name}_moving/{i}": v.numpy() for i, v in enumerate(trainer.model.non_trainable_variables)
+    }
+    return trainable | moving
+
+
+def main(output: str, replicas: int) -> None:
+    if os.environ.get("TF_CONFIG"):
+        strategy = make_strategy()
+    else:
+        strategy = make_strategy(virtual_devices=replicas) if replicas > 1 else make_strategy()
+    results = {"replicas": np.array(strategy.num_replicas_in_sync)}
+
+    trainer = train(strategy, synchronized=True)
+    results |= weights("synchronized", trainer)
+    evaluated = trainer.evaluate(blobs(), "test", 8)
+    results["evaluated"] = np.array([evaluated["loss"], evaluated["accuracy"]])
+    trainer.recompute_bn_statistics(blobs(), BATCH)
+    results |= weights("recomputed", trainer)
+
+    # Two replicas, or one that takes its batch in two parts: the same images are normalised
+    # together.
+    if strategy.num_replicas_in_sync <= 2:
+        parts = 2 // strategy.num_replicas_in_sync
+        results |= weights("halves", train(strategy, synchronized=False, micro_batches=parts))
+    results |= train_with_overflow(strategy)
+    np.savez(output, **results)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]))
