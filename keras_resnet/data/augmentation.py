@@ -97,16 +97,21 @@ class PadCropFlip:
     num_draws = 3
 
     def __call__(self, images: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
-        height, width = images.shape[1:3]
-        fill = tf.cast(tf.round(tf.constant(self.fill, tf.float32)), tf.uint8)
-        sides = [self.padding, self.padding]
-        # tf.pad fills with one number for all channels. Bytes wrap around, so this loses nothing.
-        padded = tf.pad(images - fill, [[0, 0], sides, sides, [0, 0]]) + fill
-        top_left = tf.cast(tf.floor(draws[:, :2] * (2 * self.padding + 1)), tf.int32)
-        rows = top_left[:, :1] + tf.range(height)
-        columns = tf.tile(tf.range(width)[tf.newaxis], [tf.shape(images)[0], 1])
+        height, width, channels = images.shape[1:]
+        count = tf.shape(images)[0]
+        shifts = tf.cast(tf.floor(draws[:, :2] * (2 * self.padding + 1)), tf.int32) - self.padding
+        rows = shifts[:, :1] + tf.range(height)
+        columns = tf.tile(tf.range(width)[tf.newaxis], [count, 1])
         if self.flip:
             columns = tf.where(draws[:, 2:] < 0.5, columns[:, ::-1], columns)
-        columns += top_left[:, 1:]
-        cropped = tf.gather(padded, rows, axis=1, batch_dims=1)
-        return tf.gather(cropped, columns, axis=2, batch_dims=1)
+        columns += shifts[:, 1:]
+        # One table of all pixels, the last of them the padding, takes half the time of padding,
+        # cropping and mirroring in turn.
+        fill = tf.cast(tf.round(tf.constant([self.fill], tf.float32)), tf.uint8)
+        pixels = tf.concat([tf.reshape(images, [-1, channels]), fill], axis=0)
+        rows_inside = (rows >= 0) & (rows < height)
+        columns_inside = (columns >= 0) & (columns < width)
+        rows += height * tf.range(count)[:, tf.newaxis]
+        places = rows[:, :, tf.newaxis] * width + columns[:, tf.newaxis]
+        inside = rows_inside[:, :, tf.newaxis] & columns_inside[:, tf.newaxis]
+        return tf.gather(pixels, tf.where(inside, places, count * height * width))
