@@ -181,7 +181,7 @@ def _make_multi_worker() -> tf.distribute.Strategy:
     if os.environ.get("TF_CONFIG"):
         resolver = tf.distribute.cluster_resolver.TFConfigClusterResolver()
     elif "SLURM_PROCID" in os.environ:
-        resolver = tf.distribute.cluster_resolver.SlurmClusterResolver()
+        resolver = _slurm_resolver()
     else:
         raise ValueError(
             "`strategy` 'multi_worker' must find the machines in TF_CONFIG or in SLURM's variables "
@@ -194,6 +194,22 @@ def _make_multi_worker() -> tf.distribute.Strategy:
             "`strategy` 'multi_worker' must be made before TensorFlow runs its first operation. "
             f"Received: {str(error).splitlines()[0]}"
         ) from error
+
+
+def _slurm_resolver() -> tf.distribute.cluster_resolver.ClusterResolver:
+    """The tasks of this step of a SLURM job; each trains on all GPUs that it sees.
+
+    Run one task a machine, or have `srun --gpus-per-task` give each its own.
+    """
+    return tf.distribute.cluster_resolver.SlurmClusterResolver(
+        # Jobs may share a machine, but not a port.
+        port_base=10_000 + int(os.environ.get("SLURM_JOB_ID", 0)) % 20_000,
+        # As many as tasks, whatever there are: otherwise it runs nvidia-smi, and fails where that
+        # is missing or SLURM has given out the GPUs already.
+        gpus_per_node=int(os.environ["SLURM_STEP_NUM_TASKS"]),
+        gpus_per_task=1,
+        auto_set_gpu=False,
+    )
 
 
 def _expect_gpus(wanted: int) -> int:

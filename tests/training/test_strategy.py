@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
 import keras
 import pytest
 import tensorflow as tf
 
 from keras_resnet.training import Trainer, is_chief, layout, make_strategy, sgd
+from keras_resnet.training import strategy as strategy_module
 from tests.training.fakes import cross_entropy, small_model
 
 
@@ -71,3 +74,37 @@ def test_model_of_another_strategy():
         model = small_model()
     with pytest.raises(ValueError, match="`optimizer` must be made under the scope"):
         Trainer(model, keras.optimizers.SGD(), cross_entropy(), strategy=strategy)
+
+
+def test_slurm_names_the_machines(monkeypatch):
+    for name, value in {
+        "SLURM_PROCID": "2",
+        "SLURM_JOB_ID": "7",
+        "SLURM_STEP_NUM_TASKS": "3",
+        "SLURM_STEP_NODELIST": "node[01-02]",
+        "SLURM_STEP_TASKS_PER_NODE": "2,1",
+    }.items():
+        monkeypatch.setenv(name, value)
+    resolver = strategy_module._slurm_resolver()
+    hosts = ["node01:10007", "node01:10008", "node02:10007"]
+    assert resolver.cluster_spec().as_dict() == {"worker": hosts}
+    assert resolver.get_task_info() == ("worker", 2)
+
+
+def test_one_strategy_a_process(monkeypatch):
+    made = tf.distribute.get_strategy()
+    monkeypatch.setattr(strategy_module, "_made", {("mirrored", None, 2, None): made})
+    with pytest.raises(ValueError, match="holds one strategy.*'tpu' after 'mirrored'"):
+        make_strategy(tpu="local")
+
+
+def test_workers_of_tf_config_are_found(monkeypatch):
+    config = {"cluster": {"worker": ["a:1", "b:2"]}, "task": {"type": "worker", "index": 1}}
+    monkeypatch.setenv("TF_CONFIG", json.dumps(config))
+    assert strategy_module._automatic_name(None, None, None) == "multi_worker"
+    config["cluster"]["worker"].pop()
+    monkeypatch.setenv("TF_CONFIG", json.dumps(config))
+    assert strategy_module._automatic_name(None, None, None) == "one"
+    assert strategy_module._automatic_name(8, None, None) == "mirrored"
+    assert strategy_module._automatic_name(None, 2, None) == "mirrored"
+    assert strategy_module._automatic_name(None, None, "local") == "tpu"
