@@ -139,6 +139,15 @@ def any_worker(strategy: tf.distribute.Strategy, flag: bool) -> bool:
     return float(strategy.reduce(tf.distribute.ReduceOp.SUM, votes, axis=None)) > 0.0
 
 
+def workers_agree(strategy: tf.distribute.Strategy, number: int) -> bool:
+    """Whether all workers have the same number. All have to ask, at the same step."""
+    if is_only_worker(strategy):
+        return True
+    numbers = strategy.run(lambda: tf.constant(float(number), tf.float64))
+    mean = float(strategy.reduce(tf.distribute.ReduceOp.MEAN, numbers, axis=None))
+    return not any_worker(strategy, mean != number)
+
+
 def check_scope(name: str, variables: list, strategy: tf.distribute.Strategy) -> None:
     """Raises a ValueError that names `name` if a Keras variable was made outside of the scope."""
     for variable in variables:

@@ -30,6 +30,7 @@ from keras_resnet.training.strategy import (
     is_chief,
     is_only_worker,
     layout,
+    workers_agree,
 )
 
 
@@ -351,14 +352,23 @@ class Trainer:
                 "callbacks": state.collect_callbacks(callbacks.callbacks),
             }
             checkpoints.save(step, arrays, plan.settings(), details)
+        # Asked for the waiting alone: no worker goes on before the file is there.
+        any_worker(self.strategy, False)
 
     def _restore(self, checkpoints: Checkpoints | None, plan: Plan) -> dict:
-        checkpoint = None if checkpoints is None else checkpoints.newest(plan.settings())
-        if checkpoint is None or int(checkpoint.arrays["step/0000"]) <= self.step:
+        if checkpoints is None:
             return {}
-        with self.strategy.scope():
-            state.restore(self._variables(), checkpoint.arrays)
-        return checkpoint.details
+        checkpoint, details = checkpoints.newest(plan.settings()), {}
+        if checkpoint is not None and checkpoint.arrays["step/0000"] > self.step:
+            with self.strategy.scope():
+                state.restore(self._variables(), checkpoint.arrays)
+            details = checkpoint.details
+        if not workers_agree(self.strategy, self.step):
+            raise ValueError(
+                "`checkpoints` must lie in a directory that all workers share. Received: "
+                f"{str(checkpoints.directory)!r}, which gives this worker step {self.step}"
+            )
+        return details
 
 
 def _diverged(step: int, rate: float, reason: str, checkpoints: Checkpoints | None) -> str:

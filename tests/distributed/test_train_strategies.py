@@ -16,10 +16,10 @@ def results(tmp_path_factory):
     directory = tmp_path_factory.mktemp("strategies")
     outputs = [directory / f"{name}.npz" for name in (*KINDS, "second worker")]
     processes = [
-        start("train_strategies.py", output, replicas)
+        start("train_strategies.py", output, replicas, directory / str(replicas))
         for output, replicas in zip(outputs, (1, 2, 4), strict=False)
     ] + [
-        start("train_strategies.py", output, 0, TF_CONFIG=config)
+        start("train_strategies.py", output, 0, directory / "workers", TF_CONFIG=config)
         for output, config in zip(outputs[3:], cluster(2), strict=True)
     ]
     for process in processes:

@@ -1,6 +1,6 @@
 """Trains under one strategy and writes what came out; `test_train_strategies.py` compares.
 
-Usage: train_strategies.py OUTPUT.npz REPLICAS. With TF_CONFIG set, REPLICAS is ignored.
+Usage: train_strategies.py OUTPUT.npz REPLICAS CHECKPOINTS. With TF_CONFIG set, REPLICAS is ignored.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_resnet.training import (
+    Checkpoints,
     DynamicLossScale,
     ErrorWarmup,
     Trainer,
@@ -28,17 +29,32 @@ BATCH = 32
 OVERFLOW_AT = 2
 
 
-def train(strategy, *, synchronized: bool, **options) -> Trainer:
-    """Twenty steps with all that could go wrong between replicas: clipping, penalties, averages."""
+def train(strategy, *, synchronized: bool, lives=(STEPS,), checkpoints=None, **options) -> Trainer:
+    """Twenty steps with all that could go wrong between replicas: clipping, penalties, averages.
+
+    Each of the `lives` begins with a new model, and goes on from the last one's checkpoint.
+    """
+    for last_step in lives:
+        trainer = make_trainer(strategy, synchronized, **options)
+        trainer.fit(
+            blobs(),
+            BATCH,
+            steps=last_step,
+            log_every=7,
+            validation_split=None,
+            checkpoints=checkpoints,
+        )
+    return trainer
+
+
+def make_trainer(strategy, synchronized: bool, **options) -> Trainer:
     keras.utils.set_random_seed(0)
     with strategy.scope():
         model = small_model(synchronized=synchronized, l2=1e-3)
         schedule = make_schedule("cosine", 0.05, total_steps=STEPS, warmup_steps=2)
         schedule = ErrorWarmup(schedule, 0.02, threshold=0.7, window=4)
         optimizer = sgd(schedule, clip_norm=1.0, ema=0.9)
-    trainer = Trainer(model, optimizer, cross_entropy(), [accuracy()], strategy=strategy, **options)
-    trainer.fit(blobs(), BATCH, steps=STEPS, log_every=7, validation_split=None)
-    return trainer
+    return Trainer(model, optimizer, cross_entropy(), [accuracy()], strategy=strategy, **options)
 
 
 def train_with_overflow(strategy) -> dict[str, np.ndarray]:
@@ -95,7 +111,7 @@ def weights(name: str, trainer: Trainer) -> dict[str, np.ndarray]:
     return trainable | moving
 
 
-def main(output: str, replicas: int) -> None:
+def main(output: str, replicas: int, directory: str) -> None:
     if os.environ.get("TF_CONFIG"):
         strategy = make_strategy()
     else:
@@ -110,13 +126,20 @@ def main(output: str, replicas: int) -> None:
     results |= weights("recomputed", trainer)
 
     # Two replicas, or one that takes its batch in two parts: the same images are normalised
-    # together.
+    # together. In two lives, so that every strategy resumes too.
     if strategy.num_replicas_in_sync <= 2:
         parts = 2 // strategy.num_replicas_in_sync
-        results |= weights("halves", train(strategy, synchronized=False, micro_batches=parts))
+        trainer = train(
+            strategy,
+            synchronized=False,
+            micro_batches=parts,
+            lives=(9, STEPS),
+            checkpoints=Checkpoints(directory, every=6),
+        )
+        results |= weights("halves", trainer)
     results |= train_with_overflow(strategy)
     np.savez(output, **results)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]))
+    main(sys.argv[1], int(sys.argv[2]), sys.argv[3])

@@ -102,6 +102,21 @@ def test_keras_callbacks(tmp_path):
     assert (tmp_path / "best.weights.h5").stat().st_size > 0
 
 
+def test_tensorboard(tmp_path):
+    pytest.importorskip("tensorboard.summary")
+    board = keras.callbacks.TensorBoard(tmp_path, histogram_freq=1, update_freq=2)
+    make_trainer().fit(blobs(), 32, epochs=2, log_every=2, callbacks=[board])
+    found = {}
+    for kind in ("train", "validation"):
+        (file,) = (tmp_path / kind).glob("events*.v2")
+        for event in tf.compat.v1.train.summary_iterator(str(file)):
+            for value in event.summary.value:
+                found.setdefault((kind, value.tag), []).append(event.step)
+    assert found["train", "epoch_loss"] == found["validation", "epoch_loss"] == [0, 1]
+    assert found["train", "batch_loss"][-1] <= 8
+    assert any("kernel" in tag for _, tag in found)
+
+
 def test_callbacks_are_called_in_order():
     calls = []
 
