@@ -80,6 +80,18 @@ class Architecture:
     def stem(self) -> Stem:
         return FAMILIES[self.family].stem
 
+    def variant(self, shortcut: str | None, version: str) -> Architecture:
+        """Returns this network with another shortcut or version, marked in its name.
+
+        ResNet50 with version "v1.5" is ResNet50_v1.5, ResNet20 without shortcuts ResNet20_plain.
+        """
+        marks = [self.name]
+        if shortcut != self.shortcut:
+            marks.append("plain" if shortcut is None else str(shortcut))
+        if version != self.version:
+            marks.append(str(version))
+        return dataclasses.replace(self, name="_".join(marks), shortcut=shortcut, version=version)
+
 
 def cifar_repeats(depth: int) -> tuple[int, int, int]:
     """Returns the blocks per stage of a CIFAR network of `depth` = 6n+2 layers (section 4.2).

@@ -150,7 +150,15 @@ def residual_block(x, width: int, strides: int, parts: Parts, name: str):
 
 
 def stage(
-    x, width: int, repeats: int, strides: int, parts: Parts, name: str, stack: bool, recompute: bool
+    x,
+    width: int,
+    repeats: int,
+    parts: Parts,
+    *,
+    strides: int,
+    name: str,
+    stack: bool,
+    recompute: bool,
 ):
     """`repeats` blocks of one width; the first takes the stride and the change of channels.
 
@@ -161,9 +169,10 @@ def stage(
         channels = x.shape[parts.channel_axis]
         last = parts.data_format == "channels_last"
         pattern = keras.Input((None, None, channels) if last else (channels, None, None))
-        block = keras.Model(
-            pattern, residual_block(pattern, width, 1, parts, "block"), name="block"
-        )
+        # Named as the first block of the stack, from which the names of the others follow.
+        first = f"{name}_block2"
+        outputs = residual_block(pattern, width, 1, parts, first)
+        block = keras.Model(pattern, outputs, name=first)
         return BlockStack(block, repeats - 1, recompute, name=f"{name}_stack")(x)
     for i in range(2, repeats + 1):
         x = residual_block(x, width, 1, parts, f"{name}_block{i}")

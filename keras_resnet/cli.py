@@ -10,7 +10,7 @@ import typing
 from collections.abc import Callable, Mapping, Sequence
 
 from keras_resnet.experiment import Experiment
-from keras_resnet.training import TrainingStopped
+from keras_resnet.training import Terminated, TrainingStopped
 
 # Options of the data sets that have photographs, gathered in `Experiment.data_options`.
 _DATA_OPTIONS = {
@@ -89,8 +89,8 @@ def run(main: Callable[[], None]) -> None:
     """Runs a recipe's `main`, and ends it with one line where it cannot go on.
 
     A wrong value, a missing package and a file that cannot be read or written end it with code 2,
-    training that had to stop with code 1, Ctrl-C with code 130. Other errors are ours and keep
-    their traceback.
+    training that had to stop with 1, SIGTERM with 143, Ctrl-C with 130. Other errors are ours and
+    keep their traceback.
     """
     try:
         main()
@@ -100,6 +100,9 @@ def run(main: Callable[[], None]) -> None:
     except TrainingStopped as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
+    except Terminated as end:
+        print(end, file=sys.stderr)
+        raise
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)

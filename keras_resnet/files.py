@@ -25,24 +25,36 @@ def replacing(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    holder = Path(tempfile.mkdtemp(prefix=".writing-", dir=path.parent))
+    holder = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+    old = None
     try:
         temporary = holder / path.name
         yield temporary
         if temporary.is_file():
-            with open(temporary, "rb") as file:
-                os.fsync(file.fileno())
-        old = holder / "old" if temporary.is_dir() and path.exists() else None
-        if old:
+            _sync(temporary)
+        elif path.exists():
+            # Outside of `holder`, which is deleted whatever happens.
+            old = holder.with_suffix(".old")
             os.replace(path, old)
-        try:
-            os.replace(temporary, path)
-        except OSError:
-            if old:
-                os.replace(old, path)
-            raise
+        os.replace(temporary, path)
+        _sync(path.parent)
+    except BaseException:
+        if old is not None and not path.exists():
+            os.replace(old, path)
+        raise
     finally:
         shutil.rmtree(holder, ignore_errors=True)
+    if old is not None:
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _sync(path: Path) -> None:
+    """Waits until a file, or the names in a folder, are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def write_json(path: str | Path, value: object) -> None:

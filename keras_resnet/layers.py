@@ -151,7 +151,9 @@ class BlockStack(keras.layers.Layer):
 
     Args:
         block: A functional Keras model whose output has the shape of its input. It serves as the
-            pattern only; its own values are never used.
+            pattern only; its own values are never used. In the networks here its layers are named
+            as those of the stack's first block (conv2_block2_1_conv), from which the names in the
+            unrolled net follow.
         repeats: How many blocks stand in the stack.
         recompute: Whether to keep only each block's input for the gradient and compute the rest
             again: less memory for about a third more time. Moving statistics move once.
@@ -161,6 +163,11 @@ class BlockStack(keras.layers.Layer):
 
     def __init__(self, block, repeats, recompute=False, **kwargs):
         super().__init__(**kwargs)
+        if not isinstance(block, keras.Model) or block.input_shape != block.output_shape:
+            raise ValueError(
+                "`block` must be a functional Keras model whose output has the shape of its input. "
+                f"Received: block={block!r}"
+            )
         # Behind a function, because a layer held as an attribute would add its own weights to ours.
         block.trainable = True
         self._pattern = lambda: block
@@ -209,14 +216,14 @@ class BlockStack(keras.layers.Layer):
 
     # Saved under the pattern's names, so that a file can be read without the model.
     def save_own_variables(self, store):
-        for (layer, _, variable), position in self._with_positions():
+        for (layer, _, variable), position in self.with_positions():
             store[f"{layer}.{position}"] = variable
 
     def load_own_variables(self, store):
-        for (layer, _, variable), position in self._with_positions():
+        for (layer, _, variable), position in self.with_positions():
             variable.assign(store[f"{layer}.{position}"])
 
-    def _with_positions(self):
+    def with_positions(self):
         """Pairs each of `sliced_weights` with its place among the weights of its layer."""
         seen = collections.Counter()
         for entry in self.sliced_weights():

@@ -41,7 +41,8 @@ _ARGUMENTS = """
         pooling: For `include_top=False`: None for feature maps, "avg" or "max" for vectors.
         classes: Classes of the classifier, {classes} where not given; only with `include_top`.
         classifier_activation: Activation of the classifier; None gives logits.
-        name: Name of the model.
+        name: Name of the model; by default that of the network, with a mark for another shortcut
+            or version than its own (resnet50_v1.5).
         shortcut: "A" (zero-padded identity, no parameters), "B" (1x1 projection where the shape
             changes), "C" (projection everywhere), or None for the plain net.
         version: "v1" (a bottleneck's stride on its first 1x1 convolution, as in the paper) or
@@ -159,7 +160,16 @@ def ResNet(  # noqa: N802, named as in keras.applications
         x = standardize_layer(x, parts.channel_axis)(x)
     x = stem_layers(x, widths[0], stem, parts)
     for i, (width, repeats) in enumerate(zip(widths, blocks, strict=True)):
-        x = stage(x, width, repeats, 1 if i == 0 else 2, parts, f"conv{i + 2}", stack, recompute)
+        x = stage(
+            x,
+            width,
+            repeats,
+            parts,
+            strides=1 if i == 0 else 2,
+            name=f"conv{i + 2}",
+            stack=stack,
+            recompute=recompute,
+        )
     if include_top or pooling == "avg":
         x = GlobalAveragePooling2D(parts.data_format, name="avg_pool")(x)
     elif pooling == "max":
@@ -207,7 +217,8 @@ def CifarResNet(depth: int, *args, shortcut: str | None = "A", **kwargs) -> kera
     Raises:
         ValueError: If `depth` is not 6n+2, or as `ResNet20` raises.
     """
-    return build(cifar_architecture(depth, shortcut), *args, **kwargs)
+    own = "A" if shortcut is not None else None
+    return build(cifar_architecture(depth, own), *args, shortcut=shortcut, **kwargs)
 
 
 def build(architecture: Architecture | str, *args, **kwargs) -> keras.Model:
@@ -268,7 +279,7 @@ def _builder(architecture: Architecture) -> Callable[..., keras.Model]:
         "stem": architecture.family,
     }
     defaults = {
-        "name": architecture.name.lower(),
+        "name": None,
         "shortcut": architecture.shortcut,
         "version": architecture.version,
     }
@@ -287,7 +298,11 @@ def _builder(architecture: Architecture) -> Callable[..., keras.Model]:
         except TypeError as error:
             raise TypeError(f"{architecture.name}() {error}") from None
         bound.apply_defaults()
-        return ResNet(**fixed, **bound.arguments)
+        options = bound.arguments
+        if options["name"] is None:
+            variant = architecture.variant(options["shortcut"], options["version"])
+            options["name"] = variant.name.lower()
+        return ResNet(**fixed, **options)
 
     family = FAMILIES[architecture.family]
     kind = "plain" if architecture.shortcut is None else "residual"

@@ -34,8 +34,7 @@ def preprocess_input(images: Any, data_format: str | None = None) -> Any:
         else a tensor; float32, or the dtype of floating-point images.
 
     Raises:
-        ValueError: If the images do not have three channels, or lie in [-1, 1] and so have been
-            scaled already (checked for NumPy arrays).
+        ValueError: If the images do not have three channels.
     """
     data_format = data_format or keras.config.image_data_format()
     checks.one_of("data_format", data_format, ("channels_last", "channels_first"))

@@ -75,7 +75,7 @@ def gradients(model: keras.Model, inputs: np.ndarray, training: bool = True):
                 for name, _, variable in layer.sliced_weights()
                 if variable.trainable
             ]
-            by_layer |= unstacked_weights(layer.name, stacked)
+            by_layer |= unstacked_weights(stacked)
         elif layer.trainable_variables:
             by_layer[layer.name] = [gradient_of[id(v)].numpy() for v in layer.trainable_variables]
     return outputs, by_layer, of_inputs

@@ -23,7 +23,7 @@ class LayerCost:
         name: The layer's name; blocks of a stack are listed with the stack's name in front.
         kind: Its class.
         output_shape: Shape of its output without the batch.
-        parameters: Trainable parameters.
+        parameters: Parameters that training fits, frozen ones included.
         non_trainable: Other weights: moving statistics.
         multiply_adds: Multiply-adds of its convolution or matrix product; 0 for others.
         repeats: How many such layers there are; above 1 inside a stack. The figures are for one.
@@ -49,12 +49,12 @@ class Complexity:
 
     @property
     def parameters(self) -> int:
-        """Trainable parameters."""
+        """Parameters that training fits, frozen ones included."""
         return self._total("parameters")
 
     @property
     def non_trainable(self) -> int:
-        """Weights that training does not fit: moving statistics and frozen layers."""
+        """Weights that training does not fit: moving statistics."""
         return self._total("non_trainable")
 
     @property
@@ -74,8 +74,13 @@ def complexity(model: keras.Model, input_shape: tuple[int, int, int] | None = No
         The cost for one image.
 
     Raises:
-        ValueError: If the image size is open and not given, or contradicts the model.
+        ValueError: If the image size is open and not given, or contradicts the model; if the model
+            is not functional, or has a layer with a kernel that there is no rule for here.
     """
+    if not getattr(model, "inputs", None) or len(model.inputs) != 1:
+        raise ValueError(
+            f"`model` must be a functional Keras model with one input. Received: model={model!r}"
+        )
     shape = tuple(model.inputs[0].shape)[1:]
     if input_shape is not None:
         input_shape = tuple(input_shape)
@@ -113,13 +118,14 @@ def _layer_costs(model):
                     repeats=cost.repeats * (layer.repeats if stacked else 1),
                 )
             continue
-        trainable = sum(math.prod(weight.shape) for weight in layer.trainable_weights)
+        # By what they are for, not by whether they are frozen now.
+        fixed = sum(math.prod(weight.shape) for weight in layer._non_trainable_variables)
         yield LayerCost(
             name=layer.name,
             kind=type(layer).__name__,
             output_shape=tuple(layer.output.shape)[1:],
-            parameters=trainable,
-            non_trainable=layer.count_params() - trainable,
+            parameters=layer.count_params() - fixed,
+            non_trainable=fixed,
             multiply_adds=_multiply_adds(layer),
         )
 
@@ -146,6 +152,11 @@ def _multiply_adds(layer) -> int:
         kernels = (layer.depthwise_kernel, layer.pointwise_kernel)
         per_position = sum(math.prod(kernel.shape) for kernel in kernels)
         return _positions(layer, layer.output.shape) * per_position
+    if any(len(weight.shape) > 1 for weight in layer.weights):
+        raise ValueError(
+            "`model` must consist of convolutions, dense layers and layers without a kernel. "
+            f"Received: layer {layer.name!r} of class {type(layer).__name__}"
+        )
     return 0
 
 

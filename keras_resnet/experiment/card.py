@@ -18,6 +18,12 @@ SHORTCUTS = {
 }
 
 
+_CHOICE = {
+    "test": "Nothing was chosen by these images.",
+    "validation": "These images may have steered the learning rate; there was no test split.",
+}
+
+
 def model_card(
     architecture: Architecture,
     dataset: ImageDataset,
@@ -57,8 +63,7 @@ A network of {architecture.depth} weighted layers, {architecture.block} blocks
 | training accuracy, last epoch | {100 * metrics["train_accuracy"]:.2f} % |
 | training time | {metrics["train_seconds"]:.0f} s for {metrics["steps"]} steps |
 
-These are figures after the last step of one run with seed {metrics["seed"]}; nothing was chosen by
-these images.
+These are figures after the last step of one run with seed {metrics["seed"]}. {_CHOICE[split]}
 
 ## Data
 

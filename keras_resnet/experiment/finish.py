@@ -41,7 +41,7 @@ def save(
     answers = model.predict(images, verbose=0)
 
     with replacing(workdir / "model.keras") as temporary:
-        model.save(temporary)
+        model.save(temporary, include_optimizer=False)
     reloaded = keras.models.load_model(workdir / "model.keras").predict(images, verbose=0)
     differences = {"model.keras": _difference(answers, reloaded)}
 

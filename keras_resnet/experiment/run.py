@@ -17,7 +17,7 @@ from pathlib import Path
 import keras
 import tensorflow as tf
 
-from keras_resnet import checks, models
+from keras_resnet import models
 from keras_resnet.analysis.complexity import complexity
 from keras_resnet.analysis.plots import learning_curve, require_matplotlib
 from keras_resnet.data import ImageDataset, load_dataset
@@ -36,7 +36,9 @@ from keras_resnet.training import (
     read_records,
     set_precision,
 )
+from keras_resnet.training.strategy import any_worker
 from keras_resnet.version import __version__
+from keras_resnet.weights import copy_weights
 
 
 def run(experiment: Experiment) -> dict[str, object]:
@@ -74,7 +76,7 @@ def run(experiment: Experiment) -> dict[str, object]:
     set_precision(experiment.precision)
     dataset = load_dataset(experiment.dataset, experiment.data_dir, **experiment.data_options)
     steps = experiment.total_steps(dataset)
-    keras.utils.set_random_seed(checks.integer("seed", experiment.seed, minimum=0))
+    keras.utils.set_random_seed(experiment.seed)
     with strategy.scope():
         model = build_model(experiment, dataset)
         optimizer = experiment.optimizer(steps)
@@ -120,11 +122,18 @@ def run(experiment: Experiment) -> dict[str, object]:
         log_every=experiment.log_every,
     )
     seconds = time.perf_counter() - started
-    if experiment.recompute_bn:
+    # Averaged weights have no statistics of their own.
+    if experiment.recompute_bn or experiment.ema is not None:
         trainer.recompute_bn_statistics(dataset, experiment.batch_size, seed=experiment.seed)
     split = "test" if "test" in dataset.splits else "validation"
     measured = trainer.evaluate(dataset, split, experiment.batch_size)
+    if strategy.num_replicas_in_sync > 1:
+        # What follows is one process's work, and a distributed model would wait for the others.
+        single = build_model(experiment, dataset)
+        copy_weights(model, single)
+        model = single
     if not chief:
+        any_worker(strategy, False)  # waits until the first worker is done
         return {f"{split}_{name}": value for name, value in measured.items()}
 
     epochs = [row for row in read_records(workdir / "metrics.jsonl") if row["kind"] == "epoch"]
@@ -160,6 +169,7 @@ def run(experiment: Experiment) -> dict[str, object]:
             seed=experiment.seed,
         )
     write_json(workdir / "metrics.json", metrics)
+    any_worker(strategy, False)
     print(f"Everything is in {workdir}: begin with model_card.md and learning_curve.png")
     return metrics
 
@@ -233,10 +243,18 @@ def _finished_metrics(experiment: Experiment, workdir: Path) -> dict[str, object
     config, metrics = workdir / "config.json", workdir / "metrics.json"
     if not config.exists():
         return None
-    held = json.loads(config.read_text(encoding="utf-8"))
+    try:
+        held = json.loads(config.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(
+            f"`workdir` holds a config.json that cannot be read; choose a new folder. "
+            f"Received: workdir={str(workdir)!r} ({error})"
+        ) from error
     # Through JSON, as the file went: tuples become lists.
     own = json.loads(json.dumps(experiment.of_the_result()))
-    different = [key for key in own if key not in held or own[key] != held[key]]
+    # A setting that is newer than the run had its default then.
+    defaults = dataclasses.asdict(Experiment())
+    different = [key for key in own if own[key] != held.get(key, defaults[key])]
     if different:
         raise ValueError(
             f"`workdir` holds a run with another {', '.join(different)}; choose a new folder. "

@@ -9,6 +9,7 @@ import keras
 
 from keras_resnet import checks
 from keras_resnet.architectures import Architecture, cifar_architecture, find_architecture
+from keras_resnet.blocks import VERSIONS
 from keras_resnet.data import ImageDataset
 from keras_resnet.training import (
     CrossEntropy,
@@ -18,12 +19,17 @@ from keras_resnet.training import (
     scaled_learning_rate,
     sgd,
 )
+from keras_resnet.training.optimizers import DECAYS
+from keras_resnet.training.precision import PRECISIONS
 
 WARMUPS = ("none", "linear", "error", "auto")
 SCHEDULES = ("steps", "cosine", "polynomial", "constant", "plateau")
 
-# What says where and how fast a run computes, but not what.
-_NOT_OF_THE_RESULT = ("workdir", "data_dir", "log_every", "checkpoint_every", "resume")
+# What says where and how fast a run computes, but not what: a run may go on with others.
+_NOT_OF_THE_RESULT = (
+    *("workdir", "data_dir", "log_every", "checkpoint_every", "resume"),
+    *("strategy", "gpus", "virtual_devices", "tpu", "steps_per_call", "jit_compile"),
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,6 +138,27 @@ class Experiment:
     seed: int = 0
     deterministic: bool = False
 
+    def __post_init__(self):
+        for name in ("batch_size", "micro_batches", "steps_per_call", "epochs", "log_every"):
+            checks.integer(name, getattr(self, name))
+        for name in ("steps", "base_batch", "checkpoint_every", "gpus", "virtual_devices"):
+            if getattr(self, name) is not None:
+                checks.integer(name, getattr(self, name))
+        for name in ("seed", "fine_tune_epochs"):
+            checks.integer(name, getattr(self, name), minimum=0)
+        for name in ("learning_rate", *(n for n in ("clip_norm",) if self.clip_norm is not None)):
+            checks.positive(name, getattr(self, name))
+        for name in ("warmup_share", "momentum", "weight_decay", "label_smoothing", "dropout"):
+            checks.fraction(name, getattr(self, name))
+        if self.ema is not None:
+            checks.fraction("ema", self.ema)
+        for drop in self.drops:
+            checks.fraction("drops", drop)
+        checks.one_of("schedule", self.schedule, SCHEDULES)
+        checks.one_of("warmup", self.warmup, WARMUPS)
+        checks.one_of("decay", self.decay, DECAYS)
+        checks.one_of("precision", self.precision, PRECISIONS)
+
     def of_the_result(self) -> dict[str, object]:
         """Returns the settings that a result depends on."""
         settings = dataclasses.asdict(self)
@@ -148,39 +175,32 @@ class Experiment:
             architecture = cifar_architecture(self.depth)
         else:
             architecture = find_architecture(self.model)
-        changes, marks = {}, []
+        shortcut, version = architecture.shortcut, architecture.version
         if self.shortcut is not None:
             checks.one_of("shortcut", self.shortcut, ("A", "B", "C", "none"))
-            changes["shortcut"] = None if self.shortcut == "none" else self.shortcut
-            marks.append("plain" if self.shortcut == "none" else self.shortcut)
+            shortcut = None if self.shortcut == "none" else self.shortcut
         if self.version is not None:
-            changes["version"] = checks.one_of("version", self.version, ("v1", "v1.5"))
-            marks.append(self.version)
-        if all(getattr(architecture, key) == value for key, value in changes.items()):
-            return architecture
-        return dataclasses.replace(
-            architecture, name="-".join([architecture.name, *marks]), **changes
-        )
+            version = checks.one_of("version", self.version, VERSIONS)
+        return architecture.variant(shortcut, version)
 
     def total_steps(self, dataset: ImageDataset) -> int:
         """Returns the steps of the whole run on `dataset`."""
         per_epoch = dataset.steps_per_epoch(self.batch_size)
         if self.steps is not None:
-            return checks.integer("steps", self.steps)
-        return checks.integer("epochs", self.epochs) * per_epoch
+            return self.steps
+        return self.epochs * per_epoch
 
     def peak_rate(self) -> float:
         """Returns the highest learning rate for this batch."""
-        rate = checks.positive("learning_rate", self.learning_rate)
         if self.base_batch is None:
-            return rate
-        return scaled_learning_rate(rate, self.batch_size, self.base_batch)
+            return self.learning_rate
+        return scaled_learning_rate(self.learning_rate, self.batch_size, self.base_batch)
 
     def optimizer(self, steps: int) -> keras.optimizers.Optimizer:
         """Returns SGD with schedule, warm-up and decay for a run of `steps` steps."""
         return sgd(
             self._rate(steps),
-            momentum=checks.fraction("momentum", self.momentum),
+            momentum=self.momentum,
             weight_decay=self.weight_decay,
             decay=self.decay,
             decay_norm_and_bias=self.decay_norm_and_bias,
@@ -189,8 +209,6 @@ class Experiment:
         )
 
     def _rate(self, steps):
-        checks.one_of("schedule", self.schedule, SCHEDULES)
-        checks.one_of("warmup", self.warmup, WARMUPS)
         warmup = self.warmup
         if warmup == "auto":
             deep = self.architecture.family == "cifar" and self.architecture.depth >= 110
@@ -202,15 +220,12 @@ class Experiment:
                     f"Received: warmup={self.warmup!r}"
                 )
             return self.peak_rate()
-        share = checks.fraction("warmup_share", self.warmup_share)
-        for drop in self.drops:
-            checks.fraction("drops", drop)
         schedule = make_schedule(
             self.schedule,
             self.peak_rate(),
             total_steps=steps,
             boundaries=sorted({max(1, round(drop * steps)) for drop in self.drops}),
-            warmup_steps=round(share * steps) if warmup == "linear" else 0,
+            warmup_steps=round(self.warmup_share * steps) if warmup == "linear" else 0,
         )
         return ErrorWarmup(schedule, rate=self.peak_rate() / 10) if warmup == "error" else schedule
 

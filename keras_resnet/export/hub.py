@@ -7,7 +7,6 @@ images are those of its common signatures: float32 in [0, 1], `(batch, H, W, C)`
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_resnet import checks
+from keras_resnet.files import replacing
 from keras_resnet.layers import BlockStack
 from keras_resnet.weights import copy_weights
 
@@ -81,17 +81,15 @@ def export_hub(
     texts = _assets(model, labels, card)
     net = _float32_copy(source)
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as scratch:
-        scratch = Path(scratch)
+    with replacing(path) as written:
         module = _module(net)
         for name, (file_name, text) in texts.items():
-            (scratch / file_name).write_text(text, encoding="utf-8")
-            setattr(module, name, tf.saved_model.Asset(str(scratch / file_name)))
-        written = scratch / "module"
+            # Beside the module, which gets a copy of its own.
+            asset = written.with_name(file_name)
+            asset.write_text(text, encoding="utf-8")
+            setattr(module, name, tf.saved_model.Asset(str(asset)))
         tf.saved_model.save(module, str(written), _signatures(module, net, KINDS[kind]))
         _verify(written, source, net, kind)
-        _put(written, path, scratch / "replaced")
     return path
 
 
@@ -301,15 +299,3 @@ def _verify(written, source, net, kind):
                 f"The module that was written differs from {source.name!r} by {difference:.1e} of "
                 f"the largest output, more than {TOLERANCE}; it was not kept."
             )
-
-
-def _put(written, path, replaced):
-    """Renames the finished module to `path`, and what is there out of the way."""
-    if os.path.lexists(path):
-        os.replace(path, replaced)
-    try:
-        os.replace(written, path)
-    except OSError:
-        if replaced.exists():
-            os.replace(replaced, path)
-        raise

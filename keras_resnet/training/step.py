@@ -4,13 +4,16 @@ TensorFlow only. The forward and backward pass is a pure function: it runs the m
 `keras.StatelessScope` on tensors and returns gradients and new statistics, and nothing is assigned
 before the whole batch is known to be good. So a step that overflows leaves no trace in the moving
 averages, micro-batches hand their statistics on without touching a variable, and XLA may compile
-the pass under any strategy.
+the pass under any strategy. The exception is a SavedModel inside the model (`HubLayer`): its
+statistics move by themselves.
 """
 
 from __future__ import annotations
 
+import contextlib
 import copy
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import keras
@@ -90,9 +93,6 @@ class Step:
             optimizer.build(model.trainable_variables)
             self.train_metrics = _copies([keras.metrics.Mean("loss"), *metrics])
             self.eval_metrics = _copies(self.train_metrics)
-        # Gradients reach the optimizer summed over the replicas, so that clipping and the finite
-        # test see the whole batch; a second sum would multiply them by the number of replicas.
-        optimizer._all_reduce_sum_gradients = list
         self._observe_error = getattr(optimizer._learning_rate, "observe", None)
         self._share = 1.0 / (strategy.num_replicas_in_sync * micro_batches)
         frozen = model.non_trainable_variables
@@ -201,7 +201,13 @@ class Step:
             losses = self.example_losses(labels, predictions)
             loss = (tf.reduce_mean(losses) + penalty) * self._share
             scaled_loss = loss * scale
-        gradients = tape.gradient(scaled_loss, weights, unconnected_gradients="zero")
+        # A SavedModel inside the model reads its own variables, past the scope's substitutes.
+        variables = self.model.trainable_variables
+        sources = (weights, [variable.value for variable in variables])
+        gradients = [
+            _sum_of(pair, variable)
+            for *pair, variable in zip(*tape.gradient(scaled_loss, sources), variables, strict=True)
+        ]
         return gradients, statistics, seeds, loss, predictions
 
     def _forward(self, weights, statistics, seeds, images):
@@ -218,7 +224,8 @@ class Step:
 
     def _update(self, outcome: Outcome) -> None:
         """Updates weights, statistics and metrics of one replica with a batch that is good."""
-        self.optimizer.apply(outcome.gradients, self.model.trainable_variables)
+        with _gradients_are_summed(self.optimizer):
+            self.optimizer.apply(outcome.gradients, self.model.trainable_variables)
         changing = [self._statistics[i] for i in self._changing]
         _assign(changing + self._seeds, outcome.statistics + outcome.local_seeds)
         if self._observe_error is not None:
@@ -254,10 +261,34 @@ def _copies(metrics: Sequence[keras.metrics.Metric]) -> list[keras.metrics.Metri
     return [type(metric).from_config(metric.get_config()) for metric in metrics]
 
 
+@contextlib.contextmanager
+def _gradients_are_summed(optimizer: keras.optimizers.Optimizer) -> Iterator[None]:
+    """Keeps an optimizer from summing gradients over the replicas.
+
+    It gets them summed, so that clipping and the finite test see the whole batch; a second sum
+    would multiply them by the number of replicas.
+    """
+    optimizer._all_reduce_sum_gradients = list
+    try:
+        yield
+    finally:
+        # The threads of several replicas come here in turn, and the first one has done it for all.
+        vars(optimizer).pop("_all_reduce_sum_gradients", None)
+
+
 def _add(totals: list[tf.Tensor], parts: list[tf.Tensor]) -> list[tf.Tensor]:
     if not totals:
         return parts
     return [total + part for total, part in zip(totals, parts, strict=True)]
+
+
+def _sum_of(gradients: Sequence, variable: keras.Variable) -> tf.Tensor:
+    """The sum of those gradients that there are."""
+    connected = [tf.convert_to_tensor(gradient) for gradient in gradients if gradient is not None]
+    if not connected:
+        warnings.warn(f"The loss does not depend on the weight {variable.path!r}.", stacklevel=2)
+        return tf.zeros(variable.shape, variable.dtype)
+    return tf.add_n(connected)
 
 
 def _mean_over_replicas(values: list[tf.Tensor]) -> list[tf.Tensor]:

@@ -7,6 +7,7 @@ files of other networks pass. Here layers are matched by name.
 from __future__ import annotations
 
 import io
+import re
 import zipfile
 from pathlib import Path
 
@@ -14,10 +15,7 @@ import h5py
 import keras
 import numpy as np
 
-from keras_resnet.architectures import ARCHITECTURES
 from keras_resnet.weights.transfer import assign_weights, unstacked_weights
-
-_NETWORKS = {name.lower() for name in ARCHITECTURES}
 
 
 def load_weights(model: keras.Model, path: str | Path) -> None:
@@ -30,13 +28,18 @@ def load_weights(model: keras.Model, path: str | Path) -> None:
             another architecture. The model is unchanged then.
     """
     name, weights = read_weights(path)
-    # A plain net and its option-A twin have the same weights; only the name tells them apart.
-    if name != model.name and name in _NETWORKS and model.name in _NETWORKS:
+    # Nets that differ in shortcuts or strides only have the same weights; their names tell.
+    if name != model.name and _is_network(name) and _is_network(model.name):
         raise ValueError(
             f"`weights` must be those of {model.name!r}. Received: weights={str(path)!r}, which "
             f"holds the network {name!r}"
         )
     assign_weights(model, weights, str(path))
+
+
+def _is_network(name: str) -> bool:
+    """Whether the name is that of a line of the table, or of a variant of one."""
+    return re.match("(resnet|plainnet)[0-9]+(_|$)", name) is not None
 
 
 def read_weights(path: str | Path) -> tuple[str, dict[str, list[np.ndarray]]]:
@@ -56,34 +59,49 @@ def read_weights(path: str | Path) -> tuple[str, dict[str, list[np.ndarray]]]:
     try:
         if path.suffix == ".keras":
             with zipfile.ZipFile(path) as archive:
-                file = io.BytesIO(archive.read("model.weights.h5"))
-            return _read_h5(file)
+                return _read_h5(io.BytesIO(archive.read("model.weights.h5")))
         return _read_h5(path)
-    except (OSError, KeyError, zipfile.BadZipFile) as error:
-        reason = str(error).splitlines()[0]
+    # What h5py and zipfile raise for damaged files.
+    except (OSError, LookupError, RuntimeError, TypeError, AttributeError, zipfile.BadZipFile) as e:
+        reason = str(e).splitlines()[0] if str(e) else type(e).__name__
         raise ValueError(
             "`weights` must be a whole file written by Keras. "
             f"Received: weights={str(path)!r}, which cannot be read ({reason})"
-        ) from error
+        ) from e
 
 
 def _read_h5(file) -> tuple[str, dict[str, list[np.ndarray]]]:
     weights = {}
     with h5py.File(file, "r") as h5:
-        model_name = _attribute_name(h5["vars"])
-        for entry in h5["layers"].values():
-            values = entry.get("vars")
-            if values is None or not len(values):
+        model_name = _attribute_name(_member(h5, "vars"))
+        layers = _member(h5, "layers")
+        for key in layers:
+            layer = _member(layers, key)
+            if "vars" not in layer or not len(_member(layer, "vars")):
                 continue
+            values = _member(layer, "vars")
             layer_name = _attribute_name(values)
-            arrays = {key: _read_array(values[key]) for key in values}
-            if all(key.isdecimal() for key in arrays):
-                weights[layer_name] = [arrays[key] for key in sorted(arrays, key=int)]
+            arrays = {name: _read_array(_member(values, name)) for name in values}
+            if all(name.isdecimal() for name in arrays):
+                weights[layer_name] = [arrays[name] for name in sorted(arrays, key=int)]
             else:  # a BlockStack's keys: layer of the pattern, and position in it
-                keys = sorted(arrays, key=lambda key: int(key.rpartition(".")[2]))
-                stacked = [(key.rpartition(".")[0], arrays[key]) for key in keys]
-                weights.update(unstacked_weights(layer_name, stacked))
+                weights.update(_blocks(arrays))
     return model_name, weights
+
+
+def _blocks(arrays):
+    keys = {name: name.rpartition(".") for name in arrays}
+    if not all(position.isdecimal() for _, _, position in keys.values()):
+        raise KeyError(f"no weights of stacked blocks: {', '.join(arrays)}")
+    in_order = sorted(keys, key=lambda name: int(keys[name][2]))
+    return unstacked_weights([(keys[name][0], arrays[name]) for name in in_order])
+
+
+def _member(group, name):
+    # A soft or external link can lead to other files of this machine.
+    if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+        raise OSError(f"{name!r} is a link or missing")
+    return group[name]
 
 
 def _attribute_name(group):
@@ -91,7 +109,7 @@ def _attribute_name(group):
 
 
 def _read_array(dataset):
-    # External storage would read other files of this machine under the name of weights.
-    if not isinstance(dataset, h5py.Dataset) or dataset.external:
+    # External and virtual storage would read other files under the name of weights.
+    if not isinstance(dataset, h5py.Dataset) or dataset.external or dataset.is_virtual:
         raise OSError("it refers to data outside itself")
     return dataset[()]

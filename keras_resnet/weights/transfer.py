@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 
 import keras
@@ -19,26 +20,41 @@ def layer_weights(model: keras.Model) -> dict[str, list[np.ndarray]]:
     for layer in model.layers:
         if isinstance(layer, BlockStack):
             stacked = [(name, np.asarray(variable)) for name, _, variable in layer.sliced_weights()]
-            weights.update(unstacked_weights(layer.name, stacked))
+            weights.update(unstacked_weights(stacked))
         elif layer.weights:
             weights[layer.name] = layer.get_weights()
     return weights
 
 
 def unstacked_weights(
-    stack_name: str, stacked: Sequence[tuple[str, np.ndarray]]
+    stacked: Sequence[tuple[str, np.ndarray]],
 ) -> dict[str, list[np.ndarray]]:
     """Returns the slices of a stack's weights, given as (layer of the pattern, stacked array)."""
     weights = {}
     for pattern_name, values in stacked:
         for i, value in enumerate(values):
-            weights.setdefault(_unrolled_name(stack_name, pattern_name, i), []).append(value)
+            weights.setdefault(unrolled_name(pattern_name, i), []).append(value)
     return weights
 
 
-def _unrolled_name(stack_name, pattern_name, i):
-    # The first block of a stage stands before the stack, so slice 0 is block 2.
-    return f"{stack_name.removesuffix('stack')}{pattern_name.replace('block', f'block{i + 2}', 1)}"
+def unrolled_name(pattern_name: str, i: int) -> str:
+    """Returns the name that a layer of a stack's pattern has in block `i` of the unrolled net.
+
+    The pattern is named as the first block: conv2_block2_1_conv, and in block 1
+    conv2_block3_1_conv.
+
+    Raises:
+        ValueError: If the name has no number of a block.
+    """
+    name, found = re.subn(
+        r"block(\d+)", lambda match: f"block{int(match[1]) + i}", pattern_name, count=1
+    )
+    if not found:
+        raise ValueError(
+            "The layers of a stacked block must be named by the number of their block, such as "
+            f"conv2_block2_1_conv, to have names in the unrolled net. Received: {pattern_name!r}"
+        )
+    return name
 
 
 def assign_weights(
@@ -75,10 +91,8 @@ def assign_weights(
         )
     for layer in model.layers:
         if isinstance(layer, BlockStack):
-            position = {}
-            for pattern_name, _, variable in layer.sliced_weights():
-                k = position[pattern_name] = position.get(pattern_name, -1) + 1
-                names = [_unrolled_name(layer.name, pattern_name, i) for i in range(layer.repeats)]
+            for (pattern_name, _, variable), k in layer.with_positions():
+                names = [unrolled_name(pattern_name, i) for i in range(layer.repeats)]
                 variable.assign(np.stack([weights[name][k] for name in names]))
         elif layer.weights:
             layer.set_weights(list(weights[layer.name]))

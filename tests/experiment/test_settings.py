@@ -24,9 +24,9 @@ def rates(experiment, steps):
 def test_architecture_follows_depth_shortcut_and_version():
     assert Experiment(depth=26).architecture.repeats == (4, 4, 4)
     plain = Experiment(model="resnet34", shortcut="none").architecture
-    assert (plain.name, plain.shortcut, plain.depth) == ("ResNet34-plain", None, 34)
+    assert (plain.name, plain.shortcut, plain.depth) == ("ResNet34_plain", None, 34)
     assert Experiment(model="ResNet20", shortcut="A").architecture.name == "ResNet20"
-    assert Experiment(model="ResNet50", version="v1.5").architecture.name == "ResNet50-v1.5"
+    assert Experiment(model="ResNet50", version="v1.5").architecture.name == "ResNet50_v1.5"
 
 
 def test_steps_are_divided_by_ten_at_the_papers_shares():
@@ -73,6 +73,9 @@ def test_plateau_divides_the_rate_by_ten(digits):
         ({"warmup": "slow"}, "warmup='slow'"),
         ({"warmup_share": 1.0}, "warmup_share=1.0"),
         ({"momentum": 1.5}, "momentum=1.5"),
+        ({"base_batch": 0}, "base_batch=0"),
+        ({"fine_tune_epochs": -1}, "fine_tune_epochs=-1"),
+        ({"weight_decay": -1.0}, "weight_decay=-1.0"),
         ({"decay": "L2"}, "decay='L2'"),
         ({"drops": (2.0,)}, "drops=2.0"),
     ],

@@ -99,7 +99,7 @@ def named_variables(model) -> dict:
             continue
         for owner, name, variable in layer.sliced_weights():
             for index in range(layer.repeats):
-                found[f"{_name_in_stage(layer, owner, index)}/{name}"] = (variable, index)
+                found[f"{_name_of_block(owner, index)}/{name}"] = (variable, index)
     return found
 
 
@@ -107,17 +107,16 @@ def _is_stack(layer):
     return hasattr(layer, "sliced_weights")
 
 
-def _name_in_stage(stack, name, index):
-    # The first block of a stage is never in its stack.
-    block = stack.name.replace("_stack", f"_block{index + 2}")
-    return name.replace("block", block, 1)
+def _name_of_block(name, index):
+    # A stack's pattern is named as its first block, the second of its stage.
+    return name.replace("block2", f"block{index + 2}", 1)
 
 
 def _names_of_blocks(layer):
     if not _is_stack(layer):
         return [layer.name]
     pattern = [inner.name for inner in layer.block.layers]
-    return [_name_in_stage(layer, name, i) for name in pattern for i in range(layer.repeats)]
+    return [_name_of_block(name, i) for name in pattern for i in range(layer.repeats)]
 
 
 def ends_residual_branch(name: str, names: Collection[str]) -> bool:
