@@ -8,7 +8,19 @@ class TrainingStopped(RuntimeError):
 
 
 class Diverged(TrainingStopped):
-    """The loss, or a weight that was to be saved, is not finite."""
+    """The loss, or a weight that was to be saved, is not finite.
+
+    Args:
+        step: Step at which it was noticed.
+        rate: Learning rate of that step.
+        reason: What is not finite.
+        last_good: Half a sentence that names the last good checkpoint.
+    """
+
+    def __init__(self, step: int, rate: float, reason: str, last_good: str):
+        super().__init__(
+            f"Training diverged by step {step}, learning rate {rate:g}: {reason}; {last_good}"
+        )
 
 
 class Terminated(SystemExit):

@@ -106,3 +106,11 @@ def check_optimizer(optimizer: keras.optimizers.Optimizer) -> None:
                 f"`optimizer` must leave {option} to the trainer's `{instead}`. "
                 f"Received: {option}={getattr(optimizer, option)}"
             )
+
+
+def last_learning_rate(optimizer: keras.optimizers.Optimizer) -> float:
+    """The rate of the update that came last; the optimizer itself tells that of the next one."""
+    rate = optimizer._learning_rate
+    if isinstance(rate, keras.optimizers.schedules.LearningRateSchedule):
+        rate = rate(max(int(optimizer.iterations.numpy()) - 1, 0))
+    return float(keras.ops.convert_to_numpy(rate))

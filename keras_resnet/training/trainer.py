@@ -19,8 +19,8 @@ from keras_resnet.training import feed, state
 from keras_resnet.training.checkpoints import Checkpoints
 from keras_resnet.training.clock import Clock
 from keras_resnet.training.errors import Diverged, Terminated
-from keras_resnet.training.optimizers import check_optimizer
-from keras_resnet.training.plan import Plan
+from keras_resnet.training.optimizers import check_optimizer, last_learning_rate
+from keras_resnet.training.plan import Plan, make_plan
 from keras_resnet.training.precision import DynamicLossScale, needs_loss_scale
 from keras_resnet.training.signals import sigterm_noted
 from keras_resnet.training.step import BatchTransform, Step
@@ -38,7 +38,7 @@ class Trainer:
     """Trains and evaluates a Keras model.
 
     Args:
-        model: Built Keras model; need not be compiled.
+        model: Built Keras model. It is compiled anew, since callbacks and saved files expect that.
         optimizer: Keras optimizer. Its clipping and decay work on the gradient of the global
             batch, under every strategy.
         loss: Keras loss, its name, or a function of (labels, predictions) to one value an example.
@@ -87,7 +87,6 @@ class Trainer:
         check_optimizer(optimizer)
         if loss_scale is None and needs_loss_scale(model):
             loss_scale = DynamicLossScale()
-        # Callbacks and saved models expect a compiled model. The loss scale is ours.
         with self.strategy.scope():
             model.compile(optimizer=optimizer, loss=loss, auto_scale_loss=False)
         self._step = Step(
@@ -150,37 +149,30 @@ class Trainer:
             TrainingStopped: A checkpoint could not be written.
             Terminated: SIGTERM came; where nobody catches it, the process exits with code 143.
         """
-        if (epochs is None) == (steps is None):
-            raise ValueError(
-                f"Give one of `epochs` and `steps`. Received: epochs={epochs}, steps={steps}"
-            )
         replica_batch = layout(self.strategy, batch_size).replica_batch
         if replica_batch % self._step.micro_batches:
             raise ValueError(
                 f"`micro_batches` must divide a replica's batch of {replica_batch}. "
                 f"Received: micro_batches={self._step.micro_batches}"
             )
-        if steps_per_epoch is None:
-            steps_per_epoch = dataset.steps_per_epoch(batch_size)
-        checks.integer("steps_per_epoch", steps_per_epoch)
-        if epochs is not None:
-            steps = checks.integer("epochs", epochs) * steps_per_epoch
-        plan = Plan(
-            batch_size=batch_size,
-            seed=seed,
+        plan = make_plan(
+            dataset,
+            batch_size,
+            epochs=epochs,
+            steps=steps,
             steps_per_epoch=steps_per_epoch,
-            last_step=checks.integer("steps", steps),
-            log_every=checks.integer("log_every", log_every),
-            save_every=(checkpoints and checkpoints.every) or steps_per_epoch,
-            validation_split=validation_split if validation_split in dataset.splits else None,
+            log_every=log_every,
+            save_every=None if checkpoints is None else checkpoints.every,
+            validation_split=validation_split,
+            seed=seed,
         )
         details = self._restore(checkpoints, plan)
         callbacks = keras.callbacks.CallbackList(
             list(callbacks),
             add_history=True,
             model=self.model,
-            epochs=math.ceil(plan.last_step / steps_per_epoch),
-            steps=steps_per_epoch,
+            epochs=math.ceil(plan.last_step / plan.steps_per_epoch),
+            steps=plan.steps_per_epoch,
             batch_size=batch_size,
             first_step=self.step,
             last_step=plan.last_step,
@@ -191,7 +183,7 @@ class Trainer:
         try:
             with sigterm_noted(checkpoints is not None) as terminated:
                 self._train(plan, dataset, callbacks, checkpoints, terminated)
-            # Where the optimizer keeps an average of the weights, it becomes the weights now.
+            # Where the optimizer keeps an average of the weights, it becomes the weights.
             self.optimizer.finalize_variable_values(self.model.trainable_variables)
         finally:
             callbacks.on_train_end()
@@ -310,7 +302,7 @@ class Trainer:
 
     def _read_metrics(self, step: int, checkpoints: Checkpoints | None) -> dict[str, float]:
         logs = {metric.name: float(metric.result()) for metric in self._step.train_metrics}
-        logs["learning_rate"] = self._last_learning_rate()
+        logs["learning_rate"] = last_learning_rate(self.optimizer)
         scale = self._step.loss_scale
         if not math.isfinite(logs["loss"]):
             reason = f"the loss is {logs['loss']}"
@@ -318,14 +310,7 @@ class Trainer:
             reason = f"gradients overflow even at a loss scale of {scale.scale.numpy():g}"
         else:
             return logs
-        raise Diverged(_diverged(step, logs["learning_rate"], reason, checkpoints))
-
-    def _last_learning_rate(self) -> float:
-        rate = self.optimizer._learning_rate
-        if isinstance(rate, keras.optimizers.schedules.LearningRateSchedule):
-            # The optimizer counts on after its update, so its own rate is that of the next one.
-            rate = rate(max(int(self.optimizer.iterations.numpy()) - 1, 0))
-        return float(keras.ops.convert_to_numpy(rate))
+        raise Diverged(step, logs["learning_rate"], reason, _last_good(checkpoints))
 
     def _variables(self) -> state.Variables:
         held = {"schedule": self.optimizer._learning_rate, "loss_scale": self._step.loss_scale}
@@ -344,8 +329,8 @@ class Trainer:
         arrays = state.collect(self._variables())
         bad = state.non_finite(arrays)
         if bad is not None:
-            reason = f"{bad} is not finite"
-            raise Diverged(_diverged(step, self._last_learning_rate(), reason, checkpoints))
+            rate = last_learning_rate(self.optimizer)
+            raise Diverged(step, rate, f"{bad} is not finite", _last_good(checkpoints))
         if is_chief(self.strategy):
             details = {
                 "stop_training": bool(self.model.stop_training),
@@ -371,9 +356,8 @@ class Trainer:
         return details
 
 
-def _diverged(step: int, rate: float, reason: str, checkpoints: Checkpoints | None) -> str:
-    last_good = "no checkpoints are kept" if checkpoints is None else checkpoints.last_good()
-    return f"Training diverged by step {step}, learning rate {rate:g}: {reason}; {last_good}"
+def _last_good(checkpoints: Checkpoints | None) -> str:
+    return "no checkpoints are kept" if checkpoints is None else checkpoints.last_good()
 
 
 def _reset(metrics: Sequence[keras.metrics.Metric]) -> None:
