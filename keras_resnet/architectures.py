@@ -6,6 +6,7 @@ Nothing here imports Keras; the rest of the package reads the networks' shapes f
 from __future__ import annotations
 
 import dataclasses
+import numbers
 
 # Output channels of a block per unit of width, and weighted layers on its main path.
 EXPANSION = {"basic": 1, "bottleneck": 4}
@@ -25,6 +26,16 @@ class Stem:
     kernel_size: int = 7
     strides: int = 2
     pool: bool = True
+
+    def __post_init__(self):
+        for name in ("kernel_size", "strides"):
+            value = getattr(self, name)
+            odd = name == "strides" or (isinstance(value, int) and value % 2 == 1)
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1 or not odd:
+                kind = "an odd whole number" if name == "kernel_size" else "a whole number"
+                raise ValueError(
+                    f"`{name}` of a stem must be {kind} of at least 1. Received: {name}={value!r}"
+                )
 
     @property
     def reduction(self) -> int:
@@ -99,12 +110,13 @@ def cifar_repeats(depth: int) -> tuple[int, int, int]:
     Raises:
         ValueError: If `depth` is not 6n+2 for a whole n >= 1.
     """
-    if isinstance(depth, bool) or not isinstance(depth, int) or depth < 8 or (depth - 2) % 6:
+    whole = isinstance(depth, numbers.Integral) and not isinstance(depth, bool)
+    if not whole or depth < 8 or (depth - 2) % 6:
         raise ValueError(
             "`depth` of a CIFAR network must be 6n+2 with n >= 1: 8, 14, 20, 26, 32, ... "
             f"Received: depth={depth!r}"
         )
-    n = (depth - 2) // 6
+    n = int(depth - 2) // 6
     return (n, n, n)
 
 

@@ -27,6 +27,13 @@ def integer(name: str, value: Any, minimum: int = 1) -> int:
     return int(value)
 
 
+def boolean(name: str, value: Any) -> bool:
+    """Returns `value` if it is True or False."""
+    if value is not True and value is not False:
+        raise ValueError(f"`{name}` must be True or False. Received: {name}={value!r}")
+    return value
+
+
 def fraction(name: str, value: Any, *, one_allowed: bool = False) -> float:
     """Returns `value` as a float if it lies in [0, 1), or in [0, 1] where `one_allowed`."""
     number = isinstance(value, numbers.Real) and not isinstance(value, bool)

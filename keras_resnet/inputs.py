@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import numbers
 
 import keras
 
@@ -34,6 +35,11 @@ def image_input(input_tensor, input_shape, *, default_size, minimum_size, data_f
         raise ValueError(
             "`input_tensor` must be a Keras tensor, such as keras.Input((224, 224, 3)). "
             f"Received: input_tensor of type {type(input_tensor).__name__}"
+        )
+    if input_tensor is not None and "float" not in str(input_tensor.dtype):
+        raise ValueError(
+            "`input_tensor` must be of floating point; cast or rescale it first. "
+            f"Received: input_tensor of dtype {input_tensor.dtype}"
         )
     if input_shape is not None:
         name, shape = "input_shape", input_shape
@@ -67,19 +73,22 @@ def _checked_shape(name, shape, minimum_size, data_format):
         )
     channels = shape[-1] if data_format == "channels_last" else shape[0]
     sides = shape[:2] if data_format == "channels_last" else shape[1:]
-    if isinstance(channels, bool) or not isinstance(channels, int) or channels < 1:
+    if not _whole(channels) or channels < 1:
         raise ValueError(
             f"`{name}` must have a whole number of channels, at least 1, in {layout}. "
             f"Received: {name}={tuple(shape)}"
         )
     for side in sides:
-        whole = isinstance(side, int) and not isinstance(side, bool)
-        if side is not None and (not whole or side < minimum_size):
+        if side is not None and (not _whole(side) or side < minimum_size):
             raise ValueError(
                 f"`{name}` must have sides of at least {minimum_size} pixels, or None for any, in "
                 f"{layout}: the network halves its maps that often. Received: {name}={tuple(shape)}"
             )
-    return tuple(shape)
+    return tuple(side if side is None else int(side) for side in shape)
+
+
+def _whole(number) -> bool:
+    return isinstance(number, numbers.Integral) and not isinstance(number, bool)
 
 
 @functools.cache

@@ -51,7 +51,7 @@ class ZeroPadShortcut(keras.layers.Layer):
 
     def build(self, input_shape):
         channels = self._split(input_shape)[3]
-        if channels > self.filters:
+        if channels is None or channels > self.filters:
             raise ValueError(
                 "`filters` of a zero-pad shortcut must be at least the channels of its input, "
                 f"{channels}; where a net narrows use shortcut='B'. "
@@ -87,17 +87,21 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
 
     The fused kernel serves images (rank 4, channels last or first) in float32, bfloat16 and
     float16, in training, in inference and frozen; parameters and statistics stay in float32. In
-    every other case (another backend, rank or dtype, `synchronized`, `renorm`, a mask) Keras's own
-    arithmetic runs. Outputs, gradients and moving statistics agree to rounding.
+    every other case (another backend, rank or dtype, `renorm`, a mask, and training with
+    `synchronized`, since the kernel cannot wait for other replicas) Keras's own arithmetic runs.
+    Outputs, gradients and moving statistics agree to rounding.
 
     Takes the arguments of `keras.layers.BatchNormalization`.
     """
 
-    def _fused_format(self, inputs, mask):
+    def _fused_format(self, inputs, mask, batch_statistics):
         """Returns the kernel's data format, or None where it does not apply."""
+        # The kernel's gradient knows no statistics but those of its own batch.
+        if self.synchronized and batch_statistics:
+            return None
         if keras.backend.backend() != "tensorflow" or len(inputs.shape) != 4:
             return None
-        if mask is not None or self.synchronized or self.renorm:
+        if mask is not None or self.renorm:
             return None
         if keras.backend.standardize_dtype(inputs.dtype) not in ("float32", "bfloat16", "float16"):
             return None
@@ -107,13 +111,13 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
         return {3: "NHWC", -1: "NHWC", 1: "NCHW", -3: "NCHW"}.get(self.axis)
 
     def call(self, inputs, training=None, mask=None):
-        data_format = self._fused_format(inputs, mask)
+        batch_statistics = bool(training) and self.trainable
+        data_format = self._fused_format(inputs, mask, batch_statistics)
         if data_format is None:
             return super().call(inputs, training=training, mask=mask)
 
         import tensorflow as tf
 
-        batch_statistics = bool(training) and self.trainable
         channels = (inputs.shape[self.axis],)
         gamma = ops.convert_to_tensor(self.gamma) if self.scale else tf.ones(channels)
         beta = ops.convert_to_tensor(self.beta) if self.center else tf.zeros(channels)

@@ -103,7 +103,16 @@ def ResNet(  # noqa: N802, named as in keras.applications
     checks.one_of("shortcut", shortcut, SHORTCUTS)
     checks.one_of("version", version, VERSIONS)
     checks.one_of("pooling", pooling, (None, "avg", "max"))
-    family = FAMILIES["cifar" if stem == "cifar" else "imagenet"]
+    for argument, value in (
+        ("include_top", include_top),
+        ("zero_init_residual", zero_init_residual),
+        ("synchronized_bn", synchronized_bn),
+        ("include_preprocessing", include_preprocessing),
+        ("recompute", recompute),
+    ):
+        checks.boolean(argument, value)
+    _known("classifier_activation", classifier_activation, keras.activations.get)
+    family = FAMILIES["cifar" if isinstance(stem, str) and stem == "cifar" else "imagenet"]
     if not isinstance(stem, Stem):
         checks.one_of("stem", stem, tuple(FAMILIES))
         stem = family.stem
@@ -143,7 +152,7 @@ def ResNet(  # noqa: N802, named as in keras.applications
         bn_momentum=checks.fraction("bn_momentum", bn_momentum),
         bn_epsilon=checks.positive("bn_epsilon", bn_epsilon),
         synchronized_bn=synchronized_bn,
-        kernel_regularizer=keras.regularizers.get(kernel_regularizer),
+        kernel_regularizer=_known("kernel_regularizer", kernel_regularizer, keras.regularizers.get),
         dropout=checks.fraction("dropout", dropout),
         zero_init_residual=zero_init_residual,
     )
@@ -235,12 +244,25 @@ def build(architecture: Architecture | str, *args, **kwargs) -> keras.Model:
     Raises:
         ValueError: If there is no network of that name, or an argument is wrong.
     """
-    if isinstance(architecture, str):
+    if not isinstance(architecture, Architecture):
         architecture = find_architecture(architecture)
     return _builder(architecture)(*args, **kwargs)
 
 
+def _known(name, value, look_up):
+    """Returns what Keras makes of a name or object."""
+    try:
+        return look_up(value)
+    except (ValueError, TypeError) as error:
+        raise ValueError(
+            f"`{name}` must be None, or a name or an object that Keras knows. "
+            f"Received: {name}={value!r}"
+        ) from error
+
+
 def _whole_numbers(name, values):
+    if hasattr(values, "tolist"):
+        values = values.tolist()
     if isinstance(values, str) or not isinstance(values, Sequence) or not values:
         raise ValueError(
             f"`{name}` must be a sequence with one whole number per stage, such as (3, 4, 6, 3). "

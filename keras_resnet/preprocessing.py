@@ -39,6 +39,8 @@ def preprocess_input(images: Any, data_format: str | None = None) -> Any:
     data_format = data_format or keras.config.image_data_format()
     checks.one_of("data_format", data_format, ("channels_last", "channels_first"))
     axis = -1 if data_format == "channels_last" else -3
+    if not hasattr(images, "shape"):
+        images = np.asarray(images)
     rank = len(images.shape)
     if rank < 3 or images.shape[axis] != 3:
         raise ValueError(
@@ -116,8 +118,16 @@ def decode_predictions(
             f"`top` must be at most the {classes} classes there are. Received: top={top}"
         )
     if class_names is None:
-        return keras.applications.imagenet_utils.decode_predictions(predictions, top=top)
-    best = np.argsort(-predictions, axis=1, kind="stable")[:, :top]
+        try:
+            return keras.applications.imagenet_utils.decode_predictions(predictions, top=top)
+        except Exception as error:  # Keras raises a bare one where the download fails.
+            raise OSError(
+                "The names of ImageNet's classes could not be fetched; pass `class_names`. "
+                f"({str(error).splitlines()[0]})"
+            ) from error
+    class_names = list(class_names)
+    # As floats, since unsigned integers have no negatives.
+    best = np.argsort(-predictions.astype("float64"), axis=1, kind="stable")[:, :top]
     return [
         [(str(i), class_names[i], float(scores[i])) for i in row]
         for row, scores in zip(best, predictions, strict=True)

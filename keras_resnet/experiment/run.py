@@ -59,6 +59,11 @@ def run(experiment: Experiment) -> dict[str, object]:
         TrainingStopped: If training cannot go on; the message says why.
     """
     workdir = Path(experiment.workdir)
+    if workdir.exists() and not workdir.is_dir():
+        raise ValueError(
+            "`workdir` must be a folder, or a name that is free. "
+            f"Received: workdir={str(workdir)!r}, which is a file"
+        )
     finished = _finished_metrics(experiment, workdir)
     if finished is not None:
         print(f"{workdir} holds this run, finished: nothing to do.")
@@ -104,6 +109,7 @@ def run(experiment: Experiment) -> dict[str, object]:
         )
         write_json(workdir / "config.json", dataclasses.asdict(experiment))
 
+    resumed = any((workdir / "checkpoints").glob("*.npz"))
     started = time.perf_counter()
     trainer.fit(
         dataset,
@@ -143,14 +149,15 @@ def run(experiment: Experiment) -> dict[str, object]:
         f"{split}_images": dataset.num_examples(split),
         **_last_epoch(epochs),
         "steps": steps,
-        "train_seconds": round(seconds, 1),
+        # Of a run that was interrupted, only the last part was timed.
+        "train_seconds": None if resumed else round(seconds, 1),
         "parameters": cost.parameters,
         "multiply_adds": cost.multiply_adds,
         "seed": experiment.seed,
         "command": shlex.join(["python", *sys.argv]),
         "versions": versions(),
     }
-    print(f"{split} accuracy {100 * measured['accuracy']:.2f} % after {seconds:.0f} s of training")
+    print(f"{split} accuracy {100 * measured['accuracy']:.2f} %, {seconds:.0f} s of training")
     name = experiment.architecture.name
     learning_curve(
         epochs,

@@ -7,8 +7,11 @@ files of other networks pass. Here layers are matched by name.
 from __future__ import annotations
 
 import io
+import json
+import os
 import re
 import zipfile
+import zlib
 from pathlib import Path
 
 import h5py
@@ -16,6 +19,12 @@ import keras
 import numpy as np
 
 from keras_resnet.weights.transfer import assign_weights, unstacked_weights
+
+# What h5py, zlib and zipfile raise for damaged files.
+_DAMAGE = (
+    *(OSError, LookupError, RuntimeError, TypeError, AttributeError, ValueError, EOFError),
+    *(zipfile.BadZipFile, zlib.error),
+)
 
 
 def load_weights(model: keras.Model, path: str | Path) -> None:
@@ -28,6 +37,7 @@ def load_weights(model: keras.Model, path: str | Path) -> None:
             another architecture. The model is unchanged then.
     """
     name, weights = read_weights(path)
+    _check_wiring(model, Path(path))
     # Nets that differ in shortcuts or strides only have the same weights; their names tell.
     if name != model.name and _is_network(name) and _is_network(model.name):
         raise ValueError(
@@ -35,6 +45,36 @@ def load_weights(model: keras.Model, path: str | Path) -> None:
             f"holds the network {name!r}"
         )
     assign_weights(model, weights, str(path))
+
+
+def _check_wiring(model: keras.Model, path: Path) -> None:
+    """Compares strides and additions, which the weights do not show, where the file tells them."""
+    if path.suffix != ".keras":
+        return
+    try:
+        with zipfile.ZipFile(path) as archive:
+            saved = _wiring(json.loads(archive.read("config.json"))["config"])
+    except _DAMAGE:
+        saved = {}  # Not a functional model: its weights have to speak for it.
+    own = _wiring(model.get_config())
+    different = sorted(
+        name for name in saved.keys() | own.keys() if saved.get(name) != own.get(name)
+    )
+    if saved and different:
+        raise ValueError(
+            f"`weights` must be those of a network wired as {model.name!r}; build it with the "
+            f"`version` and `shortcut` of the file. Received: weights={str(path)!r}, which "
+            f"differs in {', '.join(different[:3])}"
+        )
+
+
+def _wiring(config) -> dict[str, object]:
+    """Returns the strides of convolutions, and the additions, of the first block of each stage."""
+    return {
+        layer["config"]["name"]: list(layer["config"].get("strides", ()))
+        for layer in config["layers"]
+        if re.search(r"block1_(\d_conv|add)$", layer["config"]["name"])
+    }
 
 
 def _is_network(name: str) -> bool:
@@ -48,6 +88,11 @@ def read_weights(path: str | Path) -> tuple[str, dict[str, list[np.ndarray]]]:
     Raises:
         ValueError: If `path` is not a readable `.weights.h5` or `.keras` file.
     """
+    if not isinstance(path, (str, os.PathLike)) or not str(path):
+        raise ValueError(
+            "`weights` must be None or the path of a '.weights.h5' or '.keras' file. "
+            f"Received: weights={path!r}"
+        )
     path = Path(path)
     if not path.name.endswith((".weights.h5", ".keras")):
         raise ValueError(
@@ -61,8 +106,7 @@ def read_weights(path: str | Path) -> tuple[str, dict[str, list[np.ndarray]]]:
             with zipfile.ZipFile(path) as archive:
                 return _read_h5(io.BytesIO(archive.read("model.weights.h5")))
         return _read_h5(path)
-    # What h5py and zipfile raise for damaged files.
-    except (OSError, LookupError, RuntimeError, TypeError, AttributeError, zipfile.BadZipFile) as e:
+    except _DAMAGE as e:
         reason = str(e).splitlines()[0] if str(e) else type(e).__name__
         raise ValueError(
             "`weights` must be a whole file written by Keras. "
