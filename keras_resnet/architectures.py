@@ -51,11 +51,14 @@ class Family:
     widths: tuple[int, ...]
     image_size: int
     classes: int
+    shortcut: str
 
 
 FAMILIES = {
-    "imagenet": Family(Stem(7, 2, pool=True), (64, 128, 256, 512), image_size=224, classes=1000),
-    "cifar": Family(Stem(3, 1, pool=False), (16, 32, 64), image_size=32, classes=10),
+    "imagenet": Family(
+        Stem(7, 2, pool=True), (64, 128, 256, 512), image_size=224, classes=1000, shortcut="B"
+    ),
+    "cifar": Family(Stem(3, 1, pool=False), (16, 32, 64), image_size=32, classes=10, shortcut="A"),
 }
 
 
@@ -92,14 +95,16 @@ class Architecture:
         return FAMILIES[self.family].stem
 
     def variant(self, shortcut: str | None, version: str) -> Architecture:
-        """Returns this network with another shortcut or version, marked in its name.
+        """Returns this network with another shortcut or version, and the name that tells them.
 
-        ResNet50 with version "v1.5" is ResNet50_v1.5, ResNet20 without shortcuts ResNet20_plain.
+        ResNet50 with version "v1.5" is ResNet50_v1.5, ResNet20 with projections ResNet20_B, and
+        without shortcuts PlainNet20. Basic blocks are the same in both versions.
         """
-        marks = [self.name]
-        if shortcut != self.shortcut:
-            marks.append("plain" if shortcut is None else str(shortcut))
-        if version != self.version:
+        kind = "PlainNet" if shortcut is None else "ResNet"
+        marks = [kind + self.name.removeprefix("PlainNet").removeprefix("ResNet")]
+        if shortcut not in (None, FAMILIES[self.family].shortcut):
+            marks.append(str(shortcut))
+        if version != self.version and self.block != "basic":
             marks.append(str(version))
         return dataclasses.replace(self, name="_".join(marks), shortcut=shortcut, version=version)
 

@@ -172,6 +172,17 @@ class BlockStack(keras.layers.Layer):
                 "`block` must be a functional Keras model whose output has the shape of its input. "
                 f"Received: block={block!r}"
             )
+        lost = [
+            layer.name
+            for layer in block.layers
+            if layer.activity_regularizer is not None
+            or any(weight.constraint is not None for weight in layer.weights)
+        ]
+        if lost:
+            raise ValueError(
+                "`block` must have no constraint and no activity regularizer, which a stack cannot "
+                f"keep. Received: block with layer {lost[0]!r}"
+            )
         # Behind a function, because a layer held as an attribute would add its own weights to ours.
         block.trainable = True
         self._pattern = lambda: block
@@ -252,6 +263,7 @@ class BlockStack(keras.layers.Layer):
             stacked,
             self._draw_seeds(len(seeds)),
             self._moving,
+            self.repeats,
         )
         if training and self.trainable:
             for i, value in zip(self._moving, moved, strict=True):
@@ -289,19 +301,19 @@ class BlockStack(keras.layers.Layer):
         return cls(**config)
 
 
-def _scan(step, x, stacked, seeds, moving):
+def _scan(step, x, stacked, seeds, moving, repeats):
     """Feeds x through `step(x, values, seeds) -> x, moved` for every slice of the stacked values.
 
     Returns the last x, and the `moved` of all steps, stacked; `moving` says of which values they
     are the new ones.
     """
     if keras.backend.backend() != "tensorflow":
-        return ops.scan(lambda carry, slices: step(carry, *slices), x, (stacked, seeds))
+        return ops.scan(
+            lambda carry, slices: step(carry, *slices), x, (stacked, seeds), length=repeats
+        )
 
     # Not `ops.scan`: on TensorFlow it wants the results of a step to have the shape of the carry.
     import tensorflow as tf
-
-    repeats = stacked[0].shape[0]
 
     def array_like(values):
         return tf.TensorArray(values.dtype, repeats, element_shape=values.shape[1:])
@@ -349,7 +361,8 @@ class SumOverBlocks(keras.regularizers.Regularizer):
 
 def _stacked_regularizer(regularizer):
     additive = (keras.regularizers.L1, keras.regularizers.L2, keras.regularizers.L1L2)
-    if regularizer is None or isinstance(regularizer, additive):
+    # Not their subclasses, which may be anything.
+    if regularizer is None or type(regularizer) in additive:
         return regularizer
     return SumOverBlocks(regularizer)
 

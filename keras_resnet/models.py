@@ -226,8 +226,7 @@ def CifarResNet(depth: int, *args, shortcut: str | None = "A", **kwargs) -> kera
     Raises:
         ValueError: If `depth` is not 6n+2, or as `ResNet20` raises.
     """
-    own = "A" if shortcut is not None else None
-    return build(cifar_architecture(depth, own), *args, shortcut=shortcut, **kwargs)
+    return build(cifar_architecture(depth), *args, shortcut=shortcut, **kwargs)
 
 
 def build(architecture: Architecture | str, *args, **kwargs) -> keras.Model:

@@ -52,7 +52,7 @@ def preprocess_input(images: Any, data_format: str | None = None) -> Any:
     shape[axis] = 3
     mean, std = (np.reshape(v, shape).astype("float32") for v in (IMAGENET_MEAN, IMAGENET_STD))
     if isinstance(images, np.ndarray):
-        floating = np.issubdtype(images.dtype, np.floating)
+        floating = "float" in keras.backend.standardize_dtype(images.dtype)
         return ((images - mean) / std).astype(images.dtype if floating else "float32")
     images = ops.convert_to_tensor(images)
     dtype = keras.backend.standardize_dtype(images.dtype)
@@ -107,6 +107,11 @@ def decode_predictions(
         raise ValueError(
             "`class_names` must be given for classes other than ImageNet's 1000. "
             f"Received: class_names=None with predictions of shape {predictions.shape}"
+        )
+    if isinstance(class_names, str):
+        raise ValueError(
+            f"`class_names` must be a sequence of {classes} names. "
+            f"Received: class_names={class_names!r}"
         )
     if class_names is not None and len(class_names) != classes:
         raise ValueError(

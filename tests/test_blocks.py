@@ -22,6 +22,7 @@ def parts(**changes):
         "data_format": "channels_last",
         "bn_momentum": 0.9,
         "bn_epsilon": 1e-5,
+        "synchronized_bn": False,
         "kernel_regularizer": None,
         "dropout": 0.0,
         "zero_init_residual": False,
@@ -137,11 +138,12 @@ def test_options_reach_the_layers():
         shortcut="C",
         bn_momentum=0.7,
         bn_epsilon=1e-3,
+        synchronized_bn=True,
         kernel_regularizer=keras.regularizers.L2(0.5),
         zero_init_residual=True,
     )
     norms = [x for x in model.layers if isinstance(x, FusedBatchNormalization)]
-    assert {(x.momentum, x.epsilon) for x in norms} == {(0.7, 1e-3)}
+    assert {(x.momentum, x.epsilon, x.synchronized) for x in norms} == {(0.7, 1e-3, True)}
     zero = [x.name for x in norms if not x.get_weights()[0].any()]
     assert zero == ["block_2_bn"]
     kernels = [x.get_weights()[0] for x in model.layers if isinstance(x, keras.layers.Conv2D)]

@@ -83,9 +83,13 @@ def complexity(model: keras.Model, input_shape: tuple[int, int, int] | None = No
         )
     shape = tuple(model.inputs[0].shape)[1:]
     if input_shape is not None:
-        input_shape = tuple(input_shape)
-        fits = len(input_shape) == len(shape) and all(
-            own in (None, given) for own, given in zip(shape, input_shape, strict=True)
+        if isinstance(input_shape, (tuple, list)):
+            input_shape = tuple(input_shape)
+        fits = (
+            isinstance(input_shape, tuple)
+            and len(input_shape) == len(shape)
+            and None not in input_shape
+            and all(own in (None, x) for own, x in zip(shape, input_shape, strict=True))
         )
         if not fits:
             raise ValueError(

@@ -16,9 +16,10 @@ from pathlib import Path
 
 import h5py
 import keras
+import ml_dtypes
 import numpy as np
 
-from keras_resnet.weights.transfer import assign_weights, unstacked_weights
+from keras_resnet.weights.transfer import assign_weights, check_weights, unstacked_weights
 
 # What h5py, zlib and zipfile raise for damaged files.
 _DAMAGE = (
@@ -37,13 +38,14 @@ def load_weights(model: keras.Model, path: str | Path) -> None:
             another architecture. The model is unchanged then.
     """
     name, weights = read_weights(path)
-    _check_wiring(model, Path(path))
     # Nets that differ in shortcuts or strides only have the same weights; their names tell.
     if name != model.name and _is_network(name) and _is_network(model.name):
         raise ValueError(
             f"`weights` must be those of {model.name!r}. Received: weights={str(path)!r}, which "
             f"holds the network {name!r}"
         )
+    check_weights(model, weights, str(path))
+    _check_wiring(model, Path(path))
     assign_weights(model, weights, str(path))
 
 
@@ -156,4 +158,9 @@ def _read_array(dataset):
     # External and virtual storage would read other files under the name of weights.
     if not isinstance(dataset, h5py.Dataset) or dataset.external or dataset.is_virtual:
         raise OSError("it refers to data outside itself")
-    return dataset[()]
+    if dataset.attrs.get("dtype") == "bfloat16":  # which HDF5 does not know
+        return np.array(dataset, dtype=ml_dtypes.bfloat16)
+    values = dataset[()]
+    if values.dtype.kind not in "fiub":
+        raise TypeError(f"{dataset.name} holds no numbers")
+    return values

@@ -70,6 +70,20 @@ def assign_weights(
     Raises:
         ValueError: If layers are missing or left over, or a shape differs.
     """
+    check_weights(model, weights, source)
+    for layer in model.layers:
+        if isinstance(layer, BlockStack):
+            for (pattern_name, _, variable), k in layer.with_positions():
+                names = [unrolled_name(pattern_name, i) for i in range(layer.repeats)]
+                variable.assign(np.stack([weights[name][k] for name in names]))
+        elif layer.weights:
+            layer.set_weights(list(weights[layer.name]))
+
+
+def check_weights(
+    model: keras.Model, weights: Mapping[str, Sequence[np.ndarray]], source: str = "weights"
+) -> None:
+    """Raises the ValueError of `assign_weights` unless the weights are those of `model`."""
     expected = {
         name: [value.shape for value in values] for name, values in layer_weights(model).items()
     }
@@ -89,13 +103,6 @@ def assign_weights(
             f"`weights` must be those of the same architecture as {model.name!r}; layer {name!r} "
             f"takes shapes {expected[name]}. Received: {source} with shapes {received[name]}"
         )
-    for layer in model.layers:
-        if isinstance(layer, BlockStack):
-            for (pattern_name, _, variable), k in layer.with_positions():
-                names = [unrolled_name(pattern_name, i) for i in range(layer.repeats)]
-                variable.assign(np.stack([weights[name][k] for name in names]))
-        elif layer.weights:
-            layer.set_weights(list(weights[layer.name]))
 
 
 def copy_weights(source: keras.Model, target: keras.Model) -> None:

@@ -24,7 +24,7 @@ def rates(experiment, steps):
 def test_architecture_follows_depth_shortcut_and_version():
     assert Experiment(depth=26).architecture.repeats == (4, 4, 4)
     plain = Experiment(model="resnet34", shortcut="none").architecture
-    assert (plain.name, plain.shortcut, plain.depth) == ("ResNet34_plain", None, 34)
+    assert (plain.name, plain.shortcut, plain.depth) == ("PlainNet34", None, 34)
     assert Experiment(model="ResNet20", shortcut="A").architecture.name == "ResNet20"
     assert Experiment(model="ResNet50", version="v1.5").architecture.name == "ResNet50_v1.5"
 

@@ -1,0 +1,89 @@
+"""Runs the builders on JAX, and compares with what TensorFlow gave for the same weights.
+
+Usage: jax_builders.py FOLDER, which has NAME.weights.h5 and NAME.npz for every name in CASES.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import jax
+import keras
+import numpy as np
+from cases import CASES, OPTIONS
+
+import keras_resnet
+
+# Two frameworks' kernels in float32.
+TOLERANCE = 1e-4
+
+folder = Path(sys.argv[1])
+assert keras.backend.backend() == "jax"
+
+
+def assert_close(value, expected, what):
+    value, expected = np.asarray(value, "float64"), np.asarray(expected, "float64")
+    assert value.shape == expected.shape, (what, value.shape, expected.shape)
+    distance = np.abs(value - expected).max() / np.abs(expected).max()
+    assert distance < TOLERANCE, (what, distance)
+
+
+def variables(model):
+    return [
+        [variable.value for variable in variables]
+        for variables in (model.trainable_variables, model.non_trainable_variables)
+    ]
+
+
+def answers(model, x):
+    return jax.jit(lambda *v: model.stateless_call(*v, x, training=False)[0])(*variables(model))
+
+
+def training_step(model, x, labels):
+    """Returns the loss, the gradients and the moving statistics after one step."""
+
+    def loss_of(trainable, fixed):
+        logits, fixed = model.stateless_call(trainable, fixed, x, training=True)
+        losses = keras.losses.sparse_categorical_crossentropy(labels, logits, from_logits=True)
+        return keras.ops.mean(losses), fixed
+
+    (loss, fixed), gradients = jax.jit(jax.value_and_grad(loss_of, has_aux=True))(*variables(model))
+    return loss, gradients, fixed
+
+
+for name, case in CASES.items():
+    data = np.load(folder / f"{name}.npz", allow_pickle=False)
+    model = keras_resnet.ResNet(**{**OPTIONS, **case}, weights=folder / f"{name}.weights.h5")
+    assert_close(answers(model, data["x"]), data["y"], name)
+    loss, gradients, fixed = training_step(model, data["x"], data["labels"])
+    assert_close(loss, data["loss"], name)
+    for variable, gradient in zip(model.trainable_variables, gradients, strict=True):
+        assert np.isfinite(gradient).all(), (name, variable.path)
+        assert np.any(gradient), (name, variable.path)
+    for variable, value in zip(model.non_trainable_variables, fixed, strict=True):
+        assert_close(value, data[variable.path], (name, variable.path))
+    print(name)
+
+# Channels first, which TensorFlow convolves on GPUs only; option A's padding is in it too.
+data = np.load(folder / "basic.npz", allow_pickle=False)
+height, width, channels = OPTIONS["input_shape"]
+model = keras_resnet.ResNet(
+    **{**OPTIONS, **CASES["basic"], "input_shape": (channels, height, width)},
+    weights=folder / "basic.weights.h5",
+    data_format="channels_first",
+)
+assert_close(answers(model, np.moveaxis(data["x"], -1, 1)), data["y"], "channels first")
+print("channels first")
+
+# A stack with dropout in mixed precision: trained by `fit`, saved and loaded.
+keras.config.set_dtype_policy("mixed_bfloat16")
+model = keras_resnet.ResNet(**{**OPTIONS, **CASES["stacked"]}, dropout=0.1)
+model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+assert np.isfinite(model.fit(data["x"], data["labels"], verbose=0).history["loss"]).all()
+model.save(folder / "jax.keras")
+again = keras.models.load_model(folder / "jax.keras")
+found, expected = (answers(m, data["x"]) for m in (again, model))
+assert found.dtype == "float32"
+assert_close(found, expected, "loaded")
+print("trained and loaded")

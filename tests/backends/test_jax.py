@@ -1,0 +1,40 @@
+"""The builders and layers on the JAX backend, in a process of its own."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import keras_resnet
+from tests.backends.cases import CASES, OPTIONS
+from tests.helpers import images, randomize
+
+SCRIPT = Path(__file__).with_name("jax_builders.py")
+
+
+@pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="JAX is not installed")
+def test_builders_on_jax(subprocess_python, tmp_path):
+    for name, case in CASES.items():
+        model = keras_resnet.ResNet(**{**OPTIONS, **case})
+        randomize(model)
+        model.save_weights(tmp_path / f"{name}.weights.h5")
+        x, labels = images(4, *model.input_shape[1:]), np.arange(4)
+        y = model(x, training=False)
+        logits = model(x, training=True)
+        losses = keras.losses.sparse_categorical_crossentropy(labels, logits, from_logits=True)
+        statistics = {v.path: v.numpy() for v in model.non_trainable_variables}
+        np.savez(
+            tmp_path / f"{name}.npz",
+            x=x,
+            y=y,
+            labels=labels,
+            loss=tf.reduce_mean(losses),
+            **statistics,
+        )
+    run = subprocess_python(SCRIPT, tmp_path, env={"KERAS_BACKEND": "jax"}, timeout=300)
+    assert run.stdout.splitlines() == [*CASES, "channels first", "trained and loaded"]

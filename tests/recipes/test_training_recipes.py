@@ -1,0 +1,119 @@
+"""The training recipes end to end on small data, killed and started again."""
+
+import json
+import time
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn.datasets import load_sample_images
+
+from tests.recipes.running import run_recipe, start_recipe
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory):
+    """Crops of scikit-learn's two photographs as class folders: 32 to train, 11 to validate on."""
+    root = tmp_path_factory.mktemp("photographs")
+    random = np.random.RandomState(0)
+    for split, counts in (("train", (16, 16)), ("val", (6, 5))):
+        for name, picture, count in zip(
+            ("china", "flower"), load_sample_images().images, counts, strict=True
+        ):
+            folder = root / split / name
+            folder.mkdir(parents=True)
+            for i in range(count):
+                height, width = random.randint(60, 120, 2)
+                top = random.randint(0, picture.shape[0] - height)
+                left = random.randint(0, picture.shape[1] - width)
+                crop = picture[top : top + height, left : left + width]
+                Image.fromarray(crop).save(folder / f"{i}.jpg", quality=90)
+    return root
+
+
+COMMON = (
+    *("--virtual-devices", 2, "--precision", "mixed_bfloat16", "--deterministic"),
+    *("--checkpoint-every", 1, "--log-every", 1),
+)
+
+
+def imagenet(photographs, workdir):
+    return (
+        *("--dataset", "folder", "--data-dir", photographs, "--workdir", workdir),
+        *("--model", "ResNet18", "--image-size", 32, "--batch-size", 8, "--epochs", 3),
+        *COMMON,
+    )
+
+
+def cifar10(photographs, workdir):
+    return (
+        *("--dataset", "digits", "--depth", 8, "--workdir", workdir),
+        *("--batch-size", 256, "--epochs", 3, *COMMON),
+    )
+
+
+@pytest.mark.parametrize(("recipe", "images"), [(imagenet, 11), (cifar10, 360)])
+def test_killed_and_started_again_it_ends_as_if_never_interrupted(
+    photographs, tmp_path, recipe, images
+):
+    name = recipe.__name__
+    whole = run_recipe(name, *recipe(photographs, tmp_path / "whole"))
+    assert whole.returncode == 0, whole.stderr
+
+    process = start_recipe(name, *recipe(photographs, tmp_path / "killed"))
+    checkpoints = tmp_path / "killed" / "checkpoints"
+    deadline = time.monotonic() + 300
+    # In the middle of the second epoch of four steps.
+    while not (checkpoints / "step-000000006.npz").exists():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    process.kill()
+    process.communicate()
+    assert not (tmp_path / "killed" / "metrics.json").exists()
+    again = run_recipe(name, *recipe(photographs, tmp_path / "killed"))
+    assert again.returncode == 0, again.stderr
+
+    first, second = (
+        keras.models.load_model(tmp_path / run / "model.keras") for run in ("whole", "killed")
+    )
+    for a, b in zip(first.weights, second.weights, strict=True):
+        np.testing.assert_array_equal(a.numpy(), b.numpy(), err_msg=a.path)
+    metrics = json.loads((tmp_path / "killed" / "metrics.json").read_text())
+    split = metrics["split"]
+    assert metrics[f"{split}_images"] == images
+    # Each image counted once: the accuracy is a whole number of them.
+    right = metrics[f"{split}_accuracy"] * images
+    assert right == pytest.approx(round(right), abs=1e-3)
+    assert (tmp_path / "killed" / "saved_model" / "saved_model.pb").exists()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "named"),
+    [
+        (("--gpus", 9), "gpus=9"),
+        (("--data-dir", "nowhere"), "nowhere"),
+        (("--crop", "round"), "crop='round'"),
+    ],
+)
+def test_wrong_flags_are_one_line_and_write_nothing(photographs, tmp_path, wrong, named):
+    # The last of two equal flags counts.
+    given = [*imagenet(photographs, tmp_path / "run"), *wrong]
+    if wrong[0] == "--gpus":
+        given = [flag for flag in given if flag not in ("--virtual-devices", 2)]
+    result = run_recipe("imagenet", *given)
+    assert result.returncode == 2
+    lines = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1 and named in lines[0] and "Traceback" not in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_empty_class_folder_is_refused(photographs, tmp_path):
+    (photographs / "train" / "empty").mkdir()
+    try:
+        result = run_recipe("imagenet", *imagenet(photographs, tmp_path / "run"))
+    finally:
+        (photographs / "train" / "empty").rmdir()
+    assert result.returncode == 2 and "empty" in result.stderr
+    assert list(tmp_path.iterdir()) == []

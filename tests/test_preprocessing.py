@@ -1,0 +1,205 @@
+"""The image convention, and the way from scores to names."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import keras_resnet
+from keras_resnet import decode_predictions, preprocess_input
+from keras_resnet.preprocessing import IMAGENET_MEAN, IMAGENET_STD
+from tests.helpers import distance
+
+# As torchvision writes them, for images in [0, 1].
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+def pixels(*shape, dtype="uint8"):
+    return np.random.default_rng(0).integers(0, 256, shape).astype(dtype)
+
+
+def test_constants():
+    np.testing.assert_allclose(IMAGENET_MEAN, np.multiply(MEAN, 255))
+    np.testing.assert_allclose(IMAGENET_STD, np.multiply(STD, 255))
+
+
+def test_values_by_hand():
+    image = np.array([[[0, 128, 255]]], "uint8")
+    expected = [(0 - 123.675) / 58.395, (128 - 116.28) / 57.12, (255 - 103.53) / 57.375]
+    np.testing.assert_allclose(preprocess_input(image)[0, 0], expected, rtol=1e-6)
+
+
+def test_range():
+    low, high = (preprocess_input(np.full((1, 1, 3), v, "uint8")) for v in (0, 255))
+    assert (low.min(), high.max()) == pytest.approx((-2.1179, 2.64), abs=1e-4)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int32", "float16", "float32", "float64", "bfloat16"])
+@pytest.mark.parametrize("kind", ["array", "tensor"])
+def test_dtypes(kind, dtype):
+    if (kind, dtype) == ("array", "bfloat16"):
+        images = pixels(2, 3, 4, 3, dtype=tf.bfloat16.as_numpy_dtype)
+    else:
+        images = pixels(2, 3, 4, 3, dtype="uint8" if dtype == "bfloat16" else dtype)
+    if kind == "tensor":
+        images = tf.cast(images, dtype)
+    result = preprocess_input(images)
+    assert isinstance(result, np.ndarray) == (kind == "array")
+    kept = dtype if "float" in dtype else "float32"
+    assert keras.backend.standardize_dtype(result.dtype) == kept
+    expected = (pixels(2, 3, 4, 3) / 255.0 - MEAN) / STD
+    tolerance = {"float16": 2e-3, "bfloat16": 2e-2, "float64": 1e-6}.get(dtype, 1e-6)
+    assert distance(tf.cast(result, "float64"), expected) < tolerance
+
+
+@pytest.mark.parametrize("kind", ["array", "tensor"])
+@pytest.mark.parametrize("leading", [(), (2,), (2, 3)], ids=str)
+def test_channels_first(leading, kind):
+    last = pixels(*leading, 4, 5, 3)
+    first = np.moveaxis(last, -1, -3)
+    if kind == "tensor":
+        last, first = tf.constant(last), tf.constant(first)
+    result = np.moveaxis(np.asarray(preprocess_input(first, "channels_first")), -3, -1)
+    np.testing.assert_allclose(result, preprocess_input(last), rtol=1e-6, atol=1e-6)
+
+
+def test_data_format_of_keras():
+    keras.config.set_image_data_format("channels_first")
+    assert preprocess_input(pixels(2, 3, 4, 5)).shape == (2, 3, 4, 5)
+
+
+def test_in_a_data_pipeline():
+    dataset = tf.data.Dataset.from_tensor_slices(pixels(3, 4, 4, 3)).map(preprocess_input)
+    result = np.stack(list(dataset.as_numpy_iterator()))
+    np.testing.assert_allclose(result, preprocess_input(pixels(3, 4, 4, 3)), rtol=1e-6, atol=1e-6)
+
+
+def test_input_is_left_alone():
+    images = pixels(1, 2, 2, 3, dtype="float32")
+    preprocess_input(images)
+    np.testing.assert_array_equal(images, pixels(1, 2, 2, 3))
+
+
+@pytest.mark.parametrize(
+    ("shape", "options"),
+    [
+        ((2, 8, 8, 1), {}),
+        ((8, 8), {}),
+        ((3,), {}),
+        ((2, 3, 8, 8), {}),
+        ((2, 8, 8, 3), {"data_format": "channels_first"}),
+    ],
+)
+def test_images_are_rgb(shape, options):
+    message = r"^`images` must be RGB with 3 channels.*Received: images of shape \("
+    with pytest.raises(ValueError, match=message):
+        preprocess_input(np.zeros(shape, "uint8"), **options)
+
+
+def test_unknown_data_format():
+    with pytest.raises(ValueError, match=r"^`data_format` must be one of .*data_format='NHWC'"):
+        preprocess_input(pixels(2, 2, 3), "NHWC")
+
+
+def test_images_must_have_a_shape():
+    with pytest.raises(ValueError, match=r"^`images` "):
+        preprocess_input([[1, 2, 3]])
+
+
+# --- in the model ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+def test_include_preprocessing_equals_preprocess_input(dtype):
+    options = {"input_shape": (16, 16, 3)}
+    inside = keras_resnet.CifarResNet(8, include_preprocessing=True, **options)
+    outside = keras_resnet.CifarResNet(8, **options)
+    keras_resnet.copy_weights(inside, outside)
+    x = pixels(3, 16, 16, 3, dtype=dtype)
+    assert distance(inside(x), outside(preprocess_input(x))) < 1e-5
+    assert inside.get_layer("preprocessing").weights == []
+
+
+def test_include_preprocessing_computes_in_float32():
+    # 255 - 103.53 and 254 - 103.53 are the same number in bfloat16.
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    model = keras_resnet.CifarResNet(8, include_preprocessing=True, input_shape=(4, 4, 3))
+    standardized = keras.Model(model.input, model.get_layer("preprocessing").output)
+    x = pixels(1, 4, 4, 3)
+    assert standardized(x).dtype == tf.float32
+    assert distance(standardized(x), preprocess_input(x)) < 1e-6
+
+
+def test_include_preprocessing_of_a_saved_model(tmp_path):
+    model = keras_resnet.CifarResNet(8, include_preprocessing=True, input_shape=(8, 8, 3))
+    model.save(tmp_path / "model.keras")
+    again = keras.models.load_model(tmp_path / "model.keras")
+    x = pixels(2, 8, 8, 3)
+    np.testing.assert_array_equal(again(x), model(x))
+
+
+# --- decode_predictions ----------------------------------------------------------------------
+
+SCORES = np.array([[0.1, 0.6, 0.3], [0.5, 0.2, 0.3]], "float32")
+NAMES = ("cat", "dog", "bird")
+
+
+@pytest.mark.parametrize("kind", ["array", "tensor"])
+def test_decode(kind):
+    scores = SCORES if kind == "array" else tf.constant(SCORES)
+    decoded = decode_predictions(scores, top=2, class_names=NAMES)
+    assert [[(i, name) for i, name, _ in row] for row in decoded] == [
+        [("1", "dog"), ("2", "bird")],
+        [("0", "cat"), ("2", "bird")],
+    ]
+    for row, expected in zip(decoded, [[0.6, 0.3], [0.5, 0.3]], strict=True):
+        assert [score for _, _, score in row] == pytest.approx(expected)
+        assert all(type(score) is float for _, _, score in row)
+
+
+def test_decode_takes_logits_and_breaks_ties_by_class():
+    decoded = decode_predictions(np.array([[-3.0, 2.0, 2.0]]), top=3, class_names=NAMES)
+    assert [name for _, name, _ in decoded[0]] == ["dog", "bird", "cat"]
+    assert decoded[0][2][2] == -3.0
+
+
+def test_decode_of_all_classes_and_of_no_image():
+    assert decode_predictions(SCORES[:0], top=3, class_names=NAMES) == []
+    assert len(decode_predictions(SCORES, top=3, class_names=NAMES)[0]) == 3
+
+
+def test_decode_imagenet(monkeypatch):
+    # Keras fetches the names; the tests have no network.
+    asked = []
+
+    def names(predictions, top):
+        asked.append((predictions.shape, top))
+        return [[("n01440764", "tench", 1.0)]]
+
+    monkeypatch.setattr(keras.applications.imagenet_utils, "decode_predictions", names)
+    assert decode_predictions(np.eye(1, 1000), top=1) == [[("n01440764", "tench", 1.0)]]
+    assert asked == [((1, 1000), 1)]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"predictions": SCORES[0]}, r"^`predictions` must be scores of shape \(batch, classes\)"),
+        ({"predictions": SCORES[None]}, r"^`predictions` .*Received: .*\(1, 2, 3\)"),
+        ({"class_names": None}, r"^`class_names` must be given .*Received: class_names=None"),
+        ({"class_names": ("cat", "dog")}, r"^`class_names` .*each of the 3 classes.*2 names"),
+        ({"class_names": "cat"}, r"^`class_names` .*Received: .*'cat'"),
+        ({"top": 0}, r"^`top` must be a whole number of at least 1. Received: top=0"),
+        ({"top": 4}, r"^`top` must be at most the 3 classes there are. Received: top=4"),
+        ({"top": 2.0}, r"^`top` must be a whole number"),
+        ({"top": True}, r"^`top` must be a whole number"),
+    ],
+    ids=str,
+)
+def test_decode_misuse(arguments, message):
+    arguments = {"predictions": SCORES, "top": 2, "class_names": NAMES, **arguments}
+    with pytest.raises(ValueError, match=message) as error:
+        decode_predictions(**arguments)
+    assert "\n" not in str(error.value)

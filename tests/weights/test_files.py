@@ -1,0 +1,368 @@
+"""Weights files: read by layer name, between stacked and unrolled nets, or refused.
+
+A refused file must leave the model as it was.
+"""
+
+from __future__ import annotations
+
+import shutil
+import zipfile
+
+import h5py
+import keras
+import numpy as np
+import pytest
+
+import keras_resnet
+from keras_resnet.weights import load_weights
+from keras_resnet.weights.files import read_weights
+from tests.helpers import assert_same_weights, distance, images, randomize
+
+SHAPE = (8, 8, 3)
+
+
+def net(name="resnet14", **options):
+    """A small CIFAR net with weights of its own."""
+    defaults = {"input_shape": SHAPE, "name": name}
+    model = keras_resnet.CifarResNet(14, **{**defaults, **options})
+    randomize(model)
+    return model
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """One net, unrolled and stacked, in files of both kinds."""
+    folder = tmp_path_factory.mktemp("weights")
+    models = {"unrolled": net(), "stacked": net(stack_blocks=True)}
+    keras_resnet.copy_weights(models["unrolled"], models["stacked"])
+    for name, model in models.items():
+        model.save(folder / f"{name}.keras")
+        model.save_weights(folder / f"{name}.weights.h5")
+    return folder, models["unrolled"]
+
+
+FILES = [
+    f"{kind}.{ending}" for kind in ("unrolled", "stacked") for ending in ("keras", "weights.h5")
+]
+
+
+@pytest.mark.parametrize("file", FILES)
+@pytest.mark.parametrize("stack_blocks", [False, True], ids=["into unrolled", "into stacked"])
+def test_builder_loads(saved, file, stack_blocks):
+    folder, original = saved
+    model = keras_resnet.CifarResNet(
+        14, weights=folder / file, input_shape=SHAPE, stack_blocks=stack_blocks
+    )
+    assert_same_weights(model, original)
+    x = images(2, *SHAPE)
+    assert distance(model(x), original(x)) < 1e-6
+
+
+def test_path_as_string_and_other_input_size(saved):
+    folder, original = saved
+    model = keras_resnet.CifarResNet(
+        14, weights=str(folder / "unrolled.keras"), input_shape=(None, None, 3)
+    )
+    assert_same_weights(model, original)
+
+
+@pytest.mark.parametrize("kind", ["unrolled", "stacked"])
+def test_kerass_own_reading_agrees(saved, kind):
+    folder, original = saved
+    model = net(stack_blocks=kind == "stacked")
+    model.load_weights(folder / f"{kind}.weights.h5")
+    assert_same_weights(model, original)
+
+
+def test_a_file_saved_after_training_and_under_mixed_precision(tmp_path):
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    trained = net()
+    trained.compile("sgd", "sparse_categorical_crossentropy", jit_compile=False)
+    trained.train_on_batch(images(2, *SHAPE), np.array([1, 2]))
+    trained.save(tmp_path / "trained.keras")
+    keras.config.set_dtype_policy("float32")
+    model = keras_resnet.CifarResNet(14, weights=tmp_path / "trained.keras", input_shape=SHAPE)
+    assert_same_weights(model, trained)
+
+
+def test_dropout_and_preprocessing_have_no_weights_to_load(tmp_path):
+    options = {"include_preprocessing": True, "stack_blocks": True}
+    trained = net(dropout=0.2, **options)
+    trained.save_weights(tmp_path / "trained.weights.h5")
+    model = net(**options)
+    load_weights(model, tmp_path / "trained.weights.h5")
+    assert_same_weights(model, trained)
+
+
+def test_read_weights(saved):
+    folder, original = saved
+    for file in FILES:
+        name, weights = read_weights(folder / file)
+        assert name == "resnet14"
+        assert set(weights) == {layer.name for layer in original.layers if layer.weights}
+        kernel, bias = weights["predictions"]
+        assert (kernel.shape, bias.shape) == ((64, 10), (10,))
+        for value, expected in zip(
+            weights["conv4_block2_2_bn"],
+            original.get_layer("conv4_block2_2_bn").get_weights(),
+            strict=True,
+        ):
+            np.testing.assert_array_equal(value, expected)
+
+
+# --- files that do not fit -------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def model():
+    """A net for files that are refused, and which each of them leaves as it is."""
+    return net()
+
+
+def refused(model, path, message):
+    """Loading raises the one-line message and leaves the model alone."""
+    before = model.get_weights()
+    with pytest.raises(ValueError, match=message) as error:
+        load_weights(model, path)
+    assert "\n" not in str(error.value)
+    for value, expected in zip(model.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(value, expected)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"depth": 20},
+            r"^`weights` .*lacks conv2_block3_1_conv, .* and 9 more and has nothing too",
+        ),
+        ({"depth": 8}, r"^`weights` .*lacks nothing and has conv\d_block2_.* and 9 more too many"),
+        ({"shortcut": "B"}, r"^`weights` .*lacks conv3_block1_0_conv"),
+        ({"classes": 7}, r"^`weights` .*'predictions' takes shapes \[\(64, 7\), \(7,\)\]"),
+        ({"input_shape": (8, 8, 1)}, r"^`weights` .*'conv1_conv' takes shapes \[\(3, 3, 1, 16\)\]"),
+        ({"include_top": False}, r"^`weights` .*has predictions too many"),
+    ],
+    ids=str,
+)
+def test_another_architecture(saved, options, message):
+    # A name of one's own, so that only the layers can tell.
+    options = {"depth": 14, "input_shape": SHAPE, "name": "other", **options}
+    model = keras_resnet.CifarResNet(**options)
+    for file in FILES:
+        refused(model, saved[0] / file, message)
+
+
+def test_nets_of_the_same_layers_in_other_widths(saved):
+    # Keras's own reading, which goes by order and class, would stop half-way here.
+    model = keras_resnet.ResNet(
+        (2, 2, 2), block="basic", widths=(16, 32, 48), stem="cifar", input_shape=SHAPE, shortcut="A"
+    )
+    refused(model, saved[0] / "unrolled.weights.h5", r"takes shapes")
+
+
+@pytest.mark.parametrize("ending", ["keras", "weights.h5"])
+@pytest.mark.parametrize("depth", [8, 20])  # one without a line in the table, and one with
+def test_a_plain_net_is_not_its_option_a_twin(tmp_path, depth, ending):
+    plain, twin = (keras_resnet.CifarResNet(depth, shortcut=option) for option in (None, "A"))
+    path = tmp_path / f"plain.{ending}"
+    plain.save(path) if ending == "keras" else plain.save_weights(path)
+    message = rf"^`weights` must be those of 'resnet{depth}'.*holds the network 'plainnet{depth}'"
+    refused(twin, path, message)
+    load_weights(plain, path)
+
+
+@pytest.mark.parametrize("ending", ["keras", "weights.h5"])
+def test_v1_is_not_v1_5(tmp_path, ending):
+    options = {"input_shape": (32, 32, 3), "classes": 2, "stack_blocks": True}
+    v1, v1_5 = (keras_resnet.ResNet50(version=version, **options) for version in ("v1", "v1.5"))
+    path = tmp_path / f"v1.{ending}"
+    v1.save(path) if ending == "keras" else v1.save_weights(path)
+    refused(v1_5, path, r"^`weights` must be those of 'resnet50_v1.5'.*the network 'resnet50'$")
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (("PlainNet20", {}), ("ResNet20", {"shortcut": None})),
+        (("ResNet18", {}), ("ResNet18", {"version": "v1.5"})),  # of basic blocks: no difference
+    ],
+    ids=["plain", "v1.5 of basic blocks"],
+)
+def test_one_network_under_two_names(tmp_path, one, other):
+    options = {"input_shape": (32, 32, 3), "stack_blocks": True}
+    first, second = (getattr(keras_resnet, name)(**options, **more) for name, more in (one, other))
+    first.save_weights(tmp_path / "first.weights.h5")
+    load_weights(second, tmp_path / "first.weights.h5")
+    assert_same_weights(second, first)
+
+
+@pytest.mark.parametrize("name", ["imagenet", "cifar10", "model.h5", "weights.npz", ""])
+def test_names_are_not_known(name):
+    with pytest.raises(ValueError, match=r"^`weights` must be None or the path .*Received: weig"):
+        keras_resnet.ResNet20(weights=name)
+
+
+@pytest.mark.parametrize("weights", [3, True, ["a.keras"]])
+def test_weights_that_are_no_path(weights):
+    with pytest.raises(ValueError, match=r"^`weights` must be None or the path"):
+        keras_resnet.ResNet20(weights=weights)
+
+
+@pytest.mark.parametrize("file", ["none.keras", "none.weights.h5", "folder.keras"])
+def test_no_such_file(model, tmp_path, file):
+    (tmp_path / "folder.keras").mkdir()
+    message = r"^`weights` must name an existing file. Received: weights='.*\.(keras|weights\.h5)'"
+    refused(model, tmp_path / file, message)
+
+
+DAMAGES = {
+    "empty": lambda content: b"",
+    "cut in half": lambda content: content[: len(content) // 2],
+    "its end cut off": lambda content: content[:-100],
+    "noise": lambda content: np.random.default_rng(0).bytes(5000),
+    "text": lambda content: b"404: Not Found\n",
+    "noise in its middle": lambda content: (
+        content[: len(content) // 3]
+        + np.random.default_rng(0).bytes(len(content) // 3)
+        + content[2 * (len(content) // 3) :]
+    ),
+}
+
+
+# Numbers overwritten in place show by the checksum of a `.keras` file; a bare HDF5 file has none.
+DAMAGED = [(damage, ending) for damage in DAMAGES for ending in ("keras", "weights.h5")]
+DAMAGED.remove(("noise in its middle", "weights.h5"))
+
+
+@pytest.mark.parametrize(("damage", "ending"), DAMAGED)
+def test_damaged_files(model, saved, tmp_path, ending, damage):
+    path = tmp_path / f"damaged.{ending}"
+    path.write_bytes(DAMAGES[damage]((saved[0] / f"unrolled.{ending}").read_bytes()))
+    refused(model, path, r"^`weights` .*Received: .*damaged")
+
+
+def test_files_of_one_kind_under_the_name_of_the_other(model, saved, tmp_path):
+    for file, other in (("unrolled.keras", "a.weights.h5"), ("unrolled.weights.h5", "a.keras")):
+        shutil.copy(saved[0] / file, tmp_path / other)
+        refused(model, tmp_path / other, r"^`weights` must be a whole file written by Keras")
+
+
+def test_a_zip_that_holds_no_weights(model, tmp_path):
+    path = tmp_path / "empty.keras"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("config.json", "{}")
+    refused(model, path, r"^`weights` must be a whole file written by Keras")
+
+
+def edited(saved, tmp_path, edit):
+    """A copy of the stacked weights file, with `edit` applied to its contents."""
+    path = tmp_path / "edited.weights.h5"
+    shutil.copy(saved[0] / "unrolled.weights.h5", path)
+    with h5py.File(path, "r+") as file:
+        edit(file)
+    return path
+
+
+def first_vars(file):
+    return next(g["vars"] for g in file["layers"].values() if len(g.get("vars", ())))
+
+
+def without_a_name(file):
+    del first_vars(file).attrs["name"]
+
+
+def without_layers(file):
+    del file["layers"]
+
+
+def layers_not_a_group(file):
+    del file["layers"]
+    file["layers"] = np.zeros(3)
+
+
+def a_group_for_a_weight(file):
+    group = first_vars(file)
+    del group["0"]
+    group.create_group("0")
+
+
+def text_for_a_weight(file):
+    group = first_vars(file)
+    shape = group["0"].shape
+    del group["0"]
+    group["0"] = np.full(shape, b"text")
+
+
+def external_storage(file):
+    group, elsewhere = first_vars(file), f"{file.filename}.bin"
+    shape = group["0"].shape
+    np.full(shape, 42.0, "float32").tofile(elsewhere)
+    del group["0"]
+    group.create_dataset("0", shape, "float32", external=elsewhere)
+
+
+def other_file(file):
+    """Another file with an array that would fit."""
+    elsewhere = f"{file.filename}.other"
+    with h5py.File(elsewhere, "w") as other:
+        other["secret"] = np.full(first_vars(file)["0"].shape, 42.0, "float32")
+    return elsewhere
+
+
+def external_link(file):
+    group, elsewhere = first_vars(file), other_file(file)
+    del group["0"]
+    group["0"] = h5py.ExternalLink(elsewhere, "/secret")
+
+
+def external_link_to_a_layer(file):
+    elsewhere = f"{file.filename}.other"
+    name = next(name for name, layer in file["layers"].items() if len(layer.get("vars", ())))
+    with h5py.File(elsewhere, "w") as other:
+        file.copy(f"layers/{name}", other, "secret")
+    del file[f"layers/{name}"]
+    file[f"layers/{name}"] = h5py.ExternalLink(elsewhere, "/secret")
+
+
+def virtual_dataset(file):
+    group, elsewhere = first_vars(file), other_file(file)
+    shape = group["0"].shape
+    layout = h5py.VirtualLayout(shape, "float32")
+    layout[...] = h5py.VirtualSource(elsewhere, "secret", shape)
+    del group["0"]
+    group.create_virtual_dataset("0", layout)
+
+
+def odd_keys(file):
+    group = first_vars(file)
+    group["surprise.x"] = np.zeros(2)
+
+
+def one_weight_less(file):
+    del first_vars(file)["0"]
+
+
+EDITS = [
+    without_a_name,
+    without_layers,
+    layers_not_a_group,
+    a_group_for_a_weight,
+    text_for_a_weight,
+    external_storage,
+    external_link,
+    external_link_to_a_layer,
+    virtual_dataset,
+    odd_keys,
+    one_weight_less,
+]
+
+
+# Those that point elsewhere would read other files of the machine under the name of weights.
+@pytest.mark.parametrize("edit", EDITS, ids=lambda edit: edit.__name__)
+def test_tampered_files(model, saved, tmp_path, edit):
+    refused(model, edited(saved, tmp_path, edit), r"^`weights` .*Received: ")
+
+
+def test_builder_refuses_too(saved):
+    with pytest.raises(ValueError, match=r"^`weights` .*lacks .* for 39$"):
+        keras_resnet.ResNet20(weights=saved[0] / "unrolled.keras", name="other")

@@ -1,0 +1,134 @@
+"""Weights by layer name: the same for stacked and unrolled nets, all assigned or none."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+
+import keras_resnet
+from keras_resnet.layers import BlockStack
+from keras_resnet.weights import assign_weights, copy_weights, layer_weights
+from tests.helpers import assert_same_weights, images, randomize
+
+
+def net(stack_blocks, **options):
+    defaults = {
+        "blocks": (3,),
+        "block": "bottleneck",
+        "widths": (2,),
+        "stem": "cifar",
+        "input_shape": (6, 6, 3),
+        "classes": 4,
+    }
+    return keras_resnet.ResNet(**{**defaults, **options}, stack_blocks=stack_blocks)
+
+
+def drawn(stack_blocks, **options):
+    model = net(stack_blocks, **options)
+    randomize(model)
+    return model
+
+
+def test_names_of_a_stack_are_those_of_the_unrolled_net():
+    unrolled, stacked = (layer_weights(net(stack)) for stack in (False, True))
+    assert sorted(unrolled) == sorted(stacked)
+    for name, values in unrolled.items():
+        assert [v.shape for v in values] == [v.shape for v in stacked[name]]
+    assert {name for name in stacked if "block3" in name} == {
+        f"conv2_block3_{i}_{part}" for i in (1, 2, 3) for part in ("conv", "bn")
+    }
+
+
+@pytest.mark.parametrize("to", [False, True], ids=["to unrolled", "to stacked"])
+@pytest.mark.parametrize("of", [False, True], ids=["of unrolled", "of stacked"])
+def test_copy(of, to):
+    source, target = drawn(of, shortcut="C"), net(to, shortcut="C")
+    copy_weights(source, target)
+    assert_same_weights(target, source)
+    x = images(2, 6, 6, 3)
+    np.testing.assert_allclose(target(x), source(x), rtol=1e-5)
+
+
+def test_slices_are_the_blocks_in_order():
+    stacked, unrolled = net(True), drawn(False)
+    copy_weights(unrolled, stacked)
+    stack = next(layer for layer in stacked.layers if isinstance(layer, BlockStack))
+    for layer, name, variable in stack.sliced_weights():
+        assert variable.shape[0] == 2
+        for i in range(2):
+            block = unrolled.get_layer(layer.replace("block2", f"block{i + 2}", 1))
+            np.testing.assert_array_equal(
+                keras.ops.convert_to_numpy(variable)[i], getattr(block, name).numpy()
+            )
+
+
+def test_copies_between_models_of_other_origin():
+    def mlp():
+        inputs = keras.Input((3,))
+        outputs = keras.layers.Dense(2, name="b")(keras.layers.Dense(4, name="a")(inputs))
+        return keras.Model(inputs, outputs)
+
+    source, target = mlp(), mlp()
+    copy_weights(source, target)
+    assert_same_weights(target, source)
+
+
+def changed(weights, change):
+    weights = {name: list(values) for name, values in weights.items()}
+    change(weights)
+    return weights
+
+
+def missing(weights):
+    del weights["conv2_block2_1_bn"]
+
+
+def left_over(weights):
+    weights["conv9"] = [np.zeros(3)]
+
+
+def other_shape(weights):
+    weights["predictions"][1] = np.zeros(5)
+
+
+def one_less(weights):
+    weights["predictions"].pop()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (missing, r"^`weights` .*lacks conv2_block2_1_bn and has nothing too many"),
+        (left_over, r"^`weights` .*lacks nothing and has conv9 too many"),
+        (other_shape, r"^`weights` .*'predictions' takes shapes .*Received: .*\(5,\)"),
+        (one_less, r"^`weights` .*'predictions' takes shapes"),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+@pytest.mark.parametrize("stack_blocks", [False, True], ids=["unrolled", "stacked"])
+def test_all_or_none(stack_blocks, change, message):
+    model = drawn(stack_blocks)
+    before = model.get_weights()
+    weights = changed(layer_weights(drawn(False)), change)
+    weights["conv1_conv"] = [0 * weights["conv1_conv"][0]]
+    with pytest.raises(ValueError, match=message) as error:
+        assign_weights(model, weights)
+    assert "\n" not in str(error.value)
+    for value, expected in zip(model.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(value, expected)
+
+
+def test_copy_between_architectures_is_refused():
+    with pytest.raises(ValueError, match=r"^`weights` .*model 'resnet' lacks conv2_block4_1_conv"):
+        copy_weights(net(False), net(True, blocks=(4,)))
+
+
+def test_copied_weights_are_copies():
+    source, target = drawn(True), net(False)
+    copy_weights(source, target)
+    kept = layer_weights(target)
+    source.set_weights([np.zeros_like(w) for w in source.get_weights()])
+    for name, values in layer_weights(target).items():
+        for value, expected in zip(values, kept[name], strict=True):
+            np.testing.assert_array_equal(value, expected)
