@@ -32,7 +32,10 @@ class Progress(keras.callbacks.Callback):
         values = {name: value for name, value in (logs or {}).items() if name.startswith("val_")}
         if values:
             line = f"epoch {epoch + 1}/{self.params['epochs']}  {_values(values)}"
-            print(line, flush=True) if self._bar is None else self._bar.console.print(line)
+            if self._bar is None:
+                print(line, flush=True)
+            else:
+                self._bar.console.print(line, highlight=False)
 
     def on_train_end(self, logs=None) -> None:
         if self._bar is not None:
@@ -73,8 +76,11 @@ def _values(logs: Mapping[str, float]) -> str:
 
 def _start_bar(first_step: int, last_step: int):
     from rich.progress import BarColumn, Progress, TextColumn
+    from rich.table import Column
 
-    bar = Progress(BarColumn(), TextColumn("{task.fields[status]}"))
+    # The line wraps where the terminal is narrow; rich would cut it off.
+    status = TextColumn("{task.fields[status]}", table_column=Column(ratio=1, no_wrap=False))
+    bar = Progress(BarColumn(bar_width=16), status, expand=True)
     bar.add_task("train", total=last_step, completed=first_step, status="first step")
     bar.start()
     return bar

@@ -205,6 +205,15 @@ def test_progress_prints_lines(capsys):
     assert lines[2].startswith("epoch 1/1  val_accuracy") and "val_loss" in lines[2]
 
 
+def test_progress_draws_a_bar_on_a_terminal(capsys, monkeypatch):
+    pytest.importorskip("rich")
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    make_trainer().fit(blobs(), 32, steps=2, log_every=1, callbacks=[Progress()])
+    printed = capsys.readouterr().out
+    assert "\x1b[" in printed and "step 2/2" in printed and "val_loss" in printed
+
+
 @pytest.mark.parametrize(
     "arguments, message",
     [
