@@ -5,13 +5,14 @@ Needs TensorFlow. The recipes are settings of `Experiment` and a call of `run`.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import platform
 import shlex
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import keras
@@ -111,22 +112,23 @@ def run(experiment: Experiment) -> dict[str, object]:
 
     resumed = any((workdir / "checkpoints").glob("*.npz"))
     started = time.perf_counter()
-    trainer.fit(
-        dataset,
-        experiment.batch_size,
-        steps=steps,
-        seed=experiment.seed,
-        callbacks=[
-            *experiment.callbacks(dataset),
-            *([Progress(), MetricsLogger(workdir)] if chief else []),
-        ],
-        checkpoints=Checkpoints(
-            workdir / "checkpoints",
-            every=experiment.checkpoint_every,
-            config=experiment.of_the_result(),
-        ),
-        log_every=experiment.log_every,
-    )
+    with _one_line_for_bad_data(dataset):
+        trainer.fit(
+            dataset,
+            experiment.batch_size,
+            steps=steps,
+            seed=experiment.seed,
+            callbacks=[
+                *experiment.callbacks(dataset),
+                *([Progress(), MetricsLogger(workdir)] if chief else []),
+            ],
+            checkpoints=Checkpoints(
+                workdir / "checkpoints",
+                every=experiment.checkpoint_every,
+                config=experiment.of_the_result(),
+            ),
+            log_every=experiment.log_every,
+        )
     seconds = time.perf_counter() - started
     # Averaged weights have no statistics of their own.
     if experiment.recompute_bn or experiment.ema is not None:
@@ -179,6 +181,18 @@ def run(experiment: Experiment) -> dict[str, object]:
     any_worker(strategy, False)
     print(f"Everything is in {workdir}: begin with model_card.md and learning_curve.png")
     return metrics
+
+
+@contextlib.contextmanager
+def _one_line_for_bad_data(dataset: ImageDataset) -> Iterator[None]:
+    """Raises the data set's own error where its files are why a pipeline stopped."""
+    try:
+        yield
+    except tf.errors.OpError as error:
+        reason = dataset.reading_error()
+        if reason is None:
+            raise
+        raise reason from error
 
 
 def build_model(experiment: Experiment, dataset: ImageDataset) -> keras.Model:

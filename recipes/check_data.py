@@ -1,0 +1,37 @@
+"""Reads a folder of images through, and lists what training would stumble over.
+
+    python recipes/check_data.py DIR
+
+DIR holds train/, val/ and test/ of class folders. Listed are files that are empty, truncated,
+unreadable, CMYK, or of another format than their name says, and class folders that are empty or not
+among the training classes. Exit code 0 where nothing was found, else 1.
+"""
+
+import argparse
+import os
+import sys
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+from keras_resnet import cli  # noqa: E402
+from keras_resnet.data import check_data  # noqa: E402
+from keras_resnet.data.check import FAULTS  # noqa: E402
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folder", metavar="DIR")
+    report = check_data(parser.parse_args().folder)
+    for finding in report.findings:
+        print(f"{finding.path}: {finding.fault}{finding.detail and f' ({finding.detail})'}")
+    for split, count in report.num_images.items():
+        print(f"{split}: {count} images")
+    for fault, count in report.counts.items():
+        print(f"{fault}: {count}. {FAULTS[fault]}")
+    sys.exit(1 if report.findings else 0)
+
+
+if __name__ == "__main__":
+    cli.run(main)
