@@ -26,6 +26,23 @@ NAMES = {f"ResNet{depth}" for depth in (*IMAGENET, *CIFAR)} | {
 }
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"kernel_size": 4}, r"^`kernel_size` of a stem must be an odd .*kernel_size=4"),
+        ({"kernel_size": 0}, r"^`kernel_size` .*kernel_size=0"),
+        ({"kernel_size": -1}, r"^`kernel_size` .*kernel_size=-1"),
+        ({"kernel_size": 3.0}, r"^`kernel_size` .*kernel_size=3.0"),
+        ({"strides": 0}, r"^`strides` of a stem must be a whole number .*strides=0"),
+        ({"strides": True}, r"^`strides` .*strides=True"),
+        ({"strides": "2"}, r"^`strides` .*strides='2'"),
+    ],
+)
+def test_wrong_stem(options, message):
+    with pytest.raises(ValueError, match=message):
+        Stem(**options)
+
+
 def test_every_network_of_the_paper_has_a_line_and_a_builder():
     assert set(ARCHITECTURES) == NAMES
     assert NAMES <= set(keras_resnet.__all__)

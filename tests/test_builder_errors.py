@@ -55,6 +55,7 @@ CASES = [
     *wrong(ResNet20, "zero_init_residual", "True or False", "no", None, 2),
     *wrong(ResNet20, "include_preprocessing", "True or False", "no", None, 2),
     *wrong(ResNet20, "include_top", "True or False", "no", None, 1000),
+    *wrong(ResNet20, "synchronized_bn", "True or False", "no", None, 2),
     *wrong(ResNet20, "recompute", "True or False", "no", None, 2),
     *wrong(ResNet20, "stack_blocks", "None, True, False", "yes", 1, 0),
     # what does not go together
@@ -107,10 +108,6 @@ def test_wrong_argument(build, options, argument, received, remedy):
     assert received in message.partition("Received: ")[2]
 
 
-def tensor(*shape):
-    return keras.Input(shape)
-
-
 @pytest.mark.parametrize(
     ("shape", "input_shape", "message"),
     [
@@ -125,8 +122,15 @@ def tensor(*shape):
 )
 def test_input_tensor_and_shape(shape, input_shape, message):
     with pytest.raises(ValueError, match=message) as error:
-        ResNet20(input_tensor=tensor(*shape), input_shape=input_shape)
+        ResNet20(input_tensor=keras.Input(shape), input_shape=input_shape)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int32"])
+def test_input_tensor_of_whole_numbers(dtype):
+    message = rf"^`input_tensor` must be of floating point.*Received: .*{dtype}"
+    with pytest.raises(ValueError, match=message):
+        ResNet20(input_tensor=keras.Input((8, 8, 3), dtype=dtype))
 
 
 @pytest.mark.skipif(bool(tf.config.list_physical_devices("GPU")), reason="a GPU can")

@@ -162,6 +162,16 @@ def test_any_number_of_channels(channels):
     np.testing.assert_allclose(ops.sum(y, axis=1), 1.0, rtol=1e-5)
 
 
+def test_numbers_of_numpy():
+    shape = tuple(np.array([12, 10, 3]))
+    model = keras_resnet.ResNet(
+        np.array([1, 2]), block="basic", widths=np.array([4, 6]), stem="cifar", input_shape=shape
+    )
+    assert model.input_shape == (None, 12, 10, 3)
+    assert all(type(side) is int for side in model.input_shape[1:])
+    assert keras_resnet.CifarResNet(np.int64(8), classes=np.int32(4)).output_shape == (None, 4)
+
+
 def test_open_sides():
     options = {"classes": 4, "classifier_activation": None}
     opened = keras_resnet.CifarResNet(8, input_shape=(None, None, 3), **options)
@@ -222,8 +232,10 @@ def test_input_tensor_that_is_an_input():
     inputs = keras.Input((8, 8, 1), name="digits")
     model = keras_resnet.CifarResNet(8, input_tensor=inputs, input_shape=(8, 8, 1))
     assert model.inputs == [inputs]
+    again = keras_resnet.CifarResNet(8, input_shape=(8, 8, 1))
+    keras_resnet.copy_weights(model, again)
     x = images(2, 8, 8, 1)
-    np.testing.assert_array_equal(model(x), model({"digits": x}))
+    np.testing.assert_array_equal(model(x), again(x))
 
 
 def test_as_part_of_a_larger_model():
@@ -286,6 +298,10 @@ def test_other_names():
         ("ResNet50", {"version": "v1.5"}, "resnet50_v1.5"),
         ("ResNet20", {"shortcut": "C"}, "resnet20_c"),
         ("ResNet20", {"name": "mine", "shortcut": "C"}, "mine"),
+        ("ResNet20", {"shortcut": None}, "plainnet20"),
+        ("ResNet18", {"shortcut": "A"}, "resnet18_a"),
+        ("ResNet18", {"version": "v1.5"}, "resnet18"),  # basic blocks do not differ
+        ("PlainNet20", {"shortcut": "A"}, "resnet20"),
         ("PlainNet20", {}, "plainnet20"),
     ],
 )

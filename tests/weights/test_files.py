@@ -181,6 +181,35 @@ def test_v1_is_not_v1_5(tmp_path, ending):
 
 
 @pytest.mark.parametrize(
+    ("one", "other", "differs"),
+    [
+        ({"version": "v1"}, {"version": "v1.5"}, "conv3_block1_1_conv, conv3_block1_2_conv"),
+        ({"shortcut": "A"}, {"shortcut": None}, "conv2_block1_add, conv3_block1_add"),
+    ],
+    ids=["version", "shortcut"],
+)
+@pytest.mark.parametrize("stack_blocks", [False, True], ids=["unrolled", "stacked"])
+def test_nets_of_one_name_and_shapes_but_other_wiring(tmp_path, one, other, differs, stack_blocks):
+    # Only a `.keras` file tells; in a `.weights.h5` file nothing but the name could.
+    options = {"blocks": (1, 2), "widths": (2, 3), "input_shape": (32, 32, 3), "name": "mine"}
+    first = keras_resnet.ResNet(**options, **one)
+    second = keras_resnet.ResNet(**options, **other, stack_blocks=stack_blocks)
+    first.save(tmp_path / "first.keras")
+    refused(second, tmp_path / "first.keras", rf"^`weights` .*`version` and `shortcut`.*{differs}")
+
+
+def test_bfloat16_weights(tmp_path):
+    keras.config.set_dtype_policy("bfloat16")
+    model = net()
+    for name in ("a.keras", "a.weights.h5"):
+        (model.save if name == "a.keras" else model.save_weights)(tmp_path / name)
+        again = net(weights=tmp_path / name)
+        load_weights(again, tmp_path / name)
+        assert_same_weights(again, model)
+    assert {w.dtype for w in model.weights} == {"bfloat16"}
+
+
+@pytest.mark.parametrize(
     ("one", "other"),
     [
         (("PlainNet20", {}), ("ResNet20", {"shortcut": None})),
