@@ -4,8 +4,8 @@
 
 ResNet-20, 60 epochs of 1257 images of 8x8 pixels: about two minutes on 2 cores. The settings are
 those of the paper's section 4.2 (SGD with momentum 0.9, weight decay 1e-4, rate 0.1 divided by 10
-at half and three quarters of the way) with a short linear warm-up in front. Expect at least 98 % on the 360
-test images. The plain net of the same depth: --shortcut none.
+at half and three quarters of the way) with a short linear warm-up in front. Expect at least 98 %
+on the 360 test images. The plain net of the same depth: --shortcut none.
 """
 
 import os
