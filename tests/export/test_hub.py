@@ -269,7 +269,7 @@ def test_a_failure_leaves_the_existing_module_as_it_was(
         raise OSError("No space left on device")
 
     def second_fails(source, target):
-        return no_space() if source.name == "module" else rename(source, target)
+        return no_space() if source.parent != tmp_path else rename(source, target)
 
     if failing == "save":
         monkeypatch.setattr(tf.saved_model, "save", no_space)
