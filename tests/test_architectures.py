@@ -11,6 +11,7 @@ from keras_resnet.architectures import (
     Stem,
     cifar_architecture,
     cifar_repeats,
+    find_architecture,
 )
 
 IMAGENET = {
@@ -82,3 +83,30 @@ def test_repeats_of_any_cifar_depth(depth):
 def test_depth_is_6n_plus_2(depth):
     with pytest.raises(ValueError, match=r"^`depth` .*6n\+2.*8, 14, 20.* Received: depth="):
         cifar_repeats(depth)
+
+
+@pytest.mark.parametrize(
+    ("line", "shortcut", "version", "name"),
+    [
+        ("ResNet50", "B", "v1", "ResNet50"),
+        ("ResNet50", "B", "v1.5", "ResNet50_v1.5"),
+        ("ResNet50", "C", "v1.5", "ResNet50_C_v1.5"),
+        ("ResNet50", None, "v1", "PlainNet50"),
+        ("ResNet18", "A", "v1", "ResNet18_A"),
+        ("ResNet18", "B", "v1.5", "ResNet18"),  # basic blocks are the same in both versions
+        ("ResNet20", "A", "v1", "ResNet20"),
+        ("ResNet20", "B", "v1", "ResNet20_B"),
+        ("PlainNet20", None, "v1", "PlainNet20"),
+        ("PlainNet20", "A", "v1", "ResNet20"),
+        ("PlainNet18", "A", "v1", "ResNet18_A"),
+    ],
+)
+def test_names_of_variants(line, shortcut, version, name):
+    variant = ARCHITECTURES[line].variant(shortcut, version)
+    assert (variant.name, variant.shortcut, variant.version) == (name, shortcut, version)
+    assert variant.repeats == ARCHITECTURES[line].repeats
+
+
+@pytest.mark.parametrize("name", ["ResNet50", "resnet50", "RESNET50"])
+def test_find_architecture(name):
+    assert find_architecture(name) is ARCHITECTURES["ResNet50"]

@@ -9,8 +9,13 @@ OPTIONS = {
     "classifier_activation": None,
 }
 CASES = {
-    "basic": {"block": "basic", "blocks": (1, 1), "widths": (4, 6), "shortcut": "A"},
-    "bottleneck": {"blocks": (1, 2), "widths": (2, 3), "version": "v1.5", "stem": "imagenet"},
+    "basic": {
+        "block": "basic",
+        "blocks": (1, 1),
+        "widths": (4, 6),
+        "stem": "imagenet",
+        "shortcut": "A",
+    },
     "stacked": {"block": "basic", "shortcut": "C", "stack_blocks": True},
-    "recomputed": {"block": "bottleneck", "shortcut": None, "recompute": True},
+    "recomputed": {"block": "bottleneck", "shortcut": "B", "recompute": True},
 }

@@ -76,11 +76,13 @@ model = keras_resnet.ResNet(
 assert_close(answers(model, np.moveaxis(data["x"], -1, 1)), data["y"], "channels first")
 print("channels first")
 
-# A stack with dropout in mixed precision: trained by `fit`, saved and loaded.
+# A stack with dropout in mixed precision: trained, saved and loaded.
+data = np.load(folder / "stacked.npz", allow_pickle=False)
 keras.config.set_dtype_policy("mixed_bfloat16")
 model = keras_resnet.ResNet(**{**OPTIONS, **CASES["stacked"]}, dropout=0.1)
-model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-assert np.isfinite(model.fit(data["x"], data["labels"], verbose=0).history["loss"]).all()
+loss, gradients, _ = training_step(model, data["x"], data["labels"])
+assert np.isfinite(loss)
+assert all(np.isfinite(gradient).all() for gradient in gradients)
 model.save(folder / "jax.keras")
 again = keras.models.load_model(folder / "jax.keras")
 found, expected = (answers(m, data["x"]) for m in (again, model))
