@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
+import keras_resnet  # noqa: F401, registers the layers of the saved models
 from tests.recipes.running import run_recipe, start_recipe
 
 
