@@ -61,7 +61,7 @@ A network of {architecture.depth} weighted layers, {architecture.block} blocks
 | {split} accuracy, 95 % interval (Wilson) | {_interval(accuracy, count)} |
 | {split} loss (cross-entropy, nats) | {metrics[f"{split}_loss"]:.4f} |
 | training accuracy, last epoch | {100 * metrics["train_accuracy"]:.2f} % |
-| training time | {_seconds(metrics["train_seconds"])} for {metrics["steps"]} steps |
+| training time | {metrics["train_seconds"]:.0f} s for {metrics["steps"]} steps |
 
 These are figures after the last step of one run with seed {metrics["seed"]}. {_CHOICE[split]}
 
@@ -93,10 +93,6 @@ Settings: {set_values}.
 
 Versions: {versions}.
 """
-
-
-def _seconds(seconds: float | None) -> str:
-    return "not measured (the run was interrupted)" if seconds is None else f"{seconds:.0f} s"
 
 
 def _interval(share: float, count: int, z: float = 1.96) -> str:

@@ -11,7 +11,6 @@ import json
 import platform
 import shlex
 import sys
-import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -110,8 +109,6 @@ def run(experiment: Experiment) -> dict[str, object]:
         )
         write_json(workdir / "config.json", dataclasses.asdict(experiment))
 
-    resumed = any((workdir / "checkpoints").glob("*.npz"))
-    started = time.perf_counter()
     with _one_line_for_bad_data(dataset):
         trainer.fit(
             dataset,
@@ -129,7 +126,6 @@ def run(experiment: Experiment) -> dict[str, object]:
             ),
             log_every=experiment.log_every,
         )
-    seconds = time.perf_counter() - started
     # Averaged weights have no statistics of their own.
     if experiment.recompute_bn or experiment.ema is not None:
         trainer.recompute_bn_statistics(dataset, experiment.batch_size, seed=experiment.seed)
@@ -151,15 +147,16 @@ def run(experiment: Experiment) -> dict[str, object]:
         f"{split}_images": dataset.num_examples(split),
         **_last_epoch(epochs),
         "steps": steps,
-        # Of a run that was interrupted, only the last part was timed.
-        "train_seconds": None if resumed else round(seconds, 1),
+        "train_seconds": round(trainer.seconds, 1),
         "parameters": cost.parameters,
         "multiply_adds": cost.multiply_adds,
         "seed": experiment.seed,
         "command": shlex.join(["python", *sys.argv]),
         "versions": versions(),
     }
-    print(f"{split} accuracy {100 * measured['accuracy']:.2f} %, {seconds:.0f} s of training")
+    print(
+        f"{split} accuracy {100 * measured['accuracy']:.2f} %, {trainer.seconds:.0f} s of training"
+    )
     name = experiment.architecture.name
     learning_curve(
         epochs,

@@ -15,6 +15,7 @@ import os
 import re
 import shutil
 import warnings
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -49,7 +50,8 @@ class Checkpoints:
         directory: Where the files lie; made when the first one is written.
         every: Steps from one checkpoint to the next; None for one an epoch.
         keep: Number of files to keep; more than one, so that a damaged one costs little.
-        config: The run's settings, as JSON can hold them. A run with others is refused.
+        config: The run's settings, as JSON can hold them. A run with others is refused; a setting
+            that only one of the two has is no difference, so that settings can be added.
 
     Raises:
         ValueError: `every` or `keep` below 1.
@@ -67,6 +69,7 @@ class Checkpoints:
         self.every = None if every is None else checks.integer("every", every)
         self.keep = checks.integer("keep", keep)
         self.config = dict(config or {})
+        self._damaged: set[Path] = set()
 
     def save(
         self,
@@ -76,6 +79,8 @@ class Checkpoints:
         details: Mapping | None = None,
     ) -> Path:
         """Writes the checkpoint of a step, then deletes those that are too old.
+
+        Damaged ones that `newest` passed over are renamed to `.npz.damaged` and left alone.
 
         Args:
             step: Steps done.
@@ -94,6 +99,9 @@ class Checkpoints:
         checkpoint = Checkpoint(dict(arrays), {**(details or {}), "settings": self._all(settings)})
         try:
             self._delete_leftovers()
+            for damaged in self._damaged:
+                damaged.rename(f"{damaged}.damaged")
+            self._damaged.clear()
             with replacing(path) as temporary:
                 write_checkpoint(temporary, checkpoint)
             for old in self.paths()[: -self.keep]:
@@ -115,21 +123,24 @@ class Checkpoints:
 
         Raises:
             ValueError: The checkpoint belongs to a run with other settings.
+            OSError: A file that may be good cannot be read.
         """
         for path in reversed(self.paths()):
             try:
                 checkpoint = read_checkpoint(path)
             except DamagedCheckpoint as error:
                 warnings.warn(f"Passed over a damaged checkpoint: {path}: {error}", stacklevel=2)
+                self._damaged.add(path)
                 continue
             self._expect_equal(checkpoint.details["settings"], self._all(settings))
             return checkpoint
         return None
 
     def paths(self) -> list[Path]:
-        """The files, oldest first."""
+        """The files that are not known to be damaged, oldest first."""
         files = self.directory.glob("step-*.npz") if self.directory.is_dir() else ()
-        return sorted(file for file in files if re.fullmatch(r"step-\d{9,}\.npz", file.name))
+        named = (file for file in files if re.fullmatch(r"step-\d{9,}\.npz", file.name))
+        return sorted(set(named) - self._damaged, key=lambda file: int(file.stem[5:]))
 
     def last_good(self) -> str:
         """Half a sentence that names the newest checkpoint, for messages."""
@@ -141,18 +152,18 @@ class Checkpoints:
         return json.loads(json.dumps({**self.config, **settings}))
 
     def _expect_equal(self, saved: Mapping, own: Mapping) -> None:
-        for key in own | saved:
-            if own.get(key) != saved.get(key):
+        for key in own.keys() & saved.keys():
+            if own[key] != saved[key]:
                 raise ValueError(
                     f"`checkpoints` must be those of a run with the same {key}; use a new "
-                    f"directory. Received: {key}={own.get(key)!r}, where "
-                    f"{str(self.directory)!r} has {saved.get(key)!r}"
+                    f"directory. Received: {key}={own[key]!r}, where "
+                    f"{str(self.directory)!r} has {saved[key]!r}"
                 )
 
     def _delete_leftovers(self) -> None:
         """Deletes what a killed run was writing."""
         if self.directory.is_dir():
-            for leftover in self.directory.glob(".writing-*"):
+            for leftover in self.directory.glob(".step-*.npz-*"):
                 shutil.rmtree(leftover)
 
 
@@ -169,12 +180,20 @@ def read_checkpoint(path: str | os.PathLike) -> Checkpoint:
 
     Raises:
         DamagedCheckpoint: The file is cut off, altered, or something else altogether.
+        PermissionError, FileNotFoundError: Nothing can be said about the file.
     """
     try:
+        with zipfile.ZipFile(path) as archive:
+            # First, so that no altered header asks for memory that does not exist.
+            altered = archive.testzip()
+        if altered is not None:
+            raise DamagedCheckpoint(f"{altered} does not have its checksum")
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         details = json.loads(arrays.pop("details").tobytes())
         expected = details.pop("sha256")
+    except (DamagedCheckpoint, PermissionError, FileNotFoundError, MemoryError):
+        raise
     except Exception as error:
         # A damaged archive can fail in any way that zipfile, numpy and json know.
         raise DamagedCheckpoint(f"{type(error).__name__}: {error}") from error

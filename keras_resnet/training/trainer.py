@@ -8,6 +8,7 @@ starts again from a checkpoint goes on exactly where it was. What a step compute
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Sequence
 
 import keras
@@ -58,6 +59,9 @@ class Trainer:
         jit_compile: Whether XLA compiles the forward and backward pass. Off by default: on the CPU
             it makes these nets slower.
 
+    Attributes:
+        seconds: Time that `fit` spent on the way to the present step, before interruptions too.
+
     Raises:
         ValueError: The model or the optimizer was not made under the strategy's scope, an option
             of the optimizer that belongs to the trainer, or a number below 1.
@@ -100,6 +104,8 @@ class Trainer:
             transform=transform,
             jit_compile=jit_compile,
         )
+
+        self.seconds = 0.0
 
     @property
     def step(self) -> int:
@@ -167,6 +173,8 @@ class Trainer:
             seed=seed,
         )
         details = self._restore(checkpoints, plan)
+        self.seconds = details.get("seconds", self.seconds)
+        self._last_tick = time.perf_counter()
         callbacks = keras.callbacks.CallbackList(
             list(callbacks),
             add_history=True,
@@ -186,6 +194,7 @@ class Trainer:
             # Where the optimizer keeps an average of the weights, it becomes the weights.
             self.optimizer.finalize_variable_values(self.model.trainable_variables)
         finally:
+            self._tick()
             callbacks.on_train_end()
         return self.model.history
 
@@ -226,6 +235,8 @@ class Trainer:
         self, dataset: ImageDataset, batch_size: int, *, steps: int | None = None, seed: int = 0
     ) -> None:
         """Sets the moving means and variances to plain averages over training batches.
+
+        The trainer's `transform` is left out: images to be classified are not mixed either.
 
         Moving averages lag behind the weights, and averaged weights (EMA) have no statistics of
         their own at all. The authors of the paper recomputed them after training, as in section
@@ -332,13 +343,20 @@ class Trainer:
             rate = last_learning_rate(self.optimizer)
             raise Diverged(step, rate, f"{bad} is not finite", _last_good(checkpoints))
         if is_chief(self.strategy):
+            self._tick()
             details = {
+                "seconds": self.seconds,
                 "stop_training": bool(self.model.stop_training),
                 "callbacks": state.collect_callbacks(callbacks.callbacks),
             }
             checkpoints.save(step, arrays, plan.settings(), details)
         # Asked for the waiting alone: no worker goes on before the file is there.
         any_worker(self.strategy, False)
+
+    def _tick(self) -> None:
+        now = time.perf_counter()
+        self.seconds += now - self._last_tick
+        self._last_tick = now
 
     def _restore(self, checkpoints: Checkpoints | None, plan: Plan) -> dict:
         if checkpoints is None:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from keras_resnet.analysis import plots
+from keras_resnet.analysis.plots import drawing
 
 
 @pytest.fixture
@@ -22,7 +23,7 @@ def test_learning_curve_has_both_lines_and_the_test_mark(curve):
     from matplotlib import colors, image
 
     picture = image.imread(curve[0] / "curve.png")[..., :3]
-    for color in (plots.BLUE, plots.ORANGE, plots.VERMILION, plots.GREEN):
+    for color in (drawing.BLUE, drawing.ORANGE, drawing.VERMILION, drawing.GREEN):
         near = np.abs(picture - np.array(colors.to_rgb(color))).max(axis=-1) < 0.02
         assert near.sum() > 20, f"{color} is not in the picture"
 

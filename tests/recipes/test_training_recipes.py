@@ -1,6 +1,7 @@
 """The training recipes end to end on small data, killed and started again."""
 
 import json
+import signal
 import time
 
 import keras
@@ -9,8 +10,9 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
-import keras_resnet  # noqa: F401, registers the layers of the saved models
-from tests.recipes.running import run_recipe, start_recipe
+from keras_resnet.data import load_dataset
+from tests.distributed.train_processes import cluster
+from tests.recipes.running import finish_recipe, run_recipe, start_recipe
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +90,56 @@ def test_killed_and_started_again_it_ends_as_if_never_interrupted(
     right = metrics[f"{split}_accuracy"] * images
     assert right == pytest.approx(round(right), abs=1e-3)
     assert (tmp_path / "killed" / "saved_model" / "saved_model.pb").exists()
+
+
+def test_two_workers_finish_one_run(tmp_path):
+    """Each machine runs the same command; the first writes, and the model is a plain one."""
+    flags = ("--dataset", "digits", "--depth", 8, "--batch-size", 256, "--steps", 6)
+    processes = [
+        start_recipe("cifar10", *flags, "--workdir", tmp_path / "run", env={"TF_CONFIG": config})
+        for config in cluster(2)
+    ]
+    first, second = (finish_recipe(process) for process in processes)
+    assert first.returncode == 0, first.stderr
+    assert second.returncode == 0, second.stderr
+    assert "2 replica(s) on 2 worker(s), global batch 256, 128 per replica" in first.stdout
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert metrics["steps"] == 6 and metrics["test_images"] == 360
+    model = keras.models.load_model(tmp_path / "run" / "model.keras")
+    images, labels, _ = next(iter(load_dataset("digits").eval_batches("test", 360)))
+    right = np.argmax(model(np.asarray(images, "float32")), -1) == labels
+    assert metrics["test_accuracy"] == pytest.approx(np.mean(right), abs=1e-6)
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGXFSZ"), reason="no limit on the size of files here")
+def test_a_disk_that_takes_no_checkpoint_stops_the_run(tmp_path):
+    """The limit on the size of a file stands for a full disk: half is written, then comes an error.
+
+    A checkpoint of this net takes 0.6 MB; everything else that the run writes is smaller.
+    """
+    flags = ("--dataset", "digits", "--depth", 8, "--batch-size", 256, "--checkpoint-every", 2)
+    flags = (*flags, "--workdir", tmp_path / "run", "--log-every", 1)
+    good = run_recipe("cifar10", *flags, "--steps", 4)
+    assert good.returncode == 0, good.stderr
+    # As if killed before its last steps: the checkpoint is there, the finished model is not.
+    checkpoints = tmp_path / "run" / "checkpoints"
+    (tmp_path / "run" / "metrics.json").unlink()
+    (checkpoints / "step-000000004.npz").unlink()
+
+    def limit():
+        import resource  # not everywhere
+
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))
+
+    stopped = run_recipe("cifar10", *flags, "--steps", 4, preexec_fn=limit)
+    assert stopped.returncode == 1
+    (line,) = (line for line in stopped.stderr.splitlines() if line.startswith("error: "))
+    assert "step 4 could not be written: File too large" in line
+    assert "the last good checkpoint is" in line and "step-000000002.npz" in line
+    assert [path.name for path in checkpoints.iterdir()] == ["step-000000002.npz"]
+    again = run_recipe("cifar10", *flags, "--steps", 4)
+    assert again.returncode == 0, again.stderr
 
 
 @pytest.mark.parametrize(

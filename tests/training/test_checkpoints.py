@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import errno
+import shutil
 import warnings
+import zipfile
 
 import numpy as np
 import pytest
 
+from keras_resnet.files import replacing
 from keras_resnet.training import Checkpoints, TrainingStopped
 from keras_resnet.training.checkpoints import (
     Checkpoint,
@@ -87,6 +90,37 @@ def test_a_damaged_newest_is_reported_and_passed_over(tmp_path, damage):
         assert checkpoints.newest({"seed": 0}).arrays["x"][0] == 1
 
 
+def test_damaged_files_are_set_aside_and_do_not_count(tmp_path):
+    for step in (10, 20, 30):
+        save(Checkpoints(tmp_path, keep=3), step)
+    for step in (20, 30):
+        (tmp_path / f"step-0000000{step}.npz").write_bytes(b"damaged")
+    checkpoints = Checkpoints(tmp_path, keep=2)
+    with pytest.warns(UserWarning, match="Passed over"):
+        assert checkpoints.newest({"seed": 0}).arrays["x"][0] == 10
+    assert checkpoints.last_good().endswith("step-000000010.npz")
+    for step in (15, 20):
+        save(checkpoints, step)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "step-000000015.npz",
+        "step-000000020.npz",
+        "step-000000020.npz.damaged",
+        "step-000000030.npz.damaged",
+    ]
+    assert Checkpoints(tmp_path).newest({"seed": 0}).arrays["x"][0] == 20
+
+
+def test_a_file_that_may_not_be_read_is_not_called_damaged(tmp_path, monkeypatch):
+    path = save(Checkpoints(tmp_path), 1)
+
+    def forbidden(*args, **kwargs):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(zipfile, "ZipFile", forbidden)
+    with pytest.raises(PermissionError):
+        Checkpoints(tmp_path).newest({"seed": 0})
+
+
 def test_pickles_are_not_read(tmp_path):
     path = tmp_path / "a.npz"
     np.savez(path, details=np.array([{"sha256": "x"}], dtype=object))
@@ -98,10 +132,12 @@ def test_other_settings_are_refused(tmp_path):
     save(Checkpoints(tmp_path, config={"model": "ResNet20", "drops": (0.5,)}), 1)
     same = Checkpoints(tmp_path, config={"model": "ResNet20", "drops": (0.5,)})
     assert same.newest({"seed": 0}) is not None
+    newer = Checkpoints(tmp_path, config={"model": "ResNet20", "added_later": 0})
+    assert newer.newest({"seed": 0}) is not None
     for config, settings, message in (
         ({"model": "ResNet32", "drops": (0.5,)}, {"seed": 0}, "model='ResNet32'.*'ResNet20'"),
         ({"model": "ResNet20", "drops": (0.5,)}, {"seed": 1}, "seed=1"),
-        ({"model": "ResNet20"}, {"seed": 0}, "drops=None"),
+        ({"model": "ResNet20", "drops": ()}, {"seed": 0}, r"drops=\[\]"),
     ):
         with pytest.raises(ValueError, match=message) as error:
             Checkpoints(tmp_path, config=config).newest(settings)
@@ -126,15 +162,18 @@ def test_a_full_disk_leaves_the_last_good_one(tmp_path, monkeypatch):
 
 
 def test_what_a_killed_run_left_is_cleared(tmp_path):
-    leftover = tmp_path / ".writing-abc"
-    leftover.mkdir()
-    (leftover / "step-000000009.npz").write_bytes(b"half")
+    with pytest.raises(SystemExit), replacing(tmp_path / "step-000000009.npz") as temporary:
+        temporary.write_bytes(b"half")
+        leftover = temporary.parent
+        killed = shutil.copytree(leftover, tmp_path / f"{leftover.name}killed")
+        raise SystemExit
+    assert not leftover.exists()
     checkpoints = Checkpoints(tmp_path)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert checkpoints.newest({}) is None
     save(checkpoints, 1)
-    assert not leftover.exists()
+    assert not killed.exists()
 
 
 @pytest.mark.parametrize("arguments", [{"every": 0}, {"keep": 0}])

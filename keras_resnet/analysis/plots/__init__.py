@@ -1,0 +1,9 @@
+"""Pictures of measured figures. Each writes the numbers behind it as CSV beside it.
+
+Needs matplotlib (`pip install keras-deep-residual[train]`). Draws without a display.
+"""
+
+from keras_resnet.analysis.plots.drawing import figure, require_matplotlib, write_table
+from keras_resnet.analysis.plots.learning_curve import learning_curve
+
+__all__ = ["figure", "learning_curve", "require_matplotlib", "write_table"]

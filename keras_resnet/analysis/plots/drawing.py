@@ -1,0 +1,57 @@
+"""What all pictures share: a figure saved whole as PNG and SVG, colours, and the CSV beside it."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from keras_resnet.files import replacing
+
+# Okabe and Ito's colours, told apart under every common colour blindness.
+BLUE, ORANGE, GREEN, VERMILION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
+
+
+def require_matplotlib() -> None:
+    """Raises an ImportError that says what to install, where matplotlib is missing.
+
+    To be called before work whose result will be drawn.
+    """
+    try:
+        import matplotlib.figure  # noqa: F401
+    except ImportError as error:
+        raise ImportError(
+            "Plots need matplotlib: pip install 'keras-deep-residual[train]'."
+        ) from error
+
+
+@contextlib.contextmanager
+def figure(path: str | Path, size: tuple[float, float] = (7.0, 4.2)) -> Iterator:
+    """Yields a matplotlib figure and saves it as PNG and SVG.
+
+    Args:
+        path: Where the PNG goes; the SVG goes beside it.
+        size: Width and height in inches.
+    """
+    require_matplotlib()
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    path = Path(path)
+    # Not pyplot, which keeps every figure alive and asks for a display.
+    fig = Figure(figsize=size, layout="constrained")
+    FigureCanvasAgg(fig)
+    yield fig
+    for target, options in ((path, {"dpi": 144}), (path.with_suffix(".svg"), {})):
+        with replacing(target) as temporary:
+            fig.savefig(temporary, format=target.suffix[1:], **options)
+
+
+def write_table(path: str | Path, rows: Sequence[Mapping[str, object]]) -> None:
+    """Writes rows as CSV, a column for every key that any of them has."""
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    with replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        writer.writerows(rows)
