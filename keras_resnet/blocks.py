@@ -8,12 +8,18 @@ handed to each block.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 import keras
 from keras.layers import Activation, Add, Conv2D, Dropout, MaxPooling2D, ZeroPadding2D
 
 from keras_resnet.architectures import EXPANSION, Stem
-from keras_resnet.layers import BlockStack, FusedBatchNormalization, ZeroPadShortcut
+from keras_resnet.layers import (
+    BlockStack,
+    FusedBatchNormalization,
+    StochasticDepth,
+    ZeroPadShortcut,
+)
 
 SHORTCUTS = ("A", "B", "C", None)
 VERSIONS = ("v1", "v1.5")
@@ -140,10 +146,15 @@ def shortcut(x, filters: int, strides: int, parts: Parts, name: str):
     return ZeroPadShortcut(filters, strides, parts.data_format, name=f"{name}_0_pad")(x)
 
 
-def residual_block(x, width: int, strides: int, parts: Parts, name: str):
-    """One block: `relu(shortcut(x) + branch(x))`, or `relu(branch(x))` in a plain net."""
+def residual_block(x, width: int, strides: int, parts: Parts, name: str, drop_rate: float = 0.0):
+    """One block: `relu(shortcut(x) + branch(x))`, or `relu(branch(x))` in a plain net.
+
+    `drop_rate` is that of stochastic depth in its branch.
+    """
     branch = BRANCHES[parts.block](x, width, strides, parts, name)
     if parts.shortcut is not None:
+        if drop_rate:
+            branch = StochasticDepth(drop_rate, name=f"{name}_drop")(branch)
         path = shortcut(x, width * EXPANSION[parts.block], strides, parts, name)
         branch = Add(name=f"{name}_add")([path, branch])
     return Activation("relu", name=f"{name}_out")(branch)
@@ -152,7 +163,7 @@ def residual_block(x, width: int, strides: int, parts: Parts, name: str):
 def stage(
     x,
     width: int,
-    repeats: int,
+    drop_rates: Sequence[float],
     parts: Parts,
     *,
     strides: int,
@@ -160,20 +171,23 @@ def stage(
     stack: bool,
     recompute: bool,
 ):
-    """`repeats` blocks of one width; the first takes the stride and the change of channels.
+    """Blocks of one width, one for each rate of stochastic depth.
 
-    With `stack`, all blocks after the first, which are equal, become one `BlockStack`.
+    The first takes the stride and the change of channels. With `stack`, all after it, which are
+    equal but for their rates, become one `BlockStack`.
     """
-    x = residual_block(x, width, strides, parts, f"{name}_block1")
-    if stack and repeats > 1:
+    x = residual_block(x, width, strides, parts, f"{name}_block1", drop_rates[0])
+    if stack and len(drop_rates) > 1:
         channels = x.shape[parts.channel_axis]
         last = parts.data_format == "channels_last"
         pattern = keras.Input((None, None, channels) if last else (channels, None, None))
         # Named as the first block of the stack, from which the names of the others follow.
         first = f"{name}_block2"
-        outputs = residual_block(pattern, width, 1, parts, first)
+        outputs = residual_block(pattern, width, 1, parts, first, drop_rates[1])
         block = keras.Model(pattern, outputs, name=first)
-        return BlockStack(block, repeats - 1, recompute, name=f"{name}_stack")(x)
-    for i in range(2, repeats + 1):
-        x = residual_block(x, width, 1, parts, f"{name}_block{i}")
+        rates = drop_rates[1:] if any(drop_rates) else None
+        stack = BlockStack(block, len(drop_rates) - 1, recompute, rates, name=f"{name}_stack")
+        return stack(x)
+    for i, drop_rate in enumerate(drop_rates[1:], start=2):
+        x = residual_block(x, width, 1, parts, f"{name}_block{i}", drop_rate)
     return x

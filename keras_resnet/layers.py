@@ -7,6 +7,7 @@ fused batch-norm kernel, a loop that keeps only what the gradient needs) ask for
 from __future__ import annotations
 
 import collections
+import contextlib
 
 import keras
 from keras import ops
@@ -145,6 +146,44 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
+class StochasticDepth(keras.layers.Layer):
+    """Drops a block's branch for some images of a training batch, so that they see a shallower net.
+
+    In training each image's branch becomes zero with probability `rate`, and is divided by
+    1 - rate otherwise; in inference nothing happens. Source: Huang et al., "Deep Networks with
+    Stochastic Depth", arXiv 1603.09382, which drops a branch for the whole batch and scales in
+    inference instead; the expectation is the same.
+
+    Args:
+        rate: Probability of dropping the branch, in [0, 1).
+        seed: Seed of the draws, or None.
+
+    Input and output shape: `(batch, ...)`.
+    """
+
+    def __init__(self, rate, seed=None, **kwargs):
+        super().__init__(**kwargs)
+        self.rate = checks.fraction("rate", rate)
+        self.seed = seed
+        self.seed_generator = keras.random.SeedGenerator(seed)
+
+    def call(self, inputs, training=False):
+        # In a stack of blocks the rate is a tensor, the one of the block that is computed.
+        if not training or (isinstance(self.rate, float) and not self.rate):
+            return inputs
+        shape = (ops.shape(inputs)[0], *(1,) * (len(inputs.shape) - 1))
+        draws = keras.random.uniform(shape, dtype="float32", seed=self.seed_generator)
+        factor = ops.cast(draws >= self.rate, "float32") / (1.0 - self.rate)
+        return inputs * ops.cast(factor, inputs.dtype)
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+    def get_config(self):
+        return {**super().get_config(), "rate": self.rate, "seed": self.seed}
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
 class BlockStack(keras.layers.Layer):
     """Equal consecutive blocks as one loop over stacked weights.
 
@@ -161,11 +200,13 @@ class BlockStack(keras.layers.Layer):
         repeats: How many blocks stand in the stack.
         recompute: Whether to keep only each block's input for the gradient and compute the rest
             again: less memory for about a third more time. Moving statistics move once.
+        drop_rates: Rate of stochastic depth of every block, which replaces that of the pattern's
+            `StochasticDepth` layers; None where it has none.
 
     Input and output shape: those of `block`.
     """
 
-    def __init__(self, block, repeats, recompute=False, **kwargs):
+    def __init__(self, block, repeats, recompute=False, drop_rates=None, **kwargs):
         super().__init__(**kwargs)
         if not isinstance(block, keras.Model) or block.input_shape != block.output_shape:
             raise ValueError(
@@ -188,6 +229,12 @@ class BlockStack(keras.layers.Layer):
         self._pattern = lambda: block
         self.repeats = checks.integer("repeats", repeats)
         self.recompute = bool(recompute)
+        if drop_rates is not None and len(drop_rates) != self.repeats:
+            raise ValueError(
+                f"`drop_rates` must have one rate for each of the {self.repeats} blocks. "
+                f"Received: drop_rates={drop_rates}"
+            )
+        self.drop_rates = drop_rates and [checks.fraction("drop_rates", r) for r in drop_rates]
 
     @property
     def block(self) -> keras.Model:
@@ -250,9 +297,9 @@ class BlockStack(keras.layers.Layer):
         block.trainable = self.trainable
         weights = [weight for _, weight in self._pattern_weights()]
 
-        def step(x, values, block_seeds):
+        def step(x, values, block_seeds, rates):
             mapping = [*zip(weights, values, strict=True), *zip(seeds, block_seeds, strict=True)]
-            with keras.StatelessScope(mapping) as scope:
+            with keras.StatelessScope(mapping) as scope, _dropping_at(block, rates):
                 outputs = block(x, training=training)
             return outputs, [scope.get_current_value(weights[i]) for i in self._moving]
 
@@ -260,8 +307,7 @@ class BlockStack(keras.layers.Layer):
         outputs, moved = _scan(
             keras.remat(step) if self.recompute else step,
             inputs,
-            stacked,
-            self._draw_seeds(len(seeds)),
+            (stacked, self._draw_seeds(len(seeds)), self._rates(training)),
             self._moving,
             self.repeats,
         )
@@ -269,6 +315,11 @@ class BlockStack(keras.layers.Layer):
             for i, value in zip(self._moving, moved, strict=True):
                 self._stacked[i].assign(value)
         return outputs
+
+    def _rates(self, training):
+        """Returns the blocks' rates of stochastic depth as a list of one tensor, or of none."""
+        dropping = training and self.drop_rates is not None
+        return [ops.convert_to_tensor(self.drop_rates, "float32")] if dropping else []
 
     def _draw_seeds(self, count):
         """Returns `count` seeds per block, [repeats, 2] each: a key of its own for every block."""
@@ -292,6 +343,7 @@ class BlockStack(keras.layers.Layer):
             "block": keras.saving.serialize_keras_object(self.block),
             "repeats": self.repeats,
             "recompute": self.recompute,
+            "drop_rates": self.drop_rates,
         }
 
     @classmethod
@@ -301,16 +353,28 @@ class BlockStack(keras.layers.Layer):
         return cls(**config)
 
 
-def _scan(step, x, stacked, seeds, moving, repeats):
-    """Feeds x through `step(x, values, seeds) -> x, moved` for every slice of the stacked values.
+@contextlib.contextmanager
+def _dropping_at(block, rates):
+    """Gives the pattern's `StochasticDepth` layers the rate of one block, if there is one."""
+    layers = [layer for layer in block.layers if isinstance(layer, StochasticDepth)]
+    own = [layer.rate for layer in layers]
+    try:
+        for layer in layers:
+            layer.rate = rates[0] if rates else layer.rate
+        yield
+    finally:
+        for layer, rate in zip(layers, own, strict=True):
+            layer.rate = rate
 
-    Returns the last x, and the `moved` of all steps, stacked; `moving` says of which values they
-    are the new ones.
+
+def _scan(step, x, stacked, moving, repeats):
+    """Feeds x through `step(x, *slices) -> x, moved` for every slice of the stacked lists.
+
+    Returns the last x, and the `moved` of all steps, stacked; `moving` says of which values of the
+    first list they are the new ones.
     """
     if keras.backend.backend() != "tensorflow":
-        return ops.scan(
-            lambda carry, slices: step(carry, *slices), x, (stacked, seeds), length=repeats
-        )
+        return ops.scan(lambda carry, slices: step(carry, *slices), x, stacked, length=repeats)
 
     # Not `ops.scan`: on TensorFlow it wants the results of a step to have the shape of the carry.
     import tensorflow as tf
@@ -318,7 +382,7 @@ def _scan(step, x, stacked, seeds, moving, repeats):
     def array_like(values):
         return tf.TensorArray(values.dtype, repeats, element_shape=values.shape[1:])
 
-    slices = [[array_like(v).unstack(v) for v in values] for values in (stacked, seeds)]
+    slices = [[array_like(v).unstack(v) for v in values] for values in stacked]
 
     def body(i, x, results):
         outputs, moved = step(x, *([array.read(i) for array in arrays] for arrays in slices))
@@ -328,7 +392,7 @@ def _scan(step, x, stacked, seeds, moving, repeats):
     _, x, results = tf.while_loop(
         lambda i, *_: i < repeats,
         body,
-        (0, tf.convert_to_tensor(x), [array_like(stacked[i]) for i in moving]),
+        (0, tf.convert_to_tensor(x), [array_like(stacked[0][i]) for i in moving]),
         maximum_iterations=repeats,
         parallel_iterations=1,
     )

@@ -54,6 +54,8 @@ _ARGUMENTS = """
         bn_epsilon: Added to the variance in batch normalisation.
         synchronized_bn: Whether batch statistics are taken over all replicas of a strategy.
         dropout: Rate of dropout between the convolutions of each branch, in [0, 1).
+        stochastic_depth: Rate at which training drops the branch of the last block, in [0, 1); it
+            rises from block to block along a line from 0 (section 3 of arXiv 1603.09382).
         include_preprocessing: Whether the model itself standardises RGB images in [0, 255].
             Without it, feed `preprocess_input(images)` or data standardised your own way.
         stack_blocks: Whether the equal blocks of a stage become one loop over stacked weights;
@@ -94,6 +96,7 @@ def ResNet(  # noqa: N802, named as in keras.applications
     bn_epsilon: float = 1e-5,
     synchronized_bn: bool = False,
     dropout: float = 0.0,
+    stochastic_depth: float = 0.0,
     include_preprocessing: bool = False,
     stack_blocks: bool | None = None,
     recompute: bool = False,
@@ -133,6 +136,12 @@ def ResNet(  # noqa: N802, named as in keras.applications
             "`zero_init_residual` needs a shortcut: a plain net would pass on nothing but zeros. "
             "Received: zero_init_residual=True with shortcut=None"
         )
+    stochastic_depth = checks.fraction("stochastic_depth", stochastic_depth)
+    if stochastic_depth and shortcut is None:
+        raise ValueError(
+            "`stochastic_depth` needs a shortcut: a plain net has no way around a branch. "
+            f"Received: stochastic_depth={stochastic_depth} with shortcut=None"
+        )
     if include_top and pooling is not None:
         raise ValueError(
             "`pooling` goes with include_top=False; the top has its own average pooling. "
@@ -156,7 +165,9 @@ def ResNet(  # noqa: N802, named as in keras.applications
         dropout=checks.fraction("dropout", dropout),
         zero_init_residual=zero_init_residual,
     )
-    stack = _stacks_blocks(stack_blocks, recompute, blocks, parts)
+    depth = sum(blocks)
+    drop_rates = [stochastic_depth * (i + 1) / depth for i in range(depth)]
+    stack = _stacks_blocks(stack_blocks, recompute, blocks, parts, drop_rates)
 
     inputs, x = image_input(
         input_tensor,
@@ -169,10 +180,11 @@ def ResNet(  # noqa: N802, named as in keras.applications
         x = standardize_layer(x, parts.channel_axis)(x)
     x = stem_layers(x, widths[0], stem, parts)
     for i, (width, repeats) in enumerate(zip(widths, blocks, strict=True)):
+        before = sum(blocks[:i])
         x = stage(
             x,
             width,
-            repeats,
+            drop_rates[before : before + repeats],
             parts,
             strides=1 if i == 0 else 2,
             name=f"conv{i + 2}",
@@ -270,10 +282,10 @@ def _whole_numbers(name, values):
     return tuple(checks.integer(name, value) for value in values)
 
 
-def _stacks_blocks(stack_blocks, recompute, blocks, parts):
+def _stacks_blocks(stack_blocks, recompute, blocks, parts, drop_rates):
     """Decides whether the net stacks its blocks, by wish or where depth leaves no choice."""
     checks.one_of("stack_blocks", stack_blocks, (None, True, False))
-    per_block = 3 * LAYERS_PER_BLOCK[parts.block] + 1 + bool(parts.dropout)
+    per_block = 3 * LAYERS_PER_BLOCK[parts.block] + 1 + bool(parts.dropout) + any(drop_rates)
     serial_layers = per_block * sum(blocks)
     if stack_blocks is None:
         return recompute or serial_layers > SERIAL_LAYERS

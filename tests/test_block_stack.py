@@ -11,7 +11,7 @@ import tensorflow as tf
 from keras import ops
 
 import keras_resnet
-from keras_resnet.layers import BlockStack
+from keras_resnet.layers import BlockStack, StochasticDepth
 from tests.helpers import (
     assert_same_by_layer,
     assert_same_weights,
@@ -327,6 +327,39 @@ def test_masks_differ_between_calls_of_a_compiled_function():
     call = tf.function(lambda x: stack(x, training=True))
     x = np.ones((50, 8), "float32")
     assert (call(x) != call(x)).numpy().any()
+
+
+# --- stochastic depth ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("recompute", [False, True], ids=["kept", "recomputed"])
+def test_every_block_drops_at_its_own_rate(recompute):
+    """Each block multiplies by 1 / (1 - its rate) or by zero, whatever the pattern's own rate."""
+    block = pattern(StochasticDepth(0.9), keras.layers.Dense(4, kernel_initializer="identity"))
+    rates = [0.2, 0.0, 0.5]
+    stack = BlockStack(block, 3, recompute=recompute, drop_rates=rates)
+    x = np.ones((8000, *block.input_shape[1:]), "float32")
+    survived = ops.convert_to_numpy(stack(x, training=True))[..., 0].reshape(len(x), -1)
+    assert sorted(set(np.unique(survived.round(5)))) == [0.0, 2.5]
+    assert (survived == survived[:, :1]).all()  # all of an image or nothing
+    # Of 8000 draws at 0.4, three standard deviations.
+    assert np.mean(survived[:, 0] > 0) == pytest.approx(0.8 * 0.5, abs=0.017)
+    np.testing.assert_array_equal(stack(x, training=False), x)
+    assert next(layer.rate for layer in block.layers if hasattr(layer, "rate")) == 0.9
+
+
+def test_rates_survive_saving(tmp_path):
+    model = net(True, **one_stage(stochastic_depth=0.5))
+    model.save(tmp_path / "net.keras")
+    again = stacks(keras.models.load_model(tmp_path / "net.keras"))[0]
+    assert again.drop_rates == stacks(model)[0].drop_rates
+    assert again.drop_rates[-1] == 0.5
+
+
+def test_one_rate_for_each_block():
+    block = pattern(StochasticDepth(0.5))
+    with pytest.raises(ValueError, match=r"`drop_rates` must have one rate .* drop_rates=\[0.1\]"):
+        BlockStack(block, 2, drop_rates=[0.1])
 
 
 # --- frozen ----------------------------------------------------------------------------------

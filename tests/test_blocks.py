@@ -10,7 +10,7 @@ from keras import ops
 
 import keras_resnet
 from keras_resnet.blocks import Parts, residual_block
-from keras_resnet.layers import FusedBatchNormalization, ZeroPadShortcut
+from keras_resnet.layers import FusedBatchNormalization, StochasticDepth, ZeroPadShortcut
 from tests.helpers import distance, images, randomize
 
 
@@ -340,3 +340,31 @@ def test_dropout_acts_in_training_only():
     share = np.sum(kept) / np.sum(before)
     assert 0.4 < share < 0.6
     np.testing.assert_array_equal(net(x, training=False), net(x, training=False))
+
+
+# --- stochastic depth ------------------------------------------------------------------------
+
+
+def test_rates_rise_along_a_line():
+    """Section 3 of arXiv 1603.09382: block l of L drops at l / L of the last one's rate."""
+    net = keras_resnet.CifarResNet(20, input_shape=(8, 8, 3), stochastic_depth=0.45)
+    rates = [layer.rate for layer in net.layers if isinstance(layer, StochasticDepth)]
+    np.testing.assert_allclose(rates, 0.45 * np.arange(1, 10) / 9)
+    stacked = keras_resnet.CifarResNet(
+        20, input_shape=(8, 8, 3), stochastic_depth=0.45, stack_blocks=True
+    )
+    in_stack = [stacked.get_layer(f"conv{s}_stack").drop_rates for s in (2, 3, 4)]
+    np.testing.assert_allclose(in_stack, np.reshape(rates, (3, 3))[:, 1:])
+
+
+def test_a_dropped_branch_leaves_the_shortcut():
+    x = np.random.default_rng(0).uniform(0, 1, (400, 2, 2, 8)).astype("float32")
+    inputs = keras.Input((2, 2, 8))
+    block = keras.Model(
+        inputs, residual_block(inputs, 8, 1, parts(shortcut="A"), "block", drop_rate=0.25)
+    )
+    outputs = ops.convert_to_numpy(block(x, training=True))
+    dropped = (outputs == x).all(axis=(1, 2, 3))
+    # Of 400 draws, three standard deviations.
+    assert dropped.mean() == pytest.approx(0.25, abs=0.065)
+    assert [layer.name for layer in block.layers if "drop" in layer.name] == ["block_drop"]

@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 
 import keras_resnet
-from keras_resnet import CifarResNet, ResNet, ResNet18, ResNet20, ResNet50, ResNet1202
+from keras_resnet import CifarResNet, PlainNet20, ResNet, ResNet18, ResNet20, ResNet50, ResNet1202
 
 SMALL = {"input_shape": (8, 8, 3)}
 
@@ -48,6 +48,8 @@ CASES = [
          classes=10, include_top=False),
     # rates and numbers
     *wrong(ResNet20, "dropout", "[0, 1)", 1.0, 1, -0.1, "x", None, True, float("nan"), 50),
+    *wrong(ResNet20, "stochastic_depth", "[0, 1)", 1.0, -0.1, "x", None, True),
+    *wrong(PlainNet20, "stochastic_depth", "needs a shortcut", 0.5),
     *wrong(ResNet20, "bn_momentum", "[0, 1)", 1.0, -0.1, "x", None, float("nan"), 99),
     *wrong(ResNet20, "bn_epsilon", "above 0", 0, 0.0, -1e-5, "x", None, float("nan"), float("inf")),
     *wrong(ResNet20, "kernel_regularizer", "regularizer", "l3", 0.1, "L-2"),

@@ -400,6 +400,7 @@ SAVED = {
     "A": {"shortcut": "A", "include_preprocessing": True},
     "B, dropout, penalty": {"shortcut": "B", "dropout": 0.2, "kernel_regularizer": "l2"},
     "stacked": {"stack_blocks": True, "dropout": 0.2, "recompute": True},
+    "stochastic depth": {"stochastic_depth": 0.5},
     "open sides": {"input_shape": (None, None, 3), "zero_init_residual": True},
 }
 

@@ -214,6 +214,7 @@ def build_model(experiment: Experiment, dataset: ImageDataset) -> keras.Model:
         input_tensor=standardized,
         classes=len(dataset.class_names),
         dropout=experiment.dropout,
+        stochastic_depth=experiment.stochastic_depth,
         zero_init_residual=experiment.zero_init_residual,
         synchronized_bn=experiment.synchronized_bn,
         recompute=experiment.recompute,

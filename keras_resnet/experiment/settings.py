@@ -77,6 +77,7 @@ class Experiment:
         cutmix: Alpha of CutMix; 0 for none.
         rand_augment: Strength of RandAugment, in [0, 1]; 0 for none.
         dropout: Rate of dropout in the branches, in [0, 1).
+        stochastic_depth: Rate of stochastic depth of the last block, in [0, 1).
         zero_init_residual: Whether branches start at zero.
         synchronized_bn: Whether batch statistics are taken over all devices.
         recompute: Whether activations are computed again for the gradient, to save memory.
@@ -127,6 +128,7 @@ class Experiment:
     cutmix: float = 0.0
     rand_augment: float = 0.0
     dropout: float = 0.0
+    stochastic_depth: float = 0.0
     zero_init_residual: bool = False
     synchronized_bn: bool = False
     recompute: bool = False
@@ -148,7 +150,10 @@ class Experiment:
             checks.integer(name, getattr(self, name), minimum=0)
         for name in ("learning_rate", *(n for n in ("clip_norm",) if self.clip_norm is not None)):
             checks.positive(name, getattr(self, name))
-        for name in ("warmup_share", "momentum", "weight_decay", "label_smoothing", "dropout"):
+        for name in (
+            *("warmup_share", "momentum", "weight_decay", "label_smoothing"),
+            *("dropout", "stochastic_depth"),
+        ):
             checks.fraction(name, getattr(self, name))
         if self.ema is not None:
             checks.fraction("ema", self.ema)

@@ -79,7 +79,7 @@ print("channels first")
 # A stack with dropout in mixed precision: trained, saved and loaded.
 data = np.load(folder / "stacked.npz", allow_pickle=False)
 keras.config.set_dtype_policy("mixed_bfloat16")
-model = keras_resnet.ResNet(**{**OPTIONS, **CASES["stacked"]}, dropout=0.1)
+model = keras_resnet.ResNet(**{**OPTIONS, **CASES["stacked"]}, dropout=0.1, stochastic_depth=0.2)
 loss, gradients, _ = training_step(model, data["x"], data["labels"])
 assert np.isfinite(loss)
 assert all(np.isfinite(gradient).all() for gradient in gradients)
