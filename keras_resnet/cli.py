@@ -7,7 +7,7 @@ import dataclasses
 import re
 import sys
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from keras_resnet.experiment import Experiment
 from keras_resnet.training import Terminated, TrainingStopped
@@ -26,15 +26,22 @@ class Parser(argparse.ArgumentParser):
     Args:
         description: What the recipe does, its command and what to expect.
         presets: Settings by name; flags replace single ones of them. The first is the default.
+        without: Settings that have no flag, because the recipe sets them itself.
     """
 
-    def __init__(self, description: str, presets: Mapping[str, Experiment]):
+    def __init__(
+        self,
+        description: str,
+        presets: Mapping[str, Experiment],
+        without: Collection[str] = (),
+    ):
         super().__init__(
             description=description,
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
         )
         self._presets = dict(presets)
+        self._own: set[str] = set()
         first = next(iter(presets))
         if len(presets) > 1:
             self.add_argument(
@@ -44,7 +51,7 @@ class Parser(argparse.ArgumentParser):
             self.set_defaults(preset=first)
         types, helps = typing.get_type_hints(Experiment), _field_descriptions(Experiment)
         for field in dataclasses.fields(Experiment):
-            if field.name == "data_options":
+            if field.name == "data_options" or field.name in without:
                 continue
             self._add(field.name, types[field.name], helps[field.name])
         for name, (kind, text) in _DATA_OPTIONS.items():
@@ -67,7 +74,18 @@ class Parser(argparse.ArgumentParser):
         Args:
             argv: Words of the command line; those of this process where not given.
         """
+        return self.settings(argv)[0]
+
+    def settings(
+        self, argv: Sequence[str] | None = None
+    ) -> tuple[Experiment, dict[str, typing.Any]]:
+        """Returns the experiment, and the values of the flags that the recipe added by name.
+
+        Args:
+            argv: Words of the command line; those of this process where not given.
+        """
         given = vars(self.parse_args(argv))
+        own = {name: given.pop(name) for name in list(given) if name in self._own}
         preset = self._presets[given.pop("preset")]
         data_options = dict(preset.data_options)
         data_options |= {name: given.pop(name) for name in _DATA_OPTIONS if name in given}
@@ -75,7 +93,18 @@ class Parser(argparse.ArgumentParser):
             given.setdefault("steps", None)
         if "drops" in given:
             given["drops"] = tuple(given["drops"])
-        return dataclasses.replace(preset, **given, data_options=data_options)
+        return dataclasses.replace(preset, **given, data_options=data_options), own
+
+    def add_own(self, name: str, **options: typing.Any) -> None:
+        """Adds a flag of the recipe's own; `options` are those of `add_argument`."""
+        self._own.add(self.add_argument(name, **options).dest)
+
+    def add_study(self) -> None:
+        """Adds the flags of `run_study`, for recipes of several experiments."""
+        self.add_own(
+            "--seeds", type=int, nargs="+", default=[0, 1, 2], help="Seeds that every net has"
+        )
+        self.add_own("--jobs", type=int, help="Runs at a time (by default one a core on the CPU)")
 
 
 def _field_descriptions(cls: type) -> dict[str, str]:

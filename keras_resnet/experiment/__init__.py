@@ -3,5 +3,6 @@
 from keras_resnet.experiment.finish import fine_tune
 from keras_resnet.experiment.run import build_model, run
 from keras_resnet.experiment.settings import Experiment
+from keras_resnet.experiment.study import StudyRun, run_study
 
-__all__ = ["Experiment", "build_model", "fine_tune", "run"]
+__all__ = ["Experiment", "StudyRun", "build_model", "fine_tune", "run", "run_study"]

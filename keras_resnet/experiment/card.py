@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from keras_resnet.architectures import Architecture
+from keras_resnet.intervals import wilson_interval
 
 if TYPE_CHECKING:
     from keras_resnet.data import ImageDataset
@@ -22,6 +23,10 @@ _CHOICE = {
     "test": "Nothing was chosen by these images.",
     "validation": "These images may have steered the learning rate; there was no test split.",
 }
+
+
+_MODULES = """ `saved_model` and `feature_vector` are TF Hub modules (Reusable SavedModels): they
+take the same images as float32 in [0, 1] and give logits and features."""
 
 
 def model_card(
@@ -73,8 +78,7 @@ These are figures after the last step of one run with seed {metrics["seed"]}. {_
 
 `model.keras` takes {colour} images of {height}x{width} pixels in [0, 255], shape
 (batch, {height}, {width}, {channels}), and gives probabilities of {len(dataset.class_names)}
-classes. `saved_model` and `feature_vector` are TF Hub modules (Reusable SavedModels): they take the
-same images as float32 in [0, 1] and give logits and features. Standardisation is inside all three.
+classes.{_MODULES if settings["export"] else ""} Standardisation is inside.
 
 Classes: {", ".join(dataset.class_names)}.
 
@@ -95,8 +99,6 @@ Versions: {versions}.
 """
 
 
-def _interval(share: float, count: int, z: float = 1.96) -> str:
-    """Wilson's interval of a measured share, as text in percent."""
-    centre = (share + z**2 / (2 * count)) / (1 + z**2 / count)
-    half = z / (1 + z**2 / count) * (share * (1 - share) / count + z**2 / (4 * count**2)) ** 0.5
-    return f"{100 * (centre - half):.1f} to {100 * (centre + half):.1f} %"
+def _interval(share: float, count: int) -> str:
+    low, high = wilson_interval(share, count)
+    return f"{100 * low:.1f} to {100 * high:.1f} %"

@@ -9,26 +9,27 @@ import numpy as np
 import tensorflow as tf
 
 from keras_resnet.data import ImageDataset
+from keras_resnet.experiment.settings import Experiment
 from keras_resnet.export import HubLayer, export_hub
 from keras_resnet.files import replacing, write_text
 from keras_resnet.training import Trainer, make_schedule, sgd
 
-# Of probabilities: the reloaded graph may fuse operations in another order. In 16 bits the module,
-# which computes in float32, differs by the rounding of the trained model itself.
+# Of probabilities, and of features relative to the largest: the reloaded graph may fuse operations
+# in another order. In 16 bits the module, which computes in float32, differs by the rounding of the
+# trained model itself.
 TOLERANCES = {"float32": 1e-5, "mixed_bfloat16": 0.1, "mixed_float16": 0.02}
 
 
 def save(
-    model: keras.Model, dataset: ImageDataset, card: str, workdir: Path, precision: str
+    model: keras.Model, dataset: ImageDataset, card: str, experiment: Experiment
 ) -> dict[str, float]:
-    """Writes model.keras, saved_model, feature_vector and model_card.md, and reads them back.
+    """Writes model_card.md, model.keras and the Hub modules to `workdir`, and reads them back.
 
     Args:
         model: Model from images in [0, 255] to probabilities.
         dataset: Its class names, and images to compare answers on.
         card: The model card.
-        workdir: Folder to write to.
-        precision: What the model computes in.
+        experiment: The folder, the precision, and whether Hub modules are wanted.
 
     Returns:
         The largest difference between the answers of the trained model and those of each form.
@@ -36,6 +37,7 @@ def save(
     Raises:
         RuntimeError: If one of them answers otherwise than the trained model.
     """
+    workdir, allowed = Path(experiment.workdir), TOLERANCES[experiment.precision]
     images, _, _ = next(iter(dataset.eval_batches(dataset.splits[-1], 32)))
     images = np.asarray(images, "float32")
     answers = model.predict(images, verbose=0)
@@ -47,17 +49,21 @@ def save(
 
     write_text(workdir / "model_card.md", card)
     labels = list(dataset.class_names)
-    for name, kind in (("saved_model", "classification"), ("feature_vector", "feature_vector")):
-        export_hub(model, workdir / name, kind, labels=labels, card=card, overwrite=True)
-    logits = tf.saved_model.load(workdir / "saved_model")(images / 255)
-    differences["saved_model"] = _difference(answers, tf.nn.softmax(logits))
+    if experiment.export:
+        for name, kind in (("saved_model", "classification"), ("feature_vector", "feature_vector")):
+            export_hub(model, workdir / name, kind, labels=labels, card=card, overwrite=True)
+        logits = tf.saved_model.load(workdir / "saved_model")(images / 255)
+        differences["saved_model"] = _difference(answers, tf.nn.softmax(logits))
+        backbone = keras.Model(model.inputs, model.get_layer("avg_pool").output)
+        features = tf.saved_model.load(workdir / "feature_vector")(images / 255)
+        differences["feature_vector"] = _difference(backbone.predict(images, verbose=0), features)
     worst = max(differences.values())
-    if not worst <= TOLERANCES[precision]:
+    if not worst <= allowed:
         raise RuntimeError(
             f"A saved model answers otherwise than the trained one, by up to {worst:.2g} where "
-            f"{TOLERANCES[precision]} is allowed: {differences}"
+            f"{allowed} is allowed: {differences}"
         )
-    print(f"model.keras and saved_model answer as the trained model does, to {worst:.1g}")
+    print(f"{' and '.join(differences)}: the answers of the trained model, to {worst:.1g}")
     return differences
 
 
@@ -105,4 +111,6 @@ def fine_tune(
 
 
 def _difference(expected, received):
-    return float(np.max(np.abs(np.asarray(expected) - np.asarray(received))))
+    """The largest difference, relative to the largest number where that is above 1."""
+    expected, received = np.asarray(expected), np.asarray(received)
+    return float(np.max(np.abs(expected - received)) / max(1.0, np.max(np.abs(expected))))

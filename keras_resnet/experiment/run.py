@@ -124,6 +124,7 @@ def run(experiment: Experiment) -> dict[str, object]:
                 every=experiment.checkpoint_every,
                 config=experiment.of_the_result(),
             ),
+            validation_split=experiment.validation_split,
             log_every=experiment.log_every,
         )
     # Averaged weights have no statistics of their own.
@@ -165,7 +166,7 @@ def run(experiment: Experiment) -> dict[str, object]:
         final=(split, 1 - measured["accuracy"]),
     )
     card = model_card(experiment.architecture, dataset, dataclasses.asdict(experiment), metrics)
-    metrics["reload_difference"] = finish.save(model, dataset, card, workdir, experiment.precision)
+    metrics["reload_difference"] = finish.save(model, dataset, card, experiment)
     if experiment.fine_tune_epochs:
         metrics |= finish.fine_tune(
             workdir / "feature_vector",

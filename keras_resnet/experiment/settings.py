@@ -83,6 +83,9 @@ class Experiment:
         recompute: Whether activations are computed again for the gradient, to save memory.
         recompute_bn: Whether the statistics of batch normalisation are averaged over the training
             images after training, as the authors of the paper did.
+        validation_split: Split to evaluate after each epoch: "validation", or "test" to watch how
+            the test error falls (of schedules, "plateau" must not see it).
+        export: Whether the finished model is exported as Hub modules, too.
         fine_tune_epochs: Epochs of a trial that fine-tunes the exported module; 0 for none.
         log_every: Steps from one line of metrics to the next.
         checkpoint_every: Steps from one checkpoint to the next; None for one an epoch.
@@ -133,6 +136,8 @@ class Experiment:
     synchronized_bn: bool = False
     recompute: bool = False
     recompute_bn: bool = False
+    validation_split: str = "validation"
+    export: bool = True
     fine_tune_epochs: int = 0
     log_every: int = 100
     checkpoint_every: int | None = None
@@ -163,6 +168,17 @@ class Experiment:
         checks.one_of("warmup", self.warmup, WARMUPS)
         checks.one_of("decay", self.decay, DECAYS)
         checks.one_of("precision", self.precision, PRECISIONS)
+        checks.one_of("validation_split", self.validation_split, ("validation", "test"))
+        if self.schedule == "plateau" and self.validation_split == "test":
+            raise ValueError(
+                "`validation_split` must be 'validation' with schedule='plateau', which would "
+                "choose the learning rate by the test images. Received: validation_split='test'"
+            )
+        if self.fine_tune_epochs and not self.export:
+            raise ValueError(
+                "`fine_tune_epochs` fine-tunes the exported module; leave `export` on. "
+                f"Received: fine_tune_epochs={self.fine_tune_epochs} with export=False"
+            )
 
     def of_the_result(self) -> dict[str, object]:
         """Returns the settings that a result depends on."""

@@ -5,5 +5,13 @@ Needs matplotlib (`pip install keras-deep-residual[train]`). Draws without a dis
 
 from keras_resnet.analysis.plots.drawing import figure, require_matplotlib, write_table
 from keras_resnet.analysis.plots.learning_curve import learning_curve
+from keras_resnet.analysis.plots.studies import error_curves, final_errors
 
-__all__ = ["figure", "learning_curve", "require_matplotlib", "write_table"]
+__all__ = [
+    "error_curves",
+    "figure",
+    "final_errors",
+    "learning_curve",
+    "require_matplotlib",
+    "write_table",
+]

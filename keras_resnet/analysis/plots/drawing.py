@@ -11,6 +11,7 @@ from keras_resnet.files import replacing
 
 # Okabe and Ito's colours, told apart under every common colour blindness.
 BLUE, ORANGE, GREEN, VERMILION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
+PURPLE, SKY = "#CC79A7", "#56B4E9"
 
 
 def require_matplotlib() -> None:
@@ -55,3 +56,14 @@ def write_table(path: str | Path, rows: Sequence[Mapping[str, object]]) -> None:
         writer = csv.DictWriter(file, columns)
         writer.writeheader()
         writer.writerows(rows)
+
+
+def error_axis(axis) -> None:
+    """Makes a matplotlib axis one of errors in percent, from 0 to 100."""
+    # Errors fall over two orders of magnitude; linear below 1 %, so that 0 % can be drawn.
+    axis.set_yscale("symlog", linthresh=1, linscale=0.5)
+    ticks = [0, 1, 2, 5, 10, 20, 50, 100]
+    axis.set_yticks(ticks, [str(tick) for tick in ticks])
+    axis.minorticks_off()
+    axis.set_ylim(0, 100)
+    axis.grid(alpha=0.3)

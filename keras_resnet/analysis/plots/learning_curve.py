@@ -10,6 +10,7 @@ from keras_resnet.analysis.plots.drawing import (
     GREEN,
     ORANGE,
     VERMILION,
+    error_axis,
     figure,
     write_table,
 )
@@ -44,14 +45,8 @@ def learning_curve(
             y = 100 * final[1]
             label = f"{final[0]}, after training: {y:.2f} %"
             error.plot([x[-1]], [y], "D", color=VERMILION, label=label, clip_on=False)
-        # Errors fall over two orders of magnitude; linear below 1 %, so that 0 % can be drawn.
-        error.set_yscale("symlog", linthresh=1, linscale=0.5)
-        ticks = [0, 1, 2, 5, 10, 20, 50, 100]
-        error.set_yticks(ticks, [str(tick) for tick in ticks])
-        error.minorticks_off()
-        error.set_ylim(0, 100)
+        error_axis(error)
         error.set_ylabel("error (%)")
-        error.grid(alpha=0.3)
         error.legend(frameon=False)
         error.set_title(title)
         rate.plot(x, [row["learning_rate"] for row in epochs], color=GREEN, drawstyle="steps-post")

@@ -1,0 +1,116 @@
+"""Several networks over several seeds on one picture."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from keras_resnet.analysis.plots.drawing import (
+    BLUE,
+    GREEN,
+    ORANGE,
+    PURPLE,
+    SKY,
+    VERMILION,
+    error_axis,
+    figure,
+    write_table,
+)
+from keras_resnet.analysis.studies import ErrorCurve
+
+COLORS = (BLUE, VERMILION, GREEN, ORANGE, PURPLE, SKY)
+
+
+def error_curves(
+    panels: Mapping[str, Sequence[ErrorCurve]],
+    path: str | Path,
+    *,
+    title: str,
+    test_name: str = "test",
+) -> None:
+    """Draws the error against epochs, a panel for each group of networks, as in Fig. 6.
+
+    Lines are means over the seeds, solid for test and dashed for training; the band goes from the
+    lowest to the highest seed.
+
+    Args:
+        panels: Curves by the title of their panel.
+        path: Where the PNG goes; SVG and CSV go beside it.
+        title: What was trained, on what.
+        test_name: What the evaluated split is called in the legend.
+    """
+    rows = [row for curves in panels.values() for curve in curves for row in curve.rows()]
+    write_table(Path(path).with_suffix(".csv"), rows)
+    with figure(path, size=(1.2 + 4.4 * len(panels), 4.4)) as fig:
+        fig.suptitle(title)
+        axes = fig.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+        for axis, (name, curves) in zip(axes, panels.items(), strict=True):
+            labels = list(dict.fromkeys(curve.label for curve in curves))
+            for curve in curves:
+                color = COLORS[labels.index(curve.label) % len(COLORS)]
+                mean, low, high = (
+                    [100 * error for error in errors]
+                    for errors in (curve.mean, curve.low, curve.high)
+                )
+                test = curve.kind == "test"
+                axis.plot(
+                    curve.epochs,
+                    mean,
+                    "-" if test else "--",
+                    color=color,
+                    linewidth=2.0 if test else 1.2,
+                    label=f"{curve.label}, {test_name if test else 'training'}",
+                )
+                axis.fill_between(curve.epochs, low, high, color=color, alpha=0.15, linewidth=0)
+            error_axis(axis)
+            axis.set_title(name, fontsize="medium")
+            axis.set_xlabel("epoch")
+            axis.legend(frameon=False, fontsize="small")
+        axes[0].set_ylabel("error (%)")
+
+
+def final_errors(
+    rows: Sequence[Mapping[str, object]], path: str | Path, *, title: str, test_name: str = "test"
+) -> None:
+    """Draws the final errors side by side: means over the seeds, with one standard deviation.
+
+    Args:
+        rows: As `analysis.studies.convergence` returns them; further columns go into the CSV.
+        path: Where the PNG goes; SVG and CSV go beside it.
+        title: What was trained, on what.
+        test_name: What the evaluated split is called in the legend.
+    """
+    write_table(Path(path).with_suffix(".csv"), rows)
+    with figure(path, size=(1.8 + 1.3 * len(rows), 4.2)) as fig:
+        axis = fig.subplots()
+        for offset, kind, name, marker, color in (
+            (-0.08, "training", "training", "o", ORANGE),
+            (0.08, "test", test_name, "D", BLUE),
+        ):
+            if not all(f"{kind}_error" in row for row in rows):
+                continue
+            means = [100 * row[f"{kind}_error"] for row in rows]
+            spreads = [100 * (row[f"{kind}_error_sd"] or 0.0) for row in rows]
+            places = [i + offset for i in range(len(rows))]
+            axis.errorbar(
+                places, means, spreads, fmt=marker, color=color, capsize=4, label=f"{name} error"
+            )
+            for place, mean in zip(places, means, strict=True):
+                shift = (-8, 0) if offset < 0 else (8, 0)
+                axis.annotate(
+                    f"{mean:.2f}",
+                    (place, mean),
+                    shift,
+                    textcoords="offset points",
+                    ha="right" if offset < 0 else "left",
+                    va="center",
+                    fontsize="small",
+                )
+        axis.set_xticks(range(len(rows)), [str(row["network"]) for row in rows])
+        axis.set_xlim(-0.6, len(rows) - 0.4)
+        axis.set_ylim(bottom=0)
+        axis.margins(y=0.15)
+        axis.set_ylabel("error after the last epoch (%)")
+        axis.grid(axis="y", alpha=0.3)
+        axis.legend(frameon=False)
+        axis.set_title(title, fontsize="medium")

@@ -1,0 +1,74 @@
+"""Trains plain and residual nets of several depths alike, and shows the degradation (Fig. 1 and 6).
+
+    python recipes/degradation.py --workdir runs/degradation
+
+PlainNet20, PlainNet56, ResNet20 and ResNet56 on scikit-learn's handwritten digits, 27 epochs, three
+seeds each. The deeper plain net has the larger training error, which is not overfitting but a
+failure to train; the deeper residual net trains as well as the shallow one and converges faster
+than the plain ones. The test images are looked at after each epoch to draw the curve, and choose
+nothing.
+
+In the paper, on CIFAR-10 (section 4.2): test error 8.75 % for ResNet20, 6.97 % for ResNet56; the
+plain nets get worse from 20 layers on. The same with the paper's data and schedule:
+
+    python recipes/degradation.py --preset paper --data-dir DIR --gpus 1
+
+and on photographs:
+
+    python recipes/degradation.py --dataset folder --data-dir DIR --validation-split validation \\
+        --models PlainNet18 PlainNet34 ResNet18 ResNet34
+"""
+
+import os
+
+# Before TensorFlow is imported: on some processors it leaves its faster CPU kernels off, and
+# everywhere it reports what it did not find.
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+from keras_resnet import cli  # noqa: E402
+from keras_resnet.experiment import Experiment  # noqa: E402
+from keras_resnet.experiment.reports import degradation  # noqa: E402
+
+PRESETS = {
+    "digits": Experiment(
+        dataset="digits",
+        workdir="runs/degradation",
+        epochs=27,
+        warmup="linear",
+        warmup_share=0.2,
+        validation_split="test",
+        export=False,
+    ),
+    "paper": Experiment(
+        dataset="cifar10",
+        workdir="runs/degradation-cifar10",
+        steps=64_000,
+        validation_split="test",
+        export=False,
+    ),
+}
+
+
+def main() -> None:
+    parser = cli.Parser(__doc__, PRESETS, without=("model", "depth", "shortcut", "seed"))
+    parser.add_own(
+        "--models",
+        nargs="+",
+        default=["PlainNet20", "PlainNet56", "ResNet20", "ResNet56"],
+        help="Networks of the table",
+    )
+    parser.add_own(
+        "--reach",
+        type=float,
+        nargs="+",
+        default=[0.5, 0.1],
+        help="Training errors in [0, 1] whose epoch the table tells",
+    )
+    parser.add_study()
+    base, own = parser.settings()
+    degradation(own["models"], base, own["seeds"], jobs=own["jobs"], reach=own["reach"])
+
+
+if __name__ == "__main__":
+    cli.run(main)
