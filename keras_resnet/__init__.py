@@ -5,6 +5,7 @@ import keras_resnet
 model = keras_resnet.ResNet50(input_shape=(224, 224, 3))
 """
 
+from keras_resnet.deepen import deepen
 from keras_resnet.models import (
     CifarResNet,
     PlainNet18,
@@ -57,5 +58,6 @@ __all__ = [
     "build",
     "copy_weights",
     "decode_predictions",
+    "deepen",
     "preprocess_input",
 ]

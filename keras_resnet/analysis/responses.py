@@ -1,0 +1,157 @@
+"""How strongly the layers of a network respond (section 4.2 and Fig. 7 of arXiv 1512.03385).
+
+A response is the output of a convolution's batch normalisation, before the nonlinearity and the
+addition. In residual nets its standard deviation says how much a block changes its input.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+
+import keras
+import numpy as np
+
+from keras_resnet import checks
+from keras_resnet.layers import BlockStack
+from keras_resnet.moments import Moments, image_batches, map_moments
+from keras_resnet.weights.transfer import unrolled_name
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerResponse:
+    """The responses of one convolution to many images.
+
+    Attributes:
+        name: The convolution, by its name in the unrolled net: conv2_block1_1_conv.
+        order: Its place among the layers measured, from the input, beginning at 1.
+        rank: Its place among them by falling standard deviation, beginning at 1.
+        std: Standard deviation over all images, pixels and channels, in units of the
+            normalisation's output.
+    """
+
+    name: str
+    order: int
+    rank: int
+    std: float
+
+
+def layer_responses(
+    model: keras.Model,
+    images: np.ndarray | Iterable,
+    *,
+    layers: str = "3x3",
+    batch_size: int = 128,
+) -> tuple[LayerResponse, ...]:
+    """Measures the standard deviation of the layers' responses, in inference mode.
+
+    Images are streamed: memory holds one batch, and three numbers per layer of what came before.
+    A stack of blocks is run block by block, by one compiled function that is given the weights of
+    each in turn, so depth costs neither memory nor compilation.
+
+    Args:
+        model: Network of this package, unrolled or stacked.
+        images: What the model takes: an array `(n, H, W, C)`, or batches of images,
+            `(images, labels)` or `(images, labels, weights)`, such as `eval_batches` gives; images
+            of weight 0 are left out.
+        layers: "3x3" for the 3x3 convolutions, as in the paper, or "all" for the 1x1, the
+            projections and the stem as well.
+        batch_size: Size of the batches that an array is cut into.
+
+    Returns:
+        One entry per layer, in the order from input to output.
+
+    Raises:
+        ValueError: If the model has no such layers with batch normalisation, the images are none
+            or do not fit it, or an argument is wrong.
+    """
+    checks.one_of("layers", layers, ("3x3", "all"))
+    names = _names(model, layers)
+    if not names:
+        raise ValueError(
+            f"`model` must be a network of this package itself, with convolutions ({layers}) named "
+            "as conv2_block1_1_conv and followed by conv2_block1_1_bn. "
+            f"Received: model={model.name!r}"
+        )
+    moments = {name: Moments() for name in names}
+    stacks = [_Stack(layer, layers) for layer in model.layers if isinstance(layer, BlockStack)]
+    trunk = _features(model, layers, [stack.entry for stack in stacks])
+    for batch, counted in image_batches(model, images, batch_size):
+        entries, found = trunk.predict_on_batch(batch)
+        for stack, maps in zip(stacks, entries, strict=True):
+            found |= stack.run(maps)
+        for name, figures in found.items():
+            moments[name].add(*(figure[counted].ravel() for figure in figures))
+    wild = [name for name in names if not np.isfinite(moments[name].variance)]
+    if wild:
+        raise ValueError(
+            "`model` must give finite numbers in inference, which a very deep net that was never "
+            f"trained may not. Received: model={model.name!r}, not finite from layer {wild[0]!r} on"
+        )
+    stds = {name: float(np.sqrt(m.variance)) for name, m in moments.items()}
+    ranked = sorted(names, key=stds.get, reverse=True)
+    return tuple(
+        LayerResponse(name, order, ranked.index(name) + 1, stds[name])
+        for order, name in enumerate(names, start=1)
+    )
+
+
+class _Stack:
+    """Runs a stack of blocks one by one: the pattern with the weights of each in turn."""
+
+    def __init__(self, layer, layers):
+        self.entry = layer.input
+        self.repeats = layer.repeats
+        # A copy, since the layer's own pattern is not ours to write to.
+        pattern = keras.models.clone_model(layer.block)
+        self.features = _features(pattern, layers, pattern.output)
+        self.weights = [
+            (pattern.get_layer(name).weights[position], np.asarray(stacked))
+            for (name, _, stacked), position in layer.with_positions()
+        ]
+
+    def run(self, maps):
+        """Returns the moments of all blocks' layers by name, given what enters the first block."""
+        moments = {}
+        for i in range(self.repeats):
+            for variable, stacked in self.weights:
+                variable.assign(stacked[i])
+            maps, found = self.features.predict_on_batch(maps)
+            moments |= {unrolled_name(name, i): figures for name, figures in found.items()}
+        return moments
+
+
+def _measured(model, layers):
+    """Returns the convolutions that are to be measured, by name, with their normalisations."""
+    by_name = {layer.name: layer for layer in model.layers}
+    pairs = {}
+    for name, conv in by_name.items():
+        norm = by_name.get(name.removesuffix("_conv") + "_bn")
+        if name.endswith("_conv") and norm is not None:
+            if layers == "all" or tuple(conv.kernel_size) == (3, 3):
+                pairs[name] = norm
+    return pairs
+
+
+def _names(model, layers):
+    """Returns the names of the convolutions to be measured, in the unrolled net's order."""
+    measured, names = _measured(model, layers), []
+    for layer in model.layers:
+        if isinstance(layer, BlockStack):
+            pattern = _measured(layer.block, layers)
+            names += [unrolled_name(name, i) for i in range(layer.repeats) for name in pattern]
+        elif layer.name in measured:
+            names.append(layer.name)
+    return names
+
+
+def _features(model, layers, others):
+    """Returns a model that gives `others`, and the moments of every measured layer by name."""
+    found = {
+        name: map_moments(norm.output, norm.axis) for name, norm in _measured(model, layers).items()
+    }
+    features = keras.Model(model.input, [others, found])
+    if keras.backend.backend() == "tensorflow":
+        # Keras would compile with XLA, which takes minutes for a deep net.
+        features.compile(jit_compile=False)
+    return features
