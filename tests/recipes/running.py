@@ -1,9 +1,12 @@
 """Running a recipe as a user does: a process of its own, flags, files."""
 
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).parents[2]
 
@@ -35,3 +38,12 @@ def finish_recipe(process, timeout=600):
         process.kill()
         raise
     return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
+
+
+def refused(name, *flags, monkeypatch, capsys):
+    """Runs `recipes/{name}.py` in this process, expects exit code 2, and returns the errors."""
+    monkeypatch.setattr(sys, "argv", [f"{name}.py", *map(str, flags)])
+    with pytest.raises(SystemExit) as exit:
+        runpy.run_path(str(ROOT / "recipes" / f"{name}.py"), run_name="__main__")
+    assert exit.value.code == 2
+    return capsys.readouterr().err.splitlines()

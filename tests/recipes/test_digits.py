@@ -1,8 +1,6 @@
 """The first recipe, run as a user runs it."""
 
 import json
-import runpy
-import sys
 
 import keras
 import numpy as np
@@ -10,7 +8,7 @@ import pytest
 
 from keras_resnet.data import load_dataset
 from keras_resnet.training import read_records
-from tests.recipes.running import ROOT, run_recipe
+from tests.recipes.running import refused, run_recipe
 
 
 @pytest.fixture(scope="module")
@@ -104,11 +102,9 @@ def test_finished_run_is_not_repeated_and_not_overwritten(finished):
     ],
 )
 def test_wrong_flag_is_one_line_and_writes_nothing(tmp_path, flags, named, monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["digits.py", "--workdir", str(tmp_path / "run"), *flags])
-    with pytest.raises(SystemExit) as exit:
-        runpy.run_path(str(ROOT / "recipes" / "digits.py"), run_name="__main__")
-    assert exit.value.code == 2
-    lines = capsys.readouterr().err.splitlines()
+    lines = refused(
+        "digits", "--workdir", tmp_path / "run", *flags, monkeypatch=monkeypatch, capsys=capsys
+    )
     assert len(lines) == 1 and lines[0].startswith("error: ") and named in lines[0]
     assert list(tmp_path.iterdir()) == []
 

@@ -65,6 +65,7 @@ def error_curves(
             error_axis(axis)
             axis.set_title(name, fontsize="medium")
             axis.set_xlabel("epoch")
+            axis.xaxis.get_major_locator().set_params(integer=True)
             axis.legend(frameon=False, fontsize="small")
         axes[0].set_ylabel("error (%)")
 

@@ -1,0 +1,94 @@
+"""Curves over seeds, final errors and convergence against values by hand."""
+
+import csv
+
+import numpy as np
+import pytest
+
+from keras_resnet.analysis import plots, studies
+
+
+def run(*accuracies, test=None):
+    """Rows of one run, from its training and test accuracies."""
+    rows = [{"epoch": i, "accuracy": a} for i, a in enumerate(accuracies, start=1)]
+    for row, accuracy in zip(rows, test or (), strict=False):
+        row["val_accuracy"] = accuracy
+    return rows
+
+
+STUDY = {
+    "plain": [run(0.2, 0.4, 0.5, test=(0.1, 0.3, 0.5)), run(0.4, 0.6, 0.7, test=(0.3, 0.5, 0.9))],
+    "residual": [run(0.5, 0.9, 1.0, test=(0.5, 0.8, 0.9)), run(0.7, 0.9, 1.0, test=(0.7, 0.8, 1))],
+}
+
+
+def test_curves_are_means_with_the_extremes_of_the_seeds():
+    curves = {(curve.label, curve.kind): curve for curve in studies.error_curves(STUDY)}
+    assert list(curves) == [
+        ("plain", "training"),
+        ("plain", "test"),
+        ("residual", "training"),
+        ("residual", "test"),
+    ]
+    training = curves["plain", "training"]
+    assert training.epochs == (1, 2, 3)
+    np.testing.assert_allclose(training.mean, [0.7, 0.5, 0.4])
+    np.testing.assert_allclose(training.low, [0.6, 0.4, 0.3])
+    np.testing.assert_allclose(training.high, [0.8, 0.6, 0.5])
+    np.testing.assert_allclose(curves["residual", "test"].mean, [0.4, 0.2, 0.05])
+    assert training.rows()[1] == {
+        "network": "plain",
+        "kind": "training",
+        "epoch": 2,
+        "error_mean": pytest.approx(0.5),
+        "error_low": pytest.approx(0.4),
+        "error_high": pytest.approx(0.6),
+    }
+
+
+def test_without_validation_there_is_a_training_curve_only():
+    (curve,) = studies.error_curves({"net": [run(0.5, 0.6)]})
+    assert curve.kind == "training"
+
+
+def test_the_first_epoch_at_an_error():
+    rows = run(0.5, 0.9, 0.8, 0.95)
+    assert studies.epochs_to_error(rows, 0.5) == 1
+    assert studies.epochs_to_error(rows, 0.1) == 2  # 1 - 0.9 is a little less than 0.1
+    assert studies.epochs_to_error(rows, 0.05) == 4
+    assert studies.epochs_to_error(rows, 0.01) is None
+
+
+def test_convergence_by_hand():
+    plain, residual = studies.convergence(STUDY, [0.4, 0.1])
+    assert plain["network"] == "plain" and plain["seeds"] == 2
+    assert plain["training_error"] == pytest.approx(0.4)
+    # The sample deviation of 0.5 and 0.3.
+    assert plain["training_error_sd"] == pytest.approx(0.02**0.5)
+    assert plain["test_error"] == pytest.approx(0.3)
+    assert plain["epochs_to_40_percent"] == 2 and plain["seeds_at_40_percent"] == 1
+    assert plain["epochs_to_10_percent"] is None and plain["seeds_at_10_percent"] == 0
+    assert residual["epochs_to_40_percent"] == 1.5 and residual["seeds_at_40_percent"] == 2
+    assert residual["epochs_to_10_percent"] == 2
+
+
+def test_one_seed_has_no_deviation():
+    assert studies.final_errors([run(0.5, 0.75)], "accuracy") == (0.25, None)
+
+
+def test_figure_of_curves(tmp_path):
+    curves = studies.error_curves(STUDY)
+    plots.error_curves({"left": curves[:2], "right": curves[2:]}, tmp_path / "c.png", title="T")
+    svg = (tmp_path / "c.svg").read_text()
+    for text in ("T", "left", "right", "plain, training", "residual, test", "epoch", "error (%)"):
+        assert f"<!-- {text} -->" in svg
+    with open(tmp_path / "c.csv", newline="") as file:
+        assert len(list(csv.DictReader(file))) == 12
+
+
+def test_figure_of_final_errors(tmp_path):
+    rows = studies.convergence(STUDY, [0.1])
+    plots.final_errors(rows, tmp_path / "f.png", title="T", test_name="validation")
+    svg = (tmp_path / "f.svg").read_text()
+    for text in ("plain", "residual", "validation error", "training error", "40.00", "5.00"):
+        assert f"<!-- {text} -->" in svg

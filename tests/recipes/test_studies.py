@@ -1,0 +1,91 @@
+"""The studies end to end, at the smallest size, as a user starts them."""
+
+import csv
+import json
+
+import pytest
+
+from tests.recipes.running import refused, run_recipe
+
+SHORT = ("--epochs", 1, "--batch-size", 256)
+
+
+@pytest.fixture(scope="module")
+def degradation(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("study") / "run"
+    flags = ("--models", "PlainNet20", "ResNet20", "--seeds", 0, "--workdir", workdir, *SHORT)
+    result = run_recipe("degradation", *flags)
+    assert result.returncode == 0, result.stderr
+    return workdir, result.stdout, flags
+
+
+def test_degradation_writes_curves_and_table(degradation):
+    workdir, printed, _ = degradation
+    table = json.loads((workdir / "table.json").read_text())
+    assert [row["network"] for row in table["rows"]] == ["PlainNet20", "ResNet20"]
+    for row in table["rows"]:
+        # The plain net has the parameters of its option-A twin; 8x8 images of one channel.
+        assert row["parameters"] == 269_434
+        metrics = json.loads((workdir / f"{row['network']}-0" / "metrics.json").read_text())
+        assert row["test_error"] == pytest.approx(1 - metrics["test_accuracy"], abs=1e-6)
+        assert row["training_error"] == pytest.approx(1 - metrics["train_accuracy"])
+        assert row["network"] in printed
+    with open(workdir / "degradation.csv", newline="") as file:
+        assert {row["kind"] for row in csv.DictReader(file)} == {"training", "test"}
+    assert (workdir / "degradation.png").exists() and "2/2" in printed
+
+
+def test_a_finished_study_is_not_trained_again(degradation):
+    workdir, _, flags = degradation
+    model = workdir / "ResNet20-0" / "model.keras"
+    before = model.stat().st_mtime_ns
+    (workdir / "table.json").unlink()
+    assert run_recipe("degradation", *flags).returncode == 0
+    assert model.stat().st_mtime_ns == before and (workdir / "table.json").exists()
+
+
+def test_shortcut_options_side_by_side(tmp_path):
+    workdir = tmp_path / "run"
+    result = run_recipe(
+        "shortcuts",
+        *("--depth", 8, "--shortcuts", "A", "C", "--seeds", 0, "--workdir", workdir, *SHORT),
+    )
+    assert result.returncode == 0, result.stderr
+    rows = json.loads((workdir / "table.json").read_text())["rows"]
+    assert [row["network"] for row in rows] == ["option A", "option C"]
+    assert rows[0]["parameters"] < rows[1]["parameters"]
+    assert rows[0]["multiply_adds"] < rows[1]["multiply_adds"]
+    assert all(row["train_seconds"] > 0 for row in rows)
+    assert (workdir / "comparison.png").exists() and (workdir / "curves.png").exists()
+
+
+def test_very_deep_net_with_three_kinds_of_regularisation(tmp_path):
+    workdir = tmp_path / "run"
+    result = run_recipe("very_deep", "--depth", 14, "--recompute", "--workdir", workdir, *SHORT)
+    assert result.returncode == 0, result.stderr
+    rows = json.loads((workdir / "table.json").read_text())["rows"]
+    assert [row["network"] for row in rows] == ["none", "dropout", "stochastic-depth"]
+    for name, option in (("dropout", "dropout"), ("stochastic-depth", "stochastic_depth")):
+        config = json.loads((workdir / f"{name}-0" / "config.json").read_text())
+        assert config[option] > 0
+
+
+@pytest.mark.parametrize(
+    ("recipe", "flags", "named"),
+    [
+        ("degradation", ("--models", "ResNet21"), "ResNet21"),
+        ("degradation", ("--models", "ResNet20", "resnet20"), "different"),
+        ("degradation", ("--seeds", "0", "0"), "seeds"),
+        ("degradation", ("--jobs", "0"), "jobs=0"),
+        ("degradation", ("--reach", "2"), "reach=2"),
+        ("shortcuts", ("--shortcuts", "D"), "'D'"),
+        ("very_deep", ("--dropout", "1.5"), "dropout=1.5"),
+    ],
+)
+def test_wrong_flags_are_one_line_and_write_nothing(
+    tmp_path, recipe, flags, named, monkeypatch, capsys
+):
+    workdir = tmp_path / "run"
+    lines = refused(recipe, *flags, "--workdir", workdir, monkeypatch=monkeypatch, capsys=capsys)
+    assert "error: " in lines[-1] and named in lines[-1]
+    assert list(tmp_path.iterdir()) == []
