@@ -16,6 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_resnet.data.augmentation import Augmentation, batch_draws
+from keras_resnet.data.decoding import resize_shorter_side
 
 SPLITS = ("train", "validation", "test")
 
@@ -31,9 +32,12 @@ class ImageDataset(abc.ABC):
         std: Standard deviation of each channel over the training split, in [0, 255] units.
         about: Sentences for a model card: where the images come from, how they were split, and
             under which licence they stand.
+        eval_resize: Shorter side, in pixels, of which an evaluation image is the centre; None
+            where images are evaluated as they are stored.
     """
 
     about: str = ""
+    eval_resize: int | None = None
     name: str
     class_names: tuple[str, ...]
     image_shape: tuple[int, int, int]
@@ -107,6 +111,24 @@ class ImageDataset(abc.ABC):
 
         Raises:
             ValueError: if there is no such split, or an argument is out of range.
+        """
+
+    @abc.abstractmethod
+    def whole_images(self, split: str, shorter_side: int | None = None) -> tf.data.Dataset:
+        """One pass over `split` in its stored order, image by image, uncropped.
+
+        Args:
+            split: "train", "validation" or "test".
+            shorter_side: Pixels that the shorter side is resized to, by antialiased bilinear
+                interpolation and with the aspect ratio kept; None for images as they are stored.
+
+        Returns:
+            Elements `(image, label, weight)`: uint8 RGB or grey in [0, 255] of shape
+            `(height, width, channels)`, int32 and float32 scalars. The weight is 1.0, and 0.0 of
+            an image that cannot be read, in whose place stands a black one.
+
+        Raises:
+            ValueError: if there is no such split, or `shorter_side` is not 1 or more.
         """
 
     def steps_per_epoch(self, batch_size: int) -> int:
@@ -215,6 +237,17 @@ class ArrayDataset(ImageDataset):
         order = eval_order(self.num_examples(split), batch_size, shard)
         return finish(order.map(read, num_parallel_calls=tf.data.AUTOTUNE))
 
+    def whole_images(self, split: str, shorter_side: int | None = None) -> tf.data.Dataset:
+        images, labels = self._split_tensors(split)
+        check_shorter_side(shorter_side)
+
+        def read(index: tf.Tensor) -> tuple[tf.Tensor, ...]:
+            image = resize_shorter_side(images[index], shorter_side)
+            return image, labels[index], tf.constant(1.0)
+
+        order = tf.data.Dataset.range(self.num_examples(split))
+        return finish(order.map(read, num_parallel_calls=tf.data.AUTOTUNE))
+
     def _split_tensors(self, split: str) -> tuple[tf.Tensor, tf.Tensor]:
         """The split as tensors in main memory, made once and shared by all readers.
 
@@ -314,6 +347,12 @@ def check_split(split: str, splits: Sequence[str]) -> None:
     """Raises a ValueError unless `split` is one of `splits`."""
     if split not in splits:
         raise ValueError(f"`split` must be one of {tuple(splits)}. Received: split={split!r}")
+
+
+def check_shorter_side(shorter_side: int | None) -> None:
+    """Raises a ValueError unless `shorter_side` is a number of pixels or None."""
+    if shorter_side is not None:
+        check_integer("shorter_side", shorter_side, 1)
 
 
 def check_integer(argument: str, value: int, minimum: int) -> int:

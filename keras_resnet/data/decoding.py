@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 
+import numpy as np
 import tensorflow as tf
 
 # What an image's name may end in, and the format that this promises.
@@ -79,6 +80,65 @@ def decode_window(
         return tf.image.resize(crop, [size, size], antialias=True)
 
     return tf.cond(tf.io.is_jpeg(encoded), jpeg_window, any_window)
+
+
+def decode_whole(encoded: tf.Tensor, channels: int, shorter_side: int | None = None) -> tf.Tensor:
+    """Decodes all of an image, and resizes it with its aspect ratio kept.
+
+    A JPEG is decoded at the smallest of the scales 1, 1/2, 1/4 and 1/8 that still has
+    `shorter_side` pixels.
+
+    Args:
+        encoded: Bytes of the image, a string scalar.
+        channels: 3 for RGB, 1 for grey.
+        shorter_side: Pixels of the shorter side of the result; None for the image's own.
+
+    Returns:
+        uint8 in [0, 255] of shape `(height, width, channels)`.
+
+    Raises:
+        tf.errors.OpError: if the image cannot be decoded to its end.
+    """
+
+    def decode(ratio: int) -> tf.Tensor:
+        return tf.image.decode_jpeg(encoded, channels, ratio=ratio, dct_method="INTEGER_ACCURATE")
+
+    def jpeg() -> tf.Tensor:
+        if shorter_side is None:
+            return decode(1)
+        own = tf.reduce_min(tf.image.extract_jpeg_shape(encoded)[:2])
+        fitting = tf.math.count_nonzero(own / shorter_side >= _JPEG_RATIOS[1:], dtype=tf.int32)
+        return tf.switch_case(fitting, [functools.partial(decode, r) for r in _JPEG_RATIOS])
+
+    def other() -> tf.Tensor:
+        return tf.io.decode_image(encoded, channels, expand_animations=False)
+
+    image = tf.cond(tf.io.is_jpeg(encoded), jpeg, other)
+    return resize_shorter_side(tf.ensure_shape(image, [None, None, channels]), shorter_side)
+
+
+def resize_shorter_side(image: tf.Tensor, shorter_side: int | None) -> tf.Tensor:
+    """An image with its shorter side resized, and the longer one in proportion, rounded.
+
+    Args:
+        image: uint8 in [0, 255] of shape `(height, width, channels)`.
+        shorter_side: Pixels of the shorter side of the result; None for the image as it is.
+
+    Returns:
+        uint8, by bilinear interpolation that averages over all pixels it passes where it shrinks.
+    """
+    if shorter_side is None:
+        return image
+    # Where the sides are known while the graph is built, those of the result are too.
+    sides = np.array(image.shape[:2]) if None not in image.shape[:2] else tf.shape(image)[:2]
+    shortest = min(sides) if isinstance(sides, np.ndarray) else tf.reduce_min(sides)
+    scaled = (2 * sides * shorter_side + shortest) // (2 * shortest)
+    return to_bytes(tf.image.resize(image, scaled, antialias=True))
+
+
+def to_bytes(image: tf.Tensor) -> tf.Tensor:
+    """Floating-point levels rounded to uint8 and clipped to [0, 255]."""
+    return tf.cast(tf.round(tf.clip_by_value(image, 0.0, 255.0)), tf.uint8)
 
 
 def _complete_jpeg(encoded: tf.Tensor) -> tf.Tensor:

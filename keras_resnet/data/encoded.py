@@ -12,7 +12,7 @@ import functools
 import re
 import threading
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NoReturn, Protocol
 
 import numpy as np
@@ -23,13 +23,14 @@ from keras_resnet.data.dataset import (
     SPLITS,
     ImageDataset,
     check_integer,
+    check_shorter_side,
     check_split,
     eval_order,
     finish,
     shard_rows,
     train_order,
 )
-from keras_resnet.data.decoding import decoding_fault
+from keras_resnet.data.decoding import decode_whole, decoding_fault
 from keras_resnet.data.views import Views
 
 # Mean and spread of a channel are taken from this many training images: their standard error is
@@ -127,6 +128,7 @@ class EncodedDataset(ImageDataset):
         self.class_names = tuple(class_names)
         self.views = views
         self.image_shape = views.shape
+        self.eval_resize = views.eval_resize
         self.bad_images = BadImages(max_bad_files)
         self._sources = {split: sources[split] for split in SPLITS if split in sources}
         self._given_statistics = statistics
@@ -182,6 +184,35 @@ class EncodedDataset(ImageDataset):
 
         order = eval_order(self.num_examples(split), batch_size, shard)
         return finish(order.map(read, num_parallel_calls=_BATCHES_AT_ONCE))
+
+    def whole_images(self, split: str, shorter_side: int | None = None) -> tf.data.Dataset:
+        check_split(split, self.splits)
+        check_shorter_side(shorter_side)
+        channels = self.views.channels
+        side = shorter_side or self.views.image_size
+        view = functools.partial(decode_whole, channels=channels, shorter_side=shorter_side)
+        blank = np.zeros((side, side, channels), np.uint8), np.int32(0), np.float32(0)
+
+        def load(index: tf.Tensor) -> tuple[tf.Tensor, ...]:
+            encoded, label = self._sources[split].read(index)
+            return view(encoded), label, tf.constant(1.0)
+
+        def reported(index: tf.Tensor) -> tuple[np.ndarray, ...]:
+            return self._try(split, int(index), view) or blank
+
+        def read(index: tf.Tensor) -> tuple[tf.Tensor, ...]:
+            found = tf.data.Dataset.from_tensors(index).map(load).ignore_errors()
+            found = found.concatenate(tf.data.Dataset.from_tensors(blank)).take(1)
+            image, label, weight = found.get_single_element()
+            element = tf.cond(
+                weight > 0,
+                lambda: (image, label, weight),
+                lambda: tf.py_function(reported, [index], [tf.uint8, tf.int32, tf.float32]),
+            )
+            return tuple(map(tf.ensure_shape, element, ((None, None, channels), (), ())))
+
+        order = tf.data.Dataset.range(self.num_examples(split))
+        return finish(order.map(read, num_parallel_calls=tf.data.AUTOTUNE))
 
     def _view(self, encoded: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
         """A random view, or the evaluation view if there are no draws."""
@@ -239,14 +270,17 @@ class EncodedDataset(ImageDataset):
         stand_ins = []
         for index, row_draws in zip(indices.numpy(), draws, strict=True):
             following = ((index + offset) % size for offset in range(size if replace else 1))
-            tried = (self._try(split, i, row_draws) for i in following)
+            view = functools.partial(self._view, draws=row_draws)
+            tried = (self._try(split, i, view) for i in following)
             found = next((image for image in tried if image is not None), None)
             if found is None and replace:
                 self.bad_images.stop(f"None of the {size} images of {split!r} can be read.")
             stand_ins.append(found or blank)
         return tuple(map(np.stack, zip(*stand_ins, strict=True)))
 
-    def _try(self, split: str, index: int, draws: tf.Tensor) -> tuple[np.ndarray, ...] | None:
+    def _try(
+        self, split: str, index: int, view: Callable[[tf.Tensor], tf.Tensor]
+    ) -> tuple[np.ndarray, ...] | None:
         """Image, label and weight, or None for a bad image once it is reported."""
         source = self._sources[split]
         encoded = None
@@ -254,7 +288,7 @@ class EncodedDataset(ImageDataset):
             # What a device interpolates differs in the last bit, and decoding is the CPU's.
             with tf.device("/cpu:0"):
                 encoded, label = source.read(tf.constant(index, tf.int64))
-                return self._view(encoded, draws).numpy(), label.numpy(), np.float32(1)
+                return view(encoded).numpy(), label.numpy(), np.float32(1)
         except tf.errors.OpError as error:
             fault = None if encoded is None else decoding_fault(encoded.numpy())
             # TensorFlow puts the node in front of its message and the op behind it.

@@ -11,7 +11,7 @@ import math
 import tensorflow as tf
 
 from keras_resnet.data.dataset import check_integer
-from keras_resnet.data.decoding import decode_window
+from keras_resnet.data.decoding import decode_window, to_bytes
 
 CROPS = ("scale", "inception")
 
@@ -117,7 +117,7 @@ class Views:
             # Draws are multiples of 2**-23, and the normal deviate of 0 is infinite.
             normal = tf.math.ndtri(tf.maximum(colour, 2.0**-24))
             image += self.lighting * tf.linalg.matvec(_COLOUR_COMPONENTS, normal, transpose_a=True)
-        image = _to_bytes(image)
+        image = to_bytes(image)
         if self.flip:
             # On bytes, and not by a slice of step -1: that took as long as decoding.
             image = tf.cond(mirror[0] < 0.5, lambda: tf.reverse(image, [1]), lambda: image)
@@ -145,7 +145,7 @@ class Views:
             )
             return _placed(extent, height, width, [0.5, 0.5])
 
-        return _to_bytes(
+        return to_bytes(
             decode_window(encoded, window_of, self.image_size, self.channels, antialias=True)
         )
 
@@ -196,7 +196,3 @@ def _placed(
     """The window of `extent` at `position`, 0 to 1 along each axis of the room it has."""
     room = tf.cast(tf.stack([height, width]), tf.float32) - extent
     return tf.concat([room * position, extent], axis=0)
-
-
-def _to_bytes(image: tf.Tensor) -> tf.Tensor:
-    return tf.cast(tf.round(tf.clip_by_value(image, 0.0, 255.0)), tf.uint8)

@@ -18,7 +18,7 @@ import tensorflow as tf
 from keras_resnet import checks
 from keras_resnet.files import replacing
 from keras_resnet.layers import BlockStack
-from keras_resnet.weights import copy_weights
+from keras_resnet.rebuild import is_functional, rebuilt
 
 KINDS = {"feature_vector": "features", "classification": "logits"}
 CLASSIFIER = "predictions"
@@ -115,7 +115,7 @@ def _endpoint(model, kind):
             "A Hub module can be written on Keras's TensorFlow backend only; set "
             f"KERAS_BACKEND=tensorflow. The backend is {keras.backend.backend()!r}."
         )
-    if not isinstance(model, keras.Model) or not _is_functional(model):
+    if not is_functional(model):
         raise ValueError(
             "`model` must be a functional Keras model with one input and one output. "
             f"Received: model of type {type(model).__name__}"
@@ -145,11 +145,6 @@ def _endpoint(model, kind):
             f"Received: model with outputs of shape {tuple(features.shape)}"
         )
     return model if classifier is None else keras.Model(model.input, features, name=model.name)
-
-
-def _is_functional(model):
-    inputs, outputs = getattr(model, "inputs", None), getattr(model, "outputs", None)
-    return bool(inputs and outputs) and len(inputs) == len(outputs) == 1
 
 
 def _classifier(model):
@@ -192,13 +187,7 @@ def _float32_copy(source):
         if layer["class_name"] == BlockStack.__name__:
             # Recomputation is Python code that runs with the gradient, and stays behind here.
             layer["config"]["recompute"] = False
-    net = type(source).from_config(config)
-    copy_weights(source, net)
-    for layer in net.layers:
-        if isinstance(layer, keras.layers.Normalization):
-            # What `adapt` has measured is used through constants, made from the weights here.
-            layer.finalize_state()
-    return net
+    return rebuilt(source, config)
 
 
 def _in_float32(config: Any) -> Any:

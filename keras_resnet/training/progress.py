@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from collections.abc import Mapping
 
 import keras
+
+from keras_resnet.terminal import format_seconds, start_bar
 
 
 class Progress(keras.callbacks.Callback):
@@ -17,9 +17,7 @@ class Progress(keras.callbacks.Callback):
     """
 
     def on_train_begin(self, logs=None) -> None:
-        self._bar = None
-        if sys.stdout.isatty() and importlib.util.find_spec("rich"):
-            self._bar = _start_bar(self.params["first_step"], self.params["last_step"])
+        self._bar = start_bar(self.params["last_step"], self.params["first_step"])
 
     def on_log(self, step: int, logs: Mapping[str, float]) -> None:
         status = status_line(step, self.params["last_step"], self.params["batch_size"], logs)
@@ -63,24 +61,5 @@ def status_line(step: int, last_step: int, batch_size: int, logs: Mapping[str, f
     return "  ".join([*parts, _values(shown)])
 
 
-def format_seconds(seconds: float) -> str:
-    """Hours, minutes and seconds: `1:02:03`, `2:03`."""
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
-
-
 def _values(logs: Mapping[str, float]) -> str:
     return "  ".join(f"{name} {value:.4g}" for name, value in logs.items())
-
-
-def _start_bar(first_step: int, last_step: int):
-    from rich.progress import BarColumn, Progress, TextColumn
-    from rich.table import Column
-
-    # The line wraps where the terminal is narrow; rich would cut it off.
-    status = TextColumn("{task.fields[status]}", table_column=Column(ratio=1, no_wrap=False))
-    bar = Progress(BarColumn(bar_width=16), status, expand=True)
-    bar.add_task("train", total=last_step, completed=first_step, status="first step")
-    bar.start()
-    return bar

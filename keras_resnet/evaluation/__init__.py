@@ -1,0 +1,28 @@
+"""Finished models measured by the paper's protocols. Needs TensorFlow."""
+
+from keras_resnet.evaluation.evaluate import evaluate
+from keras_resnet.evaluation.networks import any_size, load_model, score_map, with_logits
+from keras_resnet.evaluation.progress import Progress
+from keras_resnet.evaluation.protocols import (
+    MultiScale,
+    Protocol,
+    SingleCrop,
+    TenCrop,
+    make_protocol,
+)
+from keras_resnet.evaluation.results import Evaluation
+
+__all__ = [
+    "Evaluation",
+    "MultiScale",
+    "Progress",
+    "Protocol",
+    "SingleCrop",
+    "TenCrop",
+    "any_size",
+    "evaluate",
+    "load_model",
+    "make_protocol",
+    "score_map",
+    "with_logits",
+]

@@ -1,0 +1,218 @@
+"""Which views of an image a model is asked about, for the mean of its answers. Needs TensorFlow.
+
+Sources: sections 3.4 and 4.1 of arXiv 1512.03385; Krizhevsky et al. 2012 for the ten crops.
+"""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+from typing import ClassVar, Self
+
+import tensorflow as tf
+
+from keras_resnet import checks
+from keras_resnet.data import ImageDataset
+from keras_resnet.data.decoding import resize_shorter_side
+
+# Shorter sides of the paper's multi-scale test, for networks of 224x224 images.
+PAPER_SCALES = (224, 256, 384, 480, 640)
+PAPER_SIZE = 224
+
+
+class Protocol(abc.ABC):
+    """Makes views of an image. What an attribute leaves open, `resolved` takes from the data.
+
+    Attributes:
+        name: Name on a command line.
+        any_size: Whether views may have other sizes than the network's own, which then has to be
+            fully convolutional.
+    """
+
+    name: ClassVar[str]
+    any_size: ClassVar[bool] = False
+
+    @abc.abstractmethod
+    def resolved(self, dataset: ImageDataset) -> Self:
+        """Returns the protocol with every attribute set that it left to the data set.
+
+        Raises:
+            ValueError: if an attribute does not go with the images of the data set.
+        """
+
+    @property
+    def shorter_side(self) -> int | None:
+        """What `views` wants the shorter side of an image to be, in pixels; None for its own."""
+        return None
+
+    @abc.abstractmethod
+    def views(self, image: tf.Tensor, size: tuple[int, int]) -> tuple[tf.Tensor, ...]:
+        """Returns the views of an image, those of one size stacked.
+
+        Args:
+            image: uint8 in [0, 255] of shape `(H, W, C)`, resized to `shorter_side`.
+            size: Height and width of the network's own images.
+
+        Returns:
+            uint8 tensors of shape `(views, height, width, C)`.
+        """
+
+    @abc.abstractmethod
+    def __str__(self) -> str: ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Crops(Protocol):
+    """Crops of the network's own size out of a resized image.
+
+    Attributes:
+        resize: Shorter side of the image that is cropped, in pixels. None for the data set's own:
+            256 for photographs at 224 pixels and in proportion at other sizes; images of a fixed
+            size as they are stored, which leaves a crop no room to be elsewhere.
+
+    Raises:
+        ValueError: if `resize` is not 1 or more.
+    """
+
+    resize: int | None = None
+
+    def __post_init__(self):
+        if self.resize is not None:
+            checks.integer("resize", self.resize)
+
+    def resolved(self, dataset: ImageDataset) -> Self:
+        size = dataset.image_shape[:2]
+        if self.resize is not None and self.resize < min(size):
+            raise ValueError(
+                f"`resize` must be at least {min(size)}, the side of the crops. "
+                f"Received: resize={self.resize}"
+            )
+        return dataclasses.replace(self, resize=self.resize or dataset.eval_resize)
+
+    @property
+    def shorter_side(self) -> int | None:
+        return self.resize
+
+    def _of(self) -> str:
+        return f" of shorter side {self.resize}" if self.resize else ""
+
+
+@dataclasses.dataclass(frozen=True)
+class SingleCrop(Crops):
+    """The centre of the image.
+
+    Photographs are resized whole and then cropped, as for most published figures.
+    `ImageDataset.eval_batches` resizes the crop alone, which is faster and differs from this by
+    less than a pixel's shift; of images of a fixed size both are the same.
+
+    Attributes:
+        resize: As in `Crops`.
+    """
+
+    name: ClassVar[str] = "single-crop"
+
+    def views(self, image: tf.Tensor, size: tuple[int, int]) -> tuple[tf.Tensor, ...]:
+        return (_crops(image, size)[4:],)
+
+    def __str__(self) -> str:
+        return f"centre crop{self._of()}"
+
+
+@dataclasses.dataclass(frozen=True)
+class TenCrop(Crops):
+    """The four corners of the image, its centre, and the mirror images of these five.
+
+    Attributes:
+        resize: As in `Crops`.
+    """
+
+    name: ClassVar[str] = "ten-crop"
+
+    def views(self, image: tf.Tensor, size: tuple[int, int]) -> tuple[tf.Tensor, ...]:
+        crops = _crops(image, size)
+        return (tf.concat([crops, tf.reverse(crops, [2])], axis=0),)
+
+    def __str__(self) -> str:
+        return f"10 crops{self._of()}"
+
+
+@dataclasses.dataclass(frozen=True)
+class MultiScale(Protocol):
+    """The whole image at several sizes, seen by a fully convolutional network.
+
+    Attributes:
+        scales: Shorter sides in pixels; None for the paper's 224, 256, 384, 480 and 640 at 224
+            pixels, in proportion at other sizes of the network's images.
+        flip: Whether the mirror image counts too. The paper does not say that it did.
+
+    Raises:
+        ValueError: if there is no scale, or one is not 1 or more.
+    """
+
+    scales: tuple[int, ...] | None = None
+    flip: bool = False
+
+    name: ClassVar[str] = "multi-scale"
+    any_size: ClassVar[bool] = True
+
+    def __post_init__(self):
+        checks.boolean("flip", self.flip)
+        if self.scales is None:
+            return
+        if not isinstance(self.scales, (tuple, list)) or not self.scales:
+            raise ValueError(
+                "`scales` must be one or more numbers of pixels, such as (224, 256). "
+                f"Received: scales={self.scales!r}"
+            )
+        scales = tuple(checks.integer("scales", scale) for scale in self.scales)
+        object.__setattr__(self, "scales", scales)
+
+    def resolved(self, dataset: ImageDataset) -> Self:
+        side = min(dataset.image_shape[:2])
+        scales = self.scales or tuple(round(side * s / PAPER_SIZE) for s in PAPER_SCALES)
+        return dataclasses.replace(self, scales=scales)
+
+    def views(self, image: tf.Tensor, size: tuple[int, int]) -> tuple[tf.Tensor, ...]:
+        resized = [resize_shorter_side(image, scale)[tf.newaxis] for scale in self.scales]
+        if self.flip:
+            resized = [tf.concat([view, tf.reverse(view, [2])], axis=0) for view in resized]
+        return tuple(resized)
+
+    def __str__(self) -> str:
+        mirrored = ", and mirrored" if self.flip else ""
+        return f"whole image at {', '.join(map(str, self.scales or ()))} pixels{mirrored}"
+
+
+PROTOCOLS = {protocol.name: protocol for protocol in (SingleCrop, TenCrop, MultiScale)}
+
+
+def make_protocol(name: str, **attributes: object) -> Protocol:
+    """Makes a protocol by its name.
+
+    Args:
+        name: "single-crop", "ten-crop" or "multi-scale".
+        **attributes: Its attributes: `resize` of the crops, `scales` and `flip` of "multi-scale".
+
+    Returns:
+        The protocol.
+
+    Raises:
+        ValueError: if there is none of that name, or it has no such attribute.
+    """
+    cls = PROTOCOLS[checks.one_of("protocol", name, tuple(PROTOCOLS))]
+    known = [field.name for field in dataclasses.fields(cls)]
+    for attribute, value in attributes.items():
+        if attribute not in known:
+            raise ValueError(
+                f"The protocol {name!r} takes {' and '.join(known)}. Received: {attribute}={value}"
+            )
+    return cls(**attributes)
+
+
+def _crops(image: tf.Tensor, size: tuple[int, int]) -> tf.Tensor:
+    """The crops at the top left, top right, bottom left, bottom right, and at the centre."""
+    bottom, right = tf.unstack(tf.shape(image)[:2] - size)
+    corners = ((0, 0), (0, right), (bottom, 0), (bottom, right), (bottom // 2, right // 2))
+    return tf.stack(
+        [tf.slice(image, [top, left, 0], [*size, image.shape[-1]]) for top, left in corners]
+    )

@@ -1,0 +1,151 @@
+"""What was measured: every image's answer, and the figures that follow from them."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+
+import numpy as np
+
+from keras_resnet.evaluation.protocols import Protocol
+from keras_resnet.intervals import wilson_interval
+
+# Classes kept of each image's ranking.
+TOP = 5
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Evaluation:
+    """Answers of a model, or of several averaged, for every image of a split.
+
+    Attributes:
+        models: Names of the models.
+        dataset: Name of the data set.
+        split: Name of the split.
+        protocol: Which views of each image were averaged, with nothing left open.
+        average: What was averaged over views and models: "softmax" or "logits".
+        class_names: One name a class.
+        indices: Position of each image in the split, rising, `(n,)`.
+        labels: Class of each image, `(n,)`.
+        ranking: The five best classes of each image, best first, `(n, 5)`; all of them where there
+            are fewer. Of equal scores the class of the smaller number comes first.
+        scores: Averaged probability (or logit) of each image's best class, `(n,)`.
+        left_out: Images of the split that could not be read.
+        seconds: Time from the first image read to the last one answered.
+    """
+
+    models: tuple[str, ...]
+    dataset: str
+    split: str
+    protocol: Protocol
+    average: str
+    class_names: tuple[str, ...]
+    indices: np.ndarray
+    labels: np.ndarray
+    ranking: np.ndarray
+    scores: np.ndarray
+    left_out: int
+    seconds: float
+
+    @property
+    def count(self) -> int:
+        """Images that were evaluated."""
+        return len(self.labels)
+
+    @property
+    def top1_error(self) -> float:
+        """Share of images whose best class is not their own, in [0, 1]."""
+        return float(1 - np.mean(self._hits(1)))
+
+    @property
+    def top5_error(self) -> float | None:
+        """Share of images whose class is not among the best five; None for five classes or less."""
+        return float(1 - np.mean(self._hits(TOP))) if len(self.class_names) > TOP else None
+
+    @property
+    def images_per_second(self) -> float:
+        """Images, not views, per second: reading, all their views and all models included."""
+        return self.count / self.seconds
+
+    @functools.cached_property
+    def confusion(self) -> np.ndarray:
+        """How often an image of class `i` was taken for class `j`: `(classes, classes)`."""
+        counts = np.zeros((len(self.class_names),) * 2, np.int64)
+        np.add.at(counts, (self.labels, self.ranking[:, 0]), 1)
+        return counts
+
+    def metrics(self) -> dict[str, object]:
+        """Returns the figures of the whole split, and what they are figures of."""
+        figures = {}
+        for name, error in (("top1", self.top1_error), ("top5", self.top5_error)):
+            if error is not None:
+                figures[f"{name}_error"] = error
+                figures[f"{name}_error_interval_95"] = wilson_interval(error, self.count)
+        return {
+            "models": list(self.models),
+            "dataset": self.dataset,
+            "split": self.split,
+            "protocol": {"name": self.protocol.name, **dataclasses.asdict(self.protocol)},
+            "average": self.average,
+            "images": self.count,
+            "left_out": self.left_out,
+            **figures,
+            "images_per_second": self.images_per_second,
+            "seconds": self.seconds,
+        }
+
+    def per_class(self) -> list[dict[str, object]]:
+        """Returns a row for each class.
+
+        Each has `class` (its number), `name`, `images`, and, where it has images: `error`, `low`
+        and `high` (95 % interval of the error), `top5_error`, and `taken_for` and `taken_for_share`
+        (the class that its images are most often taken for by mistake, and how often). `precision`
+        is the share of the images taken for this class that are of it.
+        """
+        counts, taken = self.confusion.sum(axis=1), self.confusion.sum(axis=0)
+        first, among_best = (
+            np.bincount(self.labels, hits, minlength=len(counts))
+            for hits in (self._hits(1), self._hits(TOP))
+        )
+        rows = []
+        for i, name in enumerate(self.class_names):
+            row = {"class": i, "name": name, "images": int(counts[i])}
+            if counts[i]:
+                row["error"] = float(1 - first[i] / counts[i])
+                row["low"], row["high"] = wilson_interval(row["error"], row["images"])
+                if self.top5_error is not None:
+                    row["top5_error"] = float(1 - among_best[i] / counts[i])
+                mistakes = self.confusion[i] * (np.arange(len(counts)) != i)
+                if mistakes.any():
+                    row["taken_for"] = self.class_names[mistakes.argmax()]
+                    row["taken_for_share"] = float(mistakes.max() / counts[i])
+            if taken[i]:
+                row["precision"] = float(first[i] / taken[i])
+            rows.append(row)
+        return rows
+
+    def predictions(self) -> list[dict[str, object]]:
+        """Returns a row for each image: `index`, `label`, `score` of the best class, `top1`, ..."""
+        return [
+            {
+                "index": int(index),
+                "label": int(label),
+                "score": float(score),
+                **{f"top{place + 1}": int(best) for place, best in enumerate(ranking)},
+            }
+            for index, label, score, ranking in zip(
+                self.indices, self.labels, self.scores, self.ranking, strict=True
+            )
+        ]
+
+    def __str__(self) -> str:
+        low, high = (100 * end for end in wilson_interval(self.top1_error, self.count))
+        top5 = "" if self.top5_error is None else f", top-5 error {100 * self.top5_error:.2f} %"
+        return (
+            f"{' + '.join(self.models)} on {self.count:,} {self.split} images of {self.dataset}, "
+            f"{self.protocol}: top-1 error {100 * self.top1_error:.2f} % "
+            f"({low:.2f} to {high:.2f} at 95 %){top5}; {self.images_per_second:.3g} images/s"
+        )
+
+    def _hits(self, places: int) -> np.ndarray:
+        return (self.ranking[:, :places] == self.labels[:, None]).any(axis=1)

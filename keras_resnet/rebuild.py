@@ -1,0 +1,104 @@
+"""A model built anew from its config, with something changed in it and the same weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+
+from keras_resnet.weights import copy_weights
+
+Config = dict[str, Any]
+
+
+def is_functional(model: object) -> bool:
+    """Whether `model` is a Keras model of one input and one output."""
+    inputs, outputs = getattr(model, "inputs", None), getattr(model, "outputs", None)
+    return (
+        isinstance(model, keras.Model)
+        and bool(inputs and outputs)
+        and len(inputs) == len(outputs) == 1
+    )
+
+
+def functional_config(model: keras.Model) -> Config:
+    """Returns the config of a model as a functional one, a `Sequential` too.
+
+    Raises:
+        ValueError: If the model is not functional, or has several inputs or outputs.
+    """
+    if not is_functional(model):
+        raise ValueError(
+            "`model` must be a functional Keras model with one input and one output. "
+            f"Received: model of type {type(model).__name__}"
+        )
+    return keras.Model(model.inputs[0], model.outputs[0], name=model.name).get_config()
+
+
+def rebuilt(model: keras.Model, config: Config) -> keras.Model:
+    """Returns the model of a config, with weights of its own: copies of those of `model`."""
+    net = keras.Model.from_config(config)
+    copy_weights(model, net)
+    for layer in net.layers:
+        if isinstance(layer, keras.layers.Normalization):
+            # What `adapt` has measured is used through constants, made from the weights here.
+            layer.finalize_state()
+    return net
+
+
+def output_activation(config: Config) -> str | None:
+    """Returns the name of the activation that a model ends in.
+
+    Args:
+        config: Config of a functional model, or of one that ends in another one.
+
+    Returns:
+        "softmax", "linear" (which is to say logits) or whatever else, or None where the last layer
+        does not tell.
+    """
+    layer = _output_layer(config)
+    if layer["class_name"] == "Softmax":
+        return "softmax"
+    activation = layer["config"].get("activation")
+    return activation if activation is None or isinstance(activation, str) else "custom"
+
+
+def drop_output_activation(config: Config) -> None:
+    """Makes a model that ends in softmax give logits; changes its config in place."""
+    layer = _output_layer(config)
+    if layer["class_name"] == "Softmax":
+        axis = layer["config"].pop("axis")
+        if axis not in (-1, 1):
+            raise ValueError(f"A model must end in a softmax over its classes, not axis {axis}.")
+        layer |= {"module": "keras.layers", "class_name": "Activation"}
+    layer["config"]["activation"] = "linear"
+
+
+def open_sides(config: Config) -> None:
+    """Makes a model take images of any size; changes its config, and those in it, in place."""
+    for layer in _input_layers(config):
+        batch, *shape = layer["config"]["batch_shape"]
+        if len(shape) == 3:
+            layer["config"]["batch_shape"] = [batch, None, None, shape[-1]]
+
+
+def _output_layer(config: Config) -> Config:
+    name = config["output_layers"][0]
+    while isinstance(name, (list, tuple)):
+        name = name[0]
+    layer = next(layer for layer in config["layers"] if layer["name"] == name)
+    inner = layer["config"]
+    return _output_layer(inner) if "output_layers" in inner else layer
+
+
+def _input_layers(value: Any) -> Iterator[Config]:
+    """Yields every input in a config, those of nested models and of the blocks of stacks too."""
+    if isinstance(value, dict):
+        if value.get("class_name") == "InputLayer":
+            yield value
+        value = value.values()
+    elif not isinstance(value, (list, tuple)):
+        return
+    for entry in value:
+        yield from _input_layers(entry)
