@@ -3,15 +3,25 @@
 Needs matplotlib (`pip install keras-deep-residual[train]`). Draws without a display.
 """
 
+from keras_resnet.analysis.plots.comparison import accuracy_against_operations, cost_against_batch
+from keras_resnet.analysis.plots.confusion import class_errors, confusion_matrix
+from keras_resnet.analysis.plots.deepening import deepening
 from keras_resnet.analysis.plots.drawing import figure, require_matplotlib, write_table
 from keras_resnet.analysis.plots.learning_curve import learning_curve
+from keras_resnet.analysis.plots.responses import responses
 from keras_resnet.analysis.plots.studies import error_curves, final_errors
 
 __all__ = [
+    "accuracy_against_operations",
+    "cost_against_batch",
+    "class_errors",
+    "confusion_matrix",
+    "deepening",
     "error_curves",
     "figure",
     "final_errors",
     "learning_curve",
     "require_matplotlib",
+    "responses",
     "write_table",
 ]

@@ -1,0 +1,80 @@
+"""Deepening and layer responses, as a user runs them."""
+
+import csv
+import json
+import runpy
+import sys
+
+import pytest
+
+from tests.recipes.running import ROOT, run_recipe
+
+
+@pytest.fixture(scope="module")
+def deepened(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("deepen") / "run"
+    flags = ["--depth", 8, "--to", 14, "--epochs", 2, "--more-epochs", 1, "--jobs", 1]
+    result = run_recipe("deepen", "--workdir", workdir, *flags)
+    assert result.returncode == 0, result.stderr
+    return workdir, result.stdout
+
+
+def test_answers_are_equal_and_training_goes_on(deepened):
+    workdir, output = deepened
+    held = json.loads((workdir / "table.json").read_text())
+    shallow, grown, after, scratch = held["rows"]
+    assert [row["epochs"] for row in held["rows"]] == [2, 2, 3, 3]
+    assert grown["answers_differ"] <= 1e-5
+    for figure in ("loss_in_training", "test_loss", "test_accuracy"):
+        assert grown[figure] == pytest.approx(shallow[figure], rel=1e-5)
+    assert after["loss_in_training"] < grown["loss_in_training"]
+    assert scratch["network"] == "ResNet14 from scratch"
+    with open(workdir / "table.csv", newline="") as file:
+        assert [row["network"] for row in csv.DictReader(file)] == [
+            row["network"] for row in held["rows"]
+        ]
+    with open(workdir / "deepening.csv", newline="") as file:
+        assert [int(row["epoch"]) for row in csv.DictReader(file)] == [1, 2, 3, 1, 2, 3]
+    for label in ("ResNet8", "ResNet14, deepened", "deepened here", "nats"):
+        assert label in (workdir / "deepening.svg").read_text()
+    assert "answers 0 off" in output
+
+
+def test_responses_of_the_models(deepened, tmp_path):
+    models = sorted(deepened[0].glob("*/model.keras"))
+    assert len(models) == 3
+    result = run_recipe("responses", "--models", *models, "--workdir", tmp_path / "out")
+    assert result.returncode == 0, result.stderr
+    found = json.loads((tmp_path / "out" / "responses.json").read_text())
+    assert found["images"] == 360
+    # Two nets of one name go by their folders.
+    assert {label: len(layers) for label, layers in found["responses"].items()} == {
+        "resnet8": 7,
+        "resnet14 (ResNet14-0)": 13,
+        "resnet14 (ResNet14-deepened-0)": 13,
+    }
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        f"responses.{kind}" for kind in ("png", "svg", "csv", "json")
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "flags", "named"),
+    [
+        ("deepen", ["--to", "20"], "depth=20"),
+        ("deepen", ["--to", "21"], "depth=21"),
+        ("deepen", ["--more-epochs", "0"], "more_epochs=0"),
+        ("deepen", ["--shortcut", "D"], "shortcut='D'"),
+        ("responses", ["--models", "nowhere.keras"], "nowhere.keras"),
+    ],
+)
+def test_wrong_flag_is_one_line_and_writes_nothing(
+    tmp_path, name, flags, named, monkeypatch, capsys
+):
+    monkeypatch.setattr(sys, "argv", [name, "--workdir", str(tmp_path / "run"), *flags])
+    with pytest.raises(SystemExit) as exit:
+        runpy.run_path(str(ROOT / "recipes" / f"{name}.py"), run_name="__main__")
+    assert exit.value.code == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1 and lines[0].startswith("error: ") and named in lines[0]
+    assert list(tmp_path.iterdir()) == []
