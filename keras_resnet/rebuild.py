@@ -68,10 +68,12 @@ def drop_output_activation(config: Config) -> None:
     """Makes a model that ends in softmax give logits; changes its config in place."""
     layer = _output_layer(config)
     if layer["class_name"] == "Softmax":
-        axis = layer["config"].pop("axis")
-        if axis not in (-1, 1):
-            raise ValueError(f"A model must end in a softmax over its classes, not axis {axis}.")
+        if layer["config"].pop("axis") != -1:
+            raise ValueError("A model must end in a softmax over its last axis, that of classes.")
+        # In its place one that does nothing, and that takes no mask.
         layer |= {"module": "keras.layers", "class_name": "Activation"}
+        for node in layer["inbound_nodes"]:
+            node["kwargs"] = {}
     layer["config"]["activation"] = "linear"
 
 

@@ -206,7 +206,7 @@ class EncodedDataset(ImageDataset):
             image, label, weight = found.get_single_element()
             element = tf.cond(
                 weight > 0,
-                lambda: (image, label, weight),
+                lambda: [image, label, weight],
                 lambda: tf.py_function(reported, [index], [tf.uint8, tf.int32, tf.float32]),
             )
             return tuple(map(tf.ensure_shape, element, ((None, None, channels), (), ())))

@@ -1,6 +1,6 @@
 """Finished models measured by the paper's protocols. Needs TensorFlow."""
 
-from keras_resnet.evaluation.evaluate import evaluate
+from keras_resnet.evaluation.measuring import evaluate
 from keras_resnet.evaluation.networks import any_size, load_model, score_map, with_logits
 from keras_resnet.evaluation.progress import Progress
 from keras_resnet.evaluation.protocols import (

@@ -20,17 +20,17 @@ class Progress:
         self._every = every
 
     def __enter__(self) -> Progress:
-        self._bar, self._first = None, True
-        self._begin = self._shown = time.perf_counter()
+        self._bar = self._begin = None
         return self
 
     def __call__(self, done: int, total: int) -> None:
-        if self._first:
-            self._bar, self._first = start_bar(total), False
         now = time.perf_counter()
-        rate = done / (now - self._begin)
+        if self._begin is None:
+            self._begin = self._shown = now
+            self._bar = start_bar(total)
         status = f"{done}/{total} images"
         if done:
+            rate = done / (now - self._begin)
             status += f"  {rate:.3g} images/s  {format_seconds((total - done) / rate)} left"
         if self._bar is not None:
             self._bar.update(self._bar.task_ids[0], completed=done, status=status)

@@ -55,7 +55,8 @@ def evaluate(
         batch_size: Views of the network's own size per call of the network; larger views are fewer
             in proportion to their pixels.
         names: Names of the models, for the result; those that they carry where not given.
-        progress: Called with the images that are done and all there are, after every batch.
+        progress: Called with the images that are done and all there are, first and after every
+            batch.
 
     Returns:
         The answers, and the figures that follow from them.
@@ -81,6 +82,8 @@ def evaluate(
     tally = _Tally(total, len(dataset.class_names))
     size = dataset.image_shape[:2]
     begin = time.perf_counter()
+    if progress is not None:
+        progress(0, total)
     try:
         stacks = tally.readable(_views(dataset, split, protocol))
         for numbers, views in _batches(stacks, batch_size * size[0] * size[1]):

@@ -1,0 +1,170 @@
+"""Which classes a model takes for which, and how often it errs on each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from keras_resnet.analysis.plots.drawing import (
+    BLUE,
+    ORANGE,
+    VERMILION,
+    figure,
+    write_table,
+)
+
+# With more classes than this, cells and bars are too small for names and numbers.
+READABLE = 30
+
+# Cells along each side of a matrix that is shown in groups of classes, and rows of a list.
+GROUPS, LISTED = 100, 15
+
+
+def confusion_matrix(
+    counts: np.ndarray, class_names: Sequence[str], path: str | Path, *, title: str
+) -> None:
+    """Draws how often images of each class are taken for each.
+
+    Up to 30 classes have a cell with its number for each pair. More are shown in groups of
+    neighbours, beside a list of the most frequent mistakes.
+
+    Args:
+        counts: Images by true class (row) and answer (column), integers `(classes, classes)`.
+        class_names: One name a class.
+        path: Where the PNG goes; SVG and CSV (the whole matrix) go beside it.
+        title: What was measured, on what.
+    """
+    write_table(Path(path).with_suffix(".csv"), _table(counts, class_names))
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    if len(counts) <= READABLE:
+        side = 2.6 + 0.42 * len(counts)
+        with figure(path, (side + 0.6, side)) as fig:
+            _cells(fig, fig.subplots(), counts, shares, class_names)
+            fig.suptitle(title, fontsize="medium", wrap=True)
+        return
+    with figure(path, (11.0, 5.2)) as fig:
+        matrix, bars = fig.subplots(1, 2, width_ratios=(7, 5))
+        _groups(fig, matrix, shares)
+        _mistakes(bars, counts, shares, class_names)
+        fig.suptitle(title, fontsize="medium", wrap=True)
+
+
+def class_errors(rows: Sequence[Mapping[str, object]], path: str | Path, *, title: str) -> None:
+    """Draws the error of each class with its 95 % interval.
+
+    Up to 30 classes have a bar each, worst first. More are shown as one curve, beside a list of
+    the worst.
+
+    Args:
+        rows: A row per class with `name`, `images`, and, where it has images, `error`, `low` and
+            `high` in [0, 1].
+        path: Where the PNG goes; SVG and CSV (the rows as given) go beside it.
+        title: What was measured, on what.
+    """
+    write_table(Path(path).with_suffix(".csv"), rows)
+    ranked = sorted((row for row in rows if row["images"]), key=lambda row: -row["error"])
+    if len(ranked) <= READABLE:
+        with figure(path, (7.0, 1.4 + 0.3 * len(ranked))) as fig:
+            axes = fig.subplots()
+            _bars(axes, ranked)
+            axes.legend(frameon=False, loc="lower right")
+            fig.suptitle(title, fontsize="medium", wrap=True)
+        return
+    with figure(path, (11.0, 5.2)) as fig:
+        curve, bars = fig.subplots(1, 2, width_ratios=(5, 6))
+        low, error, high = (
+            [100 * row[key] for row in ranked[::-1]] for key in ("low", "error", "high")
+        )
+        x = np.arange(1, len(ranked) + 1)
+        curve.fill_between(x, low, high, color=BLUE, alpha=0.25, label="95 % interval", linewidth=0)
+        curve.plot(x, error, color=BLUE, linewidth=1.6, label="error")
+        curve.set_xlabel("classes, best first")
+        curve.set_ylabel("top-1 error (%)")
+        curve.set_xlim(1, len(ranked))
+        curve.set_ylim(0, 100)
+        curve.grid(alpha=0.3)
+        curve.legend(frameon=False, loc="upper left")
+        _bars(bars, ranked[:LISTED])
+        bars.set_title(f"the worst {LISTED}, with 95 % intervals", fontsize="medium")
+        fig.suptitle(title, fontsize="medium", wrap=True)
+
+
+def _table(counts, class_names):
+    names = list(class_names)
+    if len(set(names)) < len(names):
+        names = [f"{i} {name}" for i, name in enumerate(names)]
+    return [
+        {"true class": name, **dict(zip(names, row.tolist(), strict=True))}
+        for name, row in zip(names, counts, strict=True)
+    ]
+
+
+def _cells(fig, axes, counts, shares, class_names):
+    image = axes.imshow(100 * shares, cmap="Blues", vmin=0, vmax=100)
+    fig.colorbar(image, ax=axes, shrink=0.8, label="share of the true class (%)")
+    for (i, j), count in np.ndenumerate(counts):
+        if count:
+            color = "white" if shares[i, j] > 0.5 else VERMILION if i != j else "black"
+            axes.text(j, i, f"{count}", ha="center", va="center", color=color, fontsize="small")
+    places = range(len(class_names))
+    upright = max(map(len, class_names)) > 3
+    axes.set_xticks(places, class_names, rotation=90 if upright else 0)
+    axes.set_yticks(places, class_names)
+    axes.set_xlabel("taken for")
+    axes.set_ylabel("true class")
+
+
+def _groups(fig, axes, shares):
+    from matplotlib.colors import LogNorm
+
+    # Means over blocks of classes: single cells of 1000 classes are less than a pixel.
+    size = -(-len(shares) // GROUPS)
+    starts = np.arange(0, len(shares), size)
+    means = np.add.reduceat(np.add.reduceat(shares, starts, axis=0), starts, axis=1)
+    sizes = np.diff(np.append(starts, len(shares)))
+    means = means / sizes[:, None]
+    end = len(starts) * size
+    # Mistakes are spread thin: on a linear scale the diagonal alone would be seen.
+    norm = LogNorm(vmin=0.1, vmax=100, clip=True)
+    image = axes.imshow(100 * means, cmap="Blues", norm=norm, extent=(0, end, end, 0))
+    label = "share of the true class (%)"
+    fig.colorbar(image, ax=axes, shrink=0.8, label=label, extend="min", format="{x:g}")
+    grouped = f", groups of {size}" if size > 1 else ""
+    axes.set_xlabel(f"taken for (class number{grouped})")
+    axes.set_ylabel(f"true class (number{grouped})")
+
+
+def _mistakes(axes, counts, shares, class_names):
+    wrong = shares * (1 - np.eye(len(shares)))
+    order = np.argsort(-wrong, axis=None, kind="stable")[:LISTED]
+    pairs = [divmod(int(place), len(shares)) for place in order]
+    pairs = [(i, j) for i, j in pairs if counts[i, j]]
+    axes.barh(range(len(pairs)), [100 * wrong[pair] for pair in pairs], color=ORANGE)
+    names = [f"{_short(class_names[i])} taken for {_short(class_names[j])}" for i, j in pairs]
+    axes.set_yticks(range(len(pairs)), names, fontsize="small")
+    axes.invert_yaxis()
+    axes.set_xlabel("share of the true class (%)")
+    axes.grid(axis="x", alpha=0.3)
+    axes.set_title("the most frequent mistakes", fontsize="medium")
+
+
+def _bars(axes, rows):
+    errors = 100 * np.array([[row["error"], row["low"], row["high"]] for row in rows])
+    y = np.arange(len(rows))
+    axes.barh(y, errors[:, 0], color=ORANGE, label="top-1 error")
+    spread = np.abs(errors[:, 1:] - errors[:, :1]).T
+    axes.errorbar(
+        errors[:, 0], y, xerr=spread, fmt="none", ecolor="black", capsize=3, label="95 % interval"
+    )
+    axes.set_yticks(y, [f"{_short(row['name'])} ({row['images']})" for row in rows])
+    axes.invert_yaxis()
+    axes.set_xlim(0, None)
+    axes.set_xlabel("top-1 error (%)")
+    axes.set_ylabel("class (images)")
+    axes.grid(axis="x", alpha=0.3)
+
+
+def _short(name, longest=24):
+    return name if len(name) <= longest else f"{name[: longest - 1]}…"

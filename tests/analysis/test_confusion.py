@@ -1,0 +1,50 @@
+"""Plots by class: readable for few classes and for many, with the numbers beside them."""
+
+import csv
+
+import numpy as np
+import pytest
+
+from keras_resnet.analysis import plots
+
+
+def written(path):
+    with open(path.with_suffix(".csv"), newline="") as file:
+        return list(csv.DictReader(file)), path.with_suffix(".svg").read_text()
+
+
+@pytest.mark.parametrize("classes", [3, 45])
+def test_confusion_matrix(tmp_path, classes):
+    counts = np.eye(classes, dtype=int) * 7
+    counts[1, 2] = 5
+    names = [f"kind {i}" for i in range(classes)]
+    plots.confusion_matrix(counts, names, tmp_path / "c.png", title="net on data")
+    rows, text = written(tmp_path / "c.png")
+    assert [[int(row[name]) for name in names] for row in rows] == counts.tolist()
+    assert [row["true class"] for row in rows] == names
+    assert (tmp_path / "c.png").stat().st_size > 5000
+    assert "net on data" in text and "share of the true class (%)" in text
+    # Few classes have every number in its cell; of many the mistakes are named.
+    assert ("kind 1 taken for kind 2" in text) == (classes > 30)
+    assert ("<!-- 7 -->" in text) == (classes <= 30)
+
+
+def test_classes_of_one_name_are_told_apart(tmp_path):
+    plots.confusion_matrix(np.array([[1, 2], [3, 4]]), ["crane"] * 2, tmp_path / "c.png", title="t")
+    rows, _ = written(tmp_path / "c.png")
+    assert rows[1] == {"true class": "1 crane", "0 crane": "3", "1 crane": "4"}
+
+
+@pytest.mark.parametrize("classes", [3, 45])
+def test_class_errors(tmp_path, classes):
+    rows = [
+        {"name": f"kind {i}", "images": 9, "error": i / 50, "low": i / 99, "high": 0.9}
+        for i in range(classes)
+    ]
+    rows.append({"name": "without images", "images": 0})
+    plots.class_errors(rows, tmp_path / "e.png", title="net on data")
+    table, text = written(tmp_path / "e.png")
+    assert [row["name"] for row in table] == [row["name"] for row in rows]
+    assert "top-1 error (%)" in text and "net on data" in text and "95 % interval" in text
+    assert f"kind {classes - 1} (9)" in text and "without images" not in text
+    assert ("kind 0 (9)" in text) == (classes <= 30)

@@ -1,0 +1,126 @@
+"""Whole images, as the protocols of evaluation want them."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from keras_resnet.data import ArrayDataset, BadImageWarning, load_dataset
+from keras_resnet.data.decoding import decode_whole, resize_shorter_side
+
+from .helpers import damage, encode, take
+
+
+@pytest.fixture
+def dataset():
+    rng = np.random.default_rng(0)
+    splits = {
+        split: (rng.integers(0, 256, (count, 4, 6, 3), np.uint8), rng.integers(0, 5, count))
+        for split, count in (("train", 3), ("test", 7))
+    }
+    return ArrayDataset("noise", splits, "abcde")
+
+
+def test_arrays_are_read_once_in_their_order(dataset):
+    ((images, labels, _),) = take(dataset.eval_batches("test", 7), 9)
+    elements = take(dataset.whole_images("test"), 99)
+    assert len(elements) == 7
+    for image, label, (whole, its_label, weight) in zip(images, labels, elements, strict=True):
+        np.testing.assert_array_equal(whole, image)
+        assert (its_label, weight) == (label, 1.0)
+    assert dataset.whole_images("test").element_spec == (
+        tf.TensorSpec((4, 6, 3), tf.uint8),
+        tf.TensorSpec((), tf.int32),
+        tf.TensorSpec((), tf.float32),
+    )
+
+
+# 4x6 with a shorter side of 5 is 5 x 7.5, of 6 it is 6x9.
+@pytest.mark.parametrize("shorter_side, shape", [(4, (4, 6, 3)), (5, (5, 8, 3)), (6, (6, 9, 3))])
+def test_arrays_are_resized_with_their_aspect_ratio(dataset, shorter_side, shape):
+    pipeline = dataset.whole_images("test", shorter_side)
+    assert pipeline.element_spec[0].shape == shape
+    assert take(pipeline, 1)[0][0].shape == shape
+
+
+def test_the_own_size_leaves_an_image_as_it_is(dataset):
+    for (image, *_), (resized, *_) in zip(
+        take(dataset.whole_images("test"), 9), take(dataset.whole_images("test", 4), 9), strict=True
+    ):
+        np.testing.assert_array_equal(image, resized)
+
+
+def test_shrinking_averages_over_pixels_as_pillow_does(photographs):
+    resized = resize_shorter_side(tf.constant(photographs[0]), 50).numpy()
+    expected = Image.fromarray(photographs[0]).resize((75, 50), Image.Resampling.BILINEAR)
+    assert resized.dtype == np.uint8 and resized.shape == (50, 75, 3)
+    assert np.abs(resized.astype(int) - np.asarray(expected)).max() <= 1
+
+
+@pytest.mark.parametrize("form, tolerance", [("JPEG", 3.0), ("PNG", 0.5), ("BMP", 0.5)])
+def test_files_are_decoded_whole_and_resized(photographs, form, tolerance):
+    encoded = encode(photographs[0], form)
+    assert decode_whole(tf.constant(encoded), 3).shape == (427, 640, 3)
+    small = decode_whole(tf.constant(encoded), 3, 100).numpy()
+    expected = resize_shorter_side(tf.constant(photographs[0]), 100).numpy()
+    assert small.shape == (100, 150, 3)  # 640 * 100 / 427 is 149.9
+    # A JPEG is shrunk by whole factors while it is decoded.
+    assert np.abs(small.astype(int) - expected).mean() < tolerance
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG"])
+def test_grey_is_asked_for_by_its_channel(photographs, form):
+    encoded = tf.constant(encode(photographs[0], form))
+    assert decode_whole(encoded, 1, 100).shape == (100, 150, 1)
+
+
+def test_a_folder_is_read_once_in_its_order(folder):
+    dataset = load_dataset("folder", folder, image_size=24)
+    assert dataset.eval_resize == 27
+    elements = take(dataset.whole_images("validation", 30), 99)
+    assert [image.shape for image, *_ in elements] == [(30, 40, 3)] * 6
+    assert [int(label) for _, label, _ in elements] == [0, 0, 0, 1, 1, 1]
+    assert take(dataset.whole_images("validation"), 1)[0][0].shape == (60, 80, 3)
+
+
+def test_the_centre_is_the_evaluation_view(folder):
+    """To less than a pixel: there the crop is resized alone."""
+    dataset = load_dataset("folder", folder, image_size=24)
+    ((views, *_),) = take(dataset.eval_batches("validation", 6), 1)
+    for view, (whole, *_) in zip(
+        views, take(dataset.whole_images("validation", 27), 9), strict=True
+    ):
+        assert whole.shape == (27, 36, 3)
+        difference = view.astype(int) - whole[1:25, 6:30]
+        assert np.abs(difference).mean() < 1 + 0.1 * view.std()
+
+
+def test_bad_images_are_named_counted_and_weigh_nothing(folder, photographs):
+    damage(folder / "val" / "china", photographs[0])
+    dataset = load_dataset("folder", folder, image_size=24)
+    with pytest.warns(BadImageWarning) as caught:
+        elements = take(dataset.whole_images("validation", 30), 99)
+    assert len(elements) == 11 and len(caught) == len(dataset.bad_images.found) == 5
+    bad = [image for image, _, weight in elements if weight == 0]
+    assert [image.shape for image in bad] == [(30, 30, 3)] * 5 and not np.any(bad)
+    assert [weight for *_, weight in elements].count(1.0) == 6
+
+
+def test_too_many_bad_images_stop_reading(folder, photographs):
+    damage(folder / "val" / "china", photographs[0])
+    dataset = load_dataset("folder", folder, image_size=24, max_bad_files=0)
+    with pytest.raises(tf.errors.OpError):
+        take(dataset.whole_images("validation"), 99)
+    assert str(dataset.reading_error()).startswith("More bad images than `max_bad_files`=0")
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (("dev",), "`split` must be"),
+        (("test", 0), "`shorter_side` must be an integer of at least 1"),
+    ],
+)
+def test_wrong_arguments(dataset, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        dataset.whole_images(*arguments)
