@@ -51,7 +51,10 @@ EXPORT = [
 ]
 
 # NVIDIA libraries beside TensorFlow, Linux only.
-GPU = ["tensorflow[and-cuda]>=2.21"]
+GPU = [
+    "tensorflow[and-cuda]>=2.21",
+    "nvidia-ml-py>=12.535",  # the energy that a GPU has used
+]
 
 TEST = [
     "pytest>=9.0",

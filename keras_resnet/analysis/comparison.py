@@ -1,0 +1,174 @@
+"""Networks side by side: what each costs, and how accurate it is by measurement or publication."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import keras
+
+from keras_resnet import checks
+from keras_resnet.analysis.complexity import Complexity, complexity
+from keras_resnet.analysis.networks import Network, closed_shape, find_network
+from keras_resnet.analysis.published import Accuracy
+
+# Depth with shortcuts, against the networks before and after it.
+DEFAULT_MODELS = (
+    *("ResNet18", "ResNet34", "ResNet50", "ResNet101", "ResNet152"),
+    *("VGG16", "VGG19", "InceptionV3", "Xception", "DenseNet121", "DenseNet201"),
+    *("MobileNet", "MobileNetV2", "EfficientNetB0"),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """A network in the comparison.
+
+    Attributes:
+        network: Its name and where it comes from.
+        image_shape: Shape of one image.
+        complexity: Its counts for one such image.
+        accuracy: Measured by the user, or published for images of this size, or None.
+    """
+
+    network: Network
+    image_shape: tuple[int, ...]
+    complexity: Complexity
+    accuracy: Accuracy | None
+
+    def row(self) -> dict[str, object]:
+        """Returns the totals as one flat row."""
+        cost, accuracy = self.complexity, self.accuracy
+        return {
+            "model": self.network.label,
+            "library": self.network.library,
+            "image_shape": "x".join(map(str, self.image_shape)),
+            "parameters": cost.parameters,
+            "multiply_adds": cost.multiply_adds,
+            "activations": cost.activations,
+            "weight_bytes": cost.weight_bytes,
+            "inference_activation_bytes": cost.inference_activation_bytes,
+            "training_activation_bytes": cost.training_activation_bytes,
+            "top1_accuracy": accuracy and accuracy.top1,
+            "top5_accuracy": accuracy and accuracy.top5,
+            "accuracy_is": accuracy and ("measured" if accuracy.measured else "published"),
+            "protocol": accuracy and accuracy.protocol,
+            "dataset": accuracy and accuracy.dataset,
+            "source": accuracy and accuracy.source,
+        }
+
+    def summary(self) -> dict[str, object]:
+        """Returns what fits on a line of a terminal."""
+        row = self.row()
+        shown = ("model", "image_shape", "parameters", "multiply_adds", "activations")
+        mebibytes = {
+            "weights_MiB": self.complexity.weight_bytes / 2**20,
+            "inference_MiB": self.complexity.inference_activation_bytes / 2**20,
+            "training_MiB": self.complexity.training_activation_bytes / 2**20,
+        }
+        accuracy = self.accuracy
+        return {
+            **{name: row[name] for name in shown},
+            **mebibytes,
+            "top-1_%": accuracy and 100 * accuracy.top1,
+            "accuracy": accuracy and f"{row['accuracy_is']}, {accuracy.protocol}",
+        }
+
+
+def compare(
+    names: Sequence[str],
+    *,
+    image_size: int | None = None,
+    accuracies: Mapping[str, Accuracy] | None = None,
+) -> Iterator[Entry]:
+    """Counts networks, one after the other.
+
+    Args:
+        names: Names of networks, as `find_network` takes them.
+        image_size: Side of the images; each network's own where not given. A published accuracy
+            counts only for images of the size that it was measured on.
+        accuracies: Measured accuracies by name, in place of published ones.
+
+    Yields:
+        An entry for each name.
+
+    Raises:
+        ValueError: If a name is unknown or listed twice, or an accuracy is of none of them.
+    """
+    accuracies = dict(accuracies or {})
+    networks = [find_network(name) for name in names]
+    if not networks or len(set(names)) < len(names):
+        raise ValueError(
+            f"`models` must name at least one network, and each once. Received: {list(names)}"
+        )
+    for name in accuracies:
+        checks.one_of("accuracy", name, tuple(names))
+    if image_size is not None:
+        checks.integer("image_size", image_size)
+    return (_entry(network, image_size, accuracies.get(network.name)) for network in networks)
+
+
+def _entry(network: Network, image_size: int | None, measured: Accuracy | None) -> Entry:
+    if network.library == "file":
+        model = network.build()
+    else:
+        # In this scope variables have shapes and no values: counting needs no more.
+        with keras.StatelessScope():
+            model = network.build(image_size)
+    shape = closed_shape(model, network.side(image_size))
+    published = network.published
+    if published is not None and published.image_size not in shape:
+        published = None
+    return Entry(network, shape, complexity(model, shape), measured or published)
+
+
+def read_accuracy(text: str) -> tuple[str, Accuracy]:
+    """Reads a measured accuracy as a command line gives it.
+
+    Args:
+        text: "NAME=VALUE" with a value in [0, 1], or "NAME=FILE" with the metrics.json of a
+            training run or of an evaluation.
+
+    Returns:
+        Name and accuracy.
+
+    Raises:
+        ValueError: If the text or the file says something else.
+    """
+    name, found, value = text.rpartition("=")
+    if not found or not name:
+        raise ValueError(f"`accuracy` must be NAME=VALUE. Received: accuracy={text!r}")
+    try:
+        top1, more = float(value), {}
+    except ValueError:
+        top1, more = _from_metrics(Path(value))
+    checks.fraction("accuracy", top1, one_allowed=True)
+    unknown = {"top5": None, "image_size": 0, "protocol": "as given", "dataset": ""}
+    return name, Accuracy(**{**unknown, "source": value, **more, "top1": top1, "measured": True})
+
+
+def _from_metrics(path: Path) -> tuple[float, dict[str, object]]:
+    """Returns the top-1 accuracy in a metrics.json, and what else is known of it."""
+    try:
+        metrics = json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"`accuracy` must name a JSON file. Received: {path}: {error}") from error
+    if not isinstance(metrics, dict):
+        metrics = {}
+    if "top1_error" in metrics:  # an evaluation
+        top5_error = metrics.get("top5_error")
+        return 1 - metrics["top1_error"], {
+            "top5": None if top5_error is None else 1 - top5_error,
+            "protocol": metrics["protocol"]["name"],
+            "dataset": metrics["dataset"],
+        }
+    for split in ("test", "validation"):  # a training run
+        if f"{split}_accuracy" in metrics:
+            top5 = metrics.get(f"{split}_top5_accuracy")
+            return metrics[f"{split}_accuracy"], {"top5": top5, "protocol": f"{split} split"}
+    raise ValueError(
+        "`accuracy` must name a file with `top1_error`, `test_accuracy` or `validation_accuracy`. "
+        f"Received: {path}"
+    )

@@ -1,0 +1,125 @@
+"""Published accuracies of networks, each with the protocol it was measured by and its source.
+
+Figures of our names are those of public weights of the same architecture: basic blocks and version
+v1.5 by torchvision, v1 bottlenecks by `keras.applications`. Plain nets and other shortcuts were
+published by the paper alone, tested on 10 crops, which is worth one to two points against a single
+one: compare like with like.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True)
+class Accuracy:
+    """How often a network is right.
+
+    Attributes:
+        top1: Share of test images, in [0, 1], whose label has the highest score.
+        top5: Share of those whose label is among the five highest, or None where not known.
+        image_size: Side of the test images in pixels.
+        protocol: "single crop", "10 crops", "single view", or whatever a measurement says.
+        dataset: What it was tested on.
+        source: Address or arXiv number; of a measured one, the file or flag it came from.
+        measured: Whether it was measured by the user, not published.
+    """
+
+    top1: float
+    top5: float | None
+    image_size: int
+    protocol: str
+    dataset: str
+    source: str
+    measured: bool = False
+
+
+_KERAS = "https://keras.io/api/applications/"
+_TORCHVISION = "https://docs.pytorch.org/vision/stable/models.html"
+_PAPER = "arXiv 1512.03385"
+
+
+def _share(percent):
+    # Rounded, so that 74.9 % is 0.749 and no neighbour of it.
+    return None if percent is None else round(percent / 100, 6)
+
+
+def _imagenet(top1, top5, image_size=224, protocol="single crop", source=_KERAS):
+    """Makes an entry from percentages as they are published."""
+    return Accuracy(_share(top1), _share(top5), image_size, protocol, "ImageNet", source)
+
+
+def _torchvision(top1, top5):
+    return _imagenet(top1, top5, source=f"{_TORCHVISION} (IMAGENET1K_V1)")
+
+
+def _ten_crops(top1_error, top5_error=None):
+    top5 = None if top5_error is None else 100 - top5_error
+    return _imagenet(100 - top1_error, top5, protocol="10 crops", source=f"{_PAPER}, tables 2, 3")
+
+
+def _cifar10(error):
+    return Accuracy(_share(100 - error), None, 32, "single view", "CIFAR-10", f"{_PAPER}, table 6")
+
+
+# By the names of `keras.applications`.
+APPLICATIONS: dict[str, Accuracy] = {
+    "Xception": _imagenet(79.0, 94.5, 299),
+    "VGG16": _imagenet(71.3, 90.1),
+    "VGG19": _imagenet(71.3, 90.0),
+    "ResNet50": _imagenet(74.9, 92.1),
+    "ResNet50V2": _imagenet(76.0, 93.0),
+    "ResNet101": _imagenet(76.4, 92.8),
+    "ResNet101V2": _imagenet(77.2, 93.8),
+    "ResNet152": _imagenet(76.6, 93.1),
+    "ResNet152V2": _imagenet(78.0, 94.2),
+    "InceptionV3": _imagenet(77.9, 93.7, 299),
+    "InceptionResNetV2": _imagenet(80.3, 95.3, 299),
+    "MobileNet": _imagenet(70.4, 89.5),
+    "MobileNetV2": _imagenet(71.3, 90.1),
+    "DenseNet121": _imagenet(75.0, 92.3),
+    "DenseNet169": _imagenet(76.2, 93.2),
+    "DenseNet201": _imagenet(77.3, 93.6),
+    "NASNetMobile": _imagenet(74.4, 91.9),
+    "NASNetLarge": _imagenet(82.5, 96.0, 331),
+    "EfficientNetB0": _imagenet(77.1, 93.3),
+    "EfficientNetB1": _imagenet(79.1, 94.4, 240),
+    "EfficientNetB2": _imagenet(80.1, 94.9, 260),
+    "EfficientNetB3": _imagenet(81.6, 95.7, 300),
+    "EfficientNetB4": _imagenet(82.9, 96.4, 380),
+    "EfficientNetB5": _imagenet(83.6, 96.7, 456),
+    "EfficientNetB6": _imagenet(84.0, 96.8, 528),
+    "EfficientNetB7": _imagenet(84.3, 97.0, 600),
+    "EfficientNetV2B0": _imagenet(78.7, 94.3),
+    "EfficientNetV2B1": _imagenet(79.8, 95.0, 240),
+    "EfficientNetV2B2": _imagenet(80.5, 95.1, 260),
+    "EfficientNetV2B3": _imagenet(82.0, 95.8, 300),
+    "EfficientNetV2S": _imagenet(83.9, 96.7, 384),
+    "EfficientNetV2M": _imagenet(85.3, 97.4, 480),
+    "EfficientNetV2L": _imagenet(85.7, 97.5, 480),
+    "ConvNeXtTiny": _imagenet(81.3, None),
+    "ConvNeXtSmall": _imagenet(82.3, None),
+}
+
+# By our own names, which may mark another shortcut or version: ResNet50_v1.5, ResNet34_A.
+OURS: dict[str, Accuracy] = {
+    "ResNet18": _torchvision(69.758, 89.078),
+    "ResNet34": _torchvision(73.314, 91.420),
+    "ResNet50": APPLICATIONS["ResNet50"],
+    "ResNet101": APPLICATIONS["ResNet101"],
+    "ResNet152": APPLICATIONS["ResNet152"],
+    "ResNet50_v1.5": _torchvision(76.130, 92.862),
+    "ResNet101_v1.5": _torchvision(77.374, 93.546),
+    "ResNet152_v1.5": _torchvision(78.312, 94.046),
+    "PlainNet18": _ten_crops(27.94),
+    "PlainNet34": _ten_crops(28.54, 10.02),
+    "ResNet18_A": _ten_crops(27.88),
+    "ResNet34_A": _ten_crops(25.03, 7.76),
+    "ResNet34_C": _ten_crops(24.19, 7.40),
+    "ResNet20": _cifar10(8.75),
+    "ResNet32": _cifar10(7.51),
+    "ResNet44": _cifar10(7.17),
+    "ResNet56": _cifar10(6.97),
+    "ResNet110": _cifar10(6.43),
+    "ResNet1202": _cifar10(7.93),
+}

@@ -1,0 +1,42 @@
+"""Rows of figures as aligned text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+
+def text_table(rows: Sequence[Mapping[str, object]]) -> str:
+    """Returns rows as text: a line of headings, words to the left, numbers to the right.
+
+    Args:
+        rows: Rows with the same keys, in the order of the columns. Whole numbers are grouped by
+            thousands, other numbers have four digits that count, None is "unavailable".
+    """
+    if not rows:
+        return ""
+    columns = list(rows[0])
+    cells = [[_cell(row[column]) for column in columns] for row in rows]
+    headings = [
+        column.replace("_", " ").replace("multiply adds", "multiply-adds") for column in columns
+    ]
+    widths = [max(map(len, column)) for column in zip(headings, *cells, strict=True)]
+    words = [
+        any(isinstance(row[column], str) and row[column] for row in rows) for column in columns
+    ]
+    lines = []
+    for line in (headings, ["-" * width for width in widths], *cells):
+        padded = zip(line, widths, words, strict=True)
+        lines.append(
+            "  ".join(f"{text:<{w}}" if left else f"{text:>{w}}" for text, w, left in padded)
+        )
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return "unavailable"
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return str(value)

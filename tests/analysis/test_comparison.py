@@ -1,0 +1,295 @@
+"""Networks by name, their published and measured accuracies, and the two figures."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import itertools
+import json
+
+import keras
+import pytest
+
+import keras_resnet
+from keras_resnet.analysis.comparison import DEFAULT_MODELS, Entry, compare, read_accuracy
+from keras_resnet.analysis.complexity import Complexity, LayerCost, complexity
+from keras_resnet.analysis.cost import Cost, Phase
+from keras_resnet.analysis.networks import application_names, find_network
+from keras_resnet.analysis.plots import accuracy_against_operations, cost_against_batch
+from keras_resnet.analysis.plots import comparison as drawn
+from keras_resnet.analysis.published import APPLICATIONS, OURS, Accuracy
+from keras_resnet.analysis.tables import text_table
+
+MEASURED = Accuracy(0.8, 0.95, 224, "single crop", "ImageNet", "metrics.json", measured=True)
+
+# Millions of parameters and of multiply-adds, as tests/analysis/test_complexity.py finds them.
+SIZES = {
+    "ResNet18": (11.7, 1814),
+    "ResNet34": (21.8, 3664),
+    "ResNet50": (25.6, 3858),
+    "ResNet101": (44.5, 7570),
+    "ResNet152": (60.2, 11282),
+    "VGG16": (138.4, 15470),
+    "VGG19": (143.7, 19632),
+    "InceptionV3": (23.8, 5713),
+    "Xception": (22.9, 8357),
+    "DenseNet121": (8.0, 2834),
+    "DenseNet201": (20.0, 4291),
+    "MobileNet": (4.2, 569),
+    "MobileNetV2": (3.5, 301),
+    "EfficientNetB0": (5.3, 386),
+    "PlainNet34": (21.6, 3640),
+}
+
+
+def entry(name, accuracy=None):
+    parameters, multiply_adds = (int(millions * 1e6) for millions in SIZES[name])
+    layer = LayerCost("all", "Conv2D", (1,), parameters, 0, multiply_adds, 1, 4 * parameters)
+    network = find_network(name)
+    side = network.side()
+    return Entry(
+        network, (side, side, 3), Complexity((layer,), 0, 0), accuracy or network.published
+    )
+
+
+# --- names ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "library", "label", "top1"),
+    [
+        ("ResNet34", "keras_resnet", "ResNet34", 0.73314),
+        ("ResNet50", "keras_resnet", "ResNet50", 0.749),
+        ("ResNet50_v1.5", "keras_resnet", "ResNet50_v1.5", 0.7613),
+        ("ResNet34_C", "keras_resnet", "ResNet34_C", 0.7581),
+        ("ResNet110", "keras_resnet", "ResNet110", 0.9357),
+        ("keras.applications.ResNet50", "keras.applications", "ResNet50 (Keras)", 0.749),
+        ("VGG16", "keras.applications", "VGG16", 0.713),
+        ("MobileNetV3Small", "keras.applications", "MobileNetV3Small", None),
+        ("runs/digits/model.keras", "file", "digits/model", None),
+    ],
+)
+def test_names(name, library, label, top1):
+    network = find_network(name)
+    assert (network.library, network.label) == (library, label)
+    assert (network.published and network.published.top1) == top1
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("ResNet51", r"^`model` must be one of 'ResNet18', .*'VGG16'.*model='ResNet51'$"),
+        ("keras.applications.ResNet18", r"^`model` must be one of .*Received: model='ResNet18'$"),
+        ("ResNet50_D", r"^`shortcut` must be one of 'A', 'B', 'C'. Received: shortcut='D'$"),
+        ("get_file", "^`model` must be one of"),
+    ],
+)
+def test_unknown_names(name, message):
+    with pytest.raises(ValueError, match=message):
+        find_network(name)
+
+
+def test_marks_reach_the_builder():
+    with keras.StatelessScope():
+        model = find_network("ResNet18_C").build(32)
+        expected = keras_resnet.ResNet18(shortcut="C", input_shape=(32, 32, 3))
+    assert model.count_params() == expected.count_params()
+    assert model.input_shape == (None, 32, 32, 3)
+
+
+def test_sizes_that_a_network_does_not_take():
+    with pytest.raises(ValueError, match="^`image_size` must suit InceptionV3: .*image_size=32$"):
+        list(compare(["InceptionV3"], image_size=32))
+
+
+def test_every_published_name_can_be_built():
+    assert set(APPLICATIONS) <= set(application_names())
+    assert all(find_network(name).library == "keras_resnet" for name in OURS)
+    # ImageNet's protocol images, and errors that are shares, not percentages.
+    for accuracy in (*APPLICATIONS.values(), *OURS.values()):
+        assert 0.6 < accuracy.top1 < (accuracy.top5 or 1) <= 1
+        assert accuracy.source and not accuracy.measured
+
+
+def test_published_figures_of_the_paper():
+    assert OURS["PlainNet34"].top1 == pytest.approx(1 - 0.2854)
+    assert OURS["PlainNet34"].protocol == "10 crops"
+    assert OURS["ResNet34_A"].top5 == pytest.approx(1 - 0.0776)
+    cifar = {name: a.top1 for name, a in OURS.items() if a.dataset == "CIFAR-10"}
+    assert cifar["ResNet56"] == pytest.approx(1 - 0.0697) and len(cifar) == 6
+
+
+# --- entries ------------------------------------------------------------------------------------
+
+
+def test_compare_counts_and_finds_accuracies():
+    first, second = compare(["ResNet20", "MobileNetV2"], accuracies={"ResNet20": MEASURED})
+    assert first.complexity == complexity(keras_resnet.ResNet20())
+    assert first.image_shape == (32, 32, 3) and first.accuracy is MEASURED
+    assert second.complexity.parameters == 3_504_872
+    row = second.row()
+    assert (row["accuracy_is"], row["top1_accuracy"]) == ("published", 0.713)
+    assert row["source"].startswith("https://keras.io")
+    assert "unavailable" not in text_table([first.summary(), second.summary()])
+
+
+def test_published_accuracies_belong_to_their_image_size():
+    (resized,) = compare(["ResNet18"], image_size=64)
+    assert resized.image_shape == (64, 64, 3) and resized.accuracy is None
+    assert "unavailable" in text_table([resized.summary()])
+
+
+def test_saved_models_and_open_sides(tmp_path):
+    model = keras_resnet.CifarResNet(8, input_shape=(None, None, 1), classes=4)
+    model.save(tmp_path / "model.keras")
+    (loaded,) = compare([str(tmp_path / "model.keras")], image_size=12)
+    assert loaded.image_shape == (12, 12, 1)
+    assert loaded.complexity == complexity(model, (12, 12, 1))
+
+
+@pytest.mark.parametrize(
+    ("names", "options", "message"),
+    [
+        ([], {}, "^`models` must name at least one"),
+        (["VGG16", "VGG16"], {}, "each once"),
+        (["VGG16"], {"accuracies": {"VGG19": MEASURED}}, "^`accuracy` must be one of 'VGG16'"),
+        (["VGG16"], {"image_size": 0}, "image_size=0$"),
+    ],
+)
+def test_wrong_comparisons(names, options, message):
+    with pytest.raises(ValueError, match=message):
+        compare(names, **options)
+
+
+def test_accuracies_from_the_command_line(tmp_path):
+    name, accuracy = read_accuracy("ResNet50=0.75")
+    assert (name, accuracy.top1, accuracy.measured) == ("ResNet50", 0.75, True)
+
+    def read(metrics):
+        path = tmp_path / "metrics.json"
+        path.write_text(json.dumps(metrics))
+        return read_accuracy(f"runs=a/model.keras={path}")
+
+    name, accuracy = read({"test_accuracy": 0.9, "validation_accuracy": 0.8})
+    assert (name, accuracy.top1, accuracy.protocol) == ("runs=a/model.keras", 0.9, "test split")
+    assert read({"validation_accuracy": 0.8})[1].protocol == "validation split"
+    evaluation = {"top1_error": 0.25, "top5_error": 0.05, "dataset": "d", "protocol": {"name": "p"}}
+    accuracy = read(evaluation)[1]
+    assert (accuracy.top1, accuracy.top5) == (0.75, 0.95)
+    assert (accuracy.dataset, accuracy.protocol) == ("d", "p")
+    with pytest.raises(ValueError, match="^`accuracy` must name a file with `top1_error`"):
+        read({"loss": 1})
+    with pytest.raises(ValueError, match="^`accuracy` must be NAME=VALUE"):
+        read_accuracy("0.75")
+    with pytest.raises(ValueError, match=r"^`accuracy` must be a number in \[0, 1\].*74.9"):
+        read_accuracy("ResNet50=74.9")
+    with pytest.raises(FileNotFoundError):
+        read_accuracy("ResNet50=none.json")
+
+
+# --- figures ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def figures(monkeypatch):
+    """Keeps the figures that are drawn, as they are saved."""
+    kept = []
+    original = drawn.figure
+
+    def figure(path, **options):
+        manager = original(path, **options)
+
+        class Keeping:
+            def __enter__(self):
+                kept.append(manager.__enter__())
+                return kept[-1]
+
+            def __exit__(self, *error):
+                return manager.__exit__(*error)
+
+        return Keeping()
+
+    monkeypatch.setattr(drawn, "figure", figure)
+    return kept
+
+
+def test_no_label_covers_another_in_the_default_comparison(tmp_path, figures):
+    entries = [entry(name) for name in (*DEFAULT_MODELS, "PlainNet34")]
+    assert accuracy_against_operations(entries, tmp_path / "comparison.png")
+    (fig,) = figures
+    fig.set_dpi(144)
+    fig.canvas.draw()
+    (axes,) = fig.axes
+    boxes = [text.get_window_extent() for text in axes.texts]
+    assert {text.get_text() for text in axes.texts} == {*DEFAULT_MODELS, "PlainNet34"}
+    for one, other in itertools.combinations(boxes, 2):
+        assert not one.overlaps(other)
+    window = axes.get_window_extent()
+    for box in boxes:
+        assert window.x0 < box.x0 and box.x1 < window.x1
+        assert window.y0 < box.y0 and box.y1 < window.y1
+
+
+def test_the_figure_says_what_it_shows(tmp_path):
+    entries = [entry("ResNet50", MEASURED), entry("VGG16"), entry("PlainNet34")]
+    entries.append(dataclasses.replace(entry("MobileNet"), accuracy=None))
+    accuracy_against_operations(entries, tmp_path / "comparison.png")
+    text = (tmp_path / "comparison.svg").read_text()
+    for label in (
+        "multiply-adds of one image of 224x224x3",
+        "top-1 accuracy on ImageNet (%)",
+        *("parameters", "25 M", "published", "measured", "10 crops"),
+        *("ResNet50", "VGG16", "PlainNet34"),
+    ):
+        assert label in text
+    assert "<!-- MobileNet -->" not in text  # without an accuracy it has no place
+    with open(tmp_path / "comparison.csv", newline="") as file:
+        rows = {row["model"]: row for row in csv.DictReader(file)}
+    assert rows["ResNet50"]["accuracy_is"] == "measured"
+    assert rows["MobileNet"]["top1_accuracy"] == ""
+    assert float(rows["VGG16"]["multiply_adds"]) == entries[1].complexity.multiply_adds
+
+
+def test_without_accuracies_there_is_a_table_and_no_figure(tmp_path):
+    bare = dataclasses.replace(entry("VGG16"), accuracy=None)
+    assert not accuracy_against_operations([bare], tmp_path / "comparison.png")
+    assert [path.name for path in tmp_path.iterdir()] == ["comparison.csv"]
+
+
+def costs(joules=None, training=True):
+    for name, batch_size in itertools.product(("ResNet18", "VGG16"), (1, 8)):
+        phase = Phase(0.1, 0.09, 0.13, 5, batch_size * 2**20, joules)
+        shape = (224, 224, 3)
+        yield Cost(
+            name, batch_size, shape, "float32", "CPU", None, phase, phase if training else None
+        )
+
+
+def test_cost_figure(tmp_path, figures):
+    assert cost_against_batch(list(costs(joules=2.5)), tmp_path / "cost.png")
+    assert len(figures[0].axes) == 6  # time, memory and energy of both kinds of step
+    assert "unavailable" not in (tmp_path / "cost.svg").read_text()
+    with open(tmp_path / "cost.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["batch_size"] for row in rows] == ["1", "8"] * 2
+    assert float(rows[1]["training_memory_bytes"]) == 8 * 2**20
+    assert float(rows[0]["forward_joules_per_image"]) == 2.5
+
+
+def test_energy_that_no_one_counted_is_said_to_be_unavailable(tmp_path, figures):
+    cost_against_batch(list(costs(training=False)), tmp_path / "cost.png")
+    time, memory, energy = figures[0].axes
+    assert [text.get_text() for text in energy.texts] == ["unavailable"]
+    assert not energy.lines and time.lines and memory.lines
+    assert list(memory.lines[0].get_ydata()) == [1.0, 8.0]  # MiB
+    labels = [axes.get_ylabel() for axes in figures[0].axes]
+    assert [label.split("(")[1] for label in labels] == ["s)", "MiB)", "J)"]
+    assert not cost_against_batch([], tmp_path / "none.png")
+
+
+def test_numbers_in_a_text_table():
+    rows = [{"model": "a", "multiply_adds": 1234567, "joules": None}]
+    heading, rule, line = text_table(rows).splitlines()
+    assert heading.split() == ["model", "multiply-adds", "joules"]
+    assert set(rule) == {"-", " "} and line.split() == ["a", "1,234,567", "unavailable"]
+    assert text_table([]) == ""

@@ -1,0 +1,121 @@
+"""Energy counters, with a made-up powercap folder and a made-up NVML."""
+
+from __future__ import annotations
+
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from keras_resnet.analysis.energy import nvml_meter, rapl_meter
+
+WRAP = 262_143_328_850
+
+
+def domain(root, folder, name, microjoules, wrap=WRAP):
+    path = root / folder
+    path.mkdir()
+    (path / "name").write_text(f"{name}\n")
+    (path / "energy_uj").write_text(f"{microjoules}\n")
+    (path / "max_energy_range_uj").write_text(f"{wrap}\n")
+    return path / "energy_uj"
+
+
+@pytest.fixture
+def powercap(tmp_path):
+    """Two packages, the memory of one, and what must not be counted beside them."""
+    counters = {
+        "package-0": domain(tmp_path, "intel-rapl:0", "package-0", 1_000_000),
+        "dram": domain(tmp_path, "intel-rapl:0:1", "dram", 500),
+        "package-1": domain(tmp_path, "intel-rapl:1", "package-1", 7_000_000),
+        "core": domain(tmp_path, "intel-rapl:0:0", "core", 900_000),
+        "psys": domain(tmp_path, "intel-rapl:2", "psys", 20_000_000),
+        "again": domain(tmp_path, "intel-rapl-mmio:0", "package-0", 1_000_000),
+    }
+    return tmp_path, counters
+
+
+def test_rapl_sums_packages_and_memory(powercap):
+    root, counters = powercap
+    meter = rapl_meter(root)
+    before = meter.read()
+    for counter in counters.values():
+        counter.write_text(str(int(counter.read_text()) + 2_500_000))
+    assert meter.joules(before, meter.read()) == pytest.approx(3 * 2.5)
+
+
+def test_rapl_counter_that_began_again(powercap):
+    root, counters = powercap
+    meter = rapl_meter(root)
+    counters["package-1"].write_text(str(WRAP - 400_000))
+    before = meter.read()
+    counters["package-1"].write_text("600000")
+    assert meter.joules(before, meter.read()) == pytest.approx(1.0)
+
+
+def test_rapl_that_has_not_moved_is_unknown_not_zero(powercap):
+    meter = rapl_meter(powercap[0])
+    assert meter.joules(meter.read(), meter.read()) is None
+
+
+def test_no_rapl(tmp_path, powercap):
+    assert rapl_meter(tmp_path / "nothing") is None
+    root, counters = powercap
+    # As where only root may read it; a folder in its place fails for root as well.
+    counters["dram"].unlink()
+    counters["dram"].mkdir()
+    assert rapl_meter(root) is None
+
+
+class Nvml:
+    """Stands in for `pynvml`: two GPUs that count 1 and 2 kJ."""
+
+    NVMLError = type("NVMLError", (Exception,), {})
+
+    def __init__(self, counts=(1_000_000, 2_000_000), broken=()):
+        self.counts, self.broken = list(counts), broken
+
+    def _call(self, name, value):
+        if name in self.broken:
+            raise self.NVMLError(name)
+        return value
+
+    def nvmlInit(self):  # noqa: N802, NVML's names
+        self._call("init", None)
+
+    def nvmlDeviceGetHandleByIndex(self, index):  # noqa: N802
+        return self._call("handle", index)
+
+    def nvmlDeviceGetHandleByUUID(self, uuid):  # noqa: N802
+        return self._call("handle", {"GPU-b": 1}[uuid])
+
+    def nvmlDeviceGetTotalEnergyConsumption(self, device):  # noqa: N802
+        return self._call("energy", self.counts[device])
+
+
+@pytest.mark.parametrize(("visible", "gpu"), [(None, 0), ("1,0", 1), ("GPU-b", 1)])
+def test_nvml_counts_the_visible_gpu(monkeypatch, visible, gpu):
+    nvml = Nvml()
+    monkeypatch.setitem(sys.modules, "pynvml", nvml)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    meter = nvml_meter()
+    before = meter.read()
+    nvml.counts[1 - gpu] += 99_000
+    assert meter.joules(before, meter.read()) is None
+    nvml.counts[gpu] += 1_500
+    assert meter.joules(before, meter.read()) == pytest.approx(1.5)
+
+
+@pytest.mark.parametrize("broken", ["init", "handle", "energy"])
+def test_nvml_that_cannot_tell(monkeypatch, broken):
+    monkeypatch.setitem(sys.modules, "pynvml", Nvml(broken=(broken,)))
+    assert nvml_meter() is None
+
+
+def test_no_nvml(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pynvml", None)  # as if not installed
+    assert nvml_meter() is None
+    monkeypatch.setitem(sys.modules, "pynvml", SimpleNamespace(NVMLError=Exception))
+    assert nvml_meter() is None

@@ -1,0 +1,60 @@
+"""The comparison, run as a user runs it."""
+
+import json
+import runpy
+import sys
+
+import pytest
+
+from tests.recipes.running import ROOT, run_recipe
+
+
+def test_two_small_networks(tmp_path):
+    workdir = tmp_path / "compare"
+    result = run_recipe(
+        "compare",
+        *("--models", "ResNet20", "MobileNetV2", "--image-size", 32, "--batch-sizes", 1, 2),
+        *("--repeats", 3, "--seconds", 0.1, "--accuracy", "ResNet20=0.75"),
+        *("--workdir", workdir),
+    )
+    assert result.returncode == 0, result.stderr
+    assert "multiply-adds" in result.stdout and "FLOP" not in result.stdout
+    assert result.stdout.count("s/image") == 8  # two networks, two batch sizes, two kinds of step
+    assert {path.name for path in workdir.iterdir()} == {
+        *("comparison.png", "comparison.svg", "comparison.csv", "comparison.json"),
+        *("cost.png", "cost.svg", "cost.csv", "layers"),
+    }
+    assert {path.name for path in (workdir / "layers").iterdir()} == {
+        *("ResNet20.csv", "MobileNetV2.csv")
+    }
+    record = json.loads((workdir / "comparison.json").read_text())
+    first, second = record["models"]
+    assert (first["multiply_adds"], first["accuracy_is"]) == (40_551_040, "measured")
+    assert second["top1_accuracy"] is None  # published for 224 pixels, not for 32
+    assert record["failures"] == [] and len(record["costs"]) == 4
+    for cost in record["costs"]:
+        assert cost["training_seconds_per_image"] > 0
+        assert cost["forward_joules_per_image"] != 0 and cost["forward_memory_bytes"] != 0
+
+
+@pytest.mark.parametrize(
+    ("flags", "named"),
+    [
+        (["--models", "ResNet51"], "model='ResNet51'"),
+        (["--models", "VGG16", "--batch-sizes", "0"], "batch_size=0"),
+        (["--models", "VGG16", "--accuracy", "VGG19=0.7"], "accuracy='VGG19'"),
+        (["--models", "VGG16", "--accuracy", "VGG16=71"], "accuracy=71"),
+        (["--models", "VGG16", "--accuracy", "VGG16=none.json"], "none.json"),
+        (["--models", "VGG16", "--image-size", "-1"], "image_size=-1"),
+        (["--models", "InceptionV3", "--image-size", "32"], "image_size=32"),
+        (["--precision", "float8"], "precision='float8'"),
+    ],
+)
+def test_wrong_flag_is_one_line_and_writes_nothing(tmp_path, flags, named, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["compare.py", "--workdir", str(tmp_path / "run"), *flags])
+    with pytest.raises(SystemExit) as exit:
+        runpy.run_path(str(ROOT / "recipes" / "compare.py"), run_name="__main__")
+    assert exit.value.code == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1 and lines[0].startswith("error: ") and named in lines[0]
+    assert list(tmp_path.iterdir()) == []
