@@ -55,12 +55,12 @@ class Evaluation:
     @property
     def top1_error(self) -> float:
         """Share of images whose best class is not their own, in [0, 1]."""
-        return float(1 - np.mean(self._hits(1)))
+        return float(np.mean(~self._hits(1)))
 
     @property
     def top5_error(self) -> float | None:
         """Share of images whose class is not among the best five; None for five classes or less."""
-        return float(1 - np.mean(self._hits(TOP))) if len(self.class_names) > TOP else None
+        return float(np.mean(~self._hits(TOP))) if len(self.class_names) > TOP else None
 
     @property
     def images_per_second(self) -> float:
