@@ -47,5 +47,7 @@ def responses(
             panel.grid(alpha=0.3)
         panels[0].set_xlabel("layer, from input to output")
         panels[1].set_xlabel("layer, by falling standard deviation")
-        panels[0].legend(frameon=False)
+        # Outside: lines of deep nets fill a panel.
+        handles, labels = panels[0].get_legend_handles_labels()
+        fig.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False)
         panels[0].set_title(title, fontsize="medium")
