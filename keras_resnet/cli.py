@@ -9,6 +9,7 @@ import sys
 import typing
 from collections.abc import Callable, Collection, Mapping, Sequence
 
+from keras_resnet.data import option_names
 from keras_resnet.experiment import Experiment
 from keras_resnet.training import Terminated, TrainingStopped
 
@@ -87,13 +88,19 @@ class Parser(argparse.ArgumentParser):
         given = vars(self.parse_args(argv))
         own = {name: given.pop(name) for name in list(given) if name in self._own}
         preset = self._presets[given.pop("preset")]
-        data_options = dict(preset.data_options)
+        # Those of the preset are for its own data set; another one takes some of them.
+        takes = option_names(given.get("dataset", preset.dataset))
+        data_options = {k: v for k, v in preset.data_options.items() if k in takes}
         data_options |= {name: given.pop(name) for name in _DATA_OPTIONS if name in given}
         if "epochs" in given:
             given.setdefault("steps", None)
         if "drops" in given:
             given["drops"] = tuple(given["drops"])
         return dataclasses.replace(preset, **given, data_options=data_options), own
+
+    def error(self, message: str) -> typing.NoReturn:
+        """Ends the process with one line, where argparse would print all the flags first."""
+        self.exit(2, f"error: {message}; --help lists the flags\n")
 
     def add_own(self, name: str, **options: typing.Any) -> None:
         """Adds a flag of the recipe's own; `options` are those of `add_argument`."""

@@ -10,6 +10,10 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+# Names of what is being written, and of a folder that is being replaced.
+_WRITING = ".writing-"
+_OLD = ".old"
+
 
 @contextlib.contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
@@ -25,7 +29,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    holder = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+    holder = Path(tempfile.mkdtemp(prefix=f"{_WRITING}{path.name}-", dir=path.parent))
     old = None
     try:
         temporary = holder / path.name
@@ -34,7 +38,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
             _sync(temporary)
         elif path.exists():
             # Outside of `holder`, which is deleted whatever happens.
-            old = holder.with_suffix(".old")
+            old = holder.with_name(f"{holder.name}{_OLD}")
             os.replace(path, old)
         os.replace(temporary, path)
         _sync(path.parent)
@@ -46,6 +50,26 @@ def replacing(path: str | Path) -> Iterator[Path]:
         shutil.rmtree(holder, ignore_errors=True)
     if old is not None:
         shutil.rmtree(old, ignore_errors=True)
+
+
+def clear_leftovers(folder: str | Path) -> None:
+    """Deletes what processes that were killed were writing with `replacing` in a folder.
+
+    A folder that was on its way out when its successor had not yet its name gets its name back.
+    Only where nobody else is writing.
+
+    Args:
+        folder: Folder whose own entries are looked at; it may be missing.
+    """
+    folder = Path(folder)
+    leftovers = folder.glob(f"{_WRITING}*") if folder.is_dir() else ()
+    # What is old comes first: its own writer's half-written folder goes by the same name.
+    for leftover in sorted(leftovers, key=lambda path: not path.name.endswith(_OLD)):
+        name = leftover.name.removeprefix(_WRITING).removesuffix(_OLD).rpartition("-")[0]
+        if leftover.name.endswith(_OLD) and not (folder / name).exists():
+            os.replace(leftover, folder / name)
+        else:
+            shutil.rmtree(leftover)
 
 
 def _sync(path: Path) -> None:

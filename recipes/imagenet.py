@@ -22,7 +22,8 @@ command, and it goes on. Several machines: start the same command on each with T
 under srun with --strategy multi_worker. The data are those of TensorFlow Datasets (imagenet2012),
 or a folder with train/ and val/ of class folders: --dataset folder --data-dir DIR. Try it small:
 --dataset folder --data-dir DIR --image-size 64 --model ResNet18 --virtual-devices 2
---batch-size 16 --epochs 2.
+--batch-size 16 --epochs 2; or without any data of your own: --dataset digits --image-size 32
+--model ResNet18 --batch-size 32 --epochs 2.
 """
 
 import os

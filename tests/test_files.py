@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from keras_resnet.files import replacing, write_json, write_text
+from keras_resnet.files import clear_leftovers, replacing, write_json, write_text
 
 
 def test_file_is_written_with_its_folder(tmp_path):
@@ -51,3 +51,20 @@ def test_failed_exchange_brings_the_old_folder_back(tmp_path, monkeypatch):
             temporary.mkdir()
     assert os.listdir(target) == ["old"]
     assert os.listdir(tmp_path) == ["module"]
+
+
+def test_what_killed_writers_left_is_cleared(tmp_path):
+    (tmp_path / "kept.txt").write_text("kept")
+    for name in (".writing-a.keras-abc123", ".writing-module-x_1"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "half").write_text("half")
+    # Killed between the two renames: this is the only whole copy.
+    old = tmp_path / ".writing-module-x_1.old"
+    old.mkdir()
+    (old / "saved_model.pb").write_text("whole")
+    # Killed after them.
+    (tmp_path / ".writing-kept.txt-y.old").mkdir()
+    clear_leftovers(tmp_path)
+    assert sorted(os.listdir(tmp_path)) == ["kept.txt", "module"]
+    assert os.listdir(tmp_path / "module") == ["saved_model.pb"]
+    clear_leftovers(tmp_path / "missing")

@@ -9,6 +9,7 @@ import dataclasses
 import importlib
 import inspect
 import os
+from collections.abc import Callable
 
 from keras_resnet.data.check import DataReport, Finding, check_data
 from keras_resnet.data.dataset import ArrayDataset, ImageDataset
@@ -25,6 +26,7 @@ __all__ = [
     "Views",
     "check_data",
     "load_dataset",
+    "option_names",
 ]
 
 # name: (module, function)
@@ -59,11 +61,7 @@ def load_dataset(
             range, or the data are not there or not as they should be.
         ImportError: if the package that reads the data is missing.
     """
-    if name not in _LOADERS:
-        raise ValueError(f"`name` must be one of {tuple(_LOADERS)}. Received: name={name!r}")
-    module, function = _LOADERS[name]
-    load = getattr(importlib.import_module(f"{__name__}.{module}"), function)
-    known = _option_names(load)
+    load, known = _loader(name), option_names(name)
     if data_dir is not None:
         options["data_dir"] = os.fspath(data_dir)
     for option, value in options.items():
@@ -73,10 +71,22 @@ def load_dataset(
     return load(**options)
 
 
-def _option_names(load: object) -> list[str]:
-    """The keyword arguments of a loader; `**views` stands for the attributes of `Views`."""
-    names = list(inspect.signature(load).parameters)
+def option_names(name: str) -> list[str]:
+    """The options of `load_dataset` that a data set takes, `data_dir` among them.
+
+    Raises:
+        ValueError: if the name is unknown.
+    """
+    # `**views` stands for the attributes of `Views`.
+    names = list(inspect.signature(_loader(name)).parameters)
     if "views" in names:
         names.remove("views")
         names += [field.name for field in dataclasses.fields(Views)]
     return names
+
+
+def _loader(name: str) -> Callable[..., ImageDataset]:
+    if name not in _LOADERS:
+        raise ValueError(f"`dataset` must be one of {tuple(_LOADERS)}. Received: dataset={name!r}")
+    module, function = _LOADERS[name]
+    return getattr(importlib.import_module(f"{__name__}.{module}"), function)

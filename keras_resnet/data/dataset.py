@@ -9,8 +9,9 @@ their rows of it.
 from __future__ import annotations
 
 import abc
+import contextlib
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -134,6 +135,17 @@ class ImageDataset(abc.ABC):
     def steps_per_epoch(self, batch_size: int) -> int:
         """Whole batches of `batch_size` in the training split."""
         return steps_per_epoch(self.num_examples("train"), batch_size)
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[None]:
+        """Raises `reading_error` in place of what TensorFlow makes of it, within a `with` block."""
+        try:
+            yield
+        except tf.errors.OpError as error:
+            reason = self.reading_error()
+            if reason is None:
+                raise
+            raise reason from error
 
     def reading_error(self) -> ValueError | None:
         """Why reading stopped, once a pipeline has raised a `tf.errors.OpError`.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from keras_resnet.data.augmentation import RandomAffine
-from keras_resnet.data.dataset import ArrayDataset
+from keras_resnet.data.dataset import ArrayDataset, check_integer
 
 # The split is part of the data set: figures measured on other test images do not compare.
 SPLIT_SEED = 1512
@@ -48,8 +48,12 @@ def split_indices(labels: np.ndarray) -> dict[str, np.ndarray]:
     }
 
 
-def load_digits() -> ArrayDataset:
+def load_digits(image_size: int = 8) -> ArrayDataset:
     """The digits as uint8 images of shape `(8, 8, 1)`, ink 255 on paper 0, with a fixed split.
+
+    Args:
+        image_size: Height and width that the images are enlarged to, bilinearly, for networks
+            that take no smaller ones; at least 8, their own.
 
     Returns:
         The data set, 10 classes "0" to "9", augmented by small shifts, rotations and zooms.
@@ -65,7 +69,10 @@ def load_digits() -> ArrayDataset:
         ) from error
     digits = datasets.load_digits()
     # Levels 0..16 are counts of ink in 4x4 blocks of a finer bitmap; 16 is all ink.
-    images = np.round(digits.images * (255 / 16)).astype(np.uint8)[..., np.newaxis]
+    images = np.round(digits.images * (255 / 16)).astype(np.uint8)
+    if check_integer("image_size", image_size, 8) > 8:
+        images = np.stack([_enlarged(image, image_size) for image in images])
+    images = images[..., np.newaxis]
     return ArrayDataset(
         "digits",
         {
@@ -76,3 +83,10 @@ def load_digits() -> ArrayDataset:
         augmentation=RandomAffine(),
         about=ABOUT,
     )
+
+
+def _enlarged(image: np.ndarray, size: int) -> np.ndarray:
+    # By Pillow: a tensor would start TensorFlow, after which no logical devices can be made.
+    from PIL import Image
+
+    return np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR))

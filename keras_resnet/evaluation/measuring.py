@@ -84,7 +84,7 @@ def evaluate(
     begin = time.perf_counter()
     if progress is not None:
         progress(0, total)
-    try:
+    with dataset.reading():
         stacks = tally.readable(_views(dataset, split, protocol))
         for numbers, views in _batches(stacks, batch_size * size[0] * size[1]):
             scores = answer(views).numpy()
@@ -96,11 +96,6 @@ def evaluate(
             tally.add(numbers, scores)
             if progress is not None:
                 progress(tally.done, total)
-    except tf.errors.OpError as error:
-        reason = dataset.reading_error()
-        if reason is None:
-            raise
-        raise reason from error
     seconds = time.perf_counter() - begin
     answered = tally.answered
     if not answered.any():

@@ -5,13 +5,12 @@ Needs TensorFlow. The recipes are settings of `Experiment` and a call of `run`.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 import platform
 import shlex
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import keras
@@ -24,7 +23,7 @@ from keras_resnet.data import ImageDataset, load_dataset
 from keras_resnet.experiment import finish
 from keras_resnet.experiment.card import model_card
 from keras_resnet.experiment.settings import Experiment
-from keras_resnet.files import write_json
+from keras_resnet.files import clear_leftovers, write_json
 from keras_resnet.training import (
     Checkpoints,
     MetricsLogger,
@@ -76,27 +75,37 @@ def run(experiment: Experiment) -> dict[str, object]:
         virtual_devices=experiment.virtual_devices,
         tpu=experiment.tpu,
     )
+    layout(strategy, experiment.batch_size)
     if experiment.deterministic:
         tf.config.experimental.enable_op_determinism()
     set_precision(experiment.precision)
     dataset = load_dataset(experiment.dataset, experiment.data_dir, **experiment.data_options)
+    with dataset.reading():
+        return _run(experiment, strategy, dataset)
+
+
+def _run(
+    experiment: Experiment, strategy: tf.distribute.Strategy, dataset: ImageDataset
+) -> dict[str, object]:
+    workdir = Path(experiment.workdir)
     steps = experiment.total_steps(dataset)
     keras.utils.set_random_seed(experiment.seed)
     with strategy.scope():
         model = build_model(experiment, dataset)
         optimizer = experiment.optimizer(steps)
+        metrics = _metrics(dataset)
     trainer = Trainer(
         model,
         optimizer,
         experiment.loss(),
-        _metrics(dataset),
+        metrics,
         strategy=strategy,
         steps_per_call=experiment.steps_per_call,
         micro_batches=experiment.micro_batches,
         transform=experiment.mixing(len(dataset.class_names)),
         jit_compile=experiment.jit_compile,
     )
-    shape = layout(strategy, experiment.batch_size)
+    shape = trainer.layout(experiment.batch_size)
     cost = complexity(model)
     chief = is_chief(strategy)
     if chief:
@@ -107,26 +116,26 @@ def run(experiment: Experiment) -> dict[str, object]:
             f"{shape}; learning rate {_rate_text(experiment)}; {experiment.precision}; writing to "
             f"{workdir}"
         )
+        clear_leftovers(workdir)
         write_json(workdir / "config.json", dataclasses.asdict(experiment))
 
-    with _one_line_for_bad_data(dataset):
-        trainer.fit(
-            dataset,
-            experiment.batch_size,
-            steps=steps,
-            seed=experiment.seed,
-            callbacks=[
-                *experiment.callbacks(dataset),
-                *([Progress(), MetricsLogger(workdir)] if chief else []),
-            ],
-            checkpoints=Checkpoints(
-                workdir / "checkpoints",
-                every=experiment.checkpoint_every,
-                config=experiment.of_the_result(),
-            ),
-            validation_split=experiment.validation_split,
-            log_every=experiment.log_every,
-        )
+    trainer.fit(
+        dataset,
+        experiment.batch_size,
+        steps=steps,
+        seed=experiment.seed,
+        callbacks=[
+            *experiment.callbacks(dataset),
+            *([Progress(), MetricsLogger(workdir)] if chief else []),
+        ],
+        checkpoints=Checkpoints(
+            workdir / "checkpoints",
+            every=experiment.checkpoint_every,
+            config=experiment.of_the_result(),
+        ),
+        validation_split=experiment.validation_split,
+        log_every=experiment.log_every,
+    )
     # Averaged weights have no statistics of their own.
     if experiment.recompute_bn or experiment.ema is not None:
         trainer.recompute_bn_statistics(dataset, experiment.batch_size, seed=experiment.seed)
@@ -142,10 +151,10 @@ def run(experiment: Experiment) -> dict[str, object]:
         return {f"{split}_{name}": value for name, value in measured.items()}
 
     epochs = [row for row in read_records(workdir / "metrics.jsonl") if row["kind"] == "epoch"]
-    metrics = {
+    figures = {
         "split": split,
         **{f"{split}_{name}": value for name, value in measured.items()},
-        f"{split}_images": dataset.num_examples(split),
+        f"{split}_images": trainer.evaluated_images,
         **_last_epoch(epochs),
         "steps": steps,
         "train_seconds": round(trainer.seconds, 1),
@@ -165,32 +174,20 @@ def run(experiment: Experiment) -> dict[str, object]:
         title=f"{name} on {dataset.name}, seed {experiment.seed}",
         final=(split, 1 - measured["accuracy"]),
     )
-    card = model_card(experiment.architecture, dataset, dataclasses.asdict(experiment), metrics)
-    metrics["reload_difference"] = finish.save(model, dataset, card, experiment)
+    card = model_card(experiment.architecture, dataset, dataclasses.asdict(experiment), figures)
+    figures["reload_difference"] = finish.save(model, dataset, card, experiment)
     if experiment.fine_tune_epochs:
-        metrics |= finish.fine_tune(
+        figures |= finish.fine_tune(
             workdir / "feature_vector",
             dataset,
             epochs=experiment.fine_tune_epochs,
             batch_size=experiment.batch_size,
             seed=experiment.seed,
         )
-    write_json(workdir / "metrics.json", metrics)
+    write_json(workdir / "metrics.json", figures)
     any_worker(strategy, False)
     print(f"Everything is in {workdir}: begin with model_card.md and learning_curve.png")
-    return metrics
-
-
-@contextlib.contextmanager
-def _one_line_for_bad_data(dataset: ImageDataset) -> Iterator[None]:
-    """Raises the data set's own error where its files are why a pipeline stopped."""
-    try:
-        yield
-    except tf.errors.OpError as error:
-        reason = dataset.reading_error()
-        if reason is None:
-            raise
-        raise reason from error
+    return figures
 
 
 def build_model(experiment: Experiment, dataset: ImageDataset) -> keras.Model:
@@ -202,7 +199,17 @@ def build_model(experiment: Experiment, dataset: ImageDataset) -> keras.Model:
 
     Returns:
         A model from images in [0, 255], `(batch, H, W, C)`, to class probabilities.
+
+    Raises:
+        ValueError: If the images are too small for the network, or a setting is wrong.
     """
+    architecture = experiment.architecture
+    smallest = architecture.stem.reduction * 2 ** (len(architecture.repeats) - 1)
+    if min(dataset.image_shape[:2]) < smallest:
+        raise ValueError(
+            f"`image_size` must be at least {smallest} for {architecture.name}, which halves its "
+            f"maps that often. Received: images of {dataset.name} of shape {dataset.image_shape}"
+        )
     images = keras.Input(dataset.image_shape)
     standardized = keras.layers.Normalization(
         mean=dataset.mean,
@@ -211,7 +218,7 @@ def build_model(experiment: Experiment, dataset: ImageDataset) -> keras.Model:
         name="preprocessing",
     )(images)
     return models.build(
-        experiment.architecture,
+        architecture,
         input_tensor=standardized,
         classes=len(dataset.class_names),
         dropout=experiment.dropout,
@@ -258,18 +265,26 @@ def _last_epoch(epochs: list[Mapping[str, float]]) -> dict[str, float]:
     return figures
 
 
+def _read_object(path: Path) -> dict[str, object]:
+    """Reads a JSON file of the run's folder."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(value, dict):
+            raise ValueError("it holds no object")
+    except ValueError as error:
+        raise ValueError(
+            f"`workdir` must hold a whole {path.name}, or none: choose a new folder, or move the "
+            f"file away. Received: {str(path)!r} ({error})"
+        ) from error
+    return value
+
+
 def _finished_metrics(experiment: Experiment, workdir: Path) -> dict[str, object] | None:
     """Returns the metrics of this very run if `workdir` holds it finished, else None."""
     config, metrics = workdir / "config.json", workdir / "metrics.json"
     if not config.exists():
         return None
-    try:
-        held = json.loads(config.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(
-            f"`workdir` holds a config.json that cannot be read; choose a new folder. "
-            f"Received: workdir={str(workdir)!r} ({error})"
-        ) from error
+    held = _read_object(config)
     # Through JSON, as the file went: tuples become lists.
     own = json.loads(json.dumps(experiment.of_the_result()))
     # A setting that is newer than the run had its default then.
@@ -281,7 +296,7 @@ def _finished_metrics(experiment: Experiment, workdir: Path) -> dict[str, object
             f"Received: workdir={str(workdir)!r}"
         )
     if metrics.exists():
-        return json.loads(metrics.read_text(encoding="utf-8"))
+        return _read_object(metrics)
     if not experiment.resume:
         raise ValueError(
             "`workdir` holds this run, unfinished; leave out --no-resume to go on, or choose a new "

@@ -50,7 +50,7 @@ class Experiment:
         virtual_devices: Logical CPU devices to train on, or None.
         tpu: Name of a TPU, or None.
         precision: "float32", "mixed_bfloat16" or "mixed_float16".
-        jit_compile: Whether XLA compiles the step.
+        jit_compile: Whether XLA compiles the step; None for what suits the devices.
         batch_size: Images per step over all devices.
         micro_batches: Parts that a device's batch is cut into, to save memory.
         steps_per_call: Steps per call of the compiled function.
@@ -107,7 +107,7 @@ class Experiment:
     virtual_devices: int | None = None
     tpu: str | None = None
     precision: str = "float32"
-    jit_compile: bool = False
+    jit_compile: bool | None = None
     batch_size: int = 128
     micro_batches: int = 1
     steps_per_call: int = 1

@@ -13,7 +13,6 @@ import hashlib
 import json
 import os
 import re
-import shutil
 import warnings
 import zipfile
 from collections.abc import Mapping
@@ -22,7 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from keras_resnet import checks
-from keras_resnet.files import replacing
+from keras_resnet.files import clear_leftovers, replacing
 from keras_resnet.training.errors import TrainingStopped
 
 
@@ -98,7 +97,7 @@ class Checkpoints:
         path = self.directory / f"step-{step:09d}.npz"
         checkpoint = Checkpoint(dict(arrays), {**(details or {}), "settings": self._all(settings)})
         try:
-            self._delete_leftovers()
+            clear_leftovers(self.directory)
             for damaged in self._damaged:
                 damaged.rename(f"{damaged}.damaged")
             self._damaged.clear()
@@ -160,12 +159,6 @@ class Checkpoints:
                     f"{str(self.directory)!r} has {saved[key]!r}"
                 )
 
-    def _delete_leftovers(self) -> None:
-        """Deletes what a killed run was writing."""
-        if self.directory.is_dir():
-            for leftover in self.directory.glob(".step-*.npz-*"):
-                shutil.rmtree(leftover)
-
 
 def write_checkpoint(path: str | os.PathLike, checkpoint: Checkpoint) -> None:
     """Writes one checkpoint file; `Checkpoints.save` does it in a way that can be interrupted."""
@@ -180,7 +173,7 @@ def read_checkpoint(path: str | os.PathLike) -> Checkpoint:
 
     Raises:
         DamagedCheckpoint: The file is cut off, altered, or something else altogether.
-        PermissionError, FileNotFoundError: Nothing can be said about the file.
+        PermissionError: Nothing can be said about the file.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -192,7 +185,8 @@ def read_checkpoint(path: str | os.PathLike) -> Checkpoint:
             arrays = {name: file[name] for name in file.files}
         details = json.loads(arrays.pop("details").tobytes())
         expected = details.pop("sha256")
-    except (DamagedCheckpoint, PermissionError, FileNotFoundError, MemoryError):
+        details["settings"] = dict(details["settings"])
+    except (DamagedCheckpoint, PermissionError, MemoryError):
         raise
     except Exception as error:
         # A damaged archive can fail in any way that zipfile, numpy and json know.

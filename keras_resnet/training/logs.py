@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -65,14 +66,25 @@ def read_records(path: str | os.PathLike) -> list[dict]:
     """Reads the rows of a `metrics.jsonl`.
 
     Args:
-        path: The file; a missing one has no rows. A last line that was cut off is left out.
+        path: The file; a missing one has no rows. A last line that was cut off is left out, and
+            damaged lines before it with a warning: a run can go on without them.
     """
     path = Path(path)
     if not path.exists():
         return []
-    lines = path.read_text(encoding="utf-8").split("\n")
+    lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
+    rows = []
     # What follows the last line break is empty, or was being written when the run was killed.
-    return [json.loads(line) for line in lines[:-1]]
+    for number, line in enumerate(lines[:-1], start=1):
+        try:
+            row = json.loads(line)
+            if not {"kind", "step", "epoch"} <= row.keys():
+                raise ValueError("it is no row of metrics")
+        except (ValueError, AttributeError) as error:
+            warnings.warn(f"Left out line {number} of {path}: {error}", stacklevel=2)
+        else:
+            rows.append(row)
+    return rows
 
 
 def _csv(rows: list[dict], columns: list[str]) -> str:

@@ -47,12 +47,17 @@ class Mixing:
         self.classes = checks.integer("classes", classes, 2)
         self.seed = checks.integer("seed", seed, 0)
         checks.fraction("rand_augment", rand_augment, one_allowed=True)
-        self.rand_augment = keras.layers.RandAugment(factor=rand_augment) if rand_augment else None
+        self.rand_augment = None
+        # In float32 whatever the network computes in: they come before it.
+        if rand_augment:
+            self.rand_augment = keras.layers.RandAugment(factor=rand_augment, dtype="float32")
         self.mixers = []
         if mixup:
-            self.mixers.append(keras.layers.MixUp(alpha=checks.positive("mixup", mixup)))
+            alpha = checks.positive("mixup", mixup)
+            self.mixers.append(keras.layers.MixUp(alpha=alpha, dtype="float32"))
         if cutmix:
-            self.mixers.append(keras.layers.CutMix(factor=checks.positive("cutmix", cutmix)))
+            factor = checks.positive("cutmix", cutmix)
+            self.mixers.append(keras.layers.CutMix(factor=factor, dtype="float32"))
 
     def __call__(
         self, images: tf.Tensor, labels: tf.Tensor, position: tf.Tensor

@@ -15,7 +15,11 @@ _COUNTERS = {
     keras.callbacks.ReduceLROnPlateau: ("wait", "best", "cooldown_counter"),
 }
 
+_BEST = "best_weights"
+
 Variables = Mapping[str, Sequence[keras.Variable | tf.Variable]]
+# Arrays by the position of the callback that keeps them.
+BestWeights = Mapping[int, Sequence[np.ndarray]]
 
 
 def collect(variables: Variables) -> dict[str, np.ndarray]:
@@ -69,13 +73,37 @@ def collect_callbacks(callbacks: Sequence[keras.callbacks.Callback]) -> list[dic
     ]
 
 
+def collect_best_weights(callbacks: Sequence[keras.callbacks.Callback]) -> dict[str, np.ndarray]:
+    """Reads the weights that `EarlyStopping` keeps into arrays `best_weights/callback/number`."""
+    return {
+        f"{_BEST}/{position}/{index:04d}": array
+        for position, callback in enumerate(callbacks)
+        for index, array in enumerate(getattr(callback, _BEST, None) or ())
+    }
+
+
+def split_best_weights(
+    arrays: Mapping[str, np.ndarray],
+) -> tuple[dict[str, np.ndarray], BestWeights]:
+    """Parts a checkpoint's arrays into those of variables and what `collect_best_weights` read."""
+    best: dict[int, list[np.ndarray]] = {}
+    for name in sorted(name for name in arrays if name.startswith(f"{_BEST}/")):
+        best.setdefault(int(name.split("/")[1]), []).append(arrays[name])
+    rest = {name: array for name, array in arrays.items() if not name.startswith(f"{_BEST}/")}
+    return rest, best
+
+
 def restore_callbacks(
-    callbacks: Sequence[keras.callbacks.Callback], saved: Sequence[Mapping]
+    callbacks: Sequence[keras.callbacks.Callback],
+    saved: Sequence[Mapping],
+    best_weights: BestWeights,
 ) -> None:
-    """Gives callbacks back what `collect_callbacks` read; where they are others, nothing."""
-    for callback, entry in zip(callbacks, saved, strict=False):
+    """Gives callbacks back what was read from them; where they are others, nothing."""
+    for position, (callback, entry) in enumerate(zip(callbacks, saved, strict=False)):
         if type(callback).__name__ == entry["class"]:
             vars(callback).update(entry["counters"])
+            if position in best_weights:
+                setattr(callback, _BEST, list(best_weights[position]))
 
 
 def _counters_of(callback: keras.callbacks.Callback) -> tuple[str, ...]:

@@ -38,6 +38,11 @@ def momentum(model: keras.Model, value) -> Iterator[None]:
             norm.momentum = own
 
 
+def synchronized(model: keras.Model) -> bool:
+    """Whether any batch normalisation takes its statistics over all replicas."""
+    return any(norm.synchronized for norm in _batch_norms(model))
+
+
 def _batch_norms(model: keras.Model) -> Iterator[keras.layers.BatchNormalization]:
     for layer in model._flatten_layers(include_self=False):
         if isinstance(layer, BlockStack):

@@ -11,13 +11,13 @@ statistics move by themselves.
 from __future__ import annotations
 
 import contextlib
-import copy
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import keras
 import tensorflow as tf
+from keras.src.random.seed_generator import global_seed_generator
 from tensorflow.python.framework.config import is_op_determinism_enabled
 
 from keras_resnet.training.precision import DynamicLossScale
@@ -49,7 +49,7 @@ class Step:
         model: Built Keras model, made under the strategy's scope.
         optimizer: Keras optimizer.
         loss: Keras loss, its name, or a function of (labels, predictions) to one value an example.
-        metrics: Keras metrics that read (labels, predictions).
+        metrics: Keras metrics that read (labels, predictions), made under the strategy's scope.
         strategy: The strategy.
         micro_batches: Parts that a replica's batch is cut into, one after the other.
         loss_scale: For float16, else None.
@@ -59,6 +59,7 @@ class Step:
 
     Attributes:
         count: Batches trained on so far, which is also the position in the data.
+        metrics: The loss and the metrics, of training or of an evaluation.
         input_seconds: Time spent waiting for those batches, or None where it cannot be known.
     """
 
@@ -91,14 +92,14 @@ class Step:
         )
         with strategy.scope():
             optimizer.build(model.trainable_variables)
-            self.train_metrics = _copies([keras.metrics.Mean("loss"), *metrics])
-            self.eval_metrics = _copies(self.train_metrics)
+            self.metrics = [keras.metrics.Mean("loss"), *metrics]
         self._observe_error = getattr(optimizer._learning_rate, "observe", None)
         self._share = 1.0 / (strategy.num_replicas_in_sync * micro_batches)
         frozen = model.non_trainable_variables
         self._seeds = [v for v in frozen if v.name == "seed_generator_state"]
         self._statistics = [v for v in frozen if v.name != "seed_generator_state"]
         self._changing: list[int] = []
+        self._global_seed = global_seed_generator().state
         self._pass = self._forward_backward
         if jit_compile:
             self._pass = tf.function(self._forward_backward, jit_compile=True, autograph=False)
@@ -116,7 +117,7 @@ class Step:
 
     @tf.function(autograph=False)
     def evaluate(self, batch: tuple) -> None:
-        """Adds one distributed batch of (images, labels, weights) to `eval_metrics`."""
+        """Adds one distributed batch of (images, labels, weights) to `metrics`."""
         self.strategy.run(self._evaluate_replica, args=batch)
 
     @tf.function(autograph=False)
@@ -216,6 +217,18 @@ class Step:
         with keras.StatelessScope(state_mapping=values, collect_losses=True) as scope:
             predictions = tf.cast(self.model(images, training=True), tf.float32)
             penalty = _penalty(self.model)
+        for variable, value in zip(self.model.trainable_variables, weights, strict=True):
+            if scope.get_current_value(variable) is not value:
+                raise ValueError(
+                    "`model` must leave its weights to the optimizer. Received: a model that "
+                    f"assigns {variable.path!r} as it runs"
+                )
+        if scope.get_current_value(self._global_seed) is not None:
+            raise ValueError(
+                "`model` must draw random numbers from a keras.random.SeedGenerator of its layers, "
+                "so that they differ from step to step and a run can be resumed. Received: a model "
+                "that draws from Keras's global generator"
+            )
         new_statistics = [scope.get_current_value(v) for v in self._statistics]
         pairs = enumerate(zip(statistics, new_statistics, strict=True))
         self._changing = [i for i, (old, new) in pairs if new is not old]
@@ -230,7 +243,7 @@ class Step:
         _assign(changing + self._seeds, outcome.statistics + outcome.local_seeds)
         if self._observe_error is not None:
             self._observe_error(outcome.error)
-        loss, *metrics = self.train_metrics
+        loss, *metrics = self.metrics
         examples = tf.cast(tf.shape(outcome.local_predictions)[0], tf.float32)
         loss.update_state(
             outcome.local_loss * self.strategy.num_replicas_in_sync, sample_weight=examples
@@ -250,15 +263,10 @@ class Step:
     def _evaluate_replica(self, images: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor) -> None:
         predictions = tf.cast(self.model(images, training=False), tf.float32)
         losses = self.example_losses(labels, predictions) + _penalty(self.model)
-        loss, *metrics = self.eval_metrics
+        loss, *metrics = self.metrics
         loss.update_state(losses, sample_weight=weights)
         for metric in metrics:
             metric.update_state(labels, predictions, sample_weight=weights)
-
-
-def _copies(metrics: Sequence[keras.metrics.Metric]) -> list[keras.metrics.Metric]:
-    # New ones, so that their variables belong to the strategy wherever the given ones were made.
-    return [type(metric).from_config(metric.get_config()) for metric in metrics]
 
 
 @contextlib.contextmanager
@@ -327,6 +335,18 @@ def _without_reduction(loss: keras.losses.Loss | str | Callable) -> Callable:
     """The loss as a function of (labels, predictions) to one float32 value an example."""
     loss = keras.losses.get(loss)
     if isinstance(loss, keras.losses.Loss):
-        loss = copy.copy(loss)
+        # Not by `copy`, which makes Keras's objects anew from what they say of themselves.
+        given, loss = loss, object.__new__(type(loss))
+        vars(loss).update(vars(given))
         loss.reduction = None
-    return loss
+
+    def example_losses(labels: tf.Tensor, predictions: tf.Tensor) -> tf.Tensor:
+        losses = tf.cast(loss(labels, predictions), tf.float32)
+        if losses.shape.rank != 1:
+            raise ValueError(
+                "`loss` must give one value an example, a vector; leave the mean over the batch to "
+                f"the trainer. Received: a loss that gives the shape {tuple(losses.shape)}"
+            )
+        return losses
+
+    return example_losses

@@ -148,6 +148,15 @@ def workers_agree(strategy: tf.distribute.Strategy, number: int) -> bool:
     return not any_worker(strategy, mean != number)
 
 
+def default_jit_compile(strategy: tf.distribute.Strategy) -> bool:
+    """Whether XLA compiles the step where nobody says: on TPUs, which run nothing else.
+
+    On the CPU `benchmarks/train_step.py --jit-compile` measures it slower for these nets; on GPUs
+    nothing was measured yet, and off is what always works.
+    """
+    return isinstance(strategy, tf.distribute.TPUStrategy)
+
+
 def check_scope(name: str, variables: list, strategy: tf.distribute.Strategy) -> None:
     """Raises a ValueError that names `name` if a Keras variable was made outside of the scope."""
     for variable in variables:
@@ -159,8 +168,7 @@ def check_scope(name: str, variables: list, strategy: tf.distribute.Strategy) ->
 
 
 def _automatic_name(gpus: int | None, virtual_devices: int | None, tpu: str | None) -> str:
-    resolver = tf.distribute.cluster_resolver.TFConfigClusterResolver()
-    spec = resolver.cluster_spec().as_dict() if os.environ.get("TF_CONFIG") else {}
+    spec = _tf_config().cluster_spec().as_dict() if os.environ.get("TF_CONFIG") else {}
     if sum(len(hosts) for job, hosts in spec.items() if job in ("chief", "worker")) > 1:
         return "multi_worker"
     if tpu:
@@ -180,21 +188,29 @@ def _make(
         return tf.distribute.MirroredStrategy(devices)
     if name == "multi_worker":
         return _make_multi_worker()
-    resolver = tf.distribute.cluster_resolver.TPUClusterResolver(tpu or "local")
-    tf.config.experimental_connect_to_cluster(resolver)
-    tf.tpu.experimental.initialize_tpu_system(resolver)
-    return tf.distribute.TPUStrategy(resolver)
+    try:
+        resolver = tf.distribute.cluster_resolver.TPUClusterResolver(tpu or "local")
+        tf.config.experimental_connect_to_cluster(resolver)
+        tf.tpu.experimental.initialize_tpu_system(resolver)
+        return tf.distribute.TPUStrategy(resolver)
+    except Exception as error:
+        # Whatever the resolver, the cloud's client and the runtime behind them raise.
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(
+            "`tpu` must be the name or address of a TPU that can be reached, or 'local' on a TPU "
+            f"VM. Received: tpu={tpu!r} ({reason})"
+        ) from error
 
 
 def _make_multi_worker() -> tf.distribute.Strategy:
     if os.environ.get("TF_CONFIG"):
-        resolver = tf.distribute.cluster_resolver.TFConfigClusterResolver()
-    elif "SLURM_PROCID" in os.environ:
+        resolver = _tf_config()
+    elif {"SLURM_PROCID", "SLURM_STEP_NUM_TASKS"} <= os.environ.keys():
         resolver = _slurm_resolver()
     else:
         raise ValueError(
             "`strategy` 'multi_worker' must find the machines in TF_CONFIG or in SLURM's variables "
-            "(start it with srun). Received: neither"
+            "(start it with srun, not by sbatch alone). Received: neither"
         )
     try:
         return tf.distribute.MultiWorkerMirroredStrategy(resolver)
@@ -203,6 +219,20 @@ def _make_multi_worker() -> tf.distribute.Strategy:
             "`strategy` 'multi_worker' must be made before TensorFlow runs its first operation. "
             f"Received: {str(error).splitlines()[0]}"
         ) from error
+
+
+def _tf_config() -> tf.distribute.cluster_resolver.ClusterResolver:
+    resolver = tf.distribute.cluster_resolver.TFConfigClusterResolver()
+    try:
+        resolver.cluster_spec()
+        if resolver.task_type is None or resolver.task_id is None:
+            raise ValueError("it names no task")
+    except (ValueError, TypeError, AttributeError, KeyError) as error:
+        raise ValueError(
+            "The variable TF_CONFIG must be JSON with a cluster and a task. "
+            f"Received: TF_CONFIG={os.environ['TF_CONFIG']!r} ({error})"
+        ) from error
+    return resolver
 
 
 def _slurm_resolver() -> tf.distribute.cluster_resolver.ClusterResolver:

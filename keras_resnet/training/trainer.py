@@ -16,22 +16,33 @@ import tensorflow as tf
 
 from keras_resnet import checks
 from keras_resnet.data.dataset import ImageDataset
-from keras_resnet.training import feed, state
+from keras_resnet.training import feed, state, statistics
 from keras_resnet.training.checkpoints import Checkpoints
 from keras_resnet.training.clock import Clock
-from keras_resnet.training.errors import Diverged, Terminated
+from keras_resnet.training.errors import Diverged, Terminated, TrainingStopped
 from keras_resnet.training.optimizers import check_optimizer, last_learning_rate
 from keras_resnet.training.plan import Plan, make_plan
 from keras_resnet.training.precision import DynamicLossScale, needs_loss_scale
 from keras_resnet.training.signals import sigterm_noted
 from keras_resnet.training.step import BatchTransform, Step
 from keras_resnet.training.strategy import (
+    Layout,
     any_worker,
     check_scope,
+    default_jit_compile,
     is_chief,
     is_only_worker,
     layout,
     workers_agree,
+)
+
+# What TensorFlow raises where a worker that takes part in a step is gone.
+_PEER_ERRORS = (
+    tf.errors.UnavailableError,
+    tf.errors.AbortedError,
+    tf.errors.CancelledError,
+    tf.errors.DeadlineExceededError,
+    tf.errors.InternalError,
 )
 
 
@@ -44,7 +55,7 @@ class Trainer:
             batch, under every strategy.
         loss: Keras loss, its name, or a function of (labels, predictions) to one value an example.
             It is averaged over the global batch; the model's own losses are added once.
-        metrics: Keras metrics that read (labels, predictions).
+        metrics: Keras metrics that read (labels, predictions), made under the strategy's scope.
         strategy: Strategy whose scope the model and the optimizer were made in; default: the
             current one.
         steps_per_call: Steps that one call of the compiled function takes; more than 1 saves the
@@ -56,11 +67,12 @@ class Trainer:
             float16, else none.
         transform: Maps (images, labels, position) to images and labels on the device, where
             `position` is an int64 vector [step, replica]; for instance a `Mixing`.
-        jit_compile: Whether XLA compiles the forward and backward pass. Off by default: on the CPU
-            it makes these nets slower.
+        jit_compile: Whether XLA compiles the forward and backward pass; None for what
+            `default_jit_compile` says of the devices.
 
     Attributes:
         seconds: Time that `fit` spent on the way to the present step, before interruptions too.
+        evaluated_images: Images that the last evaluation counted; bad ones are not among them.
 
     Raises:
         ValueError: The model or the optimizer was not made under the strategy's scope, an option
@@ -79,7 +91,7 @@ class Trainer:
         micro_batches: int = 1,
         loss_scale: DynamicLossScale | None = None,
         transform: BatchTransform | None = None,
-        jit_compile: bool = False,
+        jit_compile: bool | None = None,
     ):
         self.model = model
         self.optimizer = optimizer
@@ -89,6 +101,16 @@ class Trainer:
         check_scope("model", model.variables, self.strategy)
         check_scope("optimizer", optimizer.variables, self.strategy)
         check_optimizer(optimizer)
+        _check_metrics(metrics, self.strategy)
+        if jit_compile is None:
+            jit_compile = default_jit_compile(self.strategy)
+        several = self.strategy.num_replicas_in_sync > 1
+        if jit_compile and several and statistics.synchronized(model):
+            raise ValueError(
+                "`jit_compile` must be False with synchronised batch normalisation on several "
+                "replicas: inside XLA's graph one replica cannot ask the others. "
+                "Received: jit_compile=True"
+            )
         if loss_scale is None and needs_loss_scale(model):
             loss_scale = DynamicLossScale()
         with self.strategy.scope():
@@ -106,11 +128,26 @@ class Trainer:
         )
 
         self.seconds = 0.0
+        self.evaluated_images = 0
 
     @property
     def step(self) -> int:
         """Batches trained on so far."""
         return int(self._step.count.numpy())
+
+    def layout(self, batch_size: int) -> Layout:
+        """Says how a global batch lies over the replicas.
+
+        Raises:
+            ValueError: The batch cannot be cut into equal parts for replicas and micro-batches.
+        """
+        shape = layout(self.strategy, batch_size)
+        if shape.replica_batch % self._step.micro_batches:
+            raise ValueError(
+                f"`micro_batches` must divide a replica's batch of {shape.replica_batch}. "
+                f"Received: micro_batches={self._step.micro_batches}"
+            )
+        return shape
 
     def fit(
         self,
@@ -155,12 +192,7 @@ class Trainer:
             TrainingStopped: A checkpoint could not be written.
             Terminated: SIGTERM came; where nobody catches it, the process exits with code 143.
         """
-        replica_batch = layout(self.strategy, batch_size).replica_batch
-        if replica_batch % self._step.micro_batches:
-            raise ValueError(
-                f"`micro_batches` must divide a replica's batch of {replica_batch}. "
-                f"Received: micro_batches={self._step.micro_batches}"
-            )
+        self.layout(batch_size)
         plan = make_plan(
             dataset,
             batch_size,
@@ -172,7 +204,7 @@ class Trainer:
             validation_split=validation_split,
             seed=seed,
         )
-        details = self._restore(checkpoints, plan)
+        details, best_weights = self._restore(checkpoints, plan)
         self.seconds = details.get("seconds", self.seconds)
         self._last_tick = time.perf_counter()
         callbacks = keras.callbacks.CallbackList(
@@ -187,12 +219,20 @@ class Trainer:
         )
         self.model.stop_training = details.get("stop_training", False)
         callbacks.on_train_begin()
-        state.restore_callbacks(callbacks.callbacks, details.get("callbacks", []))
+        state.restore_callbacks(callbacks.callbacks, details.get("callbacks", []), best_weights)
         try:
             with sigterm_noted(checkpoints is not None) as terminated:
                 self._train(plan, dataset, callbacks, checkpoints, terminated)
             # Where the optimizer keeps an average of the weights, it becomes the weights.
             self.optimizer.finalize_variable_values(self.model.trainable_variables)
+            self._expect_finite({"model": self.model.variables}, checkpoints)
+        except _PEER_ERRORS as error:
+            if is_only_worker(self.strategy):
+                raise
+            raise TrainingStopped(
+                f"Another worker ended, or cannot be reached ({type(error).__name__}); "
+                f"{_last_good(checkpoints)}; start all of them again to go on"
+            ) from error
         finally:
             self._tick()
             callbacks.on_train_end()
@@ -220,14 +260,20 @@ class Trainer:
             ValueError: The batch does not divide over the replicas.
         """
         callbacks = callbacks or keras.callbacks.CallbackList(model=self.model)
-        _reset(self._step.eval_metrics)
+        # An evaluation in the middle of an epoch leaves the figures of the epoch as they are.
+        held = {"metrics": self._metric_variables()}
+        before = state.collect(held)
+        _reset(self._step.metrics)
         callbacks.on_test_begin()
         batches = feed.eval_batches(self.strategy, dataset, split, batch_size)
         for index, batch in enumerate(batches):
             callbacks.on_test_batch_begin(index)
             self._step.evaluate(batch)
             callbacks.on_test_batch_end(index)
-        results = {metric.name: float(metric.result()) for metric in self._step.eval_metrics}
+        results = {metric.name: float(metric.result()) for metric in self._step.metrics}
+        self.evaluated_images = round(float(self._step.metrics[0].count))
+        with self.strategy.scope():
+            state.restore(held, before)
         callbacks.on_test_end(results)
         return results
 
@@ -273,9 +319,10 @@ class Trainer:
         while step < plan.last_step and not self.model.stop_training:
             epoch, batch = divmod(step, plan.steps_per_epoch)
             if batch == 0:
-                _reset(self._step.train_metrics)
-            if batch == 0 or step == first_step:
+                _reset(self._step.metrics)
                 callbacks.on_epoch_begin(epoch)
+            elif step == first_step:
+                self._begin_epoch_again(callbacks, epoch)
             callbacks.on_train_batch_begin(batch)
             count = min(self.steps_per_call, plan.next_stop(step) - step)
             self._step.train(batches, tf.constant(count))
@@ -303,6 +350,17 @@ class Trainer:
                 if stop:
                     raise Terminated(f"SIGTERM at step {step}; {checkpoints.last_good()}")
 
+    def _begin_epoch_again(self, callbacks: keras.callbacks.CallbackList, epoch: int) -> None:
+        """Lets callbacks begin an epoch that a resumed run is in the middle of.
+
+        What they change in model and optimizer they had changed before the checkpoint was written,
+        such as a rate that is halved each epoch.
+        """
+        before = state.collect(self._variables())
+        callbacks.on_epoch_begin(epoch)
+        with self.strategy.scope():
+            state.restore(self._variables(), before)
+
     def _validate(
         self, plan: Plan, dataset: ImageDataset, callbacks: keras.callbacks.CallbackList
     ) -> dict[str, float]:
@@ -312,7 +370,7 @@ class Trainer:
         return {f"val_{name}": value for name, value in results.items()}
 
     def _read_metrics(self, step: int, checkpoints: Checkpoints | None) -> dict[str, float]:
-        logs = {metric.name: float(metric.result()) for metric in self._step.train_metrics}
+        logs = {metric.name: float(metric.result()) for metric in self._step.metrics}
         logs["learning_rate"] = last_learning_rate(self.optimizer)
         scale = self._step.loss_scale
         if not math.isfinite(logs["loss"]):
@@ -329,19 +387,27 @@ class Trainer:
             "step": [self._step.count],
             "model": self.model.variables,
             "optimizer": self.optimizer.variables,
-            "metrics": [v for metric in self._step.train_metrics for v in metric.variables],
+            "metrics": self._metric_variables(),
             **{name: getattr(holder, "variables", []) for name, holder in held.items()},
         }
+
+    def _metric_variables(self) -> list[keras.Variable]:
+        return [v for metric in self._step.metrics for v in metric.variables]
+
+    def _expect_finite(self, variables: state.Variables, checkpoints: Checkpoints | None) -> dict:
+        """Returns the variables as arrays, or raises `Diverged` if one is not finite."""
+        arrays = state.collect(variables)
+        bad = state.non_finite(arrays)
+        if bad is not None:
+            rate = last_learning_rate(self.optimizer)
+            raise Diverged(self.step, rate, f"{bad} is not finite", _last_good(checkpoints))
+        return arrays
 
     def _save(
         self, checkpoints: Checkpoints, plan: Plan, callbacks: keras.callbacks.CallbackList
     ) -> None:
-        step = self.step
-        arrays = state.collect(self._variables())
-        bad = state.non_finite(arrays)
-        if bad is not None:
-            rate = last_learning_rate(self.optimizer)
-            raise Diverged(step, rate, f"{bad} is not finite", _last_good(checkpoints))
+        arrays = self._expect_finite(self._variables(), checkpoints)
+        arrays |= state.collect_best_weights(callbacks.callbacks)
         if is_chief(self.strategy):
             self._tick()
             details = {
@@ -349,7 +415,7 @@ class Trainer:
                 "stop_training": bool(self.model.stop_training),
                 "callbacks": state.collect_callbacks(callbacks.callbacks),
             }
-            checkpoints.save(step, arrays, plan.settings(), details)
+            checkpoints.save(self.step, arrays, plan.settings(), details)
         # Asked for the waiting alone: no worker goes on before the file is there.
         any_worker(self.strategy, False)
 
@@ -358,24 +424,38 @@ class Trainer:
         self.seconds += now - self._last_tick
         self._last_tick = now
 
-    def _restore(self, checkpoints: Checkpoints | None, plan: Plan) -> dict:
+    def _restore(
+        self, checkpoints: Checkpoints | None, plan: Plan
+    ) -> tuple[dict, state.BestWeights]:
+        """Returns the details of the checkpoint to go on from, and the weights callbacks kept."""
         if checkpoints is None:
-            return {}
-        checkpoint, details = checkpoints.newest(plan.settings()), {}
+            return {}, {}
+        checkpoint, details, best_weights = checkpoints.newest(plan.settings()), {}, {}
         if checkpoint is not None and checkpoint.arrays["step/0000"] > self.step:
+            arrays, best_weights = state.split_best_weights(checkpoint.arrays)
             with self.strategy.scope():
-                state.restore(self._variables(), checkpoint.arrays)
+                state.restore(self._variables(), arrays)
             details = checkpoint.details
         if not workers_agree(self.strategy, self.step):
             raise ValueError(
                 "`checkpoints` must lie in a directory that all workers share. Received: "
                 f"{str(checkpoints.directory)!r}, which gives this worker step {self.step}"
             )
-        return details
+        return details, best_weights
 
 
 def _last_good(checkpoints: Checkpoints | None) -> str:
     return "no checkpoints are kept" if checkpoints is None else checkpoints.last_good()
+
+
+def _check_metrics(metrics: Sequence, strategy: tf.distribute.Strategy) -> None:
+    for metric in metrics:
+        if not isinstance(metric, keras.metrics.Metric):
+            raise ValueError(
+                "`metrics` must be objects, such as keras.metrics.SparseCategoricalAccuracy(). "
+                f"Received: {metric!r}"
+            )
+        check_scope("metrics", metric.variables, strategy)
 
 
 def _reset(metrics: Sequence[keras.metrics.Metric]) -> None:

@@ -67,3 +67,17 @@ def test_without_scikit_learn_the_error_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn", None)
     with pytest.raises(ImportError, match=r"install keras-deep-residual\[train\]"):
         load_dataset("digits")
+
+
+def test_digits_are_enlarged(digits):
+    large = load_dataset("digits", image_size=32)
+    assert large.image_shape == (32, 32, 1) and large.num_examples("train") == 1257
+    (small_images, labels, _), (large_images, same, _) = (
+        next(iter(data.eval_batches("test", 360))) for data in (digits, large)
+    )
+    np.testing.assert_array_equal(labels, same)
+    # Averaged over the 4x4 pixels that each became, they are about what they were.
+    blocks = np.reshape(large_images, (360, 8, 4, 8, 4)).mean(axis=(2, 4))
+    assert np.corrcoef(blocks.ravel(), np.ravel(small_images))[0, 1] > 0.97
+    with pytest.raises(ValueError, match="image_size.*Received: image_size=7"):
+        load_dataset("digits", image_size=7)

@@ -1,6 +1,8 @@
 """The training recipes end to end on small data, killed and started again."""
 
+import dataclasses
 import json
+import shutil
 import signal
 import time
 
@@ -11,8 +13,9 @@ from PIL import Image
 from sklearn.datasets import load_sample_images
 
 from keras_resnet.data import load_dataset
+from keras_resnet.experiment import Experiment
 from tests.distributed.train_processes import cluster
-from tests.recipes.running import finish_recipe, run_recipe, start_recipe
+from tests.recipes.running import finish_recipe, refused, run_recipe, start_recipe
 
 
 @pytest.fixture(scope="module")
@@ -140,6 +143,71 @@ def test_a_disk_that_takes_no_checkpoint_stops_the_run(tmp_path):
     assert [path.name for path in checkpoints.iterdir()] == ["step-000000002.npz"]
     again = run_recipe("cifar10", *flags, "--steps", 4)
     assert again.returncode == 0, again.stderr
+
+
+def test_imagenet_recipe_on_the_digits(tmp_path):
+    """The preset's options for photographs are not the digits'."""
+    workdir = tmp_path / "run"
+    flags = ("--dataset", "digits", "--image-size", 32, "--model", "ResNet18", "--workdir", workdir)
+    result = run_recipe("imagenet", *flags, "--batch-size", 32, "--steps", 1, "--no-recompute-bn")
+    assert result.returncode == 0, result.stderr
+    assert json.loads((workdir / "metrics.json").read_text())["test_images"] == 360
+
+
+def test_bad_images_end_the_run_in_one_line_or_are_counted(photographs, tmp_path):
+    folder = shutil.copytree(photographs, tmp_path / "bad")
+    for name in ("train/china/0.jpg", "val/flower/0.jpg"):
+        (folder / name).write_bytes(b"")
+    flags = (*imagenet(folder, tmp_path / "run"), "--epochs", 1)
+    stopped = run_recipe("imagenet", *flags, "--max-bad-files", 0)
+    assert stopped.returncode == 2 and "Traceback" not in stopped.stderr
+    assert "More bad images than `max_bad_files`=0" in stopped.stderr
+    counted = run_recipe("imagenet", *flags)
+    assert counted.returncode == 0, counted.stderr
+    assert "Bad image 1 of at most 100" in counted.stderr
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert metrics["validation_images"] == 10
+
+
+@pytest.mark.parametrize(
+    ("flags", "named"),
+    [
+        (("--batch-size", "many"), "--batch-size"),
+        (("--nonsense", 3), "--nonsense"),
+        (("--preset", "none"), "--preset"),
+        (("--micro-batches", 3), "micro_batches=3"),
+        (("--image-size", 31), "`image_size` must be at least 32 for ResNet18"),
+    ],
+)
+def test_refused_in_one_line(tmp_path, flags, named, monkeypatch, capsys):
+    lines = refused(
+        *("imagenet", "--dataset", "digits", "--image-size", 32, "--model", "ResNet18"),
+        *("--batch-size", 32, "--workdir", tmp_path / "run", *flags),
+        monkeypatch=monkeypatch,
+        capsys=capsys,
+    )
+    assert len(lines) == 1 and lines[0].startswith("error: ") and named in lines[0]
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["config.json", "metrics.json"])
+@pytest.mark.parametrize("text", ["[1, 2", "[]"])
+def test_a_damaged_file_of_the_run_is_named(tmp_path, name, text, monkeypatch, capsys):
+    settings = dataclasses.asdict(Experiment(workdir=str(tmp_path)))
+    (tmp_path / "config.json").write_text(json.dumps(settings))
+    (tmp_path / name).write_text(text)
+    lines = refused(
+        "digits",
+        "--fine-tune-epochs",
+        0,
+        "--warmup",
+        "auto",
+        "--workdir",
+        tmp_path,
+        monkeypatch=monkeypatch,
+        capsys=capsys,
+    )
+    assert len(lines) == 1 and name in lines[0]
 
 
 @pytest.mark.parametrize(

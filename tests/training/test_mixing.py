@@ -42,6 +42,17 @@ def test_mixup_mixes_images_and_labels_alike():
         assert min(fits) < 1e-4
 
 
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+@pytest.mark.parametrize("option", ["mixup", "cutmix", "rand_augment"])
+def test_images_stay_in_float32_whatever_the_network_computes_in(policy, option):
+    expected = mixed(Mixing(4, **{option: 0.5}, seed=2))
+    keras.config.set_dtype_policy(policy)
+    found = mixed(Mixing(4, **{option: 0.5}, seed=2))
+    assert found[0].dtype == np.float32
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
 def test_cutmix_pastes_and_weighs_by_area():
     images, labels = mixed(Mixing(4, cutmix=1.0, seed=1))
     assert not np.allclose(images, IMAGES)

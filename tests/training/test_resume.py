@@ -122,6 +122,40 @@ def test_early_stopping_remembers(tmp_path):
     assert run().step == 8
 
 
+@pytest.mark.parametrize(
+    "callback",
+    [
+        lambda: keras.callbacks.EarlyStopping(
+            # The wrong way round, so that the first epoch's weights are the best.
+            "val_accuracy",
+            mode="min",
+            patience=9,
+            restore_best_weights=True,
+        ),
+        lambda: keras.callbacks.LearningRateScheduler(lambda epoch, rate: rate * 0.5),
+    ],
+    ids=["EarlyStopping", "LearningRateScheduler"],
+)
+def test_callbacks_that_change_the_model_go_on_where_they_were(tmp_path, callback):
+    def make():
+        return make_trainer(optimizer=keras.optimizers.SGD(0.05))
+
+    whole = make()
+    whole.fit(blobs(), 32, steps=12, callbacks=[callback()])
+    checkpoints = Checkpoints(tmp_path, every=3)
+    with pytest.raises(Interrupted):  # in the middle of the second epoch of four steps
+        make().fit(
+            blobs(),
+            32,
+            steps=12,
+            checkpoints=checkpoints,
+            callbacks=[callback(), StopAt(7, interrupt)],
+        )
+    again = make()
+    again.fit(blobs(), 32, steps=12, checkpoints=checkpoints, callbacks=[callback()])
+    assert_same_weights(whole, again)
+
+
 def test_diverging_run_stops(tmp_path):
     checkpoints = Checkpoints(tmp_path, every=1)
     trainer = make_trainer(1e30)

@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_resnet.training import DynamicLossScale, Trainer, sgd
-from keras_resnet.training.step import Step
+from keras_resnet.training import Diverged, DynamicLossScale, Trainer, sgd
 from tests.training.fakes import (
     assert_same_weights,
     blobs,
@@ -137,12 +136,94 @@ def test_dropout_draws_anew_each_step_and_is_resumed():
     np.testing.assert_array_equal(seed[0].numpy(), [1, 4])
 
 
-def test_metrics_are_not_shared_with_the_caller():
-    metric = keras.metrics.SparseCategoricalAccuracy("accuracy")
-    trainer = Trainer(small_model(), sgd(0.1), cross_entropy(), [metric])
-    fit(trainer, 1)
-    assert float(metric.result()) == 0.0
-    assert isinstance(trainer._step, Step)
+class Focal(keras.losses.Loss):
+    """A loss of a user's script: not registered, and silent about its settings."""
+
+    def __init__(self, gamma=2.0):
+        super().__init__(name="focal")
+        self.gamma = gamma
+
+    def call(self, labels, predictions):
+        log = tf.nn.log_softmax(predictions)
+        own = tf.gather(log, tf.cast(labels, tf.int32), batch_dims=1)
+        return -((1.0 - tf.exp(own)) ** self.gamma) * own
+
+
+class Constant(keras.metrics.Metric):
+    """A metric that cannot be made anew from what it says of itself."""
+
+    def __init__(self, value=1.0):
+        super().__init__(name="constant")
+        self.value = value
+
+    def update_state(self, labels, predictions, sample_weight=None):
+        pass
+
+    def result(self):
+        return self.value
+
+
+def test_losses_and_metrics_of_ones_own_are_used_as_they_are():
+    losses = {}
+    for gamma in (0.0, 5.0):
+        trainer = make_trainer(0.0, optimizer=sgd(0.0, weight_decay=0.0), loss=Focal(gamma))
+        losses[gamma] = trainer.fit(blobs(), 32, steps=1).history["loss"][0]
+    plain = make_trainer(0.0, optimizer=sgd(0.0, weight_decay=0.0))
+    assert losses[0.0] == pytest.approx(plain.fit(blobs(), 32, steps=1).history["loss"][0], 1e-5)
+    assert losses[5.0] < losses[0.0]
+    keras.utils.set_random_seed(0)
+    trainer = Trainer(small_model(), sgd(0.1), cross_entropy(), [Constant(7.0)])
+    assert trainer.fit(blobs(), 32, steps=1).history["val_constant"] == [7.0]
+
+
+def test_an_evaluation_leaves_the_figures_of_the_epoch():
+    trainer = make_trainer()
+    fit(trainer, 3)
+    before = [float(metric.result()) for metric in trainer._step.metrics]
+    assert trainer.evaluate(blobs(), "test", 8)["loss"] != before[0]
+    assert [float(metric.result()) for metric in trainer._step.metrics] == before
+    assert trainer.evaluated_images == 37
+
+
+def test_wrong_losses_and_metrics_are_refused():
+    with pytest.raises(ValueError, match="`metrics` must be objects.*'accuracy'"):
+        Trainer(small_model(), sgd(0.1), cross_entropy(), ["accuracy"])
+    scalar = make_trainer(loss=lambda y, p: tf.reduce_mean(cross_entropy()(y, p)))
+    with pytest.raises(ValueError, match="`loss` must give one value an example"):
+        fit(scalar, 1)
+
+
+class Noise(keras.layers.Layer):
+    """Draws from Keras's global generator, which no checkpoint holds."""
+
+    def call(self, inputs):
+        return inputs + keras.random.normal(keras.ops.shape(inputs))
+
+
+@pytest.mark.parametrize(
+    ("layer", "message"),
+    [
+        (
+            lambda: keras.layers.SpectralNormalization(keras.layers.Conv2D(4, 3)),
+            "must leave its weights to the optimizer",
+        ),
+        (Noise, "must draw random numbers from a keras.random.SeedGenerator"),
+    ],
+)
+def test_what_a_stateless_step_would_get_wrong_is_refused(layer, message):
+    images = keras.Input((8, 8, 1))
+    outputs = keras.layers.Flatten()(layer()(images))
+    model = keras.Model(images, keras.layers.Dense(4)(outputs))
+    with pytest.raises(ValueError, match=message):
+        fit(Trainer(model, sgd(0.1), cross_entropy()), 1)
+
+
+def test_weights_that_are_not_finite_in_the_end_are_no_result():
+    def steep(labels, predictions):
+        return 1e6 * keras.losses.sparse_categorical_crossentropy(labels, predictions, True)
+
+    with pytest.raises(Diverged, match="step 1, .*model/.* is not finite; no checkpoints are kept"):
+        fit(make_trainer(1e38, loss=steep), 1)
 
 
 @pytest.mark.parametrize("loss", ["sparse_categorical_crossentropy", cross_entropy()])

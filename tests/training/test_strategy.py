@@ -44,6 +44,38 @@ def test_bad_flags(arguments, message, monkeypatch):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("config", "reason"),
+    [
+        ("{", "Expecting property name"),
+        ("[]", "it names no task"),
+        ('{"cluster": {"worker": ["a:1"]}}', "task"),
+    ],
+)
+def test_a_malformed_tf_config_is_named(config, reason, monkeypatch):
+    monkeypatch.setenv("TF_CONFIG", config)
+    with pytest.raises(ValueError, match="TF_CONFIG must be JSON .* Received: TF_CONFIG=") as error:
+        make_strategy("multi_worker")
+    assert reason in str(error.value) and "\n" not in str(error.value)
+
+
+def test_slurm_without_srun(monkeypatch):
+    monkeypatch.delenv("TF_CONFIG", raising=False)
+    monkeypatch.delenv("SLURM_STEP_NUM_TASKS", raising=False)
+    monkeypatch.setenv("SLURM_PROCID", "0")
+    with pytest.raises(ValueError, match="start it with srun"):
+        make_strategy("multi_worker")
+
+
+def test_a_tpu_that_cannot_be_reached(monkeypatch):
+    def unreachable(tpu):
+        raise RuntimeError("no route\nto it")
+
+    monkeypatch.setattr(tf.distribute.cluster_resolver, "TPUClusterResolver", unreachable)
+    with pytest.raises(ValueError, match=r"`tpu` must be .* Received: tpu='far' \(no route\)$"):
+        make_strategy("tpu", tpu="far")
+
+
 def test_more_gpus_than_there_are():
     available = len(tf.config.list_physical_devices("GPU"))
     with pytest.raises(ValueError, match=f"at most the {available} GPU.*gpus={available + 1}"):
