@@ -8,6 +8,8 @@ from __future__ import annotations
 import dataclasses
 import numbers
 
+from keras_resnet import checks
+
 # Output channels of a block per unit of width, and weighted layers on its main path.
 EXPANSION = {"basic": 1, "bottleneck": 4}
 LAYERS_PER_BLOCK = {"basic": 2, "bottleneck": 3}
@@ -29,13 +31,13 @@ class Stem:
 
     def __post_init__(self):
         for name in ("kernel_size", "strides"):
-            value = getattr(self, name)
-            odd = name == "strides" or (isinstance(value, int) and value % 2 == 1)
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1 or not odd:
-                kind = "an odd whole number" if name == "kernel_size" else "a whole number"
-                raise ValueError(
-                    f"`{name}` of a stem must be {kind} of at least 1. Received: {name}={value!r}"
-                )
+            object.__setattr__(self, name, checks.integer(name, getattr(self, name)))
+        checks.boolean("pool", self.pool)
+        if self.kernel_size % 2 == 0:
+            raise ValueError(
+                "`kernel_size` of a stem must be an odd whole number. "
+                f"Received: kernel_size={self.kernel_size}"
+            )
 
     @property
     def reduction(self) -> int:
@@ -100,6 +102,8 @@ class Architecture:
         ResNet50 with version "v1.5" is ResNet50_v1.5, ResNet20 with projections ResNet20_B, and
         without shortcuts PlainNet20. Basic blocks are the same in both versions.
         """
+        if (shortcut, version) == (self.shortcut, self.version):
+            return self
         kind = "PlainNet" if shortcut is None else "ResNet"
         marks = [kind + self.name.removeprefix("PlainNet").removeprefix("ResNet")]
         if shortcut not in (None, FAMILIES[self.family].shortcut):

@@ -20,6 +20,7 @@ import numpy as np
 from keras_resnet import checks
 from keras_resnet.layers import BlockStack
 from keras_resnet.moments import Moments, image_batches, map_moments
+from keras_resnet.rebuild import rewired, rewired_outputs
 from keras_resnet.weights.transfer import assign_weights, layer_weights
 
 # Of Python's limit of recursion, what Keras needs beside one frame for each layer in sequence.
@@ -106,10 +107,6 @@ def deepen(
                 weights, f"{stage.name}_block{i + 1}_", patterns[stage], statistics.get(stage)
             )
     assign_weights(deeper, weights)
-    for layer in deeper.layers:
-        # Adapted preprocessing layers compute with what they derive from their weights.
-        if hasattr(layer, "finalize_state"):
-            layer.finalize_state()
     return deeper
 
 
@@ -215,7 +212,7 @@ def _without_change_of_shape(pattern, projects_everywhere):
     for suffix, layer in pattern.items():
         if layer["name"] in left_out:
             continue
-        layer = {**layer, "inbound_nodes": _rewired(layer["inbound_nodes"], source)}
+        layer = {**layer, "inbound_nodes": rewired(layer["inbound_nodes"], source)}
         if suffix.endswith("_conv"):
             layer["config"] = {**layer["config"], "strides": (1, 1), "padding": "same"}
         kept[suffix] = layer
@@ -248,8 +245,8 @@ def _grow(config, stage, count, pattern):
         return entry if name == stage.output else name
 
     for layer in layers:
-        layer["inbound_nodes"] = _rewired(layer["inbound_nodes"], pass_on)
-    config["output_layers"] = _rewired_outputs(config["output_layers"], pass_on)
+        layer["inbound_nodes"] = rewired(layer["inbound_nodes"], pass_on)
+    config["output_layers"] = rewired_outputs(config["output_layers"], pass_on)
     at = next(i for i, layer in enumerate(layers) if layer["name"] == stage.output)
     layers[at + 1 : at + 1] = added
 
@@ -259,30 +256,8 @@ def _renamed(layer, name, follow):
     # The shapes it was built for may be those of a first block; it is built when it is called.
     layer.pop("build_config", None)
     layer["name"] = layer["config"]["name"] = name
-    layer["inbound_nodes"] = _rewired(layer["inbound_nodes"], follow)
+    layer["inbound_nodes"] = rewired(layer["inbound_nodes"], follow)
     return layer
-
-
-def _rewired(nodes, follow):
-    """Returns inbound nodes whose tensors come from the layers that `follow(name)` names."""
-    if isinstance(nodes, dict):
-        if nodes.get("class_name") == "__keras_tensor__":
-            name, *place = nodes["config"]["keras_history"]
-            config = {**nodes["config"], "keras_history": [follow(name), *place]}
-            return {**nodes, "config": config}
-        return {key: _rewired(value, follow) for key, value in nodes.items()}
-    if isinstance(nodes, (list, tuple)):
-        return type(nodes)(_rewired(value, follow) for value in nodes)
-    return nodes
-
-
-def _rewired_outputs(outputs, follow):
-    """Does to a model's outputs, however nested, what `_rewired` does to inbound nodes."""
-    if isinstance(outputs, dict):
-        return {key: _rewired_outputs(value, follow) for key, value in outputs.items()}
-    if isinstance(outputs[0], str):
-        return [follow(outputs[0]), *outputs[1:]]
-    return [_rewired_outputs(value, follow) for value in outputs]
 
 
 def _name(name, stages, blocks):

@@ -332,10 +332,15 @@ def _builder(architecture: Architecture) -> Callable[..., keras.Model]:
             raise TypeError(f"{architecture.name}() {error}") from None
         bound.apply_defaults()
         options = bound.arguments
+        variant = architecture.variant(options["shortcut"], options["version"])
         if options["name"] is None:
-            variant = architecture.variant(options["shortcut"], options["version"])
             options["name"] = variant.name.lower()
-        return ResNet(**fixed, **options)
+        weights = options.pop("weights")
+        model = ResNet(**fixed, **options)
+        if weights is not None:
+            # By the network that it is, whatever the model is called.
+            load_weights(model, weights, variant.name.lower())
+        return model
 
     family = FAMILIES[architecture.family]
     kind = "plain" if architecture.shortcut is None else "residual"

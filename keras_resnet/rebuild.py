@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
@@ -40,11 +40,34 @@ def rebuilt(model: keras.Model, config: Config) -> keras.Model:
     """Returns the model of a config, with weights of its own: copies of those of `model`."""
     net = keras.Model.from_config(config)
     copy_weights(model, net)
-    for layer in net.layers:
-        if isinstance(layer, keras.layers.Normalization):
-            # What `adapt` has measured is used through constants, made from the weights here.
-            layer.finalize_state()
     return net
+
+
+def rewired(nodes: Any, follow: Callable[[str], str]) -> Any:
+    """Returns a layer's inbound nodes with their tensors taken from other layers.
+
+    Args:
+        nodes: `inbound_nodes` of a layer in the config of a functional model.
+        follow: Maps the name of the layer that a tensor comes from to that of the new one.
+    """
+    if isinstance(nodes, dict):
+        if nodes.get("class_name") == "__keras_tensor__":
+            name, *place = nodes["config"]["keras_history"]
+            config = {**nodes["config"], "keras_history": [follow(name), *place]}
+            return {**nodes, "config": config}
+        return {key: rewired(value, follow) for key, value in nodes.items()}
+    if isinstance(nodes, (list, tuple)):
+        return type(nodes)(rewired(value, follow) for value in nodes)
+    return nodes
+
+
+def rewired_outputs(outputs: Any, follow: Callable[[str], str]) -> Any:
+    """Does to a model's `output_layers`, however nested, what `rewired` does to inbound nodes."""
+    if isinstance(outputs, dict):
+        return {key: rewired_outputs(value, follow) for key, value in outputs.items()}
+    if isinstance(outputs[0], str):
+        return [follow(outputs[0]), *outputs[1:]]
+    return [rewired_outputs(value, follow) for value in outputs]
 
 
 def output_activation(config: Config) -> str | None:

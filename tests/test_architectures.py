@@ -34,9 +34,10 @@ NAMES = {f"ResNet{depth}" for depth in (*IMAGENET, *CIFAR)} | {
         ({"kernel_size": 0}, r"^`kernel_size` .*kernel_size=0"),
         ({"kernel_size": -1}, r"^`kernel_size` .*kernel_size=-1"),
         ({"kernel_size": 3.0}, r"^`kernel_size` .*kernel_size=3.0"),
-        ({"strides": 0}, r"^`strides` of a stem must be a whole number .*strides=0"),
+        ({"strides": 0}, r"^`strides` must be a whole number .*strides=0"),
         ({"strides": True}, r"^`strides` .*strides=True"),
         ({"strides": "2"}, r"^`strides` .*strides='2'"),
+        ({"pool": "no"}, r"^`pool` must be True or False. Received: pool='no'"),
     ],
 )
 def test_wrong_stem(options, message):

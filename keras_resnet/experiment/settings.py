@@ -153,6 +153,8 @@ class Experiment:
                 checks.integer(name, getattr(self, name))
         for name in ("seed", "fine_tune_epochs"):
             checks.integer(name, getattr(self, name), minimum=0)
+        if self.seed >= 2**32:
+            raise ValueError(f"`seed` must be below 2**32. Received: seed={self.seed}")
         for name in ("learning_rate", *(n for n in ("clip_norm",) if self.clip_norm is not None)):
             checks.positive(name, getattr(self, name))
         for name in (

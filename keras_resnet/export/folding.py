@@ -52,10 +52,6 @@ def fold_batch_norm(model: keras.Model) -> keras.Model:
             layer.pop("build_config", None)
     folded = keras.Model.from_config(config)
     assign_weights(folded, weights, f"model {model.name!r}")
-    for layer in folded.layers:
-        # Adapted preprocessing layers compute with what they derive from their weights.
-        if hasattr(layer, "finalize_state"):
-            layer.finalize_state()
     return folded
 
 

@@ -271,7 +271,7 @@ class Trainer:
             self._step.evaluate(batch)
             callbacks.on_test_batch_end(index)
         results = {metric.name: float(metric.result()) for metric in self._step.metrics}
-        self.evaluated_images = round(float(self._step.metrics[0].count))
+        self.evaluated_images = round(float(self._step.metrics[0].count.numpy()))
         with self.strategy.scope():
             state.restore(held, before)
         callbacks.on_test_end(results)

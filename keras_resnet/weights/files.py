@@ -28,20 +28,28 @@ _DAMAGE = (
 )
 
 
-def load_weights(model: keras.Model, path: str | Path) -> None:
+def load_weights(model: keras.Model, path: str | Path, network: str | None = None) -> None:
     """Loads a `.weights.h5` or `.keras` file into a model of the same architecture.
 
-    The file may come from the net with stacked or unrolled blocks.
+    The file may come from the net with stacked or unrolled blocks. Nets that differ in wiring only
+    (strides, shortcuts without parameters) have the same weights: a `.keras` file tells them apart,
+    a `.weights.h5` file by the name of its model, unless that was one of the user's own.
+
+    Args:
+        model: The model, which gets the weights.
+        path: The file.
+        network: Name of the network that the model is, such as "resnet50_v1.5"; its own name where
+            not given.
 
     Raises:
         ValueError: If there is no such file, if it cannot be read, or if it holds the weights of
             another architecture. The model is unchanged then.
     """
     name, weights = read_weights(path)
-    # Nets that differ in shortcuts or strides only have the same weights; their names tell.
-    if name != model.name and _is_network(name) and _is_network(model.name):
+    network = model.name if network is None else network
+    if name != network and _is_network(name) and _is_network(network):
         raise ValueError(
-            f"`weights` must be those of {model.name!r}. Received: weights={str(path)!r}, which "
+            f"`weights` must be those of {network!r}. Received: weights={str(path)!r}, which "
             f"holds the network {name!r}"
         )
     check_weights(model, weights, str(path))
@@ -65,17 +73,17 @@ def _check_wiring(model: keras.Model, path: Path) -> None:
     if saved and different:
         raise ValueError(
             f"`weights` must be those of a network wired as {model.name!r}; build it with the "
-            f"`version` and `shortcut` of the file. Received: weights={str(path)!r}, which "
+            f"`version`, `shortcut` and `stem` of the file. Received: weights={str(path)!r}, which "
             f"differs in {', '.join(different[:3])}"
         )
 
 
 def _wiring(config) -> dict[str, object]:
-    """Returns the strides of convolutions, and the additions, of the first block of each stage."""
+    """Returns strides and additions, of the stem and of the first block of each stage."""
     return {
         layer["config"]["name"]: list(layer["config"].get("strides", ()))
         for layer in config["layers"]
-        if re.search(r"block1_(\d_conv|add)$", layer["config"]["name"])
+        if re.search(r"^conv1_conv$|^pool1_pool$|block1_(\d_conv|add)$", layer["config"]["name"])
     }
 
 

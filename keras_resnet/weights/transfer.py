@@ -78,6 +78,9 @@ def assign_weights(
                 variable.assign(np.stack([weights[name][k] for name in names]))
         elif layer.weights:
             layer.set_weights(list(weights[layer.name]))
+        if hasattr(layer, "finalize_state"):
+            # Adapted preprocessing layers compute with what they derive from their weights.
+            layer.finalize_state()
 
 
 def check_weights(

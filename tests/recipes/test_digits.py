@@ -43,6 +43,16 @@ def test_stated_accuracy_is_that_of_the_saved_model(finished):
     assert metrics["test_accuracy"] == pytest.approx(hits / count, abs=1e-6)
 
 
+def test_the_model_loads_where_nothing_but_the_package_is_imported(finished, subprocess_python):
+    path = finished[0] / "model.keras"
+    script = f"""
+import keras, keras_resnet
+model = keras.models.load_model({str(path)!r}, safe_mode=True)
+print(model.name, model.compiled)
+"""
+    assert subprocess_python(script).stdout.split() == ["resnet8_b", "False"]
+
+
 def test_everything_is_written(finished):
     workdir, output = finished
     names = {path.name for path in workdir.iterdir()}

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 import keras_resnet
+from keras_resnet.architectures import Stem
 from keras_resnet.weights import load_weights
 from keras_resnet.weights.files import read_weights
 from tests.helpers import assert_same_weights, distance, images, randomize
@@ -194,7 +195,35 @@ def test_nets_of_one_name_and_shapes_but_other_wiring(tmp_path, one, other, diff
     first = keras_resnet.ResNet(**options, **one)
     second = keras_resnet.ResNet(**options, **other, stack_blocks=stack_blocks)
     first.save(tmp_path / "first.keras")
-    refused(second, tmp_path / "first.keras", rf"^`weights` .*`version` and `shortcut`.*{differs}")
+    refused(
+        second,
+        tmp_path / "first.keras",
+        rf"^`weights` .*`version`, `shortcut` and `stem`.*{differs}",
+    )
+
+
+def test_the_network_counts_not_what_the_model_is_called(tmp_path):
+    options = {"input_shape": (32, 32, 3), "include_top": False}
+    path = tmp_path / "net.weights.h5"
+    source = keras_resnet.ResNet50(version="v1.5", **options)
+    source.save_weights(path)
+    same = keras_resnet.ResNet50(version="v1.5", name="backbone", weights=path, **options)
+    assert same.name == "backbone"
+    assert_same_weights(source, same)
+    with pytest.raises(ValueError, match="must be those of 'resnet50'.*'resnet50_v1.5'"):
+        keras_resnet.ResNet50(name="backbone", weights=path, **options)
+
+
+def test_another_stem(tmp_path):
+    def small(stem):
+        return keras_resnet.ResNet((1,), widths=(4,), stem=stem, input_shape=SHAPE, name="net")
+
+    path = tmp_path / "net.keras"
+    small(Stem(3, 2, True)).save(path)
+    load_weights(small(Stem(3, 2, True)), path)
+    for stem in (Stem(3, 1, True), Stem(3, 2, False)):
+        with pytest.raises(ValueError, match="differs in (conv1_conv|pool1_pool)"):
+            load_weights(small(stem), path)
 
 
 def test_bfloat16_weights(tmp_path):
@@ -376,5 +405,5 @@ def test_tampered_files(model, saved, tmp_path, edit):
 
 
 def test_builder_refuses_too(saved):
-    with pytest.raises(ValueError, match=r"^`weights` .*lacks .* for 39$"):
+    with pytest.raises(ValueError, match=r"^`weights` must be those of 'resnet20'.*'resnet14'$"):
         keras_resnet.ResNet20(weights=saved[0] / "unrolled.keras", name="other")

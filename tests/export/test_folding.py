@@ -1,0 +1,97 @@
+"""Folded nets answer as the nets they were made of, without normalisation."""
+
+import keras
+import numpy as np
+import pytest
+
+import keras_resnet
+from keras_resnet.export import fold_batch_norm
+from keras_resnet.layers import BlockStack
+from tests.helpers import distance, images, randomize
+
+# The issue allows 1e-4; measured are a few roundings of float32.
+TOLERANCE = 1e-5
+
+NETS = {
+    "A": lambda: keras_resnet.CifarResNet(14, input_shape=(9, 8, 3)),
+    "B, with preprocessing": lambda: keras_resnet.CifarResNet(
+        8, shortcut="B", include_preprocessing=True, input_shape=(None, None, 3)
+    ),
+    "C, stacked": lambda: keras_resnet.CifarResNet(20, shortcut="C", stack_blocks=True),
+    "plain": lambda: keras_resnet.CifarResNet(8, shortcut=None, dropout=0.1),
+    "bottlenecks": lambda: keras_resnet.ResNet(
+        (2, 2), widths=(4, 6), version="v1.5", input_shape=(32, 32, 3), stochastic_depth=0.2
+    ),
+}
+
+
+def norms(model):
+    return [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_same_answers_without_normalisation(name):
+    model = NETS[name]()
+    randomize(model)
+    folded = fold_batch_norm(model)
+    side = [s or 11 for s in model.input_shape[1:3]]
+    x = images(3, *side, 3, low=0.0, high=255.0)
+    assert distance(folded(x), model(x)) < TOLERANCE
+    assert norms(model) and not norms(folded)
+    for layer in folded.layers:
+        if isinstance(layer, BlockStack):
+            assert not norms(layer.block)
+    assert folded.count_params() < model.count_params()
+
+
+def test_round_trip(tmp_path):
+    folded = fold_batch_norm(NETS["C, stacked"]())
+    folded.save(tmp_path / "folded.keras")
+    x = images(2, 32, 32, 3)
+    assert distance(keras.models.load_model(tmp_path / "folded.keras")(x), folded(x)) == 0.0
+
+
+def test_what_cannot_be_folded_stays():
+    """A normalisation of the input, of a tensor that others read too, and after an activation."""
+    inputs = keras.Input((6, 6, 2))
+    x = keras.layers.BatchNormalization(name="of_the_input")(inputs)
+    shared = keras.layers.Conv2D(4, 3, padding="same")(x)
+    x = keras.layers.BatchNormalization(name="of_a_shared_one")(shared)
+    x = keras.layers.Add()([x, shared])
+    x = keras.layers.Conv2D(3, 1, activation="relu")(x)
+    x = keras.layers.BatchNormalization(name="after_relu")(x)
+    x = keras.layers.Conv2D(3, 1, use_bias=True)(x)
+    x = keras.layers.BatchNormalization(scale=False, name="folded")(x)
+    model = keras.Model(inputs, x)
+    randomize(model)
+    folded = fold_batch_norm(model)
+    assert [norm.name for norm in norms(folded)] == [
+        "of_the_input",
+        "of_a_shared_one",
+        "after_relu",
+    ]
+    x = images(2, 6, 6, 2)
+    assert distance(folded(x), model(x)) < TOLERANCE
+
+
+def test_keras_applications():
+    model = keras.applications.MobileNetV2(weights=None, input_shape=(32, 32, 3), classes=5)
+    randomize(model)
+    folded = fold_batch_norm(model)
+    x = images(2, 32, 32, 3)
+    # Those after depthwise convolutions stay.
+    assert 0 < len(norms(folded)) < len(norms(model))
+    assert distance(folded(x), model(x)) < TOLERANCE
+
+
+def test_the_model_is_left_as_it_was():
+    model = NETS["A"]()
+    before = [np.copy(weight) for weight in model.get_weights()]
+    fold_batch_norm(model)
+    for one, other in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_not_functional():
+    with pytest.raises(ValueError, match="`model` must be a functional Keras model"):
+        fold_batch_norm(keras.Sequential([keras.layers.Dense(3)]))
