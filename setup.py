@@ -60,6 +60,7 @@ TEST = [
     "pytest>=9.0",
     "pytest-xdist>=3.8",
     "ruff==0.17.*",  # a minor release may change what the formatter accepts
+    "tensorboard>=2.21",  # gets the same scalars as the tables
     "jax>=0.10",  # builders, layers and analysis are tested on this backend too (the CPU wheel)
     *TRAIN,
     *DATASETS,

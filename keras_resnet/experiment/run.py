@@ -28,12 +28,14 @@ from keras_resnet.training import (
     Checkpoints,
     MetricsLogger,
     Progress,
+    TensorBoardScalars,
     Trainer,
     is_chief,
     layout,
     make_strategy,
     read_records,
     set_precision,
+    tensorboard_installed,
 )
 from keras_resnet.training.strategy import any_worker
 from keras_resnet.version import __version__
@@ -44,10 +46,11 @@ def run(experiment: Experiment) -> dict[str, object]:
     """Trains, evaluates, saves, reads back and compares; goes on where it was interrupted.
 
     Writes to `experiment.workdir`: config.json; metrics.csv and metrics.jsonl, a row per logging
-    interval and epoch; checkpoints; learning_curve.png, .svg and .csv; model.keras, which takes
-    images in [0, 255] and gives probabilities; saved_model and feature_vector, Hub modules that
-    take images in [0, 1] and give logits and features; model_card.md; and last metrics.json, whose
-    presence says that the run is finished. Of several machines, the first one writes.
+    interval and epoch, and the same in tensorboard/ where TensorBoard is installed; checkpoints;
+    learning_curve.png, .svg and .csv; model.keras, which takes images in [0, 255] and gives
+    probabilities; saved_model and feature_vector, Hub modules that take images in [0, 1] and give
+    logits and features; model_card.md; and last metrics.json, whose presence says that the run is
+    finished. Of several machines, the first one writes.
 
     Returns:
         What metrics.json holds: `test_accuracy` (of a data set without test images,
@@ -126,7 +129,7 @@ def _run(
         seed=experiment.seed,
         callbacks=[
             *experiment.callbacks(dataset),
-            *([Progress(), MetricsLogger(workdir)] if chief else []),
+            *(_observers(workdir) if chief else []),
         ],
         checkpoints=Checkpoints(
             workdir / "checkpoints",
@@ -227,6 +230,14 @@ def build_model(experiment: Experiment, dataset: ImageDataset) -> keras.Model:
         synchronized_bn=experiment.synchronized_bn,
         recompute=experiment.recompute,
     )
+
+
+def _observers(workdir: Path) -> list[keras.callbacks.Callback]:
+    """Returns the callbacks that show and record the run."""
+    observers = [Progress(), MetricsLogger(workdir)]
+    if tensorboard_installed():
+        observers.append(TensorBoardScalars(workdir / "tensorboard"))
+    return observers
 
 
 def versions() -> dict[str, str]:

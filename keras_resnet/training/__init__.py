@@ -2,7 +2,12 @@
 
 from keras_resnet.training.checkpoints import Checkpoints
 from keras_resnet.training.errors import Diverged, Terminated, TrainingStopped
-from keras_resnet.training.logs import MetricsLogger, read_records
+from keras_resnet.training.logs import (
+    MetricsLogger,
+    TensorBoardScalars,
+    read_records,
+    tensorboard_installed,
+)
 from keras_resnet.training.losses import CrossEntropy
 from keras_resnet.training.mixing import Mixing
 from keras_resnet.training.optimizers import SGD, sgd
@@ -26,6 +31,7 @@ __all__ = [
     "ErrorWarmup",
     "LinearWarmup",
     "MetricsLogger",
+    "TensorBoardScalars",
     "Mixing",
     "Progress",
     "Terminated",
@@ -36,6 +42,7 @@ __all__ = [
     "make_schedule",
     "make_strategy",
     "read_records",
+    "tensorboard_installed",
     "scaled_learning_rate",
     "set_precision",
     "sgd",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import importlib.util
 import io
 import json
 import os
@@ -11,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import keras
+import tensorflow as tf
 
 from keras_resnet.files import write_text
 
@@ -60,6 +62,46 @@ class MetricsLogger(keras.callbacks.Callback):
         self._columns = list(dict.fromkeys(name for row in rows for name in row))
         header = _csv([dict(zip(self._columns, self._columns, strict=True))], self._columns)
         write_text(self.table, header + _csv(rows, self._columns) if rows else "")
+
+
+class TensorBoardScalars(keras.callbacks.Callback):
+    """Writes for TensorBoard what `MetricsLogger` writes as rows, by step.
+
+    Needs the package tensorboard; `tensorboard_installed` says whether it is there. Where a run
+    that goes on from a checkpoint does steps again, TensorBoard shows those that came last.
+
+    Args:
+        directory: Where to write; made if missing.
+    """
+
+    def __init__(self, directory: str | os.PathLike):
+        super().__init__()
+        self.directory = os.fspath(directory)
+        self._step = 0
+
+    def on_train_begin(self, logs=None) -> None:
+        self._step = self.params["first_step"]
+        self._writer = tf.summary.create_file_writer(self.directory)
+
+    def on_log(self, step: int, logs: Mapping[str, float]) -> None:
+        self._step = step
+        self._write("interval", logs)
+
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
+        self._write("epoch", logs or {})
+
+    def on_train_end(self, logs=None) -> None:
+        self._writer.close()
+
+    def _write(self, kind: str, logs: Mapping[str, float]) -> None:
+        with self._writer.as_default(self._step):
+            for name, value in logs.items():
+                tf.summary.scalar(f"{kind}/{name}", value)
+
+
+def tensorboard_installed() -> bool:
+    """Whether TensorFlow can write summaries."""
+    return importlib.util.find_spec("tensorboard") is not None
 
 
 def read_records(path: str | os.PathLike) -> list[dict]:

@@ -10,7 +10,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_resnet.training import MetricsLogger, Progress, Trainer, read_records, sgd
+from keras_resnet.training import (
+    MetricsLogger,
+    Progress,
+    TensorBoardScalars,
+    Trainer,
+    read_records,
+    sgd,
+)
 from tests.training.fakes import (
     assert_same_weights,
     blobs,
@@ -115,6 +122,27 @@ def test_tensorboard(tmp_path):
     assert found["train", "epoch_loss"] == found["validation", "epoch_loss"] == [0, 1]
     assert found["train", "batch_loss"][-1] <= 8
     assert any("kernel" in tag for _, tag in found)
+
+
+def test_tensorboard_gets_the_same_scalars_as_the_table(tmp_path):
+    pytest.importorskip("tensorboard.summary")
+    callbacks = [MetricsLogger(tmp_path), TensorBoardScalars(tmp_path / "board")]
+    make_trainer().fit(blobs(), 32, epochs=2, log_every=2, callbacks=callbacks)
+    (file,) = (tmp_path / "board").glob("events*.v2")
+    found = {
+        (value.tag, event.step): float(tf.make_ndarray(value.tensor))
+        for event in tf.compat.v1.train.summary_iterator(str(file))
+        for value in event.summary.value
+    }
+    expected = {
+        (f"{row['kind']}/{name}", row["step"]): value
+        for row in read_records(tmp_path / "metrics.jsonl")
+        for name, value in row.items()
+        if name not in ("kind", "step", "epoch")
+    }
+    assert found.keys() == expected.keys() and len(found) > 10
+    for key, value in expected.items():
+        assert found[key] == pytest.approx(value, rel=1e-6)
 
 
 def test_callbacks_are_called_in_order():
