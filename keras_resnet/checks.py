@@ -19,8 +19,9 @@ def one_of(name: str, value: Any, allowed: Collection[Any]) -> Any:
 
 
 def integer(name: str, value: Any, minimum: int = 1) -> int:
-    """Returns `value` as an int if it is a whole number of at least `minimum`."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < minimum:
+    """Returns `value` as an int if it is a whole number from `minimum` on that fits 64 bits."""
+    whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    if not whole or not minimum <= value < 2**63:
         raise ValueError(
             f"`{name}` must be a whole number of at least {minimum}. Received: {name}={value!r}"
         )

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import abc
 import contextlib
-import operator
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import tensorflow as tf
 
+from keras_resnet import checks
 from keras_resnet.data.augmentation import Augmentation, batch_draws
 from keras_resnet.data.decoding import resize_shorter_side
 
@@ -293,8 +293,8 @@ def train_order(
         Endless elements `(step, indices)`, int64 of shape `()` and `(batch_size,)`.
     """
     steps = steps_per_epoch(num_examples, batch_size)
-    seed = check_integer("seed", seed, 0)
-    first_epoch, leave_out = divmod(check_integer("start_step", start_step, 0), steps)
+    seed = checks.integer("seed", seed, 0)
+    first_epoch, leave_out = divmod(checks.integer("start_step", start_step, 0), steps)
 
     def epoch_order(epoch: tf.Tensor) -> tf.data.Dataset:
         order = tf.random.experimental.stateless_shuffle(
@@ -330,7 +330,7 @@ def finish(dataset: tf.data.Dataset) -> tf.data.Dataset:
 
 def shard_rows(batch_size: int, shard: tuple[int, int]) -> slice:
     """The rows of a global batch that belong to `shard = (index, count)`."""
-    batch_size = check_integer("batch_size", batch_size, 1)
+    batch_size = checks.integer("batch_size", batch_size, 1)
     index, count = shard
     if not (isinstance(count, int) and isinstance(index, int) and 0 <= index < count):
         raise ValueError(
@@ -347,7 +347,7 @@ def shard_rows(batch_size: int, shard: tuple[int, int]) -> slice:
 
 def steps_per_epoch(num_examples: int, batch_size: int) -> int:
     """Whole batches in an epoch, at least one."""
-    if check_integer("batch_size", batch_size, 1) > num_examples:
+    if checks.integer("batch_size", batch_size, 1) > num_examples:
         raise ValueError(
             f"`batch_size` must be at most the number of training images, {num_examples}. "
             f"Received: batch_size={batch_size}"
@@ -364,20 +364,7 @@ def check_split(split: str, splits: Sequence[str]) -> None:
 def check_shorter_side(shorter_side: int | None) -> None:
     """Raises a ValueError unless `shorter_side` is a number of pixels or None."""
     if shorter_side is not None:
-        check_integer("shorter_side", shorter_side, 1)
-
-
-def check_integer(argument: str, value: int, minimum: int) -> int:
-    """`value` as an int of at least `minimum` that fits 64 bits, or a ValueError."""
-    try:
-        number = operator.index(value)
-    except TypeError:
-        number = minimum - 1
-    if isinstance(value, bool) or not minimum <= number < 2**63:
-        raise ValueError(
-            f"`{argument}` must be an integer of at least {minimum}. Received: {argument}={value!r}"
-        )
-    return number
+        checks.integer("shorter_side", shorter_side, 1)
 
 
 def _checked_arrays(

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from keras_resnet import checks
 from keras_resnet.data.augmentation import RandomAffine
-from keras_resnet.data.dataset import ArrayDataset, check_integer
+from keras_resnet.data.dataset import ArrayDataset
 
 # The split is part of the data set: figures measured on other test images do not compare.
 SPLIT_SEED = 1512
@@ -70,7 +71,7 @@ def load_digits(image_size: int = 8) -> ArrayDataset:
     digits = datasets.load_digits()
     # Levels 0..16 are counts of ink in 4x4 blocks of a finer bitmap; 16 is all ink.
     images = np.round(digits.images * (255 / 16)).astype(np.uint8)
-    if check_integer("image_size", image_size, 8) > 8:
+    if checks.integer("image_size", image_size, 8) > 8:
         images = np.stack([_enlarged(image, image_size) for image in images])
     images = images[..., np.newaxis]
     return ArrayDataset(

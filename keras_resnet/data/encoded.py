@@ -18,11 +18,11 @@ from typing import NoReturn, Protocol
 import numpy as np
 import tensorflow as tf
 
+from keras_resnet import checks
 from keras_resnet.data.augmentation import batch_draws
 from keras_resnet.data.dataset import (
     SPLITS,
     ImageDataset,
-    check_integer,
     check_shorter_side,
     check_split,
     eval_order,
@@ -61,7 +61,7 @@ class BadImages:
     """Counts the distinct bad images of a data set, and says when there are too many."""
 
     def __init__(self, limit: int | None):
-        self.limit = None if limit is None else check_integer("max_bad_files", limit, 0)
+        self.limit = None if limit is None else checks.integer("max_bad_files", limit, 0)
         self.found: dict[str, str] = {}
         self.error: ValueError | None = None
         self._lock = threading.Lock()

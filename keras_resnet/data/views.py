@@ -10,7 +10,7 @@ import math
 
 import tensorflow as tf
 
-from keras_resnet.data.dataset import check_integer
+from keras_resnet import checks
 from keras_resnet.data.decoding import decode_window, to_bytes
 
 CROPS = ("scale", "inception")
@@ -59,7 +59,7 @@ class Views:
     lighting: float = 0.1
 
     def __post_init__(self):
-        size = check_integer("image_size", self.image_size, 1)
+        size = checks.integer("image_size", self.image_size, 1)
         if self.channels not in (1, 3):
             raise ValueError(f"`channels` must be 1 or 3. Received: channels={self.channels!r}")
         if self.crop not in CROPS:
@@ -76,7 +76,7 @@ class Views:
                 f"`resize_range` must rise and start at `image_size`={size} or more. "
                 f"Received: resize_range={self.resize_range!r}"
             )
-        check_integer("eval_resize", self.eval_resize, size)
+        checks.integer("eval_resize", self.eval_resize, size)
         if not 0 <= self.lighting < math.inf:
             raise ValueError(f"`lighting` must be 0 or more. Received: lighting={self.lighting!r}")
 

@@ -184,7 +184,7 @@ def test_an_iterator_can_be_left_at_any_time(folder, photographs):
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        ({"max_bad_files": -1}, "`max_bad_files` must be an integer of at least 0"),
+        ({"max_bad_files": -1}, "`max_bad_files` must be a whole number of at least 0"),
         ({"max_bad_files": "many"}, "Received: max_bad_files='many'"),
         ({"crop": "none"}, "`crop` must be one of"),
         ({"zoom": 2}, "takes data_dir, cache_dir, max_bad_files, image_size,.*Received: zoom=2"),

@@ -133,12 +133,12 @@ def test_grey_views(photographs):
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        ({"image_size": 0}, "`image_size` must be an integer of at least 1"),
+        ({"image_size": 0}, "`image_size` must be a whole number of at least 1"),
         ({"channels": 4}, "`channels` must be 1 or 3. Received: channels=4"),
         ({"crop": "random"}, r"`crop` must be one of \('scale', 'inception'\)"),
         ({"resize_range": (200, 480)}, "`resize_range` must rise.*(200, 480)"),
         ({"resize_range": (480, 256)}, "`resize_range` must rise"),
-        ({"eval_resize": 200}, "`eval_resize` must be an integer of at least 224"),
+        ({"eval_resize": 200}, "`eval_resize` must be a whole number of at least 224"),
         ({"lighting": -0.1}, "`lighting` must be 0 or more"),
         ({"lighting": float("nan")}, "`lighting` must be 0 or more"),
     ],

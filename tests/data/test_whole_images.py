@@ -118,7 +118,7 @@ def test_too_many_bad_images_stop_reading(folder, photographs):
     "arguments, message",
     [
         (("dev",), "`split` must be"),
-        (("test", 0), "`shorter_side` must be an integer of at least 1"),
+        (("test", 0), "`shorter_side` must be a whole number of at least 1"),
     ],
 )
 def test_wrong_arguments(dataset, arguments, message):
