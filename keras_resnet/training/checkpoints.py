@@ -151,8 +151,8 @@ class Checkpoints:
         return json.loads(json.dumps({**self.config, **settings}))
 
     def _expect_equal(self, saved: Mapping, own: Mapping) -> None:
-        for key in own.keys() & saved.keys():
-            if own[key] != saved[key]:
+        for key in own:
+            if key in saved and own[key] != saved[key]:
                 raise ValueError(
                     f"`checkpoints` must be those of a run with the same {key}; use a new "
                     f"directory. Received: {key}={own[key]!r}, where "

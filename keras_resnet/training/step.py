@@ -99,7 +99,6 @@ class Step:
         self._seeds = [v for v in frozen if v.name == "seed_generator_state"]
         self._statistics = [v for v in frozen if v.name != "seed_generator_state"]
         self._changing: list[int] = []
-        self._global_seed = global_seed_generator().state
         self._pass = self._forward_backward
         if jit_compile:
             self._pass = tf.function(self._forward_backward, jit_compile=True, autograph=False)
@@ -214,6 +213,7 @@ class Step:
     def _forward(self, weights, statistics, seeds, images):
         variables = self.model.trainable_variables + self._statistics + self._seeds
         values = zip(variables, weights + statistics + seeds, strict=True)
+        global_seed = global_seed_generator().state
         with keras.StatelessScope(state_mapping=values, collect_losses=True) as scope:
             predictions = tf.cast(self.model(images, training=True), tf.float32)
             penalty = _penalty(self.model)
@@ -223,7 +223,7 @@ class Step:
                     "`model` must leave its weights to the optimizer. Received: a model that "
                     f"assigns {variable.path!r} as it runs"
                 )
-        if scope.get_current_value(self._global_seed) is not None:
+        if scope.get_current_value(global_seed) is not None:
             raise ValueError(
                 "`model` must draw random numbers from a keras.random.SeedGenerator of its layers, "
                 "so that they differ from step to step and a run can be resumed. Received: a model "
@@ -333,6 +333,8 @@ def _all_finite(tensors: list[tf.Tensor]) -> tf.Tensor:
 
 def _without_reduction(loss: keras.losses.Loss | str | Callable) -> Callable:
     """The loss as a function of (labels, predictions) to one float32 value an example."""
+    if loss is None:
+        raise ValueError("`loss` must be a Keras loss, its name or a function. Received: loss=None")
     loss = keras.losses.get(loss)
     if isinstance(loss, keras.losses.Loss):
         # Not by `copy`, which makes Keras's objects anew from what they say of themselves.

@@ -214,6 +214,11 @@ def _make_multi_worker() -> tf.distribute.Strategy:
         )
     try:
         return tf.distribute.MultiWorkerMirroredStrategy(resolver)
+    except tf.errors.OpError as error:
+        raise ValueError(
+            "TF_CONFIG or SLURM's variables must name a host and a port for each worker. "
+            f"Received: {error.message.splitlines()[0]}"
+        ) from error
     except RuntimeError as error:
         raise ValueError(
             "`strategy` 'multi_worker' must be made before TensorFlow runs its first operation. "

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 
 import keras
 import tensorflow as tf
+from keras.src.random.seed_generator import global_seed_generator
 
 from keras_resnet import checks
 from keras_resnet.data.dataset import ImageDataset
@@ -218,6 +219,9 @@ class Trainer:
             last_step=plan.last_step,
         )
         self.model.stop_training = details.get("stop_training", False)
+        _set_directions(callbacks.callbacks, self._step.metrics)
+        # Made here, since a graph, where the step looks for draws from it, cannot make it.
+        global_seed_generator()
         callbacks.on_train_begin()
         state.restore_callbacks(callbacks.callbacks, details.get("callbacks", []), best_weights)
         try:
@@ -332,10 +336,13 @@ class Trainer:
             logs_are_due = plan.is_due(step, plan.log_every)
             epoch_ends = plan.is_due(step, plan.steps_per_epoch)
             if logs_are_due or epoch_ends:
-                logs = self._read_metrics(step, checkpoints) | clock.read(step)
+                logs = self._read_metrics(step, checkpoints)
+                # Not for Keras's callbacks, which want the same names each time: of a single step
+                # there is no speed.
+                speed = clock.read(step)
                 for callback in callbacks.callbacks:
                     if hasattr(callback, "on_log"):
-                        callback.on_log(step, logs)
+                        callback.on_log(step, logs | speed)
             callbacks.on_train_batch_end(batch + count - 1, logs)
             if epoch_ends:
                 results = self._validate(plan, dataset, callbacks)
@@ -456,6 +463,17 @@ def _check_metrics(metrics: Sequence, strategy: tf.distribute.Strategy) -> None:
                 f"Received: {metric!r}"
             )
         check_scope("metrics", metric.variables, strategy)
+
+
+def _set_directions(
+    callbacks: Sequence[keras.callbacks.Callback], metrics: Sequence[keras.metrics.Metric]
+) -> None:
+    """Tells callbacks whether what they monitor should rise; Keras asks the compiled model."""
+    directions = {metric.name: getattr(metric, "_direction", None) for metric in metrics}
+    for callback in callbacks:
+        if getattr(callback, "mode", None) == "auto":
+            direction = directions.get(str(callback.monitor).removeprefix("val_"))
+            callback.mode = {"up": "max", "down": "min"}.get(direction, "auto")
 
 
 def _reset(metrics: Sequence[keras.metrics.Metric]) -> None:

@@ -89,7 +89,7 @@ def _wiring(config) -> dict[str, object]:
 
 def _is_network(name: str) -> bool:
     """Whether the name is that of a line of the table, or of a variant of one."""
-    return re.match("(resnet|plainnet)[0-9]+(_|$)", name) is not None
+    return re.fullmatch(r"(resnet|plainnet)\d+(_[abc])?(_v1(\.5)?)?", name) is not None
 
 
 def read_weights(path: str | Path) -> tuple[str, dict[str, list[np.ndarray]]]:

@@ -133,10 +133,14 @@ def test_early_stopping_remembers(tmp_path):
             restore_best_weights=True,
         ),
         lambda: keras.callbacks.LearningRateScheduler(lambda epoch, rate: rate * 0.5),
+        lambda: keras.callbacks.ReduceLROnPlateau("accuracy", patience=0, min_delta=1.0),
+        lambda: keras.callbacks.ModelCheckpoint("best.keras", "val_accuracy", save_best_only=True),
     ],
-    ids=["EarlyStopping", "LearningRateScheduler"],
+    ids=["EarlyStopping", "LearningRateScheduler", "ReduceLROnPlateau", "ModelCheckpoint"],
 )
-def test_callbacks_that_change_the_model_go_on_where_they_were(tmp_path, callback):
+def test_callbacks_go_on_where_they_were(tmp_path, callback, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
     def make():
         return make_trainer(optimizer=keras.optimizers.SGD(0.05))
 

@@ -214,6 +214,15 @@ def test_the_network_counts_not_what_the_model_is_called(tmp_path):
         keras_resnet.ResNet50(name="backbone", weights=path, **options)
 
 
+@pytest.mark.parametrize("name", ["resnet14_mine", "resnet14_1", "mine"])
+def test_a_model_of_ones_own_name_is_no_other_network(tmp_path, name):
+    path = tmp_path / "net.weights.h5"
+    source = net(name=name)
+    source.save_weights(path)
+    loaded = keras_resnet.CifarResNet(14, input_shape=SHAPE, weights=path)
+    assert_same_weights(source, loaded)
+
+
 def test_another_stem(tmp_path):
     def small(stem):
         return keras_resnet.ResNet((1,), widths=(4,), stem=stem, input_shape=SHAPE, name="net")
