@@ -21,7 +21,22 @@ _DATA_OPTIONS = {
 }
 
 
-class Parser(argparse.ArgumentParser):
+class LineParser(argparse.ArgumentParser):
+    """A parser whose errors are one line, and whose help keeps its paragraphs."""
+
+    def __init__(self, description: str):
+        super().__init__(
+            description=description,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+
+    def error(self, message: str) -> typing.NoReturn:
+        """Ends the process with one line, where argparse would print all the flags first."""
+        self.exit(2, f"error: {message}; --help lists the flags\n")
+
+
+class Parser(LineParser):
     """Turns a command line into an `Experiment`: a preset, and a flag for each of its settings.
 
     Args:
@@ -36,11 +51,7 @@ class Parser(argparse.ArgumentParser):
         presets: Mapping[str, Experiment],
         without: Collection[str] = (),
     ):
-        super().__init__(
-            description=description,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-            allow_abbrev=False,
-        )
+        super().__init__(description)
         self._presets = dict(presets)
         self._own: set[str] = set()
         first = next(iter(presets))
@@ -97,10 +108,6 @@ class Parser(argparse.ArgumentParser):
         if "drops" in given:
             given["drops"] = tuple(given["drops"])
         return dataclasses.replace(preset, **given, data_options=data_options), own
-
-    def error(self, message: str) -> typing.NoReturn:
-        """Ends the process with one line, where argparse would print all the flags first."""
-        self.exit(2, f"error: {message}; --help lists the flags\n")
 
     def add_own(self, name: str, **options: typing.Any) -> None:
         """Adds a flag of the recipe's own; `options` are those of `add_argument`."""

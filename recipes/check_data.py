@@ -7,7 +7,6 @@ unreadable, CMYK, or of another format than their name says, and class folders t
 among the training classes. Exit code 0 where nothing was found, else 1.
 """
 
-import argparse
 import os
 import sys
 
@@ -19,9 +18,7 @@ from keras_resnet.data.check import FAULTS  # noqa: E402
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = cli.LineParser(__doc__)
     parser.add_argument("folder", metavar="DIR")
     report = check_data(parser.parse_args().folder)
     for finding in report.findings:

@@ -85,11 +85,7 @@ def main() -> None:
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = cli.LineParser(__doc__)
     add = parser.add_argument
     add("--models", nargs="+", metavar="NAME", default=DEFAULT_MODELS)
     add("--image-size", type=int, help="Side of the images; each network's own by default")

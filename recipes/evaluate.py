@@ -82,11 +82,7 @@ def main() -> None:
 
 
 def parser() -> argparse.ArgumentParser:
-    words = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    words = cli.LineParser(__doc__)
 
     def add(flag: str, text: str, **options: object) -> None:
         words.add_argument(flag, help=text, **{"default": argparse.SUPPRESS, **options})

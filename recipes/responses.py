@@ -10,7 +10,6 @@ block of a residual net changes its input only a little.
 Writes responses.png, .svg, .csv and .json to --workdir.
 """
 
-import argparse
 import os
 
 # Before TensorFlow is imported: on some processors it leaves its faster CPU kernels off, and
@@ -29,9 +28,7 @@ from keras_resnet.files import write_json  # noqa: E402
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = cli.LineParser(__doc__)
     parser.add_argument(
         "--models", nargs="+", required=True, metavar="PATH", help="Finished models, .keras files"
     )

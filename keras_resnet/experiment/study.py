@@ -11,6 +11,8 @@ import contextlib
 import dataclasses
 import multiprocessing
 import os
+import signal
+import threading
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -96,11 +98,16 @@ def _run_all(plan: Mapping[tuple[str, int], Experiment], jobs: int) -> dict:
     """Runs the plan, and returns metrics by key; None for a run that could not go on."""
     print(f"{len(plan)} runs, {jobs} at a time; log.txt has what each prints", flush=True)
     started, done = time.monotonic(), {}
+    waiting, running = dict(plan), {}
     with _pool(jobs) as pool:
-        futures = {pool.submit(_run_quietly, one): key for key, one in plan.items()}
-        try:
-            for future in concurrent.futures.as_completed(futures):
-                key = label, seed = futures[future]
+        while waiting or running:
+            # One run for each process and no more, since what a pool has taken it cannot give back.
+            while waiting and len(running) < jobs:
+                key = next(iter(waiting))
+                running[pool.submit(_run_quietly, waiting.pop(key))] = key
+            ended, _ = concurrent.futures.wait(running, return_when="FIRST_COMPLETED")
+            for future in ended:
+                key = label, seed = running.pop(future)
                 try:
                     done[key] = future.result()
                     outcome = _outcome(done[key])
@@ -112,9 +119,6 @@ def _run_all(plan: Mapping[tuple[str, int], Experiment], jobs: int) -> dict:
                     f"{len(done)}/{len(plan)}  {label}, seed {seed}: {outcome}  about {left} left",
                     flush=True,
                 )
-        finally:
-            # After a wrong setting, or Ctrl-C, nothing new begins.
-            pool.shutdown(wait=True, cancel_futures=True)
     return {key: done[key] for key in plan}
 
 
@@ -151,11 +155,35 @@ def _pool(jobs: int) -> Iterator[concurrent.futures.ProcessPoolExecutor]:
     try:
         # Not forked: TensorFlow does not survive that.
         context = multiprocessing.get_context("spawn")
-        with concurrent.futures.ProcessPoolExecutor(jobs, context) as pool:
-            yield pool
+        with concurrent.futures.ProcessPoolExecutor(jobs, context) as pool, _sigterm_raises():
+            try:
+                yield pool
+            except BaseException:
+                # After a wrong setting, Ctrl-C or SIGTERM the runs in progress are told to save
+                # their state and end.
+                for process in multiprocessing.active_children():
+                    process.terminate()
+                raise
     finally:
         for name in ours:
             del os.environ[name]
+
+
+@contextlib.contextmanager
+def _sigterm_raises() -> Iterator[None]:
+    """Makes SIGTERM an exception, on whose way out the runs are ended too."""
+
+    def terminate(number, frame):
+        raise Terminated("SIGTERM; the same command goes on with the study")
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _run_quietly(experiment: Experiment) -> dict[str, object]:

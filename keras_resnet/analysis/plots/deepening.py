@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from keras_resnet.analysis.plots.drawing import BLUE, ORANGE, VERMILION, figure, write_table
+from keras_resnet.analysis.plots.drawing import (
+    BLUE,
+    ORANGE,
+    VERMILION,
+    figure,
+    lone_marker,
+    write_table,
+)
 
 
 def deepening(rows: Sequence[Mapping[str, object]], path: str | Path, *, title: str) -> None:
@@ -30,7 +37,13 @@ def deepening(rows: Sequence[Mapping[str, object]], path: str | Path, *, title: 
             epochs = sorted({row["epoch"] for row in own})
             losses = [[row["loss"] for row in own if row["epoch"] == epoch] for epoch in epochs]
             means = [sum(values) / len(values) for values in losses]
-            axis.plot(epochs, means, style, color=color, linewidth=1.6, label=network)
+            axis.plot(
+                *(epochs, means, style),
+                color=color,
+                linewidth=1.6,
+                marker=lone_marker(means),
+                label=network,
+            )
             low, high = ([pick(values) for values in losses] for pick in (min, max))
             axis.fill_between(epochs, low, high, color=color, alpha=0.15, linewidth=0)
         begin = max(row["epoch"] for row in rows if row["network"] == networks[0])

@@ -67,3 +67,8 @@ def error_axis(axis) -> None:
     axis.minorticks_off()
     axis.set_ylim(0, 100)
     axis.grid(alpha=0.3)
+
+
+def lone_marker(values: Sequence[float]) -> str | None:
+    """A marker for a curve of a single point, of which nothing else would show."""
+    return "o" if len(values) == 1 else None

@@ -12,6 +12,7 @@ from keras_resnet.analysis.plots.drawing import (
     VERMILION,
     error_axis,
     figure,
+    lone_marker,
     write_table,
 )
 
@@ -40,7 +41,8 @@ def learning_curve(
         for key, label, color, style in curves:
             if all(key in row for row in epochs):
                 y = [100 * (1 - row[key]) for row in epochs]
-                error.plot(x, y, style, color=color, label=label, linewidth=1.6)
+                marker = lone_marker(y)
+                error.plot(x, y, style, color=color, label=label, linewidth=1.6, marker=marker)
         if final is not None:
             y = 100 * final[1]
             label = f"{final[0]}, after training: {y:.2f} %"

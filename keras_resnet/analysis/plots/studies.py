@@ -14,6 +14,7 @@ from keras_resnet.analysis.plots.drawing import (
     VERMILION,
     error_axis,
     figure,
+    lone_marker,
     write_table,
 )
 from keras_resnet.analysis.studies import ErrorCurve
@@ -59,6 +60,7 @@ def error_curves(
                     "-" if test else "--",
                     color=color,
                     linewidth=2.0 if test else 1.2,
+                    marker=lone_marker(mean),
                     label=f"{curve.label}, {test_name if test else 'training'}",
                 )
                 axis.fill_between(curve.epochs, low, high, color=color, alpha=0.15, linewidth=0)
