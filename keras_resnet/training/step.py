@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import keras
 import tensorflow as tf
-from keras.src.random.seed_generator import global_seed_generator
+from keras.src.backend.common import global_state
 from tensorflow.python.framework.config import is_op_determinism_enabled
 
 from keras_resnet.training.precision import DynamicLossScale
@@ -213,7 +213,8 @@ class Step:
     def _forward(self, weights, statistics, seeds, images):
         variables = self.model.trainable_variables + self._statistics + self._seeds
         values = zip(variables, weights + statistics + seeds, strict=True)
-        global_seed = global_seed_generator().state
+        # Only looked for: threads of replicas have none, and a graph cannot make it.
+        generator = global_state.get_global_attribute("global_seed_generator")
         with keras.StatelessScope(state_mapping=values, collect_losses=True) as scope:
             predictions = tf.cast(self.model(images, training=True), tf.float32)
             penalty = _penalty(self.model)
@@ -223,7 +224,7 @@ class Step:
                     "`model` must leave its weights to the optimizer. Received: a model that "
                     f"assigns {variable.path!r} as it runs"
                 )
-        if scope.get_current_value(global_seed) is not None:
+        if generator is not None and scope.get_current_value(generator.state) is not None:
             raise ValueError(
                 "`model` must draw random numbers from a keras.random.SeedGenerator of its layers, "
                 "so that they differ from step to step and a run can be resumed. Received: a model "

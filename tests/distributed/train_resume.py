@@ -46,11 +46,12 @@ def main(workdir: str, replicas: int, output: str) -> None:
         model = small_model(dropout=0.3)
         schedule = make_schedule("cosine", 0.05, total_steps=STEPS)
         optimizer = sgd(ErrorWarmup(schedule, 0.01, threshold=0.7, window=5), ema=0.9)
+        metrics = [accuracy()]
     trainer = Trainer(
         model,
         optimizer,
         CrossEntropy(from_logits=True),
-        [accuracy()],
+        metrics,
         strategy=strategy,
         transform=Mixing(4, mixup=0.2),
     )

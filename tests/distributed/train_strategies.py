@@ -54,7 +54,8 @@ def make_trainer(strategy, synchronized: bool, **options) -> Trainer:
         schedule = make_schedule("cosine", 0.05, total_steps=STEPS, warmup_steps=2)
         schedule = ErrorWarmup(schedule, 0.02, threshold=0.7, window=4)
         optimizer = sgd(schedule, clip_norm=1.0, ema=0.9)
-    return Trainer(model, optimizer, cross_entropy(), [accuracy()], strategy=strategy, **options)
+        metrics = [accuracy()]
+    return Trainer(model, optimizer, cross_entropy(), metrics, strategy=strategy, **options)
 
 
 def train_with_overflow(strategy) -> dict[str, np.ndarray]:

@@ -94,7 +94,7 @@ def test_settings_survive_json():
 
 class TestParser:
     presets = {
-        "paper": Experiment(steps=100, data_options={"crop": "scale"}),
+        "paper": Experiment(dataset="folder", steps=100, data_options={"crop": "scale"}),
         "modern": Experiment(schedule="cosine", epochs=7),
     }
 
@@ -125,6 +125,10 @@ class TestParser:
     def test_data_options_are_gathered(self):
         parsed = self.parse("--image-size", "64", "--crop", "inception")
         assert parsed.data_options == {"crop": "inception", "image_size": 64}
+
+    def test_another_data_set_takes_its_own_options_only(self):
+        assert self.parse("--dataset", "digits").data_options == {}
+        assert self.parse("--dataset", "imagenet2012").data_options == {"crop": "scale"}
 
     def test_malformed_numbers_end_with_code_2(self, capsys):
         with pytest.raises(SystemExit) as exit:

@@ -88,9 +88,9 @@ def test_the_default_is_the_models_own_answer(models, tmp_path, monkeypatch, cap
     ("flags", "named"),
     [
         (["--models", "nothing.keras"], "'nothing.keras'"),
-        (["--dataset", "mnist"], "name='mnist'"),
+        (["--dataset", "mnist"], "dataset='mnist'"),
         (["--data-dir", "/x"], "data_dir='/x'"),
-        (["--image-size", "32"], "image_size=32"),
+        (["--image-size", "7"], "image_size=7"),
         (["--split", "dev"], "split='dev'"),
         (["--protocol", "five-crop"], "protocol='five-crop'"),
         (["--scales", "8"], "scales=[8]"),

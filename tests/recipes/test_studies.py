@@ -59,6 +59,7 @@ def test_shortcut_options_side_by_side(tmp_path):
     assert (workdir / "comparison.png").exists() and (workdir / "curves.png").exists()
 
 
+@pytest.mark.slow
 def test_very_deep_net_with_three_kinds_of_regularisation(tmp_path):
     workdir = tmp_path / "run"
     result = run_recipe("very_deep", "--depth", 14, "--recompute", "--workdir", workdir, *SHORT)

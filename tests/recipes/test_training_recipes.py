@@ -145,6 +145,7 @@ def test_a_disk_that_takes_no_checkpoint_stops_the_run(tmp_path):
     assert again.returncode == 0, again.stderr
 
 
+@pytest.mark.slow
 def test_imagenet_recipe_on_the_digits(tmp_path):
     """The preset's options for photographs are not the digits'."""
     workdir = tmp_path / "run"
