@@ -35,6 +35,7 @@ def test_degradation_writes_curves_and_table(degradation):
     assert (workdir / "degradation.png").exists() and "2/2" in printed
 
 
+@pytest.mark.slow
 def test_a_finished_study_is_not_trained_again(degradation):
     workdir, _, flags = degradation
     model = workdir / "ResNet20-0" / "model.keras"

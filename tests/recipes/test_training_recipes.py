@@ -114,6 +114,7 @@ def test_two_workers_finish_one_run(tmp_path):
     assert metrics["test_accuracy"] == pytest.approx(np.mean(right), abs=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "SIGXFSZ"), reason="no limit on the size of files here")
 def test_a_disk_that_takes_no_checkpoint_stops_the_run(tmp_path):
     """The limit on the size of a file stands for a full disk: half is written, then comes an error.
