@@ -44,6 +44,10 @@ class Stem:
         """How many input pixels one pixel of the stem's output stands for, along a side."""
         return self.strides * (2 if self.pool else 1)
 
+    def smallest_image(self, stages: int) -> int:
+        """Side in pixels that leaves one pixel on the last of so many stages' maps."""
+        return self.reduction * 2 ** (stages - 1)
+
 
 @dataclasses.dataclass(frozen=True)
 class Family:

@@ -173,7 +173,7 @@ def ResNet(  # noqa: N802, named as in keras.applications
         input_tensor,
         input_shape,
         default_size=family.image_size if include_top else None,
-        minimum_size=stem.reduction * 2 ** (len(blocks) - 1),
+        minimum_size=stem.smallest_image(len(blocks)),
         data_format=parts.data_format,
     )
     if include_preprocessing:

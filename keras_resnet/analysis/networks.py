@@ -14,6 +14,7 @@ from keras_resnet.analysis.published import APPLICATIONS, OURS, Accuracy
 from keras_resnet.architectures import ARCHITECTURES
 from keras_resnet.blocks import VERSIONS
 from keras_resnet.models import build
+from keras_resnet.saving import load_model
 
 _PREFIX = "keras.applications."
 
@@ -49,7 +50,7 @@ class Network:
             ValueError: If the network does not take images of that size.
         """
         if self.library == "file":
-            return keras.models.load_model(self.name)
+            return load_model(self.name)
         options = {} if image_size is None else {"input_shape": (image_size, image_size, 3)}
         try:
             if self.library == "keras_resnet":

@@ -1,10 +1,8 @@
-"""Finished networks made ready to be measured: read, opened for any size, as logits, as a map."""
+"""Finished networks made ready to be measured: opened for any size, as logits, as a map."""
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Iterator
-from pathlib import Path
 
 import keras
 
@@ -15,24 +13,6 @@ from keras_resnet.rebuild import (
     output_activation,
     rebuilt,
 )
-
-
-def load_model(path: str | Path) -> keras.Model:
-    """Reads a `.keras` file; one that holds Python code is refused.
-
-    Raises:
-        ValueError: If there is no such file, or Keras cannot read it.
-    """
-    path = Path(path)
-    if path.suffix != ".keras" or not path.is_file():
-        raise ValueError(f"A model must be an existing .keras file. Received: {str(path)!r}")
-    try:
-        return keras.saving.load_model(path, compile=False, safe_mode=True)
-    except (OSError, LookupError, TypeError, ValueError, zipfile.BadZipFile) as error:
-        reason = str(error).strip().splitlines() or [type(error).__name__]
-        raise ValueError(
-            f"A model must be a file that Keras can read. Received: {str(path)!r} ({reason[0]})"
-        ) from error
 
 
 def any_size(model: keras.Model) -> keras.Model:

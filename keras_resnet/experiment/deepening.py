@@ -16,8 +16,9 @@ from keras_resnet.data import ImageDataset, load_dataset
 from keras_resnet.deepen import deepen
 from keras_resnet.experiment.settings import Experiment
 from keras_resnet.experiment.study import StudyRun, run_study
-from keras_resnet.files import replacing, write_json
-from keras_resnet.training import Checkpoints, MetricsLogger, Trainer, read_records
+from keras_resnet.files import write_json
+from keras_resnet.saving import load_model, save_model
+from keras_resnet.training import Checkpoints, MetricsLogger, Trainer, read_epochs
 
 # Batches of training images that the statistics and the loss in training mode are taken from.
 BATCHES = 8
@@ -155,8 +156,7 @@ def _grow(
         checkpoints=Checkpoints(folder / "checkpoints", config=settings.of_the_result()),
         validation_split=base.validation_split,
     )
-    with replacing(folder / "model.keras") as temporary:
-        model.save(temporary, include_optimizer=False)
+    save_model(model, folder / "model.keras")
     rows.append(
         {
             "network": f"{deep.architecture.name}, deepened and trained on",
@@ -165,12 +165,11 @@ def _grow(
             **_measured(model, base, dataset, seed),
         }
     )
-    records = read_records(folder / "metrics.jsonl")
-    return rows, [row for row in records if row["kind"] == "epoch"]
+    return rows, read_epochs(folder / "metrics.jsonl")
 
 
 def _model(run: StudyRun) -> keras.Model:
-    return keras.models.load_model(run.workdir / "model.keras")
+    return load_model(run.workdir / "model.keras")
 
 
 def _trainer(model: keras.Model, settings: Experiment, dataset: ImageDataset) -> Trainer:

@@ -11,7 +11,8 @@ import tensorflow as tf
 from keras_resnet.data import ImageDataset
 from keras_resnet.experiment.settings import Experiment
 from keras_resnet.export import HubLayer, export_hub
-from keras_resnet.files import replacing, write_text
+from keras_resnet.files import write_text
+from keras_resnet.saving import load_model, save_model
 from keras_resnet.training import Trainer, make_schedule, sgd
 
 # Of probabilities, and of features relative to the largest: the reloaded graph may fuse operations
@@ -40,14 +41,10 @@ def save(
     workdir, allowed = Path(experiment.workdir), TOLERANCES[experiment.precision]
     images, _, _ = next(iter(dataset.eval_batches(dataset.splits[-1], 32)))
     images = np.asarray(images, "float32")
-    answers = model.predict(images, verbose=0)
+    answers = model(images, training=False)
 
-    # As a model that was never compiled: optimizer and loss are the trainer's, and who loads the
-    # file should need neither.
-    bare = keras.Model(model.inputs[0], model.outputs[0], name=model.name)
-    with replacing(workdir / "model.keras") as temporary:
-        bare.save(temporary)
-    reloaded = keras.models.load_model(workdir / "model.keras").predict(images, verbose=0)
+    save_model(model, workdir / "model.keras")
+    reloaded = load_model(workdir / "model.keras")(images, training=False)
     differences = {"model.keras": _difference(answers, reloaded)}
 
     write_text(workdir / "model_card.md", card)
@@ -59,7 +56,7 @@ def save(
         differences["saved_model"] = _difference(answers, tf.nn.softmax(logits))
         backbone = keras.Model(model.inputs, model.get_layer("avg_pool").output)
         features = tf.saved_model.load(workdir / "feature_vector")(images / 255)
-        differences["feature_vector"] = _difference(backbone.predict(images, verbose=0), features)
+        differences["feature_vector"] = _difference(backbone(images, training=False), features)
     worst = max(differences.values())
     if not worst <= allowed:
         raise RuntimeError(

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from keras_resnet import checks
 from keras_resnet.analysis import plots, studies
+from keras_resnet.analysis.tables import text_table
 from keras_resnet.architectures import find_architecture
 from keras_resnet.experiment.settings import Experiment
 from keras_resnet.experiment.study import StudyRun, run_study
@@ -133,29 +134,32 @@ def _table(
     workdir = Path(base.workdir)
     plots.write_table(workdir / "table.csv", rows)
     write_json(workdir / "table.json", {"settings": dataclasses.asdict(base), "rows": rows})
-    _print_table(rows, base, reach)
+    print(text_table(_printed(rows, base, reach)))
     print(f"Everything is in {os.fspath(workdir)}")
     return rows
 
 
-def _print_table(rows, base, reach) -> None:
-    header = ["network", "parameters", "multiply-adds", "training error %"]
-    header += [f"{base.validation_split} error %"]
-    header += [f"epochs to {100 * error:g} %" for error in reach] + ["training s"]
-    lines = [header]
-    for row in rows:
-        line = [row["network"], f"{row['parameters']:,}", f"{row['multiply_adds']:,}"]
-        line += [_percent(row, kind) for kind in studies.CURVES]
-        for error in reach:
-            name = f"{100 * error:g}_percent"
-            epochs, seeds = row[f"epochs_to_{name}"], row[f"seeds_at_{name}"]
-            some = "" if seeds == row["seeds"] else f" ({seeds} of {row['seeds']})"
-            line.append("never" if epochs is None else f"{epochs:.1f}{some}")
-        lines.append([*line, f"{row['train_seconds']:.0f}"])
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    for line in lines:
-        cells = (cell.rjust(width) for cell, width in zip(line[1:], widths[1:], strict=True))
-        print("  ".join([line[0].ljust(widths[0]), *cells]))
+def _printed(rows, base, reach) -> list[dict[str, object]]:
+    """Returns what of the table goes on a terminal."""
+    return [
+        {
+            "network": row["network"],
+            "parameters": row["parameters"],
+            "multiply_adds": row["multiply_adds"],
+            "training error %": _percent(row, "training"),
+            f"{base.validation_split} error %": _percent(row, "test"),
+            **{f"epochs to {100 * error:g} %": _epochs_to(row, error) for error in reach},
+            "training s": round(row["train_seconds"]),
+        }
+        for row in rows
+    ]
+
+
+def _epochs_to(row: Mapping[str, object], error: float) -> str:
+    name = f"{100 * error:g}_percent"
+    epochs, seeds = row[f"epochs_to_{name}"], row[f"seeds_at_{name}"]
+    some = "" if seeds == row["seeds"] else f" ({seeds} of {row['seeds']})"
+    return "never" if epochs is None else f"{epochs:.1f}{some}"
 
 
 def _percent(row: Mapping[str, object], kind: str) -> str:

@@ -33,7 +33,7 @@ from keras_resnet.training import (
     is_chief,
     layout,
     make_strategy,
-    read_records,
+    read_epochs,
     set_precision,
     tensorboard_installed,
 )
@@ -153,7 +153,7 @@ def _run(
         any_worker(strategy, False)  # waits until the first worker is done
         return {f"{split}_{name}": value for name, value in measured.items()}
 
-    epochs = [row for row in read_records(workdir / "metrics.jsonl") if row["kind"] == "epoch"]
+    epochs = read_epochs(workdir / "metrics.jsonl")
     figures = {
         "split": split,
         **{f"{split}_{name}": value for name, value in measured.items()},
@@ -207,7 +207,7 @@ def build_model(experiment: Experiment, dataset: ImageDataset) -> keras.Model:
         ValueError: If the images are too small for the network, or a setting is wrong.
     """
     architecture = experiment.architecture
-    smallest = architecture.stem.reduction * 2 ** (len(architecture.repeats) - 1)
+    smallest = architecture.stem.smallest_image(len(architecture.repeats))
     if min(dataset.image_shape[:2]) < smallest:
         raise ValueError(
             f"`image_size` must be at least {smallest} for {architecture.name}, which halves its "

@@ -11,11 +11,10 @@ import contextlib
 import dataclasses
 import multiprocessing
 import os
-import signal
-import threading
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 import keras
 import tensorflow as tf
@@ -23,8 +22,9 @@ import tensorflow as tf
 from keras_resnet import checks
 from keras_resnet.experiment.run import run
 from keras_resnet.experiment.settings import Experiment
-from keras_resnet.training import Terminated, TrainingStopped, read_records
-from keras_resnet.training.progress import format_seconds
+from keras_resnet.terminal import format_seconds
+from keras_resnet.training import Terminated, TrainingStopped, read_epochs
+from keras_resnet.training.signals import sigterm_handled
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,8 +132,7 @@ def _outcome(metrics: Mapping[str, object]) -> str:
 
 
 def _epochs(experiment: Experiment) -> list[dict]:
-    rows = read_records(Path(experiment.workdir) / "metrics.jsonl")
-    return [row for row in rows if row["kind"] == "epoch"]
+    return read_epochs(Path(experiment.workdir) / "metrics.jsonl")
 
 
 def _default_jobs(experiments: Collection[Experiment]) -> int:
@@ -155,7 +154,8 @@ def _pool(jobs: int) -> Iterator[concurrent.futures.ProcessPoolExecutor]:
     try:
         # Not forked: TensorFlow does not survive that.
         context = multiprocessing.get_context("spawn")
-        with concurrent.futures.ProcessPoolExecutor(jobs, context) as pool, _sigterm_raises():
+        executor = concurrent.futures.ProcessPoolExecutor(jobs, context)
+        with executor as pool, sigterm_handled(_terminate):
             try:
                 yield pool
             except BaseException:
@@ -169,21 +169,9 @@ def _pool(jobs: int) -> Iterator[concurrent.futures.ProcessPoolExecutor]:
             del os.environ[name]
 
 
-@contextlib.contextmanager
-def _sigterm_raises() -> Iterator[None]:
+def _terminate(number, frame) -> NoReturn:
     """Makes SIGTERM an exception, on whose way out the runs are ended too."""
-
-    def terminate(number, frame):
-        raise Terminated("SIGTERM; the same command goes on with the study")
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, terminate)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    raise Terminated("SIGTERM; the same command goes on with the study")
 
 
 def _run_quietly(experiment: Experiment) -> dict[str, object]:

@@ -5,6 +5,7 @@ from keras_resnet.training.errors import Diverged, Terminated, TrainingStopped
 from keras_resnet.training.logs import (
     MetricsLogger,
     TensorBoardScalars,
+    read_epochs,
     read_records,
     tensorboard_installed,
 )
@@ -41,6 +42,7 @@ __all__ = [
     "layout",
     "make_schedule",
     "make_strategy",
+    "read_epochs",
     "read_records",
     "tensorboard_installed",
     "scaled_learning_rate",

@@ -1,4 +1,4 @@
-"""Metrics of a run as JSON lines and as CSV, also across interruptions."""
+"""Metrics of a run as JSON lines, as CSV and for TensorBoard, also across interruptions."""
 
 from __future__ import annotations
 
@@ -17,7 +17,25 @@ import tensorflow as tf
 from keras_resnet.files import write_text
 
 
-class MetricsLogger(keras.callbacks.Callback):
+class _Recorder(keras.callbacks.Callback):
+    """Hands the values of each logging interval and of each epoch to `_add`, with their step."""
+
+    def __init__(self):
+        super().__init__()
+        self._step = 0
+
+    def on_train_begin(self, logs=None) -> None:
+        self._step = self.params["first_step"]
+
+    def on_log(self, step: int, logs: Mapping[str, float]) -> None:
+        self._step = step
+        self._add("interval", (step - 1) // self.params["steps"], logs)
+
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
+        self._add("epoch", epoch, logs or {})
+
+
+class MetricsLogger(_Recorder):
     """Writes a row for each logging interval and each epoch of `Trainer.fit`.
 
     `metrics.jsonl` is the record; `metrics.csv` holds the same rows as a table. A row has `kind`
@@ -33,22 +51,13 @@ class MetricsLogger(keras.callbacks.Callback):
         self.records = Path(directory) / "metrics.jsonl"
         self.table = Path(directory) / "metrics.csv"
         self._columns: list[str] = []
-        self._step = 0
 
     def on_train_begin(self, logs=None) -> None:
+        super().on_train_begin(logs)
         self.records.parent.mkdir(parents=True, exist_ok=True)
-        self._step = self.params["first_step"]
         rows = [row for row in read_records(self.records) if row["step"] <= self._step]
         write_text(self.records, "".join(json.dumps(row) + "\n" for row in rows))
         self._write_table(rows)
-
-    def on_log(self, step: int, logs: Mapping[str, float]) -> None:
-        self._step = step
-        epoch = (step - 1) // self.params["steps"]
-        self._add("interval", epoch, logs)
-
-    def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
-        self._add("epoch", epoch, logs or {})
 
     def _add(self, kind: str, epoch: int, logs: Mapping[str, float]) -> None:
         row = {"kind": kind, "step": self._step, "epoch": epoch + 1, **logs}
@@ -64,7 +73,7 @@ class MetricsLogger(keras.callbacks.Callback):
         write_text(self.table, header + _csv(rows, self._columns) if rows else "")
 
 
-class TensorBoardScalars(keras.callbacks.Callback):
+class TensorBoardScalars(_Recorder):
     """Writes for TensorBoard what `MetricsLogger` writes as rows, by step.
 
     Needs the package tensorboard; `tensorboard_installed` says whether it is there. Where a run
@@ -77,23 +86,15 @@ class TensorBoardScalars(keras.callbacks.Callback):
     def __init__(self, directory: str | os.PathLike):
         super().__init__()
         self.directory = os.fspath(directory)
-        self._step = 0
 
     def on_train_begin(self, logs=None) -> None:
-        self._step = self.params["first_step"]
+        super().on_train_begin(logs)
         self._writer = tf.summary.create_file_writer(self.directory)
-
-    def on_log(self, step: int, logs: Mapping[str, float]) -> None:
-        self._step = step
-        self._write("interval", logs)
-
-    def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
-        self._write("epoch", logs or {})
 
     def on_train_end(self, logs=None) -> None:
         self._writer.close()
 
-    def _write(self, kind: str, logs: Mapping[str, float]) -> None:
+    def _add(self, kind: str, epoch: int, logs: Mapping[str, float]) -> None:
         with self._writer.as_default(self._step):
             for name, value in logs.items():
                 tf.summary.scalar(f"{kind}/{name}", value)
@@ -127,6 +128,11 @@ def read_records(path: str | os.PathLike) -> list[dict]:
         else:
             rows.append(row)
     return rows
+
+
+def read_epochs(path: str | os.PathLike) -> list[dict]:
+    """Reads those rows of a `metrics.jsonl` that were written at the end of an epoch."""
+    return [row for row in read_records(path) if row["kind"] == "epoch"]
 
 
 def _csv(rows: list[dict], columns: list[str]) -> str:

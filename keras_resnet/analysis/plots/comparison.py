@@ -10,19 +10,11 @@ from pathlib import Path
 
 from keras_resnet.analysis.comparison import Entry
 from keras_resnet.analysis.cost import Cost
-from keras_resnet.analysis.plots.drawing import (
-    BLUE,
-    GREEN,
-    ORANGE,
-    PURPLE,
-    SKY,
-    VERMILION,
-    figure,
-    write_table,
-)
+from keras_resnet.analysis.plots import drawing
+from keras_resnet.analysis.plots.drawing import figure, write_table
 from keras_resnet.analysis.plots.labels import label_circles
 
-COLORS = (BLUE, VERMILION, GREEN, ORANGE, PURPLE, SKY, "#333333")
+COLORS = (*drawing.COLORS, "#333333")
 MARKERS = "osD^vPX"
 # Area of a circle in square points for each million parameters.
 AREA = 12.0

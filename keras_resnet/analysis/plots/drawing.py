@@ -12,6 +12,8 @@ from keras_resnet.files import replacing
 # Okabe and Ito's colours, told apart under every common colour blindness.
 BLUE, ORANGE, GREEN, VERMILION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
 PURPLE, SKY = "#CC79A7", "#56B4E9"
+# In the order in which curves take them.
+COLORS = (BLUE, VERMILION, GREEN, ORANGE, PURPLE, SKY)
 
 
 def require_matplotlib() -> None:

@@ -6,8 +6,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from keras_resnet.analysis.plots.drawing import figure, write_table
-from keras_resnet.analysis.plots.studies import COLORS
+from keras_resnet.analysis.plots.drawing import COLORS, figure, write_table
 from keras_resnet.analysis.responses import LayerResponse
 
 

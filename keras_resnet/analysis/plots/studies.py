@@ -7,19 +7,14 @@ from pathlib import Path
 
 from keras_resnet.analysis.plots.drawing import (
     BLUE,
-    GREEN,
+    COLORS,
     ORANGE,
-    PURPLE,
-    SKY,
-    VERMILION,
     error_axis,
     figure,
     lone_marker,
     write_table,
 )
 from keras_resnet.analysis.studies import ErrorCurve
-
-COLORS = (BLUE, VERMILION, GREEN, ORANGE, PURPLE, SKY)
 
 
 def error_curves(

@@ -1,0 +1,42 @@
+"""Finished models as `.keras` files that nothing but this package is needed to load."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import keras
+
+from keras_resnet.files import replacing
+
+
+def save_model(model: keras.Model, path: str | Path) -> None:
+    """Writes a functional model of one input and one output, without optimizer and loss.
+
+    Those are the trainer's, and who loads the file should need neither.
+
+    Args:
+        model: The model, which stays as it is.
+        path: A `.keras` file, which appears whole or not at all.
+    """
+    bare = keras.Model(model.inputs[0], model.outputs[0], name=model.name)
+    with replacing(path) as temporary:
+        bare.save(temporary)
+
+
+def load_model(path: str | Path) -> keras.Model:
+    """Reads a `.keras` file; one that holds Python code is refused.
+
+    Raises:
+        ValueError: If there is no such file, or Keras cannot read it.
+    """
+    path = Path(path)
+    if path.suffix != ".keras" or not path.is_file():
+        raise ValueError(f"A model must be an existing .keras file. Received: {str(path)!r}")
+    try:
+        return keras.saving.load_model(path, compile=False, safe_mode=True)
+    except (OSError, LookupError, TypeError, ValueError, zipfile.BadZipFile) as error:
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise ValueError(
+            f"A model must be a file that Keras can read. Received: {str(path)!r} ({reason[0]})"
+        ) from error
