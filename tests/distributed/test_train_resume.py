@@ -65,7 +65,7 @@ def check_kills(tmp_path, replicas: int, kills: int, seed: int) -> None:
         np.testing.assert_allclose(rows, killed_rows, rtol=1e-5)
 
 
-@pytest.mark.parametrize("replicas", [1, 2])
+@pytest.mark.parametrize("replicas", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_killed_runs_end_alike(tmp_path, replicas):
     check_kills(tmp_path, replicas, kills=2, seed=replicas)
 

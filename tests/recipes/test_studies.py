@@ -45,6 +45,7 @@ def test_a_finished_study_is_not_trained_again(degradation):
     assert model.stat().st_mtime_ns == before and (workdir / "table.json").exists()
 
 
+@pytest.mark.slow
 def test_shortcut_options_side_by_side(tmp_path):
     workdir = tmp_path / "run"
     result = run_recipe(

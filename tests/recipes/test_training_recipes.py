@@ -59,7 +59,9 @@ def cifar10(photographs, workdir):
     )
 
 
-@pytest.mark.parametrize(("recipe", "images"), [(imagenet, 11), (cifar10, 360)])
+@pytest.mark.parametrize(
+    ("recipe", "images"), [(imagenet, 11), pytest.param(cifar10, 360, marks=pytest.mark.slow)]
+)
 def test_killed_and_started_again_it_ends_as_if_never_interrupted(
     photographs, tmp_path, recipe, images
 ):
