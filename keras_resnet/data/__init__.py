@@ -6,6 +6,7 @@ Needs TensorFlow; each data set imports what it is read with when it is loaded.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import importlib
 import inspect
 import os
@@ -46,12 +47,14 @@ def load_dataset(
 
     Args:
         name: "digits" (scikit-learn's handwritten digits, embedded); "cifar10", "cifar100" or
-            "imagenet2012" (prepared by TensorFlow Datasets); "folder" (`train/`, `val/` and
-            `test/` with class folders of images).
+            "imagenet2012" (prepared by TensorFlow Datasets); "tfds:NAME" (any other data set with
+            an image and a label that TensorFlow Datasets has prepared); "folder" (`train/`,
+            `val/` and `test/` with class folders of images).
         data_dir: The folder of "folder", or where TensorFlow Datasets keeps its data (None for
             its own default).
         **options: Passed to the loader: `max_bad_files` and the attributes of `Views` for
-            "imagenet2012" and "folder", for the latter also `cache_dir`.
+            "imagenet2012", "tfds:NAME" and "folder", for the latter also `cache_dir`;
+            `image_size`, `classes` and `per_class` for "digits".
 
     Returns:
         The data set.
@@ -86,7 +89,12 @@ def option_names(name: str) -> list[str]:
 
 
 def _loader(name: str) -> Callable[..., ImageDataset]:
-    if name not in _LOADERS:
-        raise ValueError(f"`dataset` must be one of {tuple(_LOADERS)}. Received: dataset={name!r}")
-    module, function = _LOADERS[name]
-    return getattr(importlib.import_module(f"{__name__}.{module}"), function)
+    tfds, _, in_tfds = name.partition(":")
+    if name not in _LOADERS and not (tfds == "tfds" and in_tfds):
+        raise ValueError(
+            f"`dataset` must be one of {', '.join(_LOADERS)}, or tfds:NAME. "
+            f"Received: dataset={name!r}"
+        )
+    module, function = _LOADERS.get(name, ("tfds", "load_tfds"))
+    load = getattr(importlib.import_module(f"{__name__}.{module}"), function)
+    return functools.partial(load, in_tfds) if in_tfds else load

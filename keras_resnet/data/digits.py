@@ -6,6 +6,8 @@ Handwritten Digits" (UCI Machine Learning Repository, Alpaydin and Kaynak 1998).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from keras_resnet import checks
@@ -49,19 +51,33 @@ def split_indices(labels: np.ndarray) -> dict[str, np.ndarray]:
     }
 
 
-def load_digits(image_size: int = 8) -> ArrayDataset:
+def load_digits(
+    image_size: int = 8, classes: Sequence[int] = tuple(range(10)), per_class: int | None = None
+) -> ArrayDataset:
     """The digits as uint8 images of shape `(8, 8, 1)`, ink 255 on paper 0, with a fixed split.
 
     Args:
         image_size: Height and width that the images are enlarged to, bilinearly, for networks
             that take no smaller ones; at least 8, their own.
+        classes: Digits to keep, at least two, such as (5, 6, 7, 8, 9); the others are left out of
+            every split, and label i stands for `classes[i]`.
+        per_class: Training images to keep of each class, the first ones; None for all. The other
+            splits stay whole.
 
     Returns:
-        The data set, 10 classes "0" to "9", augmented by small shifts, rotations and zooms.
+        The data set, its classes named "0" to "9", augmented by small shifts, rotations and zooms.
 
     Raises:
+        ValueError: if an option is out of range.
         ImportError: if scikit-learn is missing.
     """
+    kept = [checks.integer("classes", digit, 0) for digit in classes]
+    if len(kept) < 2 or len(set(kept)) < len(kept) or max(kept) > 9:
+        raise ValueError(
+            f"`classes` must be two or more different digits, 0 to 9. Received: classes={classes}"
+        )
+    if per_class is not None:
+        checks.integer("per_class", per_class)
     try:
         from sklearn import datasets
     except ImportError as error:
@@ -74,15 +90,27 @@ def load_digits(image_size: int = 8) -> ArrayDataset:
     if checks.integer("image_size", image_size, 8) > 8:
         images = np.stack([_enlarged(image, image_size) for image in images])
     images = images[..., np.newaxis]
+    # By digit its label, or -1 for one that is left out.
+    labels = np.array([kept.index(d) if d in kept else -1 for d in range(10)])[digits.target]
+    splits = {
+        split: indices[labels[indices] >= 0]
+        for split, indices in split_indices(digits.target).items()
+    }
+    if per_class is not None:
+        of_label = [
+            splits["train"][labels[splits["train"]] == i][:per_class] for i in range(len(kept))
+        ]
+        splits["train"] = np.sort(np.concatenate(of_label))
+    about = ABOUT
+    if len(kept) < 10 or per_class is not None:
+        some = "all" if per_class is None else f"{per_class} of each class"
+        about += f" Here only the digits {', '.join(map(str, kept))}; to train on, {some}."
     return ArrayDataset(
         "digits",
-        {
-            split: (images[indices], digits.target[indices])
-            for split, indices in split_indices(digits.target).items()
-        },
-        class_names=[str(digit) for digit in range(10)],
+        {split: (images[indices], labels[indices]) for split, indices in splits.items()},
+        class_names=[str(digit) for digit in kept],
         augmentation=RandomAffine(),
-        about=ABOUT,
+        about=about,
     )
 
 

@@ -26,6 +26,7 @@ def builder(name: str, data_dir: str | os.PathLike[str] | None) -> Any:
 
     Raises:
         ImportError: if TFDS is missing.
+        ValueError: if TFDS knows no such data set.
     """
     try:
         import tensorflow_datasets as tfds
@@ -33,7 +34,13 @@ def builder(name: str, data_dir: str | os.PathLike[str] | None) -> Any:
         raise ImportError(
             f"{name} is read with TensorFlow Datasets: install keras-deep-residual[datasets]."
         ) from error
-    return tfds.builder(name, data_dir=None if data_dir is None else os.fspath(data_dir))
+    try:
+        return tfds.builder(name, data_dir=None if data_dir is None else os.fspath(data_dir))
+    except tfds.core.DatasetNotFoundError as error:
+        raise ValueError(
+            "`dataset` must be one that TensorFlow Datasets knows, or has prepared in `data_dir`. "
+            f"Received: dataset='tfds:{name}'"
+        ) from error
 
 
 def not_prepared(builder: Any) -> ValueError:

@@ -81,3 +81,25 @@ def test_digits_are_enlarged(digits):
     assert np.corrcoef(blocks.ravel(), np.ravel(small_images))[0, 1] > 0.97
     with pytest.raises(ValueError, match="image_size.*Received: image_size=7"):
         load_dataset("digits", image_size=7)
+
+
+def test_some_classes_and_a_few_images_of_each(digits):
+    some = load_dataset("digits", classes=[7, 2, 5], per_class=4)
+    assert some.class_names == ("7", "2", "5")
+    (images, labels, _) = next(iter(some.eval_batches("train", 12)))
+    assert np.bincount(labels).tolist() == [4, 4, 4]
+    # In stored order, the first four of each digit.
+    whole, digit, _ = next(iter(digits.eval_batches("train", 1257)))
+    for label, name in enumerate((7, 2, 5)):
+        expected = whole.numpy()[digit.numpy() == name][:4]
+        np.testing.assert_array_equal(images.numpy()[labels.numpy() == label], expected)
+    of_three = np.isin(datasets.load_digits().target, (7, 2, 5))
+    left = load_dataset("digits", classes=[7, 2, 5])
+    assert sum(left.num_examples(split) for split in left.splits) == of_three.sum()
+    assert "only the digits 7, 2, 5; to train on, 4 of each class." in some.about
+
+
+@pytest.mark.parametrize("classes", [[3], [3, 3], [3, 10], [3, -1], [3, 1.5]])
+def test_classes_that_there_are_not(classes):
+    with pytest.raises(ValueError, match="`classes` must be"):
+        load_dataset("digits", classes=classes)

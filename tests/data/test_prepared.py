@@ -151,6 +151,34 @@ def test_cifar_of_prepared_files(tmp_path):
     assert {x.tobytes() for x in rows} == {x.tobytes() for x in images}
 
 
+def test_any_other_classification_of_tfds(tmp_path, encoded):
+    examples = {
+        split: [
+            {"image": tf.io.gfile.GFile(write(tmp_path, split, example), "rb"),
+             "label": example["label"]}
+            for example in encoded[split]
+        ]
+        for split in ("train", "validation")
+    }  # fmt: skip
+    examples["test"] = examples["validation"][:2]
+    dataset = load_dataset("tfds:beans", prepare("beans", str(tmp_path), examples), **SMALL)
+    assert dataset.name == "beans" and dataset.splits == ("train", "validation", "test")
+    assert dataset.class_names == ("angular_leaf_spot", "bean_rust", "healthy")
+    assert dataset.num_examples("train") == 11 and dataset.num_examples("test") == 2
+    (batch,) = take(dataset.eval_batches("train", 11), 1)
+    assert sorted(batch[1]) == sorted(example["label"] for example in encoded["train"])
+    np.testing.assert_allclose(dataset.mean, batch[0].mean(axis=(0, 1, 2)), rtol=1e-5)
+
+
+def test_what_tfds_has_no_images_and_labels_of(tmp_path):
+    with pytest.raises(ValueError, match="TensorFlow Datasets knows.*'tfds:no_such_data'"):
+        load_dataset("tfds:no_such_data", tmp_path)
+    with pytest.raises(ValueError, match="`tfds build beans"):
+        load_dataset("tfds:beans", tmp_path)
+    with pytest.raises(ValueError, match="or tfds:NAME. Received: dataset='tfds:'"):
+        load_dataset("tfds:", tmp_path)
+
+
 @pytest.mark.parametrize("name", ["cifar10", "cifar100", "imagenet2012"])
 def test_data_that_are_not_prepared(name, tmp_path):
     with pytest.raises(ValueError) as error:
