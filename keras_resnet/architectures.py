@@ -1,4 +1,4 @@
-"""The table: one line for every named network.
+"""The table: one line for every named network, and one for every kind of block.
 
 Nothing here imports Keras; the rest of the package reads the networks' shapes from these lines.
 """
@@ -7,32 +7,71 @@ from __future__ import annotations
 
 import dataclasses
 import numbers
+import re
+from collections.abc import Callable
 
 from keras_resnet import checks
 
-# Output channels of a block per unit of width, and weighted layers on its main path.
-EXPANSION = {"basic": 1, "bottleneck": 4}
-LAYERS_PER_BLOCK = {"basic": 2, "bottleneck": 3}
+# Where the networks are described.
+DEEP_RESIDUAL_LEARNING = "arXiv 1512.03385"
+IDENTITY_MAPPINGS = "arXiv 1603.05027"
+WIDE_RESIDUAL_NETWORKS = "arXiv 1605.07146"
+AGGREGATED_TRANSFORMATIONS = "arXiv 1611.05431"
+SQUEEZE_AND_EXCITATION = "arXiv 1709.01507"
+BAG_OF_TRICKS = "arXiv 1812.01187"
+
+
+@dataclasses.dataclass(frozen=True)
+class Block:
+    """One kind of residual block: the convolutions of its branch.
+
+    Attributes:
+        kernel_sizes: Sides of their kernels, in order; each is a weighted layer.
+        expansion: Output channels per unit of width; the last convolution makes them.
+        grouped: Whether its inner 3x3 convolution can have groups and a width of its own.
+    """
+
+    kernel_sizes: tuple[int, ...]
+    expansion: int
+    grouped: bool
+
+    @property
+    def weighted_layers(self) -> int:
+        return len(self.kernel_sizes)
+
+    def strided(self, version: str) -> int:
+        """Which convolution has the stride: the first in "v1", the first 3x3 in others."""
+        return 0 if version == "v1" else self.kernel_sizes.index(3)
+
+
+BLOCKS = {
+    "basic": Block((3, 3), expansion=1, grouped=False),
+    "bottleneck": Block((1, 3, 1), expansion=4, grouped=True),
+}
+VERSIONS = ("v1", "v1.5", "v2")
 
 
 @dataclasses.dataclass(frozen=True)
 class Stem:
-    """What stands before the first stage: one convolution, and a max pool or none.
+    """What stands before the first stage: one convolution or three, and a max pool or none.
 
     Attributes:
-        kernel_size: Odd side of the convolution's kernel.
-        strides: Its stride.
+        kernel_size: Odd side of the convolutions' kernels.
+        strides: Stride of the first.
         pool: Whether a 3x3 max pool of stride 2 follows.
+        deep: Whether there are three convolutions, of half, half and all of the filters.
     """
 
     kernel_size: int = 7
     strides: int = 2
     pool: bool = True
+    deep: bool = False
 
     def __post_init__(self):
         for name in ("kernel_size", "strides"):
             object.__setattr__(self, name, checks.integer(name, getattr(self, name)))
         checks.boolean("pool", self.pool)
+        checks.boolean("deep", self.deep)
         if self.kernel_size % 2 == 0:
             raise ValueError(
                 "`kernel_size` of a stem must be an odd whole number. "
@@ -47,6 +86,10 @@ class Stem:
     def smallest_image(self, stages: int) -> int:
         """Side in pixels that leaves one pixel on the last of so many stages' maps."""
         return self.reduction * 2 ** (stages - 1)
+
+    def deepened(self) -> Stem:
+        """Returns the stem with three 3x3 convolutions in place of its one."""
+        return dataclasses.replace(self, kernel_size=3, deep=True)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,14 +115,26 @@ FAMILIES = {
 class Architecture:
     """One named network.
 
+    From `shortcut` to `normalization` the attributes are options of its builder, which can make a
+    variant with others.
+
     Attributes:
         name: Public name of its builder.
-        family: Key of `FAMILIES`: stem, widths, default image size and classes.
+        family: Key of `FAMILIES`: stem, default image size and classes.
         depth: Weighted layers on the main path, the number in the name.
-        block: "basic" or "bottleneck".
+        block: Key of `BLOCKS`.
         repeats: Blocks per stage.
+        widths: Width of each stage.
+        stem_filters: Filters of the stem.
         shortcut: "A", "B", "C", or None for a plain net.
-        version: "v1" or "v1.5" (differ for bottlenecks only).
+        version: "v1", "v1.5" (the same but for bottlenecks) or "v2" (pre-activation).
+        groups: Groups of a bottleneck's 3x3 convolution.
+        width_per_group: Channels of each where the stage's width is 64.
+        squeeze_excitation: Reduction of the channel gates, or None.
+        deep_stem: Whether the stem has three 3x3 convolutions.
+        shortcut_pool: Whether strided projections are an average pool and a convolution.
+        activation: The nonlinearity.
+        normalization: "batch" or "group".
         source: Where it is described.
     """
 
@@ -88,70 +143,174 @@ class Architecture:
     depth: int
     block: str
     repeats: tuple[int, ...]
+    widths: tuple[int, ...]
+    stem_filters: int
     shortcut: str | None
     version: str = "v1"
-    source: str = "arXiv 1512.03385"
-
-    @property
-    def widths(self) -> tuple[int, ...]:
-        return FAMILIES[self.family].widths
+    groups: int = 1
+    width_per_group: int = 64
+    squeeze_excitation: int | None = None
+    deep_stem: bool = False
+    shortcut_pool: bool = False
+    activation: str | Callable = "relu"
+    normalization: str = "batch"
+    source: str = DEEP_RESIDUAL_LEARNING
 
     @property
     def stem(self) -> Stem:
-        return FAMILIES[self.family].stem
+        stem = FAMILIES[self.family].stem
+        return stem.deepened() if self.deep_stem else stem
 
-    def variant(self, shortcut: str | None, version: str) -> Architecture:
-        """Returns this network with another shortcut or version, and the name that tells them.
+    @property
+    def options(self) -> dict[str, object]:
+        """Those of its builder that the line decides."""
+        return {name: getattr(self, name) for name in OPTIONS}
+
+    def variant(self, shortcut: str | None, version: str, **options) -> Architecture:
+        """Returns this network with other options, and the name that tells them.
 
         ResNet50 with version "v1.5" is ResNet50_v1.5, ResNet20 with projections ResNet20_B, and
-        without shortcuts PlainNet20. Basic blocks are the same in both versions.
+        without shortcuts PlainNet20. What has a line of its own has that line's name: ResNet50
+        with version "v2" is ResNet50V2. Basic blocks are the same in versions "v1" and "v1.5".
+
+        Args:
+            shortcut: As in the builder.
+            version: As in the builder.
+            **options: Others of `OPTIONS`; the network's own where not given.
         """
-        if (shortcut, version) == (self.shortcut, self.version):
+        other = dataclasses.replace(self, shortcut=shortcut, version=version, **options)
+        if other.options == self.options:
             return self
+        lines = [line for line in (*ARCHITECTURES.values(), self) if other._extends(line)] or [self]
+        line = min(lines, key=lambda line: len(other._marks(line)))
         kind = "PlainNet" if shortcut is None else "ResNet"
-        marks = [kind + self.name.removeprefix("PlainNet").removeprefix("ResNet")]
-        if shortcut not in (None, FAMILIES[self.family].shortcut):
-            marks.append(str(shortcut))
-        if version != self.version and self.block != "basic":
-            marks.append(str(version))
-        return dataclasses.replace(self, name="_".join(marks), shortcut=shortcut, version=version)
+        name = "_".join([re.sub("(Plain|Res)Net", kind, line.name), *other._marks(line)])
+        return dataclasses.replace(other, name=name, source=line.source)
+
+    def _extends(self, line: Architecture) -> bool:
+        """Whether this is `line` with options added, or with another shortcut or version."""
+        same = ("family", "block", "repeats", "widths", "stem_filters")
+        added = [name for name in OPTIONS if name not in ("shortcut", "version")]
+        return (
+            all(getattr(line, name) == getattr(self, name) for name in same)
+            and all(getattr(line, name) in (_DEFAULTS[name], getattr(self, name)) for name in added)
+            and (line.shortcut is None) == (self.shortcut is None)
+        )
+
+    def _marks(self, line: Architecture) -> list[str]:
+        """Returns the parts of the name that tell this network from `line`."""
+        marks = []
+        # Against the family's where the line is plain, which its name says.
+        if self.shortcut not in (None, line.shortcut or FAMILIES[self.family].shortcut):
+            marks.append(str(self.shortcut))
+        if self._behaviour != line._behaviour:
+            marks.append(str(self.version))
+        if (self.groups, self.width_per_group) != (line.groups, line.width_per_group):
+            marks.append(f"{self.groups}x{self.width_per_group}d")
+        for name, mark in _MARKS.items():
+            value = getattr(self, name)
+            if value != getattr(line, name):
+                marks.append(mark(value))
+        return marks
+
+    @property
+    def _behaviour(self) -> str:
+        """The version, "v1" for all that are the same."""
+        same = BLOCKS[self.block].strided(self.version) == BLOCKS[self.block].strided("v1")
+        return "v1" if same and self.version != "v2" else self.version
 
 
-def cifar_repeats(depth: int) -> tuple[int, int, int]:
-    """Returns the blocks per stage of a CIFAR network of `depth` = 6n+2 layers (section 4.2).
+# Options of the builders that make another network, as against another way to train or compute it.
+OPTIONS = (
+    *("shortcut", "version", "groups", "width_per_group", "squeeze_excitation"),
+    *("deep_stem", "shortcut_pool", "activation", "normalization"),
+)
+_DEFAULTS = {field.name: field.default for field in dataclasses.fields(Architecture)}
+# What they add to the name, beside those that `Architecture._marks` writes itself.
+_MARKS = {
+    "squeeze_excitation": lambda reduction: f"se{reduction}" if reduction else "no-se",
+    "deep_stem": lambda deep: "deep" if deep else "no-deep",
+    "shortcut_pool": lambda pool: "pool" if pool else "no-pool",
+    "activation": lambda activation: getattr(activation, "__name__", str(activation)),
+    "normalization": str,
+}
+
+
+def cifar_repeats(depth: int, block: str = "basic", others: int = 2) -> tuple[int, int, int]:
+    """Returns the blocks in each of the three stages of a CIFAR network.
+
+    Args:
+        depth: Weighted layers: 6n+2 with basic blocks (section 4.2), 9n+2 with bottlenecks.
+        block: Key of `BLOCKS`.
+        others: Layers outside of the blocks: 4 in wide nets, which are said to have 6n+4.
 
     Raises:
-        ValueError: If `depth` is not 6n+2 for a whole n >= 1.
+        ValueError: If `depth` is not of that form for a whole n >= 1.
     """
+    per_n = 3 * BLOCKS[block].weighted_layers
     whole = isinstance(depth, numbers.Integral) and not isinstance(depth, bool)
-    if not whole or depth < 8 or (depth - 2) % 6:
+    if not whole or depth < per_n + others or (depth - others) % per_n:
+        first = ", ".join(str(per_n * n + others) for n in range(1, 6))
         raise ValueError(
-            "`depth` of a CIFAR network must be 6n+2 with n >= 1: 8, 14, 20, 26, 32, ... "
+            f"`depth` of a CIFAR network must be {per_n}n+{others} with n >= 1: {first}, ... "
             f"Received: depth={depth!r}"
         )
-    n = int(depth - 2) // 6
-    return (n, n, n)
+    return (int(depth - others) // per_n,) * 3
 
 
-def _imagenet(name, depth, block, repeats, shortcut="B"):
-    return Architecture(name, "imagenet", depth, block, repeats, shortcut)
+# Table 1 of arXiv 1512.03385: kind and number of the blocks by depth.
+TABLE_1 = {
+    18: ("basic", (2, 2, 2, 2)),
+    34: ("basic", (3, 4, 6, 3)),
+    50: ("bottleneck", (3, 4, 6, 3)),
+    101: ("bottleneck", (3, 4, 23, 3)),
+    152: ("bottleneck", (3, 8, 36, 3)),
+}
 
 
-def _cifar(name, depth, shortcut="A"):
-    return Architecture(name, "cifar", depth, "basic", cifar_repeats(depth), shortcut)
+def _imagenet(name, depth, **options):
+    family = FAMILIES["imagenet"]
+    options = {"widths": family.widths, "stem_filters": 64, "shortcut": family.shortcut, **options}
+    return Architecture(name, "imagenet", depth, *TABLE_1[depth], **options)
+
+
+def _cifar(name, depth, block="basic", others=2, **options):
+    family = FAMILIES["cifar"]
+    options = {"widths": family.widths, "stem_filters": 16, "shortcut": family.shortcut, **options}
+    return Architecture(name, "cifar", depth, block, cifar_repeats(depth, block, others), **options)
+
+
+def cifar_architecture(depth: int, shortcut: str | None = "A") -> Architecture:
+    """Returns the CIFAR network of any depth 6n+2, named as its line of the table would be."""
+    name = f"{'PlainNet' if shortcut is None else 'ResNet'}{depth}"
+    return _cifar(name, depth, shortcut=shortcut)
+
+
+def wide_architecture(depth: int, widening: int) -> Architecture:
+    """Returns the wide CIFAR network of any depth 6n+4, `widening` times as wide as a ResNet."""
+    widths = [checks.integer("widening", widening) * width for width in FAMILIES["cifar"].widths]
+    return _cifar(
+        f"WideResNet{depth}_{widening}",
+        depth,
+        others=4,
+        widths=tuple(widths),
+        shortcut="B",
+        version="v2",
+        source=WIDE_RESIDUAL_NETWORKS,
+    )
 
 
 ARCHITECTURES: dict[str, Architecture] = {
     architecture.name: architecture
     for architecture in (
         # ImageNet, Table 1 and section 3.3.
-        _imagenet("ResNet18", 18, "basic", (2, 2, 2, 2)),
-        _imagenet("ResNet34", 34, "basic", (3, 4, 6, 3)),
-        _imagenet("ResNet50", 50, "bottleneck", (3, 4, 6, 3)),
-        _imagenet("ResNet101", 101, "bottleneck", (3, 4, 23, 3)),
-        _imagenet("ResNet152", 152, "bottleneck", (3, 8, 36, 3)),
-        _imagenet("PlainNet18", 18, "basic", (2, 2, 2, 2), shortcut=None),
-        _imagenet("PlainNet34", 34, "basic", (3, 4, 6, 3), shortcut=None),
+        _imagenet("ResNet18", 18),
+        _imagenet("ResNet34", 34),
+        _imagenet("ResNet50", 50),
+        _imagenet("ResNet101", 101),
+        _imagenet("ResNet152", 152),
+        _imagenet("PlainNet18", 18, shortcut=None),
+        _imagenet("PlainNet34", 34, shortcut=None),
         # CIFAR-10, section 4.2.
         _cifar("ResNet20", 20),
         _cifar("ResNet32", 32),
@@ -164,14 +323,81 @@ ARCHITECTURES: dict[str, Architecture] = {
         _cifar("PlainNet44", 44, shortcut=None),
         _cifar("PlainNet56", 56, shortcut=None),
         _cifar("PlainNet110", 110, shortcut=None),
+        # Pre-activation.
+        *(
+            _imagenet(f"ResNet{depth}V2", depth, version="v2", source=IDENTITY_MAPPINGS)
+            for depth in TABLE_1
+        ),
+        _cifar("ResNet110V2", 110, version="v2", source=IDENTITY_MAPPINGS),
+        *(
+            _cifar(
+                f"ResNet{depth}V2",
+                depth,
+                "bottleneck",
+                shortcut="B",
+                version="v2",
+                source=IDENTITY_MAPPINGS,
+            )
+            for depth in (164, 1001)
+        ),
+        # Deep stem, and average pools in front of projections.
+        *(
+            _imagenet(
+                f"ResNet{depth}D",
+                depth,
+                version="v1.5",
+                deep_stem=True,
+                shortcut_pool=True,
+                source=BAG_OF_TRICKS,
+            )
+            for depth in TABLE_1
+        ),
+        # Channel gates, on the networks of the first paper.
+        *(
+            _imagenet(
+                f"SEResNet{depth}", depth, squeeze_excitation=16, source=SQUEEZE_AND_EXCITATION
+            )
+            for depth in TABLE_1
+        ),
+        # Grouped convolutions: groups x channels of each.
+        *(
+            _imagenet(
+                f"ResNeXt{depth}_{groups}x{width}d",
+                depth,
+                version="v1.5",
+                groups=groups,
+                width_per_group=width,
+                source=AGGREGATED_TRANSFORMATIONS,
+            )
+            for depth, groups, width in ((50, 32, 4), (101, 32, 8))
+        ),
+        _cifar(
+            "ResNeXt29_8x64d",
+            29,
+            "bottleneck",
+            widths=(64, 128, 256),
+            stem_filters=64,
+            shortcut="B",
+            version="v1.5",
+            groups=8,
+            source=AGGREGATED_TRANSFORMATIONS,
+        ),
+        # Wide: the inner channels of bottlenecks doubled; all of the basic blocks' multiplied.
+        *(
+            _imagenet(
+                f"WideResNet{depth}_2",
+                depth,
+                version="v1.5",
+                width_per_group=128,
+                source=WIDE_RESIDUAL_NETWORKS,
+            )
+            for depth in (50, 101)
+        ),
+        wide_architecture(16, 8),
+        wide_architecture(28, 10),
+        wide_architecture(40, 4),
     )
 }
-
-
-def cifar_architecture(depth: int, shortcut: str | None = "A") -> Architecture:
-    """Returns the CIFAR network of any depth 6n+2, named as its line of the table would be."""
-    name = f"{'PlainNet' if shortcut is None else 'ResNet'}{depth}"
-    return _cifar(name, depth, shortcut)
 
 
 def find_architecture(name: str) -> Architecture:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numbers
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any
 
 
@@ -50,3 +50,14 @@ def positive(name: str, value: Any) -> float:
     if not number or not 0 < value < float("inf"):
         raise ValueError(f"`{name}` must be a number above 0. Received: {name}={value!r}")
     return float(value)
+
+
+def known(name: str, value: Any, look_up: Callable[[Any], Any]) -> Any:
+    """Returns what `look_up`, a function of Keras, makes of a name or object."""
+    try:
+        return look_up(value)
+    except (ValueError, TypeError) as error:
+        raise ValueError(
+            f"`{name}` must be None, or a name or an object that Keras knows. "
+            f"Received: {name}={value!r}"
+        ) from error

@@ -146,6 +146,27 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
+class StandardizedConv2D(keras.layers.Conv2D):
+    """A convolution with each filter's kernel at mean 0 and variance 1 whenever it is used.
+
+    Makes up for what group normalisation lacks beside batch normalisation. Source: Qiao et al.,
+    "Micro-Batch Training with Batch-Channel Normalization and Weight Standardization",
+    arXiv 1903.10520, section 3.
+
+    Takes the arguments of `keras.layers.Conv2D`.
+    """
+
+    # Added to the variance, as in timm's StdConv2d.
+    EPSILON = 1e-6
+
+    def convolution_op(self, inputs, kernel):
+        weights = ops.cast(kernel, "float32")
+        mean, variance = ops.moments(weights, axes=(0, 1, 2), keepdims=True)
+        weights = (weights - mean) * ops.rsqrt(variance + self.EPSILON)
+        return super().convolution_op(inputs, ops.cast(weights, kernel.dtype))
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
 class StochasticDepth(keras.layers.Layer):
     """Drops a block's branch for some images of a training batch, so that they see a shallower net.
 

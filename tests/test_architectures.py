@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import keras
 import pytest
 
 import keras_resnet
 from keras_resnet.architectures import (
     ARCHITECTURES,
-    LAYERS_PER_BLOCK,
+    BLOCKS,
     Stem,
     cifar_architecture,
     cifar_repeats,
     find_architecture,
+    wide_architecture,
 )
 
 IMAGENET = {
@@ -45,9 +47,9 @@ def test_wrong_stem(options, message):
         Stem(**options)
 
 
-def test_every_network_of_the_paper_has_a_line_and_a_builder():
-    assert set(ARCHITECTURES) == NAMES
-    assert NAMES <= set(keras_resnet.__all__)
+def test_every_network_of_the_paper_has_a_line_and_all_lines_a_builder():
+    assert NAMES <= set(ARCHITECTURES)
+    assert set(ARCHITECTURES) <= set(keras_resnet.__all__)
 
 
 @pytest.mark.parametrize("name", sorted(NAMES))
@@ -68,7 +70,7 @@ def test_line(name):
         assert line.stem.reduction == 1
         assert line.shortcut == ("A" if name.startswith("ResNet") else None)
     # The first convolution, the blocks, and the classifier.
-    assert 2 + LAYERS_PER_BLOCK[line.block] * sum(line.repeats) == depth
+    assert 2 + BLOCKS[line.block].weighted_layers * sum(line.repeats) == depth
 
 
 @pytest.mark.parametrize("depth", [8, 14, 20, 110, 1202, 2000])
@@ -100,6 +102,13 @@ def test_depth_is_6n_plus_2(depth):
         ("PlainNet20", None, "v1", "PlainNet20"),
         ("PlainNet20", "A", "v1", "ResNet20"),
         ("PlainNet18", "A", "v1", "ResNet18_A"),
+        ("ResNet50", "B", "v2", "ResNet50V2"),
+        ("ResNet50", "C", "v2", "ResNet50V2_C"),
+        ("ResNet50V2", "B", "v1.5", "ResNet50_v1.5"),
+        ("ResNet20", "A", "v2", "ResNet20_v2"),
+        ("ResNet50D", "B", "v1", "ResNet50D_v1"),
+        ("SEResNet50", None, "v1", "SEPlainNet50"),
+        ("WideResNet28_10", "A", "v2", "WideResNet28_10_A"),
     ],
 )
 def test_names_of_variants(line, shortcut, version, name):
@@ -111,3 +120,40 @@ def test_names_of_variants(line, shortcut, version, name):
 @pytest.mark.parametrize("name", ["ResNet50", "resnet50", "RESNET50"])
 def test_find_architecture(name):
     assert find_architecture(name) is ARCHITECTURES["ResNet50"]
+
+
+@pytest.mark.parametrize(
+    ("line", "options", "name"),
+    [
+        ("ResNet50", {"squeeze_excitation": 16}, "SEResNet50"),
+        ("ResNet50", {"squeeze_excitation": 8}, "ResNet50_se8"),
+        ("SEResNet50", {"squeeze_excitation": None}, "ResNet50"),
+        ("SEResNet50", {"version": "v1.5"}, "SEResNet50_v1.5"),
+        ("ResNet50", {"version": "v1.5", "deep_stem": True, "shortcut_pool": True}, "ResNet50D"),
+        ("ResNet18", {"deep_stem": True, "shortcut_pool": True}, "ResNet18D"),
+        ("ResNet50D", {"shortcut_pool": False}, "ResNet50_v1.5_deep"),
+        ("ResNet50D", {"squeeze_excitation": 16}, "ResNet50D_se16"),
+        ("ResNet50", {"version": "v1.5", "groups": 32, "width_per_group": 4}, "ResNeXt50_32x4d"),
+        ("ResNet50", {"version": "v1.5", "width_per_group": 128}, "WideResNet50_2"),
+        ("ResNet50", {"groups": 2, "width_per_group": 32}, "ResNet50_2x32d"),
+        ("ResNet50", {"activation": "silu", "normalization": "group"}, "ResNet50_silu_group"),
+        ("ResNet20", {"shortcut": "B", "activation": keras.ops.gelu}, "ResNet20_B_gelu"),
+    ],
+)
+def test_names_of_options(line, options, name):
+    line = ARCHITECTURES[line]
+    variant = line.variant(**{**line.options, **options})
+    assert variant.name == name
+    assert variant.options == {**line.options, **options}
+
+
+def test_wide_networks_of_any_depth():
+    line = wide_architecture(22, 8)
+    assert (line.name, line.repeats) == ("WideResNet22_8", (3, 3, 3))
+    assert (line.widths, line.stem_filters) == ((128, 256, 512), 16)
+    assert wide_architecture(28, 10) == ARCHITECTURES["WideResNet28_10"]
+    for depth in (20, 4, "22"):
+        with pytest.raises(ValueError, match=r"^`depth` .*6n\+4.*10, 16, 22.* Received: depth="):
+            wide_architecture(depth, 2)
+    with pytest.raises(ValueError, match=r"^`widening` must be a whole number"):
+        wide_architecture(22, 0.5)

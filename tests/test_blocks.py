@@ -9,25 +9,13 @@ import tensorflow as tf
 from keras import ops
 
 import keras_resnet
-from keras_resnet.blocks import Parts, residual_block
+from keras_resnet.blocks import ResidualParts, residual_block
 from keras_resnet.layers import FusedBatchNormalization, StochasticDepth, ZeroPadShortcut
 from tests.helpers import distance, images, randomize
 
 
 def parts(**changes):
-    defaults = {
-        "block": "basic",
-        "shortcut": "B",
-        "version": "v1",
-        "data_format": "channels_last",
-        "bn_momentum": 0.9,
-        "bn_epsilon": 1e-5,
-        "synchronized_bn": False,
-        "kernel_regularizer": None,
-        "dropout": 0.0,
-        "zero_init_residual": False,
-    }
-    return Parts(**{**defaults, **changes})
+    return ResidualParts(**{"block": "basic", **changes})
 
 
 def block_model(channels, width, strides=1, size=(None, None), **changes):

@@ -34,7 +34,7 @@ def wrong(build, argument, remedy, *values):
 
 CASES = [
     *wrong(ResNet20, "shortcut", "'A', 'B', 'C', None", "D", "a", "none", "", 0, False, ("A",)),
-    *wrong(ResNet50, "version", "'v1', 'v1.5'", "v2", "1.5", 1.5, None, "V1"),
+    *wrong(ResNet50, "version", "'v1', 'v1.5', 'v2'", "v3", "1.5", 1.5, None, "V1"),
     *wrong(general, "block", "'basic', 'bottleneck'", "wide", None, "Basic", 3),
     *wrong(general, "stem", "'imagenet', 'cifar'", "mnist", None, 7, (7, 2, True)),
     case(ResNet20, "pooling", "'mean'", "None, 'avg', 'max'", "pooling unknown",

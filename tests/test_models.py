@@ -122,6 +122,62 @@ def test_plain_networks(depth, no_draws):
     assert kinds.isdisjoint({"Add", "ZeroPadShortcut", "BlockStack"})
 
 
+# To the last digit those of timm (V2, D, and SE, whose form in the paper is "legacy_seresnet50") and
+# torchvision (groups and width, for ImageNet); of CIFAR nets the papers say 1.7 M, 1.7 M and 10.2 M
+# (arXiv 1603.05027), 34.4 M (1611.05431), and 11.0 M, 36.5 M and 8.9 M (1605.07146).
+VARIANTS = {
+    "ResNet18V2": 11_687_720,
+    "ResNet34V2": 21_795_880,
+    "ResNet50V2": 25_549_352,
+    "ResNet101V2": 44_541_480,
+    "ResNet152V2": 60_185_128,
+    "ResNet110V2": 1_727_962,
+    "ResNet164V2": 1_703_258,
+    "ResNet1001V2": 10_327_706,
+    "ResNet18D": 11_708_744,
+    "ResNet34D": 21_816_904,
+    "ResNet50D": 25_576_264,
+    "ResNet101D": 44_568_392,
+    "ResNet152D": 60_212_040,
+    "SEResNet18": 11_778_592,
+    "SEResNet34": 21_958_868,
+    "SEResNet50": 28_088_024,
+    "SEResNet101": 49_326_872,
+    "SEResNet152": 66_821_848,
+    "ResNeXt50_32x4d": 25_028_904,
+    "ResNeXt101_32x8d": 88_791_336,
+    "ResNeXt29_8x64d": 34_426_698,
+    "WideResNet50_2": 68_883_240,
+    "WideResNet101_2": 126_886_696,
+    "WideResNet16_8": 10_961_370,
+    "WideResNet28_10": 36_479_194,
+    "WideResNet40_4": 8_949_210,
+}
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_named_variant(name, no_draws):
+    model = getattr(keras_resnet, name)(stack_blocks=True)
+    assert model.name == name.lower()
+    assert trainable_parameters(model) == VARIANTS[name]
+    line = keras_resnet.architectures.ARCHITECTURES[name]
+    # What the number in the name does not count: two more convolutions of a deep stem, and two in
+    # every gate; what it does count in wide nets: a projection.
+    extra = 2 * line.deep_stem + 2 * bool(line.squeeze_excitation) * sum(line.repeats)
+    extra -= 2 * (line.stem_filters == 16 and line.widths[0] > 16)
+    assert weighted_layers(model) == line.depth + extra
+
+
+@pytest.mark.parametrize(
+    ("depth", "widening", "millions"), [(40, 1, 0.6), (40, 2, 2.2), (22, 8, 17.2)]
+)
+def test_any_wide_network(depth, widening, millions, no_draws):
+    """Table 4 of arXiv 1605.07146."""
+    model = keras_resnet.CifarWideResNet(depth, widening, stack_blocks=True)
+    assert model.name == f"wideresnet{depth}_{widening}"
+    assert round(trainable_parameters(model) / 1e6, 1) == millions
+
+
 @pytest.mark.parametrize("depth", [8, 14, 26])
 def test_any_cifar_depth(depth):
     model = keras_resnet.CifarResNet(depth, shortcut="B", classes=7)
@@ -362,7 +418,7 @@ def test_build_by_name(name):
 
 @pytest.mark.parametrize("name", ["ResNet21", "", "resnet-20", None])
 def test_build_by_an_unknown_name(name):
-    with pytest.raises(ValueError, match=r"must be one of ResNet18, .*PlainNet110. Received: "):
+    with pytest.raises(ValueError, match=r"must be one of ResNet18, .*WideResNet40_4. Received: "):
         keras_resnet.build(name)
 
 
