@@ -2,7 +2,8 @@
 
 Images are RGB in [0, 255], uint8 or float. The networks see them standardised by ImageNet's mean
 and standard deviation per channel, the convention of torchvision and timm, not the BGR one of
-Caffe and `keras.applications.resnet`.
+Caffe and `keras.applications.resnet`. Weights from there are converted as they are read; all that
+is left of the difference is half a grey level in the mean, which the name of the weights tells.
 """
 
 from __future__ import annotations
@@ -15,29 +16,35 @@ import numpy as np
 from keras import ops
 
 from keras_resnet import checks
-
-# Of the ImageNet training set, per channel R, G, B in [0, 255]: torchvision's constants times 255.
-IMAGENET_MEAN = (123.675, 116.28, 103.53)
-IMAGENET_STD = (58.395, 57.12, 57.375)
+from keras_resnet.weights.registry import PRETRAINED, Preprocessing
 
 
-def preprocess_input(images: Any, data_format: str | None = None) -> Any:
+def preprocess_input(
+    images: Any, data_format: str | None = None, *, weights: str | None = None
+) -> Any:
     """Standardises images as the networks expect them.
 
     Args:
         images: RGB in [0, 255], integer or float, `(..., H, W, 3)`, or `(..., 3, H, W)` for
             channels first; a NumPy array or a tensor.
         data_format: "channels_last", "channels_first", or None for Keras's default.
+        weights: Name of the published weights that the images are for, such as "keras/resnet50",
+            if they are to have exactly the mean and deviation that those were trained with; None
+            for ImageNet's, as of torchvision and timm. What is done inside of a model with
+            `include_preprocessing=True` is exact by itself.
 
     Returns:
         `(images - mean) / std` per channel, about -2.1 to 2.6; a NumPy array for a NumPy array,
         else a tensor; float32, or the dtype of floating-point images.
 
     Raises:
-        ValueError: If the images do not have three channels.
+        ValueError: If the images do not have three channels, or there are no such weights.
     """
     data_format = data_format or keras.config.image_data_format()
     checks.one_of("data_format", data_format, ("channels_last", "channels_first"))
+    if weights is not None:
+        checks.one_of("weights", weights, tuple(PRETRAINED))
+    prepared = Preprocessing() if weights is None else PRETRAINED[weights].preprocessing
     axis = -1 if data_format == "channels_last" else -3
     if not hasattr(images, "shape"):
         images = np.asarray(images)
@@ -50,7 +57,7 @@ def preprocess_input(images: Any, data_format: str | None = None) -> Any:
         )
     shape = [1] * rank
     shape[axis] = 3
-    mean, std = (np.reshape(v, shape).astype("float32") for v in (IMAGENET_MEAN, IMAGENET_STD))
+    mean, std = (np.reshape(v, shape).astype("float32") for v in (prepared.mean, prepared.std))
     if isinstance(images, np.ndarray):
         floating = "float" in keras.backend.standardize_dtype(images.dtype)
         return ((images - mean) / std).astype(images.dtype if floating else "float32")
@@ -61,8 +68,17 @@ def preprocess_input(images: Any, data_format: str | None = None) -> Any:
     return ops.cast((ops.cast(images, "float32") - mean) / std, dtype)
 
 
-def standardize_layer(images: keras.KerasTensor, axis: int) -> keras.layers.Normalization:
-    """Returns `preprocess_input` as a layer, for `include_preprocessing=True`."""
+def standardize_layer(
+    images: keras.KerasTensor, axis: int, prepared: Preprocessing | None = None
+) -> keras.layers.Normalization:
+    """Returns `preprocess_input` as a layer, for `include_preprocessing=True`.
+
+    Args:
+        images: The input.
+        axis: That of its channels.
+        prepared: Mean and deviation; None for ImageNet's.
+    """
+    prepared = prepared or Preprocessing()
     if images.shape[axis] != 3:
         raise ValueError(
             "`include_preprocessing` needs RGB images with 3 channels; for others standardise the "
@@ -71,8 +87,8 @@ def standardize_layer(images: keras.KerasTensor, axis: int) -> keras.layers.Norm
         )
     return keras.layers.Normalization(
         axis=axis,
-        mean=IMAGENET_MEAN,
-        variance=[std**2 for std in IMAGENET_STD],
+        mean=prepared.mean,
+        variance=[std**2 for std in prepared.std],
         dtype="float32",
         name="preprocessing",
     )

@@ -1,43 +1,181 @@
-"""Reading weights that Keras saved, by layer name and with every shape checked.
-
-Keras itself matches a weights file to a model by the order of layers of each class, which lets some
-files of other networks pass. Here layers are matched by name.
-"""
+"""Weights by name or out of a file of any kind, checked and put into a model."""
 
 from __future__ import annotations
 
-import io
+import dataclasses
 import json
 import os
 import re
-import zipfile
-import zlib
+import warnings
+from collections.abc import Mapping
 from pathlib import Path
 
-import h5py
 import keras
-import ml_dtypes
 import numpy as np
 
-from keras_resnet.weights.transfer import assign_weights, check_weights, unstacked_weights
-
-# What h5py, zlib and zipfile raise for damaged files.
-_DAMAGE = (
-    *(OSError, LookupError, RuntimeError, TypeError, AttributeError, ValueError, EOFError),
-    *(zipfile.BadZipFile, zlib.error),
+from keras_resnet.files import replacing
+from keras_resnet.weights.keras_applications import (
+    EPSILON,
+    are_keras_applications,
+    from_keras_applications,
 )
+from keras_resnet.weights.keras_files import DAMAGE, Layers, read_keras, read_legacy_h5
+from keras_resnet.weights.registry import CAFFE, PRETRAINED, Preprocessing, find_pretrained
+from keras_resnet.weights.torch_files import read_torch
+from keras_resnet.weights.torch_names import from_torch, to_torch
+from keras_resnet.weights.transfer import assign_weights, check_weights, layer_weights
+from keras_resnet.weights.wiring import Wiring, preprocessing, stride_version, wiring
+
+_TORCH_EPSILON = 1e-5
+_CLASSIFIER = "predictions"
+_FILES = "the path of a '.keras', '.weights.h5', '.safetensors', '.pth', '.pt' or '.h5' file"
+
+
+@dataclasses.dataclass(frozen=True)
+class SavedWeights:
+    """Weights that have been read, and what is known of the network that they are of.
+
+    Attributes:
+        source: Where they are from: the name or path that was given.
+        layers: Arrays by layer; for PyTorch's, one array by its name there.
+        torch: Whether they are PyTorch's.
+        name: Name of the model that was saved, or None.
+        wires: Strides and additions of its network, empty where not known.
+        version: "v1" or "v1.5", the only one that such weights are trained for, or None.
+        epsilon: Epsilon of their normalisation, or None for that of the model they come into.
+        preprocessing: How the images were prepared, or None where not known.
+    """
+
+    source: str
+    layers: Mapping[str, object]
+    torch: bool = False
+    name: str | None = None
+    wires: Wiring = dataclasses.field(default_factory=dict)
+    version: str | None = None
+    epsilon: float | None = None
+    preprocessing: Preprocessing | None = None
+
+    def load_into(self, model: keras.Model) -> None:
+        """Gives the weights to a model of the same architecture: all of them or, on an error, none.
+
+        A classifier of another number of classes keeps the weights that it has, with a warning.
+
+        Raises:
+            ValueError: If they are those of another architecture.
+        """
+        layers = from_torch(self.layers, model) if self.torch else dict(self.layers)
+        own = layer_weights(model)
+        message = self._fit_classifier(layers, own, model.name)
+        check_weights(model, layers, self.source)
+        self._check_wiring(model)
+        self._fit_epsilon(layers, model)
+        assign_weights(model, layers, self.source)
+        if message:
+            warnings.warn(message, UserWarning, stacklevel=4)
+
+    def _fit_classifier(self, layers: Layers, own: Layers, model: str) -> str | None:
+        """Lets the model keep its classifier where that of the file has other classes."""
+        if _CLASSIFIER not in own:
+            layers.pop(_CLASSIFIER, None)
+            return None
+        shapes = [np.shape(value) for value in layers.get(_CLASSIFIER, ())]
+        expected = [value.shape for value in own[_CLASSIFIER]]
+        if shapes == expected or (shapes and shapes[0][:-1] != expected[0][:-1]):
+            return None
+        layers[_CLASSIFIER] = own[_CLASSIFIER]
+        classes = f"one of {shapes[0][-1]} classes" if shapes else "none"
+        return (
+            f"{model} has a classifier of {expected[0][-1]} classes and {self.source} {classes}: "
+            "all weights were loaded but those of the classifier, which keeps its own"
+        )
+
+    def _check_wiring(self, model: keras.Model) -> None:
+        """Compares what the weights do not show, so far as it is known."""
+        config = model.get_config()
+        if "layers" not in config:
+            return
+        own = wiring(config)
+        different = sorted(
+            n for n in self.wires.keys() | own.keys() if self.wires.get(n) != own.get(n)
+        )
+        if self.wires and different:
+            raise ValueError(
+                f"`weights` must be those of a network wired as {model.name!r}; build it with the "
+                f"`version`, `shortcut` and `stem` of the file. Received: weights={self.source!r}, "
+                f"which differs in {', '.join(different[:3])}"
+            )
+        version = stride_version(own)
+        if self.version and version not in (None, self.version):
+            raise ValueError(
+                f"`version` must be {self.version!r} for these weights, which are of bottlenecks "
+                f"with another stride. Received: version={version!r} with weights={self.source!r}"
+            )
+        prepared = preprocessing(config)
+        if self.preprocessing and prepared and not self.preprocessing.same_numbers(prepared):
+            raise ValueError(
+                "`weights` must be given to the builder itself for include_preprocessing=True, "
+                f"since {self.source} needs the mean {self.preprocessing.mean}. Received: "
+                f"a model that subtracts {prepared.mean}"
+            )
+
+    def _fit_epsilon(self, layers: Layers, model: keras.Model) -> None:
+        """Moves the difference between two epsilons into the variances."""
+        epsilon = _epsilon(model)
+        if self.epsilon is None or epsilon is None or epsilon == self.epsilon:
+            return
+        for name, arrays in layers.items():
+            if len(arrays) == 4:
+                variance = np.asarray(arrays[3], "float64") + (self.epsilon - epsilon)
+                if variance.min() < 0:
+                    raise ValueError(
+                        f"`bn_epsilon` must be {self.epsilon} for {self.source}, which has "
+                        f"variances smaller than the difference. Received: bn_epsilon={epsilon}"
+                    )
+                layers[name] = [*arrays[:3], variance.astype("float32")]
+
+
+def find_weights(weights: str | Path | SavedWeights | None, network: str) -> SavedWeights | None:
+    """Reads what the `weights` of a builder stand for, downloading it if need be.
+
+    Args:
+        weights: None, the path of a file, a name of the table of published weights, or "imagenet"
+            for those of the network. What has been read already is returned as it is.
+        network: The network that is to get them, such as "resnet50_v1.5".
+
+    Returns:
+        The weights, not yet in a model; None for None.
+
+    Raises:
+        ValueError: If there are no such weights, the file cannot be read, or it says that it is of
+            another network.
+    """
+    if weights is None or isinstance(weights, SavedWeights):
+        return weights
+    if isinstance(weights, str) and (weights == "imagenet" or weights in PRETRAINED):
+        published = find_pretrained(weights, network)
+        saved = _read(published.fetch(), published.name)
+        return dataclasses.replace(saved, preprocessing=published.preprocessing)
+    saved = _read(_existing(weights), str(weights))
+    if saved.name not in (None, network) and _is_network(saved.name) and _is_network(network):
+        raise ValueError(
+            f"`weights` must be those of {network!r}. Received: weights={str(weights)!r}, which "
+            f"holds the network {saved.name!r}"
+        )
+    return saved
 
 
 def load_weights(model: keras.Model, path: str | Path, network: str | None = None) -> None:
-    """Loads a `.weights.h5` or `.keras` file into a model of the same architecture.
+    """Loads weights, from a file or by name, into a model of the same architecture.
 
-    The file may come from the net with stacked or unrolled blocks. Nets that differ in wiring only
-    (strides, shortcuts without parameters) have the same weights: a `.keras` file tells them apart,
-    a `.weights.h5` file by the name of its model, unless that was one of the user's own.
+    A file of Keras may come from the net with stacked or unrolled blocks. Nets that differ in
+    wiring only (strides, shortcuts without parameters) have the same weights: a `.keras` file, and
+    a `.safetensors` file of this package, tell them apart, a `.weights.h5` file by the name of its
+    model, unless that was one of the user's own. Files of PyTorch are taken for version "v1.5",
+    those of `keras.applications` for "v1".
 
     Args:
         model: The model, which gets the weights.
-        path: The file.
+        path: The file, or the name of published weights.
         network: Name of the network that the model is, such as "resnet50_v1.5"; its own name where
             not given.
 
@@ -45,130 +183,163 @@ def load_weights(model: keras.Model, path: str | Path, network: str | None = Non
         ValueError: If there is no such file, if it cannot be read, or if it holds the weights of
             another architecture. The model is unchanged then.
     """
-    name, weights = read_weights(path)
-    network = model.name if network is None else network
-    if name != network and _is_network(name) and _is_network(network):
+    saved = find_weights(path, model.name if network is None else network)
+    if saved is None:
+        raise ValueError(f"`weights` must be {_FILES}. Received: weights=None")
+    saved.load_into(model)
+
+
+def read_weights(path: str | Path) -> tuple[str | None, Layers]:
+    """Returns the name of the saved model and the weights of its layers, blocks unstacked.
+
+    Raises:
+        ValueError: If `path` is not a file of Keras, or not readable.
+    """
+    saved = _read(_existing(path), str(path))
+    if saved.torch:
+        raise ValueError(f"`weights` must be a file of Keras. Received: weights={str(path)!r}")
+    return saved.name, dict(saved.layers)
+
+
+def save_torch_weights(model: keras.Model, path: str | Path) -> None:
+    """Writes the weights of a residual network as safetensors under torchvision's names.
+
+    torchvision and timm load the file into their model of the same shape with
+    `load_state_dict(safetensors.torch.load_file(path))`. Theirs are of version "v1.5": a bottleneck
+    net of "v1" has the same names and shapes there and computes something else.
+
+    Args:
+        model: Network of this package, or one with its layer names.
+        path: A `.safetensors` file, which appears whole or not at all.
+
+    Raises:
+        ValueError: If PyTorch's models lack a layer of this one, or the path ends otherwise.
+        ImportError: If `safetensors` is not installed.
+    """
+    if Path(path).suffix != ".safetensors":
+        raise ValueError(f"`path` must end in '.safetensors'. Received: path={str(path)!r}")
+    state = to_torch(model)
+    config = model.get_config()
+    about = {"format": "pt", "wiring": json.dumps(wiring(config))}
+    prepared = preprocessing(config)
+    if prepared:
+        about["preprocessing"] = json.dumps({"mean": prepared.mean, "std": prepared.std})
+    with replacing(path) as temporary:
+        _safetensors().numpy.save_file(state, temporary, about)
+
+
+def _existing(path: str | Path) -> Path:
+    if not isinstance(path, (str, os.PathLike)) or not str(path):
+        raise ValueError(f"`weights` must be None, a name or {_FILES}. Received: weights={path!r}")
+    kinds = "|".join(re.escape(kind) for kind in _READERS)
+    if not re.search(f"({kinds})$", str(path)):
         raise ValueError(
-            f"`weights` must be those of {network!r}. Received: weights={str(path)!r}, which "
-            f"holds the network {name!r}"
+            f"`weights` must be None, {_FILES}, 'imagenet' or the name of published weights. "
+            f"Received: weights={str(path)!r}"
         )
-    check_weights(model, weights, str(path))
-    _check_wiring(model, Path(path))
-    assign_weights(model, weights, str(path))
+    if not Path(path).is_file():
+        raise ValueError(f"`weights` must name an existing file. Received: weights={str(path)!r}")
+    return Path(path)
 
 
-def _check_wiring(model: keras.Model, path: Path) -> None:
-    """Compares strides and additions, which the weights do not show, where the file tells them."""
-    if path.suffix != ".keras":
-        return
+def _read(path: Path, source: str) -> SavedWeights:
+    kind = next(kind for kind in _READERS if path.name.endswith(kind))
+    errors = DAMAGE if kind != ".safetensors" else (*DAMAGE, _safetensors().SafetensorError)
     try:
-        with zipfile.ZipFile(path) as archive:
-            saved = _wiring(json.loads(archive.read("config.json"))["config"])
-    except _DAMAGE:
-        saved = {}  # Not a functional model: its weights have to speak for it.
-    own = _wiring(model.get_config())
-    different = sorted(
-        name for name in saved.keys() | own.keys() if saved.get(name) != own.get(name)
-    )
-    if saved and different:
+        return _READERS[kind](path, source)
+    except errors as error:
+        text = str(error).strip().splitlines()
+        reason = text[0] if text and not isinstance(error, KeyError) else type(error).__name__
+        whole = _WRITERS.get(kind, "PyTorch")
         raise ValueError(
-            f"`weights` must be those of a network wired as {model.name!r}; build it with the "
-            f"`version`, `shortcut` and `stem` of the file. Received: weights={str(path)!r}, which "
-            f"differs in {', '.join(different[:3])}"
+            f"`weights` must be a whole file written by {whole}. "
+            f"Received: weights={source!r}, which cannot be read ({reason})"
+        ) from error
+
+
+def _read_keras(path: Path, source: str) -> SavedWeights:
+    name, layers, config = read_keras(path)
+    if are_keras_applications(layers):
+        return _of_keras_applications(layers, source)
+    if config is None:
+        return SavedWeights(source, layers, name=name)
+    prepared = preprocessing(config)
+    return SavedWeights(source, layers, name=name, wires=wiring(config), preprocessing=prepared)
+
+
+def _read_legacy(path: Path, source: str) -> SavedWeights:
+    layers = read_legacy_h5(path)
+    if not are_keras_applications(layers):
+        return SavedWeights(source, layers)
+    return _of_keras_applications(layers, source)
+
+
+def _of_keras_applications(layers, source):
+    layers = from_keras_applications(layers)
+    return SavedWeights(source, layers, version="v1", epsilon=EPSILON, preprocessing=CAFFE)
+
+
+def _read_safetensors(path: Path, source: str) -> SavedWeights:
+    with _safetensors().safe_open(path, framework="numpy") as file:
+        state = {name: file.get_tensor(name) for name in file.keys()}
+        about = file.metadata() or {}
+    saved = _of_torch(state, source)
+    if "wiring" in about:  # One of ours.
+        prepared = json.loads(about.get("preprocessing", "null"))
+        saved = dataclasses.replace(
+            saved,
+            version=None,
+            wires={name: list(strides) for name, strides in json.loads(about["wiring"]).items()},
+            preprocessing=prepared
+            and Preprocessing(tuple(prepared["mean"]), tuple(prepared["std"])),
         )
+    return saved
 
 
-def _wiring(config) -> dict[str, object]:
-    """Returns strides and additions, of the stem and of the first block of each stage."""
-    return {
-        layer["config"]["name"]: list(layer["config"].get("strides", ()))
-        for layer in config["layers"]
-        if re.search(r"^conv1_conv$|^pool1_pool$|block1_(\d_conv|add)$", layer["config"]["name"])
-    }
+def _read_torch(path: Path, source: str) -> SavedWeights:
+    return _of_torch(read_torch(path), source)
+
+
+def _of_torch(state, source):
+    return SavedWeights(source, state, torch=True, version="v1.5", epsilon=_TORCH_EPSILON)
+
+
+# By how the name ends; the first that fits.
+_READERS = {
+    ".keras": _read_keras,
+    ".weights.h5": _read_keras,
+    ".h5": _read_legacy,
+    ".safetensors": _read_safetensors,
+    **dict.fromkeys((".pth", ".pt", ".pth.tar", ".bin"), _read_torch),
+}
+_WRITERS = {
+    ".keras": "Keras",
+    ".weights.h5": "Keras",
+    ".h5": "Keras",
+    ".safetensors": "safetensors",
+}
+
+
+def _safetensors():
+    try:
+        import safetensors.numpy
+    except ImportError as error:
+        raise ImportError(
+            "Files of safetensors need the package `safetensors`: "
+            "pip install 'keras-deep-residual[weights]'."
+        ) from error
+    return safetensors
 
 
 def _is_network(name: str) -> bool:
     """Whether the name is that of a line of the table, or of a variant of one."""
-    return re.fullmatch(r"(resnet|plainnet)\d+(_[abc])?(_v1(\.5)?)?", name) is not None
+    lines = r"(se)?resnet\d+(v2|d)?|plainnet\d+|resnext\d+_\d+x\d+d|wideresnet\d+_\d+|densenet\d+"
+    return re.fullmatch(rf"({lines})(_[abc])?(_v1(\.5)?|_v2)?", name) is not None
 
 
-def read_weights(path: str | Path) -> tuple[str, dict[str, list[np.ndarray]]]:
-    """Returns the name of the saved model and the weights of its layers, blocks unstacked.
-
-    Raises:
-        ValueError: If `path` is not a readable `.weights.h5` or `.keras` file.
-    """
-    if not isinstance(path, (str, os.PathLike)) or not str(path):
-        raise ValueError(
-            "`weights` must be None or the path of a '.weights.h5' or '.keras' file. "
-            f"Received: weights={path!r}"
-        )
-    path = Path(path)
-    if not path.name.endswith((".weights.h5", ".keras")):
-        raise ValueError(
-            "`weights` must be None or the path of a '.weights.h5' or '.keras' file; names of "
-            f"published weights are not known. Received: weights={str(path)!r}"
-        )
-    if not path.is_file():
-        raise ValueError(f"`weights` must name an existing file. Received: weights={str(path)!r}")
-    try:
-        if path.suffix == ".keras":
-            with zipfile.ZipFile(path) as archive:
-                return _read_h5(io.BytesIO(archive.read("model.weights.h5")))
-        return _read_h5(path)
-    except _DAMAGE as e:
-        reason = str(e).splitlines()[0] if str(e) else type(e).__name__
-        raise ValueError(
-            "`weights` must be a whole file written by Keras. "
-            f"Received: weights={str(path)!r}, which cannot be read ({reason})"
-        ) from e
-
-
-def _read_h5(file) -> tuple[str, dict[str, list[np.ndarray]]]:
-    weights = {}
-    with h5py.File(file, "r") as h5:
-        model_name = _attribute_name(_member(h5, "vars"))
-        layers = _member(h5, "layers")
-        for key in layers:
-            layer = _member(layers, key)
-            if "vars" not in layer or not len(_member(layer, "vars")):
-                continue
-            values = _member(layer, "vars")
-            layer_name = _attribute_name(values)
-            arrays = {name: _read_array(_member(values, name)) for name in values}
-            if all(name.isdecimal() for name in arrays):
-                weights[layer_name] = [arrays[name] for name in sorted(arrays, key=int)]
-            else:  # a BlockStack's keys: layer of the pattern, and position in it
-                weights.update(_blocks(arrays))
-    return model_name, weights
-
-
-def _blocks(arrays):
-    keys = {name: name.rpartition(".") for name in arrays}
-    if not all(position.isdecimal() for _, _, position in keys.values()):
-        raise KeyError(f"no weights of stacked blocks: {', '.join(arrays)}")
-    in_order = sorted(keys, key=lambda name: int(keys[name][2]))
-    return unstacked_weights([(keys[name][0], arrays[name]) for name in in_order])
-
-
-def _member(group, name):
-    # A soft or external link can lead to other files of this machine.
-    if not isinstance(group.get(name, getlink=True), h5py.HardLink):
-        raise OSError(f"{name!r} is a link or missing")
-    return group[name]
-
-
-def _attribute_name(group):
-    return str(group.attrs["name"])
-
-
-def _read_array(dataset):
-    # External and virtual storage would read other files under the name of weights.
-    if not isinstance(dataset, h5py.Dataset) or dataset.external or dataset.is_virtual:
-        raise OSError("it refers to data outside itself")
-    if dataset.attrs.get("dtype") == "bfloat16":  # which HDF5 does not know
-        return np.array(dataset, dtype=ml_dtypes.bfloat16)
-    values = dataset[()]
-    if values.dtype.kind not in "fiub":
-        raise TypeError(f"{dataset.name} holds no numbers")
-    return values
+def _epsilon(model: keras.Model) -> float | None:
+    """Returns the epsilon of the model's first normalisation, which its others have too."""
+    for layer in model.layers:
+        if layer.name.endswith("_bn"):
+            return layer.epsilon
+    return None

@@ -1,0 +1,260 @@
+"""The table of published weights: where each file comes from, and what has to be known to use it.
+
+Nothing here imports Keras or a package of an extra; files are fetched only when they are asked for.
+
+A checksum is written down only where it is known: the sha256 of a file of the Hugging Face hub is
+pinned where several public projects record the same, else the file is held against the sha256 that
+the hub itself keeps of it; of the files of `keras.applications`, Keras's source pins the md5.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+# Of the ImageNet training set, per channel R, G, B in [0, 255]: torchvision's constants times 255.
+IMAGENET_MEAN = (123.675, 116.28, 103.53)
+IMAGENET_STD = (58.395, 57.12, 57.375)
+
+
+@dataclasses.dataclass(frozen=True)
+class Preprocessing:
+    """How images were prepared for a network.
+
+    Attributes:
+        mean: Of every channel R, G, B, in [0, 255]; subtracted first.
+        std: What the difference is divided by.
+        image_size: Side of the square that was cut out for the published accuracy.
+        crop: That side as a fraction of the shorter side of the whole, resized image.
+        interpolation: "bilinear" or "bicubic".
+    """
+
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
+    image_size: int = 224
+    crop: float = 0.875
+    interpolation: str = "bilinear"
+
+    def same_numbers(self, other: Preprocessing) -> bool:
+        """Whether both subtract and divide by the same, to the rounding of float32."""
+        pairs = zip((*self.mean, *self.std), (*other.mean, *other.std), strict=True)
+        return all(math.isclose(one, another, rel_tol=1e-6) for one, another in pairs)
+
+
+# Caffe's mean. Its networks take BGR of no unit variance: importing their weights turns the first
+# kernel round and multiplies it by these deviations, so that one convention holds for all.
+CAFFE = Preprocessing(mean=(123.68, 116.779, 103.939))
+
+
+@dataclasses.dataclass(frozen=True)
+class PretrainedWeights:
+    """One line of the table.
+
+    Attributes:
+        name: What `weights=` takes.
+        network: The network they belong to, as its model is named, such as "resnet50_v1.5".
+        place: Repository of the Hugging Face hub, or the URL of the file.
+        file: Name of the file.
+        revision: Commit of the repository, or None for its newest.
+        sha256: Of the file, where known.
+        md5: Of the file, where no sha256 is known.
+        preprocessing: What the images went through.
+        classes: Classes of the classifier.
+        metrics: Published single-crop accuracies on ImageNet's validation set: side of the image
+            in pixels, to (top-1 %, top-5 %).
+        recipe: Where the training is described.
+        licence: Under which the weights are given away.
+    """
+
+    name: str
+    network: str
+    place: str
+    file: str
+    preprocessing: Preprocessing
+    metrics: Mapping[int, tuple[float, float]]
+    recipe: str
+    licence: str
+    revision: str | None = None
+    sha256: str | None = None
+    md5: str | None = None
+    classes: int = 1000
+
+    @property
+    def url(self) -> str:
+        """Where the file can be had."""
+        if "://" in self.place:
+            return self.place
+        return f"https://huggingface.co/{self.place}/resolve/{self.revision or 'main'}/{self.file}"
+
+    def fetch(self) -> Path:
+        """Returns the file, downloaded if need be and held against its checksum in any case.
+
+        Raises:
+            ImportError: If it is on the Hugging Face hub and `huggingface_hub` is not installed.
+            OSError: If it cannot be had.
+            ValueError: If it is not the file it should be.
+        """
+        # Locks are not to be had on every system; who loads own files only needs none.
+        from keras_resnet import download
+
+        if "://" in self.place:
+            return download.fetch(
+                self.place, download.keras_cache("models") / self.file, md5=self.md5
+            )
+        return download.fetch_from_hub(self.place, self.file, self.revision, self.sha256)
+
+
+_STRIKES_BACK = 'Wightman et al., "ResNet strikes back", procedure A1: arXiv 2110.00476'
+_TORCHVISION = "https://github.com/pytorch/vision/tree/main/references/classification"
+_TORCHVISION_2 = "https://github.com/pytorch/vision/issues/3995"
+
+
+def _timm(tag, network, metrics, preprocessing, recipe, licence, **pinned):
+    repository = f"timm/{tag}"
+    return PretrainedWeights(
+        repository,
+        network,
+        repository,
+        "model.safetensors",
+        preprocessing,
+        metrics,
+        recipe,
+        licence,
+        **pinned,
+    )
+
+
+def _torchvision(model, network, top1, top5, **pinned):
+    """IMAGENET1K_V1: the paper's recipe for 90 epochs."""
+    return _timm(
+        f"{model}.tv_in1k",
+        network,
+        {224: (top1, top5)},
+        Preprocessing(),
+        _TORCHVISION,
+        "BSD-3-Clause",
+        **pinned,
+    )
+
+
+def _torchvision_2(model, network, top1, top5):
+    """IMAGENET1K_V2: 600 epochs with stronger augmentation, shorter side 232 at test."""
+    preprocessing = Preprocessing(crop=224 / 232)
+    return _timm(
+        f"{model}.tv2_in1k",
+        network,
+        {224: (top1, top5)},
+        preprocessing,
+        _TORCHVISION_2,
+        "BSD-3-Clause",
+    )
+
+
+def _a1(model, network, at_224, at_288, **pinned):
+    """600 epochs, binary cross-entropy, LAMB."""
+    return _timm(
+        f"{model}.a1_in1k",
+        network,
+        {224: at_224, 288: at_288},
+        Preprocessing(crop=0.95, interpolation="bicubic"),
+        _STRIKES_BACK,
+        "Apache-2.0",
+        **pinned,
+    )
+
+
+def _keras(network, top1, top5, md5):
+    """The authors' Caffe models, or what Keras's authors made after them."""
+    file = f"{network}_weights_tf_dim_ordering_tf_kernels.h5"
+    return PretrainedWeights(
+        f"keras/{network}",
+        network,
+        f"https://storage.googleapis.com/tensorflow/keras-applications/resnet/{file}",
+        file,
+        CAFFE,
+        {224: (top1, top5)},
+        "https://github.com/KaimingHe/deep-residual-networks, as converted for keras.applications",
+        "MIT",
+        md5=md5,
+    )
+
+
+# "imagenet" stands for the first line of a network. Accuracies: torchvision's and Keras's own
+# documentation; timm's results/results-imagenet.csv.
+PRETRAINED: dict[str, PretrainedWeights] = {
+    weights.name: weights
+    for weights in (
+        _torchvision(
+            "resnet18",
+            "resnet18",
+            *(69.758, 89.078),
+            revision="bbd144b3e5565108aad885f145491d11bc6ce807",
+            sha256="694f673df6520a3158624e8a89af086f59923ee4cd7436fe5bc3bc71d295ad81",
+        ),
+        _torchvision(
+            "resnet34",
+            "resnet34",
+            *(73.314, 91.420),
+            revision="1b7b21cca82ff974d341713f777bf740c2db38c4",
+            sha256="0bb82595a564991a9d424708b33f5d843f5aaed7f6c0886ff10849ff97022235",
+        ),
+        _torchvision(
+            "resnet50",
+            "resnet50_v1.5",
+            *(76.130, 92.862),
+            revision="78f3ecfdb38e06d9b8397f662e7ab8fee96026fa",
+            sha256="5d061a3c593d795bfe682d9b152bafbcf550579873492def3515b46db1189888",
+        ),
+        _torchvision("resnet101", "resnet101_v1.5", 77.374, 93.546),
+        _torchvision("resnet152", "resnet152_v1.5", 78.312, 94.046),
+        _keras("resnet50", 74.9, 92.1, "2cb95161c43110f7111970584f804107"),
+        _keras("resnet101", 76.4, 92.8, "f1aeb4b969a6efcfb50fad2f0c20cfc5"),
+        _keras("resnet152", 76.6, 93.1, "100835be76be38e30d865e96f2aaae62"),
+        _torchvision_2("resnet50", "resnet50_v1.5", 80.858, 95.434),
+        _torchvision_2("resnet101", "resnet101_v1.5", 81.886, 95.780),
+        _torchvision_2("resnet152", "resnet152_v1.5", 82.284, 96.002),
+        _a1("resnet18", "resnet18", (71.504, 90.086), (73.164, 91.054)),
+        _a1("resnet34", "resnet34", (76.420, 92.896), (77.930, 93.758)),
+        _a1(
+            "resnet50",
+            "resnet50_v1.5",
+            (80.382, 94.598),
+            (81.240, 95.112),
+            revision="767268603ca0cb0bfe326fa87277f19c419566ef",
+            sha256="773525d5821de224f8f30c33377b7a795d7863e08522698200d3217d3f2a41bb",
+        ),
+        _a1("resnet101", "resnet101_v1.5", (81.494, 95.164), (82.326, 95.630)),
+        _a1("resnet152", "resnet152_v1.5", (81.998, 95.294), (82.742, 95.734)),
+    )
+}
+
+
+def find_pretrained(name: str, network: str) -> PretrainedWeights:
+    """Returns the line of the table for a name, or for "imagenet", and a network.
+
+    Args:
+        name: Name of the weights, or "imagenet" for the first ones of the network.
+        network: The network, such as "resnet50_v1.5".
+
+    Raises:
+        ValueError: If there are no such weights, or they are those of another network.
+    """
+    fitting = [weights for weights in PRETRAINED.values() if weights.network == network]
+    if name == "imagenet" and fitting:
+        return fitting[0]
+    if name in PRETRAINED and PRETRAINED[name] in fitting:
+        return PRETRAINED[name]
+    if fitting:
+        known = f"for {network!r} be 'imagenet', {', '.join(repr(w.name) for w in fitting)}"
+    else:
+        networks = dict.fromkeys(weights.network for weights in PRETRAINED.values())
+        known = f"be a path for {network!r}; there are published ones for {', '.join(networks)}"
+    received = f"weights={name!r}"
+    if name in PRETRAINED:
+        other = PRETRAINED[name].network
+        received += f", which are those of {other!r}"
+        if other.endswith("_v1.5"):
+            received += " (version='v1.5')"
+    raise ValueError(f"`weights` must {known}. Received: {received}")
