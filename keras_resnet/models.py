@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 import inspect
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import keras
-from keras.layers import Dense, GlobalAveragePooling2D, GlobalMaxPooling2D
 
 from keras_resnet import checks
 from keras_resnet.architectures import (
     ARCHITECTURES,
-    EXPANSION,
     FAMILIES,
-    LAYERS_PER_BLOCK,
     Architecture,
     Stem,
     cifar_architecture,
     find_architecture,
+    wide_architecture,
 )
-from keras_resnet.blocks import SHORTCUTS, VERSIONS, Parts, stage
-from keras_resnet.blocks import stem as stem_layers
+from keras_resnet.blocks import ResidualParts, stage
 from keras_resnet.inputs import image_input
+from keras_resnet.outputs import check_output, image_output
+from keras_resnet.parts import stem as stem_layers
 from keras_resnet.preprocessing import standardize_layer
 from keras_resnet.weights.files import find_weights
 
@@ -31,8 +31,50 @@ from keras_resnet.weights.files import find_weights
 # frames, the caller's own included. Nets with more layers in sequence than this stack their blocks.
 SERIAL_LAYERS = 600
 
-_ARGUMENTS = """
+
+def ResNet(  # noqa: N802, named as in keras.applications
+    blocks: Sequence[int],
+    include_top: bool = True,
+    weights: str | Path | None = None,
+    input_tensor: keras.KerasTensor | None = None,
+    input_shape: tuple[int | None, ...] | None = None,
+    pooling: str | None = None,
+    classes: int | None = None,
+    classifier_activation: str | Callable | None = "softmax",
+    name: str | None = "resnet",
+    *,
+    block: str = "bottleneck",
+    widths: Sequence[int] | None = None,
+    stem: str | Stem = "imagenet",
+    stem_filters: int | None = None,
+    shortcut: str | None = "B",
+    version: str = "v1",
+    groups: int = 1,
+    width_per_group: int = 64,
+    squeeze_excitation: int | None = None,
+    deep_stem: bool = False,
+    shortcut_pool: bool = False,
+    activation: str | Callable = "relu",
+    normalization: str = "batch",
+    kernel_regularizer: keras.regularizers.Regularizer | str | None = None,
+    zero_init_residual: bool = False,
+    bn_momentum: float = 0.9,
+    bn_epsilon: float = 1e-5,
+    synchronized_bn: bool = False,
+    dropout: float = 0.0,
+    stochastic_depth: float = 0.0,
+    include_preprocessing: bool = False,
+    stack_blocks: bool | None = None,
+    recompute: bool = False,
+    data_format: str | None = None,
+) -> keras.Model:
+    """Builds a residual or plain network of any repeats, widths, block and stem.
+
+    Source: He, Zhang, Ren, Sun, "Deep Residual Learning for Image Recognition", arXiv 1512.03385;
+    the options have their own.
+
     Args:
+        blocks: Blocks per stage, such as (3, 4, 6, 3). Every stage but the first halves the map.
         include_top: Whether to end in global average pooling and the classifier.
         weights: None for random initialisation; "imagenet", or the name of published weights such
             as "timm/resnet50.a1_in1k" (`keras_resnet.weights.PRETRAINED`), for a download; or the
@@ -40,21 +82,41 @@ _ARGUMENTS = """
             theirs is left as it is, with a warning.
         input_tensor: Keras tensor to build on, in place of `input_shape`.
         input_shape: Shape of one image without the batch, such as (224, 224, 3); sides may be
-            None. The default is {size}x{size} RGB with the top, any size without.
+            None. With the top the default is RGB of 224x224 pixels, 32x32 for a CIFAR network;
+            any size without.
         pooling: For `include_top=False`: None for feature maps, "avg" or "max" for vectors.
-        classes: Classes of the classifier, {classes} where not given; only with `include_top`.
+        classes: Classes of the classifier, only with `include_top`; by default 1000, 10 for a
+            CIFAR network.
         classifier_activation: Activation of the classifier; None gives logits.
-        name: Name of the model; by default that of the network, with a mark for another shortcut
-            or version than its own (resnet50_v1.5).
+        name: Name of the model; by default that of the network, with marks for other options than
+            its own (resnet50_v1.5).
+        block: "basic" (two 3x3 convolutions) or "bottleneck" (1x1, 3x3, 1x1 to 4 x width).
+        widths: Width of each stage; the family's of the stem where not given.
+        stem: "imagenet" (7x7 of stride 2 and max pool), "cifar" (3x3), or a `Stem`.
+        stem_filters: Filters of the stem; the first stage's width where not given.
         shortcut: "A" (zero-padded identity, no parameters), "B" (1x1 projection where the shape
             changes), "C" (projection everywhere), or None for the plain net.
-        version: "v1" (a bottleneck's stride on its first 1x1 convolution, as in the paper) or
-            "v1.5" (on its 3x3, as in torchvision). Basic blocks do not differ.
+        version: "v1" (a bottleneck's stride on its first 1x1 convolution, as in the paper), "v1.5"
+            (on its 3x3, as in torchvision; basic blocks do not differ), or "v2" (normalisation and
+            activation in front of the convolutions, arXiv 1603.05027; the stride on the 3x3, as in
+            timm, where the authors' code has it on the 1x1).
+        groups: Groups of a bottleneck's 3x3 convolution (ResNeXt, arXiv 1611.05431).
+        width_per_group: Channels of each of these groups where the stage's width is 64, and in
+            proportion in the others; with one group the factor of a wide net (arXiv 1605.07146).
+        squeeze_excitation: Reduction of the channel gate at the end of every branch (arXiv
+            1709.01507, which takes 16), or None for no gates.
+        deep_stem: Whether the stem's convolution is three of 3x3 (arXiv 1812.01187, ResNet-C).
+        shortcut_pool: Whether a strided projection is an average pool and a convolution of stride
+            1 (arXiv 1812.01187, ResNet-D).
+        activation: The nonlinearity everywhere, such as "silu"; the channel gates keep their own.
+        normalization: "batch", or "group" (32 groups, arXiv 1803.08494) with standardised kernels
+            (arXiv 1903.10520).
         kernel_regularizer: Penalty on convolution and classifier kernels. The paper's weight decay
             of 1e-4 is `keras.regularizers.L2(5e-5)`, since Keras's L2 has no factor 1/2.
-        zero_init_residual: Start the last normalisation of every branch at zero.
+        zero_init_residual: Start the last normalisation of every branch at zero; in version "v2",
+            where nothing follows it, the last convolution.
         bn_momentum: Weight of the old value in the moving statistics, in [0, 1).
-        bn_epsilon: Added to the variance in batch normalisation.
+        bn_epsilon: Added to the variance in the normalisation.
         synchronized_bn: Whether batch statistics are taken over all replicas of a strategy.
         dropout: Rate of dropout between the convolutions of each branch, in [0, 1).
         stochastic_depth: Rate at which training drops the branch of the last block, in [0, 1); it
@@ -74,54 +136,37 @@ _ARGUMENTS = """
 
     Raises:
         ValueError: If an argument is wrong; the message names it and what would do.
-"""
-
-
-def ResNet(  # noqa: N802, named as in keras.applications
-    blocks: Sequence[int],
-    include_top: bool = True,
-    weights: str | Path | None = None,
-    input_tensor: keras.KerasTensor | None = None,
-    input_shape: tuple[int | None, ...] | None = None,
-    pooling: str | None = None,
-    classes: int | None = None,
-    classifier_activation: str | Callable | None = "softmax",
-    name: str | None = "resnet",
-    *,
-    block: str = "bottleneck",
-    widths: Sequence[int] | None = None,
-    stem: str | Stem = "imagenet",
-    shortcut: str | None = "B",
-    version: str = "v1",
-    kernel_regularizer: keras.regularizers.Regularizer | str | None = None,
-    zero_init_residual: bool = False,
-    bn_momentum: float = 0.9,
-    bn_epsilon: float = 1e-5,
-    synchronized_bn: bool = False,
-    dropout: float = 0.0,
-    stochastic_depth: float = 0.0,
-    include_preprocessing: bool = False,
-    stack_blocks: bool | None = None,
-    recompute: bool = False,
-    data_format: str | None = None,
-) -> keras.Model:
-    checks.one_of("block", block, tuple(EXPANSION))
-    checks.one_of("shortcut", shortcut, SHORTCUTS)
-    checks.one_of("version", version, VERSIONS)
-    checks.one_of("pooling", pooling, (None, "avg", "max"))
+    """
+    parts = ResidualParts(
+        block=block,
+        shortcut=shortcut,
+        version=version,
+        groups=groups,
+        width_per_group=width_per_group,
+        squeeze_excitation=squeeze_excitation,
+        shortcut_pool=shortcut_pool,
+        zero_init_residual=zero_init_residual,
+        data_format=data_format,
+        activation=activation,
+        normalization=normalization,
+        bn_momentum=bn_momentum,
+        bn_epsilon=bn_epsilon,
+        synchronized_bn=synchronized_bn,
+        kernel_regularizer=kernel_regularizer,
+        dropout=dropout,
+    )
     for argument, value in (
-        ("include_top", include_top),
-        ("zero_init_residual", zero_init_residual),
-        ("synchronized_bn", synchronized_bn),
         ("include_preprocessing", include_preprocessing),
         ("recompute", recompute),
+        ("deep_stem", deep_stem),
     ):
         checks.boolean(argument, value)
-    _known("classifier_activation", classifier_activation, keras.activations.get)
     family = FAMILIES["cifar" if isinstance(stem, str) and stem == "cifar" else "imagenet"]
     if not isinstance(stem, Stem):
         checks.one_of("stem", stem, tuple(FAMILIES))
         stem = family.stem
+    if deep_stem:
+        stem = stem.deepened()
     blocks = _whole_numbers("blocks", blocks)
     widths = family.widths if widths is None else _whole_numbers("widths", widths)
     if len(blocks) != len(widths):
@@ -129,15 +174,12 @@ def ResNet(  # noqa: N802, named as in keras.applications
             "`blocks` and `widths` must have one number per stage each. "
             f"Received: blocks={blocks} and widths={widths}"
         )
-    if shortcut == "A" and list(widths) != sorted(widths):
+    filters = widths[0] if stem_filters is None else checks.integer("stem_filters", stem_filters)
+    channels = [filters, *(width * parts.kind.expansion for width in widths)]
+    if shortcut == "A" and channels != sorted(channels):
         raise ValueError(
             "`widths` must not decrease with shortcut='A', which can only add channels; use "
-            f"shortcut='B'. Received: widths={widths}"
-        )
-    if zero_init_residual and shortcut is None:
-        raise ValueError(
-            "`zero_init_residual` needs a shortcut: a plain net would pass on nothing but zeros. "
-            "Received: zero_init_residual=True with shortcut=None"
+            f"shortcut='B'. Received: widths={widths} after {filters} filters of the stem"
         )
     stochastic_depth = checks.fraction("stochastic_depth", stochastic_depth)
     if stochastic_depth and shortcut is None:
@@ -145,29 +187,7 @@ def ResNet(  # noqa: N802, named as in keras.applications
             "`stochastic_depth` needs a shortcut: a plain net has no way around a branch. "
             f"Received: stochastic_depth={stochastic_depth} with shortcut=None"
         )
-    if include_top and pooling is not None:
-        raise ValueError(
-            "`pooling` goes with include_top=False; the top has its own average pooling. "
-            f"Received: pooling={pooling!r} with include_top=True"
-        )
-    if not include_top and classes is not None:
-        raise ValueError(
-            "`classes` goes with include_top=True; leave it out where there is no classifier. "
-            f"Received: classes={classes!r} with include_top=False"
-        )
-    classes = checks.integer("classes", family.classes if classes is None else classes)
-    parts = Parts(
-        block=block,
-        shortcut=shortcut,
-        version=version,
-        data_format=data_format or keras.config.image_data_format(),
-        bn_momentum=checks.fraction("bn_momentum", bn_momentum),
-        bn_epsilon=checks.positive("bn_epsilon", bn_epsilon),
-        synchronized_bn=synchronized_bn,
-        kernel_regularizer=_known("kernel_regularizer", kernel_regularizer, keras.regularizers.get),
-        dropout=checks.fraction("dropout", dropout),
-        zero_init_residual=zero_init_residual,
-    )
+    classes = check_output(include_top, pooling, classes, classifier_activation, family.classes)
     depth = sum(blocks)
     drop_rates = [stochastic_depth * (i + 1) / depth for i in range(depth)]
     stack = _stacks_blocks(stack_blocks, recompute, blocks, parts, drop_rates)
@@ -183,7 +203,7 @@ def ResNet(  # noqa: N802, named as in keras.applications
     if include_preprocessing:
         prepared = None if weights is None else weights.preprocessing
         x = standardize_layer(x, parts.channel_axis, prepared)(x)
-    x = stem_layers(x, widths[0], stem, parts)
+    x = stem_layers(x, filters, stem, parts)
     for i, (width, repeats) in enumerate(zip(widths, blocks, strict=True)):
         before = sum(blocks[:i])
         x = stage(
@@ -195,37 +215,15 @@ def ResNet(  # noqa: N802, named as in keras.applications
             name=f"conv{i + 2}",
             stack=stack,
             recompute=recompute,
+            activated=i == 0,
         )
-    if include_top or pooling == "avg":
-        x = GlobalAveragePooling2D(parts.data_format, name="avg_pool")(x)
-    elif pooling == "max":
-        x = GlobalMaxPooling2D(parts.data_format, name="max_pool")(x)
-    if include_top:
-        x = Dense(
-            classes,
-            activation=classifier_activation,
-            kernel_initializer=keras.initializers.RandomNormal(stddev=0.01),
-            kernel_regularizer=parts.kernel_regularizer,
-            # Logits and probabilities in float32 even where the rest computes in 16 bits.
-            dtype=keras.config.dtype_policy().variable_dtype,
-            name="predictions",
-        )(x)
+    if parts.preactivated:
+        x = parts.norm_act(x, name="post")
+    x = image_output(x, include_top, pooling, classes, classifier_activation, parts)
     model = keras.Model(inputs, x, name=name)
     if weights is not None:
         weights.load_into(model)
     return model
-
-
-ResNet.__doc__ = """Builds a residual or plain network of any repeats, widths, block and stem.
-
-    Source: He, Zhang, Ren, Sun, "Deep Residual Learning for Image Recognition", arXiv 1512.03385.
-
-    Args:
-        blocks: Blocks per stage, such as (3, 4, 6, 3). Every stage but the first halves the map.
-        block: "basic" (two 3x3 convolutions) or "bottleneck" (1x1, 3x3, 1x1 to 4 x width).
-        widths: Width of each stage; the family's of the stem where not given.
-        stem: "imagenet" (7x7 of stride 2 and max pool), "cifar" (3x3), or a `Stem`.
-""" + _ARGUMENTS.format(size=224, classes=1000).split("Args:\n", 1)[1]
 
 
 def CifarResNet(depth: int, *args, shortcut: str | None = "A", **kwargs) -> keras.Model:  # noqa: N802
@@ -244,6 +242,24 @@ def CifarResNet(depth: int, *args, shortcut: str | None = "A", **kwargs) -> kera
         ValueError: If `depth` is not 6n+2, or as `ResNet20` raises.
     """
     return build(cifar_architecture(depth), *args, shortcut=shortcut, **kwargs)
+
+
+def CifarWideResNet(depth: int, widening: int, *args, **kwargs) -> keras.Model:  # noqa: N802
+    """Builds the wide CIFAR network WRN-depth-widening (arXiv 1605.07146).
+
+    Args:
+        depth: Layers as the paper counts them, 6n+4: 10, 16, 22, 28, 34, 40, ...
+        widening: Factor of the widths 16, 32 and 64.
+        *args: As those of `WideResNet28_10`.
+        **kwargs: As those of `WideResNet28_10`; the paper's `dropout` is 0.3.
+
+    Returns:
+        A functional `keras.Model`.
+
+    Raises:
+        ValueError: If `depth` is not 6n+4, or as `WideResNet28_10` raises.
+    """
+    return build(wide_architecture(depth, widening), *args, **kwargs)
 
 
 def build(architecture: Architecture | str, *args, **kwargs) -> keras.Model:
@@ -265,17 +281,6 @@ def build(architecture: Architecture | str, *args, **kwargs) -> keras.Model:
     return _builder(architecture)(*args, **kwargs)
 
 
-def _known(name, value, look_up):
-    """Returns what Keras makes of a name or object."""
-    try:
-        return look_up(value)
-    except (ValueError, TypeError) as error:
-        raise ValueError(
-            f"`{name}` must be None, or a name or an object that Keras knows. "
-            f"Received: {name}={value!r}"
-        ) from error
-
-
 def _whole_numbers(name, values):
     if hasattr(values, "tolist"):
         values = values.tolist()
@@ -290,7 +295,8 @@ def _whole_numbers(name, values):
 def _stacks_blocks(stack_blocks, recompute, blocks, parts, drop_rates):
     """Decides whether the net stacks its blocks, by wish or where depth leaves no choice."""
     checks.one_of("stack_blocks", stack_blocks, (None, True, False))
-    per_block = 3 * LAYERS_PER_BLOCK[parts.block] + 1 + bool(parts.dropout) + any(drop_rates)
+    per_block = 3 * parts.kind.weighted_layers + 1 + bool(parts.dropout) + any(drop_rates)
+    per_block += 4 * bool(parts.squeeze_excitation)
     serial_layers = per_block * sum(blocks)
     if stack_blocks is None:
         return recompute or serial_layers > SERIAL_LAYERS
@@ -315,12 +321,9 @@ def _builder(architecture: Architecture) -> Callable[..., keras.Model]:
         "block": architecture.block,
         "widths": architecture.widths,
         "stem": architecture.family,
+        "stem_filters": architecture.stem_filters,
     }
-    defaults = {
-        "name": None,
-        "shortcut": architecture.shortcut,
-        "version": architecture.version,
-    }
+    defaults = {"name": None, **architecture.options}
     general = inspect.signature(ResNet)
     signature = general.replace(
         parameters=[
@@ -337,7 +340,7 @@ def _builder(architecture: Architecture) -> Callable[..., keras.Model]:
             raise TypeError(f"{architecture.name}() {error}") from None
         bound.apply_defaults()
         options = bound.arguments
-        variant = architecture.variant(options["shortcut"], options["version"])
+        variant = architecture.variant(**{name: options[name] for name in architecture.options})
         if options["name"] is None:
             options["name"] = variant.name.lower()
         # By the network that it is, whatever the model is called.
@@ -352,10 +355,17 @@ def _builder(architecture: Architecture) -> Callable[..., keras.Model]:
     build.__doc__ = (
         f"Builds {architecture.name}, the {kind} network of {architecture.depth} weighted layers "
         f"for {family.image_size}x{family.image_size} images.\n\n"
-        f"    Source: {architecture.source}.\n"
-        + _ARGUMENTS.format(size=family.image_size, classes=family.classes)
+        f"    Source: {architecture.source}.\n\n{_arguments_doc(fixed)}"
     )
     return build
+
+
+def _arguments_doc(left_out):
+    """Returns `ResNet`'s docstring from "Args:" on, without those arguments."""
+    text = ResNet.__doc__[ResNet.__doc__.index("    Args:\n") :]
+    for argument in left_out:
+        text = re.sub(rf"^ {{8}}{argument}: .*\n(?: {{12}}.*\n)*", "", text, flags=re.MULTILINE)
+    return text
 
 
 ResNet18 = _builder(ARCHITECTURES["ResNet18"])
@@ -376,3 +386,29 @@ PlainNet32 = _builder(ARCHITECTURES["PlainNet32"])
 PlainNet44 = _builder(ARCHITECTURES["PlainNet44"])
 PlainNet56 = _builder(ARCHITECTURES["PlainNet56"])
 PlainNet110 = _builder(ARCHITECTURES["PlainNet110"])
+ResNet18V2 = _builder(ARCHITECTURES["ResNet18V2"])
+ResNet34V2 = _builder(ARCHITECTURES["ResNet34V2"])
+ResNet50V2 = _builder(ARCHITECTURES["ResNet50V2"])
+ResNet101V2 = _builder(ARCHITECTURES["ResNet101V2"])
+ResNet152V2 = _builder(ARCHITECTURES["ResNet152V2"])
+ResNet110V2 = _builder(ARCHITECTURES["ResNet110V2"])
+ResNet164V2 = _builder(ARCHITECTURES["ResNet164V2"])
+ResNet1001V2 = _builder(ARCHITECTURES["ResNet1001V2"])
+ResNet18D = _builder(ARCHITECTURES["ResNet18D"])
+ResNet34D = _builder(ARCHITECTURES["ResNet34D"])
+ResNet50D = _builder(ARCHITECTURES["ResNet50D"])
+ResNet101D = _builder(ARCHITECTURES["ResNet101D"])
+ResNet152D = _builder(ARCHITECTURES["ResNet152D"])
+SEResNet18 = _builder(ARCHITECTURES["SEResNet18"])
+SEResNet34 = _builder(ARCHITECTURES["SEResNet34"])
+SEResNet50 = _builder(ARCHITECTURES["SEResNet50"])
+SEResNet101 = _builder(ARCHITECTURES["SEResNet101"])
+SEResNet152 = _builder(ARCHITECTURES["SEResNet152"])
+ResNeXt50_32x4d = _builder(ARCHITECTURES["ResNeXt50_32x4d"])
+ResNeXt101_32x8d = _builder(ARCHITECTURES["ResNeXt101_32x8d"])
+ResNeXt29_8x64d = _builder(ARCHITECTURES["ResNeXt29_8x64d"])
+WideResNet50_2 = _builder(ARCHITECTURES["WideResNet50_2"])
+WideResNet101_2 = _builder(ARCHITECTURES["WideResNet101_2"])
+WideResNet16_8 = _builder(ARCHITECTURES["WideResNet16_8"])
+WideResNet28_10 = _builder(ARCHITECTURES["WideResNet28_10"])
+WideResNet40_4 = _builder(ARCHITECTURES["WideResNet40_4"])
