@@ -65,6 +65,7 @@ TEST = [
     *TRAIN,
     *DATASETS,
     *HUB,  # the modules written here are loaded by tensorflow_hub itself
+    *EXPORT,  # what is written is run
 ]
 
 # Everything for users. Not `gpu`, which is gigabytes and Linux only, and not `test`.

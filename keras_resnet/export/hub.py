@@ -6,22 +6,23 @@ images are those of its common signatures: float32 in [0, 1], `(batch, H, W, C)`
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from keras_resnet import checks
+from keras_resnet.export.copies import (
+    CLASSIFIER,
+    computes_in_float32,
+    float32_copy,
+    image_network,
+)
+from keras_resnet.export.endpoints import KINDS, endpoint, find_classifier
+from keras_resnet.export.writing import check_path, label_lines
 from keras_resnet.files import replacing
-from keras_resnet.layers import BlockStack
-from keras_resnet.rebuild import is_functional, rebuilt
-
-KINDS = {"feature_vector": "features", "classification": "logits"}
-CLASSIFIER = "predictions"
 
 # The largest difference between module and model, as a part of the largest output (of 1, if that is
 # larger). Grappler fuses what Keras runs op by op, which moves the last bits only: 3e-7 for a
@@ -34,6 +35,7 @@ def export_hub(
     path: str | Path,
     kind: str = "feature_vector",
     *,
+    preprocessing: str = "inside",
     labels: Sequence[str] | None = None,
     card: str | Path | None = None,
     overwrite: bool = False,
@@ -43,24 +45,30 @@ def export_hub(
     The module computes in float32 whatever precision the network was trained in. It has
 
     - `__call__(images, training=False)`, from images `(batch, H, W, C)`, float32 in [0, 1], to
-      features `(batch, features)` or logits `(batch, classes)`, any batch, and any H and W if the
-      model takes any. With `training=True` batch normalisation uses the statistics of the batch
-      and moves its averages, except in layers that were frozen in `model`;
+      features `(batch, features)`, logits `(batch, classes)` or a dict of maps `(batch, h, w,
+      channels)`, any batch, and any H and W if the model takes any. With `training=True` batch
+      normalisation uses the statistics of the batch and moves its averages, except in layers that
+      were frozen in `model`;
     - `variables`; `trainable_variables`, without those of frozen layers; `regularization_losses`,
       a function without arguments for each kernel that has a regularizer;
     - the signatures `serving_default`, `images` as above, and `serving_bytes`, `encoded`: a vector
       of JPEG or PNG files, made grey or RGB as the model is, and scaled (bilinear, antialiased) to
       the model's size. A model of any size needs a batch of images of one size. Both return
-      `features` or `logits`;
+      `features`, `logits`, or the maps by name;
     - the assets `labels.txt` and `card.md`, where given; `labels` and `card` hold their paths.
 
     Source: "Reusable SavedModels" and "Common Signatures for Images" on tensorflow.org/hub.
 
     Args:
-        model: Functional model of images in [0, 255], channels last. It is not changed.
+        model: Functional model of images in [0, 255], channels last, that standardises them
+            itself. It is not changed.
         path: Directory to write. It appears whole or not at all.
         kind: "feature_vector" (what goes into the classifier, the layer "predictions"; the output
-            of a model without one) or "classification" (the classifier without its activation).
+            of a model without one), "classification" (the classifier without its activation) or
+            "feature_maps" (the last map of every stage, C2 to C5, found by the names of the
+            layers; of a model of several or named outputs, these).
+        preprocessing: For a model that does not standardise its images: "imagenet" puts
+            `preprocess_input` in front of it, "none" gives it [0, 255] as it is.
         labels: Name of every class, for a model with a classifier.
         card: Text of the model card, Markdown, or the `Path` of a file that holds it.
         overwrite: Whether `path` may be an existing SavedModel. It is renamed out of the way, the
@@ -70,16 +78,18 @@ def export_hub(
         `path`.
 
     Raises:
-        ValueError: If an argument is wrong, or `path` exists; the message says what would do.
+        ValueError: If an argument is wrong, `path` exists, or the model standardises nothing; the
+            message says what would do.
         RuntimeError: If the module that was written does not give the model's outputs. Like every
             other failure, it leaves nothing behind and an existing `path` as it was.
     """
     checks.one_of("kind", kind, tuple(KINDS))
     path = Path(path)
-    _check_path(path, overwrite)
-    source = _endpoint(model, kind)
+    check_path(path, overwrite)
+    model = image_network(model, preprocessing)
+    source = endpoint(model, kind)
     texts = _assets(model, labels, card)
-    net = _float32_copy(source)
+    net = float32_copy(source, linear=CLASSIFIER)
 
     with replacing(path) as written:
         module = _module(net)
@@ -93,81 +103,13 @@ def export_hub(
     return path
 
 
-def _check_path(path, overwrite):
-    if not os.path.lexists(path):
-        return
-    if not overwrite:
-        raise ValueError(
-            "`path` must not exist yet, or pass overwrite=True to replace the SavedModel there. "
-            f"Received: path={str(path)!r}"
-        )
-    if path.is_symlink() or not (path / "saved_model.pb").is_file():
-        raise ValueError(
-            "`path` must be new or a SavedModel's directory; overwrite=True replaces nothing else. "
-            f"Received: path={str(path)!r}"
-        )
-
-
-def _endpoint(model, kind):
-    """Returns the part of the model that the module computes, on the model's own layers."""
-    if keras.backend.backend() != "tensorflow":
-        raise RuntimeError(
-            "A Hub module can be written on Keras's TensorFlow backend only; set "
-            f"KERAS_BACKEND=tensorflow. The backend is {keras.backend.backend()!r}."
-        )
-    if not is_functional(model):
-        raise ValueError(
-            "`model` must be a functional Keras model with one input and one output. "
-            f"Received: model of type {type(model).__name__}"
-        )
-    if any(getattr(layer, "data_format", None) == "channels_first" for layer in model.layers):
-        raise ValueError(
-            "`model` must take images channels last, as TF Hub's modules do; build it with "
-            "data_format='channels_last' and copy the weights. Received: a channels-first model"
-        )
-    if len(model.input.shape) != 4:
-        raise ValueError(
-            "`model` must take images (batch, H, W, C). "
-            f"Received: model with inputs of shape {tuple(model.input.shape)}"
-        )
-    classifier = _classifier(model)
-    if kind == "classification":
-        if classifier is None or classifier.output is not model.output:
-            raise ValueError(
-                f"`model` must end in the Dense layer {CLASSIFIER!r} for kind='classification'; "
-                f"export others as a 'feature_vector'. Received: model {model.name!r}"
-            )
-        return model
-    features = model.output if classifier is None else classifier.input
-    if len(features.shape) != 2:
-        raise ValueError(
-            "`model` must give a vector per image; build it with pooling='avg'. "
-            f"Received: model with outputs of shape {tuple(features.shape)}"
-        )
-    return model if classifier is None else keras.Model(model.input, features, name=model.name)
-
-
-def _classifier(model):
-    """Returns the layer that turns features into scores, or None where there is none."""
-    named = [layer for layer in model.layers if layer.name == CLASSIFIER]
-    return named[0] if named and isinstance(named[0], keras.layers.Dense) else None
-
-
 def _assets(model, labels, card):
     """Returns (file name, text) by the name of the module's attribute."""
     assets = {}
     if labels is not None:
-        classifier = _classifier(model)
+        classifier = find_classifier(model)
         classes = None if classifier is None else classifier.units
-        labels = [labels] if isinstance(labels, str) else list(labels)
-        lines = [name for name in labels if isinstance(name, str) and name.splitlines() == [name]]
-        if classes is None or len(labels) != classes or len(lines) != classes:
-            wanted = "none, as `model` has no classifier" if classes is None else f"{classes} lines"
-            raise ValueError(
-                f"`labels` must be a line of text for every class ({wanted}). "
-                f"Received: {len(labels)} labels, {len(lines)} of them lines of text"
-            )
-        assets["labels"] = ("labels.txt", "".join(f"{name}\n" for name in labels))
+        assets["labels"] = ("labels.txt", label_lines(labels, classes))
     if card is not None:
         if isinstance(card, Path) and not card.is_file():
             raise ValueError(
@@ -176,34 +118,6 @@ def _assets(model, labels, card):
         text = card.read_text(encoding="utf-8") if isinstance(card, Path) else str(card)
         assets["card"] = ("card.md", text)
     return assets
-
-
-def _float32_copy(source):
-    """Returns the network with weights of its own, in float32, and without final activation."""
-    config = _in_float32(source.get_config())
-    for layer in config["layers"]:
-        if layer["config"].get("name") == CLASSIFIER:
-            layer["config"]["activation"] = "linear"
-        if layer["class_name"] == BlockStack.__name__:
-            # Recomputation is Python code that runs with the gradient, and stays behind here.
-            layer["config"]["recompute"] = False
-    return rebuilt(source, config)
-
-
-def _in_float32(config: Any) -> Any:
-    """Returns a copy of a Keras config in which all floating-point dtypes are float32."""
-    if isinstance(config, (list, tuple)):
-        return type(config)(_in_float32(entry) for entry in config)
-    if not isinstance(config, dict):
-        return config
-    if config.get("class_name") == "DTypePolicy" and "float" in config["config"]["name"]:
-        return {**config, "config": {"name": "float32"}}
-    return {
-        key: "float32"
-        if key == "dtype" and isinstance(value, str) and "float" in value
-        else _in_float32(value)
-        for key, value in config.items()
-    }
 
 
 def _module(net):
@@ -234,15 +148,16 @@ def _loss_function(variable):
 
 
 def _image_spec(net, name="inputs"):
-    return tf.TensorSpec((None, *net.input.shape[1:]), tf.float32, name=name)
+    return tf.TensorSpec((None, *net.inputs[0].shape[1:]), tf.float32, name=name)
 
 
 def _signatures(module, net, output):
-    height, width, channels = net.input.shape[1:]
+    height, width, channels = net.inputs[0].shape[1:]
 
     @tf.function(input_signature=[_image_spec(net, "images")], autograph=False)
     def from_images(images):
-        return {output: module.__call__(images, training=False)}
+        outputs = module.__call__(images, training=False)
+        return outputs if output is None else {output: outputs}
 
     def decoded(encoded):
         image = tf.io.decode_image(encoded, channels, expand_animations=False)
@@ -265,26 +180,34 @@ def _signatures(module, net, output):
 def _verify(written, source, net, kind):
     """Runs the module that was written, and compares its outputs with the model's."""
     # Any side will do that leaves a pixel on the last map of the deepest of the networks.
-    shape = [64 if side is None else side for side in net.input.shape[1:]]
+    shape = [64 if side is None else side for side in net.inputs[0].shape[1:]]
     images = np.random.default_rng(0).random((2, *shape), dtype=np.float32)
+    # Another precision gives other outputs; the float32 copy has the same weights.
+    exact = computes_in_float32(source)
+    activation = find_classifier(source).activation if kind == "classification" and exact else None
     # On the CPU, where float32 is float32 everywhere and convolutions give the same bits.
     with tf.device("CPU:0"):
         module = tf.saved_model.load(str(written))
-        signature = module.signatures["serving_default"](images=tf.constant(images))
-        received = module(tf.constant(images), training=False)
-        if all(layer.compute_dtype == "float32" for layer in source.layers):
-            expected = source(images * 255.0, training=False)
-            if kind == "classification":
-                received = _classifier(source).activation(received)
-                signature = {KINDS[kind]: _classifier(source).activation(signature[KINDS[kind]])}
-        else:  # Another precision gives other outputs; the float32 copy has the same weights.
-            expected = net(images * 255.0, training=False)
-    expected = np.asarray(expected)
-    scale = max(1.0, np.max(np.abs(expected)))
-    for outputs in (received, signature[KINDS[kind]]):
-        difference = np.max(np.abs(np.asarray(outputs) - expected)) / scale
-        if not difference <= TOLERANCE:  # so that NaN fails too
-            raise RuntimeError(
-                f"The module that was written differs from {source.name!r} by {difference:.1e} of "
-                f"the largest output, more than {TOLERANCE}; it was not kept."
-            )
+        answers = [
+            module(tf.constant(images), training=False),
+            module.signatures["serving_default"](images=tf.constant(images)),
+        ]
+        expected = _by_name((source if exact else net)(images * 255.0, training=False), kind)
+        for answer in answers:
+            for name, received in _by_name(answer, kind).items():
+                received = received if activation is None else activation(received)
+                _compare(received, expected[name], source.name)
+
+
+def _by_name(outputs, kind):
+    return outputs if isinstance(outputs, dict) else {KINDS[kind]: outputs}
+
+
+def _compare(received, expected, name):
+    received, expected = np.asarray(received), np.asarray(expected)
+    difference = np.max(np.abs(received - expected)) / max(1.0, np.max(np.abs(expected)))
+    if not difference <= TOLERANCE:  # so that NaN fails too
+        raise RuntimeError(
+            f"The module that was written differs from {name!r} by {difference:.1e} of the "
+            f"largest output, more than {TOLERANCE}; it was not kept."
+        )

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 import keras_resnet
-from keras_resnet.export import export_hub
+from keras_resnet.data import load_dataset
+from keras_resnet.export import export, export_hub
 
 
 def small_net(blocks=(1, 1, 1), input_shape=(8, 8, 1), **options):
@@ -53,7 +54,71 @@ def feature_vector(net, tmp_path_factory):
 
 
 @pytest.fixture(scope="package")
+def feature_maps(net, tmp_path_factory):
+    return export_hub(net, tmp_path_factory.mktemp("hub") / "maps", "feature_maps")
+
+
+@pytest.fixture(scope="package")
 def classification(net, tmp_path_factory):
     path = tmp_path_factory.mktemp("hub") / "logits"
     labels = [f"digit {i}" for i in range(10)]
     return export_hub(net, path, "classification", labels=labels, card="# Dïgits\n")
+
+
+LABELS = [f"digit {i}" for i in range(10)]
+
+# Format, quantisation and file name of everything that `export` writes.
+FORMS = {
+    "saved_model": ("saved_model", "float32", "digits"),
+    "litert": ("litert", "float32", "digits.tflite"),
+    "litert float16": ("litert", "float16", "digits16.tflite"),
+    "litert int8": ("litert", "int8", "digits8.tflite"),
+    "onnx": ("onnx", "float32", "digits.onnx"),
+}
+
+
+@pytest.fixture(scope="package")
+def digits():
+    return load_dataset("digits")
+
+
+@pytest.fixture(scope="package")
+def test_images(digits):
+    """All test images in [0, 255], and their labels."""
+    ((images, labels, _),) = digits.eval_batches("test", 360)
+    return np.asarray(images, "float32"), np.asarray(labels)
+
+
+@pytest.fixture(scope="package")
+def trained(digits):
+    """A ResNet-8 after 100 steps on the digits."""
+    keras.utils.set_random_seed(0)
+    images = keras.Input((8, 8, 1))
+    variance = [std**2 for std in digits.std]
+    standardized = keras.layers.Normalization(mean=digits.mean, variance=variance)(images)
+    model = keras_resnet.CifarResNet(8, input_tensor=standardized)
+    model.compile(
+        keras.optimizers.SGD(0.05, momentum=0.9),
+        "sparse_categorical_crossentropy",
+        jit_compile=False,
+    )
+    model.fit(digits.train_batches(64), steps_per_epoch=100, verbose=0)
+    return model
+
+
+@pytest.fixture(scope="package")
+def exported(trained, digits, tmp_path_factory):
+    """What `export` returned for every form."""
+    folder = tmp_path_factory.mktemp("exported")
+    calibration = [images for images, _, _ in digits.eval_batches("validation", 180)]
+    return {
+        form: export(
+            trained,
+            folder / name,
+            format,
+            quantize=quantize,
+            calibration=calibration if quantize == "int8" else None,
+            labels=LABELS,
+        )
+        for form, (format, quantize, name) in FORMS.items()
+    }

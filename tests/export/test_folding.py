@@ -74,6 +74,27 @@ def test_what_cannot_be_folded_stays():
     assert distance(folded(x), model(x)) < TOLERANCE
 
 
+def test_grouped_convolutions_gates_and_other_normalisations():
+    """What ResNeXt, SE and GroupNorm nets have: groups fold, gates and group norms stay."""
+    inputs = keras.Input((6, 6, 8))
+    x = keras.layers.Conv2D(8, 3, groups=4, padding="same", use_bias=False)(inputs)
+    branch = keras.layers.BatchNormalization(name="grouped")(x)
+    gate = keras.layers.GlobalAveragePooling2D(keepdims=True)(branch)
+    gate = keras.layers.Dense(2, activation="relu", name="reduce")(gate)
+    gate = keras.layers.Dense(8, activation="sigmoid", name="expand")(gate)
+    x = keras.layers.Add()([inputs, keras.layers.Multiply()([branch, gate])])
+    x = keras.layers.Conv2D(8, 1, use_bias=False, name="before_groups")(x)
+    x = keras.layers.GroupNormalization(4, name="of_groups")(x)
+    model = keras.Model(inputs, x)
+    randomize(model)
+    folded = fold_batch_norm(model)
+    assert not norms(folded)
+    left = {layer.name for layer in folded.layers}
+    assert {"reduce", "expand", "before_groups", "of_groups"} <= left
+    x = images(2, 6, 6, 8)
+    assert distance(folded(x), model(x)) < TOLERANCE
+
+
 def test_keras_applications():
     model = keras.applications.MobileNetV2(weights=None, input_shape=(32, 32, 3), classes=5)
     randomize(model)

@@ -49,6 +49,63 @@ def test_classification_gives_logits(net, classification):
     )
 
 
+def stage_ends(net):
+    """Returns the network up to the last block of every stage."""
+    ends = {"C2": "conv2_block1_out", "C3": "conv3_block1_out", "C4": "conv4_block1_out"}
+    outputs = {name: net.get_layer(layer).output for name, layer in ends.items()}
+    return keras.Model(net.input, outputs)
+
+
+def test_feature_maps_are_those_of_the_stages(net, feature_maps):
+    images = random_images()
+    module, maps = load(feature_maps), stage_ends(net)
+    expected = maps(images * 255)
+    answers = [
+        module(images),
+        module(images, training=False),
+        module.signatures["serving_default"](images=tf.constant(images)),
+    ]
+    for received in answers:
+        assert {name: tuple(value.shape) for name, value in received.items()} == {
+            "C2": (5, 8, 8, 16),
+            "C3": (5, 4, 4, 32),
+            "C4": (5, 2, 2, 64),
+        }
+        for name, value in received.items():
+            np.testing.assert_allclose(value, expected[name], rtol=1e-5, atol=1e-5)
+    assert len(module.trainable_variables) == len(maps.trainable_variables)
+    before = values(module.variables)
+    module(images, training=True)
+    assert len(moved(before, module.variables)) == len(maps.non_trainable_weights)
+
+
+def test_feature_maps_of_a_backbone_with_named_outputs(net, tmp_path):
+    outputs = stage_ends(net).output
+    backbone = keras.Model(net.input, {"C3": outputs["C3"], "top": outputs["C4"]})
+    module = load(export_hub(backbone, tmp_path / "m", "feature_maps"))
+    received, images = module(random_images()), random_images()
+    assert set(received) == {"C3", "top"}
+    np.testing.assert_allclose(received["top"], backbone(images * 255)["top"], rtol=1e-5, atol=1e-5)
+
+
+def test_feature_maps_of_stacked_blocks(tmp_path):
+    net = small_net((3, 2), stack_blocks=True)
+    module, images = load(export_hub(net, tmp_path / "m", "feature_maps")), random_images()
+    expected = keras.Model(net.input, net.get_layer("conv3_stack").output)(images * 255)
+    np.testing.assert_allclose(module(images)["C3"], expected, rtol=1e-5, atol=1e-5)
+    assert set(module(images)) == {"C2", "C3"}
+
+
+def test_imagenet_standardisation_can_be_put_in_front(tmp_path):
+    net = keras_resnet.CifarResNet(8, input_shape=(8, 8, 3), include_top=False, pooling="avg")
+    module = load(export_hub(net, tmp_path / "m", preprocessing="imagenet"))
+    images = random_images(shape=(8, 8, 3))
+    expected = net(keras_resnet.preprocess_input(images * 255))
+    np.testing.assert_allclose(module(images), expected, rtol=1e-5, atol=1e-5)
+    as_it_is = load(export_hub(net, tmp_path / "raw", preprocessing="none"))
+    np.testing.assert_allclose(as_it_is(images), net(images * 255), rtol=1e-5, atol=1e-4)
+
+
 def test_has_the_reusable_interface(net, feature_vector):
     module = load(feature_vector)
     backbone = features_of(net)
@@ -244,14 +301,14 @@ def test_never_replaces_anything_else(net, tmp_path, as_file):
 
 
 def test_a_wrong_module_leaves_nothing_behind(net, tmp_path, monkeypatch):
-    def wrong(source):
-        copy = hub_copy(source)
+    def wrong(source, **options):
+        copy = hub_copy(source, **options)
         kernel = copy.get_layer("conv1_conv").kernel
         kernel.assign(kernel * 1.01)
         return copy
 
-    hub_copy = hub._float32_copy
-    monkeypatch.setattr(hub, "_float32_copy", wrong)
+    hub_copy = hub.float32_copy
+    monkeypatch.setattr(hub, "float32_copy", wrong)
     with pytest.raises(RuntimeError, match="differs from 'resnet' by"):
         export_hub(net, tmp_path / "m")
     assert os.listdir(tmp_path) == []
@@ -286,14 +343,25 @@ def test_wrong_arguments_are_named(net, tmp_path):
     maps = keras_resnet.CifarResNet(8, input_shape=(8, 8, 1), include_top=False)
     subclassed = type("Mine", (keras.Model,), {})()
     vector = keras.Input((3,))
+    as_it_is = {"preprocessing": "none"}
+    photos = keras.Input((8, 8, 3))
+    rescaled = keras.layers.Rescaling(1 / 255, name="preprocessing")(photos)
+    scaled = keras.Model(photos, keras.layers.Flatten()(rescaled))
+    named = keras.Model(photos, {"a": scaled.output})
+    unnamed = keras.Model(photos, rescaled)
     wrong = [
         (net, {"kind": "features"}, "`kind` must be one of 'feature_vector', 'classification'"),
         (net, {"labels": ["a", "b"]}, r"`labels` .* \(10 lines\). Received: 2 labels"),
         (net, {"labels": ["a\nb"] * 10}, "Received: 10 labels, 0 of them lines of text"),
         (net, {"labels": "0123456789"}, "Received: 1 labels"),
         (net, {"card": tmp_path / "none.md"}, "`card` must be text or the Path"),
-        (maps, {}, "`model` must give a vector per image"),
-        (maps, {"kind": "classification"}, "`model` must end in the Dense layer 'predictions'"),
+        (maps, as_it_is, "`model` must give a vector per image"),
+        (maps, {**as_it_is, "kind": "classification"}, "`model` must end in the Dense layer"),
+        (maps, {}, "`model` must standardise its images itself"),
+        (scaled, {"preprocessing": "imagenet"}, "`model` must have no layer 'preprocessing' yet"),
+        (net, {"preprocessing": "torch"}, "`preprocessing` must be one of 'inside'"),
+        (named, {}, "`model` must have one output without a name; .* outputs a"),
+        (unnamed, {"kind": "feature_maps"}, "`model` must have stages whose layers are named"),
         (subclassed, {}, "`model` must be a functional Keras model"),
         (keras.Model(vector, keras.layers.Dense(2)(vector)), {}, "`model` must take images"),
     ]

@@ -146,6 +146,27 @@ def test_takes_modules_of_others(tmp_path):
     assert layer(keras.Input((3,)))["scaled"].shape == (None, 3)
 
 
+def test_feature_maps_come_as_a_dict(net, feature_maps, tmp_path):
+    layer, inputs = HubLayer(feature_maps, trainable=True), keras.Input((8, 8, 1))
+    maps = layer(inputs)
+    assert {name: value.shape for name, value in maps.items()} == {
+        "C2": (None, 8, 8, 16),
+        "C3": (None, 4, 4, 32),
+        "C4": (None, 2, 2, 64),
+    }
+    pooled = [keras.layers.GlobalAveragePooling2D()(maps[name]) for name in sorted(maps)]
+    head = keras.layers.Dense(3)(keras.layers.Concatenate()(pooled))
+    model = keras.Model(inputs, head)
+    model.compile("sgd", "mse")
+    before = layer.get_weights()
+    fit(model)
+    assert len(moved(before, layer)) == len(before)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras", safe_mode=True)
+    images = random_images()
+    np.testing.assert_array_equal(loaded(images), model(images))
+
+
 def test_wrong_handles_are_named(net, tmp_path):
     whole = tmp_path / "signatures"
     tf.saved_model.save(tf.Module(), str(whole))

@@ -1,0 +1,181 @@
+"""Copies of finished networks that are ready to leave: checked, standardising, in float32.
+
+Needs TensorFlow, as Keras's backend too.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras import ops
+
+from keras_resnet import checks
+from keras_resnet.layers import BlockStack
+from keras_resnet.preprocessing import standardize_layer
+from keras_resnet.rebuild import Config, rebuilt, rewired
+from keras_resnet.weights import copy_weights
+
+# Who standardises the images: the model itself, a layer put in front of it, or nobody.
+PREPROCESSINGS = ("inside", "imagenet", "none")
+CLASSIFIER = "predictions"
+
+
+def image_network(model: keras.Model, preprocessing: str = "inside") -> keras.Model:
+    """Returns a model that can be exported: of images in [0, 255], standardised inside.
+
+    Args:
+        model: Functional model of one input, `(batch, H, W, C)`. It is not changed.
+        preprocessing: "inside" (the model begins with `Normalization` or `Rescaling`, which is
+            checked), "imagenet" (`preprocess_input` is put in front), or "none" (the model takes
+            [0, 255] as it is, or standardises in a way of its own).
+
+    Returns:
+        `model`, or with "imagenet" a copy with one layer more.
+
+    Raises:
+        ValueError: If the model cannot be exported; the message says what would do.
+        RuntimeError: If Keras does not run on TensorFlow.
+    """
+    checks.one_of("preprocessing", preprocessing, PREPROCESSINGS)
+    if keras.backend.backend() != "tensorflow":
+        raise RuntimeError(
+            "A model can be exported on Keras's TensorFlow backend only; set "
+            f"KERAS_BACKEND=tensorflow. The backend is {keras.backend.backend()!r}."
+        )
+    inputs = getattr(model, "inputs", None)
+    if not isinstance(model, keras.Model) or not inputs or len(inputs) != 1 or not model.outputs:
+        raise ValueError(
+            "`model` must be a functional Keras model with one input. "
+            f"Received: model of type {type(model).__name__}"
+        )
+    if any(getattr(layer, "data_format", None) == "channels_first" for layer in model.layers):
+        raise ValueError(
+            "`model` must take images channels last, as every exported one does; build it with "
+            "data_format='channels_last' and copy the weights. Received: a channels-first model"
+        )
+    if len(inputs[0].shape) != 4:
+        raise ValueError(
+            "`model` must take images (batch, H, W, C). "
+            f"Received: model with inputs of shape {tuple(inputs[0].shape)}"
+        )
+    if preprocessing == "imagenet":
+        return _with_standardization(model)
+    if preprocessing == "inside" and not standardizes(model):
+        raise ValueError(
+            "`model` must standardise its images itself, by a layer Normalization or Rescaling in "
+            "front; pass preprocessing='imagenet' to have `preprocess_input` put there, or 'none' "
+            f"if it takes [0, 255] as it is. Received: model {model.name!r} without such a layer"
+        )
+    return model
+
+
+def standardizes(model: keras.Model) -> bool:
+    """Whether a model scales or standardises its images before the first layer with weights."""
+    for layer in model.layers:
+        if isinstance(layer, (keras.layers.Normalization, keras.layers.Rescaling)):
+            return True
+        if isinstance(layer, keras.Model):
+            return standardizes(layer)
+        if layer.weights:
+            return False
+    return False
+
+
+def config_of(model: keras.Model) -> Config:
+    """Returns the config of a model of one input as a functional one, a `Sequential` too."""
+    outputs = model.outputs[0] if isinstance(model, keras.Sequential) else model.output
+    return keras.Model(model.inputs[0], outputs, name=model.name).get_config()
+
+
+def float32_copy(model: keras.Model, linear: str | None = None) -> keras.Model:
+    """Returns the network with weights of its own, in float32, whatever it was trained in.
+
+    Args:
+        model: Functional model of one input.
+        linear: Name of a layer whose activation is left out.
+    """
+    config = _in_float32(config_of(model))
+    for layer in config["layers"]:
+        if linear is not None and layer["config"].get("name") == linear:
+            layer["config"]["activation"] = "linear"
+        if layer["class_name"] == BlockStack.__name__:
+            # Recomputation is Python code that runs with the gradient, and stays behind here.
+            layer["config"]["recompute"] = False
+    return rebuilt(model, config)
+
+
+def computes_in_float32(model: keras.Model) -> bool:
+    """Whether no layer computes in another precision."""
+    return all(layer.compute_dtype == "float32" for layer in model.layers)
+
+
+def unrolled(model: keras.Model) -> keras.Model:
+    """Returns a copy for inference whose stacked blocks are traced one after the other.
+
+    For formats that know no loops. Keras still sees a stack, so depth is no matter; the weights
+    become constants in the graph.
+    """
+    if not any(isinstance(layer, BlockStack) for layer in model.layers):
+        return model
+
+    def clone(layer):
+        kind = _Unrolled if isinstance(layer, BlockStack) else type(layer)
+        return kind.from_config(layer.get_config())
+
+    copy = keras.models.clone_model(model, clone_function=clone)
+    copy_weights(model, copy)
+    return copy
+
+
+class _Unrolled(BlockStack):
+    """A stack of blocks that a graph holds as so many blocks, with constants for weights."""
+
+    def call(self, inputs, training=None):
+        pattern = [weight for _, weight in self._pattern_weights()]
+        with tf.init_scope():  # where variables have values, whatever graph is being traced
+            stacked = [np.asarray(variable) for variable in self._stacked]
+        for i in range(self.repeats):
+            values = [ops.convert_to_tensor(value[i]) for value in stacked]
+            with keras.StatelessScope(list(zip(pattern, values, strict=True))):
+                inputs = self.block(inputs, training=False)
+        return inputs
+
+
+def _with_standardization(model: keras.Model) -> keras.Model:
+    """Returns the model with `preprocess_input` as a layer between input and first layer."""
+    images = keras.Input(model.inputs[0].shape[1:], name=model.inputs[0]._keras_history[0].name)
+    front = keras.Model(images, standardize_layer(images, axis=-1)(images)).get_config()
+    source, standardized = front["layers"]
+    config = config_of(model)
+    if any(layer["name"] == standardized["name"] for layer in config["layers"]):
+        raise ValueError(
+            f"`model` must have no layer {standardized['name']!r} yet for "
+            f"preprocessing='imagenet'. Received: model {model.name!r}, which has one"
+        )
+
+    def follow(name):
+        return standardized["name"] if name == source["name"] else name
+
+    for layer in config["layers"]:
+        layer["inbound_nodes"] = rewired(layer["inbound_nodes"], follow)
+    config["layers"].insert(1, standardized)
+    return rebuilt(model, config)
+
+
+def _in_float32(config: Any) -> Any:
+    """Returns a copy of a Keras config in which all floating-point dtypes are float32."""
+    if isinstance(config, (list, tuple)):
+        return type(config)(_in_float32(entry) for entry in config)
+    if not isinstance(config, dict):
+        return config
+    if config.get("class_name") == "DTypePolicy" and "float" in config["config"]["name"]:
+        return {**config, "config": {"name": "float32"}}
+    return {
+        key: "float32"
+        if key == "dtype" and isinstance(value, str) and "float" in value
+        else _in_float32(value)
+        for key, value in config.items()
+    }

@@ -1,0 +1,83 @@
+"""Which part of a network a module computes: its logits, its features, or the maps of its stages.
+
+Uses Keras only.
+"""
+
+from __future__ import annotations
+
+import re
+
+import keras
+
+from keras_resnet.export.copies import CLASSIFIER
+
+# Kinds of modules, and what their single output is called; feature maps have the stages' names.
+KINDS = {"feature_vector": "features", "classification": "logits", "feature_maps": None}
+
+# The stem is conv1; the first stage, whose output the field calls C2, conv2.
+_STAGE = re.compile(r"conv([2-9])_")
+
+
+def endpoint(model: keras.Model, kind: str) -> keras.Model:
+    """Returns the part of the model that a module of that kind computes, on the model's own layers.
+
+    Raises:
+        ValueError: If the model has no such part.
+    """
+    if kind == "feature_maps":
+        return keras.Model(model.inputs[0], _maps(model), name=model.name)
+    if len(model.outputs) > 1 or isinstance(model.output, dict):
+        raise ValueError(
+            "`model` must have one output without a name; export one of several or of named "
+            f"outputs as kind='feature_maps'. Received: model {model.name!r} with outputs "
+            f"{', '.join(named_outputs(model))}"
+        )
+    classifier = find_classifier(model)
+    if kind == "classification":
+        if classifier is None or classifier.output is not model.outputs[0]:
+            raise ValueError(
+                f"`model` must end in the Dense layer {CLASSIFIER!r} for kind='classification'; "
+                f"export others as a 'feature_vector'. Received: model {model.name!r}"
+            )
+        return model
+    features = model.outputs[0] if classifier is None else classifier.input
+    if len(features.shape) != 2:
+        raise ValueError(
+            "`model` must give a vector per image; build it with pooling='avg', or export its maps "
+            "as kind='feature_maps'. "
+            f"Received: model with outputs of shape {tuple(features.shape)}"
+        )
+    return model if classifier is None else keras.Model(model.inputs[0], features, name=model.name)
+
+
+def find_classifier(model: keras.Model) -> keras.layers.Dense | None:
+    """Returns the layer that turns features into scores, or None where there is none."""
+    named = [layer for layer in model.layers if layer.name == CLASSIFIER]
+    return named[0] if named and isinstance(named[0], keras.layers.Dense) else None
+
+
+def named_outputs(model: keras.Model) -> dict[str, keras.KerasTensor]:
+    """Returns a model's outputs by the names that it gives them, or else by those of its layers."""
+    if isinstance(model.output, dict):
+        return dict(model.output)
+    return dict(zip(model.output_names, model.outputs, strict=True))
+
+
+def _maps(model):
+    """Returns the last map of every stage by name, C2 to C5."""
+    if len(model.outputs) > 1 or isinstance(model.output, dict):
+        maps = named_outputs(model)
+    else:
+        # Layers are in order of computation, so the last of a stage is what the next one reads.
+        maps = {
+            f"C{found[1]}": layer.output
+            for layer in model.layers
+            if (found := _STAGE.match(layer.name))
+        }
+    if not maps or any(len(value.shape) != 4 for value in maps.values()):
+        raise ValueError(
+            "`model` must have stages whose layers are named conv2_... and on, or several maps "
+            f"(batch, h, w, channels) as outputs. Received: model {model.name!r} with outputs "
+            f"{', '.join(named_outputs(model))}"
+        )
+    return maps

@@ -1,0 +1,102 @@
+"""Finished models of every form are opened by their path, and damaged ones are named."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import keras_resnet
+from keras_resnet.export import load_artefact
+from tests.export.conftest import features_of, random_images
+
+
+def test_a_keras_file_has_the_labels_beside_it(net, tmp_path):
+    net.save(tmp_path / "model.keras")
+    artefact = load_artefact(tmp_path / "model.keras")
+    assert artefact.labels is None and artefact.output == "probabilities"
+    images = random_images() * 255
+    np.testing.assert_allclose(artefact(images), net(images), rtol=1e-5, atol=1e-6)
+    (tmp_path / "model_card.md").write_text("# Card\n\nClasses: a, b.\n")
+    assert load_artefact(tmp_path / "model.keras").labels is None  # of another number of classes
+    (tmp_path / "model_card.md").write_text("Classes: a, b, c, d, e, f, g, h, i, j.\n")
+    assert load_artefact(tmp_path / "model.keras").labels == tuple("abcdefghij")
+    (tmp_path / "labels.txt").write_text("".join(f"{i}\n" for i in range(10)))
+    assert load_artefact(tmp_path / "model.keras").labels == tuple("0123456789")
+
+
+def test_hub_modules_are_shown_images_in_0_1(net, feature_vector, classification):
+    images = random_images() * 255
+    artefact = load_artefact(classification)
+    assert artefact.output == "logits" and artefact.image_shape == (8, 8, 1)
+    assert artefact.labels[3] == "digit 3"
+    scores = tf.nn.softmax(artefact(images))
+    np.testing.assert_allclose(scores, net(images), rtol=1e-5, atol=1e-5)
+    features = load_artefact(feature_vector)
+    assert features.output == "features" and features.labels is None
+    np.testing.assert_allclose(features(images), features_of(net)(images), rtol=1e-5, atol=1e-5)
+
+
+class Classifier(tf.Module):
+    """A module of others: its signature has names of its own."""
+
+    @tf.function(input_signature=[tf.TensorSpec((None, 4, 4, 3))])
+    def __call__(self, image):
+        return tf.reduce_mean(image, axis=[1, 2])
+
+
+def test_modules_of_others_give_logits(tmp_path):
+    module = Classifier()
+    tf.saved_model.save(module, str(tmp_path / "m"), {"default": module.__call__})
+    artefact = load_artefact(tmp_path / "m")
+    assert artefact.output == "logits" and artefact.image_shape == (4, 4, 3)
+    np.testing.assert_allclose(artefact(np.full((2, 4, 4, 3), 255.0)), np.ones((2, 3)))
+
+
+def test_what_is_no_model_is_named(net, tmp_path):
+    for name in ("m.keras", "m.tflite", "m.onnx", "m.txt"):
+        (tmp_path / name).write_bytes(b"no model")
+    (tmp_path / "saved").mkdir()
+    (tmp_path / "saved" / "saved_model.pb").write_bytes(b"no protocol buffer")
+    tf.saved_model.save(tf.Module(), str(tmp_path / "empty"))
+    keras_resnet.CifarResNet(8, input_shape=(8, 8, 1)).save(tmp_path / "bare.keras")
+    wrong = {
+        "none.keras": "A model must be a .keras, .tflite or .onnx file",
+        "m.txt": "A model must be a .keras, .tflite or .onnx file",
+        "m.keras": "A model must be a file that Keras can read",
+        "m.tflite": "A model must be a whole file",
+        "m.onnx": "A model must be a whole file",
+        "saved": "A model must be a whole file",
+        "empty": "A SavedModel must have a signature that takes images",
+        "bare.keras": "`model` must standardise its images itself",
+    }
+    for name, message in wrong.items():
+        with pytest.raises(ValueError, match=message) as error:
+            load_artefact(tmp_path / name)
+        assert "\n" not in str(error.value)
+
+
+def test_feature_maps_are_too_many_outputs(net, feature_maps):
+    with pytest.raises(ValueError, match="must have one input and one output .* C2, C3, C4$"):
+        load_artefact(feature_maps)
+
+
+def test_onnx_files_of_others_are_refused(tmp_path):
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    value = onnx.helper.make_tensor_value_info
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("Relu", ["x"], ["y"])],
+        "g",
+        [value("x", onnx.TensorProto.FLOAT, [1, 3])],
+        [value("y", onnx.TensorProto.FLOAT, [1, 3])],
+    )
+    opset = [onnx.helper.make_opsetid("", 17)]
+    onnx.save(onnx.helper.make_model(graph, opset_imports=opset, ir_version=8), tmp_path / "m.onnx")
+    with pytest.raises(ValueError, match="must be one that keras_resnet.export.export wrote"):
+        load_artefact(tmp_path / "m.onnx")
+
+
+def test_a_backbone_gives_outputs(net, tmp_path):
+    features_of(net).save(tmp_path / "m.keras")
+    assert load_artefact(tmp_path / "m.keras").output == "outputs"

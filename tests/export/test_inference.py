@@ -1,0 +1,211 @@
+"""What leaves for inference answers as the model does, in every format."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import os
+import sys
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import keras_resnet
+from keras_resnet.export import export, inference, load_artefact
+from keras_resnet.export.litert import custom_operations
+from tests.export.conftest import FORMS, LABELS, small_net
+
+# All of the `export` extra.
+for package in ("ai_edge_litert", "onnxruntime", "tf2onnx"):
+    pytest.importorskip(package)
+
+
+@pytest.mark.parametrize("form", [form for form in FORMS if form != "litert int8"])
+def test_answers_are_the_models(trained, exported, test_images, form):
+    images = test_images[0][:7]
+    artefact = load_artefact(exported[form].path)
+    assert artefact.image_shape == (8, 8, 1) and artefact.output == "probabilities"
+    assert artefact.labels == tuple(LABELS)
+    tolerance = 1e-2 if "float16" in form else 1e-5
+    expected = trained.predict(images, verbose=0)
+    np.testing.assert_allclose(artefact(images), expected, atol=tolerance)
+    np.testing.assert_allclose(artefact(images[:1]), expected[:1], atol=tolerance)
+
+
+def test_int8_is_as_accurate_to_a_point_on_all_test_images(trained, exported, test_images):
+    images, labels = test_images
+    scores = load_artefact(exported["litert int8"].path)(images)
+    of_float = trained.predict(images, verbose=0)
+    accuracy, of_int8 = (np.mean(np.argmax(s, axis=1) == labels) for s in (of_float, scores))
+    assert accuracy > 0.9
+    assert abs(of_int8 - accuracy) <= 0.01
+    assert exported["litert int8"].agreement > 0.98 and exported["litert int8"].images == 180
+
+
+def test_sizes_are_those_of_the_precision(trained, exported):
+    weights = trained.count_params()
+    for form, of_one in {"litert": 4, "onnx": 4, "litert float16": 2, "litert int8": 1}.items():
+        assert of_one * weights * 0.9 < exported[form].bytes < of_one * weights * 1.2 + 30_000
+    path = exported["saved_model"].path
+    files = [file for file in path.rglob("*") if file.is_file()]
+    assert exported["saved_model"].bytes == sum(file.stat().st_size for file in files)
+
+
+@pytest.mark.parametrize("form", [form for form in FORMS if "litert" in form])
+def test_litert_has_builtin_operations_only(exported, form):
+    assert custom_operations(exported[form].path.read_bytes()) == []
+
+
+def test_operations_from_outside_are_noticed():
+    converter = tf.lite.TFLiteConverter.from_concrete_functions(
+        [tf.function(tf.math.softplus).get_concrete_function(tf.TensorSpec((2,), tf.float32))]
+    )
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.SELECT_TF_OPS]
+    assert custom_operations(converter.convert()) == ["FlexIdentity", "FlexSoftplus"]
+
+
+def test_a_model_that_litert_lacks_operations_for_is_refused(tmp_path):
+    inputs = keras.Input((4, 4, 1))
+    x = keras.layers.Flatten()(keras.layers.Rescaling(1 / 255)(inputs))
+    model = keras.Model(inputs, keras.ops.erfinv(x))
+    with pytest.raises(ValueError, match="must consist of operations that LiteRT has") as error:
+        export(model, tmp_path / "m.tflite", "litert")
+    assert "\n" not in str(error.value) and os.listdir(tmp_path) == []
+
+
+def test_normalisation_is_folded(exported):
+    module = tf.saved_model.load(str(exported["saved_model"].path))
+    functions = module.signatures["serving_default"].graph.as_graph_def().library.function
+    operations = {node.op for function in functions for node in function.node_def}
+    assert "Conv2D" in operations and "FusedBatchNormV3" not in operations
+
+
+@pytest.mark.parametrize("form", ["saved_model", "litert"])
+def test_eight_threads_get_the_answers_of_one(exported, test_images, form):
+    artefact = load_artefact(exported[form].path)
+    batches = [test_images[0][i : i + 1 + i % 3] for i in range(32)]
+    alone = [artefact(images) for images in batches]
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        together = list(pool.map(artefact, batches))
+    for one, other in zip(alone, together, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("form", ["litert", "onnx"])
+def test_stacked_blocks_need_no_loops(tmp_path, form):
+    format, _, name = FORMS[form]
+    net = small_net((3, 2), stack_blocks=True, dropout=0.1, stochastic_depth=0.1)
+    written = export(net, tmp_path / name, format)
+    assert written.difference < 1e-5
+    if form == "onnx":
+        import onnx
+
+        graph = onnx.load(written.path).graph
+        assert {"Loop", "Scan"}.isdisjoint(node.op_type for node in graph.node)
+
+
+def test_stacked_blocks_stay_a_loop_in_a_saved_model(tmp_path):
+    net = small_net((3,), stack_blocks=True)
+    written = export(net, tmp_path / "m")
+    assert written.format == "saved_model" and written.difference < 1e-5
+
+
+def test_images_of_any_size(tmp_path):
+    net = small_net((1, 1), input_shape=(None, None, 3))
+    artefact = load_artefact(export(net, tmp_path / "m.onnx", "onnx").path)
+    assert artefact.image_shape == (None, None, 3)
+    for side in (9, 16):
+        images = np.random.default_rng(0).uniform(0, 255, (2, side, side + 3, 3))
+        np.testing.assert_allclose(artefact(images), net(images), atol=1e-5)
+    with pytest.raises(ValueError, match="`image_size` must be given for a model that takes"):
+        export(net, tmp_path / "m.tflite", "litert")
+    fixed = load_artefact(export(net, tmp_path / "m.tflite", "litert", image_size=8).path)
+    assert fixed.image_shape == (8, 8, 3)
+
+
+def test_is_float32_whatever_the_training_precision(tmp_path):
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    net = small_net((2,))
+    written = export(net, tmp_path / "m")
+    keras.config.set_dtype_policy("float32")
+    reference = small_net((2,))
+    keras_resnet.copy_weights(net, reference)
+    images = np.random.default_rng(0).uniform(0, 255, (3, 8, 8, 1)).astype("float32")
+    np.testing.assert_allclose(load_artefact(written.path)(images), reference(images), atol=1e-5)
+
+
+def test_imagenet_standardisation_can_be_put_in_front(tmp_path):
+    net = keras_resnet.CifarResNet(8, input_shape=(8, 8, 3), classifier_activation=None)
+    with pytest.raises(ValueError, match="`model` must standardise its images itself"):
+        export(net, tmp_path / "m")
+    images = np.random.default_rng(0).uniform(0, 255, (2, 8, 8, 3)).astype("float32")
+    artefact = load_artefact(export(net, tmp_path / "m", preprocessing="imagenet").path)
+    assert artefact.output == "logits"
+    expected = net(keras_resnet.preprocess_input(images))
+    np.testing.assert_allclose(artefact(images), expected, atol=1e-5)
+
+
+def test_a_wrong_file_is_not_kept(net, tmp_path, monkeypatch):
+    def wrong(model):
+        folded = fold(model)
+        kernel = folded.get_layer("conv1_conv").kernel
+        kernel.assign(kernel * 1.5)
+        return folded
+
+    fold = inference.fold_batch_norm
+    monkeypatch.setattr(inference, "fold_batch_norm", wrong)
+    with pytest.raises(RuntimeError, match="does not answer as 'resnet' does, with a difference"):
+        export(net, tmp_path / "m")
+    assert os.listdir(tmp_path) == []
+
+
+def test_wrong_arguments_are_named(net, tmp_path):
+    images = np.zeros((2, 8, 8, 1), "float32")
+    path = tmp_path / "m"
+    lite = tmp_path / "m.tflite"
+    maps = keras_resnet.CifarResNet(8, include_top=False, input_shape=(8, 8, 1))
+    wrong = [
+        (path, {"format": "torch"}, "`format` must be one of 'saved_model', 'litert', 'onnx'"),
+        (path, {"quantize": "int8"}, "`quantize` must be one of 'float32' for format="),
+        (path, {"format": "litert"}, "`path` must end in '.tflite'"),
+        (lite, {"format": "litert", "quantize": "int8"}, "`calibration` must be batches"),
+        (lite, {"format": "litert", "calibration": [images]}, "`calibration` must be batches"),
+        (path, {"labels": ["one"]}, "`labels` must be a line of text for every class"),
+        (path, {"image_size": 9}, "`image_size` must be the model's own"),
+        (path, {"model": maps, "preprocessing": "none", "labels": ["a"]}, "`labels`"),
+        (path, {"preprocessing": "tf"}, "`preprocessing` must be one of"),
+    ]
+    int8 = {"format": "litert", "quantize": "int8"}
+    wrong += [
+        (lite, {**int8, "calibration": []}, "Received: no images"),
+        (lite, {**int8, "calibration": [images[:, :4]]}, r"Received: images of shape \(4, 8, 1\)"),
+    ]
+    for where, arguments, message in wrong:
+        with pytest.raises(ValueError, match=message) as error:
+            export(**{"model": net, "path": where, **arguments})
+        assert "\n" not in str(error.value)
+    assert os.listdir(tmp_path) == []
+
+
+def test_replaces_a_file_only_when_told(net, tmp_path):
+    path = tmp_path / "m.onnx"
+    path.write_text("old")
+    with pytest.raises(ValueError, match="pass overwrite=True to replace the .onnx file"):
+        export(net, path, "onnx")
+    assert path.read_text() == "old"
+
+
+@pytest.mark.parametrize(
+    ("form", "package"),
+    [("onnx", "tf2onnx"), ("onnx", "onnxruntime"), ("litert", "ai_edge_litert")],
+)
+def test_a_missing_package_is_one_sentence(exported, net, tmp_path, monkeypatch, form, package):
+    monkeypatch.setitem(sys.modules, package, None)
+    monkeypatch.setitem(sys.modules, f"{package}.interpreter", None)
+    with pytest.raises(ImportError, match=r"install keras-deep-residual\[export\]"):
+        if package == "tf2onnx":
+            export(net, tmp_path / "m.onnx", form)
+        else:
+            load_artefact(exported[form].path)
+    assert os.listdir(tmp_path) == []
