@@ -43,6 +43,7 @@ def fetch(
     *,
     sha256: str | None = None,
     md5: str | None = None,
+    limit: int | None = None,
     wait: float = 1.0,
 ) -> Path:
     """Downloads a file, unless it is there already, and holds it against its checksum either way.
@@ -55,6 +56,7 @@ def fetch(
         path: Where it shall lie; its folder is made. It appears whole or not at all.
         sha256: Its checksum, in hexadecimal.
         md5: Its checksum where only this one is known.
+        limit: Bytes that it may have at the most.
         wait: Seconds before the second attempt; twice as many before each one after it.
 
     Returns:
@@ -63,7 +65,8 @@ def fetch(
     Raises:
         OSError: If the file cannot be had. What has come is kept for a later call, unless it is
             the server that has no more.
-        ValueError: If it is not the file of that checksum; nothing is left of it then.
+        ValueError: If it is not the file of that checksum, longer than `limit`, or the server leads
+            from https to elsewhere; nothing is left of it then.
     """
     path = Path(path)
     if not url.startswith(("https://", "http://")):
@@ -73,18 +76,18 @@ def fetch(
         return path
     path.parent.mkdir(parents=True, exist_ok=True)
     name = path.with_name(f"{path.name}.partial")
-    with _locked(name) as partial:
+    with locked(name) as partial:
         if path.is_file():
             if _fits(path, algorithm, expected):  # Another process was quicker.
                 name.unlink()
                 return path
             path.unlink()
         begun = _size(partial) > 0
-        _download(url, partial, wait)
+        _download(url, partial, wait, limit)
         if begun and not _fits(name, algorithm, expected):
             # Perhaps what was there was the beginning of another file.
             partial.truncate(0)
-            _download(url, partial, wait)
+            _download(url, partial, wait, limit)
         if not _fits(name, algorithm, expected):
             found = _digest(name, algorithm)
             name.unlink()
@@ -156,8 +159,12 @@ def _sha256_in(text: str | None) -> str | None:
 
 
 @contextlib.contextmanager
-def _locked(name: Path) -> Iterator[BinaryIO]:
-    """Yields the partial file, open for appending, when no other process has it."""
+def locked(name: Path) -> Iterator[BinaryIO]:
+    """Yields a file, open for appending, when no other process has it; deletes it if it is empty.
+
+    Args:
+        name: The file; its folder is there.
+    """
     file = _locked_file(name)
     while not _is_named(file, name):
         # Who had it has finished or deleted it: the lock is on a file gone by.
@@ -185,7 +192,7 @@ def _is_named(file: BinaryIO, name: Path) -> bool:
         return False
 
 
-def _download(url: str, partial: BinaryIO, wait: float) -> None:
+def _download(url: str, partial: BinaryIO, wait: float, limit: int | None) -> None:
     """Appends what is missing of a file, over as many connections as it takes."""
     if keras.config.is_interactive_logging_enabled():
         print(f"Downloading {url}", flush=True)
@@ -193,7 +200,7 @@ def _download(url: str, partial: BinaryIO, wait: float) -> None:
     while True:
         before = _size(partial)
         try:
-            return _append(url, partial)
+            return _append(url, partial, limit)
         except urllib.error.HTTPError as error:
             error.close()
             trouble = error
@@ -209,7 +216,7 @@ def _download(url: str, partial: BinaryIO, wait: float) -> None:
         time.sleep(wait * 2 ** (in_vain - 1))
 
 
-def _append(url: str, partial: BinaryIO) -> None:
+def _append(url: str, partial: BinaryIO, limit: int | None) -> None:
     have = _size(partial)
     # Compressed on the way it could not be continued at a byte of the file.
     headers = {"Accept-Encoding": "identity"}
@@ -226,7 +233,7 @@ def _append(url: str, partial: BinaryIO) -> None:
         if error.headers.get("Content-Range") == f"bytes */{have}":
             return None
         partial.truncate(0)
-        return _append(url, partial)
+        return _append(url, partial, limit)
     with response:
         start = re.match(r"bytes (\d+)-", response.headers.get("Content-Range") or "")
         if not (response.status == http.client.PARTIAL_CONTENT and start and int(start[1]) == have):
@@ -234,17 +241,31 @@ def _append(url: str, partial: BinaryIO) -> None:
             have = 0
         length = response.headers.get("Content-Length")
         end = None if length is None else have + int(length)
+        _check(response, url, end or 0, limit, partial)
         verbose = int(keras.config.is_interactive_logging_enabled())
         bar = keras.utils.Progbar(end, verbose=verbose, unit_name="byte")
         while chunk := response.read(_CHUNK):
             partial.write(chunk)
             have += len(chunk)
+            _check(response, url, have, limit, partial)
             if have != end:
                 bar.update(have)
         bar.update(have, finalize=True)
     if end is not None and have < end:
         raise _CutShort(f"{have} of {end} bytes came")
     return None
+
+
+def _check(response, url: str, size: int, limit: int | None, partial: BinaryIO) -> None:
+    """Raises a ValueError, and forgets what has come, where a file is not to be had like this."""
+    reason = None
+    if url.startswith("https://") and not response.url.startswith("https://"):
+        reason = f"the server leads to {response.url}, which is not https"
+    elif limit is not None and size > limit:
+        reason = f"it is longer than the {limit:,} bytes allowed"
+    if reason:
+        partial.truncate(0)
+        raise ValueError(f"{url} is not downloaded: {reason}")
 
 
 def _size(file: BinaryIO) -> int:
