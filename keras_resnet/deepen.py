@@ -40,7 +40,8 @@ def deepen(
     The added blocks stand at the end of each stage. Their convolutions are drawn anew, and
 
     - in a residual net the last scale of the branch is zero: the block is `relu(x + 0)`, exactly
-      the identity, in training too. The first gradients reach that scale only, then all weights;
+      the identity, in training too. The first gradients reach that scale only, then all weights.
+      With pre-activation the last kernel is zero in its place, and the block is `x + 0`;
     - where a projection or a plain net's convolution lies on the path, it passes its input on (a
       kernel of one 1), and its normalisation undoes itself: scale and offset are the deviation and
       mean of its statistics. In inference that is the identity to rounding. In training, where
@@ -71,7 +72,9 @@ def deepen(
     Raises:
         ValueError: If `model` is not named as a network of this package, `blocks` does not fit it,
             the result is too deep for Keras to build, or its blocks cannot be identities: those of
-            plain bottlenecks, which narrow on the way.
+            plain bottlenecks, which narrow on the way; with another activation than ReLU at their
+            end; with group normalisation on the way; with pre-activation where the kernels are
+            standardised, projections stand everywhere, or a stage has but one block.
     """
     stages = _find_stages(model)
     blocks = _checked_blocks(blocks, stages)
@@ -195,11 +198,11 @@ def _pattern(config, stage, projects_everywhere) -> _Pattern:
 
 def _without_change_of_shape(pattern, projects_everywhere):
     """Makes of a stage's first block one that could follow it."""
-    shortcut = () if projects_everywhere else ("0_conv", "0_bn")
+    shortcut = () if projects_everywhere else ("0_conv", "0_bn", "0_gn")
     left_out = {
         layer["name"]: layer
         for suffix, layer in pattern.items()
-        if suffix.endswith("_pad") or suffix in shortcut
+        if suffix.endswith("_pad") or suffix in ("0_pool", *shortcut)
     }
 
     def source(name):
@@ -270,19 +273,38 @@ def _name(name, stages, blocks):
     return f"{name}_deeper"
 
 
+def _preactivated(pattern: _Pattern) -> bool:
+    """Whether blocks end in the addition itself."""
+    return pattern["out"]["class_name"] == "Add"
+
+
 def _norms_on_path(pattern: _Pattern) -> list[str]:
     """Returns which normalisations an identity has to pass: "0", or a plain net's "1" and "2"."""
-    if "add" in pattern:
+    if "add" in pattern or _preactivated(pattern):
         return ["0"] if "0_bn" in pattern else []
     return [suffix[: -len("_bn")] for suffix in pattern if suffix.endswith("_bn")]
 
 
 def _check_identity(pattern, weights, stage):
     """Raises a ValueError where no weights make the block an identity."""
+    if _preactivated(pattern):
+        standardized = any(layer["class_name"] != "Conv2D" for layer in _convolutions(pattern))
+        if standardized or "0_conv" in pattern or stage.blocks == 1:
+            raise ValueError(
+                "`model` must have, with pre-activation, kernels that are not standardised, no "
+                "projections but in the first block of a stage, and two blocks in each stage that "
+                f"grows. Received: {stage.name} with {stage.blocks} blocks"
+            )
+        return
     if pattern["out"]["config"].get("activation") != "relu":
         raise ValueError(
             "`model` must have blocks that end in a ReLU, which passes on what a ReLU gave. "
             f"Received: {stage.name} with {pattern['out']['config']}"
+        )
+    if "0_gn" in pattern or ("1_gn" in pattern and "add" not in pattern):
+        raise ValueError(
+            "`model` must have no group normalisation on the way that identities pass: it depends "
+            f"on the image. Received: {stage.name} with group normalisation there"
         )
     if "add" in pattern:
         return
@@ -301,6 +323,10 @@ def _check_identity(pattern, weights, stage):
         )
 
 
+def _convolutions(pattern):
+    return [layer for suffix, layer in pattern.items() if re.fullmatch(r"\d+_conv", suffix)]
+
+
 def _make_identity(weights, prefix, pattern, statistics):
     """Sets the weights of one added block so that it passes its input on."""
     for number in _norms_on_path(pattern):
@@ -312,10 +338,13 @@ def _make_identity(weights, prefix, pattern, statistics):
         mean, variance = statistics or (np.zeros(channels), np.ones(channels))
         deviation = np.sqrt(variance + pattern[f"{number}_bn"]["config"]["epsilon"])
         weights[norm] = [deviation, mean, mean, variance]
-    if "add" in pattern:
-        last = max(suffix for suffix in pattern if re.fullmatch(r"\d+_bn", suffix))
-        _, _, *moving = weights[prefix + last]
-        weights[prefix + last] = [*np.zeros((2, *moving[0].shape)), *moving]
+    if _preactivated(pattern):
+        last = max(suffix for suffix in pattern if re.fullmatch(r"\d+_conv", suffix))
+        weights[prefix + last] = [np.zeros_like(weights[prefix + last][0])]
+    elif "add" in pattern:
+        last = max(suffix for suffix in pattern if re.fullmatch(r"\d+_[bg]n", suffix))
+        gamma, beta, *moving = weights[prefix + last]
+        weights[prefix + last] = [np.zeros_like(gamma), np.zeros_like(beta), *moving]
 
 
 def _output_statistics(model, patterns, batches):

@@ -85,6 +85,51 @@ def test_bottleneck(version):
     assert deeper.count_params() == small((3, 2), **options).count_params()
 
 
+# What the wider family adds to a block, and stages that it can grow from.
+VARIANTS = {
+    "v2": ((2, 2), {"version": "v2"}),
+    "v2, bottleneck": ((2, 2), {"version": "v2", "block": "bottleneck", "shortcut": "B"}),
+    "gates, pool": (
+        (1, 1),
+        {"squeeze_excitation": 4, "shortcut": "B", "shortcut_pool": True, "deep_stem": True},
+    ),
+    "groups": (
+        (1, 2),
+        {"block": "bottleneck", "groups": 2, "width_per_group": 32, "shortcut": "B"},
+    ),
+    "group normalisation": ((2, 1), {"normalization": "group"}),
+}
+
+
+@pytest.mark.parametrize("stacked", [False, True], ids=["unrolled", "stacked"])
+@pytest.mark.parametrize("name", VARIANTS)
+def test_variants(name, stacked):
+    blocks, options = VARIANTS[name]
+    model = trained(small(blocks, stack_blocks=stacked, **options))
+    deeper = deepen(model, (3, 3))
+    assert max(differences(model, deeper)) <= 1e-6
+    if not stacked:
+        built = small((3, 3), **options).get_config()
+        assert comparable(deeper.get_config()) == comparable(built)
+
+
+@pytest.mark.parametrize(
+    ("blocks", "options", "named"),
+    [
+        ((1, 2), {"version": "v2"}, "conv2 with 1 blocks"),
+        ((2, 2), {"version": "v2", "shortcut": "C"}, "no projections but"),
+        ((2, 2), {"version": "v2", "normalization": "group"}, "not standardised"),
+        ((2, 2), {"activation": "silu"}, "end in a ReLU"),
+        ((2, 2), {"shortcut": "C", "normalization": "group"}, "no group normalisation"),
+        ((2, 2), {"shortcut": None, "normalization": "group"}, "no group normalisation"),
+    ],
+)
+def test_variants_that_cannot_be_deepened(blocks, options, named):
+    with pytest.raises(ValueError, match="`model` must have") as error:
+        deepen(small(blocks, **options), (3, 3))
+    assert named in str(error.value) and "\n" not in str(error.value)
+
+
 @pytest.mark.parametrize(
     ("block", "shortcut", "blocks"),
     [

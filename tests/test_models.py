@@ -122,9 +122,9 @@ def test_plain_networks(depth, no_draws):
     assert kinds.isdisjoint({"Add", "ZeroPadShortcut", "BlockStack"})
 
 
-# To the last digit those of timm (V2, D, and SE, whose form in the paper is "legacy_seresnet50") and
-# torchvision (groups and width, for ImageNet); of CIFAR nets the papers say 1.7 M, 1.7 M and 10.2 M
-# (arXiv 1603.05027), 34.4 M (1611.05431), and 11.0 M, 36.5 M and 8.9 M (1605.07146).
+# To the last digit those of timm (V2, D, and SE, whose form in the paper is "legacy_seresnet50")
+# and torchvision (groups and width, for ImageNet); of CIFAR nets the papers say 1.7 M, 1.7 M and
+# 10.2 M (arXiv 1603.05027), 34.4 M (1611.05431), and 11.0 M, 36.5 M and 8.9 M (1605.07146).
 VARIANTS = {
     "ResNet18V2": 11_687_720,
     "ResNet34V2": 21_795_880,

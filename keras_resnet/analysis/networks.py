@@ -109,9 +109,12 @@ def find_network(name: str) -> Network:
 
 def _marks(name: str) -> tuple[str, dict[str, str]] | None:
     """Splits the name of one of ours into the table's name and options; None for others."""
-    base, *marks = name.split("_")
-    if base not in ARCHITECTURES:
-        return None
+    base, marks = name, []
+    while base not in ARCHITECTURES:  # whose own names have marks too: ResNeXt50_32x4d
+        base, found, mark = base.rpartition("_")
+        if not found:
+            return None
+        marks.append(mark)
     options = {}
     for mark in marks:
         option = "version" if mark in VERSIONS else "shortcut"

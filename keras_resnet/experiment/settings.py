@@ -40,7 +40,7 @@ class Experiment:
         model: Named network of the table.
         depth: Layers, 6n+2, of a CIFAR network that replaces `model`; None for `model`.
         shortcut: "A", "B", "C", "none" for the plain net, or None for the network's own.
-        version: "v1" or "v1.5", or None for the network's own.
+        version: "v1", "v1.5" or "v2", or None for the network's own.
         dataset: Name of the data set.
         data_dir: Where its files lie, or None.
         data_options: Further options of its loader, such as {"crop": "inception"}.

@@ -15,6 +15,27 @@ ELEMENTS = 8
 
 
 @dataclasses.dataclass(frozen=True)
+class Layout:
+    """What a network's stages are made of, where its family and depth do not say it.
+
+    Args:
+        repeats: Blocks per stage.
+        bottleneck: Whether they are bottlenecks.
+        stem: Filters of the first convolution.
+        width: Width of the first stage; every other stage doubles it.
+        inner: Channels of a bottleneck's 3x3 convolution per unit of width.
+        groups: Its groups.
+    """
+
+    repeats: tuple[int, ...]
+    bottleneck: bool
+    stem: int
+    width: int
+    inner: int = 1
+    groups: int = 1
+
+
+@dataclasses.dataclass(frozen=True)
 class Case:
     """One network on one batch of drawn images.
 
@@ -22,9 +43,15 @@ class Case:
         family: "imagenet" or "cifar".
         depth: The number in the network's name.
         shortcut: "A", "B", "C", or None for a plain net.
-        version: "v1" or "v1.5": which convolution of a bottleneck has the stride.
+        version: "v1" or "v1.5": which convolution of a bottleneck has the stride; "v2":
+            pre-activation.
         images: (batch, height, width, channels).
         batch: Number of the drawn batch.
+        name: Name of its builder, where that is not ResNet or PlainNet and the depth.
+        options: Further options of the builder.
+        layout: Its stages, where they are not those of `depth`.
+        peer: Where it is computed: "" for the implementation here, "torchvision" or "timm" and a
+            name there, such as "timm/resnet50d".
     """
 
     family: str
@@ -33,6 +60,15 @@ class Case:
     version: str = "v1"
     images: tuple[int, int, int, int] = (2, 64, 64, 3)
     batch: int = 0
+    name: str = ""
+    options: dict[str, object] = dataclasses.field(default_factory=dict)
+    layout: Layout | None = None
+    peer: str = ""
+
+    @property
+    def builder(self) -> str:
+        prefix = "PlainNet" if self.shortcut is None else "ResNet"
+        return self.name or f"{prefix}{self.depth}"
 
     @property
     def classes(self) -> int:
@@ -62,6 +98,50 @@ INFERENCE = {
     "resnet44_a": Case("cifar", 44, "A", images=SMALL),
     "resnet56_a": Case("cifar", 56, "A", images=SMALL),
     "resnet110_a": Case("cifar", 110, "A", images=SMALL),
+    # The wider family, written out here for want of a peer...
+    "resnet18v2": Case("imagenet", 18, "B", "v2"),
+    "resnet20v2_a": Case("cifar", 20, "A", "v2", images=SMALL),
+    "resnet20v2_c_odd": Case("cifar", 20, "C", "v2", images=(2, 33, 29, 3)),
+    "resnet164v2": Case(
+        *("cifar", 164, "B", "v2", SMALL),
+        name="ResNet164V2",
+        layout=Layout((18, 18, 18), bottleneck=True, stem=16, width=16),
+    ),
+    "wideresnet16_8": Case(
+        *("cifar", 16, "B", "v2", SMALL),
+        name="WideResNet16_8",
+        layout=Layout((2, 2, 2), bottleneck=False, stem=16, width=128),
+    ),
+    "resnext29_8x64d": Case(
+        *("cifar", 29, "B", "v1.5", SMALL),
+        name="ResNeXt29_8x64d",
+        layout=Layout((3, 3, 3), bottleneck=True, stem=64, width=64, inner=8, groups=8),
+    ),
+    # ...and by theirs.
+    "resnet50v2": Case("imagenet", 50, "B", "v2", name="ResNet50V2", peer="timm/resnetv2_50"),
+    "resnet101v2_odd": Case(
+        "imagenet", 101, "B", "v2", (2, 65, 47, 3), name="ResNet101V2", peer="timm/resnetv2_101"
+    ),
+    "resnet18d": Case("imagenet", 18, "B", "v1.5", name="ResNet18D", peer="timm/resnet18d"),
+    "resnet50d_odd": Case(
+        "imagenet", 50, "B", "v1.5", (2, 65, 47, 3), name="ResNet50D", peer="timm/resnet50d"
+    ),
+    "seresnet50_v1.5": Case("imagenet", 50, "B", "v1.5", name="SEResNet50", peer="timm/seresnet50"),
+    "resnext50_32x4d": Case(
+        "imagenet", 50, "B", "v1.5", name="ResNeXt50_32x4d", peer="torchvision/resnext50_32x4d"
+    ),
+    "resnext101_32x8d": Case(
+        "imagenet", 101, "B", "v1.5", name="ResNeXt101_32x8d", peer="torchvision/resnext101_32x8d"
+    ),
+    "wideresnet50_2": Case(
+        "imagenet", 50, "B", "v1.5", name="WideResNet50_2", peer="torchvision/wide_resnet50_2"
+    ),
+    "resnet18_silu": Case(
+        *("imagenet", 18, "B"), options={"activation": "silu"}, peer="timm/resnet18:silu"
+    ),
+    "resnet18_group": Case(
+        *("imagenet", 18, "B"), options={"normalization": "group"}, peer="timm/resnet18:group"
+    ),
 }
 
 # One step in training mode: loss, gradients and moving statistics. A gradient jumps where the input

@@ -1,7 +1,8 @@
 """Computes the outputs that the Keras networks are compared with, in PyTorch and in float64.
 
-Written from the paper (arXiv 1512.03385) and on `torch.nn.functional` alone: nothing here is shared
-with `keras_resnet` but the names of the layers. To make the file again:
+Written from the papers (arXiv 1512.03385, 1603.05027) and on `torch.nn.functional` alone: nothing
+here is shared with `keras_resnet` but the names of the layers. Some of the wider family are
+computed by torchvision and timm instead (`peers.py`). To make the file again:
 
     python -m tests.reference.make_torch_outputs
 """
@@ -46,45 +47,51 @@ class Network:
         self.statistics: dict[str, torch.Tensor] = {}
         self.stages: dict[str, torch.Tensor] = {}
         self.margin = float("inf")
+        self.layout = case.layout
+        if case.layout is None and case.family == "imagenet":
+            self.layout = cases.Layout(*IMAGENET[case.depth], stem=64, width=64)
+        elif case.layout is None:
+            n = (case.depth - 2) // 6
+            self.layout = cases.Layout((n, n, n), bottleneck=False, stem=16, width=16)
 
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
         """Maps images [batch, channels, height, width] to logits [batch, classes]."""
+        layout = self.layout
         if self.case.family == "imagenet":
-            repeats, bottleneck = IMAGENET[self.case.depth]
-            width = 64
-            x = self.conv(images, "conv1_conv", width, size=7, stride=2)
+            x = self.conv(images, "conv1_conv", layout.stem, size=7, stride=2)
             x = self.relu(self.norm(x, "conv1_bn"))
             x = F.max_pool2d(x, kernel_size=3, stride=2, padding=1)
         else:
-            repeats, bottleneck = ((self.case.depth - 2) // 6,) * 3, False
-            width = 16
-            x = self.conv(images, "conv1_conv", width, size=3, stride=1)
+            x = self.conv(images, "conv1_conv", layout.stem, size=3, stride=1)
             x = self.relu(self.norm(x, "conv1_bn"))
-        for stage, blocks in enumerate(repeats):
+        for stage, blocks in enumerate(layout.repeats):
             for block in range(blocks):
                 name = f"conv{stage + 2}_block{block + 1}"
                 stride = 2 if stage > 0 and block == 0 else 1
-                x = self.block(x, name, width * 2**stage, stride, bottleneck)
+                x = self.block(x, name, layout.width * 2**stage, stride)
             self.stages[f"{name}_out"] = x
+        if self.case.version == "v2":
+            x = self.relu(self.norm(x, "post_bn"))
         return self.dense(x.mean(dim=(2, 3)), "predictions", self.case.classes)
 
-    def block(
-        self, x: torch.Tensor, name: str, width: int, stride: int, bottleneck: bool
-    ) -> torch.Tensor:
-        if bottleneck:
+    def block(self, x: torch.Tensor, name: str, width: int, stride: int) -> torch.Tensor:
+        if self.layout.bottleneck:
             early = self.case.version == "v1"
+            inner = width * self.layout.inner
             layers = (
-                (width, 1, stride if early else 1),
-                (width, 3, 1 if early else stride),
-                (4 * width, 1, 1),
+                (inner, 1, stride if early else 1, 1),
+                (inner, 3, 1 if early else stride, self.layout.groups),
+                (4 * width, 1, 1, 1),
             )
         else:
-            layers = ((width, 3, stride), (width, 3, 1))
+            layers = ((width, 3, stride, 1), (width, 3, 1, 1))
+        if self.case.version == "v2":
+            return self.preactivated_block(x, name, layers, stride)
         residual = self.case.shortcut is not None
         y = x
-        for i, (filters, size, step) in enumerate(layers, start=1):
+        for i, (filters, size, step, groups) in enumerate(layers, start=1):
             last = i == len(layers)
-            y = self.conv(y, f"{name}_{i}_conv", filters, size, step)
+            y = self.conv(y, f"{name}_{i}_conv", filters, size, step, groups)
             gamma_kind = "residual_gamma" if last and residual else "gamma"
             y = self.norm(y, f"{name}_{i}_bn", gamma_kind)
             if not last:
@@ -93,21 +100,38 @@ class Network:
             y = y + self.shortcut(x, name, layers[-1][0], stride)
         return self.relu(y)
 
+    def preactivated_block(
+        self, x: torch.Tensor, name: str, layers: tuple, stride: int
+    ) -> torch.Tensor:
+        """Fig. 1b of arXiv 1603.05027; the first block of all gets what the stem has activated."""
+        y = x
+        if name != "conv2_block1":
+            y = self.relu(self.norm(x, f"{name}_preact_bn"))
+        identity = self.case.shortcut != "C" and stride == 1 and x.shape[1] == layers[-1][0]
+        path = x if identity else self.shortcut(y, name, layers[-1][0], stride)
+        for i, (filters, size, step, groups) in enumerate(layers, start=1):
+            y = self.conv(y, f"{name}_{i}_conv", filters, size, step, groups)
+            if i < len(layers):
+                kind = "residual_gamma" if i == len(layers) - 1 else "gamma"
+                y = self.relu(self.norm(y, f"{name}_{i}_bn", kind))
+        return path + y
+
     def shortcut(self, x: torch.Tensor, name: str, filters: int, stride: int) -> torch.Tensor:
         same = stride == 1 and x.shape[1] == filters
         option = self.case.shortcut
         if option == "C" or (option == "B" and not same):
             x = self.conv(x, f"{name}_0_conv", filters, 1, stride)
-            return self.norm(x, f"{name}_0_bn")
+            return x if self.case.version == "v2" else self.norm(x, f"{name}_0_bn")
         x = x[:, :, ::stride, ::stride]
         zeros = x.new_zeros(x.shape[0], filters - x.shape[1], *x.shape[2:])
         return torch.cat([x, zeros], dim=1)
 
     def conv(
-        self, x: torch.Tensor, name: str, filters: int, size: int, stride: int
+        self, x: torch.Tensor, name: str, filters: int, size: int, stride: int, groups: int = 1
     ) -> torch.Tensor:
-        kernel = self.draw(name, "kernel", (size, size, x.shape[1], filters))
-        return F.conv2d(x, kernel.permute(3, 2, 0, 1), stride=stride, padding=(size - 1) // 2)
+        kernel = self.draw(name, "kernel", (size, size, x.shape[1] // groups, filters))
+        kernel, padding = kernel.permute(3, 2, 0, 1), (size - 1) // 2
+        return F.conv2d(x, kernel, stride=stride, padding=padding, groups=groups)
 
     def norm(self, x: torch.Tensor, name: str, gamma_kind: str = "gamma") -> torch.Tensor:
         shape = (x.shape[1],)
@@ -150,7 +174,12 @@ class Network:
 def infer(case: cases.Case) -> tuple[dict[str, np.ndarray], list[str]]:
     """Logits [batch, classes] and the summary of each stage [stages, figures] in float32, and the
     names of the layers that end the stages."""
-    network = Network(case)
+    if case.peer:
+        from . import peers  # torchvision cannot be imported where TensorFlow has been
+
+        network = peers.Peer(case)
+    else:
+        network = Network(case)
     with torch.no_grad():
         logits = network(drawn_images(case))
     stages = [cases.summarize(x.permute(0, 2, 3, 1).numpy()) for x in network.stages.values()]

@@ -27,15 +27,14 @@ def stored():
 
 def build(case: cases.Case, **options) -> keras.Model:
     """Builds the named network of a case, ending in logits, with the drawn weights."""
-    prefix = "PlainNet" if case.shortcut is None else "ResNet"
-    model = getattr(keras_resnet, f"{prefix}{case.depth}")(
+    model = getattr(keras_resnet, case.builder)(
         weights=None,
         input_shape=case.images[1:],
         classes=case.classes,
         classifier_activation=None,
         shortcut=case.shortcut,
         version=case.version,
-        **options,
+        **{**case.options, **options},
     )
     weights.fill_keras(model)
     return model
@@ -53,8 +52,12 @@ def error(value, expected, scale=None) -> float:
     return float(np.max(np.abs(value - expected) / scale))
 
 
-# The deepest, and two whose like is among the others.
-SLOW = ("resnet101_v1.5_b", "resnet152_v1.5_b", "resnet44_a", "resnet50_v1.5_b")
+# The deepest and widest, and those whose like is among the others.
+SLOW = (
+    *("resnet101_v1.5_b", "resnet152_v1.5_b", "resnet44_a", "resnet50_v1.5_b"),
+    *("resnet101v2_odd", "resnext101_32x8d", "wideresnet50_2", "resnet164v2", "resnet18d"),
+    *("resnext29_8x64d", "wideresnet16_8", "resnet20v2_a"),
+)
 INFERENCE = [
     pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in cases.INFERENCE
 ]

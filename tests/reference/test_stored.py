@@ -126,8 +126,28 @@ def test_last_normalisation_of_a_branch(name, last):
     assert weights.ends_residual_branch(name, names) is last
 
 
+@pytest.mark.parametrize(
+    ("name", "last"),
+    [
+        ("conv2_block1_1_bn", True),
+        ("conv3_block2_1_bn", False),
+        ("conv3_block2_2_bn", True),
+        ("conv3_block2_preact_bn", False),
+    ],
+)
+def test_last_normalisation_with_preactivation(name, last):
+    names = {f"conv2_block1_{part}" for part in ("1_conv", "1_bn", "2_conv", "out")}
+    names |= {
+        f"conv3_block2_{part}"
+        for part in ("preact_bn", "1_conv", "1_bn", "2_conv", "2_bn", "3_conv", "out")
+    }
+    assert weights.ends_residual_branch(name, names) is last
+
+
 @pytest.mark.torch
-@pytest.mark.parametrize("name", ["resnet20_b", "resnet50_v1.5_b_odd", "train_resnet20_b"])
+@pytest.mark.parametrize(
+    "name", ["resnet18v2", "resnet20_b", "resnet50_v1.5_b_odd", "train_resnet20_b"]
+)
 def test_made_again(stored, name):
     pytest.importorskip("torch")
     from . import make_torch_outputs

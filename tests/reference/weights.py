@@ -120,11 +120,16 @@ def _names_of_blocks(layer):
 
 
 def ends_residual_branch(name: str, names: Collection[str]) -> bool:
-    """Whether the layer `name`, among all `names` of a model, is the last batch normalisation
-    before an addition (a plain net has no additions)."""
+    """Whether the layer `name`, among all `names` of a model, is the last normalisation of a
+    residual branch (a plain net has no additions)."""
+    name, names = name.replace("_gn", "_bn"), {other.replace("_gn", "_bn") for other in names}
     block, _, rest = name.rpartition("_block")
     number, _, part = rest.partition("_")
     block = f"{block}_block{number}"
+    # With pre-activation the last convolution has none behind it.
+    for last in (3, 2):
+        if f"{block}_{last}_conv" in names and f"{block}_{last}_bn" not in names:
+            return part == f"{last - 1}_bn"
     last = "3_bn" if f"{block}_3_bn" in names else "2_bn"
     return part == last and f"{block}_add" in names
 
