@@ -6,6 +6,7 @@ model = keras_resnet.ResNet50(input_shape=(224, 224, 3))
 """
 
 from keras_resnet.deepen import deepen
+from keras_resnet.freezing import freeze, stage_rates
 from keras_resnet.models import (
     CifarResNet,
     CifarWideResNet,
@@ -113,5 +114,7 @@ __all__ = [
     "copy_weights",
     "decode_predictions",
     "deepen",
+    "freeze",
     "preprocess_input",
+    "stage_rates",
 ]

@@ -223,11 +223,16 @@ class BlockStack(keras.layers.Layer):
             again: less memory for about a third more time. Moving statistics move once.
         drop_rates: Rate of stochastic depth of every block, which replaces that of the pattern's
             `StochasticDepth` layers; None where it has none.
+        frozen_norms: Whether batch normalisations stay frozen, statistics and scales, while the
+            rest of the stack trains.
 
     Input and output shape: those of `block`.
     """
 
-    def __init__(self, block, repeats, recompute=False, drop_rates=None, **kwargs):
+    def __init__(
+        self, block, repeats, recompute=False, drop_rates=None, frozen_norms=False, **kwargs
+    ):
+        self._frozen_norms = bool(frozen_norms)
         super().__init__(**kwargs)
         if not isinstance(block, keras.Model) or block.input_shape != block.output_shape:
             raise ValueError(
@@ -246,7 +251,7 @@ class BlockStack(keras.layers.Layer):
                 f"keep. Received: block with layer {lost[0]!r}"
             )
         # Behind a function, because a layer held as an attribute would add its own weights to ours.
-        block.trainable = True
+        _set_trainable(block, True)
         self._pattern = lambda: block
         self.repeats = checks.integer("repeats", repeats)
         self.recompute = bool(recompute)
@@ -262,6 +267,31 @@ class BlockStack(keras.layers.Layer):
         """The pattern of one block."""
         return self._pattern()
 
+    @property
+    def frozen_norms(self) -> bool:
+        """Whether batch normalisations stay frozen while the rest trains."""
+        return self._frozen_norms
+
+    @frozen_norms.setter
+    def frozen_norms(self, value):
+        self._frozen_norms = bool(value)
+        self._set_trainable_variables()
+
+    @property
+    def trainable(self) -> bool:
+        return keras.layers.Layer.trainable.fget(self)
+
+    @trainable.setter
+    def trainable(self, value):
+        keras.layers.Layer.trainable.fset(self, value)
+        self._set_trainable_variables()
+
+    def _set_trainable_variables(self):
+        """Leaves scales and offsets out of the trainable variables where they are frozen."""
+        for owner, name, variable in self.sliced_weights() if self.built else ():
+            if name in ("gamma", "beta") and _is_batch_norm(self.block.get_layer(owner)):
+                variable.trainable = self.trainable and not self._frozen_norms
+
     def build(self, input_shape):
         block = self.block
         seeds = [v for v in block.variables if not any(v is w for w in block.weights)]
@@ -270,7 +300,7 @@ class BlockStack(keras.layers.Layer):
         owners = {id(w): layer for layer in block.layers for w in layer.weights}
         pattern, self._stacked = [], []
         # Which weights are moving statistics: read before freezing can hide it.
-        block.trainable = True
+        _set_trainable(block, True)
         self._moving = [i for i, weight in enumerate(block.weights) if not weight.trainable]
         for weight in block.weights:
             owner = owners[id(weight)]
@@ -287,6 +317,8 @@ class BlockStack(keras.layers.Layer):
                 )
             )
         self._pattern_weights = lambda: pattern
+        self.built = True
+        self._set_trainable_variables()
 
     def sliced_weights(self) -> list[tuple[str, str, keras.Variable]]:
         """Returns (layer of the pattern, weight, stacked variable) for every weight."""
@@ -315,7 +347,7 @@ class BlockStack(keras.layers.Layer):
 
     def call(self, inputs, training=None):
         block, seeds = self.block, self._pattern_seeds()
-        block.trainable = self.trainable
+        _set_trainable(block, self.trainable, norms=not self._frozen_norms)
         weights = [weight for _, weight in self._pattern_weights()]
 
         def step(x, values, block_seeds, rates):
@@ -358,13 +390,14 @@ class BlockStack(keras.layers.Layer):
 
     def get_config(self):
         # The layer's own `trainable` says whether the stack is frozen, not the pattern's.
-        self.block.trainable = True
+        _set_trainable(self.block, True)
         return {
             **super().get_config(),
             "block": keras.saving.serialize_keras_object(self.block),
             "repeats": self.repeats,
             "recompute": self.recompute,
             "drop_rates": self.drop_rates,
+            "frozen_norms": self.frozen_norms,
         }
 
     @classmethod
@@ -372,6 +405,20 @@ class BlockStack(keras.layers.Layer):
         config = dict(config)
         config["block"] = keras.saving.deserialize_keras_object(config["block"])
         return cls(**config)
+
+
+def _is_batch_norm(layer):
+    return isinstance(layer, keras.layers.BatchNormalization)
+
+
+def _set_trainable(block, trainable, norms=True):
+    """Freezes or thaws the layers of a block; with `norms` false its normalisations stay frozen.
+
+    One by one, since Keras passes over `block.trainable = True` where only its layers are frozen.
+    """
+    block.trainable = trainable
+    for layer in block.layers:
+        layer.trainable = trainable and (norms or not _is_batch_norm(layer))
 
 
 @contextlib.contextmanager

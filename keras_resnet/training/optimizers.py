@@ -9,6 +9,8 @@ scaled by the learning rate and runs through the momentum; Keras subtracts
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import keras
 
 from keras_resnet import checks
@@ -27,22 +29,38 @@ class SGD(keras.optimizers.SGD):
     Args:
         learning_rate: Float or `LearningRateSchedule`.
         l2: Factor of the weight in its gradient; the paper uses 1e-4.
+        rates: Factor of the learning rate by the name of a layer of the model, 1 for others; for
+            discriminative rates (`keras_resnet.stage_rates`). Decoupled decay goes without it.
         **kwargs: As in `keras.optimizers.SGD`.
     """
 
-    def __init__(self, learning_rate=0.1, *, l2: float = 0.0, **kwargs):
+    def __init__(
+        self,
+        learning_rate=0.1,
+        *,
+        l2: float = 0.0,
+        rates: Mapping[str, float] | None = None,
+        **kwargs,
+    ):
         if l2 < 0.0:
             raise ValueError(f"`l2` must not be negative. Received: l2={l2}")
         super().__init__(learning_rate, **kwargs)
         self.l2 = float(l2)
+        self.rates = dict(rates or {})
+
+    def build(self, variables):
+        super().build(variables)
+        # Here, since an update knows its variable by number only.
+        self._factors = [self.rates.get(v.path.split("/")[0], 1.0) for v in variables]
 
     def update_step(self, gradient, variable, learning_rate):
         if self.l2 and self._use_weight_decay(variable):
             gradient = gradient + self.l2 * variable
-        super().update_step(gradient, variable, learning_rate)
+        factor = self._factors[self._get_variable_index(variable)]
+        super().update_step(gradient, variable, learning_rate * factor)
 
     def get_config(self) -> dict:
-        return {**super().get_config(), "l2": self.l2}
+        return {**super().get_config(), "l2": self.l2, "rates": self.rates}
 
 
 def sgd(
@@ -55,6 +73,7 @@ def sgd(
     decay_norm_and_bias: bool = True,
     clip_norm: float | None = None,
     ema: float | None = None,
+    rates: Mapping[str, float] | None = None,
 ) -> SGD:
     """Makes SGD with the paper's settings by default.
 
@@ -70,6 +89,7 @@ def sgd(
         ema: Momentum of an exponential moving average of the weights, such as 0.9999; at the end
             of `fit` the average becomes the weights, and `keras.callbacks.SwapEMAWeights`
             evaluates with it in between.
+        rates: Factors of the learning rate by layer, as in `SGD`.
 
     Raises:
         ValueError: An unknown `decay`.
@@ -84,6 +104,7 @@ def sgd(
         global_clipnorm=clip_norm,
         use_ema=ema is not None,
         ema_momentum=0.99 if ema is None else ema,
+        rates=rates,
     )
     if not decay_norm_and_bias:
         optimizer.exclude_from_weight_decay(var_names=list(NORM_AND_BIAS))
