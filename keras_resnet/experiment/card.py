@@ -29,8 +29,18 @@ _MODULES = """ `saved_model` and `feature_vector` are TF Hub modules (Reusable S
 take the same images as float32 in [0, 1] and give logits and features."""
 
 
+def network_text(architecture: Architecture) -> str:
+    """Returns what kind of network a line of the table is, in a few words."""
+    return (
+        f"A network of {architecture.depth} weighted layers, {architecture.block} blocks "
+        f"{'-'.join(map(str, architecture.repeats))}, shortcuts {SHORTCUTS[architecture.shortcut]} "
+        f"({architecture.source})"
+    )
+
+
 def model_card(
-    architecture: Architecture,
+    name: str,
+    network: str,
     dataset: ImageDataset,
     settings: Mapping[str, object],
     metrics: Mapping[str, object],
@@ -38,7 +48,8 @@ def model_card(
     """Returns the card as Markdown.
 
     Args:
-        architecture: The network.
+        name: Name of the network.
+        network: What kind of network it is, in a few words.
         dataset: What it was trained and tested on.
         settings: Settings of the run, as in its config.json.
         metrics: Measured figures, as in its metrics.json.
@@ -51,12 +62,11 @@ def model_card(
     set_values = ", ".join(
         f"{key} {value}" for key, value in settings.items() if value not in (None, {})
     )
-    return f"""# {architecture.name} trained on {dataset.name}
+    return f"""# {name} trained on {dataset.name}
 
-A network of {architecture.depth} weighted layers, {architecture.block} blocks
-{"-".join(map(str, architecture.repeats))}, shortcuts {SHORTCUTS[architecture.shortcut]}
-({architecture.source}): {metrics["parameters"]:,} trainable parameters,
-{metrics["multiply_adds"]:,} multiply-adds per image.
+{network}:
+{metrics["parameters"]:,} trainable parameters, {metrics["multiply_adds"]:,} multiply-adds per
+image.
 
 ## Measured
 

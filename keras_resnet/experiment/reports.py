@@ -114,7 +114,7 @@ def _by_label(runs: Sequence[StudyRun]) -> dict[str, list]:
 
 
 def _subject(base: Experiment, seeds: Sequence[int]) -> str:
-    length = f"{base.steps} steps" if base.steps else f"{base.epochs} epochs"
+    length = f"{base.steps} steps" if base.steps else f"{base.head_epochs + base.epochs} epochs"
     return (
         f"{base.dataset}: {length} of batch {base.batch_size}, rate {base.peak_rate():g}, "
         f"{base.precision}, {len(seeds)} seed{'s' if len(seeds) > 1 else ''}"

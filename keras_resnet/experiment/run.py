@@ -21,9 +21,11 @@ from keras_resnet.analysis.complexity import complexity
 from keras_resnet.analysis.plots import learning_curve, require_matplotlib
 from keras_resnet.data import ImageDataset, load_dataset
 from keras_resnet.experiment import finish
-from keras_resnet.experiment.card import model_card
+from keras_resnet.experiment.card import model_card, network_text
+from keras_resnet.experiment.pretrained import with_new_classifier
 from keras_resnet.experiment.settings import Experiment
 from keras_resnet.files import clear_leftovers, write_json
+from keras_resnet.freezing import freeze, stage_rates
 from keras_resnet.training import (
     Checkpoints,
     MetricsLogger,
@@ -41,6 +43,9 @@ from keras_resnet.training.strategy import any_worker
 from keras_resnet.version import __version__
 from keras_resnet.weights import copy_weights
 
+# Folder of a run that holds what came before the rest of the network was trained.
+HEAD = "head"
+
 
 def run(experiment: Experiment) -> dict[str, object]:
     """Trains, evaluates, saves, reads back and compares; goes on where it was interrupted.
@@ -50,7 +55,8 @@ def run(experiment: Experiment) -> dict[str, object]:
     learning_curve.png, .svg and .csv; model.keras, which takes images in [0, 255] and gives
     probabilities; saved_model and feature_vector, Hub modules that take images in [0, 1] and give
     logits and features; model_card.md; and last metrics.json, whose presence says that the run is
-    finished. Of several machines, the first one writes.
+    finished. Of several machines, the first one writes. Where a new classifier was trained alone
+    first (`head_epochs`), head/ has its metrics and checkpoints.
 
     Returns:
         What metrics.json holds: `test_accuracy` (of a data set without test images,
@@ -95,25 +101,14 @@ def _run(
     keras.utils.set_random_seed(experiment.seed)
     with strategy.scope():
         model = build_model(experiment, dataset)
-        optimizer = experiment.optimizer(steps)
-        metrics = _metrics(dataset)
-    trainer = Trainer(
-        model,
-        optimizer,
-        experiment.loss(),
-        metrics,
-        strategy=strategy,
-        steps_per_call=experiment.steps_per_call,
-        micro_batches=experiment.micro_batches,
-        transform=experiment.mixing(len(dataset.class_names)),
-        jit_compile=experiment.jit_compile,
-    )
+    trainer = _trainer(experiment, strategy, model, dataset, steps)
     shape = trainer.layout(experiment.batch_size)
     cost = complexity(model)
+    name, network = _network(experiment, model)
     chief = is_chief(strategy)
     if chief:
         print(
-            f"{experiment.architecture.name}: {cost.parameters:,} parameters, "
+            f"{name}: {cost.parameters:,} parameters, "
             f"{cost.multiply_adds / 1e6:.1f} million multiply-adds per image. {dataset.name}: "
             f"{dataset.num_examples('train'):,} training images, {steps:,} steps.\n"
             f"{shape}; learning rate {_rate_text(experiment)}; {experiment.precision}; writing to "
@@ -122,25 +117,19 @@ def _run(
         clear_leftovers(workdir)
         write_json(workdir / "config.json", dataclasses.asdict(experiment))
 
-    trainer.fit(
-        dataset,
-        experiment.batch_size,
-        steps=steps,
-        seed=experiment.seed,
-        callbacks=[
-            *experiment.callbacks(dataset),
-            *(_observers(workdir) if chief else []),
-        ],
-        checkpoints=Checkpoints(
-            workdir / "checkpoints",
-            every=experiment.checkpoint_every,
-            config=experiment.of_the_result(),
-        ),
-        validation_split=experiment.validation_split,
-        log_every=experiment.log_every,
-    )
+    head_seconds = 0.0
+    if experiment.head_epochs:
+        head_steps = experiment.head_epochs * dataset.steps_per_epoch(experiment.batch_size)
+        freeze(model)
+        head = _trainer(experiment, strategy, model, dataset, head_steps)
+        _fit(experiment, head, dataset, head_steps, workdir / HEAD, chief)
+        head_seconds = head.seconds
+    if experiment.init is not None:
+        freeze(model, 0, bn=experiment.freeze_bn)
+        trainer = _trainer(experiment, strategy, model, dataset, steps)
+    _fit(experiment, trainer, dataset, steps, workdir, chief)
     # Averaged weights have no statistics of their own.
-    if experiment.recompute_bn or experiment.ema is not None:
+    if experiment.recompute_bn or (experiment.ema is not None and not experiment.freeze_bn):
         trainer.recompute_bn_statistics(dataset, experiment.batch_size, seed=experiment.seed)
     split = "test" if "test" in dataset.splits else "validation"
     measured = trainer.evaluate(dataset, split, experiment.batch_size)
@@ -153,14 +142,14 @@ def _run(
         any_worker(strategy, False)  # waits until the first worker is done
         return {f"{split}_{name}": value for name, value in measured.items()}
 
-    epochs = read_epochs(workdir / "metrics.jsonl")
+    epochs = epochs_of(experiment)
     figures = {
         "split": split,
         **{f"{split}_{name}": value for name, value in measured.items()},
         f"{split}_images": trainer.evaluated_images,
         **_last_epoch(epochs),
         "steps": steps,
-        "train_seconds": round(trainer.seconds, 1),
+        "train_seconds": round(head_seconds + trainer.seconds, 1),
         "parameters": cost.parameters,
         "multiply_adds": cost.multiply_adds,
         "seed": experiment.seed,
@@ -170,14 +159,13 @@ def _run(
     print(
         f"{split} accuracy {100 * measured['accuracy']:.2f} %, {trainer.seconds:.0f} s of training"
     )
-    name = experiment.architecture.name
     learning_curve(
         epochs,
         workdir / "learning_curve.png",
         title=f"{name} on {dataset.name}, seed {experiment.seed}",
         final=(split, 1 - measured["accuracy"]),
     )
-    card = model_card(experiment.architecture, dataset, dataclasses.asdict(experiment), figures)
+    card = model_card(name, network, dataset, dataclasses.asdict(experiment), figures)
     figures["reload_difference"] = finish.save(model, dataset, card, experiment)
     if experiment.fine_tune_epochs:
         figures |= finish.fine_tune(
@@ -193,8 +181,78 @@ def _run(
     return figures
 
 
+def _trainer(
+    experiment: Experiment,
+    strategy: tf.distribute.Strategy,
+    model: keras.Model,
+    dataset: ImageDataset,
+    steps: int,
+) -> Trainer:
+    """Returns the trainer of what is not frozen in `model`, for so many steps."""
+    rates = stage_rates(model, experiment.rate_decay) if experiment.rate_decay < 1.0 else None
+    with strategy.scope():
+        optimizer = experiment.optimizer(steps, rates)
+        metrics = _metrics(dataset)
+    return Trainer(
+        model,
+        optimizer,
+        experiment.loss(),
+        metrics,
+        strategy=strategy,
+        steps_per_call=experiment.steps_per_call,
+        micro_batches=experiment.micro_batches,
+        transform=experiment.mixing(len(dataset.class_names)),
+        jit_compile=experiment.jit_compile,
+    )
+
+
+def _fit(
+    experiment: Experiment,
+    trainer: Trainer,
+    dataset: ImageDataset,
+    steps: int,
+    folder: Path,
+    chief: bool,
+) -> None:
+    """Trains, with metrics and checkpoints in `folder`; goes on where it was interrupted."""
+    trainer.fit(
+        dataset,
+        experiment.batch_size,
+        steps=steps,
+        seed=experiment.seed,
+        callbacks=[*experiment.callbacks(dataset), *(_observers(folder) if chief else [])],
+        checkpoints=Checkpoints(
+            folder / "checkpoints",
+            every=experiment.checkpoint_every,
+            config=experiment.of_the_result(),
+        ),
+        validation_split=experiment.validation_split,
+        log_every=experiment.log_every,
+    )
+
+
+def _network(experiment: Experiment, model: keras.Model) -> tuple[str, str]:
+    """Returns the name of the network, and what kind of network it is."""
+    if experiment.init_is_model:
+        return model.name, f"The network of `{experiment.init}` with a classifier of its own"
+    architecture = experiment.architecture
+    begun = "" if experiment.init is None else f", begun from the weights `{experiment.init}`"
+    return architecture.name, network_text(architecture) + begun
+
+
+def epochs_of(experiment: Experiment) -> list[dict[str, float]]:
+    """Returns the figures of every epoch; those of the head come first and are counted too."""
+    workdir = Path(experiment.workdir)
+    head = read_epochs(workdir / HEAD / "metrics.jsonl") if experiment.head_epochs else []
+    rest = read_epochs(workdir / "metrics.jsonl")
+    return [*head, *({**row, "epoch": len(head) + row["epoch"]} for row in rest)]
+
+
 def build_model(experiment: Experiment, dataset: ImageDataset) -> keras.Model:
-    """Builds an experiment's network with the data set's standardisation in front of it.
+    """Builds an experiment's network with standardisation in front of it.
+
+    That is the data set's, or, where training begins from `experiment.init`, what the finished
+    network was trained with.
 
     Args:
         experiment: Settings: network, dropout and the like.
@@ -206,6 +264,9 @@ def build_model(experiment: Experiment, dataset: ImageDataset) -> keras.Model:
     Raises:
         ValueError: If the images are too small for the network, or a setting is wrong.
     """
+    classes = len(dataset.class_names)
+    if experiment.init_is_model:
+        return with_new_classifier(experiment.init, dataset.image_shape, classes)
     architecture = experiment.architecture
     smallest = architecture.stem.smallest_image(len(architecture.repeats))
     if min(dataset.image_shape[:2]) < smallest:
@@ -213,17 +274,24 @@ def build_model(experiment: Experiment, dataset: ImageDataset) -> keras.Model:
             f"`image_size` must be at least {smallest} for {architecture.name}, which halves its "
             f"maps that often. Received: images of {dataset.name} of shape {dataset.image_shape}"
         )
-    images = keras.Input(dataset.image_shape)
-    standardized = keras.layers.Normalization(
-        mean=dataset.mean,
-        variance=[std**2 for std in dataset.std],
-        dtype="float32",
-        name="preprocessing",
-    )(images)
+    if experiment.init is not None:
+        images = {
+            "input_shape": dataset.image_shape,
+            "weights": experiment.init,
+            "include_preprocessing": True,
+        }
+    else:
+        standardize = keras.layers.Normalization(
+            mean=dataset.mean,
+            variance=[std**2 for std in dataset.std],
+            dtype="float32",
+            name="preprocessing",
+        )
+        images = {"input_tensor": standardize(keras.Input(dataset.image_shape))}
     return models.build(
         architecture,
-        input_tensor=standardized,
-        classes=len(dataset.class_names),
+        **images,
+        classes=classes,
         dropout=experiment.dropout,
         stochastic_depth=experiment.stochastic_depth,
         zero_init_residual=experiment.zero_init_residual,

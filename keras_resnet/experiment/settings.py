@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Mapping
 
 import keras
@@ -31,6 +32,12 @@ _NOT_OF_THE_RESULT = (
     *("strategy", "gpus", "virtual_devices", "tpu", "steps_per_call", "jit_compile"),
 )
 
+# What makes a network, and cannot be asked of a finished one.
+_OF_THE_NETWORK = (
+    *("depth", "shortcut", "version", "dropout", "stochastic_depth", "zero_init_residual"),
+    *("synchronized_bn", "recompute"),
+)
+
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
@@ -41,6 +48,13 @@ class Experiment:
         depth: Layers, 6n+2, of a CIFAR network that replaces `model`; None for `model`.
         shortcut: "A", "B", "C", "none" for the plain net, or None for the network's own.
         version: "v1", "v1.5" or "v2", or None for the network's own.
+        init: Finished network to train on from, with a new classifier: a .keras file or a Hub
+            module (a folder or an https address), which bring their own network, or weights for
+            `model` (a name such as "imagenet", or a file); None for random values.
+        head_epochs: Epochs in which only the new classifier of `init` trains, before the rest does.
+        freeze_bn: Whether the normalisations of `init` keep their statistics and scales.
+        rate_decay: Factor of the learning rate from one stage of `init` to the one in front of it,
+            in (0, 1]; the classifier has the full rate.
         dataset: Name of the data set.
         data_dir: Where its files lie, or None.
         data_options: Further options of its loader, such as {"crop": "inception"}.
@@ -98,6 +112,10 @@ class Experiment:
     depth: int | None = None
     shortcut: str | None = None
     version: str | None = None
+    init: str | None = None
+    head_epochs: int = 0
+    freeze_bn: bool = False
+    rate_decay: float = 1.0
     dataset: str = "digits"
     data_dir: str | None = None
     data_options: Mapping[str, object] = dataclasses.field(default_factory=dict)
@@ -151,7 +169,7 @@ class Experiment:
         for name in ("steps", "base_batch", "checkpoint_every", "gpus", "virtual_devices"):
             if getattr(self, name) is not None:
                 checks.integer(name, getattr(self, name))
-        for name in ("seed", "fine_tune_epochs"):
+        for name in ("seed", "fine_tune_epochs", "head_epochs"):
             checks.integer(name, getattr(self, name), minimum=0)
         if self.seed >= 2**32:
             raise ValueError(f"`seed` must be below 2**32. Received: seed={self.seed}")
@@ -166,6 +184,10 @@ class Experiment:
             checks.fraction("ema", self.ema)
         for drop in self.drops:
             checks.fraction("drops", drop)
+        if checks.positive("rate_decay", self.rate_decay) > 1.0:
+            raise ValueError(
+                f"`rate_decay` must be in (0, 1]. Received: rate_decay={self.rate_decay}"
+            )
         checks.one_of("schedule", self.schedule, SCHEDULES)
         checks.one_of("warmup", self.warmup, WARMUPS)
         checks.one_of("decay", self.decay, DECAYS)
@@ -176,11 +198,42 @@ class Experiment:
                 "`validation_split` must be 'validation' with schedule='plateau', which would "
                 "choose the learning rate by the test images. Received: validation_split='test'"
             )
+        self._check_init()
         if self.fine_tune_epochs and not self.export:
             raise ValueError(
                 "`fine_tune_epochs` fine-tunes the exported module; leave `export` on. "
                 f"Received: fine_tune_epochs={self.fine_tune_epochs} with export=False"
             )
+
+    def _check_init(self):
+        """Raises a ValueError where a setting makes no sense with `init`, or without it."""
+        if self.init is None:
+            for name in ("head_epochs", "freeze_bn", "rate_decay"):
+                value = getattr(self, name)
+                if value != _DEFAULTS[name]:
+                    raise ValueError(
+                        f"`{name}` goes with `init`, a finished network to train on from. "
+                        f"Received: {name}={value!r} with init=None"
+                    )
+        if self.freeze_bn and self.recompute_bn:
+            raise ValueError(
+                "`recompute_bn` must be False with freeze_bn=True, which keeps the statistics. "
+                "Received: recompute_bn=True"
+            )
+        for name in _OF_THE_NETWORK if self.init_is_model else ():
+            value = getattr(self, name)
+            if value != _DEFAULTS[name]:
+                raise ValueError(
+                    f"`{name}` must be left out with init={self.init!r}, which brings its own "
+                    f"network. Received: {name}={value!r}"
+                )
+
+    @property
+    def init_is_model(self) -> bool:
+        """Whether `init` is a whole model, not weights for `model`."""
+        return self.init is not None and (
+            self.init.endswith(".keras") or "://" in self.init or os.path.isdir(self.init)
+        )
 
     def of_the_result(self) -> dict[str, object]:
         """Returns the settings that a result depends on."""
@@ -219,8 +272,15 @@ class Experiment:
             return self.learning_rate
         return scaled_learning_rate(self.learning_rate, self.batch_size, self.base_batch)
 
-    def optimizer(self, steps: int) -> keras.optimizers.Optimizer:
-        """Returns SGD with schedule, warm-up and decay for a run of `steps` steps."""
+    def optimizer(
+        self, steps: int, rates: Mapping[str, float] | None = None
+    ) -> keras.optimizers.Optimizer:
+        """Returns SGD with schedule, warm-up and decay for a run of `steps` steps.
+
+        Args:
+            steps: Steps of the run.
+            rates: Factors of the learning rate by layer, as in `training.SGD`.
+        """
         return sgd(
             self._rate(steps),
             momentum=self.momentum,
@@ -229,10 +289,13 @@ class Experiment:
             decay_norm_and_bias=self.decay_norm_and_bias,
             clip_norm=self.clip_norm,
             ema=self.ema,
+            rates=rates,
         )
 
     def _rate(self, steps):
         warmup = self.warmup
+        if warmup == "auto" and self.init is not None:
+            warmup = "none"
         if warmup == "auto":
             deep = self.architecture.family == "cifar" and self.architecture.depth >= 110
             warmup = "error" if deep else "none"
@@ -274,3 +337,6 @@ class Experiment:
             rand_augment=self.rand_augment,
             seed=self.seed,
         )
+
+
+_DEFAULTS = {field.name: field.default for field in dataclasses.fields(Experiment)}

@@ -20,10 +20,10 @@ import keras
 import tensorflow as tf
 
 from keras_resnet import checks
-from keras_resnet.experiment.run import run
+from keras_resnet.experiment.run import epochs_of, run
 from keras_resnet.experiment.settings import Experiment
 from keras_resnet.terminal import format_seconds
-from keras_resnet.training import Terminated, TrainingStopped, read_epochs
+from keras_resnet.training import Terminated, TrainingStopped
 from keras_resnet.training.signals import sigterm_handled
 
 
@@ -89,7 +89,7 @@ def run_study(
             "above, and the same command tries them again"
         )
     return [
-        StudyRun(label, seed, Path(one.workdir), metrics[label, seed], _epochs(one))
+        StudyRun(label, seed, Path(one.workdir), metrics[label, seed], epochs_of(one))
         for (label, seed), one in plan.items()
     ]
 
@@ -129,10 +129,6 @@ def _outcome(metrics: Mapping[str, object]) -> str:
         f"{split} error {100 * (1 - metrics[f'{split}_accuracy']):.2f} %, "
         f"{metrics['train_seconds']:.0f} s of training"
     )
-
-
-def _epochs(experiment: Experiment) -> list[dict]:
-    return read_epochs(Path(experiment.workdir) / "metrics.jsonl")
 
 
 def _default_jobs(experiments: Collection[Experiment]) -> int:

@@ -11,7 +11,7 @@ from pathlib import Path
 from keras_resnet.analysis.comparison import Entry
 from keras_resnet.analysis.cost import Cost
 from keras_resnet.analysis.plots import drawing
-from keras_resnet.analysis.plots.drawing import figure, write_table
+from keras_resnet.analysis.plots.drawing import figure, title_over, write_table
 from keras_resnet.analysis.plots.labels import label_circles
 
 COLORS = (*drawing.COLORS, "#333333")
@@ -145,8 +145,9 @@ def cost_against_batch(costs: Sequence[Cost], path: str | Path) -> bool:
         fig.legend(handles, labels, loc="outside right upper", frameon=False)
         shapes = sorted({"x".join(map(str, cost.image_shape)) for cost in costs})
         first = costs[0]
-        fig.suptitle(
-            f"measured on a {first.device} in {first.precision}, images of {' or '.join(shapes)}"
+        title_over(
+            fig,
+            f"measured on a {first.device} in {first.precision}, images of {' or '.join(shapes)}",
         )
     return True
 

@@ -12,6 +12,7 @@ from keras_resnet.analysis.plots.drawing import (
     ORANGE,
     VERMILION,
     figure,
+    title_over,
     write_table,
 )
 
@@ -42,13 +43,13 @@ def confusion_matrix(
         side = 2.6 + 0.42 * len(counts)
         with figure(path, (side + 0.6, side)) as fig:
             _cells(fig, fig.subplots(), counts, shares, class_names)
-            fig.suptitle(title, fontsize="medium", wrap=True)
+            title_over(fig, title)
         return
     with figure(path, (11.0, 5.2)) as fig:
         matrix, bars = fig.subplots(1, 2, width_ratios=(7, 5))
         _groups(fig, matrix, shares)
         _mistakes(bars, counts, shares, class_names)
-        fig.suptitle(title, fontsize="medium", wrap=True)
+        title_over(fig, title)
 
 
 def class_errors(rows: Sequence[Mapping[str, object]], path: str | Path, *, title: str) -> None:
@@ -70,7 +71,7 @@ def class_errors(rows: Sequence[Mapping[str, object]], path: str | Path, *, titl
             axes = fig.subplots()
             _bars(axes, ranked)
             axes.legend(frameon=False, loc="lower right")
-            fig.suptitle(title, fontsize="medium", wrap=True)
+            title_over(fig, title)
         return
     with figure(path, (11.0, 5.2)) as fig:
         curve, bars = fig.subplots(1, 2, width_ratios=(5, 6))
@@ -88,7 +89,7 @@ def class_errors(rows: Sequence[Mapping[str, object]], path: str | Path, *, titl
         curve.legend(frameon=False, loc="upper left")
         _bars(bars, ranked[:LISTED])
         bars.set_title(f"the worst {LISTED}, with 95 % intervals", fontsize="medium")
-        fig.suptitle(title, fontsize="medium", wrap=True)
+        title_over(fig, title)
 
 
 def _table(counts, class_names):

@@ -11,6 +11,7 @@ from keras_resnet.analysis.plots.drawing import (
     VERMILION,
     figure,
     lone_marker,
+    title_over,
     write_table,
 )
 
@@ -53,4 +54,4 @@ def deepening(rows: Sequence[Mapping[str, object]], path: str | Path, *, title: 
         axis.set_ylabel("training loss (cross-entropy, nats)")
         axis.grid(alpha=0.3)
         axis.legend(frameon=False)
-        axis.set_title(title, fontsize="medium")
+        title_over(fig, title)

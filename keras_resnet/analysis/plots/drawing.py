@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -58,6 +59,12 @@ def write_table(path: str | Path, rows: Sequence[Mapping[str, object]]) -> None:
         writer = csv.DictWriter(file, columns)
         writer.writeheader()
         writer.writerows(rows)
+
+
+def title_over(fig, title: str) -> None:
+    """Writes a title over a whole matplotlib figure, in as many lines as it needs."""
+    # Eleven letters an inch; matplotlib's own wrapping reserves no room for a second line.
+    fig.suptitle(textwrap.fill(title, round(11 * fig.get_figwidth())), fontsize="medium")
 
 
 def error_axis(axis) -> None:

@@ -13,6 +13,7 @@ from keras_resnet.analysis.plots.drawing import (
     error_axis,
     figure,
     lone_marker,
+    title_over,
     write_table,
 )
 
@@ -50,7 +51,7 @@ def learning_curve(
         error_axis(error)
         error.set_ylabel("error (%)")
         error.legend(frameon=False)
-        error.set_title(title)
+        title_over(fig, title)
         rate.plot(x, [row["learning_rate"] for row in epochs], color=GREEN, drawstyle="steps-post")
         rate.set_yscale("log")
         rate.set_ylabel("learning rate")

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from keras_resnet.analysis.plots.drawing import COLORS, figure, write_table
+from keras_resnet.analysis.plots.drawing import COLORS, figure, title_over, write_table
 from keras_resnet.analysis.responses import LayerResponse
 
 
@@ -49,4 +49,4 @@ def responses(
         # Outside: lines of deep nets fill a panel.
         handles, labels = panels[0].get_legend_handles_labels()
         fig.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False)
-        panels[0].set_title(title, fontsize="medium")
+        title_over(fig, title)

@@ -12,6 +12,7 @@ from keras_resnet.analysis.plots.drawing import (
     error_axis,
     figure,
     lone_marker,
+    title_over,
     write_table,
 )
 from keras_resnet.analysis.studies import ErrorCurve
@@ -38,7 +39,7 @@ def error_curves(
     rows = [row for curves in panels.values() for curve in curves for row in curve.rows()]
     write_table(Path(path).with_suffix(".csv"), rows)
     with figure(path, size=(1.2 + 4.4 * len(panels), 4.4)) as fig:
-        fig.suptitle(title)
+        title_over(fig, title)
         axes = fig.subplots(1, len(panels), sharey=True, squeeze=False)[0]
         for axis, (name, curves) in zip(axes, panels.items(), strict=True):
             labels = list(dict.fromkeys(curve.label for curve in curves))
@@ -111,4 +112,4 @@ def final_errors(
         axis.set_ylabel("error after the last epoch (%)")
         axis.grid(axis="y", alpha=0.3)
         axis.legend(frameon=False)
-        axis.set_title(title, fontsize="medium")
+        title_over(fig, title)

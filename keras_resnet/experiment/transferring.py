@@ -1,0 +1,81 @@
+"""A finished network on other images, against the same network from scratch. Needs TensorFlow."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+from keras_resnet.experiment.reports import side_by_side
+from keras_resnet.experiment.settings import Experiment
+from keras_resnet.experiment.study import run_study
+
+# What the recipe carries over where nothing else is given: half of the digits, all their images.
+FIRST_DIGITS = Experiment(
+    dataset="digits",
+    data_options={"classes": (0, 1, 2, 3, 4)},
+    epochs=30,
+    warmup="linear",
+)
+
+
+def pretrain(settings: Experiment, jobs: int | None = None) -> str:
+    """Trains the network of `settings` on the digits 0 to 4, in a folder of its workdir.
+
+    Returns:
+        The path of the finished model.
+
+    Raises:
+        ValueError: If `settings` is about other images.
+        TrainingStopped: If training cannot go on.
+    """
+    if settings.dataset != "digits":
+        raise ValueError(
+            "`init` must name a finished network for another data set than the digits. "
+            f"Received: dataset={settings.dataset!r} without init"
+        )
+    network = {
+        name: getattr(settings, name)
+        for name in ("model", "depth", "shortcut", "version", "precision", "deterministic")
+    }
+    first = dataclasses.replace(FIRST_DIGITS, **network)
+    (run,) = run_study({"pretrained": first}, [0], settings.workdir, jobs=jobs)
+    return str(run.workdir / "model.keras")
+
+
+def transfer(
+    settings: Experiment, seeds: Sequence[int], *, scratch: bool = True, jobs: int | None = None
+) -> list[dict[str, object]]:
+    """Fine-tunes `settings.init` with every seed, and trains the same network from random values.
+
+    From scratch means `settings.model` on the same images, for as many epochs as head and rest
+    have together, at the same rate for all layers.
+
+    Writes to `settings.workdir` what `side_by_side` writes: a folder per run, comparison.png and
+    curves.png, table.csv and table.json.
+
+    Args:
+        settings: The fine-tuning, with `init` given.
+        seeds: Seeds of the classifier, the order and the augmentation.
+        scratch: Whether to train from random values too.
+        jobs: As in `run_study`.
+
+    Returns:
+        The table's rows.
+
+    Raises:
+        ValueError: If a setting is wrong.
+        TrainingStopped: If a run cannot go on.
+    """
+    experiments = {"fine-tuned": settings}
+    if scratch:
+        experiments["from scratch"] = dataclasses.replace(
+            settings,
+            init=None,
+            head_epochs=0,
+            freeze_bn=False,
+            rate_decay=1.0,
+            epochs=settings.head_epochs + settings.epochs,
+        )
+    name = Path(settings.init).name if settings.init_is_model else settings.init
+    return side_by_side(experiments, settings, seeds, title=f"From {name}", jobs=jobs)

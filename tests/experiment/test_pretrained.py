@@ -1,0 +1,111 @@
+"""Training that begins from a finished network: a file, a module, weights."""
+
+import dataclasses
+import json
+
+import keras
+import numpy as np
+import pytest
+
+import keras_resnet
+from keras_resnet.experiment import Experiment, run
+from keras_resnet.experiment.pretrained import with_new_classifier
+from keras_resnet.experiment.run import epochs_of
+from keras_resnet.export import export_hub
+from tests.helpers import images, randomize
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory):
+    """A network for three classes of 8x8 images in [0, 255], as a file and as a Hub module."""
+    inputs = keras.Input((8, 8, 1))
+    standardized = keras.layers.Normalization(mean=100.0, variance=3600.0)(inputs)
+    model = keras_resnet.CifarResNet(8, input_tensor=standardized, classes=3)
+    randomize(model)
+    folder = tmp_path_factory.mktemp("first")
+    model.save(folder / "first.keras")
+    export_hub(model, folder / "module")
+    return model, folder
+
+
+@pytest.mark.parametrize("form", ["first.keras", "module"])
+def test_all_but_the_classifier_is_kept(first, form):
+    model, folder = first
+    new = with_new_classifier(str(folder / form), (8, 8, 1), 5)
+    assert new.output_shape == (None, 5) and new.layers[-1].name == "predictions"
+    x = images(4, 8, 8, 1, low=0, high=255)
+    features = keras.Model(model.input, model.get_layer("avg_pool").output)(x)
+    found = keras.Model(new.input, new.layers[-1].input)(x)
+    np.testing.assert_allclose(found, features, rtol=1e-5, atol=1e-6)
+
+
+def test_other_sizes_where_the_network_takes_any(first):
+    model, folder = first
+    new = with_new_classifier(str(folder / "first.keras"), (12, 10, 1), 5)
+    assert new(images(2, 12, 10, 1, low=0, high=255)).shape == (2, 5)
+
+
+@pytest.mark.parametrize(
+    ("form", "shape", "named"),
+    [
+        ("first.keras", (8, 8, 3), "3 channels.*shape \\(8, 8, 1\\)"),
+        ("module", (8, 8, 3), "images of shape \\(8, 8, 3\\)"),
+        ("nowhere.keras", (8, 8, 1), "existing .keras file"),
+        ("nowhere", (8, 8, 1), "nowhere"),
+    ],
+)
+def test_what_does_not_fit_is_named(first, form, shape, named):
+    with pytest.raises(ValueError, match=named) as error:
+        with_new_classifier(str(first[1] / form), shape, 5)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"head_epochs": 2}, "`head_epochs` goes with `init`"),
+        ({"freeze_bn": True}, "`freeze_bn` goes with `init`"),
+        ({"rate_decay": 0.5}, "`rate_decay` goes with `init`"),
+        ({"init": "a.keras", "rate_decay": 2.0}, "`rate_decay` must be in"),
+        ({"init": "a.keras", "dropout": 0.5}, "`dropout` must be left out"),
+        ({"init": "a.keras", "depth": 8}, "`depth` must be left out"),
+        ({"init": "a.keras", "freeze_bn": True, "recompute_bn": True}, "`recompute_bn` must be"),
+    ],
+)
+def test_settings_that_contradict_each_other(settings, named):
+    with pytest.raises(ValueError, match=named):
+        Experiment(**settings)
+
+
+def test_head_first_then_the_rest_with_frozen_normalisations(first, tmp_path):
+    model, folder = first
+    settings = Experiment(
+        init=str(folder / "first.keras"),
+        data_options={"classes": (5, 6), "per_class": 8},
+        workdir=str(tmp_path / "run"),
+        batch_size=8,
+        head_epochs=2,
+        epochs=3,
+        freeze_bn=True,
+        rate_decay=0.5,
+        export=False,
+    )
+    metrics = run(settings)
+    assert [row["epoch"] for row in epochs_of(settings)] == [1, 2, 3, 4, 5]
+    assert metrics["epochs"] == 5 and metrics["steps"] == 6
+    trained = keras.models.load_model(tmp_path / "run" / "model.keras")
+    for layer in model.layers[:-1]:
+        same = [
+            np.array_equal(old, new)
+            for old, new in zip(
+                layer.get_weights(), trained.get_layer(layer.name).get_weights(), strict=True
+            )
+        ]
+        # Normalisations, the standardisation among them, are as they were; convolutions are not.
+        assert all(same) if "conv" not in layer.name or "_bn" in layer.name else not any(same)
+    card = (tmp_path / "run" / "model_card.md").read_text()
+    assert "first.keras` with a classifier of its own" in card and "Classes: 5, 6." in card
+    # The head was trained alone: its checkpoint has the network's weights of before.
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert config["head_epochs"] == 2
+    assert run(dataclasses.replace(settings)) == metrics
