@@ -50,6 +50,12 @@ EXPORT = [
     "ai-edge-litert>=2.0",  # the LiteRT interpreter; the converter is TensorFlow's own
 ]
 
+# Published weights, and files of PyTorch's.
+WEIGHTS = [
+    "safetensors>=0.5",
+    "huggingface_hub>=0.30",
+]
+
 # NVIDIA libraries beside TensorFlow, Linux only.
 GPU = [
     "tensorflow[and-cuda]>=2.21",
@@ -65,11 +71,12 @@ TEST = [
     *TRAIN,
     *DATASETS,
     *HUB,  # the modules written here are loaded by tensorflow_hub itself
+    *WEIGHTS,
     *EXPORT,  # what is written is run
 ]
 
 # Everything for users. Not `gpu`, which is gigabytes and Linux only, and not `test`.
-ALL = [*TRAIN, *DATASETS, *HUB, *TUNER, *EXPORT]
+ALL = [*TRAIN, *DATASETS, *HUB, *TUNER, *EXPORT, *WEIGHTS]
 
 setup(
     name="keras-deep-residual",
@@ -90,6 +97,7 @@ setup(
         "hub": HUB,
         "tuner": TUNER,
         "export": EXPORT,
+        "weights": WEIGHTS,
         "gpu": GPU,
         "test": TEST,
         "all": ALL,

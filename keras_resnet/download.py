@@ -104,7 +104,8 @@ def fetch_from_hub(repository: str, file: str, revision: str | None, sha256: str
     """Downloads a file of the Hugging Face hub through `huggingface_hub`, into that one's cache.
 
     Mirrors, tokens, the place of the cache and work without a network are set as for all that uses
-    the package: `HF_ENDPOINT`, `HF_TOKEN`, `HF_HOME`, `HF_HUB_OFFLINE`.
+    the package: `HF_ENDPOINT`, `HF_TOKEN`, `HF_HOME`, `HF_HUB_OFFLINE`. It takes up a broken
+    connection within the call; after the end of its process it begins anew.
 
     Args:
         repository: Such as "timm/resnet18.tv_in1k".

@@ -103,9 +103,7 @@ def test_the_optimizer_takes_the_rates_by_layer():
         before = {weight.path: weight.numpy() for weight in model.trainable_weights}
         model.compile(SGD(0.1, rates=rates), "sparse_categorical_crossentropy")
         model.train_on_batch(images(6, 8, 8, 1), np.arange(6) % 3)
-        steps[rates is None] = {
-            w.path: w.numpy() - before[w.path] for w in model.trainable_weights
-        }
+        steps[rates is None] = {w.path: w.numpy() - before[w.path] for w in model.trainable_weights}
     for path, whole in steps[True].items():
         factor = {"conv1_conv": 0.25, "predictions": 0.0}.get(path.split("/")[0], 1.0)
         np.testing.assert_allclose(steps[False][path], factor * whole, rtol=1e-3, atol=1e-6)

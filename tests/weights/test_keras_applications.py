@@ -1,0 +1,168 @@
+"""Weights of `keras.applications`, made the package's own: the same function of the same images."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+from keras.src.applications import resnet  # the code behind all of theirs, not public
+
+import keras_resnet
+from keras_resnet.weights import find_weights, layer_weights, save_torch_weights
+from keras_resnet.weights.registry import CAFFE, IMAGENET_STD
+from tests.helpers import assert_same_weights, distance, randomize
+
+SHAPE = (37, 32, 3)
+OPTIONS = {"input_shape": SHAPE, "classes": 5, "classifier_activation": None}
+TOLERANCE = 1e-4
+
+
+def drawn(model):
+    """Gives a model weights that show when one is ignored."""
+    randomize(model)
+    # Of the size that fits images in [-128, 128], as those of Caffe are.
+    model.get_layer("conv1_conv").kernel.assign(model.get_layer("conv1_conv").kernel / 60.0)
+    return model
+
+
+@pytest.fixture(scope="module")
+def theirs():
+    """A net of two blocks and 5 classes, built by the code that builds their ResNet50."""
+
+    def blocks(x):
+        for name, width, strides in (("conv2", 4, 1), ("conv3", 8, 2)):
+            x = resnet.stack_residual_blocks_v1(x, width, 1, stride1=strides, name=name)
+        return x
+
+    return drawn(resnet.ResNet(blocks, preact=False, use_bias=True, weights=None, **OPTIONS))
+
+
+@pytest.fixture(scope="module")
+def saved(theirs, tmp_path_factory):
+    """The path of a file with their weights, in each format that Keras writes or has written."""
+    folder = tmp_path_factory.mktemp("applications")
+    theirs.save(folder / "whole.h5")
+    theirs.save_weights(folder / "new.weights.h5")
+    theirs.save(folder / "new.keras")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def pixels():
+    return np.random.default_rng(0).integers(0, 256, (2, *SHAPE)).astype("uint8")
+
+
+@pytest.fixture(scope="module")
+def expected(theirs, pixels):
+    return theirs(keras.applications.resnet.preprocess_input(pixels.astype("float32")))
+
+
+def ours(path, **options):
+    return keras_resnet.ResNet(
+        (1, 1), weights=path, stem_filters=64, **{"widths": (4, 8), **OPTIONS, **options}
+    )
+
+
+@pytest.mark.parametrize("file", ["whole.h5", "new.weights.h5", "new.keras"])
+def test_same_outputs(saved, file, pixels, expected):
+    inside = ours(saved / file, include_preprocessing=True)
+    assert distance(inside(pixels), expected) < TOLERANCE
+
+
+def test_preprocessing_outside_of_the_model(saved, pixels, expected):
+    model = ours(saved / "whole.h5")
+    exact = keras_resnet.preprocess_input(pixels, weights="keras/resnet50")
+    assert distance(model(exact), expected) < 1e-5
+    # The package's own convention is half a grey level off: not exact, and not another answer.
+    nearly = model(keras_resnet.preprocess_input(pixels))
+    assert 1e-5 < distance(nearly, expected) < 0.05
+
+
+def test_another_epsilon(saved, pixels, expected):
+    model = ours(saved / "whole.h5", include_preprocessing=True, bn_epsilon=1e-3)
+    assert distance(model(pixels), expected) < TOLERANCE
+    with pytest.raises(ValueError, match="^`bn_epsilon` must be 1.001e-05 .*bn_epsilon=0.9$"):
+        ours(saved / "whole.h5", bn_epsilon=0.9)
+
+
+def test_what_is_moved_where(theirs, saved):
+    layers = find_weights(saved / "whole.h5", "resnet").layers
+    kernel, bias = theirs.get_layer("conv1_conv").get_weights()
+    np.testing.assert_allclose(
+        layers["conv1_conv"][0][:, :, 0], kernel[:, :, 2] * IMAGENET_STD[0], rtol=1e-6
+    )
+    moving_mean = theirs.get_layer("conv1_bn").moving_mean
+    np.testing.assert_allclose(layers["conv1_bn"][2], moving_mean - bias, rtol=1e-6)
+    model = ours(saved / "whole.h5")
+    variance = np.asarray(theirs.get_layer("conv1_bn").moving_variance, "float64")
+    found = layer_weights(model)["conv1_bn"][3]
+    np.testing.assert_array_equal(found, (variance + (1.001e-5 - 1e-5)).astype("float32"))
+
+
+def test_there_and_back(saved, tmp_path):
+    """Once they are the package's own, they survive every file unchanged."""
+    model = ours(saved / "whole.h5", include_preprocessing=True)
+    model.save(tmp_path / "again.keras")
+    model.save_weights(tmp_path / "again.weights.h5")
+    save_torch_weights(model, tmp_path / "again.safetensors")
+    for name in ("again.keras", "again.weights.h5", "again.safetensors"):
+        assert_same_weights(ours(tmp_path / name), model)
+    for name in ("again.keras", "again.safetensors"):
+        # And the mean of their images with them.
+        found = find_weights(tmp_path / name, "resnet").preprocessing
+        assert found.same_numbers(CAFFE)
+
+
+def test_the_name_that_the_classifier_had_in_2019(theirs, tmp_path):
+    names = {"predictions": "probs"}
+    renamed = keras.models.clone_model(
+        theirs,
+        clone_function=lambda layer: type(layer).from_config(
+            {**layer.get_config(), "name": names.get(layer.name, layer.name)}
+        ),
+    )
+    renamed.set_weights(theirs.get_weights())
+    renamed.save(tmp_path / "old.h5")
+    kernel = find_weights(tmp_path / "old.h5", "resnet").layers["predictions"][0]
+    np.testing.assert_array_equal(kernel, theirs.get_layer("predictions").kernel)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"version": "v1.5"},
+            r"^`version` must be 'v1' .*version='v1.5' with weights='.*whole.h5'",
+        ),
+        ({"shortcut": None}, r"^`weights` must be those of the same arch.* has conv2_block1_0_"),
+        (
+            {"widths": (4, 12)},
+            r"^`weights` must be those .*layer 'conv3_block1_1_conv' takes shapes",
+        ),
+    ],
+    ids=str,
+)
+def test_another_architecture(saved, options, message):
+    with pytest.raises(ValueError, match=message) as error:
+        ours(saved / "whole.h5", **options)
+    assert "\n" not in str(error.value)
+
+
+def test_a_model_that_subtracts_another_mean(saved):
+    model = ours(None, include_preprocessing=True)
+    with pytest.raises(ValueError, match="builder itself for include_preprocessing=True"):
+        keras_resnet.weights.load_weights(model, saved / "whole.h5")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["ResNet50", "ResNet101", "ResNet152"])
+def test_the_whole_networks(tmp_path, name):
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 65, 48, 3)).astype("uint8")
+    options = {**OPTIONS, "input_shape": (65, 48, 3)}
+    theirs = drawn(getattr(keras.applications, name)(weights=None, **options))
+    theirs.save(tmp_path / "whole.h5")
+    expected = theirs(keras.applications.resnet.preprocess_input(pixels.astype("float32")))
+    model = getattr(keras_resnet, name)(
+        weights=tmp_path / "whole.h5", include_preprocessing=True, **options
+    )
+    assert distance(model(pixels), expected) < TOLERANCE

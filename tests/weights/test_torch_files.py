@@ -1,0 +1,299 @@
+"""Files of `torch.save`, written here without PyTorch: read exactly, and never run.
+
+The tests that compare with PyTorch itself are in test_against_torch.py.
+"""
+
+from __future__ import annotations
+
+import builtins
+import io
+import os
+import pickle
+import struct
+import zipfile
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+import keras_resnet
+from keras_resnet.weights.torch_files import read_torch
+
+STORAGES = {
+    "float32": "FloatStorage",
+    "float64": "DoubleStorage",
+    "float16": "HalfStorage",
+    "bfloat16": "BFloat16Storage",
+    "int64": "LongStorage",
+    "bool": "BoolStorage",
+}
+ORDERED = b"ccollections\nOrderedDict\n)R"
+
+
+def text(value: str) -> bytes:
+    encoded = value.encode()
+    return b"X" + struct.pack("<I", len(encoded)) + encoded
+
+
+def whole(value: int) -> bytes:
+    return b"J" + struct.pack("<i", value) if abs(value) < 2**31 else pickle.dumps(value)[11:-1]
+
+
+def sequence(*parts: bytes) -> bytes:
+    return b"(" + b"".join(parts) + b"t"
+
+
+def tensor(key, dtype, numbers, offset, size, stride, legacy=False) -> bytes:
+    """The instructions that PyTorch writes for a tensor."""
+    storage = [text("storage"), f"ctorch\n{STORAGES[dtype]}\n".encode(), text(key), text("cpu")]
+    storage += [whole(numbers)] + ([b"N"] if legacy else [])
+    shape = [sequence(*map(whole, size)), sequence(*map(whole, stride))]
+    return (
+        b"ctorch._utils\n_rebuild_tensor_v2\n"
+        + sequence(sequence(*storage) + b"Q", whole(offset), *shape, b"\x89", ORDERED)
+        + b"R"
+    )
+
+
+def strides(array):
+    return [step // array.itemsize for step in array.strides]
+
+
+def instructions(arrays, legacy=False) -> bytes:
+    items = b"".join(
+        text(name) + tensor(str(i), a.dtype.name, a.size, 0, a.shape, strides(a), legacy)
+        for i, (name, a) in enumerate(arrays.items())
+    )
+    return b"\x80\x02" + ORDERED + b"(" + items + b"u."
+
+
+def write_zip(path, pickled: bytes, storages=(), compression=zipfile.ZIP_STORED, order=b"little"):
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        archive.writestr("archive/data.pkl", pickled)
+        archive.writestr("archive/byteorder", order)
+        for i, content in enumerate(storages):
+            archive.writestr(f"archive/data/{i}", content)
+    return path
+
+
+def write_torch(path, arrays, **options):
+    contents = [array.tobytes() for array in arrays.values()]
+    return write_zip(path, instructions(arrays), contents, **options)
+
+
+def write_legacy(path, arrays):
+    system = {"protocol_version": 1001, "little_endian": True, "type_sizes": {"int": 4}}
+    parts = [pickle.dumps(part, 2) for part in (0x1950A86A20F9469CFC6C, 1001, system)]
+    parts += [instructions(arrays, legacy=True)]
+    parts += [pickle.dumps([str(i) for i in range(len(arrays))], 2)]
+    parts += [struct.pack("<q", a.size) + a.tobytes() for a in arrays.values()]
+    path.write_bytes(b"".join(parts))
+    return path
+
+
+@pytest.fixture(scope="module")
+def arrays():
+    rng = np.random.default_rng(0)
+    values = {
+        "conv1.weight": rng.normal(size=(4, 3, 2, 2)).astype("float32"),
+        "bn1.running_var": rng.normal(size=7),
+        "bn1.num_batches_tracked": np.array(5),
+        "half": rng.normal(size=(2, 3)).astype("float16"),
+        "brain": rng.normal(size=3).astype(ml_dtypes.bfloat16),
+        "mask": np.array([True, False]),
+    }
+    return values
+
+
+def assert_same(found, expected):
+    assert list(found) == list(expected)
+    for name, value in expected.items():
+        assert (found[name].dtype, found[name].shape) == (value.dtype, value.shape)
+        np.testing.assert_array_equal(found[name], value)
+
+
+@pytest.mark.parametrize("write", [write_torch, write_legacy])
+def test_read(tmp_path, arrays, write):
+    assert_same(read_torch(write(tmp_path / "weights.pth", arrays)), arrays)
+
+
+def test_big_endian(tmp_path, arrays):
+    swapped = {"a": np.arange(6.0).astype(">f4"), "b": np.arange(3).astype(">i8")}
+    found = read_torch(write_torch(tmp_path / "big.pth", swapped, order=b"big"))
+    np.testing.assert_array_equal(found["a"], np.arange(6.0))
+    np.testing.assert_array_equal(found["b"], np.arange(3))
+
+
+def test_views_of_one_storage(tmp_path):
+    """A transposed tensor, a part of one, and one number repeated."""
+    items = [
+        text("transposed") + tensor("0", "float32", 6, 0, (3, 2), (1, 3)),
+        text("part") + tensor("0", "float32", 6, 2, (2,), (3,)),
+        text("repeated") + tensor("0", "float32", 6, 5, (2, 2), (0, 0)),
+    ]
+    pickled = b"\x80\x02}(" + b"".join(items) + b"u."
+    values = np.arange(6, dtype="float32")
+    found = read_torch(write_zip(tmp_path / "views.pt", pickled, [values.tobytes()]))
+    np.testing.assert_array_equal(found["transposed"], values.reshape(2, 3).T)
+    np.testing.assert_array_equal(found["part"], [2, 5])
+    np.testing.assert_array_equal(found["repeated"], [[5, 5], [5, 5]])
+
+
+@pytest.mark.parametrize("key", ["state_dict", "model", "model_state_dict"])
+def test_checkpoints_and_wrappers(tmp_path, arrays, key):
+    """What training scripts keep beside the weights, and what wrappers put before the names."""
+    prefixed = {f"module._orig_mod.{name}": value for name, value in arrays.items()}
+    inner = instructions(prefixed)[2:-1]
+    pickled = b"\x80\x02}(" + text("epoch") + whole(3) + text(key) + inner + b"u."
+    contents = [array.tobytes() for array in arrays.values()]
+    found = read_torch(write_zip(tmp_path / "checkpoint.pth", pickled, contents))
+    assert_same(found, arrays)
+
+
+# --- files that are refused -------------------------------------------------------------------
+
+
+class Attack:
+    """What pickle makes of it runs a function of Python."""
+
+    def __init__(self, function, *arguments):
+        self.reduced = (function, arguments)
+
+    def __reduce__(self):
+        return self.reduced
+
+
+def refused(path, message):
+    """The builder says in one line why not, and leaves nothing behind."""
+    before = sorted(path.parent.iterdir())
+    with pytest.raises(ValueError, match=message) as error:
+        keras_resnet.ResNet18(weights=path)
+    assert "\n" not in str(error.value) and str(path) in str(error.value)
+    assert sorted(path.parent.iterdir()) == before
+
+
+@pytest.mark.parametrize("protocol", [0, 1, 2, 3, 4, 5])
+@pytest.mark.parametrize(
+    "function", [builtins.eval, os.system, builtins.open], ids=lambda f: f.__name__
+)
+@pytest.mark.parametrize("legacy", [False, True], ids=["zip", "legacy"])
+def test_code_is_not_run(tmp_path, function, protocol, legacy):
+    victim = tmp_path / "victim"
+    argument = {
+        builtins.eval: f"open({str(victim)!r}, 'w')",
+        os.system: f"touch {victim}",
+        builtins.open: str(victim),
+    }[function]
+    arguments = (argument, "w") if function is builtins.open else (argument,)
+    pickled = pickle.dumps({"conv1.weight": Attack(function, *arguments)}, protocol)
+    path = tmp_path / "attack.pth"
+    if legacy:
+        head = [pickle.dumps(part, 2) for part in (0x1950A86A20F9469CFC6C, 1001, {})]
+        path.write_bytes(b"".join(head) + pickled)
+    else:
+        write_zip(path, pickled)
+    refused(path, r"could run code|has the instruction")
+    assert not victim.exists()
+    # It would have been run by pickle itself.
+    pickle.loads(pickled)
+    assert victim.exists()
+
+
+REBUILD = b"ctorch._utils\n_rebuild_tensor_v2\n"
+STORAGE = sequence(text("storage"), b"ctorch\nFloatStorage\n", text("0"), text("cpu"), whole(4))
+CONTENTS = {
+    "a whole model": (
+        b"ctorchvision.models.resnet\nResNet\n)R",
+        "names torchvision.*ResNet, which",
+    ),
+    "a loader inside": (b"ctorch.storage\n_load_from_bytes\n)R", "could run code"),
+    "a name with dots": (b"ctorch._utils\n_rebuild_tensor_v2.__globals__\n", "could run code"),
+    "by the stack": (text("os") + text("system") + b"\x93", "names os.system, which could run"),
+    "by the registry": (b"\x82\x01", "instruction EXT1"),
+    "an object": (b"(" + b"ccollections\nOrderedDict\n" + b"o", "instruction OBJ"),
+    "a new object": (REBUILD + b")\x81", "instruction NEWOBJ"),
+    "a storage called": (b"ctorch\nFloatStorage\n)R", "calls what no tensors need"),
+    "a text called": (text("eval") + b")R", "calls what no tensors need"),
+    "a filled dictionary": (
+        b"ccollections\nOrderedDict\n" + sequence(b"]") + b"R",
+        "calls what no",
+    ),
+    "no tensor": (whole(5), "'conv1.weight' in it is no tensor"),
+    "a list": (b"]" + whole(5) + b"a", "'conv1.weight' in it is no tensor"),
+    "too large": (tensor("0", "float32", 4, 0, (5,), (1,)), "larger than its storage"),
+    "past the end": (tensor("0", "float32", 4, 1, (2,), (3,)), "larger than its storage"),
+    "before the start": (tensor("0", "float32", 4, -1, (2,), (1,)), "ill-formed"),
+    "backwards": (tensor("0", "float32", 4, 3, (2,), (-1,)), "ill-formed"),
+    "of many": (tensor("0", "float32", 4, 0, (1 << 20, 1 << 20), (0, 0)), "larger than its st"),
+    "of unlike axes": (tensor("0", "float32", 4, 0, (2, 2), (1,)), "ill-formed"),
+    "a size of text": (
+        REBUILD + sequence(STORAGE + b"Q", whole(0), text("4"), text("1")) + b"R",
+        "ill",
+    ),
+    "no storage": (
+        REBUILD + sequence(text("0"), whole(0), b"))") + b"R",
+        "ill-formed|cannot be read",
+    ),
+    "an odd storage": (
+        sequence(text("module"), text("x"), text("0"), text("cpu"), whole(4)) + b"Q",
+        "ill",
+    ),
+    "a short storage": (tensor("0", "float32", 9, 0, (9,), (1,)), "cannot be read"),
+    "a missing storage": (tensor("7", "float32", 4, 0, (4,), (1,)), "cannot be read"),
+    "an empty stack": (b"R", "cannot be read"),
+    "no mark": (b"t", "cannot be read"),
+    "an unknown memory": (b"h\x07", "cannot be read"),
+}
+
+
+@pytest.mark.parametrize("case", list(CONTENTS))
+def test_contents_that_are_no_state_dict(tmp_path, case):
+    content, message = CONTENTS[case]
+    pickled = b"\x80\x02}" + text("conv1.weight") + content + b"s."
+    path = write_zip(tmp_path / "odd.pth", pickled, [np.zeros(4, "float32").tobytes()])
+    refused(path, message)
+
+
+@pytest.mark.parametrize("pickled", [b"\x80\x02}.", b"\x80\x02]."], ids=["empty", "list"])
+def test_no_state_dict(tmp_path, pickled):
+    refused(write_zip(tmp_path / "none.pth", pickled), "it holds no state dict")
+
+
+def test_compressed_members(tmp_path, arrays):
+    path = write_torch(tmp_path / "bomb.pth", arrays, compression=zipfile.ZIP_DEFLATED)
+    refused(path, "is compressed")
+
+
+DAMAGES = {
+    "empty": lambda content: b"",
+    "cut in half": lambda content: content[: len(content) // 2],
+    "its end cut off": lambda content: content[:-30],
+    "noise": lambda content: np.random.default_rng(0).bytes(3000),
+    "text": lambda content: b"404: Not Found\n",
+    "of another zip": lambda content: another_zip(),
+}
+
+
+def another_zip():
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("config.json", "{}")
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("damage", list(DAMAGES))
+@pytest.mark.parametrize("write", [write_torch, write_legacy])
+def test_damaged_files(tmp_path, arrays, write, damage):
+    path = write(tmp_path / "damaged.pth", arrays)
+    path.write_bytes(DAMAGES[damage](path.read_bytes()))
+    refused(
+        path, r"^`weights` must be a whole file written by PyTorch\. Received: .*cannot be read"
+    )
+
+
+def test_numbers_overwritten_in_place(tmp_path, arrays):
+    path = write_torch(tmp_path / "damaged.pth", arrays)
+    content = path.read_bytes()
+    value = arrays["conv1.weight"].tobytes()
+    path.write_bytes(content.replace(value, bytes(len(value))))
+    refused(path, "cannot be read")
