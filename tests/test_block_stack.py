@@ -100,6 +100,39 @@ def test_stacked_equals_unrolled(block, version, shortcut, recompute):
         assert moved.all() if training else not moved.any()
 
 
+@pytest.mark.parametrize(
+    ("options", "recompute"),
+    [
+        ({"version": "v2", "shortcut": "A"}, False),
+        ({"version": "v2", "block": "bottleneck", "squeeze_excitation": 4}, True),
+        ({"block": "bottleneck", "groups": 2, "width_per_group": 32}, False),
+        ({"normalization": "group", "activation": "silu"}, False),
+    ],
+    ids=["v2", "v2 with gates", "groups", "group normalisation"],
+)
+def test_stacked_variants_equal_unrolled(options, recompute):
+    unrolled, stacked = twins(recompute, **one_stage(**options))
+    assert [s.repeats for s in stacks(stacked)] == [2]
+    x = images(3, *SHAPE)
+    y, by_layer, of_inputs = gradients(stacked, x)
+    expected_y, expected_by_layer, expected_of_inputs = gradients(unrolled, x)
+    assert distance(y, expected_y) <= TOLERANCE
+    assert distance(of_inputs, expected_of_inputs) <= TOLERANCE
+    assert_same_by_layer(by_layer, expected_by_layer, TOLERANCE)
+    assert_same_weights(stacked, unrolled, TOLERANCE)
+
+
+@pytest.mark.slow
+def test_resnet1001v2_builds_at_the_default_limit(no_draws, tmp_path):
+    assert sys.getrecursionlimit() == 1000
+    model = keras_resnet.ResNet1001V2(input_shape=(8, 8, 3))
+    assert [s.repeats for s in stacks(model)] == [110] * 3
+    model.save(tmp_path / "net.keras")
+    loaded = keras.models.load_model(tmp_path / "net.keras", safe_mode=True)
+    assert [w.shape for w in loaded.weights] == [w.shape for w in model.weights]
+    assert loaded.predict(images(1, 8, 8, 3), verbose=0).shape == (1, 10)
+
+
 def test_stages_and_their_stacks():
     unrolled, stacked = twins(blocks=(3, 1, 2), widths=(4, 6, 8))
     # Nothing is left to stack after the first block of the second stage.

@@ -477,17 +477,90 @@ print("same outputs")
 """
 
 
+# The wider family: one small net for each kind of block, stem and normalisation.
+KINDS = {
+    "v2": {"block": "basic", "version": "v2", "shortcut": "A"},
+    "v2, bottleneck, gates": {"version": "v2", "squeeze_excitation": 4},
+    "D": {"version": "v1.5", "deep_stem": True, "shortcut_pool": True, "stem": "imagenet"},
+    "groups, group normalisation": {"groups": 2, "width_per_group": 32, "normalization": "group"},
+    "silu, gates": {"block": "basic", "activation": "silu", "squeeze_excitation": 2},
+    "wide": {"block": "basic", "version": "v2", "stem_filters": 4, "dropout": 0.2},
+}
+
+
+def small_net(kind, **options):
+    """A net of one kind, for images of any size from 8x8 on."""
+    defaults = {
+        "blocks": (2, 1),
+        "widths": (8, 16),
+        "stem": "cifar",
+        "input_shape": (16, 16, 3),
+        "classes": 5,
+    }
+    return keras_resnet.ResNet(**{**defaults, **KINDS[kind], **options})
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_kind_in_mixed_precision(kind):
+    full = small_net(kind, classifier_activation=None)
+    randomize(full)
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    model = small_net(kind, classifier_activation=None)
+    keras_resnet.copy_weights(full, model)
+    assert {w.dtype for w in model.weights} == {"float32"}
+    x = images(4, 16, 16, 3)
+    y = model(x)
+    assert y.dtype == tf.float32
+    # As in `test_mixed_precision`.
+    assert distance(y, full(x)) < 0.1
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_kind_learns(kind):
+    model = small_net(kind, zero_init_residual=True)
+    model.compile(keras.optimizers.SGD(0.05), "sparse_categorical_crossentropy", jit_compile=False)
+    x, labels = images(10, 16, 16, 3), np.arange(10) % 5
+    losses = [model.train_on_batch(x, labels) for _ in range(6)]
+    assert np.isfinite(losses).all()
+    assert losses[-1] < losses[0]
+
+
+def test_names_of_the_wider_family():
+    names = {layer.name for layer in small_net("v2, bottleneck, gates").layers}
+    first = {f"conv2_block1_{part}" for part in ("0_conv", "1_bn", "2_relu", "3_conv", "out")}
+    gate = {f"conv2_block1_se_{part}" for part in ("squeeze", "reduce", "expand", "excite")}
+    assert first | gate | {"conv2_block2_preact_bn", "post_bn", "post_relu"} <= names
+    # What the stem has activated is not activated again; and what follows is normalised there.
+    absent = {
+        "conv2_block1_preact_bn",
+        "conv2_block1_3_bn",
+        "conv2_block1_0_bn",
+        "conv2_block1_add",
+    }
+    assert not absent & names
+    names = {layer.name for layer in small_net("D").layers}
+    assert {"conv1_1_conv", "conv1_2_relu", "conv1_3_bn", "pool1_pool"} <= names
+    assert "conv3_block1_0_pool" in names and "conv2_block1_0_pool" not in names
+    names = {layer.name for layer in small_net("groups, group normalisation").layers}
+    assert {"conv1_gn", "conv2_block1_2_gn"} <= names
+    names = {layer.name for layer in small_net("silu, gates", stem="imagenet").layers}
+    assert {"conv1_silu", "pool1_pool", "pool1_stride", "conv2_block2_1_silu"} <= names
+
+
 def test_saved_models_answer_the_same_in_a_fresh_process(subprocess_python, tmp_path):
     cases = {name: SAVED[name] for name in ("A", "stacked")} | {"mixed": {"stack_blocks": True}}
-    for name, options in cases.items():
+    for name, options in (cases | KINDS).items():
         keras.config.set_dtype_policy("mixed_bfloat16" if name == "mixed" else "float32")
-        depth = 14 if "stack_blocks" in options else 8
-        model = keras_resnet.CifarResNet(depth, **{"input_shape": (8, 8, 3), **options})
+        if name in KINDS:
+            model = small_net(name, input_shape=(8, 8, 3), stack_blocks=name.startswith("v2"))
+        else:
+            depth = 14 if "stack_blocks" in options else 8
+            model = keras_resnet.CifarResNet(depth, **{"input_shape": (8, 8, 3), **options})
         randomize(model)
         model.save(tmp_path / f"{name}.keras")
         x = images(2, 8, 8, 3, low=0.0, high=255.0 if "include_preprocessing" in options else 1.0)
         np.savez(tmp_path / f"{name}.npz", x=x, y=ops.convert_to_numpy(model(x)))
-    assert subprocess_python(LOAD, *cases).stdout.splitlines()[-1] == "same outputs"
+    assert subprocess_python(LOAD, *cases, *KINDS).stdout.splitlines()[-1] == "same outputs"
 
 
 @pytest.mark.parametrize("name", SAVED)

@@ -17,5 +17,26 @@ CASES = {
         "shortcut": "A",
     },
     "stacked": {"block": "basic", "shortcut": "C", "stack_blocks": True},
+    "v2": {
+        "blocks": (2, 1),
+        "widths": (4, 6),
+        "version": "v2",
+        "squeeze_excitation": 2,
+        "stack_blocks": True,
+    },
+    "D": {
+        "blocks": (1, 1),
+        "widths": (4, 8),
+        "stem": "imagenet",
+        "version": "v1.5",
+        "deep_stem": True,
+        "shortcut_pool": True,
+        "groups": 2,
+        "width_per_group": 32,
+        "normalization": "group",
+        "activation": "silu",
+    },
     "recomputed": {"block": "bottleneck", "shortcut": "B", "recompute": True},
 }
+# A step of training takes longest to compile; these answer only.
+NOT_TRAINED = {"D"}

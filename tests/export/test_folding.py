@@ -25,6 +25,30 @@ NETS = {
 }
 
 
+VARIANTS = {
+    "v2": (
+        {"version": "v2", "shortcut": "B"},
+        # In front of a block, in the stem's place, and at the end; all others are gone.
+        ["conv2_block2_preact_bn", "conv3_block1_preact_bn", "post_bn"],
+    ),
+    "gates": ({"squeeze_excitation": 2, "shortcut": "B"}, []),
+    "groups": ({"block": "bottleneck", "groups": 2, "width_per_group": 32}, []),
+    "D": ({"deep_stem": True, "shortcut_pool": True, "shortcut": "B"}, []),
+}
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_variants(name):
+    options, left = VARIANTS[name]
+    defaults = {"blocks": (2, 1), "widths": (4, 8), "stem": "cifar", "block": "basic"}
+    model = keras_resnet.ResNet(**{**defaults, **options}, input_shape=(9, 8, 3), classes=3)
+    randomize(model)
+    folded = fold_batch_norm(model)
+    assert [norm.name for norm in norms(folded)] == left
+    x = images(3, 9, 8, 3)
+    assert distance(folded(x), model(x)) < TOLERANCE
+
+
 def norms(model):
     return [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
 
