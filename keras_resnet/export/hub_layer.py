@@ -12,6 +12,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from keras_resnet.export.handles import module_directory
+from keras_resnet.export.writing import SAVED_MODEL
 from keras_resnet.layers import PACKAGE
 
 
@@ -25,27 +27,39 @@ class HubLayer(keras.layers.Layer):
     `compile`.
 
     A `.keras` file keeps the weights of the layer, and of the module its handle only: it has to be
-    there when the file is loaded. Running a SavedModel runs the code in its graph, so use modules,
-    and files that name modules, from sources that you trust.
+    there, or to be had, when the file is loaded. A module from the web is downloaded once and kept
+    in TensorFlow Hub's cache (`TFHUB_CACHE_DIR`). Running a SavedModel runs the code in its graph,
+    so use modules, and files that name modules, from sources that you trust.
 
     Args:
-        handle: Path of the module's directory.
+        handle: Path of the module's directory, or its address, "https://...": of a .tar.gz archive,
+            or of a server that gives one, such as tfhub.dev.
         trainable: Whether to fine-tune the module.
+        sha256: Checksum of the archive that an address leads to, in hexadecimal.
         **kwargs: As for every layer, such as `name`.
 
     Input shape: what the module takes; for images float32 in [0, 1], `(batch, H, W, C)`.
     Output shape: what the module gives, such as `(batch, features)`.
 
     Raises:
-        ValueError: If there is no module at `handle`, or it is not a Reusable SavedModel.
+        ValueError: If there is no module at `handle`, it is not a Reusable SavedModel, or its
+            archive is damaged or unsafe.
+        OSError: If it cannot be downloaded.
         RuntimeError: If Keras does not run on TensorFlow.
     """
 
-    def __init__(self, handle: str | Path, trainable: bool = False, **kwargs):
+    def __init__(
+        self,
+        handle: str | Path,
+        trainable: bool = False,
+        sha256: str | None = None,
+        **kwargs,
+    ):
         # Modules say themselves which dtype they take; Keras would cast to its policy's.
         super().__init__(autocast=False, **kwargs)
         self.handle = str(handle)
-        self._module = _load(self.handle)
+        self.sha256 = sha256
+        self._module = _load(self.handle, sha256)
         self._takes_training = "training" in inspect.signature(self._module.__call__).parameters
         trained = {variable.ref() for variable in _listed(self._module, "trainable_variables")}
         with keras.name_scope(self.name):
@@ -73,7 +87,7 @@ class HubLayer(keras.layers.Layer):
         return self._module(inputs)
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "handle": self.handle}
+        return {**super().get_config(), "handle": self.handle, "sha256": self.sha256}
 
 
 class _ModuleLosses(keras.regularizers.Regularizer):
@@ -90,24 +104,20 @@ class _ModuleLosses(keras.regularizers.Regularizer):
         return tf.add_n([loss() for loss in self.losses])
 
 
-def _load(handle):
+def _load(handle, sha256):
     if keras.backend.backend() != "tensorflow":
         raise RuntimeError(
             "HubLayer runs on Keras's TensorFlow backend only; set KERAS_BACKEND=tensorflow. "
             f"The backend is {keras.backend.backend()!r}."
         )
-    if "://" in handle:
-        raise ValueError(
-            "`handle` must be the path of a module on this machine; download and unpack others "
-            f"first. Received: handle={handle!r}"
-        )
-    if not (Path(handle) / "saved_model.pb").is_file():
+    directory = module_directory(handle, sha256)
+    if not (directory / SAVED_MODEL).is_file():
         raise ValueError(
             "`handle` must be the directory of a SavedModel, with a file saved_model.pb. "
             f"Received: handle={handle!r}"
         )
     try:
-        module = tf.saved_model.load(handle)
+        module = tf.saved_model.load(str(directory))
     except (OSError, tf.errors.OpError) as error:
         raise ValueError(
             f"`handle` must be a whole SavedModel. Received: handle={handle!r}, which cannot be "

@@ -42,6 +42,13 @@ def features_of(net):
     return keras.Model(net.input, net.get_layer("predictions").input)
 
 
+def stage_ends(net):
+    """Returns the network up to the last block of every stage."""
+    ends = {"C2": "conv2_block1_out", "C3": "conv3_block1_out", "C4": "conv4_block1_out"}
+    outputs = {name: net.get_layer(layer).output for name, layer in ends.items()}
+    return keras.Model(net.input, outputs)
+
+
 @pytest.fixture(scope="package")
 def net():
     keras.utils.set_random_seed(0)

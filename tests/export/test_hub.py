@@ -12,7 +12,7 @@ import tensorflow as tf
 
 import keras_resnet
 from keras_resnet.export import export_hub, hub
-from tests.export.conftest import features_of, random_images, small_net
+from tests.export.conftest import features_of, random_images, small_net, stage_ends
 
 
 def load(path):
@@ -47,13 +47,6 @@ def test_classification_gives_logits(net, classification):
     np.testing.assert_allclose(
         tf.nn.softmax(logits), net(images * 255, training=False), rtol=1e-5, atol=1e-5
     )
-
-
-def stage_ends(net):
-    """Returns the network up to the last block of every stage."""
-    ends = {"C2": "conv2_block1_out", "C3": "conv3_block1_out", "C4": "conv4_block1_out"}
-    outputs = {name: net.get_layer(layer).output for name, layer in ends.items()}
-    return keras.Model(net.input, outputs)
 
 
 def test_feature_maps_are_those_of_the_stages(net, feature_maps):

@@ -175,7 +175,8 @@ def test_wrong_handles_are_named(net, tmp_path):
     (broken / "saved_model.pb").write_bytes(b"no protocol buffer")
     wrong = [
         (tmp_path / "none", "`handle` must be the directory of a SavedModel"),
-        ("https://tfhub.dev/google/x/1", "`handle` must be the path of a module on this machine"),
+        ("gs://bucket/module", "`handle` must be the path of a module on this machine, or begin"),
+        ("http://example.org/m", "`handle` must be the path of a module on this machine, or begin"),
         (broken, "`handle` must be a whole SavedModel"),
         (whole, "`handle` must be a Reusable SavedModel"),
     ]

@@ -1,0 +1,181 @@
+"""Handles of TF Hub modules: paths, or addresses whose modules are fetched once and kept.
+
+The cache is TensorFlow Hub's own, `TFHUB_CACHE_DIR`, and a module lies in it where that library
+puts and finds it: in a directory named by the SHA-1 of its handle.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import os
+import re
+import shutil
+import tarfile
+import tempfile
+import urllib.parse
+import zlib
+from pathlib import Path, PurePosixPath
+
+from keras_resnet.export.writing import SAVED_MODEL
+
+# Of one module: bytes of its archive, bytes and files unpacked. The largest published ones have a
+# few gigabytes.
+ARCHIVE_BYTES = 4 << 30
+UNPACKED_BYTES = 8 << 30
+UNPACKED_FILES = 10_000
+
+# What tarfile and gzip raise for damaged archives, and the system for entries that clash.
+_DAMAGE = (
+    *(tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError, ValueError),
+    *(FileExistsError, NotADirectoryError, IsADirectoryError),
+)
+
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
+_CHUNK = 1 << 20
+
+
+def module_directory(handle: str, sha256: str | None = None) -> Path:
+    """Returns the directory of a module, fetching it if need be.
+
+    An address is that of an archive (.tar.gz), or of a module on a server that gives its archive
+    when asked with `tf-hub-format=compressed`, as tfhub.dev does. It is unpacked beside its place
+    in the cache and renamed to it when it is whole.
+
+    Args:
+        handle: Path of a module's directory, or "https://..."; "http://..." on this machine only.
+        sha256: Checksum of the archive, in hexadecimal. A module that came without it is fetched
+            again.
+
+    Raises:
+        ValueError: If the handle is neither, or the archive is damaged, too large, not the one of
+            that checksum, or has anything in it but files and directories inside the module.
+        OSError: If it cannot be downloaded.
+    """
+    if sha256 is not None and not re.fullmatch("[0-9a-f]{64}", str(sha256)):
+        raise ValueError(f"`sha256` must be 64 hexadecimal digits. Received: sha256={sha256!r}")
+    if "://" not in handle:
+        if sha256 is not None:
+            raise ValueError(
+                "`sha256` is that of a downloaded archive; leave it out for a directory. "
+                f"Received: sha256={sha256!r} with handle={handle!r}"
+            )
+        return Path(handle)
+    url = urllib.parse.urlsplit(handle)
+    if url.scheme != "https" and not (url.scheme == "http" and url.hostname in _LOOPBACK):
+        raise ValueError(
+            "`handle` must be the path of a module on this machine, or begin with 'https://'. "
+            f"Received: handle={handle!r}"
+        )
+    # As TensorFlow Hub names it.
+    place = cache_directory() / hashlib.sha1(handle.encode()).hexdigest()
+    if not _is_kept(place, sha256):
+        _keep(handle, _archive_url(url), place, sha256)
+    return place
+
+
+def cache_directory() -> Path:
+    """Returns TensorFlow Hub's cache: `TFHUB_CACHE_DIR`, or its folder among temporary files."""
+    chosen = os.environ.get("TFHUB_CACHE_DIR")
+    return Path(chosen) if chosen else Path(tempfile.gettempdir()) / "tfhub_modules"
+
+
+def unpack(archive: Path, directory: Path) -> None:
+    """Unpacks a .tar.gz into a new directory.
+
+    Args:
+        archive: The file.
+        directory: It is made; on an error it may hold a part of the archive.
+
+    Raises:
+        ValueError: If it is no whole archive, larger than the limits above, or has in it an
+            absolute path, "..", a link, or anything else that is not a file or directory.
+    """
+    try:
+        with gzip.open(archive) as stream, tarfile.open(fileobj=stream, mode="r:") as tar:
+            directory.mkdir()
+            files = size = 0
+            for member in tar:
+                files, size = files + 1, size + member.size
+                _check_entry(member)
+                _check_size(files, size)
+                target = directory / member.name
+                if member.isdir():
+                    target.mkdir(parents=True, exist_ok=True)
+                    continue
+                target.parent.mkdir(parents=True, exist_ok=True)
+                with tar.extractfile(member) as source, open(target, "xb") as file:
+                    shutil.copyfileobj(source, file, _CHUNK)
+            # gzip's checksum stands behind what tarfile reads.
+            while chunk := stream.read(_CHUNK):
+                size += len(chunk)
+                _check_size(files, size)
+    except (tarfile.TarError, EOFError, zlib.error, OSError, ValueError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ValueError(
+            f"An archive of a module must be a safe, whole .tar.gz: {reason}"
+        ) from error
+
+
+def _check_size(files, size):
+    if files > UNPACKED_FILES or size > UNPACKED_BYTES:
+        raise ValueError(f"it has more than {UNPACKED_FILES:,} entries or {UNPACKED_BYTES:,} bytes")
+
+
+def _check_entry(member):
+    path = PurePosixPath(member.name)
+    if path.is_absolute() or ".." in path.parts or "\\" in member.name or ":" in member.name:
+        raise ValueError(f"its entry {member.name!r} leads outside of the module")
+    if not (member.isreg() or member.isdir()) or member.issparse():
+        raise ValueError(f"its entry {member.name!r} is neither a file nor a directory")
+
+
+def _archive_url(url):
+    """Returns the address of a module's archive, asking for one where the name promises none."""
+    if url.path.endswith((".tar.gz", ".tgz")):
+        return url.geturl()
+    query = [pair for pair in urllib.parse.parse_qsl(url.query) if pair[0] != "tf-hub-format"]
+    query.append(("tf-hub-format", "compressed"))
+    return url._replace(query=urllib.parse.urlencode(query)).geturl()
+
+
+def _descriptor(place):
+    """Returns the file in which TensorFlow Hub too says what a directory of the cache holds."""
+    return place.with_name(f"{place.name}.descriptor.txt")
+
+
+def _is_kept(place, sha256):
+    if not (place / SAVED_MODEL).is_file():
+        return False
+    if sha256 is None:
+        return True
+    file = _descriptor(place)
+    return file.is_file() and f"Archive SHA-256: {sha256}" in file.read_text("utf-8").splitlines()
+
+
+def _keep(handle, url, place, sha256):
+    """Downloads and unpacks a module, while other processes that want it wait."""
+    # Locks are not to be had on every system; who loads own modules only needs none.
+    from keras_resnet import download
+    from keras_resnet.files import replacing, write_text
+
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with download.locked(place.with_name(f"{place.name}.locked")):
+        if _is_kept(place, sha256):
+            return
+        archive = place.with_name(f"{place.name}.tar.gz")
+        download.fetch(url, archive, sha256=sha256, limit=ARCHIVE_BYTES)
+        try:
+            with replacing(place) as temporary:
+                unpack(archive, temporary)
+                if not (temporary / SAVED_MODEL).is_file():
+                    raise ValueError(
+                        f"An archive of a module must hold {SAVED_MODEL}; this has none"
+                    )
+            with open(archive, "rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+            write_text(_descriptor(place), f"Module: {handle}\nArchive SHA-256: {digest}\n")
+        except ValueError as error:
+            raise ValueError(f"{error}. Received: handle={handle!r}") from error
+        finally:
+            archive.unlink()

@@ -1,0 +1,195 @@
+"""Modules from a server of one's own: fetched once, unpacked safely, or refused in one line."""
+
+from __future__ import annotations
+
+import hashlib
+import http.server
+import io
+import os
+import tarfile
+import threading
+
+import keras
+import numpy as np
+import pytest
+
+from keras_resnet.export import HubLayer, handles
+from tests.export.conftest import features_of, random_images
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.server.requests.append(self.path)
+        content = self.server.content.get(self.path)
+        if content is None:
+            self.send_error(404)
+            return
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *_):
+        """Says nothing."""
+
+
+@pytest.fixture
+def server():
+    """Serves `content` by path, and notes the `requests`."""
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        server.daemon_threads = True
+        server.content, server.requests = {}, []
+        server.url = f"http://127.0.0.1:{server.server_port}"
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server
+        server.shutdown()
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """TensorFlow Hub's cache, for one test."""
+    monkeypatch.setenv("TFHUB_CACHE_DIR", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def entry(name, data=b"", kind=tarfile.REGTYPE, link=""):
+    info = tarfile.TarInfo(name)
+    info.type, info.size, info.linkname = kind, len(data), link
+    return info, data
+
+
+def archive(*entries):
+    """Returns the bytes of a .tar.gz of entries."""
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w:gz") as tar:
+        for info, data in entries:
+            tar.addfile(info, io.BytesIO(data))
+    return file.getvalue()
+
+
+MODULE = archive(entry("./saved_model.pb", b"model"), entry("./assets", kind=tarfile.DIRTYPE))
+
+
+def test_a_module_is_fetched_once_and_loaded_from_the_cache(
+    net, feature_vector, server, cache, tmp_path
+):
+    with tarfile.open(tmp_path / "m.tar.gz", "w:gz") as tar:
+        tar.add(feature_vector, arcname=".")
+    data = (tmp_path / "m.tar.gz").read_bytes()
+    server.content["/net/1?tf-hub-format=compressed"] = data
+    layer = HubLayer(f"{server.url}/net/1", sha256=hashlib.sha256(data).hexdigest())
+    images, inputs = random_images(), keras.Input((8, 8, 1))
+    expected = features_of(net)(images * 255)
+    np.testing.assert_allclose(layer(images), expected, rtol=1e-5, atol=1e-5)
+    keras.Model(inputs, layer(inputs)).save(tmp_path / "model.keras")
+    server.content.clear()
+    loaded = keras.models.load_model(tmp_path / "model.keras", safe_mode=True)
+    np.testing.assert_allclose(loaded(images), expected, rtol=1e-5, atol=1e-5)
+    assert server.requests == ["/net/1?tf-hub-format=compressed"]
+    # Where tensorflow_hub looks for it, and nothing else.
+    name = hashlib.sha1(f"{server.url}/net/1".encode()).hexdigest()
+    assert set(os.listdir(cache)) == {name, f"{name}.descriptor.txt"}
+
+
+def test_archives_are_asked_for_by_name_or_by_format(server, cache):
+    server.content = {
+        "/a/m.tar.gz": MODULE,
+        "/b?version=2&tf-hub-format=compressed": MODULE,
+    }
+    for handle in ("/a/m.tar.gz", "/b?version=2"):
+        place = handles.module_directory(server.url + handle)
+        assert sorted(os.listdir(place)) == ["assets", "saved_model.pb"]
+        assert handles.module_directory(server.url + handle) == place
+    assert len(server.requests) == 2
+
+
+def test_what_was_kept_without_a_checksum_is_fetched_again_for_one(server, cache):
+    handle = f"{server.url}/m.tar.gz"
+    server.content["/m.tar.gz"] = MODULE
+    handles.module_directory(handle)
+    for _ in range(2):
+        handles.module_directory(handle, hashlib.sha256(MODULE).hexdigest())
+    assert len(server.requests) == 1  # The checksum was noted.
+    (cache / f"{hashlib.sha1(handle.encode()).hexdigest()}.descriptor.txt").unlink()
+    handles.module_directory(handle, hashlib.sha256(MODULE).hexdigest())
+    assert len(server.requests) == 2
+
+
+SAVED = entry("saved_model.pb", b"model")
+UNSAFE = {
+    "parent": (archive(SAVED, entry("../outside", b"x")), "'../outside' leads outside"),
+    "inner parent": (archive(SAVED, entry("a/../../outside", b"x")), "leads outside"),
+    "absolute": (archive(SAVED, entry("/tmp/outside", b"x")), "'/tmp/outside' leads outside"),
+    "drive": (archive(SAVED, entry("C:\\outside", b"x")), "leads outside of the module"),
+    "symlink": (
+        archive(entry("variables", kind=tarfile.SYMTYPE, link="/etc"), SAVED),
+        "'variables' is neither a file nor a directory",
+    ),
+    "hard link": (archive(SAVED, entry("b", kind=tarfile.LNKTYPE, link="/etc/passwd")), "neither"),
+    "device": (archive(SAVED, entry("null", kind=tarfile.CHRTYPE)), "neither a file nor"),
+    "pipe": (archive(SAVED, entry("pipe", kind=tarfile.FIFOTYPE)), "neither a file nor"),
+    "twice": (archive(SAVED, SAVED), "File exists"),
+    "file as directory": (archive(SAVED, entry("saved_model.pb/x", b"x")), "whole .tar.gz"),
+    "no module": (archive(entry("readme.txt", b"x")), "must hold saved_model.pb"),
+    "truncated": (MODULE[:-12], "must be a safe, whole .tar.gz"),
+    "no archive": (b"<html>not found</html>", "must be a safe, whole .tar.gz"),
+}
+
+
+@pytest.mark.parametrize("kind", UNSAFE)
+def test_unsafe_archives_are_refused_and_leave_nothing(server, cache, tmp_path, kind):
+    server.content["/m.tar.gz"], message = UNSAFE[kind]
+    with pytest.raises(ValueError, match=message) as error:
+        handles.module_directory(f"{server.url}/m.tar.gz")
+    assert "\n" not in str(error.value) and "/m.tar.gz" in str(error.value)
+    assert os.listdir(cache) == [] and os.listdir(tmp_path) == ["cache"]
+    assert not os.path.exists("/tmp/outside")
+
+
+@pytest.mark.parametrize(
+    ("limit", "value", "message"),
+    [
+        ("UNPACKED_FILES", 1, "it has more than 1 entries"),
+        ("UNPACKED_BYTES", 4, "entries or 4 bytes"),
+        ("ARCHIVE_BYTES", 50, "it is longer than the 50 bytes allowed"),
+    ],
+)
+def test_sizes_are_limited(server, cache, monkeypatch, limit, value, message):
+    monkeypatch.setattr(handles, limit, value)
+    server.content["/m.tar.gz"] = MODULE
+    with pytest.raises(ValueError, match=message):
+        handles.module_directory(f"{server.url}/m.tar.gz")
+    assert os.listdir(cache) == []
+
+
+def test_another_checksum_is_refused(server, cache):
+    server.content["/m.tar.gz"] = MODULE
+    with pytest.raises(ValueError, match="must be a file of sha256 000") as error:
+        handles.module_directory(f"{server.url}/m.tar.gz", "0" * 64)
+    assert "\n" not in str(error.value) and os.listdir(cache) == []
+    for handle, checksum in ((server.url, "abc"), ("/some/module", "0" * 64)):
+        with pytest.raises(ValueError, match="`sha256`"):
+            handles.module_directory(handle, checksum)
+
+
+def test_many_at_once_download_once(server, cache):
+    server.content["/m.tar.gz"] = MODULE
+    found = []
+    threads = [
+        threading.Thread(
+            target=lambda: found.append(handles.module_directory(f"{server.url}/m.tar.gz"))
+        )
+        for _ in range(6)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 6 and len(set(found)) == 1
+    assert len(server.requests) == 1
+
+
+def test_the_default_cache_is_tensorflow_hubs(monkeypatch, tmp_path):
+    monkeypatch.delenv("TFHUB_CACHE_DIR", raising=False)
+    monkeypatch.setattr(handles.tempfile, "gettempdir", lambda: str(tmp_path))
+    assert handles.cache_directory() == tmp_path / "tfhub_modules"

@@ -1,0 +1,76 @@
+"""The recipe that exports, run as a user runs it, and its file by the recipe that predicts."""
+
+import json
+import runpy
+import sys
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+
+import keras_resnet
+from keras_resnet.data import load_dataset
+from tests.recipes.running import ROOT, refused
+
+for package in ("ai_edge_litert", "onnxruntime", "tf2onnx"):
+    pytest.importorskip(package)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """An untrained net for the digits, with labels in a card beside it."""
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((8, 8, 1))
+    scaled = keras.layers.Rescaling(1 / 64)(inputs)
+    folder = tmp_path_factory.mktemp("model")
+    keras_resnet.CifarResNet(8, input_tensor=scaled).save(folder / "model.keras")
+    (folder / "model_card.md").write_text(f"Classes: {', '.join('abcdefghij')}.\n")
+    return folder / "model.keras"
+
+
+def run_here(name, monkeypatch, *flags):
+    monkeypatch.setattr(sys, "argv", [f"{name}.py", *map(str, flags)])
+    runpy.run_path(str(ROOT / "recipes" / f"{name}.py"), run_name="__main__")
+
+
+def test_exports_and_predicts(model, tmp_path, monkeypatch, capsys):
+    out = tmp_path / "m.tflite"
+    flags = ["--quantize", "int8", "--calibration", "digits"]
+    run_here("export", monkeypatch, model, out, *flags)
+    printed = capsys.readouterr().out
+    assert f"{out}: litert, int8, {out.stat().st_size:,} bytes" in printed
+    assert "compared on 512 images" in printed
+
+    ((images, _, _),) = load_dataset("digits").eval_batches("test", 360)
+    image = np.asarray(images)[0, ..., 0].astype("uint8")
+    Image.fromarray(image).save(tmp_path / "digit.png")
+    run_here("predict", monkeypatch, out, tmp_path / "digit.png", "--top", 2, "--json")
+    (answer,) = json.loads(capsys.readouterr().out)
+    assert answer["path"] == str(tmp_path / "digit.png")
+    expected = keras.models.load_model(model)(image[None, ..., None].astype("float32"))
+    best = np.argsort(-np.asarray(expected)[0])[:2]
+    np.testing.assert_allclose(answer["probabilities"], np.asarray(expected)[0][best], atol=0.05)
+    assert set(answer["labels"]) <= set("abcdefghij") and len(answer["labels"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("flags", "named"),
+    [
+        (["nothing.keras", "m"], "'nothing.keras'"),
+        (["{model}", "m", "--format", "torch"], "format='torch'"),
+        (["{model}", "m.onnx", "--quantize", "int8"], "quantize='int8'"),
+        (["{model}", "m.tflite", "--quantize", "int8"], "`calibration` must be batches"),
+        (["{model}", "m.tflite", "--calibration", "nowhere"], "calibration='nowhere'"),
+        (["{model}", "m", "--image-size", "9"], "image_size=9"),
+        (["{model}", "m", "--preprocessing", "x"], "preprocessing='x'"),
+        (["{model}", "m", "--labels", "none.txt"], "none.txt"),
+    ],
+)
+def test_wrong_flag_is_one_line_and_writes_nothing(
+    model, tmp_path, flags, named, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    flags = [flag.format(model=model) for flag in flags]
+    lines = refused("export", *flags, monkeypatch=monkeypatch, capsys=capsys)
+    assert lines[-1].startswith("error: ") and named in lines[-1] and list(tmp_path.iterdir()) == []
