@@ -1,0 +1,147 @@
+"""Finished Hub modules with a card each, made by one command. Needs TensorFlow."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from keras_resnet.data import ImageDataset, load_dataset
+from keras_resnet.experiment.run import run
+from keras_resnet.experiment.settings import Experiment
+from keras_resnet.files import replacing, write_text
+
+CARD = "CARD.md"
+
+# Folder of a run, and what its module is called here.
+_KINDS = {"saved_model": "classification", "feature_vector": "feature_vector"}
+_ABOUT = {
+    "classification": (
+        "Images to logits of the classes, which `assets/labels.txt` names.",
+        "the logits' largest",
+    ),
+    "feature_vector": (
+        "Images to a vector of features, for a classifier of your own.",
+        "logistic regression on the features of the training images",
+    ),
+}
+
+
+def publish(experiment: Experiment, folder: str | Path) -> list[Path]:
+    """Trains a network and puts its two Hub modules with their cards into a folder.
+
+    Args:
+        experiment: The run; its `workdir` holds it afterwards. A finished one is not run again.
+        folder: Where the modules go, each in a folder of its own; one of that name is replaced.
+
+    Returns:
+        The folders of the modules.
+
+    Raises:
+        ValueError: If a setting is wrong.
+        TrainingStopped: If training cannot go on.
+    """
+    metrics = run(experiment)
+    dataset = load_dataset(experiment.dataset, experiment.data_dir, **experiment.data_options)
+    written = []
+    for source, kind in _KINDS.items():
+        name = f"{experiment.architecture.name.lower()}_{dataset.name}_{kind}"
+        with replacing(Path(folder) / name) as module:
+            shutil.copytree(Path(experiment.workdir) / source, module)
+            accuracy = module_accuracy(module, dataset)
+            write_text(module / CARD, _card(name, kind, accuracy, module, dataset, metrics))
+        print(f"{name}: test accuracy {100 * accuracy:.2f} %")
+        written.append(Path(folder) / name)
+    return written
+
+
+def module_accuracy(module: str | Path, dataset: ImageDataset) -> float:
+    """Measures a Hub module on the test images of a data set.
+
+    Args:
+        module: Folder of a module from images in [0, 1] to logits of the data set's classes, or to
+            features; on these a logistic regression is trained first, with the training images.
+        dataset: The data set.
+
+    Returns:
+        Test accuracy, in [0, 1].
+
+    Raises:
+        ImportError: If scikit-learn is missing, for features.
+    """
+    call = tf.saved_model.load(str(module))
+    outputs, labels = _outputs(call, dataset, "test")
+    if outputs.shape[1] == len(dataset.class_names):
+        return float(np.mean(np.argmax(outputs, axis=1) == labels))
+    try:
+        from sklearn.linear_model import LogisticRegression
+    except ImportError as error:
+        raise ImportError(
+            "Features are judged by scikit-learn: install keras-deep-residual[train]."
+        ) from error
+    classifier = LogisticRegression(max_iter=1000).fit(*_outputs(call, dataset, "train"))
+    return float(np.mean(classifier.predict(outputs) == labels))
+
+
+def sha256_of_files(module: str | Path) -> dict[str, str]:
+    """Returns the checksum of every file of a module but its card, by its path inside."""
+    module = Path(module)
+    return {
+        str(path.relative_to(module)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(module.rglob("*"))
+        if path.is_file() and path.name != CARD
+    }
+
+
+def _outputs(call, dataset: ImageDataset, split: str) -> tuple[np.ndarray, np.ndarray]:
+    """What the module gives for the images of a split, and their labels."""
+    outputs, labels = [], []
+    for images, numbers, weights in dataset.eval_batches(split, 128):
+        real = weights.numpy() > 0
+        outputs.append(call(tf.cast(images, tf.float32) / 255).numpy()[real])
+        labels.append(numbers.numpy()[real])
+    return np.concatenate(outputs), np.concatenate(labels)
+
+
+def _card(name, kind, accuracy, module, dataset, metrics) -> str:
+    height, width, channels = dataset.image_shape
+    about, judged = _ABOUT[kind]
+    versions = ", ".join(f"{which} {version}" for which, version in metrics["versions"].items())
+    sums = "\n".join(
+        f"| `{path}` | `{digest}` |" for path, digest in sha256_of_files(module).items()
+    )
+    return f"""# {name}
+
+{about} A TF Hub module (Reusable SavedModel) that can be fine-tuned; it takes float32 images in
+[0, 1] of shape (batch, {height}, {width}, {channels}), and standardises them itself.
+
+```python
+import tensorflow as tf
+
+module = tf.saved_model.load("saved_models/{name}")
+outputs = module(tf.zeros((1, {height}, {width}, {channels})))
+```
+
+| figure | value |
+|---|---|
+| test accuracy, by {judged} | {100 * accuracy:.2f} % of {dataset.num_examples("test"):,} images |
+| seed | {metrics["seed"]} |
+| parameters | {metrics["parameters"]:,} |
+| multiply-adds an image | {metrics["multiply_adds"]:,} |
+| made with | {versions} |
+| made by | `{metrics["command"]}` |
+
+**Data.** {dataset.about or dataset.name}
+
+**Limits.** It knows images of this kind and no others, and gives no warning for them. The accuracy
+is that of one run; its network was not chosen by the test images.
+
+**Licence.** Apache-2.0, as this package. How it was trained in full: `assets/card.md`.
+
+| file | sha256 |
+|---|---|
+{sums}
+"""

@@ -1,0 +1,58 @@
+"""The shipped modules are what their cards say, and the command that makes them works."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from keras_resnet.data import load_dataset
+from keras_resnet.experiment import Experiment
+from keras_resnet.experiment.publishing import CARD, module_accuracy, publish, sha256_of_files
+
+SHIPPED = Path(__file__).parents[2] / "saved_models"
+
+
+def stated(card: str) -> tuple[float, dict[str, str]]:
+    """The accuracy and the checksums that a card states."""
+    (percent,) = re.findall(r"\| test accuracy[^|]*\| (\d+\.\d\d) % of 360 images \|", card)
+    return float(percent) / 100, dict(
+        re.findall(r"^\| `([^`]+)` \| `([0-9a-f]{64})` \|$", card, re.M)
+    )
+
+
+def names() -> list[str]:
+    return [path.parent.name for path in sorted(SHIPPED.glob(f"*/{CARD}"))]
+
+
+def test_there_is_a_module_of_each_kind_and_none_is_large():
+    assert {name.split("_digits_")[1] for name in names()} == {"classification", "feature_vector"}
+    for name in names():
+        size = sum(path.stat().st_size for path in (SHIPPED / name).rglob("*") if path.is_file())
+        assert size < 4e6
+
+
+@pytest.mark.parametrize("name", names())
+def test_a_shipped_module_is_what_its_card_says(name):
+    accuracy, sums = stated((SHIPPED / name / CARD).read_text(encoding="utf-8"))
+    assert sums == sha256_of_files(SHIPPED / name)
+    # To one image of 360, since another processor rounds otherwise.
+    assert module_accuracy(SHIPPED / name, load_dataset("digits")) == pytest.approx(
+        accuracy, abs=1.01 / 360
+    )
+
+
+def test_modules_made_anew_are_measured_and_carded(tmp_path):
+    experiment = Experiment(
+        depth=8, epochs=2, warmup="linear", workdir=str(tmp_path / "run"), batch_size=256
+    )
+    modules = publish(experiment, tmp_path / "modules")
+    assert [path.name for path in modules] == [
+        "resnet8_digits_classification",
+        "resnet8_digits_feature_vector",
+    ]
+    for path in modules:
+        accuracy, sums = stated((path / CARD).read_text(encoding="utf-8"))
+        assert sums == sha256_of_files(path) and "saved_model.pb" in sums
+        assert accuracy == pytest.approx(module_accuracy(path, load_dataset("digits")), abs=1e-4)
+        # Two epochs are little; features of even an untrained net tell digits apart, though.
+        assert accuracy > (0.5 if "feature" in path.name else 0.05)
