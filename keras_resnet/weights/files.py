@@ -6,12 +6,9 @@ import dataclasses
 import json
 import os
 import re
-import warnings
-from collections.abc import Mapping
 from pathlib import Path
 
 import keras
-import numpy as np
 
 from keras_resnet.files import replacing
 from keras_resnet.weights.keras_applications import (
@@ -21,117 +18,13 @@ from keras_resnet.weights.keras_applications import (
 )
 from keras_resnet.weights.keras_files import DAMAGE, Layers, read_keras, read_legacy_h5
 from keras_resnet.weights.registry import CAFFE, PRETRAINED, Preprocessing, find_pretrained
+from keras_resnet.weights.saved import SavedWeights
 from keras_resnet.weights.torch_files import read_torch
-from keras_resnet.weights.torch_names import from_torch, to_torch
-from keras_resnet.weights.transfer import assign_weights, check_weights, layer_weights
-from keras_resnet.weights.wiring import Wiring, preprocessing, stride_version, wiring
+from keras_resnet.weights.torch_names import to_torch
+from keras_resnet.weights.wiring import preprocessing, wiring
 
 _TORCH_EPSILON = 1e-5
-_CLASSIFIER = "predictions"
 _FILES = "the path of a '.keras', '.weights.h5', '.safetensors', '.pth', '.pt' or '.h5' file"
-
-
-@dataclasses.dataclass(frozen=True)
-class SavedWeights:
-    """Weights that have been read, and what is known of the network that they are of.
-
-    Attributes:
-        source: Where they are from: the name or path that was given.
-        layers: Arrays by layer; for PyTorch's, one array by its name there.
-        torch: Whether they are PyTorch's.
-        name: Name of the model that was saved, or None.
-        wires: Strides and additions of its network, empty where not known.
-        version: "v1" or "v1.5", the only one that such weights are trained for, or None.
-        epsilon: Epsilon of their normalisation, or None for that of the model they come into.
-        preprocessing: How the images were prepared, or None where not known.
-    """
-
-    source: str
-    layers: Mapping[str, object]
-    torch: bool = False
-    name: str | None = None
-    wires: Wiring = dataclasses.field(default_factory=dict)
-    version: str | None = None
-    epsilon: float | None = None
-    preprocessing: Preprocessing | None = None
-
-    def load_into(self, model: keras.Model) -> None:
-        """Gives the weights to a model of the same architecture: all of them or, on an error, none.
-
-        A classifier of another number of classes keeps the weights that it has, with a warning.
-
-        Raises:
-            ValueError: If they are those of another architecture.
-        """
-        layers = from_torch(self.layers, model) if self.torch else dict(self.layers)
-        own = layer_weights(model)
-        message = self._fit_classifier(layers, own, model.name)
-        check_weights(model, layers, self.source)
-        self._check_wiring(model)
-        self._fit_epsilon(layers, model)
-        assign_weights(model, layers, self.source)
-        if message:
-            warnings.warn(message, UserWarning, stacklevel=4)
-
-    def _fit_classifier(self, layers: Layers, own: Layers, model: str) -> str | None:
-        """Lets the model keep its classifier where that of the file has other classes."""
-        if _CLASSIFIER not in own:
-            layers.pop(_CLASSIFIER, None)
-            return None
-        shapes = [np.shape(value) for value in layers.get(_CLASSIFIER, ())]
-        expected = [value.shape for value in own[_CLASSIFIER]]
-        if shapes == expected or (shapes and shapes[0][:-1] != expected[0][:-1]):
-            return None
-        layers[_CLASSIFIER] = own[_CLASSIFIER]
-        classes = f"one of {shapes[0][-1]} classes" if shapes else "none"
-        return (
-            f"{model} has a classifier of {expected[0][-1]} classes and {self.source} {classes}: "
-            "all weights were loaded but those of the classifier, which keeps its own"
-        )
-
-    def _check_wiring(self, model: keras.Model) -> None:
-        """Compares what the weights do not show, so far as it is known."""
-        config = model.get_config()
-        if "layers" not in config:
-            return
-        own = wiring(config)
-        different = sorted(
-            n for n in self.wires.keys() | own.keys() if self.wires.get(n) != own.get(n)
-        )
-        if self.wires and different:
-            raise ValueError(
-                f"`weights` must be those of a network wired as {model.name!r}; build it with the "
-                f"`version`, `shortcut` and `stem` of the file. Received: weights={self.source!r}, "
-                f"which differs in {', '.join(different[:3])}"
-            )
-        version = stride_version(own)
-        if self.version and version not in (None, self.version):
-            raise ValueError(
-                f"`version` must be {self.version!r} for these weights, which are of bottlenecks "
-                f"with another stride. Received: version={version!r} with weights={self.source!r}"
-            )
-        prepared = preprocessing(config)
-        if self.preprocessing and prepared and not self.preprocessing.same_numbers(prepared):
-            raise ValueError(
-                "`weights` must be given to the builder itself for include_preprocessing=True, "
-                f"since {self.source} needs the mean {self.preprocessing.mean}. Received: "
-                f"a model that subtracts {prepared.mean}"
-            )
-
-    def _fit_epsilon(self, layers: Layers, model: keras.Model) -> None:
-        """Moves the difference between two epsilons into the variances."""
-        epsilon = _epsilon(model)
-        if self.epsilon is None or epsilon is None or epsilon == self.epsilon:
-            return
-        for name, arrays in layers.items():
-            if len(arrays) == 4:
-                variance = np.asarray(arrays[3], "float64") + (self.epsilon - epsilon)
-                if variance.min() < 0:
-                    raise ValueError(
-                        f"`bn_epsilon` must be {self.epsilon} for {self.source}, which has "
-                        f"variances smaller than the difference. Received: bn_epsilon={epsilon}"
-                    )
-                layers[name] = [*arrays[:3], variance.astype("float32")]
 
 
 def find_weights(weights: str | Path | SavedWeights | None, network: str) -> SavedWeights | None:
@@ -151,7 +44,7 @@ def find_weights(weights: str | Path | SavedWeights | None, network: str) -> Sav
     """
     if weights is None or isinstance(weights, SavedWeights):
         return weights
-    if isinstance(weights, str) and (weights == "imagenet" or weights in PRETRAINED):
+    if _is_published(weights):
         published = find_pretrained(weights, network)
         saved = _read(published.fetch(), published.name)
         return dataclasses.replace(saved, preprocessing=published.preprocessing)
@@ -226,6 +119,14 @@ def save_torch_weights(model: keras.Model, path: str | Path) -> None:
         about["preprocessing"] = json.dumps({"mean": prepared.mean, "std": prepared.std})
     with replacing(path) as temporary:
         _safetensors().numpy.save_file(state, temporary, about)
+
+
+def _is_published(weights: object) -> bool:
+    """Whether it is meant as a name of the table, not as a path."""
+    if not isinstance(weights, str) or weights.endswith(tuple(_READERS)):
+        return False
+    sources = {name.partition("/")[0] for name in PRETRAINED}
+    return weights == "imagenet" or weights.partition("/")[0] in sources
 
 
 def _existing(path: str | Path) -> Path:
@@ -335,11 +236,3 @@ def _is_network(name: str) -> bool:
     """Whether the name is that of a line of the table, or of a variant of one."""
     lines = r"(se)?resnet\d+(v2|d)?|plainnet\d+|resnext\d+_\d+x\d+d|wideresnet\d+_\d+|densenet\d+"
     return re.fullmatch(rf"({lines})(_[abc])?(_v1(\.5)?|_v2)?", name) is not None
-
-
-def _epsilon(model: keras.Model) -> float | None:
-    """Returns the epsilon of the model's first normalisation, which its others have too."""
-    for layer in model.layers:
-        if layer.name.endswith("_bn"):
-            return layer.epsilon
-    return None

@@ -209,12 +209,26 @@ PRETRAINED: dict[str, PretrainedWeights] = {
         ),
         _torchvision("resnet101", "resnet101_v1.5", 77.374, 93.546),
         _torchvision("resnet152", "resnet152_v1.5", 78.312, 94.046),
+        _torchvision("resnext50_32x4d", "resnext50_32x4d", 77.618, 93.698),
+        _torchvision("resnext101_32x8d", "resnext101_32x8d", 79.312, 94.526),
+        _torchvision(
+            "wide_resnet50_2",
+            "wideresnet50_2",
+            *(78.468, 94.086),
+            revision="343c5fa59ca8a131e0cdf42144a641b36a0387c2",
+            sha256="df6fb6c4824769769de18e14088475fd6ee94236849aa4e5d8022ba9d9a9a16c",
+        ),
+        _torchvision("wide_resnet101_2", "wideresnet101_2", 78.848, 94.284),
         _keras("resnet50", 74.9, 92.1, "2cb95161c43110f7111970584f804107"),
         _keras("resnet101", 76.4, 92.8, "f1aeb4b969a6efcfb50fad2f0c20cfc5"),
         _keras("resnet152", 76.6, 93.1, "100835be76be38e30d865e96f2aaae62"),
         _torchvision_2("resnet50", "resnet50_v1.5", 80.858, 95.434),
         _torchvision_2("resnet101", "resnet101_v1.5", 81.886, 95.780),
         _torchvision_2("resnet152", "resnet152_v1.5", 82.284, 96.002),
+        _torchvision_2("resnext50_32x4d", "resnext50_32x4d", 81.198, 95.340),
+        _torchvision_2("resnext101_32x8d", "resnext101_32x8d", 82.834, 96.228),
+        _torchvision_2("wide_resnet50_2", "wideresnet50_2", 81.602, 95.758),
+        _torchvision_2("wide_resnet101_2", "wideresnet101_2", 82.510, 96.020),
         _a1("resnet18", "resnet18", (71.504, 90.086), (73.164, 91.054)),
         _a1("resnet34", "resnet34", (76.420, 92.896), (77.930, 93.758)),
         _a1(
@@ -227,6 +241,9 @@ PRETRAINED: dict[str, PretrainedWeights] = {
         ),
         _a1("resnet101", "resnet101_v1.5", (81.494, 95.164), (82.326, 95.630)),
         _a1("resnet152", "resnet152_v1.5", (81.998, 95.294), (82.742, 95.734)),
+        _a1("resnet50d", "resnet50d", (80.730, 94.678), (81.466, 95.218)),
+        _a1("seresnet50", "seresnet50_v1.5", (80.012, 94.704), (81.114, 95.122)),
+        _a1("resnext50_32x4d", "resnext50_32x4d", (80.526, 94.458), (81.480, 95.152)),
     )
 }
 

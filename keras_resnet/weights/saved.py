@@ -1,0 +1,129 @@
+"""Weights that have been read, fitted to a model and put into it."""
+
+from __future__ import annotations
+
+import dataclasses
+import warnings
+from collections.abc import Mapping
+
+import keras
+import numpy as np
+
+from keras_resnet.weights.keras_files import Layers
+from keras_resnet.weights.registry import Preprocessing
+from keras_resnet.weights.torch_names import from_torch
+from keras_resnet.weights.transfer import assign_weights, check_weights, layer_weights
+from keras_resnet.weights.wiring import Wiring, preprocessing, stride_version, wiring
+
+_CLASSIFIER = "predictions"
+
+
+@dataclasses.dataclass(frozen=True)
+class SavedWeights:
+    """Weights that have been read, and what is known of the network that they are of.
+
+    Attributes:
+        source: Where they are from: the name or path that was given.
+        layers: Arrays by layer; for PyTorch's, one array by its name there.
+        torch: Whether they are PyTorch's.
+        name: Name of the model that was saved, or None.
+        wires: Strides and additions of its network, empty where not known.
+        version: "v1" or "v1.5", the only one that such weights are trained for, or None.
+        epsilon: Epsilon of their normalisation, or None for that of the model they come into.
+        preprocessing: How the images were prepared, or None where not known.
+    """
+
+    source: str
+    layers: Mapping[str, object]
+    torch: bool = False
+    name: str | None = None
+    wires: Wiring = dataclasses.field(default_factory=dict)
+    version: str | None = None
+    epsilon: float | None = None
+    preprocessing: Preprocessing | None = None
+
+    def load_into(self, model: keras.Model) -> None:
+        """Gives the weights to a model of the same architecture: all of them or, on an error, none.
+
+        A classifier of another number of classes keeps the weights that it has, with a warning.
+
+        Raises:
+            ValueError: If they are those of another architecture.
+        """
+        layers = from_torch(self.layers, model) if self.torch else dict(self.layers)
+        own = layer_weights(model)
+        message = self._fit_classifier(layers, own, model.name)
+        check_weights(model, layers, self.source)
+        self._check_wiring(model)
+        self._fit_epsilon(layers, model)
+        assign_weights(model, layers, self.source)
+        if message:
+            warnings.warn(message, UserWarning, stacklevel=4)
+
+    def _fit_classifier(self, layers: Layers, own: Layers, model: str) -> str | None:
+        """Lets the model keep its classifier where that of the file has other classes."""
+        if _CLASSIFIER not in own:
+            layers.pop(_CLASSIFIER, None)
+            return None
+        shapes = [np.shape(value) for value in layers.get(_CLASSIFIER, ())]
+        expected = [value.shape for value in own[_CLASSIFIER]]
+        if shapes == expected or (shapes and shapes[0][:-1] != expected[0][:-1]):
+            return None
+        layers[_CLASSIFIER] = own[_CLASSIFIER]
+        classes = f"one of {shapes[0][-1]} classes" if shapes else "none"
+        return (
+            f"{model} has a classifier of {expected[0][-1]} classes and {self.source} {classes}: "
+            "all weights were loaded but those of the classifier, which keeps its own"
+        )
+
+    def _check_wiring(self, model: keras.Model) -> None:
+        """Compares what the weights do not show, so far as it is known."""
+        config = model.get_config()
+        if "layers" not in config:
+            return
+        own = wiring(config)
+        different = sorted(
+            n for n in self.wires.keys() | own.keys() if self.wires.get(n) != own.get(n)
+        )
+        if self.wires and different:
+            raise ValueError(
+                f"`weights` must be those of a network wired as {model.name!r}; build it with the "
+                f"`version`, `shortcut` and `stem` of the file. Received: weights={self.source!r}, "
+                f"which differs in {', '.join(different[:3])}"
+            )
+        version = stride_version(own)
+        if self.version and version not in (None, self.version):
+            raise ValueError(
+                f"`version` must be {self.version!r} for these weights, which are of bottlenecks "
+                f"with another stride. Received: version={version!r} with weights={self.source!r}"
+            )
+        prepared = preprocessing(config)
+        if self.preprocessing and prepared and not self.preprocessing.same_numbers(prepared):
+            raise ValueError(
+                "`weights` must be given to the builder itself for include_preprocessing=True, "
+                f"since {self.source} needs the mean {self.preprocessing.mean}. Received: "
+                f"a model that subtracts {prepared.mean}"
+            )
+
+    def _fit_epsilon(self, layers: Layers, model: keras.Model) -> None:
+        """Moves the difference between two epsilons into the variances."""
+        epsilon = _epsilon(model)
+        if self.epsilon is None or epsilon is None or epsilon == self.epsilon:
+            return
+        for name, arrays in layers.items():
+            if len(arrays) == 4:
+                variance = np.asarray(arrays[3], "float64") + (self.epsilon - epsilon)
+                if variance.min() < 0:
+                    raise ValueError(
+                        f"`bn_epsilon` must be {self.epsilon} for {self.source}, which has "
+                        f"variances smaller than the difference. Received: bn_epsilon={epsilon}"
+                    )
+                layers[name] = [*arrays[:3], variance.astype("float32")]
+
+
+def _epsilon(model: keras.Model) -> float | None:
+    """Returns the epsilon of the model's first normalisation, which its others have too."""
+    for layer in model.layers:
+        if layer.name.endswith("_bn"):
+            return layer.epsilon
+    return None

@@ -1,0 +1,63 @@
+"""Networks of torchvision and timm, with random weights: the same outputs, and exactly back.
+
+PyTorch runs in a process of its own (torch_models.py): in one with TensorFlow both end it.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import keras_resnet
+from keras_resnet.weights import save_torch_weights
+from tests.helpers import distance
+
+MISSING = [name for name in ("torchvision", "timm") if importlib.util.find_spec(name) is None]
+pytestmark = [
+    pytest.mark.torch,
+    pytest.mark.skipif(bool(MISSING), reason=f"needs {' and '.join(MISSING)}"),
+]
+
+SCRIPT = Path(__file__).with_name("torch_models.py")
+TOLERANCE = 1e-4
+V1_5 = {"version": "v1.5"}
+NETWORKS = {
+    "resnet18": ("ResNet18", {}),
+    "resnet34": ("ResNet34", {}),
+    "resnet50": ("ResNet50", V1_5),
+    "resnet101": ("ResNet101", V1_5),
+    "resnet152": ("ResNet152", V1_5),
+    "wide_resnet50_2": ("WideResNet50_2", {}),
+    "resnext50_32x4d": ("ResNeXt50_32x4d", {}),
+    "timm/resnet18": ("ResNet18", {}),
+    "timm/resnet34": ("ResNet34", {}),
+    "timm/resnet50": ("ResNet50", V1_5),
+    "timm/resnet101": ("ResNet101", V1_5),
+    "timm/resnet152": ("ResNet152", V1_5),
+    "timm/resnet18d": ("ResNet18D", {}),
+    "timm/resnet50d": ("ResNet50D", {}),
+    "timm/seresnet50": ("SEResNet50", V1_5),
+}
+
+
+@pytest.mark.parametrize("name", list(NETWORKS))
+def test_same_outputs_and_back(tmp_path, subprocess_python, name):
+    subprocess_python(SCRIPT, "write", tmp_path, name, timeout=300)
+    builder, options = NETWORKS[name]
+    path = tmp_path / name.replace("/", "_")
+    with np.load(f"{path}.npz") as stored:
+        images, logits = stored["images"].transpose(0, 2, 3, 1), stored["logits"]
+    for ending in (".safetensors", ".pth", ".legacy.pth"):
+        model = getattr(keras_resnet, builder)(
+            weights=f"{path}{ending}",
+            input_shape=images.shape[1:],
+            classifier_activation=None,
+            **options,
+        )
+        assert distance(model(images), logits) < TOLERANCE
+    save_torch_weights(model, f"{path}.back.safetensors")
+    # Every tensor equal, loaded strictly, and the same outputs again.
+    subprocess_python(SCRIPT, "read", tmp_path, name, timeout=300)

@@ -1,0 +1,218 @@
+"""The table of published weights, and what a builder makes of a name in it."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import re
+import sys
+import warnings
+
+import keras
+import numpy as np
+import pytest
+
+import keras_resnet
+from keras_resnet import download
+from keras_resnet.architectures import ARCHITECTURES
+from keras_resnet.weights import PRETRAINED, find_weights, registry, save_torch_weights
+from tests.helpers import assert_same_weights, distance, randomize
+from tests.servers import serving
+
+# reference: torchvision's and Keras's documentation, and timm's table for 224 pixels.
+TOP_1 = {
+    "tv_in1k": (69.758, 73.314, 76.130, 77.374, 78.312),
+    "tv2_in1k": (None, None, 80.858, 81.886, 82.284),
+    "a1_in1k": (71.50, 76.42, 80.38, 81.49, 82.00),
+    "keras": (None, None, 74.9, 76.4, 76.6),
+}
+
+
+@pytest.mark.parametrize("recipe", list(TOP_1))
+def test_published_accuracies(recipe):
+    for depth, top_1 in zip((18, 34, 50, 101, 152), TOP_1[recipe], strict=True):
+        name = f"timm/resnet{depth}.{recipe}" if recipe != "keras" else f"keras/resnet{depth}"
+        assert (name in PRETRAINED) == (top_1 is not None)
+        if top_1:
+            assert PRETRAINED[name].metrics[224][0] == pytest.approx(top_1, abs=0.005)
+
+
+def test_every_line_says_all():
+    names = {architecture.lower() for architecture in ARCHITECTURES}
+    for name, weights in PRETRAINED.items():
+        assert weights.name == name and weights.classes == 1000
+        assert weights.network.removesuffix("_v1.5") in names
+        assert weights.licence in ("Apache-2.0", "BSD-3-Clause", "MIT")
+        assert "arxiv" in weights.recipe.lower() or weights.recipe.startswith("https://")
+        assert weights.url.startswith("https://") and weights.url.endswith(weights.file)
+        assert all(0 < top_1 < top_5 < 100 for top_1, top_5 in weights.metrics.values())
+        assert weights.preprocessing.image_size in weights.metrics
+        assert weights.preprocessing.interpolation in ("bilinear", "bicubic")
+        assert weights.sha256 is None or re.fullmatch("[0-9a-f]{64}", weights.sha256)
+        # A file that no hub vouches for has a checksum here.
+        assert "://" not in weights.place or re.fullmatch("[0-9a-f]{32}", weights.md5)
+        # A pinned checksum belongs to a pinned commit.
+        assert (weights.sha256 is None) == (weights.revision is None)
+
+
+def test_checksums_are_those_that_keras_pins():
+    from keras.src.applications.resnet import WEIGHTS_HASHES
+
+    for depth in (50, 101, 152):
+        assert PRETRAINED[f"keras/resnet{depth}"].md5 == WEIGHTS_HASHES[f"resnet{depth}"][0]
+
+
+@pytest.mark.parametrize(
+    ("network", "expected"),
+    [
+        ("resnet18", "timm/resnet18.tv_in1k"),
+        ("resnet34", "timm/resnet34.tv_in1k"),
+        *((f"resnet{depth}_v1.5", f"timm/resnet{depth}.tv_in1k") for depth in (50, 101, 152)),
+        *((f"resnet{depth}", f"keras/resnet{depth}") for depth in (50, 101, 152)),
+    ],
+)
+def test_imagenet_stands_for(network, expected):
+    assert registry.find_pretrained("imagenet", network).name == expected
+
+
+@pytest.mark.parametrize(
+    ("build", "weights", "message"),
+    [
+        (
+            lambda weights: keras_resnet.ResNet50(weights=weights),
+            "timm/resnet50.a1_in1k",
+            "must for 'resnet50' be 'imagenet', 'keras/resnet50'. Received: weights='timm/"
+            "resnet50.a1_in1k', which are those of 'resnet50_v1.5' (version='v1.5')",
+        ),
+        (
+            lambda weights: keras_resnet.ResNet18(weights=weights, shortcut="A"),
+            "imagenet",
+            "must be a path for 'resnet18_a'; there are published ones for resnet18, resnet34, ",
+        ),
+        (lambda weights: keras_resnet.ResNet20(weights=weights), "imagenet", "for 'resnet20'; "),
+        (lambda weights: keras_resnet.PlainNet18(weights=weights), "imagenet", "'plainnet18'; "),
+        (lambda w: keras_resnet.ResNet((1,) * 4, weights=w), "imagenet", "for 'resnet'; there"),
+        (
+            lambda weights: keras_resnet.ResNet18(weights=weights),
+            "timm/resnet18.a9_in1k",
+            "must for 'resnet18' be 'imagenet', 'timm/resnet18.tv_in1k', 'timm/resnet18.a1_in1k'. ",
+        ),
+        (
+            lambda weights: keras_resnet.preprocess_input(np.zeros((1, 1, 3)), weights=weights),
+            "imagenet",
+            "must be one of 'timm/resnet18.tv_in1k', ",
+        ),
+    ],
+    ids=lambda value: value if isinstance(value, str) else None,
+)
+def test_names_that_do_not_fit(build, weights, message):
+    with pytest.raises(ValueError, match="^`weights` ") as error:
+        build(weights)
+    assert message in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.fixture
+def published(monkeypatch, tmp_path):
+    """Weights of a small net in the table, served from here; yields the server and the net."""
+    theirs = keras.Sequential(
+        [
+            keras.Input((37, 32, 3)),
+            keras.layers.ZeroPadding2D(3),
+            keras.layers.Conv2D(64, 7, 2, name="conv1_conv"),
+            keras.layers.BatchNormalization(epsilon=1.001e-5, name="conv1_bn"),
+            keras.layers.Activation("relu"),
+            keras.layers.GlobalAveragePooling2D(),
+            keras.layers.Dense(5, activation="softmax", name="predictions"),
+        ]
+    )
+    randomize(theirs)
+    theirs.save(tmp_path / "published.h5")
+    content = (tmp_path / "published.h5").read_bytes()
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
+    with serving(content) as server:
+        line = dataclasses.replace(
+            PRETRAINED["keras/resnet50"],
+            name="keras/small",
+            network="small",
+            place=f"{server.url}/small.h5",
+            file="small.h5",
+            md5=hashlib.md5(content).hexdigest(),
+        )
+        monkeypatch.setitem(PRETRAINED, line.name, line)
+        yield server, theirs
+
+
+def stem_net(weights, preprocess=True, classes=5):
+    """The net that goes with `published`: a stem and a classifier, which `ResNet` does not make."""
+    found = find_weights(weights, "small")
+    inputs = keras.Input((37, 32, 3))
+    x = inputs
+    if preprocess:
+        x = keras_resnet.preprocessing.standardize_layer(x, -1, found.preprocessing)(x)
+    x = keras.layers.ZeroPadding2D(3)(x)
+    x = keras.layers.Conv2D(64, 7, 2, use_bias=False, name="conv1_conv")(x)
+    x = keras.layers.BatchNormalization(epsilon=1e-5, name="conv1_bn")(x)
+    x = keras.layers.GlobalAveragePooling2D()(keras.layers.ReLU()(x))
+    model = keras.Model(inputs, keras.layers.Dense(classes, "softmax", name="predictions")(x))
+    found.load_into(model)
+    return model
+
+
+def test_by_name(published, tmp_path):
+    server, theirs = published
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 37, 32, 3)).astype("float32")
+    expected = theirs(keras.applications.resnet.preprocess_input(pixels.copy()))
+    assert distance(stem_net("keras/small")(pixels), expected) < 1e-4
+    assert distance(stem_net("imagenet")(pixels), expected) < 1e-4
+    outside = stem_net("imagenet", preprocess=False)
+    prepared = keras_resnet.preprocess_input(pixels, weights="keras/small")
+    assert distance(outside(prepared), expected) < 1e-4
+    assert server.requests == [None]  # Downloaded once, verified each time.
+    assert [file.name for file in (tmp_path / "keras" / "models").iterdir()] == ["small.h5"]
+
+
+def test_another_file_than_the_published_one(published, tmp_path):
+    server, _ = published
+    server.content = server.content[:-1] + b"x"
+    with pytest.raises(ValueError, match="must be a file of md5 .* was deleted") as error:
+        find_weights("keras/small", "small")
+    assert "\n" not in str(error.value)
+    assert list((tmp_path / "keras" / "models").iterdir()) == []
+
+
+def test_a_classifier_of_another_size(published):
+    with pytest.warns(UserWarning, match="of 3 classes and keras/small one of 5 classes"):
+        stem_net("imagenet", classes=3)
+
+
+def test_the_builder_takes_names(monkeypatch, tmp_path):
+    """From the hub's file to a network that predicts, but for the download itself."""
+    pytest.importorskip("safetensors")
+    original = keras_resnet.ResNet18(input_shape=(32, 32, 3))
+    randomize(original)
+    save_torch_weights(original, tmp_path / "model.safetensors")
+    asked = []
+
+    def fetch_from_hub(*arguments):
+        asked.append(arguments)
+        return tmp_path / "model.safetensors"
+
+    monkeypatch.setattr(download, "fetch_from_hub", fetch_from_hub)
+    options = {"input_shape": (32, 32, 3), "include_preprocessing": True}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        model = keras_resnet.ResNet18(weights="imagenet", **options)
+    assert_same_weights(model, original)
+    line = PRETRAINED["timm/resnet18.tv_in1k"]
+    assert asked == [(line.name, "model.safetensors", line.revision, line.sha256)]
+    # The warning points at the line that asked.
+    with pytest.warns(UserWarning, match="resnet18 has a classifier of 3 classes") as caught:
+        keras_resnet.ResNet18(weights="timm/resnet18.a1_in1k", classes=3, **options)
+    assert caught[0].filename == __file__
+
+
+def test_without_safetensors(monkeypatch, tmp_path):
+    (tmp_path / "model.safetensors").touch()
+    monkeypatch.setitem(sys.modules, "safetensors.numpy", None)
+    with pytest.raises(ImportError, match=r"keras-deep-residual\[weights\]"):
+        find_weights(tmp_path / "model.safetensors", "resnet18")
