@@ -182,7 +182,7 @@ class Architecture:
         if other.options == self.options:
             return self
         lines = [line for line in (*ARCHITECTURES.values(), self) if other._extends(line)] or [self]
-        line = min(lines, key=lambda line: len(other._marks(line)))
+        line = min(lines, key=other._distance)
         kind = "PlainNet" if shortcut is None else "ResNet"
         name = "_".join([re.sub("(Plain|Res)Net", kind, line.name), *other._marks(line)])
         return dataclasses.replace(other, name=name, source=line.source)
@@ -190,12 +190,16 @@ class Architecture:
     def _extends(self, line: Architecture) -> bool:
         """Whether this is `line` with options added, or with another shortcut or version."""
         same = ("family", "block", "repeats", "widths", "stem_filters")
-        added = [name for name in OPTIONS if name not in ("shortcut", "version")]
         return (
             all(getattr(line, name) == getattr(self, name) for name in same)
-            and all(getattr(line, name) in (_DEFAULTS[name], getattr(self, name)) for name in added)
+            and all(getattr(line, name) in (_DEFAULTS[name], getattr(self, name)) for name in ADDED)
             and (line.shortcut is None) == (self.shortcut is None)
         )
+
+    def _distance(self, line: Architecture) -> tuple[int, int]:
+        """How far the name goes from that of `line`: options added, and marks of all kinds."""
+        added = sum(getattr(self, name) != getattr(line, name) for name in ADDED)
+        return added, len(self._marks(line))
 
     def _marks(self, line: Architecture) -> list[str]:
         """Returns the parts of the name that tell this network from `line`."""
@@ -221,10 +225,11 @@ class Architecture:
 
 
 # Options of the builders that make another network, as against another way to train or compute it.
-OPTIONS = (
-    *("shortcut", "version", "groups", "width_per_group", "squeeze_excitation"),
-    *("deep_stem", "shortcut_pool", "activation", "normalization"),
+ADDED = (
+    *("groups", "width_per_group", "squeeze_excitation", "deep_stem", "shortcut_pool"),
+    *("activation", "normalization"),
 )
+OPTIONS = ("shortcut", "version", *ADDED)
 _DEFAULTS = {field.name: field.default for field in dataclasses.fields(Architecture)}
 # What they add to the name, beside those that `Architecture._marks` writes itself.
 _MARKS = {

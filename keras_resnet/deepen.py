@@ -349,10 +349,13 @@ def _make_identity(weights, prefix, pattern, statistics):
 
 def _output_statistics(model, patterns, batches):
     """Returns mean and variance of every channel at the end of each stage, in training mode."""
-    outputs = [
-        map_moments(model.get_layer(stage.output).output, pattern["1_bn"]["config"]["axis"])
+    # By name: of a list of one, Keras would return what is in it.
+    outputs = {
+        stage.name: map_moments(
+            model.get_layer(stage.output).output, pattern["1_bn"]["config"]["axis"]
+        )
         for stage, pattern in patterns.items()
-    ]
+    }
     features = keras.Model(model.input, outputs)
     variables = [variable.value for variable in features.trainable_variables]
     others = [variable.value for variable in features.non_trainable_variables]
@@ -360,7 +363,7 @@ def _output_statistics(model, patterns, batches):
     for images, counted in batches:
         # Without state: what training mode does to moving statistics is not kept.
         found, _ = features.stateless_call(variables, others, images, training=True)
-        for stage, figures in zip(patterns, found, strict=True):
-            figures = (keras.ops.convert_to_numpy(figure)[counted] for figure in figures)
+        for stage in patterns:
+            figures = (keras.ops.convert_to_numpy(f)[counted] for f in found[stage.name])
             moments[stage].add(*figures)
     return {stage: (m.mean, m.variance) for stage, m in moments.items()}

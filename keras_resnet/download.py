@@ -48,8 +48,8 @@ def fetch(
 ) -> Path:
     """Downloads a file, unless it is there already, and holds it against its checksum either way.
 
-    A download that was interrupted goes on where it was, in this process or a later one, if the
-    server allows. Several processes may ask for the same file at once: one of them downloads it.
+    A download that was interrupted goes on where it was, if the server allows; with a checksum, in
+    a later process too. Several processes may ask for the same file: one of them downloads it.
 
     Args:
         url: Where the file is, "https://..." or "http://...".
@@ -82,6 +82,9 @@ def fetch(
                 name.unlink()
                 return path
             path.unlink()
+        if expected is None:
+            # Nothing would tell if what was begun was another file.
+            partial.truncate(0)
         begun = _size(partial) > 0
         _download(url, partial, wait, limit)
         if begun and not _fits(name, algorithm, expected):

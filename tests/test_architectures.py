@@ -109,6 +109,7 @@ def test_depth_is_6n_plus_2(depth):
         ("ResNet50D", "B", "v1", "ResNet50D_v1"),
         ("SEResNet50", None, "v1", "SEPlainNet50"),
         ("WideResNet28_10", "A", "v2", "WideResNet28_10_A"),
+        ("ResNeXt50_32x4d", "B", "v1", "ResNeXt50_32x4d_v1"),
     ],
 )
 def test_names_of_variants(line, shortcut, version, name):

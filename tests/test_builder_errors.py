@@ -11,13 +11,26 @@ import pytest
 import tensorflow as tf
 
 import keras_resnet
-from keras_resnet import CifarResNet, PlainNet20, ResNet, ResNet18, ResNet20, ResNet50, ResNet1202
+from keras_resnet import (
+    CifarResNet,
+    PlainNet20,
+    ResNet,
+    ResNet18,
+    ResNet20,
+    ResNet50,
+    ResNet1202,
+    models,
+)
 
 SMALL = {"input_shape": (8, 8, 3)}
 
 
 def general(blocks=(1, 1), **options):
     return ResNet(blocks, **{"widths": (4, 8), "input_shape": (32, 32, 3), **options})
+
+
+def CifarWideResNet(depth=10, widening=1, **options):  # noqa: N802
+    return models.CifarWideResNet(depth, widening, **options)
 
 
 def case(build, argument, received, remedy, id, **options):
@@ -60,6 +73,26 @@ CASES = [
     *wrong(ResNet20, "synchronized_bn", "True or False", "no", None, 2),
     *wrong(ResNet20, "recompute", "True or False", "no", None, 2),
     *wrong(ResNet20, "stack_blocks", "None, True, False", "yes", 1, 0),
+    # the wider family
+    *wrong(ResNet20, "squeeze_excitation", "whole number of at least 1", 0, 0.5, True, "yes"),
+    *wrong(ResNet50, "groups", "whole number of at least 1", 0, 2.0, None),
+    *wrong(ResNet50, "width_per_group", "whole number of at least 1", 0, 2.0, None),
+    *wrong(ResNet20, "groups", "inside of bottlenecks", 2),
+    *wrong(ResNet20, "width_per_group", "inside of bottlenecks", 128),
+    *wrong(general, "width_per_group", "whole channels", 5),
+    *wrong(ResNet20, "deep_stem", "True or False", "no", None, 2),
+    *wrong(ResNet50, "shortcut_pool", "True or False", "no", None, 2),
+    *wrong(ResNet20, "shortcut_pool", "'B' or 'C'", True),
+    *wrong(ResNet20, "activation", "activation", "rellu", 3),
+    *wrong(ResNet20, "normalization", "'batch', 'group'", "layer", None, 32),
+    *wrong(general, "stem_filters", "whole number of at least 1", 0, 1.5, "16"),
+    *wrong(PlainNet20, "version", "plain net", "v2"),
+    *wrong(CifarWideResNet, "depth", "6n+4", 20, 4, 28.0, None),
+    case(CifarWideResNet, "widening", "0", "whole number", "widening=0", widening=0),
+    case(ResNet20, "synchronized_bn", "'group'", "'batch'", "synchronised groups",
+         synchronized_bn=True, normalization="group"),
+    case(ResNet20, "zero_init_residual", "'group'", "'batch'", "zero standardised kernels",
+         zero_init_residual=True, normalization="group", version="v2"),
     # what does not go together
     case(ResNet20, "zero_init_residual", "shortcut=None", "needs a shortcut", "zero_init of plain",
          zero_init_residual=True, shortcut=None),

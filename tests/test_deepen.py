@@ -76,6 +76,13 @@ def test_path_with_weights_is_an_identity_given_images(shortcut, stacked):
     assert in_training > 0.01
 
 
+@pytest.mark.parametrize("blocks", [(3, 1, 1), (1, 3, 1), (2, 1, 2)])
+def test_each_stage_has_the_statistics_of_its_own_maps(blocks):
+    """Where one stage grows, or others than the first ones do: all stages have the same width."""
+    model = trained(small((1, 1, 1), shortcut=None, widths=(4, 4, 4)))
+    assert max(differences(model, deepen(model, blocks, images=X))) <= 1e-5
+
+
 @pytest.mark.parametrize("version", ["v1", "v1.5"])
 def test_bottleneck(version):
     options = {"block": "bottleneck", "shortcut": "B", "version": version}

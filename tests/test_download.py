@@ -94,6 +94,13 @@ def test_what_is_begun_is_not_trusted(server, path, begun):
     assert left(path) == ["weights.h5"]
 
 
+def test_without_a_checksum_nothing_is_taken_up(server, path):
+    path.parent.mkdir()
+    path.with_name("weights.h5.partial").write_bytes(b"another file")
+    assert fetch(server, path, sha256=None).read_bytes() == CONTENT
+    assert server.requests == [None]
+
+
 def test_a_damaged_file_in_the_cache_is_replaced(server, path):
     path.parent.mkdir()
     path.write_bytes(CONTENT[:-1])

@@ -27,11 +27,13 @@ COMMANDED = [name for name in DOCUMENTS if "```bash" in (ROOT / name).read_text(
 HEAVY = {
     "PIL",
     "ai_edge_litert",
+    "huggingface_hub",
     "keras_tuner",
     "matplotlib",
     "onnx",
     "pandas",
     "rich",
+    "safetensors",
     "sklearn",
     "tensorboard",
     "tensorflow_datasets",

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import re
 import statistics
 import subprocess
@@ -24,6 +23,7 @@ import numpy as np
 from keras_resnet import checks
 from keras_resnet.analysis.energy import NvmlMeter, RaplMeter, nvml_meter, rapl_meter
 from keras_resnet.analysis.networks import closed_shape, find_network
+from keras_resnet.processes import death, environment
 
 # The first call traces and compiles, the second touches memory that the first one has freed.
 WARM_UP = 2
@@ -214,21 +214,16 @@ def measure_apart(
         "precision": precision,
         "options": {"training": training, "repeats": repeats, "seconds": seconds},
     }
-    root = str(Path(__file__).resolve().parents[2])
-    paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
     process = subprocess.run(
         [sys.executable, "-c", f"import {__name__} as cost; cost.measure_ordered()"],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+        env=environment(),
         input=json.dumps(order),
         capture_output=True,
         text=True,
         check=False,
     )
     if process.returncode < 0:
-        raise MeasurementFailed(
-            f"{name}, batch {batch_size}: killed by signal {-process.returncode}, as systems do "
-            "where memory runs out"
-        )
+        raise MeasurementFailed(f"{name}, batch {batch_size}: {death(process.returncode)}")
     if process.returncode > 0:
         reason = (process.stderr.strip().splitlines() or ["no message"])[-1]
         raise MeasurementFailed(f"{name}, batch {batch_size}: {reason}")

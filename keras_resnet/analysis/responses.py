@@ -1,12 +1,14 @@
 """How strongly the layers of a network respond (section 4.2 and Fig. 7 of arXiv 1512.03385).
 
-A response is the output of a convolution's batch normalisation, before the nonlinearity and the
-addition. In residual nets its standard deviation says how much a block changes its input.
+A response is the output of a convolution's normalisation, before the nonlinearity and the
+addition; where pre-activation leaves a block's last convolution without one, that convolution's own
+output. In residual nets its standard deviation says how much a block changes its input.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Iterable
 
 import keras
@@ -122,15 +124,24 @@ class _Stack:
 
 
 def _measured(model, layers):
-    """Returns the convolutions that are to be measured, by name, with their normalisations."""
+    """Returns the convolutions that are to be measured, by name, with the layer of the response."""
     by_name = {layer.name: layer for layer in model.layers}
     pairs = {}
     for name, conv in by_name.items():
-        norm = by_name.get(name.removesuffix("_conv") + "_bn")
-        if name.endswith("_conv") and norm is not None:
-            if layers == "all" or tuple(conv.kernel_size) == (3, 3):
-                pairs[name] = norm
+        if name.endswith("_conv") and (layers == "all" or tuple(conv.kernel_size) == (3, 3)):
+            block = re.match(r"conv\d+_block\d+", name)
+            preactivated = block and isinstance(by_name.get(f"{block[0]}_out"), keras.layers.Add)
+            stem = name.removesuffix("_conv")
+            norm = by_name.get(f"{stem}_bn", by_name.get(f"{stem}_gn"))
+            if norm is not None or preactivated:
+                pairs[name] = conv if norm is None else norm
     return pairs
+
+
+def _channel_axis(layer):
+    if hasattr(layer, "axis"):
+        return layer.axis
+    return -1 if layer.data_format == "channels_last" else 1
 
 
 def _names(model, layers):
@@ -148,7 +159,8 @@ def _names(model, layers):
 def _features(model, layers, others):
     """Returns a model that gives `others`, and the moments of every measured layer by name."""
     found = {
-        name: map_moments(norm.output, norm.axis) for name, norm in _measured(model, layers).items()
+        name: map_moments(layer.output, _channel_axis(layer))
+        for name, layer in _measured(model, layers).items()
     }
     features = keras.Model(model.input, [others, found])
     if keras.backend.backend() == "tensorflow":

@@ -1,30 +1,30 @@
 """Studies: several experiments, each with several seeds, run side by side and read together.
 
-Every run is one of `experiment.run` in a folder of its own, so a study that was interrupted goes
-on where it was. Needs TensorFlow.
+Every run is one of `experiment.run` in a folder and a process of its own, so a study that was
+interrupted goes on where it was, and a run that dies takes no other along. Needs TensorFlow.
 """
 
 from __future__ import annotations
 
-import concurrent.futures
-import contextlib
 import dataclasses
-import multiprocessing
 import os
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-import keras
 import tensorflow as tf
 
 from keras_resnet import checks
+from keras_resnet.experiment.apart import RunApart
 from keras_resnet.experiment.run import epochs_of, run
 from keras_resnet.experiment.settings import Experiment
 from keras_resnet.terminal import format_seconds
 from keras_resnet.training import Terminated, TrainingStopped
 from keras_resnet.training.signals import sigterm_handled
+
+# Seconds between two looks at the runs in progress.
+POLL = 0.2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +44,43 @@ class StudyRun:
     workdir: Path
     metrics: Mapping[str, object]
     epochs: Sequence[Mapping[str, float]]
+
+
+@dataclasses.dataclass(frozen=True)
+class StoppedRun:
+    """One run of a study that could not be brought to its end, such as one that diverged.
+
+    Attributes:
+        label: The experiment's name in the study.
+        seed: Its seed.
+        reason: Why, in one line.
+    """
+
+    label: str
+    seed: int
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Study:
+    """What became of the runs, each by experiment and then by seed.
+
+    Attributes:
+        finished: Runs that came to their end.
+        stopped: Runs that did not.
+    """
+
+    finished: Sequence[StudyRun]
+    stopped: Sequence[StoppedRun] = ()
+
+    def expect_all_finished(self) -> None:
+        """Raises a TrainingStopped that names the runs that are not, if there are any."""
+        if self.stopped:
+            names = "; ".join(f"{one.label}, seed {one.seed}" for one in self.stopped)
+            raise TrainingStopped(
+                f"Of {len(self.finished) + len(self.stopped)} runs, {len(self.stopped)} stopped "
+                f"({names}); the reasons are above, and the same command tries them again"
+            )
 
 
 def run_study(
@@ -70,6 +107,29 @@ def run_study(
         ValueError: A setting is wrong, or a folder holds another run.
         TrainingStopped: Runs could not go on; the others were brought to their end.
     """
+    study = attempt_study(experiments, seeds, workdir, jobs=jobs)
+    study.expect_all_finished()
+    return list(study.finished)
+
+
+def attempt_study(
+    experiments: Mapping[str, Experiment],
+    seeds: Sequence[int],
+    workdir: str | os.PathLike,
+    *,
+    jobs: int | None = None,
+) -> Study:
+    """Does what `run_study` does, and returns what became of the runs where some had to stop.
+
+    Args:
+        experiments: As in `run_study`.
+        seeds: As in `run_study`.
+        workdir: As in `run_study`.
+        jobs: As in `run_study`.
+
+    Raises:
+        ValueError: A setting is wrong, or a folder holds another run.
+    """
     seeds = [checks.integer("seeds", seed, minimum=0) for seed in seeds]
     if not seeds or len(set(seeds)) < len(seeds):
         raise ValueError(f"`seeds` must be different numbers, at least one. Received: {seeds}")
@@ -81,48 +141,65 @@ def run_study(
         for seed in seeds
     }
     jobs = _default_jobs(plan.values()) if jobs is None else checks.integer("jobs", jobs)
-    metrics = _run_all(plan, min(jobs, len(plan)))
-    stopped = [f"{label}, seed {seed}" for (label, seed), one in metrics.items() if one is None]
-    if stopped:
-        raise TrainingStopped(
-            f"Of {len(plan)} runs, {len(stopped)} stopped ({'; '.join(stopped)}); the reasons are "
-            "above, and the same command tries them again"
-        )
-    return [
-        StudyRun(label, seed, Path(one.workdir), metrics[label, seed], epochs_of(one))
-        for (label, seed), one in plan.items()
-    ]
+    ends = _run_all(plan, min(jobs, len(plan)))
+    return Study(
+        [
+            StudyRun(*key, Path(one.workdir), ends[key], epochs_of(one))
+            for key, one in plan.items()
+            if not isinstance(ends[key], StoppedRun)
+        ],
+        [ends[key] for key in plan if isinstance(ends[key], StoppedRun)],
+    )
 
 
-def _run_all(plan: Mapping[tuple[str, int], Experiment], jobs: int) -> dict:
-    """Runs the plan, and returns metrics by key; None for a run that could not go on."""
+def _run_all(
+    plan: Mapping[tuple[str, int], Experiment], jobs: int
+) -> dict[tuple[str, int], Mapping[str, object] | StoppedRun]:
+    """Runs the plan, and returns the metrics of each run, or that it stopped."""
     print(f"{len(plan)} runs, {jobs} at a time; log.txt has what each prints", flush=True)
-    started, done = time.monotonic(), {}
-    waiting, running = dict(plan), {}
-    with _pool(jobs) as pool:
-        while waiting or running:
-            # One run for each process and no more, since what a pool has taken it cannot give back.
-            while waiting and len(running) < jobs:
-                key = next(iter(waiting))
-                running[pool.submit(_run_quietly, waiting.pop(key))] = key
-            ended, _ = concurrent.futures.wait(running, return_when="FIRST_COMPLETED")
-            for future in ended:
-                key = label, seed = running.pop(future)
-                try:
-                    done[key] = future.result()
-                    outcome = _outcome(done[key])
-                except TrainingStopped as error:
-                    done[key], outcome = None, str(error)
-                elapsed = time.monotonic() - started
-                left = format_seconds(elapsed / len(done) * (len(plan) - len(done)))
-                print(
-                    f"{len(done)}/{len(plan)}  {label}, seed {seed}: {outcome}  about {left} left",
-                    flush=True,
-                )
-    return {key: done[key] for key in plan}
+    # Several share the cores.
+    threads = max(1, _cores() // jobs) if jobs > 1 else None
+    started, ends = time.monotonic(), {}
+    running: dict[tuple[str, int], RunApart] = {}
+
+    def end(key, outcome, text):
+        ends[key] = outcome
+        left = (time.monotonic() - started) / len(ends) * (len(plan) - len(ends))
+        print(
+            f"{len(ends)}/{len(plan)}  {key[0]}, seed {key[1]}: {text}  "
+            f"about {format_seconds(left)} left",
+            flush=True,
+        )
+
+    for key, one in plan.items():
+        if all((Path(one.workdir) / f"{name}.json").exists() for name in ("config", "metrics")):
+            # It reads them, and refuses those of another run.
+            metrics = run(one)
+            end(key, metrics, _figures(metrics))
+    waiting = [key for key in plan if key not in ends]
+    with sigterm_handled(_terminate):
+        try:
+            while waiting or running:
+                while waiting and len(running) < jobs:
+                    key = waiting.pop(0)
+                    running[key] = RunApart(plan[key], threads)
+                time.sleep(POLL)
+                for key in [key for key, one in running.items() if one.ended()]:
+                    try:
+                        metrics = running.pop(key).result()
+                        end(key, metrics, _figures(metrics))
+                    except TrainingStopped as error:
+                        end(key, StoppedRun(*key, str(error)), str(error))
+        finally:
+            # After a wrong setting, Ctrl-C or SIGTERM; else none is left.
+            for one in running.values():
+                one.terminate()
+            for one in running.values():
+                one.wait()
+    return ends
 
 
-def _outcome(metrics: Mapping[str, object]) -> str:
+def _figures(metrics: Mapping[str, object]) -> str:
     split = metrics["split"]
     return (
         f"training error {100 * (1 - metrics['train_accuracy']):.2f} %, "
@@ -140,48 +217,6 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
-@contextlib.contextmanager
-def _pool(jobs: int) -> Iterator[concurrent.futures.ProcessPoolExecutor]:
-    """Processes that share the cores; TensorFlow reads how many it has when it is imported."""
-    threads = str(max(1, _cores() // jobs))
-    names = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS")
-    ours = [name for name in names if name not in os.environ] if jobs > 1 else []
-    os.environ.update(dict.fromkeys(ours, threads))
-    try:
-        # Not forked: TensorFlow does not survive that.
-        context = multiprocessing.get_context("spawn")
-        executor = concurrent.futures.ProcessPoolExecutor(jobs, context)
-        with executor as pool, sigterm_handled(_terminate):
-            try:
-                yield pool
-            except BaseException:
-                # After a wrong setting, Ctrl-C or SIGTERM the runs in progress are told to save
-                # their state and end.
-                for process in multiprocessing.active_children():
-                    process.terminate()
-                raise
-    finally:
-        for name in ours:
-            del os.environ[name]
-
-
 def _terminate(number, frame) -> NoReturn:
     """Makes SIGTERM an exception, on whose way out the runs are ended too."""
     raise Terminated("SIGTERM; the same command goes on with the study")
-
-
-def _run_quietly(experiment: Experiment) -> dict[str, object]:
-    """Runs an experiment in this process, its output in a file of its folder."""
-    workdir = Path(experiment.workdir)
-    workdir.mkdir(parents=True, exist_ok=True)
-    keras.utils.clear_session()
-    with (
-        open(workdir / "log.txt", "a", encoding="utf-8") as log,
-        contextlib.redirect_stdout(log),
-        contextlib.redirect_stderr(log),
-    ):
-        try:
-            return run(experiment)
-        except (TrainingStopped, Terminated) as error:
-            # As a class that another process can rebuild from its message.
-            raise TrainingStopped(str(error)) from None

@@ -112,26 +112,44 @@ def computes_in_float32(model: keras.Model) -> bool:
     return all(layer.compute_dtype == "float32" for layer in model.layers)
 
 
-def unrolled(model: keras.Model) -> keras.Model:
-    """Returns a copy for inference whose stacked blocks are traced one after the other.
+def of_plain_operations(model: keras.Model) -> keras.Model:
+    """Returns a copy for inference that traces to plain operations, for formats without functions.
 
-    For formats that know no loops. Keras still sees a stack, so depth is no matter; the weights
-    become constants in the graph.
+    Stacked blocks are traced one after the other, with constants for weights; Keras still sees a
+    stack, so depth is no matter. Grouped convolutions, which Keras hands to XLA, become one
+    operation; TensorFlow itself cannot run it on every CPU, what it is converted for can.
     """
-    if not any(isinstance(layer, BlockStack) for layer in model.layers):
+    if not any(isinstance(layer, BlockStack) or _is_grouped(layer) for layer in model.layers):
         return model
-
-    def clone(layer):
-        kind = _Unrolled if isinstance(layer, BlockStack) else type(layer)
-        return kind.from_config(layer.get_config())
-
-    copy = keras.models.clone_model(model, clone_function=clone)
+    copy = keras.models.clone_model(model, clone_function=_plain)
     copy_weights(model, copy)
     return copy
 
 
+def _plain(layer):
+    kind = type(layer)
+    if isinstance(layer, BlockStack):
+        kind = _Unrolled
+    elif _is_grouped(layer):
+        kind = _GroupedConv2D
+    return kind.from_config(layer.get_config())
+
+
+def _is_grouped(layer):
+    return type(layer) is keras.layers.Conv2D and layer.groups > 1
+
+
+class _GroupedConv2D(keras.layers.Conv2D):
+    def convolution_op(self, inputs, kernel):
+        padding = self.padding.upper()
+        return tf.nn.conv2d(inputs, kernel, self.strides, padding, dilations=self.dilation_rate)
+
+
 class _Unrolled(BlockStack):
     """A stack of blocks that a graph holds as so many blocks, with constants for weights."""
+
+    def __init__(self, block, *args, **kwargs):
+        super().__init__(keras.models.clone_model(block, clone_function=_plain), *args, **kwargs)
 
     def call(self, inputs, training=None):
         pattern = [weight for _, weight in self._pattern_weights()]

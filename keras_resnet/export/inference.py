@@ -17,7 +17,12 @@ import tensorflow as tf
 
 from keras_resnet import checks
 from keras_resnet.export.artefacts import OUTPUTS, load_artefact
-from keras_resnet.export.copies import computes_in_float32, float32_copy, image_network, unrolled
+from keras_resnet.export.copies import (
+    computes_in_float32,
+    float32_copy,
+    image_network,
+    of_plain_operations,
+)
 from keras_resnet.export.folding import fold_batch_norm
 from keras_resnet.export.litert import QUANTIZATIONS, write_litert
 from keras_resnet.export.onnx import write_onnx
@@ -63,12 +68,12 @@ class _Format:
     write: Callable[..., None]
     suffix: str = ""  # of the file; "" for a directory
     quantizations: tuple[str, ...] = ("float32",)
-    loops: bool = False  # whether stacked blocks may stay a loop
+    functions: bool = False  # whether loops and calls may stay in the graph
     any_size: bool = True  # whether images may be of any size
 
 
 FORMATS = {
-    "saved_model": _Format(write_saved_model, loops=True),
+    "saved_model": _Format(write_saved_model, functions=True),
     "litert": _Format(write_litert, ".tflite", QUANTIZATIONS, any_size=False),
     "onnx": _Format(write_onnx, ".onnx"),
 }
@@ -143,8 +148,8 @@ def export(
 
     single = float32_copy(model)
     net = fold_batch_norm(single)
-    if not kind.loops:
-        net = unrolled(net)
+    if not kind.functions:
+        net = of_plain_operations(net)
     spec = tf.TensorSpec((None, *shape), tf.float32, "images")
 
     @tf.function(input_signature=[spec], autograph=False)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+import struct
 import zipfile
 import zlib
 from pathlib import Path
@@ -22,7 +23,7 @@ from keras_resnet.weights.transfer import unstacked_weights
 # What h5py, zlib and zipfile raise for damaged files.
 DAMAGE = (
     *(OSError, LookupError, RuntimeError, TypeError, AttributeError, ValueError, EOFError),
-    *(zipfile.BadZipFile, zlib.error),
+    *(zipfile.BadZipFile, zlib.error, struct.error, OverflowError, MemoryError),
 )
 
 Layers = dict[str, list[np.ndarray]]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import math
+import os
 import pickletools
 import zipfile
 from pathlib import Path
@@ -211,7 +212,7 @@ def _known(name: str) -> _Global:
 def _storage(pid, storages, byte_order):
     kind, dtype, key, _, size, *view = pid
     good = kind == "storage" and isinstance(dtype, _Global) and dtype.name in _DTYPES
-    if not good or not isinstance(key, str) or type(size) is not int or any(view):
+    if not good or not isinstance(key, str) or type(size) is not int or size < 0 or any(view):
         raise ValueError("a storage is ill-formed")
     if key not in storages:
         dtype = np.dtype(_DTYPES[dtype.name])
@@ -266,5 +267,8 @@ def _read_legacy(file: BinaryIO) -> Any:
         storage = storages[key]
         if int.from_bytes(file.read(8), "little" if little else "big") != storage.size:
             raise ValueError(f"storage {key} in it has another size")
-        storage.content = file.read(storage.size * storage.dtype.itemsize)
+        length = storage.size * storage.dtype.itemsize
+        if length > os.fstat(file.fileno()).st_size:
+            raise ValueError(f"storage {key} in it is larger than the file")
+        storage.content = file.read(length)
     return content

@@ -59,8 +59,8 @@ def torch_names(model: keras.Model) -> dict[str, str]:
             names[layer] = f"layer{int(match[1]) - 1}.{int(match[2]) - 1}.{in_block[match[3]]}"
         else:
             raise ValueError(
-                "`model` must be a residual network whose layers PyTorch's models have too. "
-                f"Received: {model.name!r} with the layer {layer!r}"
+                "`weights` under PyTorch's names are for residual networks of version 'v1' or "
+                f"'v1.5'. Received: model {model.name!r} with the layer {layer!r}"
             )
     return names
 

@@ -40,6 +40,21 @@ def directly(model, x):
     }
 
 
+@pytest.mark.parametrize("stacked", [False, True], ids=["unrolled", "stacked"])
+def test_preactivation_and_group_normalisation(stacked):
+    """Of a block's last convolution, which has no normalisation, the response is its own output."""
+    model = net((3, 1), version="v2", normalization="group", stack_blocks=stacked)
+    unrolled = net((3, 1), version="v2", normalization="group")
+    ends = [f"conv{i}_block{j}" for i, j in ((2, 1), (2, 2), (2, 3), (3, 1))]
+    layers = ["conv1_gn", *(f"{end}_{part}" for end in ends for part in ("1_gn", "2_conv"))]
+    keras_resnet.copy_weights(model, unrolled)
+    outputs = [unrolled.get_layer(layer).output for layer in layers]
+    expected = [np.asarray(y).std() for y in keras.Model(unrolled.input, outputs)(X)]
+    found = layer_responses(model, X)
+    assert [r.name for r in found] == [layer.replace("_gn", "_conv") for layer in layers]
+    np.testing.assert_allclose([r.std for r in found], expected, rtol=1e-4)
+
+
 @pytest.mark.parametrize("shortcut", ["B", None])
 def test_equal_a_direct_computation(shortcut):
     model = net(shortcut=shortcut)

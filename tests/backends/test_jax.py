@@ -36,5 +36,5 @@ def test_builders_on_jax(subprocess_python, tmp_path):
             loss=tf.reduce_mean(losses),
             **statistics,
         )
-    run = subprocess_python(SCRIPT, tmp_path, env={"KERAS_BACKEND": "jax"}, timeout=300)
+    run = subprocess_python(SCRIPT, tmp_path, env={"KERAS_BACKEND": "jax"}, timeout=600)
     assert run.stdout.splitlines() == [*CASES, "channels first", "trained and loaded"]

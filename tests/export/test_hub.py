@@ -81,6 +81,7 @@ def test_feature_maps_of_a_backbone_with_named_outputs(net, tmp_path):
     np.testing.assert_allclose(received["top"], backbone(images * 255)["top"], rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_feature_maps_of_stacked_blocks(tmp_path):
     net = small_net((3, 2), stack_blocks=True)
     module, images = load(export_hub(net, tmp_path / "m", "feature_maps")), random_images()
@@ -95,8 +96,14 @@ def test_imagenet_standardisation_can_be_put_in_front(tmp_path):
     images = random_images(shape=(8, 8, 3))
     expected = net(keras_resnet.preprocess_input(images * 255))
     np.testing.assert_allclose(module(images), expected, rtol=1e-5, atol=1e-5)
-    as_it_is = load(export_hub(net, tmp_path / "raw", preprocessing="none"))
-    np.testing.assert_allclose(as_it_is(images), net(images * 255), rtol=1e-5, atol=1e-4)
+
+
+def test_a_model_may_take_images_as_they_are(tmp_path):
+    inputs = keras.Input((4, 4, 3))
+    net = keras.Model(inputs, keras.layers.GlobalAveragePooling2D()(inputs))
+    module = load(export_hub(net, tmp_path / "m", preprocessing="none"))
+    images = random_images(shape=(4, 4, 3))
+    np.testing.assert_allclose(module(images), np.mean(images * 255, axis=(1, 2)), rtol=1e-5)
 
 
 def test_has_the_reusable_interface(net, feature_vector):

@@ -92,10 +92,10 @@ def test_eight_threads_get_the_answers_of_one(exported, test_images, form):
         np.testing.assert_allclose(one, other, rtol=1e-6, atol=1e-6)
 
 
-@pytest.mark.parametrize("form", ["litert", "onnx"])
+@pytest.mark.parametrize("form", [pytest.param("litert", marks=pytest.mark.slow), "onnx"])
 def test_stacked_blocks_need_no_loops(tmp_path, form):
     format, _, name = FORMS[form]
-    net = small_net((3, 2), stack_blocks=True, dropout=0.1, stochastic_depth=0.1)
+    net = small_net((3,), stack_blocks=True, dropout=0.1, stochastic_depth=0.1)
     written = export(net, tmp_path / name, format)
     assert written.difference < 1e-5
     if form == "onnx":
@@ -105,6 +105,7 @@ def test_stacked_blocks_need_no_loops(tmp_path, form):
         assert {"Loop", "Scan"}.isdisjoint(node.op_type for node in graph.node)
 
 
+@pytest.mark.slow
 def test_stacked_blocks_stay_a_loop_in_a_saved_model(tmp_path):
     net = small_net((3,), stack_blocks=True)
     written = export(net, tmp_path / "m")
@@ -122,6 +123,36 @@ def test_images_of_any_size(tmp_path):
         export(net, tmp_path / "m.tflite", "litert")
     fixed = load_artefact(export(net, tmp_path / "m.tflite", "litert", image_size=8).path)
     assert fixed.image_shape == (8, 8, 3)
+
+
+VARIANTS = {
+    "pre-activation": {"version": "v2", "stack_blocks": True},
+    "ResNet-D with gates": {
+        **{"version": "v1.5", "shortcut_pool": True, "deep_stem": True},
+        "squeeze_excitation": 4,
+    },
+    "ResNeXt": {"groups": 2, "width_per_group": 32},
+    "group normalisation": {"normalization": "group"},
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_variants_leave_in_every_format(tmp_path, variant):
+    model = keras_resnet.ResNet(
+        (2, 2),
+        widths=(8, 16),
+        input_shape=(32, 32, 3),
+        classes=5,
+        include_preprocessing=True,
+        **VARIANTS[variant],
+    )
+    images = np.random.default_rng(0).uniform(0, 255, (8, 32, 32, 3)).astype("float32")
+    for format, quantize, name in FORMS.values():
+        calibration = [images] if quantize == "int8" else None
+        path = tmp_path / name
+        written = export(model, path, format, quantize=quantize, calibration=calibration)
+        assert written.difference < {"float32": 1e-5, "float16": 1e-3, "int8": 0.05}[quantize]
 
 
 def test_is_float32_whatever_the_training_precision(tmp_path):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+
+import h5py
 import keras
 import numpy as np
 import pytest
@@ -152,6 +155,39 @@ def test_a_model_that_subtracts_another_mean(saved):
     model = ours(None, include_preprocessing=True)
     with pytest.raises(ValueError, match="builder itself for include_preprocessing=True"):
         keras_resnet.weights.load_weights(model, saved / "whole.h5")
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:-1000])
+
+
+def noise(path):
+    path.write_bytes(np.random.default_rng(0).bytes(5000))
+
+
+def link(path):
+    """Another file in place of a layer."""
+    with h5py.File(path, "r+") as file, h5py.File(f"{path}.other", "w") as other:
+        file.copy("model_weights/conv1_conv", other, "secret")
+        del file["model_weights/conv1_conv"]
+        file["model_weights/conv1_conv"] = h5py.ExternalLink(f"{path}.other", "/secret")
+
+
+def no_names(path):
+    with h5py.File(path, "r+") as file:
+        del file["model_weights/conv1_conv"].attrs["weight_names"]
+
+
+@pytest.mark.parametrize("damage", [cut, noise, link, no_names], ids=lambda f: f.__name__)
+def test_damaged_files(saved, tmp_path, damage):
+    path = tmp_path / "damaged.h5"
+    shutil.copy(saved / "whole.h5", path)
+    damage(path)
+    with pytest.raises(
+        ValueError, match="^`weights` must be a whole file written by Keras"
+    ) as error:
+        ours(path)
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.slow

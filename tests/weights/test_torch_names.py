@@ -259,7 +259,7 @@ def test_an_unfinished_file_replaces_nothing(path, monkeypatch):
 def test_what_cannot_be_saved(path):
     with pytest.raises(ValueError, match="^`path` must end in '.safetensors'"):
         save_torch_weights(small(), path.with_suffix(".pth"))
-    with pytest.raises(ValueError, match="^`model` must be a residual network whose layers PyT"):
+    with pytest.raises(ValueError, match="^`weights` under PyTorch's names are for resid"):
         save_torch_weights(small(version="v2"), path)
     with pytest.raises(ValueError, match="^`weights` must be the path .*Received: weights=None"):
         load_weights(small(), None)
