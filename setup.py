@@ -66,13 +66,13 @@ TEST = [
     "pytest>=9.0",
     "pytest-xdist>=3.8",
     "ruff==0.17.*",  # a minor release may change what the formatter accepts
-    "tensorboard>=2.21",  # gets the same scalars as the tables
     "jax>=0.10",  # builders, layers and analysis are tested on this backend too (the CPU wheel)
     *TRAIN,
     *DATASETS,
     *HUB,  # the modules written here are loaded by tensorflow_hub itself
     *WEIGHTS,
     *EXPORT,  # what is written is run
+    *TUNER,  # with tensorboard, which gets the same scalars as the tables
 ]
 
 # Everything for users. Not `gpu`, which is gigabytes and Linux only, and not `test`.

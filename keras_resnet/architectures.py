@@ -300,10 +300,29 @@ def _cifar(name, depth, block="basic", others=2, **options):
     return Architecture(name, "cifar", depth, block, cifar_repeats(depth, block, others), **options)
 
 
-def cifar_architecture(depth: int, shortcut: str | None = "A") -> Architecture:
-    """Returns the CIFAR network of any depth 6n+2, named as its line of the table would be."""
+def cifar_architecture(
+    depth: int, shortcut: str | None = "A", *, block: str = "basic", widening: float = 1.0
+) -> Architecture:
+    """Returns the CIFAR network of any depth, named as its line of the table would be.
+
+    Args:
+        depth: Weighted layers: 6n+2 with basic blocks, 9n+2 with bottlenecks.
+        shortcut: As in the builder.
+        block: Key of `BLOCKS`.
+        widening: Factor of the widths 16, 32 and 64 and of the stem's filters.
+
+    Raises:
+        ValueError: If there is no such network.
+    """
+    checks.one_of("block", block, tuple(BLOCKS))
+    factor = checks.positive("widening", widening)
+    widths = tuple(max(1, round(factor * width)) for width in FAMILIES["cifar"].widths)
     name = f"{'PlainNet' if shortcut is None else 'ResNet'}{depth}"
-    return _cifar(name, depth, shortcut=shortcut)
+    if factor != 1.0:
+        name += f"x{factor:g}"
+    if block != "basic":
+        name += f"_{block}"
+    return _cifar(name, depth, block, widths=widths, stem_filters=widths[0], shortcut=shortcut)
 
 
 def wide_architecture(depth: int, widening: int) -> Architecture:

@@ -113,6 +113,26 @@ class Parser(LineParser):
         """Adds a flag of the recipe's own; `options` are those of `add_argument`."""
         self._own.add(self.add_argument(name, **options).dest)
 
+    def add_fields(self, cls: type) -> tuple[str, ...]:
+        """Adds a flag of the recipe's own for each field of a dataclass of lists.
+
+        Args:
+            cls: The dataclass; its docstring tells what the flags are for.
+
+        Returns:
+            The names of the fields; those that the command line leaves out have no value.
+        """
+        types, helps = typing.get_type_hints(cls), _field_descriptions(cls)
+        for name, kind in types.items():
+            self.add_own(
+                f"--{name.replace('_', '-')}",
+                type=typing.get_args(kind)[0],
+                nargs="+",
+                default=argparse.SUPPRESS,
+                help=helps[name].replace("%", "%%"),
+            )
+        return tuple(types)
+
     def add_study(self) -> None:
         """Adds the flags of `run_study`, for recipes of several experiments."""
         self.add_own(

@@ -11,7 +11,6 @@ import numpy as np
 
 from keras_resnet import checks
 from keras_resnet.analysis import plots
-from keras_resnet.architectures import cifar_architecture
 from keras_resnet.data import ImageDataset, load_dataset
 from keras_resnet.deepen import deepen
 from keras_resnet.experiment.run import _observers
@@ -61,13 +60,13 @@ def deepening(
         TrainingStopped: If runs could not go on; all of the report is written.
     """
     more = base.epochs if more_epochs is None else checks.integer("more_epochs", more_epochs)
-    blocks = cifar_architecture(depth).repeats
     if base.depth is None or depth <= base.depth:
         raise ValueError(
             f"`depth` must be more than that of the shallow net, {base.depth}. "
             f"Received: depth={depth}"
         )
     deep = dataclasses.replace(base, depth=depth, epochs=base.epochs + more)
+    blocks = deep.architecture.repeats
     plots.require_matplotlib()
     shallow_name, deep_name = base.architecture.name, deep.architecture.name
     study = attempt_study({shallow_name: base, deep_name: deep}, seeds, base.workdir, jobs=jobs)

@@ -101,7 +101,7 @@ def _run(
     keras.utils.set_random_seed(experiment.seed)
     with strategy.scope():
         model = build_model(experiment, dataset)
-    trainer = _trainer(experiment, strategy, model, dataset, steps)
+    trainer = make_trainer(experiment, strategy, model, dataset, steps)
     shape = trainer.layout(experiment.batch_size)
     cost = complexity(model)
     name, network = _network(experiment, model)
@@ -121,16 +121,14 @@ def _run(
     if experiment.head_epochs:
         head_steps = experiment.head_epochs * dataset.steps_per_epoch(experiment.batch_size)
         freeze(model)
-        head = _trainer(experiment, strategy, model, dataset, head_steps)
+        head = make_trainer(experiment, strategy, model, dataset, head_steps)
         _fit(experiment, head, dataset, head_steps, workdir / HEAD, chief)
         head_seconds = head.seconds
     if experiment.init is not None:
         freeze(model, 0, bn=experiment.freeze_bn)
-        trainer = _trainer(experiment, strategy, model, dataset, steps)
+        trainer = make_trainer(experiment, strategy, model, dataset, steps)
     _fit(experiment, trainer, dataset, steps, workdir, chief)
-    # Averaged weights have no statistics of their own.
-    if experiment.recompute_bn or (experiment.ema is not None and not experiment.freeze_bn):
-        trainer.recompute_bn_statistics(dataset, experiment.batch_size, seed=experiment.seed)
+    settle_statistics(experiment, trainer, dataset)
     split = "test" if "test" in dataset.splits else "validation"
     measured = trainer.evaluate(dataset, split, experiment.batch_size)
     if strategy.num_replicas_in_sync > 1:
@@ -181,7 +179,7 @@ def _run(
     return figures
 
 
-def _trainer(
+def make_trainer(
     experiment: Experiment,
     strategy: tf.distribute.Strategy,
     model: keras.Model,
@@ -204,6 +202,13 @@ def _trainer(
         transform=experiment.mixing(len(dataset.class_names)),
         jit_compile=experiment.jit_compile,
     )
+
+
+def settle_statistics(experiment: Experiment, trainer: Trainer, dataset: ImageDataset) -> None:
+    """Recomputes the statistics of batch normalisation after training, where they need it."""
+    # Averaged weights have no statistics of their own.
+    if experiment.recompute_bn or (experiment.ema is not None and not experiment.freeze_bn):
+        trainer.recompute_bn_statistics(dataset, experiment.batch_size, seed=experiment.seed)
 
 
 def _fit(
@@ -344,8 +349,12 @@ def _last_epoch(epochs: list[Mapping[str, float]]) -> dict[str, float]:
     return figures
 
 
-def _read_object(path: Path) -> dict[str, object]:
-    """Reads a JSON file of the run's folder."""
+def read_object(path: Path) -> dict[str, object]:
+    """Reads a JSON file of a run's folder.
+
+    Raises:
+        ValueError: If it is damaged.
+    """
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(value, dict):
@@ -363,7 +372,7 @@ def _finished_metrics(experiment: Experiment, workdir: Path) -> dict[str, object
     config, metrics = workdir / "config.json", workdir / "metrics.json"
     if not config.exists():
         return None
-    held = _read_object(config)
+    held = read_object(config)
     # Through JSON, as the file went: tuples become lists.
     own = json.loads(json.dumps(experiment.of_the_result()))
     # A setting that is newer than the run had its default then.
@@ -375,7 +384,7 @@ def _finished_metrics(experiment: Experiment, workdir: Path) -> dict[str, object
             f"Received: workdir={str(workdir)!r}"
         )
     if metrics.exists():
-        return _read_object(metrics)
+        return read_object(metrics)
     if not experiment.resume:
         raise ValueError(
             "`workdir` holds this run, unfinished; leave out --no-resume to go on, or choose a new "

@@ -34,8 +34,8 @@ _NOT_OF_THE_RESULT = (
 
 # What makes a network, and cannot be asked of a finished one.
 _OF_THE_NETWORK = (
-    *("depth", "shortcut", "version", "dropout", "stochastic_depth", "zero_init_residual"),
-    *("synchronized_bn", "recompute"),
+    *("depth", "block", "widening", "shortcut", "version", "squeeze_excitation"),
+    *("dropout", "stochastic_depth", "zero_init_residual", "synchronized_bn", "recompute"),
 )
 
 
@@ -45,9 +45,14 @@ class Experiment:
 
     Attributes:
         model: Named network of the table.
-        depth: Layers, 6n+2, of a CIFAR network that replaces `model`; None for `model`.
+        depth: Layers of a CIFAR network that replaces `model`, 6n+2, or 9n+2 with bottlenecks; None
+            for `model`.
+        block: "basic" or "bottleneck" blocks for the network of `depth`; None for basic ones.
+        widening: Factor of the widths of the network of `depth`; None for 1.
         shortcut: "A", "B", "C", "none" for the plain net, or None for the network's own.
         version: "v1", "v1.5" or "v2", or None for the network's own.
+        squeeze_excitation: Reduction of channel gates in the blocks; 0 for none, or None for the
+            network's own.
         init: Finished network to train on from, with a new classifier: a .keras file or a Hub
             module (a folder or an https address), which bring their own network, or weights for
             `model` (a name such as "imagenet", or a file); None for random values.
@@ -110,8 +115,11 @@ class Experiment:
 
     model: str = "ResNet20"
     depth: int | None = None
+    block: str | None = None
+    widening: float | None = None
     shortcut: str | None = None
     version: str | None = None
+    squeeze_excitation: int | None = None
     init: str | None = None
     head_epochs: int = 0
     freeze_bn: bool = False
@@ -242,22 +250,34 @@ class Experiment:
 
     @property
     def architecture(self) -> Architecture:
-        """The network's line of the table, shortcut and version replaced where asked for.
+        """The network's line of the table, with those options replaced that were asked for.
 
         Raises:
-            ValueError: If model, depth, shortcut or version is not one that there is.
+            ValueError: If there is no such network.
         """
+        own = {"block": self.block, "widening": self.widening}
+        own = {name: value for name, value in own.items() if value is not None}
         if self.depth is not None:
-            architecture = cifar_architecture(self.depth)
+            architecture = cifar_architecture(self.depth, **own)
+        elif own:
+            name, value = next(iter(own.items()))
+            raise ValueError(
+                f"`{name}` goes with `depth`; a named network has its own. "
+                f"Received: {name}={value!r} with depth=None"
+            )
         else:
             architecture = find_architecture(self.model)
         shortcut, version = architecture.shortcut, architecture.version
+        gates = architecture.squeeze_excitation
         if self.shortcut is not None:
             checks.one_of("shortcut", self.shortcut, ("A", "B", "C", "none"))
             shortcut = None if self.shortcut == "none" else self.shortcut
         if self.version is not None:
             version = checks.one_of("version", self.version, VERSIONS)
-        return architecture.variant(shortcut, version)
+        if self.squeeze_excitation is not None:
+            reduction = checks.integer("squeeze_excitation", self.squeeze_excitation, minimum=0)
+            gates = reduction or None
+        return architecture.variant(shortcut, version, squeeze_excitation=gates)
 
     def total_steps(self, dataset: ImageDataset) -> int:
         """Returns the steps of the whole run on `dataset`."""

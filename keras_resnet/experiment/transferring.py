@@ -36,7 +36,10 @@ def pretrain(settings: Experiment, jobs: int | None = None) -> str:
         )
     network = {
         name: getattr(settings, name)
-        for name in ("model", "depth", "shortcut", "version", "precision", "deterministic")
+        for name in (
+            *("model", "depth", "block", "widening", "shortcut", "version", "squeeze_excitation"),
+            *("precision", "deterministic"),
+        )
     }
     first = dataclasses.replace(FIRST_DIGITS, **network)
     (run,) = run_study({"pretrained": first}, [0], settings.workdir, jobs=jobs)

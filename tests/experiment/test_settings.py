@@ -29,6 +29,25 @@ def test_architecture_follows_depth_shortcut_and_version():
     assert Experiment(model="ResNet50", version="v1.5").architecture.name == "ResNet50_v1.5"
 
 
+def test_network_of_a_depth_takes_block_width_and_gates():
+    found = Experiment(depth=20, block="bottleneck", widening=2.0, squeeze_excitation=8)
+    line = found.architecture
+    assert (line.repeats, line.widths, line.stem_filters) == ((2, 2, 2), (32, 64, 128), 32)
+    assert (line.name, line.squeeze_excitation) == ("ResNet20x2_bottleneck_se8", 8)
+    assert Experiment(model="SEResNet50", squeeze_excitation=0).architecture.name == "ResNet50"
+    plain = Experiment(depth=14, widening=0.5, shortcut="none").architecture
+    assert (plain.name, plain.widths) == ("PlainNet14x0.5", (8, 16, 32))
+    for options, named in (
+        ({"block": "basic"}, "`block` goes with `depth`.*block='basic'"),
+        ({"widening": 2.0}, "`widening` goes with `depth`.*widening=2.0"),
+        ({"depth": 20, "widening": 0.0}, "widening=0.0"),
+        ({"depth": 18, "block": "bottleneck"}, r"9n\+2.*depth=18"),
+        ({"squeeze_excitation": -1}, "squeeze_excitation=-1"),
+    ):
+        with pytest.raises(ValueError, match=named):
+            Experiment(**options).architecture  # noqa: B018
+
+
 def test_steps_are_divided_by_ten_at_the_papers_shares():
     rate = rates(Experiment(schedule="steps", warmup="none"), 64)
     np.testing.assert_allclose(rate[[0, 31]], 0.1, rtol=1e-6)

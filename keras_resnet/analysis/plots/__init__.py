@@ -9,6 +9,7 @@ from keras_resnet.analysis.plots.deepening import deepening
 from keras_resnet.analysis.plots.drawing import figure, require_matplotlib, write_table
 from keras_resnet.analysis.plots.learning_curve import learning_curve
 from keras_resnet.analysis.plots.responses import responses
+from keras_resnet.analysis.plots.search import search
 from keras_resnet.analysis.plots.studies import error_curves, final_errors
 
 __all__ = [
@@ -23,5 +24,6 @@ __all__ = [
     "learning_curve",
     "require_matplotlib",
     "responses",
+    "search",
     "write_table",
 ]
