@@ -6,6 +6,15 @@ model = keras_resnet.ResNet50(input_shape=(224, 224, 3))
 """
 
 from keras_resnet.deepen import deepen
+from keras_resnet.densenet import (
+    CifarDenseNet,
+    DenseNet,
+    DenseNet121,
+    DenseNet169,
+    DenseNet201,
+    DenseNet264,
+    DenseNetBC100_12,
+)
 from keras_resnet.freezing import freeze, stage_rates
 from keras_resnet.models import (
     CifarResNet,
@@ -62,8 +71,15 @@ from keras_resnet.version import __version__
 from keras_resnet.weights import copy_weights
 
 __all__ = [
+    "CifarDenseNet",
     "CifarResNet",
     "CifarWideResNet",
+    "DenseNet",
+    "DenseNet121",
+    "DenseNet169",
+    "DenseNet201",
+    "DenseNet264",
+    "DenseNetBC100_12",
     "PlainNet110",
     "PlainNet18",
     "PlainNet20",

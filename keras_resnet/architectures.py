@@ -111,6 +111,21 @@ FAMILIES = {
 }
 
 
+def family_and_stem(stem: str | Stem) -> tuple[Family, Stem]:
+    """Returns the family that sets the defaults of a network with that stem, and the stem.
+
+    Args:
+        stem: Key of `FAMILIES`, or a stem of one's own, which has the defaults of "imagenet".
+
+    Raises:
+        ValueError: If it is neither.
+    """
+    if isinstance(stem, Stem):
+        return FAMILIES["imagenet"], stem
+    family = FAMILIES[checks.one_of("stem", stem, tuple(FAMILIES))]
+    return family, family.stem
+
+
 @dataclasses.dataclass(frozen=True)
 class Architecture:
     """One named network.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numbers
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 
@@ -26,6 +26,18 @@ def integer(name: str, value: Any, minimum: int = 1) -> int:
             f"`{name}` must be a whole number of at least {minimum}. Received: {name}={value!r}"
         )
     return int(value)
+
+
+def integers(name: str, values: Any) -> tuple[int, ...]:
+    """Returns `values` as a tuple of ints if it is a sequence of whole numbers from 1 on."""
+    if hasattr(values, "tolist"):
+        values = values.tolist()
+    if isinstance(values, str) or not isinstance(values, Sequence) or not values:
+        raise ValueError(
+            f"`{name}` must be a sequence with one whole number per stage, such as (3, 4, 6, 3). "
+            f"Received: {name}={values!r}"
+        )
+    return tuple(integer(name, value) for value in values)
 
 
 def boolean(name: str, value: Any) -> bool:

@@ -21,10 +21,8 @@ from keras_resnet import checks
 from keras_resnet.layers import BlockStack
 from keras_resnet.moments import Moments, image_batches, map_moments
 from keras_resnet.rebuild import rewired, rewired_outputs
+from keras_resnet.recursion import FRAMES
 from keras_resnet.weights.transfer import assign_weights, layer_weights
-
-# Of Python's limit of recursion, what Keras needs beside one frame for each layer in sequence.
-_FRAMES = 250
 
 
 def deepen(
@@ -87,7 +85,7 @@ def deepen(
             _check_identity(pattern, old_weights, stage)
             _grow(config, stage, count, pattern)
             patterns[stage] = pattern
-    if patterns and len(config["layers"]) > sys.getrecursionlimit() - _FRAMES:
+    if patterns and len(config["layers"]) > sys.getrecursionlimit() - FRAMES:
         raise ValueError(
             f"`blocks` would make {len(config['layers'])} layers, more than Keras can build one "
             "after the other; build the net with stack_blocks=True, give it the weights with "

@@ -213,6 +213,8 @@ class BlockStack(keras.layers.Layer):
     block however many there are: a 1202-layer network builds in a second, its first step comes
     early, and Keras's recursion over layers never sees its depth.
 
+    A single block may change the shape; it is computed without a loop.
+
     Args:
         block: A functional Keras model whose output has the shape of its input. It serves as the
             pattern only; its own values are never used. In the networks here its layers are named
@@ -234,7 +236,9 @@ class BlockStack(keras.layers.Layer):
     ):
         self._frozen_norms = bool(frozen_norms)
         super().__init__(**kwargs)
-        if not isinstance(block, keras.Model) or block.input_shape != block.output_shape:
+        self.repeats = checks.integer("repeats", repeats)
+        functional = isinstance(block, keras.Model)
+        if not functional or (self.repeats > 1 and block.input_shape != block.output_shape):
             raise ValueError(
                 "`block` must be a functional Keras model whose output has the shape of its input. "
                 f"Received: block={block!r}"
@@ -253,7 +257,6 @@ class BlockStack(keras.layers.Layer):
         # Behind a function, because a layer held as an attribute would add its own weights to ours.
         _set_trainable(block, True)
         self._pattern = lambda: block
-        self.repeats = checks.integer("repeats", repeats)
         self.recompute = bool(recompute)
         if drop_rates is not None and len(drop_rates) != self.repeats:
             raise ValueError(
@@ -386,7 +389,7 @@ class BlockStack(keras.layers.Layer):
         ]
 
     def compute_output_shape(self, input_shape):
-        return input_shape
+        return self.block.compute_output_shape(input_shape)
 
     def get_config(self):
         # The layer's own `trainable` says whether the stack is frozen, not the pattern's.
@@ -441,6 +444,9 @@ def _scan(step, x, stacked, moving, repeats):
     Returns the last x, and the `moved` of all steps, stacked; `moving` says of which values of the
     first list they are the new ones.
     """
+    if repeats == 1:
+        x, moved = step(x, *([value[0] for value in values] for values in stacked))
+        return x, [ops.expand_dims(value, 0) for value in moved]
     if keras.backend.backend() != "tensorflow":
         return ops.scan(lambda carry, slices: step(carry, *slices), x, stacked, length=repeats)
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
-import re
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -17,19 +14,18 @@ from keras_resnet.architectures import (
     Architecture,
     Stem,
     cifar_architecture,
+    family_and_stem,
     find_architecture,
     wide_architecture,
 )
 from keras_resnet.blocks import ResidualParts, stage
 from keras_resnet.inputs import image_input
+from keras_resnet.named import named_builder
 from keras_resnet.outputs import check_output, image_output
 from keras_resnet.parts import stem as stem_layers
 from keras_resnet.preprocessing import standardize_layer
+from keras_resnet.recursion import stacks_blocks
 from keras_resnet.weights.files import find_weights
-
-# Keras's functional models recurse once per layer in sequence, and Python's default limit is 1000
-# frames, the caller's own included. Nets with more layers in sequence than this stack their blocks.
-SERIAL_LAYERS = 600
 
 
 def ResNet(  # noqa: N802, named as in keras.applications
@@ -157,18 +153,14 @@ def ResNet(  # noqa: N802, named as in keras.applications
     )
     for argument, value in (
         ("include_preprocessing", include_preprocessing),
-        ("recompute", recompute),
         ("deep_stem", deep_stem),
     ):
         checks.boolean(argument, value)
-    family = FAMILIES["cifar" if isinstance(stem, str) and stem == "cifar" else "imagenet"]
-    if not isinstance(stem, Stem):
-        checks.one_of("stem", stem, tuple(FAMILIES))
-        stem = family.stem
+    family, stem = family_and_stem(stem)
     if deep_stem:
         stem = stem.deepened()
-    blocks = _whole_numbers("blocks", blocks)
-    widths = family.widths if widths is None else _whole_numbers("widths", widths)
+    blocks = checks.integers("blocks", blocks)
+    widths = family.widths if widths is None else checks.integers("widths", widths)
     if len(blocks) != len(widths):
         raise ValueError(
             "`blocks` and `widths` must have one number per stage each. "
@@ -190,7 +182,9 @@ def ResNet(  # noqa: N802, named as in keras.applications
     classes = check_output(include_top, pooling, classes, classifier_activation, family.classes)
     depth = sum(blocks)
     drop_rates = [stochastic_depth * (i + 1) / depth for i in range(depth)]
-    stack = _stacks_blocks(stack_blocks, recompute, blocks, parts, drop_rates)
+    per_block = 3 * parts.kind.weighted_layers + 1 + bool(parts.dropout) + any(drop_rates)
+    per_block += 4 * bool(squeeze_excitation)
+    stack = stacks_blocks(stack_blocks, recompute, per_block * depth)
 
     weights = find_weights(weights, name or "resnet")
     inputs, x = image_input(
@@ -281,39 +275,6 @@ def build(architecture: Architecture | str, *args, **kwargs) -> keras.Model:
     return _builder(architecture)(*args, **kwargs)
 
 
-def _whole_numbers(name, values):
-    if hasattr(values, "tolist"):
-        values = values.tolist()
-    if isinstance(values, str) or not isinstance(values, Sequence) or not values:
-        raise ValueError(
-            f"`{name}` must be a sequence with one whole number per stage, such as (3, 4, 6, 3). "
-            f"Received: {name}={values!r}"
-        )
-    return tuple(checks.integer(name, value) for value in values)
-
-
-def _stacks_blocks(stack_blocks, recompute, blocks, parts, drop_rates):
-    """Decides whether the net stacks its blocks, by wish or where depth leaves no choice."""
-    checks.one_of("stack_blocks", stack_blocks, (None, True, False))
-    per_block = 3 * parts.kind.weighted_layers + 1 + bool(parts.dropout) + any(drop_rates)
-    per_block += 4 * bool(parts.squeeze_excitation)
-    serial_layers = per_block * sum(blocks)
-    if stack_blocks is None:
-        return recompute or serial_layers > SERIAL_LAYERS
-    if recompute and not stack_blocks:
-        raise ValueError(
-            "`recompute` works on stacked blocks; leave out `stack_blocks` or set it to True. "
-            "Received: recompute=True with stack_blocks=False"
-        )
-    if not stack_blocks and serial_layers > sys.getrecursionlimit() - 250:
-        raise ValueError(
-            f"`stack_blocks` must be True or None for a net of {serial_layers} layers in sequence, "
-            "which Keras cannot build unrolled within Python's recursion limit of "
-            f"{sys.getrecursionlimit()}. Received: stack_blocks=False"
-        )
-    return stack_blocks
-
-
 def _builder(architecture: Architecture) -> Callable[..., keras.Model]:
     """Returns `ResNet` with the line of the table filled in, and that line's defaults."""
     fixed = {
@@ -323,23 +284,8 @@ def _builder(architecture: Architecture) -> Callable[..., keras.Model]:
         "stem": architecture.family,
         "stem_filters": architecture.stem_filters,
     }
-    defaults = {"name": None, **architecture.options}
-    general = inspect.signature(ResNet)
-    signature = general.replace(
-        parameters=[
-            parameter.replace(default=defaults.get(key, parameter.default))
-            for key, parameter in general.parameters.items()
-            if key not in fixed
-        ]
-    )
 
-    def build(*args, **kwargs):
-        try:
-            bound = signature.bind(*args, **kwargs)
-        except TypeError as error:
-            raise TypeError(f"{architecture.name}() {error}") from None
-        bound.apply_defaults()
-        options = bound.arguments
+    def build_with(options):
         variant = architecture.variant(**{name: options[name] for name in architecture.options})
         if options["name"] is None:
             options["name"] = variant.name.lower()
@@ -347,25 +293,14 @@ def _builder(architecture: Architecture) -> Callable[..., keras.Model]:
         options["weights"] = find_weights(options["weights"], variant.name.lower())
         return ResNet(**fixed, **options)
 
-    family = FAMILIES[architecture.family]
+    size = FAMILIES[architecture.family].image_size
     kind = "plain" if architecture.shortcut is None else "residual"
-    build.__name__ = build.__qualname__ = architecture.name
-    build.__signature__ = signature
-    build.__annotations__ = {"return": keras.Model}
-    build.__doc__ = (
+    summary = (
         f"Builds {architecture.name}, the {kind} network of {architecture.depth} weighted layers "
-        f"for {family.image_size}x{family.image_size} images.\n\n"
-        f"    Source: {architecture.source}.\n\n{_arguments_doc(fixed)}"
+        f"for {size}x{size} images.\n\n    Source: {architecture.source}."
     )
-    return build
-
-
-def _arguments_doc(left_out):
-    """Returns `ResNet`'s docstring from "Args:" on, without those arguments."""
-    text = ResNet.__doc__[ResNet.__doc__.index("    Args:\n") :]
-    for argument in left_out:
-        text = re.sub(rf"^ {{8}}{argument}: .*\n(?: {{12}}.*\n)*", "", text, flags=re.MULTILINE)
-    return text
+    defaults = {"name": None, **architecture.options}
+    return named_builder(ResNet, architecture.name, summary, fixed, defaults, build_with)
 
 
 ResNet18 = _builder(ARCHITECTURES["ResNet18"])

@@ -60,27 +60,34 @@ def main() -> None:
         seconds=options.seconds,
     )
     workdir = Path(options.workdir)
+    entries, costs, failures = [], [], []
 
-    entries = list(counted)
-    for entry in entries:
+    def record(finished: bool) -> None:
+        write_json(
+            workdir / "comparison.json",
+            {
+                "command": shlex.join(["python", *sys.argv]),
+                "finished": finished,
+                "models": [entry.row() for entry in entries],
+                "costs": [cost.row() for cost in costs],
+                "failures": list(map(str, failures)),
+            },
+        )
+
+    # After every network and every measurement, so that an interruption loses none.
+    for entry in counted:
+        entries.append(entry)
         write_table(workdir / "layers" / f"{entry.network.file_name}.csv", entry.complexity.rows())
+        record(finished=False)
     print(text_table([entry.summary() for entry in entries]), flush=True)
     if not accuracy_against_operations(entries, workdir / "comparison.png"):
         print("No figure of accuracy: none is published for this image size; give --accuracy.")
-
-    costs, failures = [], []
     for outcome in measured:
         print(outcome, flush=True)
         (failures if isinstance(outcome, MeasurementFailed) else costs).append(outcome)
-        # After every measurement, so that an interruption loses none.
         cost_against_batch(costs, workdir / "cost.png")
-    record = {
-        "command": shlex.join(["python", *sys.argv]),
-        "models": [entry.row() for entry in entries],
-        "costs": [cost.row() for cost in costs],
-        "failures": list(map(str, failures)),
-    }
-    write_json(workdir / "comparison.json", record)
+        record(finished=False)
+    record(finished=True)
     print(f"Everything is in {workdir}")
 
 

@@ -46,17 +46,7 @@ def main() -> None:
     parser.add_study()
     parser.set_defaults(seeds=[0])
     base, own = parser.settings()
-    rows = deepening(
-        base, own["to"], own["seeds"], more_epochs=own["more_epochs"], jobs=own["jobs"]
-    )
-    for row in rows:
-        differ = "" if "answers_differ" not in row else f", answers {row['answers_differ']:.1g} off"
-        print(
-            f"seed {row['seed']}, {row['network']}: loss in training "
-            f"{row['loss_in_training']:.4f}, test loss {row['test_loss']:.4f}, test accuracy "
-            f"{100 * row['test_accuracy']:.2f} %{differ}"
-        )
-    print(f"Everything is in {base.workdir}: begin with deepening.png and table.csv")
+    deepening(base, own["to"], own["seeds"], more_epochs=own["more_epochs"], jobs=own["jobs"])
 
 
 if __name__ == "__main__":

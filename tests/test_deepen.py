@@ -108,8 +108,10 @@ VARIANTS = {
 }
 
 
-@pytest.mark.parametrize("stacked", [False, True], ids=["unrolled", "stacked"])
-@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize(
+    ("name", "stacked"),
+    [(name, False) for name in VARIANTS] + [("v2", True), ("gates, pool", True)],
+)
 def test_variants(name, stacked):
     blocks, options = VARIANTS[name]
     model = trained(small(blocks, stack_blocks=stacked, **options))

@@ -515,7 +515,7 @@ def test_kind_in_mixed_precision(kind):
     assert distance(y, full(x)) < 0.1
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ["v2, bottleneck, gates", "D", "groups, group normalisation"])
 def test_kind_learns(kind):
     model = small_net(kind, zero_init_residual=True)
     model.compile(keras.optimizers.SGD(0.05), "sparse_categorical_crossentropy", jit_compile=False)

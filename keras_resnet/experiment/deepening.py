@@ -14,11 +14,12 @@ from keras_resnet.analysis import plots
 from keras_resnet.architectures import cifar_architecture
 from keras_resnet.data import ImageDataset, load_dataset
 from keras_resnet.deepen import deepen
+from keras_resnet.experiment.run import _observers
 from keras_resnet.experiment.settings import Experiment
-from keras_resnet.experiment.study import StudyRun, run_study
+from keras_resnet.experiment.study import StoppedRun, Study, StudyRun, attempt_study
 from keras_resnet.files import write_json
 from keras_resnet.saving import load_model, save_model
-from keras_resnet.training import Checkpoints, MetricsLogger, Trainer, read_epochs
+from keras_resnet.training import Checkpoints, Trainer, TrainingStopped, read_epochs
 
 # Batches of training images that the statistics and the loss in training mode are taken from.
 BATCHES = 8
@@ -38,7 +39,8 @@ def deepening(
     where the shallow one ended.
 
     Writes to `base.workdir`: a folder per run with its metrics and `model.keras`; table.csv and
-    table.json, a row per seed and net; deepening.png, .svg and .csv, the loss by epoch.
+    table.json, a row per seed and net; deepening.png, .svg and .csv, the loss by epoch. Where runs
+    had to stop, the report is of the others.
 
     Args:
         base: Settings of the shallow net, with `depth` given.
@@ -48,14 +50,15 @@ def deepening(
         jobs: As in `run_study`.
 
     Returns:
-        Rows of `seed`, `network`, `epochs` (all that its weights have seen), `train_seconds`,
-        `loss_in_training` (cross-entropy in nats on some training batches, with batch statistics),
-        `test_loss`, `test_accuracy`, and for the deepened net `answers_differ` (the largest
-        difference of a probability on the test images).
+        Rows of `seed`, `network`, `epochs` (all that its weights have seen), `train_seconds` (wall
+        time, with compilation), `loss_in_training` (cross-entropy in nats on some training batches,
+        with batch statistics), `split` (what it was tested on: "test", or "validation" where there
+        are no test images), `test_loss` and `test_accuracy` (or `validation_...`), and for the
+        deepened net `answers_differ` (the largest difference of a probability on those images).
 
     Raises:
         ValueError: If a setting is wrong, or the deep net is not deeper.
-        TrainingStopped: If a run cannot go on.
+        TrainingStopped: If runs could not go on; all of the report is written.
     """
     more = base.epochs if more_epochs is None else checks.integer("more_epochs", more_epochs)
     blocks = cifar_architecture(depth).repeats
@@ -67,105 +70,143 @@ def deepening(
     deep = dataclasses.replace(base, depth=depth, epochs=base.epochs + more)
     plots.require_matplotlib()
     shallow_name, deep_name = base.architecture.name, deep.architecture.name
-    runs = run_study({shallow_name: base, deep_name: deep}, seeds, base.workdir, jobs=jobs)
-    by_key = {(run.label, run.seed): run for run in runs}
+    study = attempt_study({shallow_name: base, deep_name: deep}, seeds, base.workdir, jobs=jobs)
+    runs = {(run.label, run.seed): run for run in study.finished}
+    finished, stopped = list(study.finished), list(study.stopped)
+    networks = (shallow_name, f"{deep_name}, deepened", f"{deep_name} from scratch")
 
     dataset = load_dataset(base.dataset, base.data_dir, **base.data_options)
     rows, curves = [], []
+
+    def add(seed, network, epochs, first=0):
+        curves.extend(
+            {
+                "network": network,
+                "seed": seed,
+                "epoch": first + row["epoch"],
+                "loss": row["loss"],
+                "val_accuracy": row.get("val_accuracy"),
+            }
+            for row in epochs
+        )
+
     for seed in seeds:
-        shallow_run, deep_run = by_key[shallow_name, seed], by_key[deep_name, seed]
-        grown, grown_curve = _grow(shallow_run, base, deep, blocks, more, dataset)
-        scratch = {
-            "network": f"{deep_name} from scratch",
-            "epochs": deep.epochs,
-            "train_seconds": deep_run.metrics["train_seconds"],
-            **_measured(_model(deep_run), base, dataset, seed),
-        }
-        rows += [{"seed": seed, **row} for row in (*grown, scratch)]
-        for network, epochs in (
-            (shallow_name, shallow_run.epochs),
-            (f"{deep_name}, deepened", grown_curve),
-            (f"{deep_name} from scratch", deep_run.epochs),
-        ):
-            first = base.epochs if epochs is grown_curve else 0
-            curves += [
-                {
-                    "network": network,
-                    "seed": seed,
-                    "epoch": first + row["epoch"],
-                    "loss": row["loss"],
-                    "val_accuracy": row.get("val_accuracy"),
-                }
-                for row in epochs
-            ]
+        if run := runs.get((shallow_name, seed)):
+            model, measured = _deepened(run, base, deep_name, blocks, dataset)
+            rows += measured
+            add(seed, shallow_name, run.epochs)
+            try:
+                grown = _train_on(model, run, base, deep, more, dataset)
+                finished.append(grown)
+                rows.append(grown.metrics)
+                add(seed, networks[1], grown.epochs, base.epochs)
+            except TrainingStopped as error:
+                stopped.append(StoppedRun(networks[1], seed, str(error)))
+                print(f"{networks[1]}, seed {seed}: {error}", flush=True)
+        if run := runs.get((deep_name, seed)):
+            measured = _measured(_model(run), base, dataset, seed)
+            rows.append(
+                _row(networks[2], seed, deep.epochs, run.metrics["train_seconds"], measured)
+            )
+            add(seed, networks[2], run.epochs)
     workdir = Path(base.workdir)
-    plots.deepening(
-        curves,
-        workdir / "deepening.png",
-        title=f"{shallow_name} deepened to {deep_name} on {dataset.name}, "
-        f"{len(seeds)} seed{'s' if len(seeds) > 1 else ''}",
-    )
+    if curves:
+        plots.deepening(
+            curves,
+            networks,
+            workdir / "deepening.png",
+            title=f"{shallow_name} deepened to {deep_name} on {dataset.name}, "
+            f"{len(seeds)} seed{'s' if len(seeds) > 1 else ''}",
+        )
     plots.write_table(workdir / "table.csv", rows)
     write_json(workdir / "table.json", {"settings": dataclasses.asdict(base), "rows": rows})
+    print(_text(rows))
+    print(f"Everything is in {workdir}: begin with deepening.png and table.csv")
+    Study(finished, stopped).expect_all_finished()
     return rows
 
 
-def _grow(
+def _row(
+    network: str, seed: int, epochs: int, seconds: float, measured: Mapping[str, object]
+) -> dict[str, object]:
+    return {
+        **{"seed": seed, "network": network, "epochs": epochs, "train_seconds": seconds},
+        **measured,
+    }
+
+
+def _text(rows: Sequence[Mapping[str, object]]) -> str:
+    """Returns a line for each row."""
+    lines = []
+    for row in rows:
+        split = row["split"]
+        differ = "" if "answers_differ" not in row else f", answers {row['answers_differ']:.1g} off"
+        lines.append(
+            f"seed {row['seed']}, {row['network']}: loss in training "
+            f"{row['loss_in_training']:.4f}, {split} loss {row[f'{split}_loss']:.4f}, {split} "
+            f"accuracy {100 * row[f'{split}_accuracy']:.2f} %{differ}"
+        )
+    return "\n".join(lines)
+
+
+def _deepened(
+    run: StudyRun, base: Experiment, deep_name: str, blocks: Sequence[int], dataset: ImageDataset
+) -> tuple[keras.Model, list[dict[str, object]]]:
+    """Deepens a trained net; returns the deeper one, and rows of both."""
+    shallow = _model(run)
+    keras.utils.set_random_seed(run.seed)
+    images = dataset.train_batches(base.batch_size, seed=run.seed).take(BATCHES)
+    model = deepen(shallow, blocks, images=images)
+    answers = [_answers(net, dataset, base.batch_size) for net in (shallow, model)]
+    begun = (run.seed, run.epochs[-1]["epoch"], run.metrics["train_seconds"])
+    rows = [
+        _row(name, *begun, _measured(net, base, dataset, run.seed))
+        for name, net in ((run.label, shallow), (f"{deep_name}, deepened", model))
+    ]
+    rows[1]["answers_differ"] = float(np.abs(answers[0] - answers[1]).max())
+    return model, rows
+
+
+def _train_on(
+    model: keras.Model,
     run: StudyRun,
     base: Experiment,
     deep: Experiment,
-    blocks: Sequence[int],
     epochs: int,
     dataset: ImageDataset,
-) -> tuple[list[dict[str, object]], list[Mapping[str, float]]]:
-    """Deepens a trained net and trains on; returns rows of before, between and after, and epochs.
+) -> StudyRun:
+    """Trains a deepened net on; the metrics of what it returns are a row.
 
     Goes on where it was interrupted, as the runs of the study do.
     """
-    seed = run.seed
-    shallow = _model(run)
-    keras.utils.set_random_seed(seed)
-    images = dataset.train_batches(base.batch_size, seed=seed).take(BATCHES)
-    model = deepen(shallow, blocks, images=images)
-    answers = [_answers(net, dataset, base.batch_size) for net in (shallow, model)]
-    begun = {
-        "epochs": run.epochs[-1]["epoch"],
-        "train_seconds": run.metrics["train_seconds"],
-    }
-    rows = [
-        {"network": base.architecture.name, **begun, **_measured(shallow, base, dataset, seed)},
-        {
-            "network": f"{deep.architecture.name}, deepened",
-            **begun,
-            **_measured(model, base, dataset, seed),
-            "answers_differ": float(np.abs(answers[0] - answers[1]).max()),
-        },
-    ]
-
-    folder = Path(base.workdir) / f"{deep.architecture.name}-deepened-{seed}"
+    folder = Path(base.workdir) / f"{deep.architecture.name}-deepened-{run.seed}"
     settings = dataclasses.replace(
-        deep, epochs=epochs, learning_rate=base.learning_rate / 10, seed=seed, workdir=str(folder)
+        deep,
+        epochs=epochs,
+        learning_rate=base.learning_rate / 10,
+        seed=run.seed,
+        workdir=str(folder),
     )
     trainer = _trainer(model, settings, dataset)
     trainer.fit(
         dataset,
         base.batch_size,
         steps=settings.total_steps(dataset),
-        seed=seed,
-        callbacks=[MetricsLogger(folder)],
+        seed=run.seed,
+        callbacks=_observers(folder),
         checkpoints=Checkpoints(folder / "checkpoints", config=settings.of_the_result()),
         validation_split=base.validation_split,
+        log_every=base.log_every,
     )
     save_model(model, folder / "model.keras")
-    rows.append(
-        {
-            "network": f"{deep.architecture.name}, deepened and trained on",
-            "epochs": begun["epochs"] + epochs,
-            "train_seconds": round(begun["train_seconds"] + trainer.seconds, 1),
-            **_measured(model, base, dataset, seed),
-        }
+    row = _row(
+        f"{deep.architecture.name}, deepened and trained on",
+        run.seed,
+        run.epochs[-1]["epoch"] + epochs,
+        round(run.metrics["train_seconds"] + trainer.seconds, 1),
+        _measured(model, base, dataset, run.seed),
     )
-    return rows, read_epochs(folder / "metrics.jsonl")
+    return StudyRun(row["network"], run.seed, folder, row, read_epochs(folder / "metrics.jsonl"))
 
 
 def _model(run: StudyRun) -> keras.Model:
@@ -184,13 +225,14 @@ def _trainer(model: keras.Model, settings: Experiment, dataset: ImageDataset) ->
 
 def _measured(
     model: keras.Model, base: Experiment, dataset: ImageDataset, seed: int
-) -> dict[str, float]:
-    """Loss in training mode, and loss and accuracy on the test images."""
+) -> dict[str, object]:
+    """Loss in training mode, the split that is tested on, and loss and accuracy there."""
     split = "test" if "test" in dataset.splits else "validation"
     tested = _trainer(model, base, dataset).evaluate(dataset, split, base.batch_size)
     batches = dataset.train_batches(base.batch_size, seed=seed).take(BATCHES)
     return {
         "loss_in_training": _loss_in_training(model, base.loss(), batches),
+        "split": split,
         **{f"{split}_{name}": value for name, value in tested.items()},
     }
 

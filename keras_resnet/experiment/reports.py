@@ -13,7 +13,7 @@ from keras_resnet.analysis import plots, studies
 from keras_resnet.analysis.tables import text_table
 from keras_resnet.architectures import find_architecture
 from keras_resnet.experiment.settings import Experiment
-from keras_resnet.experiment.study import StudyRun, run_study
+from keras_resnet.experiment.study import Study, StudyRun, attempt_study
 from keras_resnet.files import write_json
 
 
@@ -28,7 +28,9 @@ def degradation(
     """Plain against residual nets of several depths (Fig. 1, 4 and 6 of the paper).
 
     Writes to `base.workdir`: a folder per run, degradation.png, .svg and .csv (error curves),
-    table.csv and table.json (final errors, and epochs until the training error was reached).
+    table.csv and table.json (final errors, and epochs until the training error was reached). Where
+    runs had to stop, such as those that diverged, they are named there, and the report is of the
+    others.
 
     Args:
         models: Named networks, plain and residual.
@@ -38,28 +40,33 @@ def degradation(
         reach: Training errors in [0, 1] whose epoch the table tells.
 
     Returns:
-        The table's rows.
+        The table's rows. `train_seconds` is wall time: compilation is included, and so is what
+        runs side by side cost each other.
 
     Raises:
         ValueError: An unknown network or wrong setting.
+        TrainingStopped: Runs had to stop; all of the report is written.
     """
     names = [find_architecture(model).name for model in models]
     if len(set(names)) < len(names):
         raise ValueError(f"`models` must be different networks. Received: models={list(models)}")
     experiments = {name: dataclasses.replace(base, model=name) for name in names}
-    runs = _trained(experiments, base, seeds, jobs, reach)
-    epochs = _by_label(runs)
+    study = _trained(experiments, base, seeds, jobs, reach)
+    epochs = _by_label(study.finished)
     groups = {
-        "plain nets": {n: epochs[n] for n in names if find_architecture(n).shortcut is None},
-        "residual nets": {n: epochs[n] for n in names if find_architecture(n).shortcut},
+        "plain nets": {n: epochs[n] for n in epochs if find_architecture(n).shortcut is None},
+        "residual nets": {n: epochs[n] for n in epochs if find_architecture(n).shortcut},
     }
-    plots.error_curves(
-        {name: studies.error_curves(group) for name, group in groups.items() if group},
-        Path(base.workdir) / "degradation.png",
-        title=f"Plain and residual nets on {_subject(base, seeds)}",
-        test_name=base.validation_split,
-    )
-    return _table(runs, base, reach)
+    if epochs:
+        plots.error_curves(
+            {name: studies.error_curves(group) for name, group in groups.items() if group},
+            Path(base.workdir) / "degradation.png",
+            title=f"Plain and residual nets on {_subject(base, seeds)}{_without(study)}",
+            test_name=base.validation_split,
+        )
+    rows = _table(study, names, base, reach)
+    study.expect_all_finished()
+    return rows
 
 
 def side_by_side(
@@ -74,7 +81,8 @@ def side_by_side(
     """Variants of one experiment: errors, parameters, operations and time next to each other.
 
     Writes to `base.workdir`: a folder per run, comparison.png, .svg and .csv (final errors),
-    curves.png, .svg and .csv (error curves), table.csv and table.json.
+    curves.png, .svg and .csv (error curves), table.csv and table.json. Where runs had to stop, they
+    are named there, and the report is of the others.
 
     Args:
         experiments: The variants by label.
@@ -85,27 +93,34 @@ def side_by_side(
         reach: Training errors in [0, 1] whose epoch the table tells.
 
     Returns:
-        The table's rows.
+        The table's rows, as those of `degradation`.
+
+    Raises:
+        ValueError: A setting is wrong.
+        TrainingStopped: Runs had to stop; all of the report is written.
     """
-    runs = _trained(experiments, base, seeds, jobs, reach)
-    rows = _table(runs, base, reach)
-    title = f"{title} on {_subject(base, seeds)}"
+    study = _trained(experiments, base, seeds, jobs, reach)
+    rows = _table(study, list(experiments), base, reach)
+    finished = [row for row in rows if row["seeds"]]
+    title = f"{title} on {_subject(base, seeds)}{_without(study)}"
     workdir, split = Path(base.workdir), base.validation_split
-    plots.final_errors(rows, workdir / "comparison.png", title=title, test_name=split)
-    plots.error_curves(
-        {"": studies.error_curves(_by_label(runs))},
-        workdir / "curves.png",
-        title=title,
-        test_name=split,
-    )
+    if finished:
+        plots.final_errors(finished, workdir / "comparison.png", title=title, test_name=split)
+        plots.error_curves(
+            {"": studies.error_curves(_by_label(study.finished))},
+            workdir / "curves.png",
+            title=title,
+            test_name=split,
+        )
+    study.expect_all_finished()
     return rows
 
 
-def _trained(experiments, base, seeds, jobs, reach) -> list[StudyRun]:
+def _trained(experiments, base, seeds, jobs, reach) -> Study:
     for error in reach:
         checks.fraction("reach", error)
     plots.require_matplotlib()
-    return run_study(experiments, seeds, base.workdir, jobs=jobs)
+    return attempt_study(experiments, seeds, base.workdir, jobs=jobs)
 
 
 def _by_label(runs: Sequence[StudyRun]) -> dict[str, list]:
@@ -114,48 +129,76 @@ def _by_label(runs: Sequence[StudyRun]) -> dict[str, list]:
 
 
 def _subject(base: Experiment, seeds: Sequence[int]) -> str:
-    length = f"{base.steps} steps" if base.steps else f"{base.head_epochs + base.epochs} epochs"
+    length = (
+        _counted(base.steps, "step")
+        if base.steps
+        else _counted(base.head_epochs + base.epochs, "epoch")
+    )
     return (
         f"{base.dataset}: {length} of batch {base.batch_size}, rate {base.peak_rate():g}, "
-        f"{base.precision}, {len(seeds)} seed{'s' if len(seeds) > 1 else ''}"
+        f"{base.precision}, {_counted(len(seeds), 'seed')}"
     )
 
 
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def _without(study: Study) -> str:
+    """Says in a title which runs are missing."""
+    stopped = ", ".join(f"{one.label} (seed {one.seed})" for one in study.stopped)
+    return f"; stopped before their end: {stopped}" if stopped else ""
+
+
 def _table(
-    runs: Sequence[StudyRun], base: Experiment, reach: Sequence[float]
+    study: Study, labels: Sequence[str], base: Experiment, reach: Sequence[float]
 ) -> list[dict[str, object]]:
     """Computes, prints and writes the table of a study."""
-    rows = studies.convergence(_by_label(runs), reach)
+    by_label = {
+        row["network"]: row for row in studies.convergence(_by_label(study.finished), reach)
+    }
+    rows = [by_label.get(label, {"network": label, "seeds": 0}) for label in labels]
     for row in rows:
-        own = [run.metrics for run in runs if run.label == row["network"]]
-        row["parameters"] = own[0]["parameters"]
-        row["multiply_adds"] = own[0]["multiply_adds"]
-        row["train_seconds"] = statistics.fmean(metrics["train_seconds"] for metrics in own)
+        own = [run.metrics for run in study.finished if run.label == row["network"]]
+        if own:
+            row["parameters"] = own[0]["parameters"]
+            row["multiply_adds"] = own[0]["multiply_adds"]
+            row["train_seconds"] = statistics.fmean(metrics["train_seconds"] for metrics in own)
+        stopped = [one for one in study.stopped if one.label == row["network"]]
+        if stopped:
+            row["stopped"] = " | ".join(f"seed {one.seed}: {one.reason}" for one in stopped)
     workdir = Path(base.workdir)
     plots.write_table(workdir / "table.csv", rows)
     write_json(workdir / "table.json", {"settings": dataclasses.asdict(base), "rows": rows})
-    print(text_table(_printed(rows, base, reach)))
+    print(text_table(_printed(rows, study, base, reach)))
+    print("wall s: of a run, with compilation, and with what runs side by side cost each other")
     print(f"Everything is in {os.fspath(workdir)}")
     return rows
 
 
-def _printed(rows, base, reach) -> list[dict[str, object]]:
+def _printed(rows, study, base, reach) -> list[dict[str, object]]:
     """Returns what of the table goes on a terminal."""
-    return [
-        {
+    printed = []
+    for row in rows:
+        line = {
             "network": row["network"],
-            "parameters": row["parameters"],
-            "multiply_adds": row["multiply_adds"],
+            "parameters": row.get("parameters", "-"),
+            "multiply_adds": row.get("multiply_adds", "-"),
             "training error %": _percent(row, "training"),
             f"{base.validation_split} error %": _percent(row, "test"),
             **{f"epochs to {100 * error:g} %": _epochs_to(row, error) for error in reach},
-            "training s": round(row["train_seconds"]),
+            "wall s": round(row["train_seconds"]) if row["seeds"] else "-",
         }
-        for row in rows
-    ]
+        if study.stopped:
+            seeds = [str(one.seed) for one in study.stopped if one.label == row["network"]]
+            line["stopped"] = f"seed {', '.join(seeds)}" if seeds else ""
+        printed.append(line)
+    return printed
 
 
 def _epochs_to(row: Mapping[str, object], error: float) -> str:
+    if not row["seeds"]:
+        return "-"
     name = f"{100 * error:g}_percent"
     epochs, seeds = row[f"epochs_to_{name}"], row[f"seeds_at_{name}"]
     some = "" if seeds == row["seeds"] else f" ({seeds} of {row['seeds']})"

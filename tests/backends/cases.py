@@ -6,7 +6,7 @@ OPTIONS = {
     "stem": "cifar",
     "input_shape": (9, 8, 3),
     "classes": 5,
-    "classifier_activation": None,
+    "classifier_activation": "linear",
 }
 CASES = {
     "basic": {
@@ -36,7 +36,15 @@ CASES = {
         "normalization": "group",
         "activation": "silu",
     },
+    "dense": {"builder": "DenseNet", "blocks": (2, 1), "growth_rate": 3, "widths": None},
     "recomputed": {"block": "bottleneck", "shortcut": "B", "recompute": True},
 }
 # A step of training takes longest to compile; these answer only.
-NOT_TRAINED = {"v2", "D"}
+NOT_TRAINED = {"v2", "D", "dense"}
+
+
+def build(package, name, **options):
+    """Builds one of the cases with `package`, which is `keras_resnet`."""
+    options = {**OPTIONS, **CASES[name], **options}
+    builder = getattr(package, options.pop("builder", "ResNet"))
+    return builder(**{key: value for key, value in options.items() if value is not None})

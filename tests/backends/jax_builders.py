@@ -11,7 +11,7 @@ from pathlib import Path
 import jax
 import keras
 import numpy as np
-from cases import CASES, NOT_TRAINED, OPTIONS
+from cases import CASES, NOT_TRAINED, OPTIONS, build
 
 import keras_resnet
 
@@ -52,9 +52,9 @@ def training_step(model, x, labels):
     return loss, gradients, fixed
 
 
-for name, case in CASES.items():
+for name in CASES:
     data = np.load(folder / f"{name}.npz", allow_pickle=False)
-    model = keras_resnet.ResNet(**{**OPTIONS, **case}, weights=folder / f"{name}.weights.h5")
+    model = build(keras_resnet, name, weights=folder / f"{name}.weights.h5")
     assert_close(answers(model, data["x"]), data["y"], name)
     print(name)
     if name in NOT_TRAINED:
@@ -70,10 +70,12 @@ for name, case in CASES.items():
 # Channels first, which TensorFlow convolves on GPUs only; option A's padding is in it too, and the
 # average pools of the wider family.
 height, width, channels = OPTIONS["input_shape"]
-for name in ("basic", "D"):
+for name in ("basic", "D", "dense"):
     data = np.load(folder / f"{name}.npz", allow_pickle=False)
-    model = keras_resnet.ResNet(
-        **{**OPTIONS, **CASES[name], "input_shape": (channels, height, width)},
+    model = build(
+        keras_resnet,
+        name,
+        input_shape=(channels, height, width),
         weights=folder / f"{name}.weights.h5",
         data_format="channels_first",
     )
@@ -84,7 +86,7 @@ print("channels first")
 # A stack with dropout in mixed precision: trained, saved and loaded.
 data = np.load(folder / "stacked.npz", allow_pickle=False)
 keras.config.set_dtype_policy("mixed_bfloat16")
-model = keras_resnet.ResNet(**{**OPTIONS, **CASES["stacked"]}, dropout=0.1, stochastic_depth=0.2)
+model = build(keras_resnet, "stacked", dropout=0.1, stochastic_depth=0.2)
 loss, gradients, _ = training_step(model, data["x"], data["labels"])
 assert np.isfinite(loss)
 assert all(np.isfinite(gradient).all() for gradient in gradients)

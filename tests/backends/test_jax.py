@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 
 import keras_resnet
-from tests.backends.cases import CASES, OPTIONS
+from tests.backends.cases import CASES, build
 from tests.helpers import images, randomize
 
 SCRIPT = Path(__file__).with_name("jax_builders.py")
@@ -19,8 +19,8 @@ SCRIPT = Path(__file__).with_name("jax_builders.py")
 
 @pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="JAX is not installed")
 def test_builders_on_jax(subprocess_python, tmp_path):
-    for name, case in CASES.items():
-        model = keras_resnet.ResNet(**{**OPTIONS, **case})
+    for name in CASES:
+        model = build(keras_resnet, name)
         randomize(model)
         model.save_weights(tmp_path / f"{name}.weights.h5")
         x, labels = images(4, *model.input_shape[1:]), np.arange(4)

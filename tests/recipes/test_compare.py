@@ -1,11 +1,14 @@
 """The comparison, run as a user runs it."""
 
+import csv
 import json
 import runpy
 import sys
 
 import pytest
 
+from keras_resnet.analysis import cost
+from keras_resnet.analysis.cost import Cost, Phase
 from tests.recipes.running import ROOT, run_recipe
 
 
@@ -31,10 +34,38 @@ def test_two_small_networks(tmp_path):
     first, second = record["models"]
     assert (first["multiply_adds"], first["accuracy_is"]) == (40_551_040, "measured")
     assert second["top1_accuracy"] is None  # published for 224 pixels, not for 32
-    assert record["failures"] == [] and len(record["costs"]) == 4
-    for cost in record["costs"]:
-        assert cost["training_seconds_per_image"] > 0
-        assert cost["forward_joules_per_image"] != 0 and cost["forward_memory_bytes"] != 0
+    assert record["failures"] == [] and len(record["costs"]) == 4 and record["finished"]
+    with open(workdir / "cost.csv", newline="") as file:
+        for row in csv.DictReader(file):
+            # A figure, or the word: never an empty field.
+            assert all(row.values()) and row["forward_joules_per_image"] != "0"
+    for one in record["costs"]:
+        assert one["training_seconds_per_image"] > 0
+        assert one["forward_joules_per_image"] != 0 and one["forward_memory_bytes"] != 0
+
+
+def test_an_interrupted_comparison_keeps_what_is_known(tmp_path, monkeypatch, capsys):
+    measured = Phase(0.1, 0.1, 0.1, 3, None, None)
+    found = Cost("ResNet20", 1, (32, 32, 3), "float32", "CPU", None, measured, None)
+
+    def measure_all(names, batch_sizes, **options):
+        yield found
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cost, "measure_all", measure_all)
+    flags = ["--models", "ResNet20", "--image-size", "32", "--accuracy", "ResNet20=0.75"]
+    monkeypatch.setattr(sys, "argv", ["compare.py", "--workdir", str(tmp_path), *flags])
+    with pytest.raises(SystemExit) as exit:
+        runpy.run_path(str(ROOT / "recipes" / "compare.py"), run_name="__main__")
+    assert exit.value.code == 130
+    assert capsys.readouterr().err == "interrupted\n"
+    record = json.loads((tmp_path / "comparison.json").read_text())
+    assert [row["model"] for row in record["models"]] == ["ResNet20"]
+    assert record["costs"] == [json.loads(json.dumps(found.row()))] and not record["finished"]
+    with open(tmp_path / "cost.csv", newline="") as file:
+        (row,) = csv.DictReader(file)
+    for name in ("forward_joules_per_image", "forward_memory_bytes", "energy_meter"):
+        assert row[name] == "unavailable"
 
 
 @pytest.mark.parametrize(

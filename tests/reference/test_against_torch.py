@@ -56,7 +56,7 @@ def error(value, expected, scale=None) -> float:
 SLOW = (
     *("resnet101_v1.5_b", "resnet152_v1.5_b", "resnet44_a", "resnet50_v1.5_b"),
     *("resnet101v2_odd", "resnext101_32x8d", "wideresnet50_2", "resnet164v2", "resnet18d"),
-    *("resnext29_8x64d", "wideresnet16_8", "resnet20v2_a"),
+    *("resnext29_8x64d", "wideresnet16_8", "resnet20v2_a", "resnet50v2"),
 )
 INFERENCE = [
     pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in cases.INFERENCE

@@ -70,7 +70,8 @@ def class_errors(rows: Sequence[Mapping[str, object]], path: str | Path, *, titl
         with figure(path, (7.0, 1.4 + 0.3 * len(ranked))) as fig:
             axes = fig.subplots()
             _bars(axes, ranked)
-            axes.legend(frameon=False, loc="lower right")
+            # Outside: bars may fill all of the axes.
+            fig.legend(loc="outside lower center", ncols=2, frameon=False)
             title_over(fig, title)
         return
     with figure(path, (11.0, 5.2)) as fig:
@@ -86,7 +87,7 @@ def class_errors(rows: Sequence[Mapping[str, object]], path: str | Path, *, titl
         curve.set_xlim(1, len(ranked))
         curve.set_ylim(0, 100)
         curve.grid(alpha=0.3)
-        curve.legend(frameon=False, loc="upper left")
+        fig.legend(loc="outside lower left", ncols=2, frameon=False)
         _bars(bars, ranked[:LISTED])
         bars.set_title(f"the worst {LISTED}, with 95 % intervals", fontsize="medium")
         title_over(fig, title)

@@ -9,6 +9,8 @@ from keras_resnet.analysis.plots.drawing import (
     BLUE,
     ORANGE,
     VERMILION,
+    band_of_seeds,
+    epoch_axis,
     figure,
     lone_marker,
     title_over,
@@ -16,25 +18,33 @@ from keras_resnet.analysis.plots.drawing import (
 )
 
 
-def deepening(rows: Sequence[Mapping[str, object]], path: str | Path, *, title: str) -> None:
+def deepening(
+    rows: Sequence[Mapping[str, object]],
+    networks: Sequence[str],
+    path: str | Path,
+    *,
+    title: str,
+) -> None:
     """Draws the training loss against epochs, a line for each net.
 
     Lines are means over the seeds; the band goes from the lowest to the highest seed.
 
     Args:
-        rows: One per net, seed and epoch: `network` (in the order shallow, deepened, from
-            scratch), `seed`, `epoch` from 1, and `loss`, the cross-entropy in nats; further
-            columns go into the CSV.
+        rows: One per net, seed and epoch: `network`, `seed`, `epoch` from 1, and `loss`, the
+            cross-entropy in nats; further columns go into the CSV.
+        networks: The shallow net, the deepened one, and that from scratch; one without rows is
+            left out.
         path: Where the PNG goes; SVG and CSV go beside it.
         title: What was trained, on what.
     """
     write_table(Path(path).with_suffix(".csv"), rows)
-    networks = list(dict.fromkeys(row["network"] for row in rows))
     styles = ((BLUE, "-"), (VERMILION, "-"), (ORANGE, "--"))
     with figure(path) as fig:
         axis = fig.subplots()
         for network, (color, style) in zip(networks, styles, strict=True):
             own = [row for row in rows if row["network"] == network]
+            if not own:
+                continue
             epochs = sorted({row["epoch"] for row in own})
             losses = [[row["loss"] for row in own if row["epoch"] == epoch] for epoch in epochs]
             means = [sum(values) / len(values) for values in losses]
@@ -46,11 +56,12 @@ def deepening(rows: Sequence[Mapping[str, object]], path: str | Path, *, title: 
                 label=network,
             )
             low, high = ([pick(values) for values in losses] for pick in (min, max))
-            axis.fill_between(epochs, low, high, color=color, alpha=0.15, linewidth=0)
-        begin = max(row["epoch"] for row in rows if row["network"] == networks[0])
-        axis.axvline(begin + 0.5, color="0.4", linewidth=1, linestyle=":", label="deepened here")
+            band_of_seeds(axis, epochs, low, high, color)
+            if network == networks[0]:
+                style = {"color": "0.4", "linewidth": 1, "linestyle": ":"}
+                axis.axvline(epochs[-1] + 0.5, label="deepened here", **style)
         axis.set_yscale("log")
-        axis.set_xlabel("epoch")
+        epoch_axis(axis)
         axis.set_ylabel("training loss (cross-entropy, nats)")
         axis.grid(alpha=0.3)
         axis.legend(frameon=False)

@@ -78,6 +78,22 @@ def error_axis(axis) -> None:
     axis.grid(alpha=0.3)
 
 
-def lone_marker(values: Sequence[float]) -> str | None:
+def epoch_axis(axis) -> None:
+    """Makes the x axis of matplotlib axes one of epochs, which are whole also where it is one."""
+    axis.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
+    axis.set_xlabel("epoch")
+
+
+def lone_marker(values: Sequence[float], marker: str = "o") -> str | None:
     """A marker for a curve of a single point, of which nothing else would show."""
-    return "o" if len(values) == 1 else None
+    return marker if len(values) == 1 else None
+
+
+def band_of_seeds(axis, x: Sequence, low: Sequence, high: Sequence, color: str) -> None:
+    """Fills what lies between the lowest and the highest seed, and says so in the legend once."""
+    said = "band: lowest to highest seed"
+    if list(low) == list(high):
+        return
+    if said not in axis.get_legend_handles_labels()[1]:
+        axis.fill_between([], [], color="0.5", alpha=0.3, linewidth=0, label=said)
+    axis.fill_between(x, low, high, color=color, alpha=0.15, linewidth=0)

@@ -10,6 +10,7 @@ from keras_resnet.analysis.plots.drawing import (
     GREEN,
     ORANGE,
     VERMILION,
+    epoch_axis,
     error_axis,
     figure,
     lone_marker,
@@ -55,5 +56,5 @@ def learning_curve(
         rate.plot(x, [row["learning_rate"] for row in epochs], color=GREEN, drawstyle="steps-post")
         rate.set_yscale("log")
         rate.set_ylabel("learning rate")
-        rate.set_xlabel("epoch")
+        epoch_axis(rate)
         rate.grid(alpha=0.3)

@@ -9,6 +9,8 @@ from keras_resnet.analysis.plots.drawing import (
     BLUE,
     COLORS,
     ORANGE,
+    band_of_seeds,
+    epoch_axis,
     error_axis,
     figure,
     lone_marker,
@@ -16,6 +18,8 @@ from keras_resnet.analysis.plots.drawing import (
     write_table,
 )
 from keras_resnet.analysis.studies import ErrorCurve
+
+TRAINING_MARK, TEST_MARK = "o", "D"
 
 
 def error_curves(
@@ -56,14 +60,14 @@ def error_curves(
                     "-" if test else "--",
                     color=color,
                     linewidth=2.0 if test else 1.2,
-                    marker=lone_marker(mean),
+                    # The marks of `final_errors`.
+                    marker=lone_marker(mean, TEST_MARK if test else TRAINING_MARK),
                     label=f"{curve.label}, {test_name if test else 'training'}",
                 )
-                axis.fill_between(curve.epochs, low, high, color=color, alpha=0.15, linewidth=0)
+                band_of_seeds(axis, curve.epochs, low, high, color)
             error_axis(axis)
             axis.set_title(name, fontsize="medium")
-            axis.set_xlabel("epoch")
-            axis.xaxis.get_major_locator().set_params(integer=True)
+            epoch_axis(axis)
             axis.legend(frameon=False, fontsize="small")
         axes[0].set_ylabel("error (%)")
 
@@ -83,8 +87,8 @@ def final_errors(
     with figure(path, size=(1.8 + 1.3 * len(rows), 4.2)) as fig:
         axis = fig.subplots()
         for offset, kind, name, marker, color in (
-            (-0.08, "training", "training", "o", ORANGE),
-            (0.08, "test", test_name, "D", BLUE),
+            (-0.08, "training", "training", TRAINING_MARK, ORANGE),
+            (0.08, "test", test_name, TEST_MARK, BLUE),
         ):
             if not all(f"{kind}_error" in row for row in rows):
                 continue
@@ -107,8 +111,9 @@ def final_errors(
                 )
         axis.set_xticks(range(len(rows)), [str(row["network"]) for row in rows])
         axis.set_xlim(-0.6, len(rows) - 0.4)
-        axis.set_ylim(bottom=0)
+        # In this order: a limit ends the margins.
         axis.margins(y=0.15)
+        axis.set_ylim(bottom=0)
         axis.set_ylabel("error after the last epoch (%)")
         axis.grid(axis="y", alpha=0.3)
         axis.legend(frameon=False)

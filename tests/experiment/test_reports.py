@@ -1,0 +1,100 @@
+"""Reports of studies, whole or with runs that had to stop, on made-up runs."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+from keras_resnet.experiment import Experiment, reports
+from keras_resnet.experiment.study import StoppedRun, Study, StudyRun
+from keras_resnet.training import TrainingStopped
+
+REASON = "Training diverged by step 3, learning rate 0.1: the loss is nan; no checkpoint"
+
+
+def made(label, seed, epochs=3):
+    rows = [
+        {"epoch": e, "accuracy": 1 - 0.6**e, "val_accuracy": 1 - (0.7 + seed / 100) ** e}
+        for e in range(1, epochs + 1)
+    ]
+    metrics = {"parameters": 1000, "multiply_adds": 2000, "train_seconds": 7.0}
+    return StudyRun(label, seed, Path(label), metrics, rows)
+
+
+@pytest.fixture
+def outcome(monkeypatch):
+    """Sets what becomes of the next study."""
+
+    def become(finished, stopped=()):
+        stopped = [StoppedRun(*key, REASON) for key in stopped]
+        study = Study([made(*key) for key in finished], stopped)
+        monkeypatch.setattr(reports, "attempt_study", lambda *args, **options: study)
+
+    return become
+
+
+def table(workdir):
+    rows = json.loads((workdir / "table.json").read_text())["rows"]
+    with open(workdir / "table.csv", newline="") as file:
+        assert [row["network"] for row in csv.DictReader(file)] == [row["network"] for row in rows]
+    return rows
+
+
+def titles(svg):
+    """Returns the texts of a figure, of which matplotlib keeps a comment for every line."""
+    return " ".join(line.strip()[5:-4] for line in svg.read_text().splitlines() if "<!--" in line)
+
+
+def test_degradation_of_nets_of_which_some_diverged(tmp_path, outcome, capsys):
+    outcome(
+        [("PlainNet20", 0), ("PlainNet20", 1), ("ResNet20", 0)],
+        [("PlainNet56", 0), ("PlainNet56", 1), ("ResNet20", 1)],
+    )
+    models = ["PlainNet20", "PlainNet56", "ResNet20"]
+    with pytest.raises(TrainingStopped, match="Of 6 runs, 3 stopped .PlainNet56, seed 0; Plain"):
+        reports.degradation(models, Experiment(workdir=str(tmp_path), epochs=3), [0, 1])
+    plain, deep, residual = table(tmp_path)
+    assert (plain["network"], plain["seeds"]) == ("PlainNet20", 2) and "stopped" not in plain
+    assert deep == {
+        "network": "PlainNet56",
+        "seeds": 0,
+        "stopped": f"seed 0: {REASON} | seed 1: {REASON}",
+    }
+    assert (residual["seeds"], residual["stopped"]) == (1, f"seed 1: {REASON}")
+    printed = capsys.readouterr().out
+    (line,) = (line for line in printed.splitlines() if line.startswith("PlainNet56"))
+    assert line.split()[1:] == ["-"] * 7 + ["seed", "0,", "1"]
+    drawn = titles(tmp_path / "degradation.svg")
+    assert "PlainNet56 (seed 0)" in drawn and "PlainNet20, training" in drawn
+    assert "PlainNet56, training" not in drawn
+
+
+def test_a_study_in_which_nothing_came_to_its_end_has_a_table(tmp_path, outcome):
+    outcome([], [("a", 0), ("b", 0)])
+    base = Experiment(workdir=str(tmp_path))
+    with pytest.raises(TrainingStopped):
+        reports.side_by_side({"a": base, "b": base}, base, [0], title="Two")
+    assert [row["stopped"] for row in table(tmp_path)] == [f"seed 0: {REASON}"] * 2
+    assert {path.name for path in tmp_path.iterdir()} == {"table.csv", "table.json"}
+
+
+def test_side_by_side_with_one_that_stopped(tmp_path, outcome):
+    outcome([("a", 0)], [("b", 0)])
+    base = Experiment(workdir=str(tmp_path))
+    with pytest.raises(TrainingStopped):
+        reports.side_by_side({"a": base, "b": base}, base, [0], title="Two")
+    for name in ("comparison", "curves"):
+        assert "stopped before their end: b (seed 0)" in titles(tmp_path / f"{name}.svg")
+
+
+def test_whole_study_says_what_its_time_and_its_band_are(tmp_path, outcome, capsys):
+    outcome([("ResNet20", 0, 1), ("ResNet20", 1, 1)])
+    base = Experiment(workdir=str(tmp_path), epochs=1, validation_split="test")
+    (row,) = reports.degradation(["ResNet20"], base, [0, 1])
+    assert row["train_seconds"] == 7.0 and "stopped" not in row
+    printed = capsys.readouterr().out
+    assert "wall s" in printed and "wall s: of a run, with compilation" in printed
+    assert "stopped" not in printed
+    drawn = titles(tmp_path / "degradation.svg")
+    assert "1 epoch of batch 128" in drawn and "lowest to highest seed" in drawn
