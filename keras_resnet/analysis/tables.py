@@ -11,6 +11,7 @@ def text_table(rows: Sequence[Mapping[str, object]]) -> str:
     Args:
         rows: Rows with the same keys, in the order of the columns. Whole numbers are grouped by
             thousands, other numbers have four digits that count, None is "unavailable".
+            A "-" stands among numbers.
     """
     if not rows:
         return ""
@@ -21,7 +22,8 @@ def text_table(rows: Sequence[Mapping[str, object]]) -> str:
     ]
     widths = [max(map(len, column)) for column in zip(headings, *cells, strict=True)]
     words = [
-        any(isinstance(row[column], str) and row[column] for row in rows) for column in columns
+        any(isinstance(row[column], str) and row[column] not in ("", "-") for row in rows)
+        for column in columns
     ]
     lines = []
     for line in (headings, ["-" * width for width in widths], *cells):
