@@ -8,7 +8,8 @@ from __future__ import annotations
 import dataclasses
 import numbers
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from keras_resnet import checks
 
@@ -420,13 +421,13 @@ ARCHITECTURES: dict[str, Architecture] = {
 }
 
 
-def find_architecture(name: str) -> Architecture:
-    """Returns the network of that name in the table, whatever the case of its letters.
+def find_architecture(name: str, table: Mapping[str, Any] = ARCHITECTURES) -> Any:
+    """Returns the network of that name in a table, whatever the case of its letters.
 
     Raises:
         ValueError: If there is none.
     """
-    for known, architecture in ARCHITECTURES.items():
+    for known, architecture in table.items():
         if known.lower() == str(name).lower():
             return architecture
-    raise ValueError(f"`model` must be one of {', '.join(ARCHITECTURES)}. Received: model={name!r}")
+    raise ValueError(f"`model` must be one of {', '.join(table)}. Received: model={name!r}")

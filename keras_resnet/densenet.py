@@ -231,10 +231,10 @@ def CifarDenseNet(depth: int, growth_rate: int, *args, **kwargs) -> keras.Model:
     Raises:
         ValueError: If `depth` is not 6n+4, or as `DenseNetBC100_12` raises.
     """
-    return _builder(_cifar(depth, growth_rate))(*args, **kwargs)
+    return dense_builder(_cifar(depth, growth_rate))(*args, **kwargs)
 
 
-def _builder(architecture: DenseArchitecture) -> Callable[..., keras.Model]:
+def dense_builder(architecture: DenseArchitecture) -> Callable[..., keras.Model]:
     """Returns `DenseNet` with the line of the table filled in."""
     fixed = {
         "blocks": architecture.repeats,
@@ -256,8 +256,8 @@ def _builder(architecture: DenseArchitecture) -> Callable[..., keras.Model]:
     return named_builder(DenseNet, architecture.name, summary, fixed, {"name": None}, build_with)
 
 
-DenseNet121 = _builder(DENSE_ARCHITECTURES["DenseNet121"])
-DenseNet169 = _builder(DENSE_ARCHITECTURES["DenseNet169"])
-DenseNet201 = _builder(DENSE_ARCHITECTURES["DenseNet201"])
-DenseNet264 = _builder(DENSE_ARCHITECTURES["DenseNet264"])
-DenseNetBC100_12 = _builder(DENSE_ARCHITECTURES["DenseNetBC100_12"])
+DenseNet121 = dense_builder(DENSE_ARCHITECTURES["DenseNet121"])
+DenseNet169 = dense_builder(DENSE_ARCHITECTURES["DenseNet169"])
+DenseNet201 = dense_builder(DENSE_ARCHITECTURES["DenseNet201"])
+DenseNet264 = dense_builder(DENSE_ARCHITECTURES["DenseNet264"])
+DenseNetBC100_12 = dense_builder(DENSE_ARCHITECTURES["DenseNetBC100_12"])
