@@ -71,6 +71,7 @@ from keras_resnet.models import (
 from keras_resnet.preprocessing import decode_predictions, preprocess_input
 from keras_resnet.version import __version__
 from keras_resnet.weights import copy_weights
+from keras_resnet.zoo import ModelInfo, list_models, models_table
 
 __all__ = [
     "Backbone",
@@ -83,6 +84,7 @@ __all__ = [
     "DenseNet201",
     "DenseNet264",
     "DenseNetBC100_12",
+    "ModelInfo",
     "PlainNet110",
     "PlainNet18",
     "PlainNet20",
@@ -136,6 +138,8 @@ __all__ = [
     "deepen",
     "dilate",
     "freeze",
+    "list_models",
+    "models_table",
     "preprocess_input",
     "stage_rates",
 ]

@@ -17,9 +17,7 @@ def text_table(rows: Sequence[Mapping[str, object]]) -> str:
         return ""
     columns = list(rows[0])
     cells = [[_cell(row[column]) for column in columns] for row in rows]
-    headings = [
-        column.replace("_", " ").replace("multiply adds", "multiply-adds") for column in columns
-    ]
+    headings = list(map(_heading, columns))
     widths = [max(map(len, column)) for column in zip(headings, *cells, strict=True)]
     words = [
         any(isinstance(row[column], str) and row[column] not in ("", "-") for row in rows)
@@ -42,3 +40,16 @@ def _cell(value: object) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
     return str(value)
+
+
+def markdown_table(rows: Sequence[Mapping[str, object]]) -> str:
+    """Returns rows as a table in Markdown, its cells as those of `text_table`."""
+    if not rows:
+        return ""
+    cells = [[_cell(value) for value in row.values()] for row in rows]
+    lines = [[_heading(column) for column in rows[0]], ["---"] * len(rows[0]), *cells]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _heading(column: str) -> str:
+    return column.replace("_", " ").replace("multiply adds", "multiply-adds")
