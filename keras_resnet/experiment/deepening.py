@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from keras_resnet import checks
 from keras_resnet.analysis import plots
@@ -25,6 +27,22 @@ from keras_resnet.training import Checkpoints, Trainer, TrainingStopped, read_ep
 BATCHES = 8
 
 
+@contextlib.contextmanager
+def _without_warnings_of_tracing() -> Iterator[None]:
+    """Leaves out that the same code is traced again: it is, for each of several models."""
+
+    def others(record):
+        return "triggered tf.function retracing" not in record.getMessage()
+
+    logger = tf.get_logger()
+    logger.addFilter(others)
+    try:
+        yield
+    finally:
+        logger.removeFilter(others)
+
+
+@_without_warnings_of_tracing()
 def deepening(
     base: Experiment,
     depth: int,
