@@ -16,7 +16,7 @@ from keras_resnet.analysis import plots
 from keras_resnet.architectures import cifar_architecture
 from keras_resnet.data import ImageDataset, load_dataset
 from keras_resnet.deepen import deepen
-from keras_resnet.experiment.run import _observers
+from keras_resnet.experiment.run import observers
 from keras_resnet.experiment.settings import Experiment
 from keras_resnet.experiment.study import StoppedRun, Study, StudyRun, attempt_study
 from keras_resnet.files import write_json
@@ -211,7 +211,7 @@ def _train_on(
         base.batch_size,
         steps=settings.total_steps(dataset),
         seed=run.seed,
-        callbacks=_observers(folder),
+        callbacks=observers(folder),
         checkpoints=Checkpoints(folder / "checkpoints", config=settings.of_the_result()),
         validation_split=base.validation_split,
         log_every=base.log_every,

@@ -220,7 +220,7 @@ def _fit(
         experiment.batch_size,
         steps=steps,
         seed=experiment.seed,
-        callbacks=[*experiment.callbacks(dataset), *(_observers(folder) if chief else [])],
+        callbacks=[*experiment.callbacks(dataset), *(observers(folder) if chief else [])],
         checkpoints=Checkpoints(
             folder / "checkpoints",
             every=experiment.checkpoint_every,
@@ -300,7 +300,7 @@ def build_model(experiment: Experiment, dataset: ImageDataset) -> keras.Model:
     )
 
 
-def _observers(workdir: Path) -> list[keras.callbacks.Callback]:
+def observers(workdir: Path) -> list[keras.callbacks.Callback]:
     """Returns the callbacks that show and record the run."""
     observers = [Progress(), MetricsLogger(workdir)]
     if tensorboard_installed():
