@@ -105,22 +105,22 @@ def models_table(models: Sequence[ModelInfo] | None = None) -> str:
 
 
 def with_models(document: str) -> str:
-    """Returns a document with the list of all networks between the lines `START` and `END`.
+    """Returns a document with the list of all networks between `START` and `END`.
 
     Args:
-        document: Text in Markdown that has these two lines.
+        document: Text in Markdown that has these two comments.
 
     Raises:
         ValueError: If it has not.
     """
-    before, start, rest = document.partition(f"{START}\n")
-    _, end, after = rest.partition(f"\n{END}")
+    before, start, rest = document.partition(START)
+    _, end, after = rest.partition(END)
     if not start or not end:
         raise ValueError(
-            f"`document` must have the lines {START!r} and {END!r}. "
+            f"`document` must have {START!r} and after it {END!r}. "
             f"Received: a document of {len(document)} characters without them"
         )
-    return f"{before}{start}\n{_markdown()}\n{end}{after}"
+    return f"{before}{start}\n\n{_markdown()}\n\n{end}{after}"
 
 
 def _markdown() -> str:
