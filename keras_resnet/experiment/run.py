@@ -302,10 +302,10 @@ def build_model(experiment: Experiment, dataset: ImageDataset) -> keras.Model:
 
 def observers(workdir: Path) -> list[keras.callbacks.Callback]:
     """Returns the callbacks that show and record the run."""
-    observers = [Progress(), MetricsLogger(workdir)]
+    callbacks = [Progress(), MetricsLogger(workdir)]
     if tensorboard_installed():
-        observers.append(TensorBoardScalars(workdir / "tensorboard"))
-    return observers
+        callbacks.append(TensorBoardScalars(workdir / "tensorboard"))
+    return callbacks
 
 
 def versions() -> dict[str, str]:
