@@ -109,13 +109,14 @@ def report(results: dict[str, list[dict[str, float]]], options: argparse.Namespa
         f"{options.rounds} rounds of {options.steps} steps, XLA {options.jit_compile}, "
         f"keras {keras.__version__}, tensorflow {tf.__version__}"
     )
+    print("medians over the rounds in seconds; the ratio is the median of each round's own")
+    print(f"{'':>22}  {'Keras fit':>9}  {'Trainer':>9}  Trainer / Keras fit (lowest to highest)")
     for what in results["Trainer"][0]:
         ours, theirs = ([one[what] for one in results[name]] for name in ("Trainer", "Keras fit"))
         ratios = [a / b for a, b in zip(ours, theirs, strict=True)]
         print(
-            f"{what:>22}: Keras fit {statistics.median(theirs):.3f} s, Trainer "
-            f"{statistics.median(ours):.3f} s; Trainer / fit {statistics.median(ratios):.2f} "
-            f"({min(ratios):.2f} to {max(ratios):.2f})"
+            f"{what:>22}  {statistics.median(theirs):9.3f}  {statistics.median(ours):9.3f}  "
+            f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
         )
 
 

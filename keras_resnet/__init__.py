@@ -5,6 +5,7 @@ import keras_resnet
 model = keras_resnet.ResNet50(input_shape=(224, 224, 3))
 """
 
+from keras_resnet.backbones import Backbone, backbone
 from keras_resnet.deepen import deepen
 from keras_resnet.densenet import (
     CifarDenseNet,
@@ -15,6 +16,7 @@ from keras_resnet.densenet import (
     DenseNet264,
     DenseNetBC100_12,
 )
+from keras_resnet.dilation import dilate
 from keras_resnet.freezing import freeze, stage_rates
 from keras_resnet.models import (
     CifarResNet,
@@ -69,8 +71,10 @@ from keras_resnet.models import (
 from keras_resnet.preprocessing import decode_predictions, preprocess_input
 from keras_resnet.version import __version__
 from keras_resnet.weights import copy_weights
+from keras_resnet.zoo import ModelInfo, list_models, models_table
 
 __all__ = [
+    "Backbone",
     "CifarDenseNet",
     "CifarResNet",
     "CifarWideResNet",
@@ -80,6 +84,7 @@ __all__ = [
     "DenseNet201",
     "DenseNet264",
     "DenseNetBC100_12",
+    "ModelInfo",
     "PlainNet110",
     "PlainNet18",
     "PlainNet20",
@@ -126,11 +131,15 @@ __all__ = [
     "WideResNet40_4",
     "WideResNet50_2",
     "__version__",
+    "backbone",
     "build",
     "copy_weights",
     "decode_predictions",
     "deepen",
+    "dilate",
     "freeze",
+    "list_models",
+    "models_table",
     "preprocess_input",
     "stage_rates",
 ]

@@ -8,7 +8,8 @@ from __future__ import annotations
 import dataclasses
 import numbers
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from keras_resnet import checks
 
@@ -16,6 +17,7 @@ from keras_resnet import checks
 DEEP_RESIDUAL_LEARNING = "arXiv 1512.03385"
 IDENTITY_MAPPINGS = "arXiv 1603.05027"
 WIDE_RESIDUAL_NETWORKS = "arXiv 1605.07146"
+DENSELY_CONNECTED_NETWORKS = "arXiv 1608.06993"
 AGGREGATED_TRANSFORMATIONS = "arXiv 1611.05431"
 SQUEEZE_AND_EXCITATION = "arXiv 1709.01507"
 BAG_OF_TRICKS = "arXiv 1812.01187"
@@ -439,13 +441,13 @@ ARCHITECTURES: dict[str, Architecture] = {
 }
 
 
-def find_architecture(name: str) -> Architecture:
-    """Returns the network of that name in the table, whatever the case of its letters.
+def find_architecture(name: str, table: Mapping[str, Any] = ARCHITECTURES) -> Any:
+    """Returns the network of that name in a table, whatever the case of its letters.
 
     Raises:
         ValueError: If there is none.
     """
-    for known, architecture in ARCHITECTURES.items():
+    for known, architecture in table.items():
         if known.lower() == str(name).lower():
             return architecture
-    raise ValueError(f"`model` must be one of {', '.join(ARCHITECTURES)}. Received: model={name!r}")
+    raise ValueError(f"`model` must be one of {', '.join(table)}. Received: model={name!r}")

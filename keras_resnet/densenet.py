@@ -14,7 +14,13 @@ import keras
 from keras.layers import AveragePooling2D, Concatenate
 
 from keras_resnet import checks
-from keras_resnet.architectures import FAMILIES, Stem, cifar_repeats, family_and_stem
+from keras_resnet.architectures import (
+    DENSELY_CONNECTED_NETWORKS,
+    FAMILIES,
+    Stem,
+    cifar_repeats,
+    family_and_stem,
+)
 from keras_resnet.inputs import image_input
 from keras_resnet.layers import BlockStack
 from keras_resnet.named import named_builder
@@ -40,6 +46,7 @@ class DenseArchitecture:
         depth: Weighted layers.
         repeats: Layers per block.
         growth_rate: Channels that each layer adds.
+        source: Where it is described.
     """
 
     name: str
@@ -47,6 +54,7 @@ class DenseArchitecture:
     depth: int
     repeats: tuple[int, ...]
     growth_rate: int
+    source: str = DENSELY_CONNECTED_NETWORKS
 
 
 def _cifar(depth, growth_rate):
@@ -231,10 +239,10 @@ def CifarDenseNet(depth: int, growth_rate: int, *args, **kwargs) -> keras.Model:
     Raises:
         ValueError: If `depth` is not 6n+4, or as `DenseNetBC100_12` raises.
     """
-    return _builder(_cifar(depth, growth_rate))(*args, **kwargs)
+    return dense_builder(_cifar(depth, growth_rate))(*args, **kwargs)
 
 
-def _builder(architecture: DenseArchitecture) -> Callable[..., keras.Model]:
+def dense_builder(architecture: DenseArchitecture) -> Callable[..., keras.Model]:
     """Returns `DenseNet` with the line of the table filled in."""
     fixed = {
         "blocks": architecture.repeats,
@@ -251,13 +259,13 @@ def _builder(architecture: DenseArchitecture) -> Callable[..., keras.Model]:
     size = FAMILIES[architecture.family].image_size
     summary = (
         f"Builds {architecture.name}, the densely connected network of {architecture.depth} "
-        f"weighted layers for {size}x{size} images.\n\n    Source: arXiv 1608.06993."
+        f"weighted layers for {size}x{size} images.\n\n    Source: {architecture.source}."
     )
     return named_builder(DenseNet, architecture.name, summary, fixed, {"name": None}, build_with)
 
 
-DenseNet121 = _builder(DENSE_ARCHITECTURES["DenseNet121"])
-DenseNet169 = _builder(DENSE_ARCHITECTURES["DenseNet169"])
-DenseNet201 = _builder(DENSE_ARCHITECTURES["DenseNet201"])
-DenseNet264 = _builder(DENSE_ARCHITECTURES["DenseNet264"])
-DenseNetBC100_12 = _builder(DENSE_ARCHITECTURES["DenseNetBC100_12"])
+DenseNet121 = dense_builder(DENSE_ARCHITECTURES["DenseNet121"])
+DenseNet169 = dense_builder(DENSE_ARCHITECTURES["DenseNet169"])
+DenseNet201 = dense_builder(DENSE_ARCHITECTURES["DenseNet201"])
+DenseNet264 = dense_builder(DENSE_ARCHITECTURES["DenseNet264"])
+DenseNetBC100_12 = dense_builder(DENSE_ARCHITECTURES["DenseNetBC100_12"])

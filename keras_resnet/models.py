@@ -19,6 +19,7 @@ from keras_resnet.architectures import (
     wide_architecture,
 )
 from keras_resnet.blocks import ResidualParts, stage
+from keras_resnet.densenet import DENSE_ARCHITECTURES, DenseArchitecture, dense_builder
 from keras_resnet.inputs import image_input
 from keras_resnet.named import named_builder
 from keras_resnet.outputs import check_output, image_output
@@ -256,11 +257,12 @@ def CifarWideResNet(depth: int, widening: int, *args, **kwargs) -> keras.Model: 
     return build(wide_architecture(depth, widening), *args, **kwargs)
 
 
-def build(architecture: Architecture | str, *args, **kwargs) -> keras.Model:
+def build(architecture: Architecture | DenseArchitecture | str, *args, **kwargs) -> keras.Model:
     """Builds a network from its line of the table.
 
     Args:
-        architecture: An `Architecture`, or the name of one in the table, such as "ResNet50".
+        architecture: A line of `ARCHITECTURES` or `DENSE_ARCHITECTURES`, or the name of one, such
+            as "ResNet50".
         *args: As those of the named builders.
         **kwargs: As those of the named builders.
 
@@ -270,9 +272,10 @@ def build(architecture: Architecture | str, *args, **kwargs) -> keras.Model:
     Raises:
         ValueError: If there is no network of that name, or an argument is wrong.
     """
-    if not isinstance(architecture, Architecture):
-        architecture = find_architecture(architecture)
-    return _builder(architecture)(*args, **kwargs)
+    if not isinstance(architecture, (Architecture, DenseArchitecture)):
+        architecture = find_architecture(architecture, ARCHITECTURES | DENSE_ARCHITECTURES)
+    dense = isinstance(architecture, DenseArchitecture)
+    return (dense_builder if dense else _builder)(architecture)(*args, **kwargs)
 
 
 def _builder(architecture: Architecture) -> Callable[..., keras.Model]:

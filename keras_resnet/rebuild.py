@@ -43,6 +43,19 @@ def rebuilt(model: keras.Model, config: Config) -> keras.Model:
     return net
 
 
+def sources(nodes: Any) -> Iterator[str]:
+    """Yields the names of the layers that a layer's inbound nodes take their tensors from."""
+    if isinstance(nodes, dict):
+        if nodes.get("class_name") == "__keras_tensor__":
+            yield nodes["config"]["keras_history"][0]
+            return
+        nodes = nodes.values()
+    elif not isinstance(nodes, (list, tuple)):
+        return
+    for node in nodes:
+        yield from sources(node)
+
+
 def rewired(nodes: Any, follow: Callable[[str], str]) -> Any:
     """Returns a layer's inbound nodes with their tensors taken from other layers.
 
@@ -102,10 +115,18 @@ def drop_output_activation(config: Config) -> None:
 
 def open_sides(config: Config) -> None:
     """Makes a model take images of any size; changes its config, and those in it, in place."""
+    first = is_channels_first(config)
     for layer in _input_layers(config):
         batch, *shape = layer["config"]["batch_shape"]
         if len(shape) == 3:
-            layer["config"]["batch_shape"] = [batch, None, None, shape[-1]]
+            opened = [shape[0], None, None] if first else [None, None, shape[-1]]
+            layer["config"]["batch_shape"] = [batch, *opened]
+
+
+def is_channels_first(config: Config) -> bool:
+    """Whether a functional model takes images (channels, height, width)."""
+    formats = (layer["config"].get("data_format") for layer in config["layers"])
+    return "channels_first" in formats
 
 
 def _output_layer(config: Config) -> Config:

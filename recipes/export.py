@@ -33,7 +33,7 @@ SUFFIXES = {kind.suffix: name for name, kind in FORMATS.items()}
 def main() -> None:
     given = parser().parse_args()
     model = load_model(given.model)
-    labels = read_labels(given.labels) if given.labels else labels_beside(given.model, model)
+    labels = read_labels(given.labels) if given.labels else labels_beside(given.model)
     calibration = None
     if given.calibration is not None:
         calibration = calibration_batches(given.calibration, model, given.image_size)

@@ -11,17 +11,17 @@ def text_table(rows: Sequence[Mapping[str, object]]) -> str:
     Args:
         rows: Rows with the same keys, in the order of the columns. Whole numbers are grouped by
             thousands, other numbers have four digits that count, None is "unavailable".
+            A "-" stands among numbers.
     """
     if not rows:
         return ""
     columns = list(rows[0])
     cells = [[_cell(row[column]) for column in columns] for row in rows]
-    headings = [
-        column.replace("_", " ").replace("multiply adds", "multiply-adds") for column in columns
-    ]
+    headings = list(map(_heading, columns))
     widths = [max(map(len, column)) for column in zip(headings, *cells, strict=True)]
     words = [
-        any(isinstance(row[column], str) and row[column] for row in rows) for column in columns
+        any(isinstance(row[column], str) and row[column] not in ("", "-") for row in rows)
+        for column in columns
     ]
     lines = []
     for line in (headings, ["-" * width for width in widths], *cells):
@@ -40,3 +40,16 @@ def _cell(value: object) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
     return str(value)
+
+
+def markdown_table(rows: Sequence[Mapping[str, object]]) -> str:
+    """Returns rows as a table in Markdown, its cells as those of `text_table`."""
+    if not rows:
+        return ""
+    cells = [[_cell(value) for value in row.values()] for row in rows]
+    lines = [[_heading(column) for column in rows[0]], ["---"] * len(rows[0]), *cells]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _heading(column: str) -> str:
+    return column.replace("_", " ").replace("multiply adds", "multiply-adds")

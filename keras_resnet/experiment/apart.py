@@ -96,11 +96,13 @@ def run_ordered() -> None:
     end_with_parent()
     sys.argv = order["argv"]
     # What libraries print to standard output themselves goes to the log too.
-    with os.fdopen(os.dup(1), "w", encoding="utf-8") as report:
-        os.dup2(2, 1)
-        sys.stdout.reconfigure(encoding="utf-8", line_buffering=True)
-        outcome = _outcome(order["experiment"])
-        print("", json.dumps(outcome), sep="\n", file=report)
+    report = os.dup(1)
+    os.dup2(2, 1)
+    sys.stdout.reconfigure(encoding="utf-8", line_buffering=True)
+    outcome = _outcome(order["experiment"])
+    # A study that was killed asks for it no more.
+    with contextlib.suppress(BrokenPipeError), os.fdopen(report, "w", encoding="utf-8") as file:
+        print("", json.dumps(outcome), sep="\n", file=file)
     sys.exit("metrics" not in outcome)
 
 

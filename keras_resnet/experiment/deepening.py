@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from keras_resnet import checks
 from keras_resnet.analysis import plots
 from keras_resnet.data import ImageDataset, load_dataset
 from keras_resnet.deepen import deepen
-from keras_resnet.experiment.run import _observers
+from keras_resnet.experiment.run import observers
 from keras_resnet.experiment.settings import Experiment
 from keras_resnet.experiment.study import StoppedRun, Study, StudyRun, attempt_study
 from keras_resnet.files import write_json
@@ -24,6 +26,22 @@ from keras_resnet.training import Checkpoints, Trainer, TrainingStopped, read_ep
 BATCHES = 8
 
 
+@contextlib.contextmanager
+def _without_warnings_of_tracing() -> Iterator[None]:
+    """Leaves out that the same code is traced again: it is, for each of several models."""
+
+    def others(record):
+        return "triggered tf.function retracing" not in record.getMessage()
+
+    logger = tf.get_logger()
+    logger.addFilter(others)
+    try:
+        yield
+    finally:
+        logger.removeFilter(others)
+
+
+@_without_warnings_of_tracing()
 def deepening(
     base: Experiment,
     depth: int,
@@ -192,7 +210,7 @@ def _train_on(
         base.batch_size,
         steps=settings.total_steps(dataset),
         seed=run.seed,
-        callbacks=_observers(folder),
+        callbacks=observers(folder),
         checkpoints=Checkpoints(folder / "checkpoints", config=settings.of_the_result()),
         validation_split=base.validation_split,
         log_every=base.log_every,

@@ -24,7 +24,7 @@ TOLERANCES = {"float32": 1e-5, "mixed_bfloat16": 0.1, "mixed_float16": 0.02}
 def save(
     model: keras.Model, dataset: ImageDataset, card: str, experiment: Experiment
 ) -> dict[str, float]:
-    """Writes model_card.md, model.keras and the Hub modules to `workdir`, and reads them back.
+    """Writes card, labels.txt, model.keras and Hub modules to `workdir`, and reads them back.
 
     Args:
         model: Model from images in [0, 255] to probabilities.
@@ -49,6 +49,7 @@ def save(
 
     write_text(workdir / "model_card.md", card)
     labels = list(dataset.class_names)
+    write_text(workdir / "labels.txt", "".join(f"{label}\n" for label in labels))
     if experiment.export:
         for name, kind in (("saved_model", "classification"), ("feature_vector", "feature_vector")):
             export_hub(model, workdir / name, kind, labels=labels, card=card, overwrite=True)

@@ -225,7 +225,7 @@ def _fit(
         experiment.batch_size,
         steps=steps,
         seed=experiment.seed,
-        callbacks=[*experiment.callbacks(dataset), *(_observers(folder) if chief else [])],
+        callbacks=[*experiment.callbacks(dataset), *(observers(folder) if chief else [])],
         checkpoints=Checkpoints(
             folder / "checkpoints",
             every=experiment.checkpoint_every,
@@ -305,12 +305,12 @@ def build_model(experiment: Experiment, dataset: ImageDataset) -> keras.Model:
     )
 
 
-def _observers(workdir: Path) -> list[keras.callbacks.Callback]:
+def observers(workdir: Path) -> list[keras.callbacks.Callback]:
     """Returns the callbacks that show and record the run."""
-    observers = [Progress(), MetricsLogger(workdir)]
+    callbacks = [Progress(), MetricsLogger(workdir)]
     if tensorboard_installed():
-        observers.append(TensorBoardScalars(workdir / "tensorboard"))
-    return observers
+        callbacks.append(TensorBoardScalars(workdir / "tensorboard"))
+    return callbacks
 
 
 def versions() -> dict[str, str]:

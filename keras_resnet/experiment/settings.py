@@ -32,10 +32,10 @@ _NOT_OF_THE_RESULT = (
     *("strategy", "gpus", "virtual_devices", "tpu", "steps_per_call", "jit_compile"),
 )
 
-# What makes a network, and cannot be asked of a finished one.
+# What is built into a network, and cannot be asked of a finished one.
 _OF_THE_NETWORK = (
-    *("depth", "block", "widening", "shortcut", "version", "squeeze_excitation"),
-    *("dropout", "stochastic_depth", "zero_init_residual", "synchronized_bn", "recompute"),
+    *("dropout", "stochastic_depth", "zero_init_residual"),
+    *("synchronized_bn", "recompute"),
 )
 
 
@@ -54,8 +54,9 @@ class Experiment:
         squeeze_excitation: Reduction of channel gates in the blocks; 0 for none, or None for the
             network's own.
         init: Finished network to train on from, with a new classifier: a .keras file or a Hub
-            module (a folder or an https address), which bring their own network, or weights for
-            `model` (a name such as "imagenet", or a file); None for random values.
+            module (a folder or an https address), which bring their own network in place of
+            that of `model` to `squeeze_excitation`; or weights for that of `model` (a name such as
+            "imagenet", or a file). None for random values.
         head_epochs: Epochs in which only the new classifier of `init` trains, before the rest does.
         freeze_bn: Whether the normalisations of `init` keep their statistics and scales.
         rate_decay: Factor of the learning rate from one stage of `init` to the one in front of it,

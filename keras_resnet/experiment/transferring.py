@@ -6,7 +6,9 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
+from keras_resnet.data import load_dataset
 from keras_resnet.experiment.reports import side_by_side
+from keras_resnet.experiment.run import build_model
 from keras_resnet.experiment.settings import Experiment
 from keras_resnet.experiment.study import run_study
 
@@ -80,5 +82,9 @@ def transfer(
             rate_decay=1.0,
             epochs=settings.head_epochs + settings.epochs,
         )
+    # Once here, so that what does not fit is said before anything is written.
+    build_model(
+        settings, load_dataset(settings.dataset, settings.data_dir, **settings.data_options)
+    )
     name = Path(settings.init).name if settings.init_is_model else settings.init
     return side_by_side(experiments, settings, seeds, title=f"From {name}", jobs=jobs)

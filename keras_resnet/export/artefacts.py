@@ -11,7 +11,6 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
-import keras
 import numpy as np
 import tensorflow as tf
 
@@ -82,21 +81,13 @@ def _open_keras(path):
     spec = tf.TensorSpec((None, *model.inputs[0].shape[1:]), tf.float32)
     run = tf.function(lambda images: model(images, training=False), [spec], autograph=False)
     output = OUTPUTS.get(output_activation(config), "outputs")
-    return Artefact(path, model.inputs[0].shape[1:], output, labels_beside(path, model), run)
+    return Artefact(path, model.inputs[0].shape[1:], output, labels_beside(path), run)
 
 
-def labels_beside(path: Path, model: keras.Model) -> tuple[str, ...] | None:
-    """Returns the labels that lie beside a `.keras` file: in labels.txt, or in a run's card."""
-    file, card = path.with_name(LABELS), path.with_name("model_card.md")
-    if file.is_file():
-        return _lines(file, file.read_bytes())
-    prefix = "Classes: "
-    for line in _lines(card, card.read_bytes()) if card.is_file() else ():
-        labels = tuple(line.removeprefix(prefix).removesuffix(".").split(", "))
-        # Names with a comma in them cannot be told apart there.
-        if line.startswith(prefix) and len(labels) == model.output_shape[-1]:
-            return labels
-    return None
+def labels_beside(path: Path) -> tuple[str, ...] | None:
+    """Returns the labels that lie beside a `.keras` file in labels.txt, as a run writes them."""
+    file = path.with_name(LABELS)
+    return _lines(file, file.read_bytes()) if file.is_file() else None
 
 
 def _open_saved_model(path):

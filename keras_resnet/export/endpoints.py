@@ -5,17 +5,13 @@ Uses Keras only.
 
 from __future__ import annotations
 
-import re
-
 import keras
 
 from keras_resnet.export.copies import CLASSIFIER
+from keras_resnet.stages import stage_ends
 
 # Kinds of modules, and what their single output is called; feature maps have the stages' names.
 KINDS = {"feature_vector": "features", "classification": "logits", "feature_maps": None}
-
-# The stem is conv1; the first stage, whose output the field calls C2, conv2.
-_STAGE = re.compile(r"conv([2-9])_")
 
 
 def endpoint(model: keras.Model, kind: str) -> keras.Model:
@@ -68,12 +64,7 @@ def _maps(model):
     if len(model.outputs) > 1 or isinstance(model.output, dict):
         maps = named_outputs(model)
     else:
-        # Layers are in order of computation, so the last of a stage is what the next one reads.
-        maps = {
-            f"C{found[1]}": layer.output
-            for layer in model.layers
-            if (found := _STAGE.match(layer.name))
-        }
+        maps = stage_ends(model)
     if not maps or any(len(value.shape) != 4 for value in maps.values()):
         raise ValueError(
             "`model` must have stages whose layers are named conv2_... and on, or several maps "

@@ -27,7 +27,7 @@ class Mixing:
     Args:
         classes: Number of classes; labels become distributions over them where images are mixed.
         mixup: Alpha of mixup, arXiv 1710.09412, such as 0.2; 0 for none.
-        cutmix: Alpha of CutMix, arXiv 1905.04899, such as 1.0; 0 for none.
+        cutmix: Alpha of CutMix, arXiv 1905.04899, in [0, 1] as Keras has it; 0 for none.
         rand_augment: Strength of RandAugment, arXiv 1909.13719, in [0, 1]; 0 for none.
         seed: Seed of all draws.
 
@@ -55,9 +55,8 @@ class Mixing:
         if mixup:
             alpha = checks.positive("mixup", mixup)
             self.mixers.append(keras.layers.MixUp(alpha=alpha, dtype="float32"))
-        if cutmix:
-            factor = checks.positive("cutmix", cutmix)
-            self.mixers.append(keras.layers.CutMix(factor=factor, dtype="float32"))
+        if checks.fraction("cutmix", cutmix, one_allowed=True):
+            self.mixers.append(keras.layers.CutMix(factor=cutmix, dtype="float32"))
 
     def __call__(
         self, images: tf.Tensor, labels: tf.Tensor, position: tf.Tensor

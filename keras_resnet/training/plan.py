@@ -19,6 +19,8 @@ class Plan(NamedTuple):
         log_every: Steps from one reading of the metrics to the next.
         save_every: Steps from one checkpoint to the next.
         validation_split: Split to evaluate on after each epoch, or None.
+        read_every: Steps from one reading of the metrics to the next, for each callback that acts
+            between the others.
     """
 
     batch_size: int
@@ -28,6 +30,7 @@ class Plan(NamedTuple):
     log_every: int
     save_every: int
     validation_split: str | None
+    read_every: tuple[int, ...] = ()
 
     def is_due(self, step: int, every: int) -> bool:
         """Whether something that happens every so many steps, and at the end, happens now."""
@@ -35,7 +38,7 @@ class Plan(NamedTuple):
 
     def next_stop(self, step: int) -> int:
         """The next step at which something is due."""
-        every = (self.steps_per_epoch, self.log_every, self.save_every)
+        every = (self.steps_per_epoch, self.log_every, self.save_every, *self.read_every)
         return min(self.last_step, *(step - step % n + n for n in every))
 
     def settings(self) -> dict[str, int]:
@@ -58,6 +61,7 @@ def make_plan(
     save_every: int | None,
     validation_split: str | None,
     seed: int,
+    read_every: tuple[int, ...] = (),
 ) -> Plan:
     """Turns the arguments of `Trainer.fit` into steps.
 
@@ -81,4 +85,5 @@ def make_plan(
         log_every=checks.integer("log_every", log_every),
         save_every=save_every or steps_per_epoch,
         validation_split=validation_split if validation_split in dataset.splits else None,
+        read_every=read_every,
     )

@@ -8,6 +8,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_resnet.training.strategy import is_chief
+
 # By name: other numbers among their attributes are settings, which Keras may change once it starts.
 _COUNTERS = {
     keras.callbacks.EarlyStopping: ("wait", "best", "best_epoch", "stopped_epoch"),
@@ -15,6 +17,8 @@ _COUNTERS = {
         *("best", "_batches_seen_since_last_saving", "_last_batch_seen"),
     ),
     keras.callbacks.ReduceLROnPlateau: ("wait", "best", "cooldown_counter"),
+    # From an epoch's end to the next one's beginning, the averages lie in the model.
+    keras.callbacks.SwapEMAWeights: ("_ema_weights_in_model",),
 }
 
 _BEST = "best_weights"
@@ -53,7 +57,10 @@ def restore(variables: Variables, arrays: Mapping[str, np.ndarray]) -> None:
                 f"directory. Received: {name} of shape {own}, where the checkpoint has {saved}"
             )
     for name, variable in targets.items():
-        variable.assign(arrays[name])
+        if arrays[name].dtype.kind in "iu" and _is_sum_of_replicas(variable):
+            _assign_sum(variable, arrays[name])
+        else:
+            variable.assign(arrays[name])
 
 
 def non_finite(arrays: Mapping[str, np.ndarray]) -> str | None:
@@ -106,6 +113,18 @@ def restore_callbacks(
             vars(callback).update(entry["counters"])
             if position in best_weights:
                 setattr(callback, _BEST, list(best_weights[position]))
+
+
+def _is_sum_of_replicas(variable: keras.Variable | tf.Variable) -> bool:
+    several = tf.distribute.get_strategy().num_replicas_in_sync > 1
+    return several and str(variable.aggregation).lower().endswith("sum")
+
+
+def _assign_sum(variable: keras.Variable, total: np.ndarray) -> None:
+    """Gives a count to the first replica: TensorFlow cuts it into equal whole parts, and loses."""
+    strategy = tf.distribute.get_strategy()
+    for index, copy in enumerate(strategy.experimental_local_results(variable.value)):
+        copy.assign(total if index == 0 and is_chief(strategy) else np.zeros_like(total))
 
 
 def _counters_of(callback: keras.callbacks.Callback) -> tuple[str, ...]:

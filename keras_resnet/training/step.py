@@ -18,6 +18,7 @@ from typing import NamedTuple
 import keras
 import tensorflow as tf
 from keras.src.backend.common import global_state
+from keras.src.random.seed_generator import GLOBAL_SEED_GENERATOR
 from tensorflow.python.framework.config import is_op_determinism_enabled
 
 from keras_resnet.training.precision import DynamicLossScale
@@ -93,6 +94,8 @@ class Step:
         with strategy.scope():
             optimizer.build(model.trainable_variables)
             self.metrics = [keras.metrics.Mean("loss"), *metrics]
+        # Shows who draws from Keras's global generator, which no checkpoint holds.
+        self._decoy = keras.random.SeedGenerator(0)
         self._observe_error = getattr(optimizer._learning_rate, "observe", None)
         self._share = 1.0 / (strategy.num_replicas_in_sync * micro_batches)
         frozen = model.non_trainable_variables
@@ -177,7 +180,7 @@ class Step:
             labels = tf.cast(tf.argmax(labels, -1), given_labels.dtype)
         gradients = context.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
         error = tf.zeros(()) if self._observe_error is None else _error(labels, predictions)
-        *statistics, error = _mean_over_replicas([*(statistics[i] for i in self._changing), error])
+        *statistics, error = _over_replicas([*(statistics[i] for i in self._changing), error])
         return Outcome(
             gradients=[gradient / scale for gradient in gradients],
             statistics=statistics,
@@ -213,9 +216,10 @@ class Step:
     def _forward(self, weights, statistics, seeds, images):
         variables = self.model.trainable_variables + self._statistics + self._seeds
         values = zip(variables, weights + statistics + seeds, strict=True)
-        # Only looked for: threads of replicas have none, and a graph cannot make it.
-        generator = global_state.get_global_attribute("global_seed_generator")
-        with keras.StatelessScope(state_mapping=values, collect_losses=True) as scope:
+        with (
+            _as_global_generator(self._decoy),
+            keras.StatelessScope(state_mapping=values, collect_losses=True) as scope,
+        ):
             predictions = tf.cast(self.model(images, training=True), tf.float32)
             penalty = _penalty(self.model)
         for variable, value in zip(self.model.trainable_variables, weights, strict=True):
@@ -224,7 +228,7 @@ class Step:
                     "`model` must leave its weights to the optimizer. Received: a model that "
                     f"assigns {variable.path!r} as it runs"
                 )
-        if generator is not None and scope.get_current_value(generator.state) is not None:
+        if scope.get_current_value(self._decoy.state) is not None:
             raise ValueError(
                 "`model` must draw random numbers from a keras.random.SeedGenerator of its layers, "
                 "so that they differ from step to step and a run can be resumed. Received: a model "
@@ -259,15 +263,24 @@ class Step:
     def _average_statistics_replica(self, images: tf.Tensor, labels: tf.Tensor) -> None:
         _, _, statistics, _ = self._forward(*self._values(), images)
         changing = [self._statistics[i] for i in self._changing]
-        _assign(changing, _mean_over_replicas([statistics[i] for i in self._changing]))
+        _assign(changing, _over_replicas([statistics[i] for i in self._changing]))
 
     def _evaluate_replica(self, images: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor) -> None:
         predictions = tf.cast(self.model(images, training=False), tf.float32)
         losses = self.example_losses(labels, predictions) + _penalty(self.model)
         loss, *metrics = self.metrics
         loss.update_state(losses, sample_weight=weights)
-        for metric in metrics:
-            metric.update_state(labels, predictions, sample_weight=weights)
+        # Without the rows that only fill the batch, rather than with weights: as in Keras's `fit`,
+        # metrics may take none, or pass over them.
+        real = weights > 0.0
+
+        def update() -> None:
+            for metric in metrics:
+                metric.update_state(
+                    tf.boolean_mask(labels, real), tf.boolean_mask(predictions, real)
+                )
+
+        tf.cond(tf.reduce_any(real), update, lambda: None)
 
 
 @contextlib.contextmanager
@@ -285,6 +298,17 @@ def _gradients_are_summed(optimizer: keras.optimizers.Optimizer) -> Iterator[Non
         vars(optimizer).pop("_all_reduce_sum_gradients", None)
 
 
+@contextlib.contextmanager
+def _as_global_generator(generator: keras.random.SeedGenerator) -> Iterator[None]:
+    """Puts a generator in the place of Keras's global one, of which each thread has its own."""
+    before = global_state.get_global_attribute(GLOBAL_SEED_GENERATOR)
+    global_state.set_global_attribute(GLOBAL_SEED_GENERATOR, generator)
+    try:
+        yield
+    finally:
+        global_state.set_global_attribute(GLOBAL_SEED_GENERATOR, before)
+
+
 def _add(totals: list[tf.Tensor], parts: list[tf.Tensor]) -> list[tf.Tensor]:
     if not totals:
         return parts
@@ -300,9 +324,24 @@ def _sum_of(gradients: Sequence, variable: keras.Variable) -> tf.Tensor:
     return tf.add_n(connected)
 
 
-def _mean_over_replicas(values: list[tf.Tensor]) -> list[tf.Tensor]:
+def _over_replicas(values: list[tf.Tensor]) -> list[tf.Tensor]:
+    """The mean of statistics over all replicas; of whole numbers what the first replica has.
+
+    Whole numbers count or point at something, alike on all replicas; they have no mean.
+    """
     context = tf.distribute.get_replica_context()
-    return context.all_reduce(tf.distribute.ReduceOp.MEAN, values)
+    is_first = tf.equal(context.replica_id_in_sync_group, 0)
+    floats = [value for value in values if value.dtype.is_floating]
+    # As int64, since TensorFlow keeps int32 on the host and does not reduce across it.
+    others = [tf.cast(value, tf.int64) for value in values if not value.dtype.is_floating]
+    others = [tf.where(is_first, value, tf.zeros_like(value)) for value in others]
+    reduce = tf.distribute.ReduceOp
+    means = iter(context.all_reduce(reduce.MEAN, floats) if floats else ())
+    firsts = iter(context.all_reduce(reduce.SUM, others) if others else ())
+    return [
+        next(means) if value.dtype.is_floating else tf.cast(next(firsts), value.dtype)
+        for value in values
+    ]
 
 
 def _assign(variables: list[keras.Variable], values: list[tf.Tensor]) -> None:

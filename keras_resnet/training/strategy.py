@@ -12,6 +12,7 @@ import os
 import tensorflow as tf
 
 from keras_resnet import checks
+from keras_resnet.training.cluster import JOBS, await_workers, find_cluster, from_tf_config
 
 NAMES = ("auto", "one", "mirrored", "multi_worker", "tpu")
 
@@ -168,8 +169,8 @@ def check_scope(name: str, variables: list, strategy: tf.distribute.Strategy) ->
 
 
 def _automatic_name(gpus: int | None, virtual_devices: int | None, tpu: str | None) -> str:
-    spec = _tf_config().cluster_spec().as_dict() if os.environ.get("TF_CONFIG") else {}
-    if sum(len(hosts) for job, hosts in spec.items() if job in ("chief", "worker")) > 1:
+    spec = from_tf_config().cluster_spec().as_dict() if os.environ.get("TF_CONFIG") else {}
+    if sum(len(hosts) for job, hosts in spec.items() if job in JOBS) > 1:
         return "multi_worker"
     if tpu:
         return "tpu"
@@ -203,15 +204,8 @@ def _make(
 
 
 def _make_multi_worker() -> tf.distribute.Strategy:
-    if os.environ.get("TF_CONFIG"):
-        resolver = _tf_config()
-    elif {"SLURM_PROCID", "SLURM_STEP_NUM_TASKS"} <= os.environ.keys():
-        resolver = _slurm_resolver()
-    else:
-        raise ValueError(
-            "`strategy` 'multi_worker' must find the machines in TF_CONFIG or in SLURM's variables "
-            "(start it with srun, not by sbatch alone). Received: neither"
-        )
+    resolver = find_cluster()
+    await_workers(resolver)
     try:
         return tf.distribute.MultiWorkerMirroredStrategy(resolver)
     except tf.errors.OpError as error:
@@ -224,36 +218,6 @@ def _make_multi_worker() -> tf.distribute.Strategy:
             "`strategy` 'multi_worker' must be made before TensorFlow runs its first operation. "
             f"Received: {str(error).splitlines()[0]}"
         ) from error
-
-
-def _tf_config() -> tf.distribute.cluster_resolver.ClusterResolver:
-    resolver = tf.distribute.cluster_resolver.TFConfigClusterResolver()
-    try:
-        resolver.cluster_spec()
-        if resolver.task_type is None or resolver.task_id is None:
-            raise ValueError("it names no task")
-    except (ValueError, TypeError, AttributeError, KeyError) as error:
-        raise ValueError(
-            "The variable TF_CONFIG must be JSON with a cluster and a task. "
-            f"Received: TF_CONFIG={os.environ['TF_CONFIG']!r} ({error})"
-        ) from error
-    return resolver
-
-
-def _slurm_resolver() -> tf.distribute.cluster_resolver.ClusterResolver:
-    """The tasks of this step of a SLURM job; each trains on all GPUs that it sees.
-
-    Run one task a machine, or have `srun --gpus-per-task` give each its own.
-    """
-    return tf.distribute.cluster_resolver.SlurmClusterResolver(
-        # Jobs may share a machine, but not a port.
-        port_base=10_000 + int(os.environ.get("SLURM_JOB_ID", 0)) % 20_000,
-        # As many as tasks, whatever there are: otherwise it runs nvidia-smi, and fails where that
-        # is missing or SLURM has given out the GPUs already.
-        gpus_per_node=int(os.environ["SLURM_STEP_NUM_TASKS"]),
-        gpus_per_task=1,
-        auto_set_gpu=False,
-    )
 
 
 def _expect_gpus(wanted: int) -> int:

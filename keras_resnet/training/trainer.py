@@ -13,7 +13,6 @@ from collections.abc import Callable, Sequence
 
 import keras
 import tensorflow as tf
-from keras.src.random.seed_generator import global_seed_generator
 
 from keras_resnet import checks
 from keras_resnet.data.dataset import ImageDataset
@@ -21,6 +20,12 @@ from keras_resnet.training import feed, state, statistics
 from keras_resnet.training.checkpoints import Checkpoints
 from keras_resnet.training.clock import Clock
 from keras_resnet.training.errors import Diverged, Terminated, TrainingStopped
+from keras_resnet.training.metrics import (
+    check_metrics,
+    read_metrics,
+    reset_metrics,
+    set_directions,
+)
 from keras_resnet.training.optimizers import check_optimizer, last_learning_rate
 from keras_resnet.training.plan import Plan, make_plan
 from keras_resnet.training.precision import DynamicLossScale, needs_loss_scale
@@ -102,7 +107,7 @@ class Trainer:
         check_scope("model", model.variables, self.strategy)
         check_scope("optimizer", optimizer.variables, self.strategy)
         check_optimizer(optimizer)
-        _check_metrics(metrics, self.strategy)
+        check_metrics(metrics, self.strategy)
         if jit_compile is None:
             jit_compile = default_jit_compile(self.strategy)
         several = self.strategy.num_replicas_in_sync > 1
@@ -204,6 +209,7 @@ class Trainer:
             save_every=None if checkpoints is None else checkpoints.every,
             validation_split=validation_split,
             seed=seed,
+            read_every=_save_frequencies(callbacks),
         )
         details, best_weights = self._restore(checkpoints, plan)
         self.seconds = details.get("seconds", self.seconds)
@@ -212,6 +218,8 @@ class Trainer:
             list(callbacks),
             add_history=True,
             model=self.model,
+            # Keras's own bar, where somebody adds it, is to be silent beside ours.
+            verbose=0,
             epochs=math.ceil(plan.last_step / plan.steps_per_epoch),
             steps=plan.steps_per_epoch,
             batch_size=batch_size,
@@ -219,9 +227,7 @@ class Trainer:
             last_step=plan.last_step,
         )
         self.model.stop_training = details.get("stop_training", False)
-        _set_directions(callbacks.callbacks, self._step.metrics)
-        # Made here, since a graph, where the step looks for draws from it, cannot make it.
-        global_seed_generator()
+        set_directions(callbacks.callbacks, self._step.metrics)
         callbacks.on_train_begin()
         state.restore_callbacks(callbacks.callbacks, details.get("callbacks", []), best_weights)
         try:
@@ -267,14 +273,14 @@ class Trainer:
         # An evaluation in the middle of an epoch leaves the figures of the epoch as they are.
         held = {"metrics": self._metric_variables()}
         before = state.collect(held)
-        _reset(self._step.metrics)
+        reset_metrics(self._step.metrics)
         callbacks.on_test_begin()
         batches = feed.eval_batches(self.strategy, dataset, split, batch_size)
         for index, batch in enumerate(batches):
             callbacks.on_test_batch_begin(index)
             self._step.evaluate(batch)
             callbacks.on_test_batch_end(index)
-        results = {metric.name: float(metric.result()) for metric in self._step.metrics}
+        results = read_metrics(self._step.metrics)
         self.evaluated_images = round(float(self._step.metrics[0].count.numpy()))
         with self.strategy.scope():
             state.restore(held, before)
@@ -319,11 +325,10 @@ class Trainer:
         batches = feed.train_batches(self.strategy, dataset, plan.batch_size, plan.seed, first_step)
         batches = iter(batches)
         clock = Clock(plan.batch_size, self._step.input_seconds)
-        logs: dict[str, float] = {}
         while step < plan.last_step and not self.model.stop_training:
             epoch, batch = divmod(step, plan.steps_per_epoch)
             if batch == 0:
-                _reset(self._step.metrics)
+                reset_metrics(self._step.metrics)
                 callbacks.on_epoch_begin(epoch)
             elif step == first_step:
                 self._begin_epoch_again(callbacks, epoch)
@@ -332,30 +337,49 @@ class Trainer:
             self._step.train(batches, tf.constant(count))
             step += count
             if step == first_step + count:
+                # From the first step on, so that callbacks never miss a name.
+                logs = self._read_metrics(step, checkpoints)
                 clock.start(step)  # The first call traced and compiled.
             logs_are_due = plan.is_due(step, plan.log_every)
             epoch_ends = plan.is_due(step, plan.steps_per_epoch)
             if logs_are_due or epoch_ends:
+                logs = self._log(step, clock, callbacks, checkpoints)
+            elif any(plan.is_due(step, every) for every in plan.read_every):
                 logs = self._read_metrics(step, checkpoints)
-                # Not for Keras's callbacks, which want the same names each time: of a single step
-                # there is no speed.
-                speed = clock.read(step)
-                for callback in callbacks.callbacks:
-                    if hasattr(callback, "on_log"):
-                        callback.on_log(step, logs | speed)
             callbacks.on_train_batch_end(batch + count - 1, logs)
-            if epoch_ends:
+            if self.model.stop_training and not (logs_are_due or epoch_ends):
+                logs = self._log(step, clock, callbacks, checkpoints)
+            if epoch_ends or self.model.stop_training:
                 results = self._validate(plan, dataset, callbacks)
                 callbacks.on_epoch_end(epoch, logs | results)
                 clock.start(step)
             # Workers have to stop at the same step, and asking them all at each costs time.
-            stop = (logs_are_due or is_only_worker(self.strategy)) and any_worker(
+            terminate = (logs_are_due or is_only_worker(self.strategy)) and any_worker(
                 self.strategy, terminated()
             )
-            if checkpoints is not None and (stop or plan.is_due(step, plan.save_every)):
+            saves = terminate or self.model.stop_training or plan.is_due(step, plan.save_every)
+            if checkpoints is not None and saves:
                 self._save(checkpoints, plan, callbacks)
-                if stop:
+                if terminate:
                     raise Terminated(f"SIGTERM at step {step}; {checkpoints.last_good()}")
+
+    def _log(
+        self,
+        step: int,
+        clock: Clock,
+        callbacks: keras.callbacks.CallbackList,
+        checkpoints: Checkpoints | None,
+    ) -> dict[str, float]:
+        """Reads the metrics and hands them to the callbacks that log; returns those for Keras's.
+
+        Keras's callbacks want the same names each time: of a single step there is no speed.
+        """
+        logs = self._read_metrics(step, checkpoints)
+        speed = clock.read(step)
+        for callback in callbacks.callbacks:
+            if hasattr(callback, "on_log"):
+                callback.on_log(step, logs | speed)
+        return logs
 
     def _begin_epoch_again(self, callbacks: keras.callbacks.CallbackList, epoch: int) -> None:
         """Lets callbacks begin an epoch that a resumed run is in the middle of.
@@ -377,7 +401,7 @@ class Trainer:
         return {f"val_{name}": value for name, value in results.items()}
 
     def _read_metrics(self, step: int, checkpoints: Checkpoints | None) -> dict[str, float]:
-        logs = {metric.name: float(metric.result()) for metric in self._step.metrics}
+        logs = read_metrics(self._step.metrics)
         logs["learning_rate"] = last_learning_rate(self.optimizer)
         scale = self._step.loss_scale
         if not math.isfinite(logs["loss"]):
@@ -455,27 +479,7 @@ def _last_good(checkpoints: Checkpoints | None) -> str:
     return "no checkpoints are kept" if checkpoints is None else checkpoints.last_good()
 
 
-def _check_metrics(metrics: Sequence, strategy: tf.distribute.Strategy) -> None:
-    for metric in metrics:
-        if not isinstance(metric, keras.metrics.Metric):
-            raise ValueError(
-                "`metrics` must be objects, such as keras.metrics.SparseCategoricalAccuracy(). "
-                f"Received: {metric!r}"
-            )
-        check_scope("metrics", metric.variables, strategy)
-
-
-def _set_directions(
-    callbacks: Sequence[keras.callbacks.Callback], metrics: Sequence[keras.metrics.Metric]
-) -> None:
-    """Tells callbacks whether what they monitor should rise; Keras asks the compiled model."""
-    directions = {metric.name: getattr(metric, "_direction", None) for metric in metrics}
-    for callback in callbacks:
-        if getattr(callback, "mode", None) == "auto":
-            direction = directions.get(str(callback.monitor).removeprefix("val_"))
-            callback.mode = {"up": "max", "down": "min"}.get(direction, "auto")
-
-
-def _reset(metrics: Sequence[keras.metrics.Metric]) -> None:
-    for metric in metrics:
-        metric.reset_state()
+def _save_frequencies(callbacks: Sequence[keras.callbacks.Callback]) -> tuple[int, ...]:
+    """Batches from one saving to the next, of callbacks that do not save by the epoch."""
+    frequencies = (getattr(callback, "save_freq", None) for callback in callbacks)
+    return tuple(frequency for frequency in frequencies if isinstance(frequency, int))

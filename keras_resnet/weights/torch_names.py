@@ -74,6 +74,8 @@ def from_torch(state: Mapping[str, np.ndarray], model: keras.Model) -> dict[str,
             has no layer for keeps its name.
     """
     here = {there: layer for layer, there in torch_names(model).items()}
+    # For a model without classifier too, which is to leave it out by the name it has here.
+    here.setdefault(_OUTSIDE["predictions"], "predictions")
     modules = {}
     for name, value in state.items():
         module, _, kind = name.rpartition(".")

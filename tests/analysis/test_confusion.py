@@ -48,3 +48,17 @@ def test_class_errors(tmp_path, classes):
     assert "top-1 error (%)" in text and "net on data" in text and "95 % interval" in text
     assert f"kind {classes - 1} (9)" in text and "without images" not in text
     assert ("kind 0 (9)" in text) == (classes <= 30)
+
+
+@pytest.mark.parametrize("classes", [3, 45])
+def test_legend_does_not_lie_on_high_errors(tmp_path, figures, classes):
+    rows = [
+        {"name": f"kind {i}", "images": 9, "error": 0.95, "low": 0.9, "high": 1.0}
+        for i in range(classes)
+    ]
+    plots.class_errors(rows, tmp_path / "e.png", title="net on data")
+    (fig,) = figures
+    legends = [*fig.legends, *filter(None, (axes.get_legend() for axes in fig.axes))]
+    assert len(legends) == 1
+    for axes in fig.axes:
+        assert not legends[0].get_window_extent().overlaps(axes.get_window_extent())

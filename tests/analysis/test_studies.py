@@ -76,6 +76,34 @@ def test_one_seed_has_no_deviation():
     assert studies.final_errors([run(0.5, 0.75)], "accuracy") == (0.25, None)
 
 
+def test_nothing_is_drawn_at_the_upper_edge(tmp_path, figures):
+    plots.final_errors(studies.convergence(STUDY, []), tmp_path / "f.png", title="T")
+    (axis,) = figures[0].axes
+    highest = max(line.get_ydata().max() for line in axis.lines)
+    low, high = axis.get_ylim()
+    assert low == 0 and high > 1.1 * highest
+
+
+def test_legend_names_the_band_of_several_seeds(tmp_path, figures):
+    single = {label: runs[:1] for label, runs in STUDY.items()}
+    for study in (STUDY, single):
+        curves = studies.error_curves(study)
+        plots.error_curves({"": curves}, tmp_path / "c.png", title="T")
+    names = [fig.axes[0].get_legend_handles_labels()[1] for fig in figures]
+    assert names[0][-1] == "band: lowest to highest seed"
+    assert not any("band" in name for name in names[1])
+
+
+def test_training_and_test_after_one_epoch(tmp_path, figures):
+    study = {"net": [run(0.5, test=(0.4,)), run(0.6, test=(0.5,))]}
+    plots.error_curves({"": studies.error_curves(study)}, tmp_path / "c.png", title="T")
+    (axis,) = figures[0].axes
+    marks = {line.get_label(): line.get_marker() for line in axis.lines}
+    assert marks["net, training"] != marks["net, test"] and "None" not in marks.values()
+    low, high = axis.get_xlim()
+    assert [tick for tick in axis.get_xticks() if low <= tick <= high] == [1]
+
+
 def test_figure_of_curves(tmp_path):
     curves = studies.error_curves(STUDY)
     plots.error_curves({"left": curves[:2], "right": curves[2:]}, tmp_path / "c.png", title="T")

@@ -1,7 +1,7 @@
 """A short run that can be killed and started again; `test_train_resume.py` does so.
 
-Usage: train_resume.py WORKDIR REPLICAS OUTPUT.npz. Prints a line for each step; writes the final
-weights to OUTPUT.
+Usage: train_resume.py WORKDIR REPLICAS OUTPUT.npz [HOLD]. Prints a line for each step, and hardly
+goes on from step HOLD; writes the final weights and the optimizer's state to OUTPUT.
 """
 
 from __future__ import annotations
@@ -33,12 +33,16 @@ STEPS_PER_EPOCH = 7
 class Announce(keras.callbacks.Callback):
     """Prints each step and gives the test time to kill within it."""
 
+    def __init__(self, hold: int):
+        super().__init__()
+        self._hold = hold
+
     def on_log(self, step, logs):
         print(f"step {step}", flush=True)
-        time.sleep(0.02)
+        time.sleep(0.02 if step < self._hold else 30)
 
 
-def main(workdir: str, replicas: int, output: str) -> None:
+def main(workdir: str, replicas: int, output: str, hold: int = STEPS + 1) -> None:
     strategy = make_strategy(virtual_devices=replicas) if replicas > 1 else make_strategy()
     keras.utils.set_random_seed(0)
     tf.config.experimental.enable_op_determinism()
@@ -60,13 +64,22 @@ def main(workdir: str, replicas: int, output: str) -> None:
         16,
         steps=STEPS,
         steps_per_epoch=STEPS_PER_EPOCH,
-        validation_split=None,
         log_every=1,
         checkpoints=Checkpoints(workdir, every=2),
-        callbacks=[MetricsLogger(workdir), Announce()],
+        callbacks=[
+            MetricsLogger(workdir),
+            # The wrong way round, so that the best weights are those of an early epoch.
+            keras.callbacks.EarlyStopping(
+                "val_accuracy", mode="min", patience=9, restore_best_weights=True
+            ),
+            keras.callbacks.SwapEMAWeights(swap_on_epoch=True),
+            Announce(hold),
+        ],
     )
-    weights = {str(i): weight for i, weight in enumerate(model.get_weights())}
-    np.savez(output, warmup_over=schedule_state(optimizer), **weights)
+    weights = {f"model/{i}": weight for i, weight in enumerate(model.get_weights())}
+    # The weights are now the best ones; the last ones show in the momentum and in the averages.
+    slots = {f"optimizer/{i}": v.numpy() for i, v in enumerate(optimizer.variables)}
+    np.savez(output, warmup_over=schedule_state(optimizer), **weights, **slots)
 
 
 def schedule_state(optimizer: keras.optimizers.Optimizer) -> np.ndarray:
@@ -74,4 +87,4 @@ def schedule_state(optimizer: keras.optimizers.Optimizer) -> np.ndarray:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]), sys.argv[3])
+    main(sys.argv[1], int(sys.argv[2]), sys.argv[3], *map(int, sys.argv[4:]))

@@ -21,8 +21,9 @@ from keras_resnet.training import (
     make_strategy,
     set_precision,
     sgd,
+    state,
 )
-from tests.training.fakes import accuracy, blobs, cross_entropy, small_model
+from tests.training.fakes import Counter, Noise, Rows, accuracy, blobs, cross_entropy, small_model
 
 STEPS = 20
 BATCH = 32
@@ -51,10 +52,11 @@ def make_trainer(strategy, synchronized: bool, **options) -> Trainer:
     keras.utils.set_random_seed(0)
     with strategy.scope():
         model = small_model(synchronized=synchronized, l2=1e-3)
+        model = keras.Model(model.input, Counter()(model.output))
         schedule = make_schedule("cosine", 0.05, total_steps=STEPS, warmup_steps=2)
         schedule = ErrorWarmup(schedule, 0.02, threshold=0.7, window=4)
         optimizer = sgd(schedule, clip_norm=1.0, ema=0.9)
-        metrics = [accuracy()]
+        metrics = [accuracy(), Rows(dtype="int32")]
     return Trainer(model, optimizer, cross_entropy(), metrics, strategy=strategy, **options)
 
 
@@ -80,7 +82,9 @@ def train_with_overflow(strategy) -> dict[str, np.ndarray]:
     states = []
     for steps in (OVERFLOW_AT, OVERFLOW_AT + 1, OVERFLOW_AT + 2):
         trainer.fit(blobs(), BATCH, steps=steps, validation_split=None)
-        states.append(local_copies(trainer.model, strategy))
+        states.append(
+            local_copies([*trainer.model.weights, *trainer.optimizer.variables], strategy)
+        )
     before, after, later = states
     return {
         "overflow_unchanged": np.array(
@@ -96,11 +100,24 @@ def train_with_overflow(strategy) -> dict[str, np.ndarray]:
     }
 
 
-def local_copies(model: keras.Model, strategy) -> list[np.ndarray]:
-    """Each weight as this process's replicas hold it, one row a replica."""
+def refusal(strategy) -> str:
+    """What is said of a model that draws from Keras's global generator."""
+    with strategy.scope():
+        model = small_model()
+        model = keras.Model(model.input, Noise()(model.output))
+        trainer = Trainer(model, keras.optimizers.SGD(), cross_entropy(), strategy=strategy)
+    try:
+        trainer.fit(blobs(), BATCH, steps=1)
+    except ValueError as error:
+        return str(error)
+    return "nothing"
+
+
+def local_copies(variables: list[keras.Variable], strategy) -> list[np.ndarray]:
+    """Each variable as this process's replicas hold it, one row a replica."""
     return [
-        np.stack([copy.numpy() for copy in strategy.experimental_local_results(weight.value)])
-        for weight in model.weights
+        np.stack([copy.numpy() for copy in strategy.experimental_local_results(variable.value)])
+        for variable in variables
     ]
 
 
@@ -122,22 +139,27 @@ def main(output: str, replicas: int, directory: str) -> None:
     trainer = train(strategy, synchronized=True)
     results |= weights("synchronized", trainer)
     evaluated = trainer.evaluate(blobs(), "test", 8)
-    results["evaluated"] = np.array([evaluated["loss"], evaluated["accuracy"]])
+    results["evaluated"] = np.array([evaluated["loss"], evaluated["accuracy"], evaluated["rows"]])
+    results["rows"] = np.array(trainer.model.history.history["rows"])
+    # A count that cannot be cut into equal parts, out of a checkpoint.
+    held = {"rows": trainer._step.metrics[-1].variables}
+    with strategy.scope():
+        state.restore(held, {"rows/0000": np.int32(37)})
+    results["restored"] = state.collect(held)["rows/0000"]
     trainer.recompute_bn_statistics(blobs(), BATCH)
     results |= weights("recomputed", trainer)
 
-    # Two replicas, or one that takes its batch in two parts: the same images are normalised
-    # together. In two lives, so that every strategy resumes too.
-    if strategy.num_replicas_in_sync <= 2:
-        parts = 2 // strategy.num_replicas_in_sync
-        trainer = train(
-            strategy,
-            synchronized=False,
-            micro_batches=parts,
-            lives=(9, STEPS),
-            checkpoints=Checkpoints(directory, every=6),
-        )
-        results |= weights("halves", trainer)
+    # Four replicas, or fewer that take their batch in parts: the same images are normalised
+    # together. Two replicas and two processes have two lives, and resume.
+    trainer = train(
+        strategy,
+        synchronized=False,
+        micro_batches=4 // strategy.num_replicas_in_sync,
+        lives=(9, STEPS) if strategy.num_replicas_in_sync == 2 else (STEPS,),
+        checkpoints=Checkpoints(directory, every=6),
+    )
+    results |= weights("quarters", trainer)
+    results["refusal"] = np.array(refusal(strategy))
     results |= train_with_overflow(strategy)
     np.savez(output, **results)
 

@@ -5,6 +5,7 @@ import json
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from keras_resnet.data.dataset import ArrayDataset
 from keras_resnet.experiment import Experiment, build_model, deepening
@@ -36,10 +37,20 @@ def test_report_without_test_images_and_without_the_net_from_scratch(
         "ResNet8", 0, tmp_path / "ResNet8-0", {"train_seconds": 1.0}, [{"epoch": 1, "loss": 0.7}]
     )
     study = Study([shallow], [StoppedRun("ResNet14", 0, "it diverged")])
-    monkeypatch.setattr(deepening, "attempt_study", lambda *args, **options: study)
+    logger, said = tf.get_logger(), []
+    monkeypatch.setattr(logger, "callHandlers", lambda record: said.append(record.getMessage()))
+
+    def attempt_study(*args, **options):
+        logger.warning("5 out of the last 5 calls to f triggered tf.function retracing. It ...")
+        logger.warning("another warning")
+        return study
+
+    monkeypatch.setattr(deepening, "attempt_study", attempt_study)
     with pytest.raises(TrainingStopped, match="Of 3 runs, 1 stopped .ResNet14, seed 0"):
         deepening.deepening(base, 14, [0])
 
+    logger.warning("f triggered tf.function retracing")
+    assert said == ["another warning", "f triggered tf.function retracing"]
     rows = json.loads((tmp_path / "table.json").read_text())["rows"]
     assert [row["network"] for row in rows] == [
         *("ResNet8", "ResNet14, deepened", "ResNet14, deepened and trained on"),

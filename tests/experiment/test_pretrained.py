@@ -68,7 +68,7 @@ def test_what_does_not_fit_is_named(first, form, shape, named):
         ({"rate_decay": 0.5}, "`rate_decay` goes with `init`"),
         ({"init": "a.keras", "rate_decay": 2.0}, "`rate_decay` must be in"),
         ({"init": "a.keras", "dropout": 0.5}, "`dropout` must be left out"),
-        ({"init": "a.keras", "depth": 8}, "`depth` must be left out"),
+        ({"init": "a.keras", "recompute": True}, "`recompute` must be left out"),
         ({"init": "a.keras", "freeze_bn": True, "recompute_bn": True}, "`recompute_bn` must be"),
     ],
 )

@@ -17,10 +17,6 @@ def test_a_keras_file_has_the_labels_beside_it(net, tmp_path):
     assert artefact.labels is None and artefact.output == "probabilities"
     images = random_images() * 255
     np.testing.assert_allclose(artefact(images), net(images), rtol=1e-5, atol=1e-6)
-    (tmp_path / "model_card.md").write_text("# Card\n\nClasses: a, b.\n")
-    assert load_artefact(tmp_path / "model.keras").labels is None  # of another number of classes
-    (tmp_path / "model_card.md").write_text("Classes: a, b, c, d, e, f, g, h, i, j.\n")
-    assert load_artefact(tmp_path / "model.keras").labels == tuple("abcdefghij")
     (tmp_path / "labels.txt").write_text("".join(f"{i}\n" for i in range(10)))
     assert load_artefact(tmp_path / "model.keras").labels == tuple("0123456789")
 

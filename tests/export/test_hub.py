@@ -81,6 +81,20 @@ def test_feature_maps_of_a_backbone_with_named_outputs(net, tmp_path):
     np.testing.assert_allclose(received["top"], backbone(images * 255)["top"], rtol=1e-5, atol=1e-5)
 
 
+def test_feature_maps_of_a_dilated_backbone(net, tmp_path):
+    backbone = keras_resnet.backbone(net, ["C2", "C4"], output_stride=2)
+    module, images = load(export_hub(backbone, tmp_path / "m", "feature_maps")), random_images()
+    received = module(images)
+    assert {name: tuple(value.shape) for name, value in received.items()} == {
+        "C2": (5, 8, 8, 16),
+        "C4": (5, 4, 4, 64),
+    }
+    strided = stage_ends(net)(images * 255)["C4"]
+    np.testing.assert_allclose(received["C4"][:, ::2, ::2], strided, rtol=1e-4, atol=1e-5)
+    # Of any size, as the backbone.
+    assert module(random_images(1, (9, 7, 1)))["C4"].shape == (1, 5, 4, 64)
+
+
 @pytest.mark.slow
 def test_feature_maps_of_stacked_blocks(tmp_path):
     net = small_net((3, 2), stack_blocks=True)

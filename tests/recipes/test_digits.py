@@ -65,6 +65,7 @@ def test_everything_is_written(finished):
         "learning_curve.csv",
         "model.keras",
         "model_card.md",
+        "labels.txt",
         "saved_model",
         "feature_vector",
     }

@@ -19,13 +19,13 @@ for package in ("ai_edge_litert", "onnxruntime", "tf2onnx"):
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    """An untrained net for the digits, with labels in a card beside it."""
+    """An untrained net for the digits, with labels beside it."""
     keras.utils.set_random_seed(0)
     inputs = keras.Input((8, 8, 1))
     scaled = keras.layers.Rescaling(1 / 64)(inputs)
     folder = tmp_path_factory.mktemp("model")
     keras_resnet.CifarResNet(8, input_tensor=scaled).save(folder / "model.keras")
-    (folder / "model_card.md").write_text(f"Classes: {', '.join('abcdefghij')}.\n")
+    (folder / "labels.txt").write_text("\n".join("abcdefghij"))
     return folder / "model.keras"
 
 

@@ -58,6 +58,41 @@ def small_model(
     return keras.Model(images, layers.Dense(4, dtype="float32")(outputs))
 
 
+class Noise(keras.layers.Layer):
+    """Draws from Keras's global generator, which no checkpoint holds."""
+
+    def call(self, inputs):
+        return inputs + keras.random.normal(keras.ops.shape(inputs))
+
+
+class Counter(keras.layers.Layer):
+    """Counts the batches of training in a whole number."""
+
+    def build(self, input_shape):
+        self.count = self.add_weight(
+            shape=(), dtype="int32", initializer="zeros", trainable=False, name="count"
+        )
+
+    def call(self, inputs, training=False):
+        if training:
+            self.count.assign_add(1)
+        return inputs
+
+
+class Rows(keras.metrics.Metric):
+    """Counts rows in a variable that is its result, and takes no weights."""
+
+    def __init__(self, name="rows", dtype=None):
+        super().__init__(name=name, dtype=dtype)
+        self.rows = self.add_variable((), "zeros", dtype=dtype, name="rows")
+
+    def update_state(self, labels, predictions):
+        self.rows.assign_add(keras.ops.cast(keras.ops.shape(predictions)[0], self.rows.dtype))
+
+    def result(self):
+        return self.rows
+
+
 def cross_entropy() -> keras.losses.Loss:
     return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 

@@ -106,9 +106,18 @@ def test_training_with_mixing_is_repeatable_and_goes_on():
 
 
 @pytest.mark.parametrize(
-    "options", [{"classes": 1}, {"mixup": -1.0}, {"cutmix": -0.1}, {"rand_augment": 2.0}]
+    "options",
+    [
+        {"classes": 1},
+        {"mixup": -1.0},
+        {"cutmix": -0.1},
+        {"cutmix": 2},
+        {"cutmix": float("nan")},
+        {"rand_augment": 2.0},
+    ],
 )
 def test_bad_arguments(options):
-    with pytest.raises(ValueError, match="Received: "):
+    ((name, value),) = options.items()
+    with pytest.raises(ValueError, match=f"`{name}` must be .* Received: {name}={value}"):
         Mixing(**{"classes": 4, **options})
     assert keras.config.floatx() == "float32"

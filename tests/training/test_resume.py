@@ -160,6 +160,22 @@ def test_callbacks_go_on_where_they_were(tmp_path, callback, monkeypatch):
     assert_same_weights(whole, again)
 
 
+def test_averages_that_lie_in_the_model_between_epochs(tmp_path):
+    """A checkpoint at an epoch's end, of four steps, holds the averages where the weights were."""
+
+    def run(*callbacks, checkpoints=None):
+        swap = keras.callbacks.SwapEMAWeights(swap_on_epoch=True)
+        optimizer = keras.optimizers.SGD(0.05, use_ema=True, ema_momentum=0.9)
+        trainer = make_trainer(optimizer=optimizer)
+        trainer.fit(blobs(), 32, steps=12, checkpoints=checkpoints, callbacks=[swap, *callbacks])
+        return trainer
+
+    checkpoints = Checkpoints(tmp_path, every=4)
+    with pytest.raises(Interrupted):
+        run(StopAt(6, interrupt), checkpoints=checkpoints)
+    assert_same_weights(run(), run(checkpoints=checkpoints))
+
+
 def test_diverging_run_stops(tmp_path):
     checkpoints = Checkpoints(tmp_path, every=1)
     trainer = make_trainer(1e30)

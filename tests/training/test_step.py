@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from keras_resnet.training import Diverged, DynamicLossScale, Trainer, sgd
 from tests.training.fakes import (
+    Noise,
     assert_same_weights,
     blobs,
     cross_entropy,
@@ -191,13 +192,6 @@ def test_wrong_losses_and_metrics_are_refused():
     scalar = make_trainer(loss=lambda y, p: tf.reduce_mean(cross_entropy()(y, p)))
     with pytest.raises(ValueError, match="`loss` must give one value an example"):
         fit(scalar, 1)
-
-
-class Noise(keras.layers.Layer):
-    """Draws from Keras's global generator, which no checkpoint holds."""
-
-    def call(self, inputs):
-        return inputs + keras.random.normal(keras.ops.shape(inputs))
 
 
 @pytest.mark.parametrize(

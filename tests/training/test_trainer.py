@@ -11,6 +11,7 @@ import pytest
 import tensorflow as tf
 
 from keras_resnet.training import (
+    Checkpoints,
     MetricsLogger,
     Progress,
     TensorBoardScalars,
@@ -174,7 +175,7 @@ def test_callbacks_are_called_in_order():
     assert calls == [
         "train begin",
         "epoch 0 begin",
-        "batch 0 False",
+        "batch 0 True",
         "log 2",
         "batch 1 True",
         "test end ['accuracy', 'loss']",
@@ -186,6 +187,72 @@ def test_callbacks_are_called_in_order():
         "epoch 1 end True",
         "train end",
     ]
+
+
+def test_a_stop_within_an_epoch_ends_it_as_keras_does(tmp_path):
+    """With figures, validation and a row, and with a checkpoint of that very step."""
+    events = []
+
+    class StopAtSix(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            self.model.stop_training = self.model.stop_training or batch == 1 and len(events) == 1
+
+        def on_epoch_end(self, epoch, logs=None):
+            events.append((epoch, *sorted(logs)))
+
+    def run(*callbacks):
+        trainer = make_trainer()
+        history = trainer.fit(
+            blobs(),
+            32,
+            epochs=4,
+            log_every=4,
+            callbacks=[*callbacks, MetricsLogger(tmp_path)],
+            checkpoints=Checkpoints(tmp_path),
+        )
+        return trainer, history
+
+    names = ("accuracy", "learning_rate", "loss", "val_accuracy", "val_loss")
+    trainer, history = run(StopAtSix())
+    assert trainer.step == 6 and events == [(0, *names), (1, *names)]
+    assert history.epoch == [0, 1]
+    assert sorted(path.name for path in tmp_path.glob("*.npz"))[-1] == "step-000000006.npz"
+    rows = read_records(tmp_path / "metrics.jsonl")
+    assert [(row["kind"], row["step"]) for row in rows] == [
+        ("interval", 4),
+        ("epoch", 4),
+        ("interval", 6),
+        ("epoch", 6),
+    ]
+    assert rows[-1]["val_loss"] == history.history["val_loss"][-1]
+    again, history = run()
+    assert again.step == 6 and history.epoch == []
+    assert_same_weights(trainer, again)
+
+
+def test_callbacks_find_the_figures_of_the_step(tmp_path):
+    """A file saved between two readings is named by the loss it was saved at."""
+    save = keras.callbacks.ModelCheckpoint(
+        tmp_path / "{batch:02d}-{loss:.6f}.weights.h5", save_weights_only=True, save_freq=2
+    )
+    trainer = make_trainer(steps_per_call=3)
+    trainer.fit(blobs(), 32, epochs=1, callbacks=[save])
+    found = sorted(path.name for path in tmp_path.iterdir())
+    history = make_trainer().fit(blobs(), 32, steps=2).history
+    assert found[0] == f"02-{history['loss'][0]:.6f}.weights.h5"
+    assert len(found) == 2 and found[1].startswith("04-")
+
+
+def test_a_mode_without_a_monitor():
+    class Automatic(keras.callbacks.Callback):
+        mode = "auto"
+
+    assert make_trainer().fit(blobs(), 32, steps=1, callbacks=[Automatic()]).epoch == [0]
+
+
+def test_keras_progress_bar_stays_silent(capsys):
+    make_trainer().fit(blobs(), 32, steps=2, callbacks=[keras.callbacks.ProgbarLogger()])
+    assert capsys.readouterr().out == ""
 
 
 def test_learning_rate_can_be_set_by_a_callback():

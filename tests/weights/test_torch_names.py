@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 
+import keras
 import numpy as np
 import pytest
 
@@ -264,3 +265,13 @@ def test_what_cannot_be_saved(path):
     with pytest.raises(ValueError, match="^`weights` must be the path .*Received: weights=None"):
         load_weights(small(), None)
     assert not path.exists()
+
+
+def test_into_a_network_without_classifier(tmp_path):
+    whole = keras_resnet.CifarResNet(8, input_shape=(8, 8, 3))
+    save_torch_weights(whole, tmp_path / "whole.safetensors")
+    options = {"weights": tmp_path / "whole.safetensors", "include_top": False}
+    model = keras_resnet.CifarResNet(8, **options)
+    features = keras.Model(whole.input, whole.get_layer("avg_pool").input)
+    x = images(2, 8, 8, 3)
+    assert distance(model(x), features(x)) == 0

@@ -9,10 +9,10 @@ from keras_resnet.analysis.plots.drawing import (
     BLUE,
     ORANGE,
     VERMILION,
-    band_of_seeds,
     epoch_axis,
     figure,
-    lone_marker,
+    lone_point,
+    name_bands,
     title_over,
     write_table,
 )
@@ -52,14 +52,16 @@ def deepening(
                 *(epochs, means, style),
                 color=color,
                 linewidth=1.6,
-                marker=lone_marker(means),
                 label=network,
+                **lone_point(means),
             )
             low, high = ([pick(values) for values in losses] for pick in (min, max))
-            band_of_seeds(axis, epochs, low, high, color)
+            axis.fill_between(epochs, low, high, color=color, alpha=0.15, linewidth=0)
             if network == networks[0]:
                 style = {"color": "0.4", "linewidth": 1, "linestyle": ":"}
                 axis.axvline(epochs[-1] + 0.5, label="deepened here", **style)
+        if len({row["seed"] for row in rows}) > 1:
+            name_bands(axis)
         axis.set_yscale("log")
         epoch_axis(axis)
         axis.set_ylabel("training loss (cross-entropy, nats)")

@@ -84,16 +84,12 @@ def epoch_axis(axis) -> None:
     axis.set_xlabel("epoch")
 
 
-def lone_marker(values: Sequence[float], marker: str = "o") -> str | None:
-    """A marker for a curve of a single point, of which nothing else would show."""
-    return marker if len(values) == 1 else None
+def lone_point(values: Sequence[float], marker: str = "o", fill: str = "full") -> dict[str, str]:
+    """Options that mark a curve of a single point, of which nothing else would show."""
+    return {"marker": marker, "fillstyle": fill} if len(values) == 1 else {}
 
 
-def band_of_seeds(axis, x: Sequence, low: Sequence, high: Sequence, color: str) -> None:
-    """Fills what lies between the lowest and the highest seed, and says so in the legend once."""
-    said = "band: lowest to highest seed"
-    if list(low) == list(high):
-        return
-    if said not in axis.get_legend_handles_labels()[1]:
-        axis.fill_between([], [], color="0.5", alpha=0.3, linewidth=0, label=said)
-    axis.fill_between(x, low, high, color=color, alpha=0.15, linewidth=0)
+def name_bands(axis) -> None:
+    """Says in the legend of matplotlib axes, after the curves, what the bands around them are."""
+    label = "band: lowest to highest seed"
+    axis.fill_between([], [], color="0.5", alpha=0.3, linewidth=0, label=label)

@@ -13,7 +13,7 @@ from keras_resnet.analysis.plots.drawing import (
     epoch_axis,
     error_axis,
     figure,
-    lone_marker,
+    lone_point,
     title_over,
     write_table,
 )
@@ -39,12 +39,15 @@ def learning_curve(
     with figure(path) as fig:
         error, rate = fig.subplots(2, 1, sharex=True, height_ratios=(4, 1))
         x = [row["epoch"] for row in epochs]
-        curves = (("accuracy", "training", BLUE, "-"), ("val_accuracy", "validation", ORANGE, "--"))
-        for key, label, color, style in curves:
+        curves = (
+            ("accuracy", "training", BLUE, "-", "o"),
+            ("val_accuracy", "validation", ORANGE, "--", "s"),
+        )
+        for key, label, color, style, marker in curves:
             if all(key in row for row in epochs):
                 y = [100 * (1 - row[key]) for row in epochs]
-                marker = lone_marker(y)
-                error.plot(x, y, style, color=color, label=label, linewidth=1.6, marker=marker)
+                mark = lone_point(y, marker, "none")
+                error.plot(x, y, style, color=color, label=label, linewidth=1.6, **mark)
         if final is not None:
             y = 100 * final[1]
             label = f"{final[0]}, after training: {y:.2f} %"
@@ -53,7 +56,8 @@ def learning_curve(
         error.set_ylabel("error (%)")
         error.legend(frameon=False)
         title_over(fig, title)
-        rate.plot(x, [row["learning_rate"] for row in epochs], color=GREEN, drawstyle="steps-post")
+        rates = [row["learning_rate"] for row in epochs]
+        rate.plot(x, rates, color=GREEN, drawstyle="steps-post", **lone_point(rates))
         rate.set_yscale("log")
         rate.set_ylabel("learning rate")
         epoch_axis(rate)

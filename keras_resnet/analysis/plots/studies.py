@@ -9,11 +9,11 @@ from keras_resnet.analysis.plots.drawing import (
     BLUE,
     COLORS,
     ORANGE,
-    band_of_seeds,
     epoch_axis,
     error_axis,
     figure,
-    lone_marker,
+    lone_point,
+    name_bands,
     title_over,
     write_table,
 )
@@ -60,11 +60,13 @@ def error_curves(
                     "-" if test else "--",
                     color=color,
                     linewidth=2.0 if test else 1.2,
-                    # The marks of `final_errors`.
-                    marker=lone_marker(mean, TEST_MARK if test else TRAINING_MARK),
                     label=f"{curve.label}, {test_name if test else 'training'}",
+                    # Hollow, so that one does not hide the other.
+                    **lone_point(mean, *((TEST_MARK,) if test else (TRAINING_MARK, "none"))),
                 )
-                band_of_seeds(axis, curve.epochs, low, high, color)
+                axis.fill_between(curve.epochs, low, high, color=color, alpha=0.15, linewidth=0)
+            if any(curve.low != curve.high and len(curve.mean) > 1 for curve in curves):
+                name_bands(axis)
             error_axis(axis)
             axis.set_title(name, fontsize="medium")
             epoch_axis(axis)

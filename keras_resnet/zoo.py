@@ -1,0 +1,171 @@
+"""Which networks there are, how large they are, and which published weights there are for them."""
+
+from __future__ import annotations
+
+import dataclasses
+import fnmatch
+from collections.abc import Mapping, Sequence
+
+import keras
+
+from keras_resnet import checks
+from keras_resnet.architectures import ARCHITECTURES, FAMILIES, Architecture
+from keras_resnet.counting import count
+from keras_resnet.densenet import DENSE_ARCHITECTURES, DenseArchitecture
+from keras_resnet.models import build
+from keras_resnet.weights.registry import PRETRAINED, PretrainedWeights
+
+# Between them stands the list of networks in README.md.
+START, END = "<!-- model zoo -->", "<!-- end of model zoo -->"
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelInfo:
+    """A named network as its builder makes it by default.
+
+    Attributes:
+        name: Its name: that of its builder, with a mark for options that are not the builder's own.
+        builder: Name of its builder.
+        options: Options to give to the builder.
+        family: "imagenet" or "cifar".
+        depth: Weighted layers, as they are counted in the name.
+        input_shape: Shape of one image: height, width, channels.
+        classes: Classes.
+        parameters: Trainable parameters.
+        multiply_adds: Multiply-adds for one image, the paper's "FLOPs".
+        weights: The published weights, each with its single-crop accuracies and where they and the
+            training are described. "imagenet" stands for the first.
+        source: Where the network is described.
+    """
+
+    name: str
+    builder: str
+    options: Mapping[str, object]
+    family: str
+    depth: int
+    input_shape: tuple[int, int, int]
+    classes: int
+    parameters: int
+    multiply_adds: int
+    weights: tuple[PretrainedWeights, ...]
+    source: str
+
+    def build(self, *args, **kwargs) -> keras.Model:
+        """Builds it, with the arguments of its builder."""
+        return build(self.builder, *args, **{**self.options, **kwargs})
+
+    def row(self) -> dict[str, object]:
+        """Returns its line of a table, weights with the top-1 accuracy in percent at 224 pixels."""
+        return {
+            "model": self.name,
+            "input": "x".join(map(str, self.input_shape)),
+            "parameters": self.parameters,
+            "multiply_adds": self.multiply_adds,
+            "weights (top-1 %)": ", ".join(
+                f"{weights.name} ({weights.metrics[224][0]:.1f})" for weights in self.weights
+            ),
+        }
+
+
+def list_models(
+    pattern: str = "*", *, family: str | None = None, pretrained: bool | None = None
+) -> list[ModelInfo]:
+    """Returns the named networks, and the variants of them that there are published weights for.
+
+    Nothing is built: the figures follow from the tables of networks.
+
+    Args:
+        pattern: Of the names, in any case, as of files: "resnet50*", "*v2", "*1[05]*".
+        family: "imagenet" or "cifar", or None for both.
+        pretrained: Whether there are to be published weights, or None where it does not matter.
+
+    Raises:
+        ValueError: If an argument is of the wrong kind. That there is no such network is no error.
+    """
+    if not isinstance(pattern, str):
+        raise ValueError(
+            f"`pattern` must be a pattern of names such as 'ResNet50*'. Received: pattern={pattern}"
+        )
+    checks.one_of("family", family, (None, *FAMILIES))
+    checks.one_of("pretrained", pretrained, (None, True, False))
+    return [
+        info
+        for info in map(_info, _lines())
+        if fnmatch.fnmatchcase(info.name.lower(), pattern.lower())
+        and family in (None, info.family)
+        and pretrained in (None, bool(info.weights))
+    ]
+
+
+def models_table(models: Sequence[ModelInfo] | None = None) -> str:
+    """Returns networks as a table in text, all where none are given."""
+    from keras_resnet.analysis.tables import text_table
+
+    return text_table([info.row() for info in (list_models() if models is None else models)])
+
+
+def with_models(document: str) -> str:
+    """Returns a document with the list of all networks between `START` and `END`.
+
+    Args:
+        document: Text in Markdown that has these two comments.
+
+    Raises:
+        ValueError: If it has not.
+    """
+    before, start, rest = document.partition(START)
+    _, end, after = rest.partition(END)
+    if not start or not end:
+        raise ValueError(
+            f"`document` must have {START!r} and after it {END!r}. "
+            f"Received: a document of {len(document)} characters without them"
+        )
+    return f"{before}{start}\n\n{_markdown()}\n\n{end}{after}"
+
+
+def _markdown() -> str:
+    """Returns a table in Markdown for each family."""
+    from keras_resnet.analysis.tables import markdown_table
+
+    parts = []
+    for family, about in FAMILIES.items():
+        rows = [info.row() for info in list_models(family=family)]
+        # All have the same input; and where none has weights, there is no column of them.
+        columns = [key for key in rows[0] if key != "input" and any(row[key] for row in rows)]
+        side = about.image_size
+        parts.append(f"For {side}x{side} RGB images and {about.classes} classes:")
+        parts.append(markdown_table([{key: row[key] for key in columns} for row in rows]))
+    return "\n\n".join(parts)
+
+
+def _lines() -> list[Architecture | DenseArchitecture]:
+    """Returns the lines of the tables, each followed by its variants with published weights."""
+    networks = dict.fromkeys(weights.network for weights in PRETRAINED.values())
+    lines = []
+    for line in ARCHITECTURES.values():
+        lines.append(line)
+        for network in networks:
+            # They differ in nothing but the version.
+            name, _, version = network.rpartition("_")
+            if name == line.name.lower():
+                lines.append(line.variant(line.shortcut, version))
+    return [*lines, *DENSE_ARCHITECTURES.values()]
+
+
+def _info(line: Architecture | DenseArchitecture) -> ModelInfo:
+    family, counted = FAMILIES[line.family], count(line)
+    known = line.name in ARCHITECTURES or line.name in DENSE_ARCHITECTURES
+    builder = line.name if known else line.name.rpartition("_")[0]
+    return ModelInfo(
+        name=line.name,
+        builder=builder,
+        options={} if known else {"version": line.version},
+        family=line.family,
+        depth=line.depth,
+        input_shape=(family.image_size, family.image_size, 3),
+        classes=family.classes,
+        parameters=counted.parameters,
+        multiply_adds=counted.multiply_adds,
+        weights=tuple(w for w in PRETRAINED.values() if w.network == line.name.lower()),
+        source=line.source,
+    )

@@ -1,0 +1,154 @@
+"""Where the workers are found, what is said of mistakes, and the wait for those that lack."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import json
+import os
+import signal
+import socket
+import threading
+import time
+
+import pytest
+import tensorflow as tf
+
+from keras_resnet.training import cluster, make_strategy
+from keras_resnet.training.signals import sigterm_handled
+
+
+def tf_config(hosts: list[str], index: int = 0, kind: str = "worker", job: str = "worker") -> str:
+    return json.dumps({"cluster": {job: hosts}, "task": {"type": kind, "index": index}})
+
+
+def free_addresses(count: int) -> list[str]:
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    addresses = [f"127.0.0.1:{one.getsockname()[1]}" for one in sockets]
+    for one in sockets:
+        one.close()
+    return addresses
+
+
+@pytest.mark.parametrize(
+    ("config", "reason"),
+    [
+        ("{", "Expecting property name"),
+        ("[]", "it names no task"),
+        ('{"cluster": {"worker": ["a:1"]}}', "task"),
+        (tf_config(["a:1", "b:2"], index=2), "no chief or worker 'worker' 2"),
+        (tf_config(["a:1", "b:2"], index=-1), "no chief or worker 'worker' -1"),
+        (tf_config(["a:1", "b:2"], kind="chief"), "no chief or worker 'chief' 0"),
+        (tf_config(["a:1", "b:2"], kind="boss", job="boss"), "no chief or worker 'boss' 0"),
+    ],
+)
+def test_a_wrong_tf_config_is_named(config, reason, monkeypatch):
+    monkeypatch.setenv("TF_CONFIG", config)
+    with pytest.raises(ValueError, match="TF_CONFIG must be JSON .* Received: TF_CONFIG=") as error:
+        make_strategy("multi_worker")
+    assert reason in str(error.value) and "\n" not in str(error.value)
+
+
+SLURM = {
+    "SLURM_PROCID": "2",
+    "SLURM_JOB_ID": "7",
+    "SLURM_STEP_NUM_TASKS": "3",
+    "SLURM_STEP_NODELIST": "node[01-02]",
+    "SLURM_STEP_TASKS_PER_NODE": "2,1",
+}
+
+
+def set_slurm(monkeypatch, **changes: str | None) -> None:
+    monkeypatch.delenv("TF_CONFIG", raising=False)
+    for name, value in {**SLURM, **changes}.items():
+        if value is None:
+            monkeypatch.delenv(name, raising=False)
+        else:
+            monkeypatch.setenv(name, value)
+
+
+def test_slurm_names_the_machines(monkeypatch):
+    set_slurm(monkeypatch)
+    resolver = cluster.find_cluster()
+    hosts = ["node01:10007", "node01:10008", "node02:10007"]
+    assert resolver.cluster_spec().as_dict() == {"worker": hosts}
+    assert resolver.get_task_info() == ("worker", 2)
+
+
+@pytest.mark.parametrize("name", [name for name in SLURM if "STEP" in name])
+def test_slurm_without_srun(name, monkeypatch):
+    set_slurm(monkeypatch, **{name: None})
+    with pytest.raises(ValueError, match=f"start it with srun.* Received: no {name}$"):
+        make_strategy("multi_worker")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("SLURM_PROCID", "3"),
+        ("SLURM_PROCID", "first"),
+        ("SLURM_STEP_NUM_TASKS", "4"),
+        ("SLURM_STEP_NODELIST", "node[01-"),
+        ("SLURM_STEP_TASKS_PER_NODE", "many"),
+    ],
+)
+def test_variables_of_slurm_that_make_no_sense(name, value, monkeypatch):
+    set_slurm(monkeypatch, **{name: value})
+    with pytest.raises(ValueError, match="must be those of a step. Received: SLURM_") as error:
+        make_strategy("multi_worker")
+    assert f"{name}={value!r}" in str(error.value) and "\n" not in str(error.value)
+
+
+def resolver_of(addresses: list[str], index: int) -> cluster.Resolver:
+    spec = tf.train.ClusterSpec({"worker": addresses})
+    return tf.distribute.cluster_resolver.SimpleClusterResolver(
+        spec, task_type="worker", task_id=index
+    )
+
+
+def test_workers_find_each_other():
+    addresses = free_addresses(3)
+    resolvers = [resolver_of(addresses, index) for index in range(3)]
+    all_are_here = threading.Barrier(3)
+
+    def work(index: int) -> None:
+        time.sleep(0.3 * index)
+        cluster.await_workers(resolvers[index])
+        host, port = addresses[index].split(":")
+        # As TensorFlow does next.
+        with socket.create_server((host, int(port))):
+            all_are_here.wait(20)
+
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        assert list(pool.map(work, range(3))) == [None] * 3
+
+
+def test_sigterm_ends_the_wait_for_a_worker_that_does_not_come(capsys):
+    addresses = free_addresses(2)
+    resolver = resolver_of(addresses, 0)
+
+    def end(number, frame):
+        raise InterruptedError
+
+    timer = threading.Timer(1.5, os.kill, (os.getpid(), signal.SIGTERM))
+    with sigterm_handled(end), pytest.raises(InterruptedError):
+        timer.start()
+        cluster.await_workers(resolver)
+    assert capsys.readouterr().err == f"waiting for the other workers: {addresses[1]}\n"
+
+
+def test_a_port_that_is_taken():
+    (address,) = free_addresses(1)
+    host, port = address.split(":")
+    resolver = resolver_of([address, "localhost:1"], 0)
+    with (
+        socket.create_server(("", int(port))),
+        pytest.raises(ValueError, match=f"a free port .* Received: '{address}'"),
+    ):
+        cluster.await_workers(resolver)
+
+
+@pytest.mark.parametrize("address", ["localhost", "localhost:http", ":1", "localhost:65536"])
+def test_an_address_without_a_port(address):
+    resolver = resolver_of(["localhost:1", address], 1)
+    with pytest.raises(ValueError, match=f"a host and a port .* Received: '{address}'"):
+        cluster.await_workers(resolver)
