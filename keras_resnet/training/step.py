@@ -80,6 +80,8 @@ class Step:
         self.model = model
         self.optimizer = optimizer
         self.strategy = strategy
+        # A TPU compiles no tensors whose length depends on their values.
+        self.cuts_padding = not isinstance(strategy, tf.distribute.TPUStrategy)
         self.micro_batches = micro_batches
         self.loss_scale = loss_scale
         self.transform = transform
@@ -270,6 +272,10 @@ class Step:
         losses = self.example_losses(labels, predictions) + _penalty(self.model)
         loss, *metrics = self.metrics
         loss.update_state(losses, sample_weight=weights)
+        if not self.cuts_padding:
+            for metric in metrics:
+                metric.update_state(labels, predictions, sample_weight=weights)
+            return
         # Without the rows that only fill the batch, rather than with weights: as in Keras's `fit`,
         # metrics may take none, or pass over them.
         real = weights > 0.0

@@ -53,9 +53,11 @@ def test_equals_keras_fit():
 
 
 @pytest.mark.parametrize("size, batch_size", [(37, 8), (37, 64), (64, 16), (1, 4)])
-def test_evaluation_counts_each_example_once(size, batch_size):
+@pytest.mark.parametrize("cuts_padding", [True, False])  # False as on a TPU
+def test_evaluation_counts_each_example_once(size, batch_size, cuts_padding):
     data = blobs(test=size)
     trainer = make_trainer()
+    trainer._step.cuts_padding = cuts_padding
     images, labels = data._arrays["test"]
     predictions = np.asarray(trainer.model(images.astype("float32")))
     by_hand = float(np.mean(predictions.argmax(-1) == labels))
