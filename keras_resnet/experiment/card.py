@@ -56,6 +56,8 @@ def model_card(
     """
     height, width, channels = dataset.image_shape
     colour = {1: "grey", 3: "RGB"}.get(channels, f"{channels}-channel")
+    operations = metrics["multiply_adds"]
+    operations = "an unknown number of" if operations is None else f"{operations:,}"
     split = metrics["split"]
     accuracy, count = metrics[f"{split}_accuracy"], metrics[f"{split}_images"]
     versions = ", ".join(f"{name} {version}" for name, version in metrics["versions"].items())
@@ -65,8 +67,7 @@ def model_card(
     return f"""# {name} trained on {dataset.name}
 
 {network}:
-{metrics["parameters"]:,} trainable parameters, {metrics["multiply_adds"]:,} multiply-adds per
-image.
+{metrics["parameters"]:,} trainable parameters, {operations} multiply-adds per image.
 
 ## Measured
 

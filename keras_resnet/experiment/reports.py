@@ -183,7 +183,7 @@ def _printed(rows, study, base, reach) -> list[dict[str, object]]:
         line = {
             "network": row["network"],
             "parameters": row.get("parameters", "-"),
-            "multiply_adds": row.get("multiply_adds", "-"),
+            "multiply_adds": row.get("multiply_adds") or "-",
             "training error %": _percent(row, "training"),
             f"{base.validation_split} error %": _percent(row, "test"),
             **{f"epochs to {100 * error:g} %": _epochs_to(row, error) for error in reach},

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import platform
 import shlex
 import sys
@@ -24,6 +25,7 @@ from keras_resnet.experiment import finish
 from keras_resnet.experiment.card import model_card, network_text
 from keras_resnet.experiment.pretrained import with_new_classifier
 from keras_resnet.experiment.settings import Experiment
+from keras_resnet.export import HubLayer
 from keras_resnet.files import clear_leftovers, write_json
 from keras_resnet.freezing import freeze, stage_rates
 from keras_resnet.training import (
@@ -103,14 +105,13 @@ def _run(
         model = build_model(experiment, dataset)
     trainer = make_trainer(experiment, strategy, model, dataset, steps)
     shape = trainer.layout(experiment.batch_size)
-    cost = complexity(model)
+    parameters, multiply_adds = _size(model)
     name, network = _network(experiment, model)
     chief = is_chief(strategy)
     if chief:
         print(
-            f"{name}: {cost.parameters:,} parameters, "
-            f"{cost.multiply_adds / 1e6:.1f} million multiply-adds per image. {dataset.name}: "
-            f"{dataset.num_examples('train'):,} training images, {steps:,} steps.\n"
+            f"{name}: {parameters:,} parameters, {_operations_text(multiply_adds)}. "
+            f"{dataset.name}: {dataset.num_examples('train'):,} training images, {steps:,} steps.\n"
             f"{shape}; learning rate {_rate_text(experiment)}; {experiment.precision}; writing to "
             f"{workdir}"
         )
@@ -148,8 +149,8 @@ def _run(
         **_last_epoch(epochs),
         "steps": steps,
         "train_seconds": round(head_seconds + trainer.seconds, 1),
-        "parameters": cost.parameters,
-        "multiply_adds": cost.multiply_adds,
+        "parameters": parameters,
+        "multiply_adds": multiply_adds,
         "seed": experiment.seed,
         "command": shlex.join(["python", *sys.argv]),
         "versions": versions(),
@@ -243,6 +244,20 @@ def _network(experiment: Experiment, model: keras.Model) -> tuple[str, str]:
     architecture = experiment.architecture
     begun = "" if experiment.init is None else f", begun from the weights `{experiment.init}`"
     return architecture.name, network_text(architecture) + begun
+
+
+def _size(model: keras.Model) -> tuple[int, int | None]:
+    """Returns trainable parameters and multiply-adds; None where a Hub module hides these."""
+    if any(isinstance(layer, HubLayer) for layer in model.layers):
+        return sum(math.prod(weight.shape) for weight in model.trainable_weights), None
+    cost = complexity(model)
+    return cost.parameters, cost.multiply_adds
+
+
+def _operations_text(multiply_adds: int | None) -> str:
+    if multiply_adds is None:
+        return "multiply-adds not known"
+    return f"{multiply_adds / 1e6:.1f} million multiply-adds per image"
 
 
 def epochs_of(experiment: Experiment) -> list[dict[str, float]]:

@@ -6,6 +6,7 @@ import json
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import keras_resnet
 from keras_resnet.experiment import Experiment, run
@@ -109,3 +110,24 @@ def test_head_first_then_the_rest_with_frozen_normalisations(first, tmp_path):
     config = json.loads((tmp_path / "run" / "config.json").read_text())
     assert config["head_epochs"] == 2
     assert run(dataclasses.replace(settings)) == metrics
+
+
+def test_a_module_is_fine_tuned_and_exported_again(first, tmp_path):
+    """What leaves the run as a module of its own holds the first one's weights, as trained on."""
+    settings = Experiment(
+        init=str(first[1] / "module"),
+        data_options={"classes": (5, 6), "per_class": 8},
+        workdir=str(tmp_path / "run"),
+        batch_size=8,
+        head_epochs=1,
+        epochs=2,
+    )
+    metrics = run(settings)
+    assert metrics["multiply_adds"] is None and metrics["parameters"] > 70_000
+    assert max(metrics["reload_difference"].values()) < 1e-5
+    module = tf.saved_model.load(str(tmp_path / "run" / "saved_model"))
+    trained = keras.models.load_model(tmp_path / "run" / "model.keras")
+    x = images(4, 8, 8, 1, low=0, high=255)
+    np.testing.assert_allclose(tf.nn.softmax(module(x / 255)), trained(x), atol=1e-5)
+    card = (tmp_path / "run" / "model_card.md").read_text()
+    assert "an unknown number of multiply-adds" in card
