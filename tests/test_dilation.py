@@ -50,7 +50,13 @@ def agreement(net, dilated, x):
     return [distance(found[:, ::step, ::step], value) for value, found, step in pairs], fine
 
 
-@pytest.mark.parametrize("kind", KINDS)
+# Those whose like is among the others.
+SLOW = ("v1.5", "plain", "grouped")
+
+
+@pytest.mark.parametrize(
+    "kind", [pytest.param(k, marks=pytest.mark.slow) if k in SLOW else k for k in KINDS]
+)
 def test_the_dilated_network_has_the_strided_one_in_it(kind):
     net = network(**KINDS[kind])
     dilated = dilate(net, 4)
