@@ -418,7 +418,7 @@ def test_build_by_name(name):
 
 @pytest.mark.parametrize("name", ["ResNet21", "", "resnet-20", None])
 def test_build_by_an_unknown_name(name):
-    with pytest.raises(ValueError, match=r"must be one of ResNet18, .*DenseNetBC100_12. Received: "):
+    with pytest.raises(ValueError, match=r"one of ResNet18, .*DenseNetBC100_12. Received: "):
         keras_resnet.build(name)
 
 

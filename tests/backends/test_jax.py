@@ -38,7 +38,7 @@ def test_builders_on_jax(subprocess_python, tmp_path):
         )
     run = subprocess_python(SCRIPT, tmp_path, env={"KERAS_BACKEND": "jax"}, timeout=600)
     expected = [
-        *("basic", "stacked", "recomputed", "v2"),
+        *("basic", "recomputed", "stacked", "v2"),
         *("basic, channels first", "D, channels first", "dense, channels first"),
         "trained and loaded",
     ]

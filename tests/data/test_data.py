@@ -12,9 +12,15 @@ def test_a_known_name():
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        ({"name": "mnist"}, r"`dataset` must be one of \('digits'.*Received: dataset='mnist'"),
-        ({"name": "digits", "data_dir": "/x"}, "takes image_size. Received: data_dir='/x'"),
-        ({"name": "digits", "size": 3}, "takes image_size. Received: size=3"),
+        (
+            {"name": "mnist"},
+            "`dataset` must be one of digits, .*, or tfds:NAME. Received: dataset='mnist'",
+        ),
+        (
+            {"name": "digits", "data_dir": "/x"},
+            "takes image_size, classes, per_class. Received: data_dir='/x'",
+        ),
+        ({"name": "digits", "size": 3}, "takes image_size, classes, per_class. Received: size=3"),
     ],
 )
 def test_wrong_arguments(arguments, message):
