@@ -56,6 +56,10 @@ class DenseArchitecture:
     growth_rate: int
     source: str = DENSELY_CONNECTED_NETWORKS
 
+    @property
+    def stem(self) -> Stem:
+        return FAMILIES[self.family].stem
+
 
 def _cifar(depth, growth_rate):
     growth_rate = checks.integer("growth_rate", growth_rate)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from keras_resnet.architectures import Architecture
+from keras_resnet.densenet import DenseArchitecture
 from keras_resnet.intervals import wilson_interval
 
 if TYPE_CHECKING:
@@ -29,8 +30,14 @@ _MODULES = """ `saved_model` and `feature_vector` are TF Hub modules (Reusable S
 take the same images as float32 in [0, 1] and give logits and features."""
 
 
-def network_text(architecture: Architecture) -> str:
+def network_text(architecture: Architecture | DenseArchitecture) -> str:
     """Returns what kind of network a line of the table is, in a few words."""
+    if isinstance(architecture, DenseArchitecture):
+        return (
+            f"A densely connected network of {architecture.depth} weighted layers, blocks "
+            f"{'-'.join(map(str, architecture.repeats))}, growth rate {architecture.growth_rate} "
+            f"({architecture.source})"
+        )
     return (
         f"A network of {architecture.depth} weighted layers, {architecture.block} blocks "
         f"{'-'.join(map(str, architecture.repeats))}, shortcuts {SHORTCUTS[architecture.shortcut]} "

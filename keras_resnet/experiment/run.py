@@ -24,7 +24,7 @@ from keras_resnet.data import ImageDataset, load_dataset
 from keras_resnet.experiment import finish
 from keras_resnet.experiment.card import model_card, network_text
 from keras_resnet.experiment.pretrained import with_new_classifier
-from keras_resnet.experiment.settings import Experiment
+from keras_resnet.experiment.settings import OF_THE_NETWORK, Experiment
 from keras_resnet.export import HubLayer
 from keras_resnet.files import clear_leftovers, write_json
 from keras_resnet.freezing import freeze, stage_rates
@@ -308,16 +308,10 @@ def build_model(experiment: Experiment, dataset: ImageDataset) -> keras.Model:
             name="preprocessing",
         )
         images = {"input_tensor": standardize(keras.Input(dataset.image_shape))}
-    return models.build(
-        architecture,
-        **images,
-        classes=classes,
-        dropout=experiment.dropout,
-        stochastic_depth=experiment.stochastic_depth,
-        zero_init_residual=experiment.zero_init_residual,
-        synchronized_bn=experiment.synchronized_bn,
-        recompute=experiment.recompute,
-    )
+    # Those that are off are left out, since not every family has them.
+    options = {name: getattr(experiment, name) for name in OF_THE_NETWORK}
+    options = {name: value for name, value in options.items() if value}
+    return models.build(architecture, **images, classes=classes, **options)
 
 
 def observers(workdir: Path) -> list[keras.callbacks.Callback]:

@@ -9,9 +9,15 @@ from collections.abc import Mapping
 import keras
 
 from keras_resnet import checks
-from keras_resnet.architectures import Architecture, cifar_architecture, find_architecture
+from keras_resnet.architectures import (
+    ARCHITECTURES,
+    Architecture,
+    cifar_architecture,
+    find_architecture,
+)
 from keras_resnet.blocks import VERSIONS
 from keras_resnet.data import ImageDataset
+from keras_resnet.densenet import DENSE_ARCHITECTURES, DenseArchitecture
 from keras_resnet.training import (
     CrossEntropy,
     ErrorWarmup,
@@ -33,9 +39,13 @@ _NOT_OF_THE_RESULT = (
 )
 
 # What is built into a network, and cannot be asked of a finished one.
-_OF_THE_NETWORK = (
+OF_THE_NETWORK = (
     *("dropout", "stochastic_depth", "zero_init_residual"),
     *("synchronized_bn", "recompute"),
+)
+_OF_RESIDUAL_NETWORKS = (
+    *("shortcut", "version", "squeeze_excitation"),
+    *("stochastic_depth", "zero_init_residual"),
 )
 
 
@@ -229,7 +239,7 @@ class Experiment:
                 "`recompute_bn` must be False with freeze_bn=True, which keeps the statistics. "
                 "Received: recompute_bn=True"
             )
-        for name in _OF_THE_NETWORK if self.init_is_model else ():
+        for name in OF_THE_NETWORK if self.init_is_model else ():
             value = getattr(self, name)
             if value != _DEFAULTS[name]:
                 raise ValueError(
@@ -250,7 +260,7 @@ class Experiment:
         return {key: settings[key] for key in settings if key not in _NOT_OF_THE_RESULT}
 
     @property
-    def architecture(self) -> Architecture:
+    def architecture(self) -> Architecture | DenseArchitecture:
         """The network's line of the table, with those options replaced that were asked for.
 
         Raises:
@@ -267,7 +277,16 @@ class Experiment:
                 f"Received: {name}={value!r} with depth=None"
             )
         else:
-            architecture = find_architecture(self.model)
+            architecture = find_architecture(self.model, ARCHITECTURES | DENSE_ARCHITECTURES)
+        if isinstance(architecture, DenseArchitecture):
+            for name in _OF_RESIDUAL_NETWORKS:
+                value = getattr(self, name)
+                if value != _DEFAULTS[name]:
+                    raise ValueError(
+                        f"`{name}` must be left out for {architecture.name}, which has no residual "
+                        f"blocks. Received: {name}={value!r}"
+                    )
+            return architecture
         shortcut, version = architecture.shortcut, architecture.version
         gates = architecture.squeeze_excitation
         if self.shortcut is not None:

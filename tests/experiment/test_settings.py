@@ -9,6 +9,8 @@ import pytest
 from keras_resnet import cli
 from keras_resnet.data import load_dataset
 from keras_resnet.experiment import Experiment
+from keras_resnet.experiment.card import network_text
+from keras_resnet.experiment.run import build_model
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +48,15 @@ def test_network_of_a_depth_takes_block_width_and_gates():
     ):
         with pytest.raises(ValueError, match=named):
             Experiment(**options).architecture  # noqa: B018
+
+
+def test_densely_connected_networks_are_built_too(digits):
+    experiment = Experiment(model="DenseNetBC100_12", recompute=True)
+    assert experiment.architecture.growth_rate == 12
+    assert network_text(experiment.architecture).startswith("A densely connected network of 100")
+    assert build_model(experiment, digits).count_params() > 700_000
+    with pytest.raises(ValueError, match="`shortcut` must be left out for DenseNetBC100_12"):
+        build_model(Experiment(model="densenetbc100_12", shortcut="B"), digits)
 
 
 def test_steps_are_divided_by_ten_at_the_papers_shares():
