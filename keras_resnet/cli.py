@@ -20,6 +20,9 @@ _DATA_OPTIONS = {
     "max_bad_files": (int, "Unreadable images to go on after, with a warning each"),
 }
 
+# Settings of training that begins from a finished network, for recipes that compare networks.
+OF_A_FINISHED_NETWORK = ("init", "head_epochs", "freeze_bn", "rate_decay")
+
 
 class LineParser(argparse.ArgumentParser):
     """A parser whose errors are one line, and whose help keeps its paragraphs."""
@@ -148,6 +151,11 @@ def _field_descriptions(cls: type) -> dict[str, str]:
     return {name: " ".join(text.split()) for name, text in entries}
 
 
+def _line(error: Exception) -> str:
+    """The first line of a message: other people's have more."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
 def run(main: Callable[[], None]) -> None:
     """Runs a recipe's `main`, and ends it with one line where it cannot go on.
 
@@ -158,10 +166,10 @@ def run(main: Callable[[], None]) -> None:
     try:
         main()
     except (ValueError, ImportError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {_line(error)}", file=sys.stderr)
         sys.exit(2)
     except TrainingStopped as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {_line(error)}", file=sys.stderr)
         sys.exit(1)
     except Terminated as end:
         print(end, file=sys.stderr)

@@ -227,9 +227,8 @@ def _append(url: str, partial: BinaryIO, limit: int | None) -> None:
     if have:
         headers["Range"] = f"bytes={have}-"
     try:
-        response = urllib.request.urlopen(
-            urllib.request.Request(url, headers=headers), timeout=_TIMEOUT
-        )
+        request = urllib.request.Request(url, headers=headers)
+        response = urllib.request.build_opener(_StayOnHttps).open(request, timeout=_TIMEOUT)
     except urllib.error.HTTPError as error:
         if error.code != http.client.REQUESTED_RANGE_NOT_SATISFIABLE or not have:
             raise
@@ -245,13 +244,13 @@ def _append(url: str, partial: BinaryIO, limit: int | None) -> None:
             have = 0
         length = response.headers.get("Content-Length")
         end = None if length is None else have + int(length)
-        _check(response, url, end or 0, limit, partial)
+        _check(url, end or 0, limit, partial)
         verbose = int(keras.config.is_interactive_logging_enabled())
         bar = keras.utils.Progbar(end, verbose=verbose, unit_name="byte")
         while chunk := response.read(_CHUNK):
             partial.write(chunk)
             have += len(chunk)
-            _check(response, url, have, limit, partial)
+            _check(url, have, limit, partial)
             if have != end:
                 bar.update(have)
         bar.update(have, finalize=True)
@@ -260,16 +259,23 @@ def _append(url: str, partial: BinaryIO, limit: int | None) -> None:
     return None
 
 
-def _check(response, url: str, size: int, limit: int | None, partial: BinaryIO) -> None:
-    """Raises a ValueError, and forgets what has come, where a file is not to be had like this."""
-    reason = None
-    if url.startswith("https://") and not response.url.startswith("https://"):
-        reason = f"the server leads to {response.url}, which is not https"
-    elif limit is not None and size > limit:
-        reason = f"it is longer than the {limit:,} bytes allowed"
-    if reason:
+class _StayOnHttps(urllib.request.HTTPRedirectHandler):
+    """Follows no server from https to elsewhere, at any of several redirections."""
+
+    def redirect_request(self, request, file, code, message, headers, new_url):
+        if request.full_url.startswith("https://") and not new_url.startswith("https://"):
+            raise ValueError(
+                f"{request.full_url} is not downloaded: the server leads to {new_url}, which is "
+                "not https"
+            )
+        return super().redirect_request(request, file, code, message, headers, new_url)
+
+
+def _check(url: str, size: int, limit: int | None, partial: BinaryIO) -> None:
+    """Raises a ValueError, and forgets what has come, where a file is longer than it may be."""
+    if limit is not None and size > limit:
         partial.truncate(0)
-        raise ValueError(f"{url} is not downloaded: {reason}")
+        raise ValueError(f"{url} is not downloaded: it is longer than the {limit:,} bytes allowed")
 
 
 def _size(file: BinaryIO) -> int:

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 import keras
 
 from keras_resnet import checks
-from keras_resnet.layers import BlockStack
 
 # conv1 and pool1 are the stem; conv2, conv3 and on are the stages.
 _STAGE = re.compile(r"(?:conv|pool)(\d+)_")
@@ -31,7 +30,8 @@ def freeze(model: keras.Model, stages: int | None = None, *, bn: bool = True) ->
         stages: How much of it stays as it is, from the images on: 0 nothing, 1 the stem, 2 the
             stem and the first stage (conv2), and so on; None everything but the last layer, the
             classifier.
-        bn: Whether batch normalisations stay frozen in the layers that train.
+        bn: Whether batch normalisations stay frozen in the layers that train; of those in a Hub
+            module the statistics only.
 
     Raises:
         ValueError: If `stages` is not a number of stages that the network has.
@@ -56,7 +56,7 @@ def freeze(model: keras.Model, stages: int | None = None, *, bn: bool = True) ->
     for layer in frozen:
         layer.trainable = False
     for layer in _leaves(model):
-        if isinstance(layer, BlockStack):
+        if hasattr(layer, "frozen_norms"):  # a stack of blocks, or a Hub module
             layer.frozen_norms = bn
         elif bn and isinstance(layer, keras.layers.BatchNormalization):
             layer.trainable = False

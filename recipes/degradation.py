@@ -49,9 +49,11 @@ PRESETS = {
     ),
 }
 
+WITHOUT = ("model", "depth", "shortcut", "seed", *cli.OF_A_FINISHED_NETWORK)
+
 
 def main() -> None:
-    parser = cli.Parser(__doc__, PRESETS, without=("model", "depth", "shortcut", "seed"))
+    parser = cli.Parser(__doc__, PRESETS, without=WITHOUT)
     parser.add_own(
         "--models",
         nargs="+",

@@ -29,9 +29,11 @@ DIGITS = Experiment(
     deterministic=True,
 )
 
+WITHOUT = ("export", "fine_tune_epochs", *cli.OF_A_FINISHED_NETWORK)
+
 
 def main() -> None:
-    parser = cli.Parser(__doc__, {"digits": DIGITS}, without=("export", "fine_tune_epochs"))
+    parser = cli.Parser(__doc__, {"digits": DIGITS}, without=WITHOUT)
     parser.add_own("--folder", default="saved_models", help="Where the modules go")
     experiment, own = parser.settings()
     publish(experiment, own["folder"])

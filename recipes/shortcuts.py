@@ -8,7 +8,7 @@ and 10 crops, the top-1 error is 25.03 % with A, 24.52 with B and 24.19 with C: 
 so projections are not what cures the degradation. That comparison:
 
     python recipes/shortcuts.py --dataset imagenet2012 --data-dir DIR --model ResNet34 --gpus 8 \\
-        --schedule plateau --validation-split validation --batch-size 256 --epochs 120
+        --schedule plateau --warmup none --validation-split validation --batch-size 256 --epochs 120
 """
 
 import os
@@ -34,9 +34,11 @@ DIGITS = Experiment(
     export=False,
 )
 
+WITHOUT = ("shortcut", "seed", *cli.OF_A_FINISHED_NETWORK)
+
 
 def main() -> None:
-    parser = cli.Parser(__doc__, {"digits": DIGITS}, without=("shortcut", "seed"))
+    parser = cli.Parser(__doc__, {"digits": DIGITS}, without=WITHOUT)
     parser.add_own(
         "--shortcuts",
         nargs="+",

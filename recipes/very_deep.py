@@ -56,7 +56,7 @@ PRESETS = {
 
 
 def main() -> None:
-    without = ("dropout", "stochastic_depth", "seed")
+    without = ("dropout", "stochastic_depth", "seed", *cli.OF_A_FINISHED_NETWORK)
     parser = cli.Parser(__doc__, PRESETS, without=without)
     parser.add_own("--dropout", type=float, default=0.2, help="Rate of dropout, in [0, 1)")
     parser.add_own(

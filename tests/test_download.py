@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import sys
 import threading
+import urllib.request
 
 import numpy as np
 import pytest
@@ -292,3 +293,16 @@ def test_hub_without_its_package(monkeypatch):
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(ImportError, match=r"keras-deep-residual\[weights\]"):
         download.fetch_from_hub("timm/resnet18.tv_in1k", "model.safetensors", None, None)
+
+
+@pytest.mark.parametrize(
+    "place", ["http://elsewhere.org/f", "ftp://elsewhere.org/f", "https://ok.org/f"]
+)
+def test_no_redirection_leaves_https(place):
+    request = urllib.request.Request("https://here.org/f")
+    follow = download._StayOnHttps().redirect_request
+    if place.startswith("https"):
+        assert follow(request, None, 302, "Found", {}, place).full_url == place
+        return
+    with pytest.raises(ValueError, match=f"leads to {place}, which is not https"):
+        follow(request, None, 302, "Found", {}, place)

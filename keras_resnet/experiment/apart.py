@@ -74,7 +74,10 @@ class RunApart:
         """
         with self._process as process:
             lines = process.stdout.read().splitlines()
-        report = json.loads(lines[-1]) if lines else {"stopped": death(process.returncode)}
+        try:
+            report = json.loads(lines[-1])
+        except (IndexError, ValueError):  # It died before it could report, or while it did.
+            report = {"stopped": death(process.returncode)}
         if "wrong" in report:
             raise ValueError(report["wrong"])
         if "stopped" in report:
@@ -110,12 +113,17 @@ def _outcome(settings: Mapping[str, object]) -> dict[str, object]:
     try:
         return {"metrics": run(Experiment(**settings | {"drops": tuple(settings["drops"])}))}
     except (TrainingStopped, Terminated, OSError) as error:
-        outcome = {"stopped": str(error)}
+        outcome = {"stopped": _line(error)}
     except (ValueError, ImportError) as error:
-        outcome = {"wrong": str(error)}
+        outcome = {"wrong": _line(error)}
     except Exception as error:
         # Ours, so the log gets all of it.
         traceback.print_exc()
-        return {"stopped": f"{type(error).__name__}: {error}; log.txt has more"}
+        return {"stopped": f"{type(error).__name__}: {_line(error)}; log.txt has more"}
     print(f"error: {next(iter(outcome.values()))}", file=sys.stderr)
     return outcome
+
+
+def _line(error: Exception) -> str:
+    """The first line of a message, which in TensorFlow's is the one that says it."""
+    return next(iter(str(error).strip().splitlines()), "no message")

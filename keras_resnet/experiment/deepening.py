@@ -15,12 +15,12 @@ from keras_resnet import checks
 from keras_resnet.analysis import plots
 from keras_resnet.data import ImageDataset, load_dataset
 from keras_resnet.deepen import deepen
-from keras_resnet.experiment.run import observers
+from keras_resnet.experiment.run import fit, make_trainer, settle_statistics
 from keras_resnet.experiment.settings import Experiment
 from keras_resnet.experiment.study import StoppedRun, Study, StudyRun, attempt_study
 from keras_resnet.files import write_json
 from keras_resnet.saving import load_model, save_model
-from keras_resnet.training import Checkpoints, Trainer, TrainingStopped, read_epochs
+from keras_resnet.training import Trainer, TrainingStopped, read_epochs
 
 # Batches of training images that the statistics and the loss in training mode are taken from.
 BATCHES = 8
@@ -85,6 +85,8 @@ def deepening(
         )
     deep = dataclasses.replace(base, depth=depth, epochs=base.epochs + more)
     blocks = deep.architecture.repeats
+    if base.deterministic:
+        tf.config.experimental.enable_op_determinism()
     plots.require_matplotlib()
     shallow_name, deep_name = base.architecture.name, deep.architecture.name
     study = attempt_study({shallow_name: base, deep_name: deep}, seeds, base.workdir, jobs=jobs)
@@ -205,16 +207,8 @@ def _train_on(
         workdir=str(folder),
     )
     trainer = _trainer(model, settings, dataset)
-    trainer.fit(
-        dataset,
-        base.batch_size,
-        steps=settings.total_steps(dataset),
-        seed=run.seed,
-        callbacks=observers(folder),
-        checkpoints=Checkpoints(folder / "checkpoints", config=settings.of_the_result()),
-        validation_split=base.validation_split,
-        log_every=base.log_every,
-    )
+    fit(settings, trainer, dataset, settings.total_steps(dataset), folder, chief=True)
+    settle_statistics(settings, trainer, dataset)
     save_model(model, folder / "model.keras")
     row = _row(
         f"{deep.architecture.name}, deepened and trained on",
@@ -231,13 +225,8 @@ def _model(run: StudyRun) -> keras.Model:
 
 
 def _trainer(model: keras.Model, settings: Experiment, dataset: ImageDataset) -> Trainer:
-    return Trainer(
-        model,
-        settings.optimizer(settings.total_steps(dataset)),
-        settings.loss(),
-        [keras.metrics.SparseCategoricalAccuracy("accuracy")],
-        transform=settings.mixing(len(dataset.class_names)),
-    )
+    steps = settings.total_steps(dataset)
+    return make_trainer(settings, tf.distribute.get_strategy(), model, dataset, steps)
 
 
 def _measured(

@@ -71,6 +71,7 @@ def save(
 def fine_tune(
     module: str | Path,
     dataset: ImageDataset,
+    split: str,
     *,
     epochs: int,
     batch_size: int,
@@ -82,13 +83,14 @@ def fine_tune(
     Args:
         module: Folder of a Hub module that takes images in [0, 1].
         dataset: What to train and test on.
+        split: Split to test on.
         epochs: Passes over the training images.
         batch_size: Images per step.
         learning_rate: Highest rate; it falls to 0 along a cosine.
         seed: Of the classifier, the order and the augmentation.
 
     Returns:
-        `fine_tuned_test_accuracy`, and `fine_tuned_epochs`.
+        `fine_tuned_test_accuracy` (or that of the other split), and `fine_tuned_epochs`.
     """
     keras.config.set_dtype_policy("float32")
     keras.utils.set_random_seed(seed)
@@ -103,12 +105,12 @@ def fine_tune(
         [keras.metrics.SparseCategoricalAccuracy("accuracy")],
     )
     trainer.fit(dataset, batch_size, steps=steps, seed=seed, validation_split=None)
-    accuracy = trainer.evaluate(dataset, "test", batch_size)["accuracy"]
+    accuracy = trainer.evaluate(dataset, split, batch_size)["accuracy"]
     print(
         f"feature_vector under a new classifier, both trained for {epochs} epochs: "
-        f"test accuracy {100 * accuracy:.2f} %"
+        f"{split} accuracy {100 * accuracy:.2f} %"
     )
-    return {"fine_tuned_test_accuracy": accuracy, "fine_tuned_epochs": epochs}
+    return {f"fine_tuned_{split}_accuracy": accuracy, "fine_tuned_epochs": epochs}
 
 
 def _difference(expected, received):

@@ -34,10 +34,9 @@ def with_new_classifier(init: str, image_shape: tuple[int, ...], classes: int) -
         inputs, features, name = body.input, body.output, body.name
     else:
         name = Path(init).name.split("?")[0] or "module"
-        layer = HubLayer(init, trainable=True, name="module")
         images = keras.layers.Rescaling(1 / 255, name="preprocessing")(inputs)
         try:
-            features = layer(images)
+            features = HubLayer(init, trainable=True, name="module")(images)
         except (ValueError, TypeError) as error:
             raise ValueError(
                 f"`init` must be a module of images of shape {image_shape}. Received: "

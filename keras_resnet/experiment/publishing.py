@@ -44,8 +44,13 @@ def publish(experiment: Experiment, folder: str | Path) -> list[Path]:
         ValueError: If a setting is wrong.
         TrainingStopped: If training cannot go on.
     """
-    metrics = run(experiment)
     dataset = load_dataset(experiment.dataset, experiment.data_dir, **experiment.data_options)
+    if "test" not in dataset.splits:
+        raise ValueError(
+            "`dataset` must have a test split, which the cards state the accuracy of. "
+            f"Received: dataset={experiment.dataset!r} with {', '.join(dataset.splits)}"
+        )
+    metrics = run(experiment)
     written = []
     for source, kind in _KINDS.items():
         name = f"{experiment.architecture.name.lower()}_{dataset.name}_{kind}"

@@ -164,6 +164,13 @@ def _table(
             row["parameters"] = own[0]["parameters"]
             row["multiply_adds"] = own[0]["multiply_adds"]
             row["train_seconds"] = statistics.fmean(metrics["train_seconds"] for metrics in own)
+            final = [metrics.get(f"{base.validation_split}_accuracy") for metrics in own]
+            if None not in final:
+                # Of the finished models, whose weights or statistics may have been averaged since
+                # the last epoch.
+                errors = [1.0 - accuracy for accuracy in final]
+                row["test_error"] = statistics.fmean(errors)
+                row["test_error_sd"] = statistics.stdev(errors) if len(errors) > 1 else None
         stopped = [one for one in study.stopped if one.label == row["network"]]
         if stopped:
             row["stopped"] = " | ".join(f"seed {one.seed}: {one.reason}" for one in stopped)

@@ -103,6 +103,11 @@ def _run(
     keras.utils.set_random_seed(experiment.seed)
     with strategy.scope():
         model = build_model(experiment, dataset)
+    if experiment.recompute_bn and _holds_a_module(model):
+        raise ValueError(
+            "`recompute_bn` must be False where training begins from a Hub module, whose "
+            f"normalisations are its own. Received: recompute_bn=True with init={experiment.init!r}"
+        )
     trainer = make_trainer(experiment, strategy, model, dataset, steps)
     shape = trainer.layout(experiment.batch_size)
     parameters, multiply_adds = _size(model)
@@ -118,17 +123,17 @@ def _run(
         clear_leftovers(workdir)
         write_json(workdir / "config.json", dataclasses.asdict(experiment))
 
+    head_steps = experiment.head_epochs * dataset.steps_per_epoch(experiment.batch_size)
     head_seconds = 0.0
     if experiment.head_epochs:
-        head_steps = experiment.head_epochs * dataset.steps_per_epoch(experiment.batch_size)
         freeze(model)
         head = make_trainer(experiment, strategy, model, dataset, head_steps)
-        _fit(experiment, head, dataset, head_steps, workdir / HEAD, chief)
+        fit(experiment, head, dataset, head_steps, workdir / HEAD, chief)
         head_seconds = head.seconds
     if experiment.init is not None:
         freeze(model, 0, bn=experiment.freeze_bn)
         trainer = make_trainer(experiment, strategy, model, dataset, steps)
-    _fit(experiment, trainer, dataset, steps, workdir, chief)
+    fit(experiment, trainer, dataset, steps, workdir, chief)
     settle_statistics(experiment, trainer, dataset)
     split = "test" if "test" in dataset.splits else "validation"
     measured = trainer.evaluate(dataset, split, experiment.batch_size)
@@ -147,7 +152,7 @@ def _run(
         **{f"{split}_{name}": value for name, value in measured.items()},
         f"{split}_images": trainer.evaluated_images,
         **_last_epoch(epochs),
-        "steps": steps,
+        "steps": head_steps + steps,
         "train_seconds": round(head_seconds + trainer.seconds, 1),
         "parameters": parameters,
         "multiply_adds": multiply_adds,
@@ -156,12 +161,14 @@ def _run(
         "versions": versions(),
     }
     print(
-        f"{split} accuracy {100 * measured['accuracy']:.2f} %, {trainer.seconds:.0f} s of training"
+        f"{split} accuracy {100 * measured['accuracy']:.2f} %, "
+        f"{figures['train_seconds']:.0f} s of training"
     )
     learning_curve(
         epochs,
         workdir / "learning_curve.png",
         title=f"{name} on {dataset.name}, seed {experiment.seed}",
+        watched=experiment.validation_split,
         final=(split, 1 - measured["accuracy"]),
     )
     card = model_card(name, network, dataset, dataclasses.asdict(experiment), figures)
@@ -170,6 +177,7 @@ def _run(
         figures |= finish.fine_tune(
             workdir / "feature_vector",
             dataset,
+            split,
             epochs=experiment.fine_tune_epochs,
             batch_size=experiment.batch_size,
             seed=experiment.seed,
@@ -208,11 +216,12 @@ def make_trainer(
 def settle_statistics(experiment: Experiment, trainer: Trainer, dataset: ImageDataset) -> None:
     """Recomputes the statistics of batch normalisation after training, where they need it."""
     # Averaged weights have no statistics of their own.
-    if experiment.recompute_bn or (experiment.ema is not None and not experiment.freeze_bn):
+    averaged = experiment.ema is not None and not experiment.freeze_bn
+    if experiment.recompute_bn or (averaged and not _holds_a_module(trainer.model)):
         trainer.recompute_bn_statistics(dataset, experiment.batch_size, seed=experiment.seed)
 
 
-def _fit(
+def fit(
     experiment: Experiment,
     trainer: Trainer,
     dataset: ImageDataset,
@@ -248,10 +257,14 @@ def _network(experiment: Experiment, model: keras.Model) -> tuple[str, str]:
 
 def _size(model: keras.Model) -> tuple[int, int | None]:
     """Returns trainable parameters and multiply-adds; None where a Hub module hides these."""
-    if any(isinstance(layer, HubLayer) for layer in model.layers):
+    if _holds_a_module(model):
         return sum(math.prod(weight.shape) for weight in model.trainable_weights), None
     cost = complexity(model)
     return cost.parameters, cost.multiply_adds
+
+
+def _holds_a_module(model: keras.Model) -> bool:
+    return any(isinstance(layer, HubLayer) for layer in model.layers)
 
 
 def _operations_text(multiply_adds: int | None) -> str:

@@ -217,6 +217,11 @@ class Experiment:
                 "`validation_split` must be 'validation' with schedule='plateau', which would "
                 "choose the learning rate by the test images. Received: validation_split='test'"
             )
+        if self.schedule == "plateau" and self.warmup in ("linear", "error"):
+            raise ValueError(
+                "`warmup` must be 'none' with schedule='plateau', which sets the rate itself. "
+                f"Received: warmup={self.warmup!r}"
+            )
         self._check_init()
         if self.fine_tune_epochs and not self.export:
             raise ValueError(
@@ -251,7 +256,9 @@ class Experiment:
     def init_is_model(self) -> bool:
         """Whether `init` is a whole model, not weights for `model`."""
         return self.init is not None and (
-            self.init.endswith(".keras") or "://" in self.init or os.path.isdir(self.init)
+            self.init.endswith(".keras")
+            or "://" in self.init
+            or (os.path.isdir(self.init) and self.init != "imagenet")
         )
 
     def of_the_result(self) -> dict[str, object]:

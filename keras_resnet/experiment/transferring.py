@@ -1,10 +1,12 @@
-"""A finished network on other images, against the same network from scratch. Needs TensorFlow."""
+"""A finished network on other images, against one from scratch. Needs TensorFlow."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
+
+import tensorflow as tf
 
 from keras_resnet.data import load_dataset
 from keras_resnet.experiment.reports import side_by_side
@@ -51,7 +53,7 @@ def pretrain(settings: Experiment, jobs: int | None = None) -> str:
 def transfer(
     settings: Experiment, seeds: Sequence[int], *, scratch: bool = True, jobs: int | None = None
 ) -> list[dict[str, object]]:
-    """Fine-tunes `settings.init` with every seed, and trains the same network from random values.
+    """Fine-tunes `settings.init` with every seed, and trains `settings.model` from random values.
 
     From scratch means `settings.model` on the same images, for as many epochs as head and rest
     have together, at the same rate for all layers.
@@ -82,7 +84,9 @@ def transfer(
             rate_decay=1.0,
             epochs=settings.head_epochs + settings.epochs,
         )
-    # Once here, so that what does not fit is said before anything is written.
+    # Once here, so that what does not fit is said before anything is written; not on a GPU, whose
+    # memory the runs will want.
+    tf.config.set_visible_devices([], "GPU")
     build_model(
         settings, load_dataset(settings.dataset, settings.data_dir, **settings.data_options)
     )

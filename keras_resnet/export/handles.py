@@ -92,7 +92,10 @@ def unpack(archive: Path, directory: Path) -> None:
             absolute path, "..", a link, or anything else that is not a file or directory.
     """
     try:
-        with gzip.open(archive) as stream, tarfile.open(fileobj=stream, mode="r:") as tar:
+        with (
+            gzip.open(archive) as stream,
+            tarfile.open(fileobj=_InChunks(stream), mode="r:") as tar,
+        ):
             directory.mkdir()
             files = size = 0
             for member in tar:
@@ -115,6 +118,22 @@ def unpack(archive: Path, directory: Path) -> None:
         raise ValueError(
             f"An archive of a module must be a safe, whole .tar.gz: {reason}"
         ) from error
+
+
+class _InChunks:
+    """A file that is never read more of at once than a chunk.
+
+    tarfile itself reads long names and extended headers, of whatever length they claim.
+    """
+
+    def __init__(self, file):
+        self._file = file
+        self.seek, self.tell = file.seek, file.tell
+
+    def read(self, size: int) -> bytes:
+        if size > _CHUNK:
+            raise tarfile.ReadError(f"a header of it claims {size:,} bytes")
+        return self._file.read(size)
 
 
 def _check_size(files, size):

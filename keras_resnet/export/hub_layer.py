@@ -36,6 +36,8 @@ class HubLayer(keras.layers.Layer):
             or of a server that gives one, such as tfhub.dev.
         trainable: Whether to fine-tune the module.
         sha256: Checksum of the archive that an address leads to, in hexadecimal.
+        frozen_norms: Whether the module computes as in inference while its weights train: the
+            statistics of its normalisations stay, their scales do not, and it drops nothing out.
         **kwargs: As for every layer, such as `name`.
 
     Input shape: what the module takes; for images float32 in [0, 1], `(batch, H, W, C)`.
@@ -53,12 +55,14 @@ class HubLayer(keras.layers.Layer):
         handle: str | Path,
         trainable: bool = False,
         sha256: str | None = None,
+        frozen_norms: bool = False,
         **kwargs,
     ):
         # Modules say themselves which dtype they take; Keras would cast to its policy's.
         super().__init__(autocast=False, **kwargs)
         self.handle = str(handle)
         self.sha256 = sha256
+        self.frozen_norms = bool(frozen_norms)
         self._module = _load(self.handle, sha256)
         self._takes_training = "training" in inspect.signature(self._module.__call__).parameters
         trained = {variable.ref() for variable in _listed(self._module, "trainable_variables")}
@@ -83,11 +87,13 @@ class HubLayer(keras.layers.Layer):
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         inputs = keras.tree.map_structure(_in_float32, inputs)
         if self._takes_training:
-            return self._module(inputs, training=bool(training and self.trainable))
+            moving = training and self.trainable and not self.frozen_norms
+            return self._module(inputs, training=bool(moving))
         return self._module(inputs)
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "handle": self.handle, "sha256": self.sha256}
+        own = {"handle": self.handle, "sha256": self.sha256, "frozen_norms": self.frozen_norms}
+        return {**super().get_config(), **own}
 
 
 class _ModuleLosses(keras.regularizers.Regularizer):

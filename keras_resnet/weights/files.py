@@ -9,6 +9,7 @@ import re
 from pathlib import Path
 
 import keras
+import numpy as np
 
 from keras_resnet.files import replacing
 from keras_resnet.weights.keras_applications import (
@@ -18,7 +19,7 @@ from keras_resnet.weights.keras_applications import (
 )
 from keras_resnet.weights.keras_files import DAMAGE, Layers, read_keras, read_legacy_h5
 from keras_resnet.weights.registry import CAFFE, PRETRAINED, Preprocessing, find_pretrained
-from keras_resnet.weights.saved import SavedWeights
+from keras_resnet.weights.saved import SavedWeights, epsilon_of
 from keras_resnet.weights.torch_files import read_torch
 from keras_resnet.weights.torch_names import to_torch
 from keras_resnet.weights.wiring import preprocessing, wiring
@@ -111,7 +112,7 @@ def save_torch_weights(model: keras.Model, path: str | Path) -> None:
     """
     if Path(path).suffix != ".safetensors":
         raise ValueError(f"`path` must end in '.safetensors'. Received: path={str(path)!r}")
-    state = to_torch(model)
+    state = _with_torch_epsilon(to_torch(model), model)
     config = model.get_config()
     about = {"format": "pt", "wiring": json.dumps(wiring(config))}
     prepared = preprocessing(config)
@@ -119,6 +120,25 @@ def save_torch_weights(model: keras.Model, path: str | Path) -> None:
         about["preprocessing"] = json.dumps({"mean": prepared.mean, "std": prepared.std})
     with replacing(path) as temporary:
         _safetensors().numpy.save_file(state, temporary, about)
+
+
+def _with_torch_epsilon(state: dict[str, np.ndarray], model: keras.Model) -> dict[str, np.ndarray]:
+    """Returns a state dict that means the same where normalisations add PyTorch's epsilon."""
+    own = epsilon_of(model)
+    shift = 0.0 if own is None else own - _TORCH_EPSILON
+    if not shift:
+        return state
+    moved = {
+        name: value.astype("float64") + shift
+        for name, value in state.items()
+        if name.endswith(".running_var")
+    }
+    if min(value.min() for value in moved.values()) < 0:
+        raise ValueError(
+            f"`model` must have bn_epsilon={_TORCH_EPSILON}, as in PyTorch, or variances larger "
+            f"than the difference. Received: bn_epsilon={own}"
+        )
+    return state | {name: value.astype("float32") for name, value in moved.items()}
 
 
 def _is_published(weights: object) -> bool:

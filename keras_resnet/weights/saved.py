@@ -58,7 +58,7 @@ class SavedWeights:
         self._fit_epsilon(layers, model)
         assign_weights(model, layers, self.source)
         if message:
-            warnings.warn(message, UserWarning, stacklevel=4)
+            warnings.warn(message, UserWarning, stacklevel=5)
 
     def _fit_classifier(self, layers: Layers, own: Layers, model: str) -> str | None:
         """Lets the model keep its classifier where that of the file has other classes."""
@@ -107,7 +107,7 @@ class SavedWeights:
 
     def _fit_epsilon(self, layers: Layers, model: keras.Model) -> None:
         """Moves the difference between two epsilons into the variances."""
-        epsilon = _epsilon(model)
+        epsilon = epsilon_of(model)
         if self.epsilon is None or epsilon is None or epsilon == self.epsilon:
             return
         for name, arrays in layers.items():
@@ -121,7 +121,7 @@ class SavedWeights:
                 layers[name] = [*arrays[:3], variance.astype("float32")]
 
 
-def _epsilon(model: keras.Model) -> float | None:
+def epsilon_of(model: keras.Model) -> float | None:
     """Returns the epsilon of the model's first normalisation, which its others have too."""
     for layer in model.layers:
         if layer.name.endswith("_bn"):

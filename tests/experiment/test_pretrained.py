@@ -12,7 +12,7 @@ import keras_resnet
 from keras_resnet.experiment import Experiment, run
 from keras_resnet.experiment.pretrained import with_new_classifier
 from keras_resnet.experiment.run import epochs_of
-from keras_resnet.export import export_hub
+from keras_resnet.export import HubLayer, export_hub
 from tests.helpers import images, randomize
 
 
@@ -71,6 +71,7 @@ def test_what_does_not_fit_is_named(first, form, shape, named):
         ({"init": "a.keras", "dropout": 0.5}, "`dropout` must be left out"),
         ({"init": "a.keras", "recompute": True}, "`recompute` must be left out"),
         ({"init": "a.keras", "freeze_bn": True, "recompute_bn": True}, "`recompute_bn` must be"),
+        ({"schedule": "plateau", "warmup": "linear"}, "`warmup` must be 'none'"),
     ],
 )
 def test_settings_that_contradict_each_other(settings, named):
@@ -93,7 +94,7 @@ def test_head_first_then_the_rest_with_frozen_normalisations(first, tmp_path):
     )
     metrics = run(settings)
     assert [row["epoch"] for row in epochs_of(settings)] == [1, 2, 3, 4, 5]
-    assert metrics["epochs"] == 5 and metrics["steps"] == 6
+    assert metrics["epochs"] == 5 and metrics["steps"] == 10
     trained = keras.models.load_model(tmp_path / "run" / "model.keras")
     for layer in model.layers[:-1]:
         same = [
@@ -121,13 +122,18 @@ def test_a_module_is_fine_tuned_and_exported_again(first, tmp_path):
         batch_size=8,
         head_epochs=1,
         epochs=2,
+        freeze_bn=True,
     )
     metrics = run(settings)
+    assert metrics["steps"] == 6
     assert metrics["multiply_adds"] is None and metrics["parameters"] > 70_000
     assert max(metrics["reload_difference"].values()) < 1e-5
     module = tf.saved_model.load(str(tmp_path / "run" / "saved_model"))
     trained = keras.models.load_model(tmp_path / "run" / "model.keras")
     x = images(4, 8, 8, 1, low=0, high=255)
     np.testing.assert_allclose(tf.nn.softmax(module(x / 255)), trained(x), atol=1e-5)
+    source, own = HubLayer(first[1] / "module"), trained.get_layer("module")
+    for old, new in zip(source.module_weights, own.module_weights, strict=True):
+        assert np.array_equal(old, new) == ("moving" in old.name or "preprocessing" in old.name)
     card = (tmp_path / "run" / "model_card.md").read_text()
     assert "an unknown number of multiply-adds" in card

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import http.server
 import io
@@ -115,6 +116,14 @@ def test_what_was_kept_without_a_checksum_is_fetched_again_for_one(server, cache
     assert len(server.requests) == 2
 
 
+def long_name_header():
+    return {
+        **tarfile.TarInfo("././@LongLink").get_info(),
+        "size": 9_000_000_000,
+        "type": tarfile.GNUTYPE_LONGNAME,
+    }
+
+
 SAVED = entry("saved_model.pb", b"model")
 UNSAFE = {
     "parent": (archive(SAVED, entry("../outside", b"x")), "'../outside' leads outside"),
@@ -128,6 +137,11 @@ UNSAFE = {
     "hard link": (archive(SAVED, entry("b", kind=tarfile.LNKTYPE, link="/etc/passwd")), "neither"),
     "device": (archive(SAVED, entry("null", kind=tarfile.CHRTYPE)), "neither a file nor"),
     "pipe": (archive(SAVED, entry("pipe", kind=tarfile.FIFOTYPE)), "neither a file nor"),
+    "endless name": (
+        # What a GNU header of a long name claims is read into memory by tarfile itself.
+        gzip.compress(tarfile.TarInfo().create_gnu_header(long_name_header(), "utf-8", "strict")),
+        "a header of it claims 9,000,000,",
+    ),
     "twice": (archive(SAVED, SAVED), "File exists"),
     "file as directory": (archive(SAVED, entry("saved_model.pb/x", b"x")), "whole .tar.gz"),
     "no module": (archive(entry("readme.txt", b"x")), "must hold saved_model.pb"),

@@ -12,6 +12,7 @@ from keras_resnet.analysis.cost import Cost, Phase
 from tests.recipes.running import ROOT, run_recipe
 
 
+@pytest.mark.slow
 def test_two_small_networks(tmp_path):
     workdir = tmp_path / "compare"
     result = run_recipe(

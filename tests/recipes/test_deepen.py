@@ -19,6 +19,7 @@ def deepened(tmp_path_factory):
     return workdir, result.stdout
 
 
+@pytest.mark.slow
 def test_answers_are_equal_and_training_goes_on(deepened):
     workdir, output = deepened
     held = json.loads((workdir / "table.json").read_text())
@@ -40,6 +41,7 @@ def test_answers_are_equal_and_training_goes_on(deepened):
     assert "answers 0 off" in output
 
 
+@pytest.mark.slow
 def test_responses_of_the_models(deepened, tmp_path):
     models = sorted(deepened[0].glob("*/model.keras"))
     assert len(models) == 3

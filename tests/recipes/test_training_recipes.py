@@ -60,7 +60,7 @@ def cifar10(photographs, workdir):
 
 
 @pytest.mark.parametrize(
-    ("recipe", "images"), [(imagenet, 11), pytest.param(cifar10, 360, marks=pytest.mark.slow)]
+    ("recipe", "images"), [pytest.param(imagenet, 11, marks=pytest.mark.slow), (cifar10, 360)]
 )
 def test_killed_and_started_again_it_ends_as_if_never_interrupted(
     photographs, tmp_path, recipe, images

@@ -458,3 +458,16 @@ def test_tampered_files(model, saved, tmp_path, edit):
 def test_builder_refuses_too(saved):
     with pytest.raises(ValueError, match=r"^`weights` must be those of 'resnet20'.*'resnet14'$"):
         keras_resnet.ResNet20(weights=saved[0] / "unrolled.keras", name="other")
+
+
+@pytest.mark.parametrize("epsilon", [1e-3, 1e-5])
+def test_torchs_files_mean_its_own_epsilon(tmp_path, epsilon):
+    pytest.importorskip("safetensors")
+    options = {"input_shape": (8, 8, 1), "bn_epsilon": epsilon}
+    model = keras_resnet.CifarResNet(8, **options)
+    randomize(model)
+    keras_resnet.weights.save_torch_weights(model, tmp_path / "a.safetensors")
+    x = images(2, 8, 8, 1)
+    for other in (options, {"input_shape": (8, 8, 1)}):
+        again = keras_resnet.CifarResNet(8, weights=tmp_path / "a.safetensors", **other)
+        np.testing.assert_allclose(again(x), model(x), rtol=1e-5, atol=1e-6)

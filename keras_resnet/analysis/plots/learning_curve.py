@@ -24,15 +24,17 @@ def learning_curve(
     path: str | Path,
     *,
     title: str,
+    watched: str = "validation",
     final: tuple[str, float] | None = None,
 ) -> None:
-    """Draws training and validation error and the learning rate against epochs.
+    """Draws the errors on training images and on a watched split, and the learning rate, by epoch.
 
     Args:
         epochs: One row per epoch with `epoch` (from 1), `accuracy`, `val_accuracy` where there
             was validation, and `learning_rate`; accuracies in [0, 1].
         path: Where the PNG goes; SVG and CSV go beside it.
         title: What was trained, on what.
+        watched: Name of the split that `val_accuracy` is of.
         final: Name of a split and the error measured on it after training, in [0, 1].
     """
     write_table(Path(path).with_suffix(".csv"), epochs)
@@ -41,7 +43,7 @@ def learning_curve(
         x = [row["epoch"] for row in epochs]
         curves = (
             ("accuracy", "training", BLUE, "-", "o"),
-            ("val_accuracy", "validation", ORANGE, "--", "s"),
+            ("val_accuracy", watched, ORANGE, "--", "s"),
         )
         for key, label, color, style, marker in curves:
             if all(key in row for row in epochs):
