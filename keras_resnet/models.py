@@ -24,7 +24,6 @@ from keras_resnet.inputs import image_input
 from keras_resnet.named import named_builder
 from keras_resnet.outputs import check_output, image_output
 from keras_resnet.parts import stem as stem_layers
-from keras_resnet.preprocessing import standardize_layer
 from keras_resnet.recursion import stacks_blocks
 from keras_resnet.weights.files import find_weights
 
@@ -152,13 +151,8 @@ def ResNet(  # noqa: N802, named as in keras.applications
         kernel_regularizer=kernel_regularizer,
         dropout=dropout,
     )
-    for argument, value in (
-        ("include_preprocessing", include_preprocessing),
-        ("deep_stem", deep_stem),
-    ):
-        checks.boolean(argument, value)
     family, stem = family_and_stem(stem)
-    if deep_stem:
+    if checks.boolean("deep_stem", deep_stem):
         stem = stem.deepened()
     blocks = checks.integers("blocks", blocks)
     widths = family.widths if widths is None else checks.integers("widths", widths)
@@ -194,10 +188,9 @@ def ResNet(  # noqa: N802, named as in keras.applications
         default_size=family.image_size if include_top else None,
         minimum_size=stem.smallest_image(len(blocks)),
         data_format=parts.data_format,
+        include_preprocessing=include_preprocessing,
+        weights=weights,
     )
-    if include_preprocessing:
-        prepared = None if weights is None else weights.preprocessing
-        x = standardize_layer(x, parts.channel_axis, prepared)(x)
     x = stem_layers(x, filters, stem, parts)
     for i, (width, repeats) in enumerate(zip(widths, blocks, strict=True)):
         before = sum(blocks[:i])

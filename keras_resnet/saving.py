@@ -7,6 +7,7 @@ from pathlib import Path
 
 import keras
 
+from keras_resnet.checks import first_line
 from keras_resnet.files import replacing
 
 
@@ -36,7 +37,7 @@ def load_model(path: str | Path) -> keras.Model:
     try:
         return keras.saving.load_model(path, compile=False, safe_mode=True)
     except (OSError, LookupError, TypeError, ValueError, zipfile.BadZipFile) as error:
-        reason = str(error).strip().splitlines() or [type(error).__name__]
         raise ValueError(
-            f"A model must be a file that Keras can read. Received: {str(path)!r} ({reason[0]})"
+            "A model must be a file that Keras can read. "
+            f"Received: {str(path)!r} ({first_line(error)})"
         ) from error

@@ -11,6 +11,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from keras_resnet import checks
 from keras_resnet.files import replacing
 from keras_resnet.weights.keras_applications import (
     EPSILON,
@@ -169,8 +170,8 @@ def _read(path: Path, source: str) -> SavedWeights:
     try:
         return _READERS[kind](path, source)
     except errors as error:
-        text = str(error).strip().splitlines()
-        reason = text[0] if text and not isinstance(error, KeyError) else type(error).__name__
+        # What a KeyError says is the key alone.
+        reason = type(error).__name__ if isinstance(error, KeyError) else checks.first_line(error)
         whole = _WRITERS.get(kind, "PyTorch")
         raise ValueError(
             f"`weights` must be a whole file written by {whole}. "
