@@ -153,8 +153,8 @@ def test_saved_models_and_open_sides(tmp_path):
 @pytest.mark.parametrize(
     ("names", "options", "message"),
     [
-        ([], {}, "^`models` must name at least one"),
-        (["VGG16", "VGG16"], {}, "each once"),
+        ([], {}, "^`models` must be different networks, at least one"),
+        (["VGG16", "VGG16"], {}, "must be different networks"),
         (["VGG16"], {"accuracies": {"VGG19": MEASURED}}, "^`accuracy` must be one of 'VGG16'"),
         (["VGG16"], {"image_size": 0}, "image_size=0$"),
     ],

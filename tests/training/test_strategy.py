@@ -8,8 +8,9 @@ import keras
 import pytest
 import tensorflow as tf
 
-from keras_resnet.training import Trainer, is_chief, layout, make_strategy, sgd
+from keras_resnet.training import Trainer, TrainingStopped, is_chief, layout, make_strategy, sgd
 from keras_resnet.training import strategy as strategy_module
+from keras_resnet.training.strategy import others_reachable
 from tests.training.fakes import cross_entropy, small_model
 
 
@@ -102,3 +103,15 @@ def test_workers_of_tf_config_are_found(monkeypatch):
     assert strategy_module._automatic_name(8, None, None) == "mirrored"
     assert strategy_module._automatic_name(None, 2, None) == "mirrored"
     assert strategy_module._automatic_name(None, None, "local") == "tpu"
+
+
+def test_a_worker_that_is_gone_is_said_in_one_line(monkeypatch):
+    error = tf.errors.UnavailableError(None, None, "connection reset\nand much more")
+    with pytest.raises(tf.errors.UnavailableError), others_reachable(make_strategy()):
+        raise error
+    monkeypatch.setattr(strategy_module, "is_only_worker", lambda strategy: False)
+    gone = (
+        r"^Another worker ended, or cannot be reached \(UnavailableError\); nothing saved is lost"
+    )
+    with pytest.raises(TrainingStopped, match=gone), others_reachable(make_strategy()):
+        raise error
