@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import zipfile
 from pathlib import Path
 
 import keras
 
 from keras_resnet.checks import first_line
 from keras_resnet.files import replacing
+from keras_resnet.weights.keras_files import DAMAGE, check_keras
 
 
 def save_model(model: keras.Model, path: str | Path) -> None:
@@ -26,7 +26,9 @@ def save_model(model: keras.Model, path: str | Path) -> None:
 
 
 def load_model(path: str | Path) -> keras.Model:
-    """Reads a `.keras` file; one that holds Python code is refused.
+    """Reads a `.keras` file; one that holds Python code, or would swell in memory, is refused.
+
+    Of a `HubLayer` in it the module must be on this machine already: nothing is downloaded.
 
     Raises:
         ValueError: If there is no such file, or Keras cannot read it.
@@ -35,8 +37,11 @@ def load_model(path: str | Path) -> keras.Model:
     if path.suffix != ".keras" or not path.is_file():
         raise ValueError(f"A model must be an existing .keras file. Received: {str(path)!r}")
     try:
+        if b"HubLayer" in check_keras(path):
+            # Which Keras finds only once it is registered; it needs TensorFlow, the others do not.
+            import keras_resnet.export.hub_layer  # noqa: F401
         return keras.saving.load_model(path, compile=False, safe_mode=True)
-    except (OSError, LookupError, TypeError, ValueError, zipfile.BadZipFile) as error:
+    except DAMAGE as error:
         raise ValueError(
             "A model must be a file that Keras can read. "
             f"Received: {str(path)!r} ({first_line(error)})"

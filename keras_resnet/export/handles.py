@@ -36,7 +36,7 @@ _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _CHUNK = 1 << 20
 
 
-def module_directory(handle: str, sha256: str | None = None) -> Path:
+def module_directory(handle: str, sha256: str | None = None, *, download: bool = True) -> Path:
     """Returns the directory of a module, fetching it if need be.
 
     An address is that of an archive (.tar.gz), or of a module on a server that gives its archive
@@ -47,10 +47,12 @@ def module_directory(handle: str, sha256: str | None = None) -> Path:
         handle: Path of a module's directory, or "https://..."; "http://..." on this machine only.
         sha256: Checksum of the archive, in hexadecimal. A module that came without it is fetched
             again.
+        download: Whether it may be fetched.
 
     Raises:
-        ValueError: If the handle is neither, or the archive is damaged, too large, not the one of
-            that checksum, or has anything in it but files and directories inside the module.
+        ValueError: If the handle is neither, the module is not here and may not be fetched, or its
+            archive is damaged, too large, not the one of that checksum, or has anything in it but
+            files and directories inside the module.
         OSError: If it cannot be downloaded.
     """
     if sha256 is not None and not re.fullmatch("[0-9a-f]{64}", str(sha256)):
@@ -71,6 +73,12 @@ def module_directory(handle: str, sha256: str | None = None) -> Path:
     # As TensorFlow Hub names it.
     place = cache_directory() / hashlib.sha1(handle.encode()).hexdigest()
     if not _is_kept(place, sha256):
+        if not download:
+            raise ValueError(
+                "A file may not have its module downloaded by being loaded; if you trust the "
+                f"address, call keras_resnet.export.HubLayer({handle!r}, sha256={sha256!r}) first. "
+                f"Received: handle={handle!r}, which is not in {place.parent}"
+            )
         _keep(handle, _archive_url(url), place, sha256)
     return place
 

@@ -27,10 +27,13 @@ class HubLayer(keras.layers.Layer):
     statistics of batch normalisation included. `trainable` can be set at any time, before
     `compile`.
 
-    A `.keras` file keeps the weights of the layer, and of the module its handle only: it has to be
-    there, or to be had, when the file is loaded. A module from the web is downloaded once and kept
-    in TensorFlow Hub's cache (`TFHUB_CACHE_DIR`). Running a SavedModel runs the code in its graph,
-    so use modules, and files that name modules, from sources that you trust.
+    A module from the web is downloaded once and kept in TensorFlow Hub's cache
+    (`TFHUB_CACHE_DIR`). A `.keras` file keeps the weights of the layer, and of the module its
+    handle only: the module has to be on the machine when the file is loaded, in its directory or
+    in the cache, since loading a file downloads nothing; calling `HubLayer` with the handle does.
+    `keras_resnet.saving.load_model` reads such files; Keras itself does so once this module is
+    imported. Running a SavedModel runs the code in its graph, so use modules, and files that name
+    modules, from sources that you trust.
 
     Args:
         handle: Path of the module's directory, or its address, "https://...": of a .tar.gz archive,
@@ -91,6 +94,12 @@ class HubLayer(keras.layers.Layer):
             moving = training and self.trainable and not self.frozen_norms
             return self._module(inputs, training=bool(moving))
         return self._module(inputs)
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> HubLayer:
+        """Returns the layer of a config, if its module is on this machine."""
+        module_directory(config["handle"], config.get("sha256"), download=False)
+        return cls(**config)
 
     def get_config(self) -> dict[str, Any]:
         own = {"handle": self.handle, "sha256": self.sha256, "frozen_norms": self.frozen_norms}

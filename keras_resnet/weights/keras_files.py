@@ -2,15 +2,22 @@
 
 Keras itself matches a weights file to a model by the order of layers of each class, which lets some
 files of other networks pass. Here layers are matched by name.
+
+Keras compresses nothing, so no file of its makes more bytes than it has: one that would, by
+compression, by chunks that are nowhere or by many names for one array, is refused before it is
+read.
 """
 
 from __future__ import annotations
 
 import io
+import itertools
 import json
+import math
 import struct
 import zipfile
 import zlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +33,8 @@ DAMAGE = (
     *(zipfile.BadZipFile, zlib.error, struct.error, OverflowError, MemoryError),
 )
 
+_MOST_NAMES = 16
+
 Layers = dict[str, list[np.ndarray]]
 
 
@@ -39,12 +48,38 @@ def read_keras(path: Path) -> tuple[str, Layers, dict[str, Any] | None]:
     Raises:
         Exception: Any of `DAMAGE`, if it is no such file.
     """
+    size = path.stat().st_size
     if path.suffix != ".keras":
-        return *_read_h5(path), None
-    with zipfile.ZipFile(path) as archive:
-        name, layers = _read_h5(io.BytesIO(archive.read("model.weights.h5")))
-        config = json.loads(archive.read("config.json"))["config"]
+        return *_read_h5(path, size), None
+    members = stored_members(path)
+    name, layers = _read_h5(io.BytesIO(members["model.weights.h5"]), size)
+    config = json.loads(members["config.json"])["config"]
     return name, layers, config if "layers" in config and "output_layers" in config else None
+
+
+def check_keras(path: Path) -> bytes:
+    """Returns the config of a `.keras` file, if the file makes no more bytes than it has.
+
+    Raises:
+        Exception: Any of `DAMAGE`, if it does, or is no such file.
+    """
+    members = stored_members(path)
+    datasets = []
+    with h5py.File(io.BytesIO(members["model.weights.h5"])) as h5:
+        h5.visititems(
+            lambda _, item: datasets.append(item) if isinstance(item, h5py.Dataset) else None
+        )
+        _check_sizes(datasets, path.stat().st_size)
+    return members["config.json"]
+
+
+def stored_members(path: Path) -> dict[str, bytes]:
+    """Returns config and weights of a `.keras` file by the names that they have in it."""
+    with zipfile.ZipFile(path) as archive:
+        for member in archive.infolist():
+            if member.compress_type != zipfile.ZIP_STORED:
+                raise ValueError(f"{member.filename} in it is compressed, which Keras never does")
+        return {name: archive.read(name) for name in ("config.json", "model.weights.h5")}
 
 
 def read_legacy_h5(path: Path) -> Layers:
@@ -58,24 +93,28 @@ def read_legacy_h5(path: Path) -> Layers:
         groups = _member(h5, "model_weights") if "model_weights" in h5 else h5
         for layer in groups:
             group = _member(groups, layer)
-            names = [_text(name) for name in group.attrs["weight_names"]]
+            names = [_text(name) for name in _attribute(group, "weight_names")]
             if names:
-                layers[layer] = [_read_array(_descendant(group, name)) for name in names]
-    return layers
+                layers[layer] = [_descendant(group, name) for name in names]
+        _check_sizes(itertools.chain(*layers.values()), path.stat().st_size)
+        return {layer: [_read_array(item) for item in items] for layer, items in layers.items()}
 
 
-def _read_h5(file) -> tuple[str, dict[str, list[np.ndarray]]]:
-    weights = {}
+def _read_h5(file, size) -> tuple[str, dict[str, list[np.ndarray]]]:
+    datasets, weights = {}, {}
     with h5py.File(file, "r") as h5:
-        model_name = _attribute_name(_member(h5, "vars"))
+        model_name = str(_attribute(_member(h5, "vars"), "name"))
         layers = _member(h5, "layers")
         for key in layers:
             layer = _member(layers, key)
             if "vars" not in layer or not len(_member(layer, "vars")):
                 continue
             values = _member(layer, "vars")
-            layer_name = _attribute_name(values)
-            arrays = {name: _read_array(_member(values, name)) for name in values}
+            layer_name = str(_attribute(values, "name"))
+            datasets[layer_name] = {name: _member(values, name) for name in values}
+        _check_sizes((item for items in datasets.values() for item in items.values()), size)
+        for layer_name, items in datasets.items():
+            arrays = {name: _read_array(dataset) for name, dataset in items.items()}
             if all(name.isdecimal() for name in arrays):
                 weights[layer_name] = [arrays[name] for name in sorted(arrays, key=int)]
             else:  # a BlockStack's keys: layer of the pattern, and position in it
@@ -108,17 +147,27 @@ def _member(group, name):
     return group[name]
 
 
-def _attribute_name(group):
-    return str(group.attrs["name"])
+def _attribute(group, name):
+    # Each can refer to one and the same long text.
+    if math.prod(group.attrs.get_id(name).shape) > _MOST_NAMES:
+        raise ValueError(f"{name} of {group.name} has more names than a layer has weights")
+    return group.attrs[name]
+
+
+def _check_sizes(datasets: Iterable[Any], size: int) -> None:
+    """Raises an error unless all of them are in the file itself, once, of `size` bytes."""
+    for dataset in datasets:
+        # External and virtual storage would read other files under the name of weights.
+        if not isinstance(dataset, h5py.Dataset) or dataset.external or dataset.is_virtual:
+            raise OSError("it refers to data outside itself")
+        size -= dataset.nbytes
+        if size < 0:
+            raise ValueError("its arrays claim more bytes than the file has")
 
 
 def _read_array(dataset):
-    # External and virtual storage would read other files under the name of weights.
-    if not isinstance(dataset, h5py.Dataset) or dataset.external or dataset.is_virtual:
-        raise OSError("it refers to data outside itself")
     if dataset.attrs.get("dtype") == "bfloat16":  # which HDF5 does not know
         return np.array(dataset, dtype=ml_dtypes.bfloat16)
-    values = dataset[()]
-    if values.dtype.kind not in "fiub":
+    if dataset.dtype.kind not in "fiub" or not dataset.size:
         raise TypeError(f"{dataset.name} holds no numbers")
-    return values
+    return dataset[()]

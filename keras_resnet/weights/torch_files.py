@@ -59,6 +59,7 @@ def read_torch(path: str | Path) -> dict[str, np.ndarray]:
     """
     with open(path, "rb") as file:
         content = _read_zip(file) if zipfile.is_zipfile(file) else _read_legacy(file)
+        size = _size(file)
     for key in _KEYS:
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
@@ -67,6 +68,8 @@ def read_torch(path: str | Path) -> dict[str, np.ndarray]:
     for name, value in content.items():
         if not isinstance(name, str) or not isinstance(value, _Tensor):
             raise ValueError(f"{name!r} in it is no tensor; save the model's state_dict() alone")
+    if sum(tensor.nbytes for tensor in content.values()) > size:
+        raise ValueError("its tensors share their numbers, and would be more than the file has")
     arrays = {name: tensor.array() for name, tensor in content.items()}
     for prefix in _PREFIXES:
         if all(name.startswith(prefix) for name in arrays):
@@ -82,6 +85,10 @@ class _Storage:
     size: int
     content: bytes = b""
 
+    @property
+    def nbytes(self) -> int:
+        return self.size * self.dtype.itemsize
+
 
 @dataclasses.dataclass(frozen=True)
 class _Tensor:
@@ -93,7 +100,8 @@ class _Tensor:
     stride: tuple[int, ...]
 
     def __post_init__(self):
-        good = isinstance(self.storage, _Storage) and len(self.size) == len(self.stride)
+        axes = len(self.size)
+        good = isinstance(self.storage, _Storage) and axes == len(self.stride) <= _MOST_AXES
         numbers = (self.offset, *self.size, *self.stride)
         if not good or not all(type(number) is int and number >= 0 for number in numbers):
             raise ValueError("a tensor is ill-formed")
@@ -102,6 +110,10 @@ class _Tensor:
         elements = math.prod(self.size)
         if elements > self.storage.size or (elements and last >= self.storage.size):
             raise ValueError("a tensor is larger than its storage")
+
+    @property
+    def nbytes(self) -> int:
+        return math.prod(self.size) * self.storage.dtype.itemsize
 
     def array(self) -> np.ndarray:
         values = np.frombuffer(self.storage.content, self.storage.dtype, self.storage.size)
@@ -117,7 +129,8 @@ class _Global:
     name: str
 
 
-_MARK = object()
+# More make no sense, and numbers out of so many grow without end.
+_MOST_AXES = 8
 _CONSTANTS = {
     "NONE": None,
     "NEWTRUE": True,
@@ -135,11 +148,11 @@ def _interpret(file: BinaryIO, storages: dict[str, _Storage], byte_order: str = 
 
     Storages that it names are added to `storages`, empty.
     """
-    stack, memo = [], {}
+    stack, marks, memo = [], [], {}
 
     def since_mark():
-        start = len(stack) - 1 - stack[::-1].index(_MARK)
-        items = stack[start + 1 :]
+        start = marks.pop()
+        items = stack[start:]
         del stack[start:]
         return items
 
@@ -148,7 +161,7 @@ def _interpret(file: BinaryIO, storages: dict[str, _Storage], byte_order: str = 
             case "PROTO" | "FRAME":
                 pass
             case "MARK":
-                stack.append(_MARK)
+                marks.append(len(stack))
             case name if name in _CONSTANTS:
                 stack.append(_CONSTANTS[name])
             case name if name in _LITERALS:
@@ -171,10 +184,10 @@ def _interpret(file: BinaryIO, storages: dict[str, _Storage], byte_order: str = 
                 stack[-1].extend(items)
             case "SETITEM":
                 value, key = stack.pop(), stack.pop()
-                stack[-1][key] = value
+                stack[-1][_key(key)] = value
             case "SETITEMS":
                 items = since_mark()
-                stack[-1].update(zip(items[::2], items[1::2], strict=True))
+                stack[-1].update(zip(map(_key, items[::2]), items[1::2], strict=True))
             case "BINPUT" | "LONG_BINPUT":
                 memo[argument] = stack[-1]
             case "MEMOIZE":
@@ -207,6 +220,13 @@ def _known(name: str) -> _Global:
             "save the model's state_dict() alone"
         )
     return _Global(name)
+
+
+def _key(key: Any) -> str | int:
+    # Others could be tuples of tuples of tuples, whose hash takes forever or has no end.
+    if not isinstance(key, (str, int)):
+        raise ValueError("a name of a dictionary in it is no text")
+    return key
 
 
 def _storage(pid, storages, byte_order):
@@ -249,6 +269,7 @@ def _read_zip(file: BinaryIO) -> Any:
         big = f"{root}byteorder" in members and read(f"{root}byteorder") == b"big"
         storages = {}
         content = _interpret(io.BytesIO(read(pickles[0])), storages, ">" if big else "<")
+        _check_sizes(storages, file)
         for key, storage in storages.items():
             storage.content = read(f"{root}data/{key}")
     return content
@@ -257,18 +278,30 @@ def _read_zip(file: BinaryIO) -> Any:
 def _read_legacy(file: BinaryIO) -> Any:
     """The older format: four pickles, the names of the storages, and these one after the other."""
     file.seek(0)
+    if file.read(4) == b"PK\3\4":  # The beginning of a zip, whose directory is at its end.
+        raise ValueError("it is truncated")
+    file.seek(0)
     if _interpret(file, {}) != _LEGACY_MAGIC:
         raise ValueError("it is no file of torch.save")
     _interpret(file, {})  # the version of the format
     little = _interpret(file, {}).get("little_endian", True)
     storages = {}
     content = _interpret(file, storages, "<" if little else ">")
+    _check_sizes(storages, file)
     for key in _interpret(file, {}):
         storage = storages[key]
         if int.from_bytes(file.read(8), "little" if little else "big") != storage.size:
             raise ValueError(f"storage {key} in it has another size")
-        length = storage.size * storage.dtype.itemsize
-        if length > os.fstat(file.fileno()).st_size:
-            raise ValueError(f"storage {key} in it is larger than the file")
-        storage.content = file.read(length)
+        storage.content = file.read(storage.nbytes)
+        if len(storage.content) < storage.nbytes:
+            raise ValueError("it is truncated")
     return content
+
+
+def _check_sizes(storages: dict[str, _Storage], file: BinaryIO) -> None:
+    if sum(storage.nbytes for storage in storages.values()) > _size(file):
+        raise ValueError("its storages claim more bytes than the file has; it may be truncated")
+
+
+def _size(file: BinaryIO) -> int:
+    return os.fstat(file.fileno()).st_size

@@ -7,6 +7,7 @@ import hashlib
 import http.server
 import io
 import os
+import shutil
 import tarfile
 import threading
 
@@ -15,6 +16,7 @@ import numpy as np
 import pytest
 
 from keras_resnet.export import HubLayer, handles
+from keras_resnet.saving import load_model
 from tests.export.conftest import features_of, random_images
 
 
@@ -84,12 +86,21 @@ def test_a_module_is_fetched_once_and_loaded_from_the_cache(
     np.testing.assert_allclose(layer(images), expected, rtol=1e-5, atol=1e-5)
     keras.Model(inputs, layer(inputs)).save(tmp_path / "model.keras")
     server.content.clear()
-    loaded = keras.models.load_model(tmp_path / "model.keras", safe_mode=True)
+    loaded = load_model(tmp_path / "model.keras")
     np.testing.assert_allclose(loaded(images), expected, rtol=1e-5, atol=1e-5)
     assert server.requests == ["/net/1?tf-hub-format=compressed"]
     # Where tensorflow_hub looks for it, and nothing else.
     name = hashlib.sha1(f"{server.url}/net/1".encode()).hexdigest()
     assert set(os.listdir(cache)) == {name, f"{name}.descriptor.txt"}
+    # Whoever gets the file is not made to download what it names.
+    shutil.rmtree(cache)
+    server.content["/net/1?tf-hub-format=compressed"] = data
+    with pytest.raises(ValueError, match="HubLayer\\('http.*.* first.*not in .*cache") as error:
+        load_model(tmp_path / "model.keras")
+    assert "\n" not in str(error.value) and len(server.requests) == 1
+    # Asking for it once does.
+    HubLayer(f"{server.url}/net/1", sha256=hashlib.sha256(data).hexdigest())
+    assert load_model(tmp_path / "model.keras").count_params() == loaded.count_params()
 
 
 def test_archives_are_asked_for_by_name_or_by_format(server, cache):

@@ -15,6 +15,7 @@ import pytest
 
 import keras_resnet
 from keras_resnet.architectures import Stem
+from keras_resnet.saving import load_model
 from keras_resnet.weights import layer_weights, load_weights
 from keras_resnet.weights.files import read_weights
 from tests.helpers import (
@@ -434,6 +435,32 @@ def one_weight_less(file):
     del first_vars(file)["0"]
 
 
+def unallocated(file):
+    """A terabyte that is nowhere: reading it would fill the memory with zeros."""
+    group = first_vars(file)
+    del group["0"]
+    group.create_dataset("0", (1 << 38,), "float32", chunks=(1 << 20,))
+
+
+def compressed(file):
+    group = first_vars(file)
+    del group["0"]
+    group.create_dataset("0", data=np.zeros((1 << 20,), "float32"), compression="gzip")
+
+
+def one_array_by_many_names(file):
+    group = first_vars(file)
+    group["1"] = np.zeros(1 << 16, "float32")
+    for i in range(2, 10):
+        group[str(i)] = group["1"]
+
+
+def endless_in_no_bytes(file):
+    group = first_vars(file)
+    del group["0"]
+    group.create_dataset("conv2_block2_1_conv.0", (1 << 40, 0), "float32")
+
+
 EDITS = [
     without_a_name,
     without_layers,
@@ -446,6 +473,10 @@ EDITS = [
     virtual_dataset,
     odd_keys,
     one_weight_less,
+    unallocated,
+    compressed,
+    one_array_by_many_names,
+    endless_in_no_bytes,
 ]
 
 
@@ -453,6 +484,53 @@ EDITS = [
 @pytest.mark.parametrize("edit", EDITS, ids=lambda edit: edit.__name__)
 def test_tampered_files(model, saved, tmp_path, edit):
     refused(model, edited(saved, tmp_path, edit), r"^`weights` .*Received: ")
+
+
+@pytest.mark.parametrize("edit", [unallocated, compressed, one_array_by_many_names])
+def test_swelling_files_of_keras_1_and_2(model, tmp_path, edit):
+    path = tmp_path / "old.h5"
+    with h5py.File(path, "w") as file:
+        group = file.create_group("layers/conv1_conv/vars")  # as `first_vars` finds it
+        group["0"] = np.zeros(3)
+        edit(file)
+        file["conv1_conv"] = group
+        group.attrs["weight_names"] = [name.encode() for name in group]
+        del file["layers"]
+    refused(model, path, r"which cannot be read \(its arrays claim more bytes than the file has\)$")
+
+
+def test_more_names_than_weights(model, tmp_path):
+    # All of them could be one text of a megabyte.
+    path = tmp_path / "old.h5"
+    with h5py.File(path, "w") as file:
+        names = file.create_group("conv1_conv").attrs
+        names.create("weight_names", ["kernel"] * 17, dtype=h5py.string_dtype())
+    refused(model, path, r"\(weight_names of /conv1_conv has more names than a layer has weights")
+
+
+def test_compressed_zips(model, saved, tmp_path):
+    path = tmp_path / "compressed.keras"
+    with (
+        zipfile.ZipFile(saved[0] / "unrolled.keras") as source,
+        zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as target,
+    ):
+        for name in source.namelist():
+            target.writestr(name, source.read(name))
+    refused(model, path, r"\(metadata.json in it is compressed, which Keras never does\)$")
+    with pytest.raises(ValueError, match=r"^A model must .*compressed, which Keras never does"):
+        load_model(path)
+
+
+def test_swelling_models_are_refused_before_keras_reads_them(saved, tmp_path):
+    path = tmp_path / "swelling.keras"
+    with (
+        zipfile.ZipFile(saved[0] / "unrolled.keras") as source,
+        zipfile.ZipFile(path, "w") as target,
+    ):
+        target.writestr("config.json", source.read("config.json"))
+        target.write(edited(saved, tmp_path, unallocated), "model.weights.h5")
+    with pytest.raises(ValueError, match=r"^A model must .*claim more bytes than the file has\)$"):
+        load_model(path)
 
 
 def test_builder_refuses_too(saved):

@@ -234,6 +234,7 @@ CONTENTS = {
         REBUILD + sequence(text("0"), whole(0), b"))") + b"R",
         "ill-formed|cannot be read",
     ),
+    "of many axes": (tensor("0", "float32", 4, 0, (1,) * 9, (1,) * 9), "ill-formed"),
     "an odd storage": (
         sequence(text("module"), text("x"), text("0"), text("cpu"), whole(4)) + b"Q",
         "ill",
@@ -252,6 +253,31 @@ def test_contents_that_are_no_state_dict(tmp_path, case):
     pickled = b"\x80\x02}" + text("conv1.weight") + content + b"s."
     path = write_zip(tmp_path / "odd.pth", pickled, [np.zeros(4, "float32").tobytes()])
     refused(path, message)
+
+
+# Tuples of one tuple twice, a hundred deep: to hash the last is to hash the first 2**100 times.
+TUPLES = b")" + b"".join(b"q%ch%c\x86" % (i, i) for i in range(100))
+
+
+def test_names_that_are_no_texts(tmp_path):
+    pickled = b"\x80\x02}" + TUPLES + tensor("0", "float32", 4, 0, (4,), (1,))
+    for end in (b"s.", b"u."):
+        part = pickled if end == b"s." else pickled.replace(b"}", b"}(", 1)
+        path = write_zip(tmp_path / "hash.pth", part + end, [np.zeros(4, "float32").tobytes()])
+        refused(path, "a name of a dictionary in it is no text")
+
+
+def test_one_storage_for_many_tensors(tmp_path):
+    items = [text(str(i)) + tensor("0", "float32", 4000, 0, (4000,), (1,)) for i in range(9)]
+    pickled = b"\x80\x02}(" + b"".join(items) + b"u."
+    path = write_zip(tmp_path / "shared.pth", pickled, [bytes(16000)])
+    refused(path, "its tensors share their numbers, and would be more than the file has")
+
+
+@pytest.mark.parametrize("marks", [b"(" * 100_000 + b"t" * 100_000], ids=["nested"])
+def test_marks_take_no_time(tmp_path, marks):
+    path = write_zip(tmp_path / "marks.pth", b"\x80\x02" + marks + b".")
+    refused(path, "it holds no state dict")
 
 
 @pytest.mark.parametrize("pickled", [b"\x80\x02}.", b"\x80\x02]."], ids=["empty", "list"])
@@ -289,6 +315,13 @@ def test_damaged_files(tmp_path, arrays, write, damage):
     refused(
         path, r"^`weights` must be a whole file written by PyTorch\. Received: .*cannot be read"
     )
+
+
+@pytest.mark.parametrize("write", [write_torch, write_legacy])
+def test_truncated_files_are_called_so(tmp_path, arrays, write):
+    path = write(tmp_path / "damaged.pth", arrays)
+    path.write_bytes(path.read_bytes()[:-1])
+    refused(path, r"cannot be read \(it is truncated\)$")
 
 
 def test_numbers_overwritten_in_place(tmp_path, arrays):
