@@ -73,9 +73,10 @@ def ResNet(  # noqa: N802, named as in keras.applications
         blocks: Blocks per stage, such as (3, 4, 6, 3). Every stage but the first halves the map.
         include_top: Whether to end in global average pooling and the classifier.
         weights: None for random initialisation; "imagenet", or the name of published weights such
-            as "timm/resnet50.a1_in1k" (`keras_resnet.weights.PRETRAINED`), for a download; or the
-            path of a file of Keras, PyTorch or safetensors. A classifier of other `classes` than
-            theirs is left as it is, with a warning.
+            as "timm/resnet50.a1_in1k" (`keras_resnet.weights.PRETRAINED`), for a download of what
+            there is for the network, which `ResNet` itself knows by `name`; or the path of a file
+            of Keras, PyTorch or safetensors. A classifier of other `classes` than theirs is left as
+            it is, with a warning.
         input_tensor: Keras tensor to build on, in place of `input_shape`.
         input_shape: Shape of one image without the batch, such as (224, 224, 3); sides may be
             None. With the top the default is RGB of 224x224 pixels, 32x32 for a CIFAR network;

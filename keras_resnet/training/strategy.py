@@ -224,6 +224,10 @@ def _make(
             devices = [f"GPU:{index}" for index in range(gpus or available)]
         return tf.distribute.MirroredStrategy(devices)
     if name == "multi_worker":
+        if gpus is not None:
+            # A worker takes all that it sees.
+            _expect_gpus(gpus)
+            tf.config.set_visible_devices(tf.config.list_physical_devices("GPU")[:gpus], "GPU")
         return _make_multi_worker()
     try:
         resolver = tf.distribute.cluster_resolver.TPUClusterResolver(tpu or "local")

@@ -469,4 +469,4 @@ def _last_good(checkpoints: Checkpoints | None) -> str:
 def _save_frequencies(callbacks: Sequence[keras.callbacks.Callback]) -> tuple[int, ...]:
     """Batches from one saving to the next, of callbacks that do not save by the epoch."""
     frequencies = (getattr(callback, "save_freq", None) for callback in callbacks)
-    return tuple(frequency for frequency in frequencies if isinstance(frequency, int))
+    return tuple(frequency for frequency in frequencies if type(frequency) is int)

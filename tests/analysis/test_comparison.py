@@ -68,6 +68,7 @@ def entry(name, accuracy=None):
         ("ResNet110", "keras_resnet", "ResNet110", 0.9357),
         ("keras.applications.ResNet50", "keras.applications", "ResNet50 (Keras)", 0.749),
         ("VGG16", "keras.applications", "VGG16", 0.713),
+        ("DenseNet264", "keras_resnet", "DenseNet264", None),
         ("MobileNetV3Small", "keras.applications", "MobileNetV3Small", None),
         ("runs/digits/model.keras", "file", "digits/model", None),
     ],

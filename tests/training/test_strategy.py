@@ -54,10 +54,11 @@ def test_a_tpu_that_cannot_be_reached(monkeypatch):
         make_strategy("tpu", tpu="far")
 
 
-def test_more_gpus_than_there_are():
+@pytest.mark.parametrize("name", ["auto", "one", "mirrored", "multi_worker"])
+def test_more_gpus_than_there_are(name):
     available = len(tf.config.list_physical_devices("GPU"))
     with pytest.raises(ValueError, match=f"at most the {available} GPU.*gpus={available + 1}"):
-        make_strategy(gpus=available + 1)
+        make_strategy(name, gpus=available + 1)
 
 
 def test_virtual_devices_come_too_late():
