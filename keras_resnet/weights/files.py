@@ -219,7 +219,7 @@ def _read_safetensors(path: Path, source: str) -> SavedWeights:
             version=None,
             wires={name: list(strides) for name, strides in json.loads(about["wiring"]).items()},
             preprocessing=prepared
-            and Preprocessing(tuple(prepared["mean"]), tuple(prepared["std"])),
+            and Preprocessing(*(tuple(map(float, prepared[key])) for key in ("mean", "std"))),
         )
     return saved
 

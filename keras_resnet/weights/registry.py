@@ -37,6 +37,13 @@ class Preprocessing:
     crop: float = 0.875
     interpolation: str = "bilinear"
 
+    def __post_init__(self):
+        if len(self.mean) != len(self.std):
+            raise ValueError(
+                "`mean` and `std` must have one number for each channel. "
+                f"Received: mean={self.mean} and std={self.std}"
+            )
+
     def same_numbers(self, other: Preprocessing) -> bool:
         """Whether both subtract and divide by the same, to the rounding of float32."""
         own, others = (*self.mean, *self.std), (*other.mean, *other.std)

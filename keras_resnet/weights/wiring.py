@@ -6,6 +6,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from keras_resnet.weights.registry import Preprocessing
 
 # What a layer does, by its name: strides, an activation, or nothing but that it is there.
@@ -69,6 +71,6 @@ def preprocessing(config: Mapping[str, Any]) -> Preprocessing | None:
     for layer in config["layers"]:
         own = layer["config"]
         if own["name"] == "preprocessing" and own.get("mean") is not None:
-            deviations = [float(variance) ** 0.5 for variance in own["variance"]]
-            return Preprocessing(tuple(float(mean) for mean in own["mean"]), tuple(deviations))
+            mean, variance = (np.ravel(own[key]).astype(float) for key in ("mean", "variance"))
+            return Preprocessing(tuple(mean.tolist()), tuple(np.sqrt(variance).tolist()))
     return None
