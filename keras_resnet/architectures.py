@@ -195,14 +195,18 @@ class Architecture:
             version: As in the builder.
             **options: Others of `OPTIONS`; the network's own where not given.
         """
+        if "activation" in options:
+            options["activation"] = _kept_by_name(options["activation"])
         other = dataclasses.replace(self, shortcut=shortcut, version=version, **options)
         if other.options == self.options:
             return self
         lines = [line for line in (*ARCHITECTURES.values(), self) if other._extends(line)] or [self]
         line = min(lines, key=other._distance)
         kind = "PlainNet" if shortcut is None else "ResNet"
-        name = "_".join([re.sub("(Plain|Res)Net", kind, line.name), *other._marks(line)])
-        return dataclasses.replace(other, name=name, source=line.source)
+        name = re.sub("(Plain|Res)Net", kind, line.name)
+        # ResNeXt's has no such word in it.
+        marks = ["plain"] * (shortcut is None and kind not in name) + other._marks(line)
+        return dataclasses.replace(other, name="_".join([name, *marks]), source=line.source)
 
     def _extends(self, line: Architecture) -> bool:
         """Whether this is `line` with options added, or with another shortcut or version."""
@@ -253,9 +257,22 @@ _MARKS = {
     "squeeze_excitation": lambda reduction: f"se{reduction}" if reduction else "no-se",
     "deep_stem": lambda deep: "deep" if deep else "no-deep",
     "shortcut_pool": lambda pool: "pool" if pool else "no-pool",
-    "activation": lambda activation: getattr(activation, "__name__", str(activation)),
+    "activation": lambda activation: activation_name(activation),
     "normalization": str,
 }
+
+
+def activation_name(activation: str | Callable) -> str:
+    """Returns what the layers of a nonlinearity are called, such as "relu"."""
+    if not isinstance(activation, str):
+        activation = getattr(activation, "__name__", type(activation).__name__)
+    return re.sub(r"\W", "", activation).lower()
+
+
+def _kept_by_name(activation: str | Callable) -> str | Callable:
+    """Returns the name of an activation that is one of Keras's own functions."""
+    own = getattr(activation, "__module__", "").startswith("keras.src.activations")
+    return getattr(activation, "__name__", activation) if own else activation
 
 
 def cifar_repeats(depth: int, block: str = "basic", others: int = 2) -> tuple[int, int, int]:
@@ -307,6 +324,8 @@ def cifar_architecture(
 ) -> Architecture:
     """Returns the CIFAR network of any depth, named as its line of the table would be.
 
+    Those of as many layers as one of Table 1 are called otherwise: CifarResNet50.
+
     Args:
         depth: Weighted layers: 6n+2 with basic blocks, 9n+2 with bottlenecks.
         shortcut: As in the builder.
@@ -320,6 +339,8 @@ def cifar_architecture(
     factor = checks.positive("widening", widening)
     widths = tuple(max(1, round(factor * width)) for width in FAMILIES["cifar"].widths)
     name = f"{'PlainNet' if shortcut is None else 'ResNet'}{depth}"
+    if depth in TABLE_1:
+        name = f"Cifar{name}"
     if factor != 1.0:
         name += f"x{factor:g}"
     if block != "basic":

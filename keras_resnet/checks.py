@@ -7,6 +7,12 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 
+def first_line(error: BaseException) -> str:
+    """Returns the first line of an error's message, which says it; its kind where there is none."""
+    lines = (line.strip() for line in str(error).splitlines())
+    return next(filter(None, lines), type(error).__name__)
+
+
 def one_of(name: str, value: Any, allowed: Collection[Any]) -> Any:
     """Returns `value` if it is among `allowed`, else raises a ValueError that lists them."""
     if not any(
@@ -38,6 +44,15 @@ def integers(name: str, values: Any) -> tuple[int, ...]:
             f"Received: {name}={values!r}"
         )
     return tuple(integer(name, value) for value in values)
+
+
+def different(name: str, values: Collection[Any], what: str) -> list[Any]:
+    """Returns `values` as a list if there is at least one, and none of them twice."""
+    if not values or len(set(values)) < len(values):
+        raise ValueError(
+            f"`{name}` must be different {what}, at least one. Received: {name}={list(values)}"
+        )
+    return list(values)
 
 
 def boolean(name: str, value: Any) -> bool:

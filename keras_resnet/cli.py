@@ -9,6 +9,7 @@ import sys
 import typing
 from collections.abc import Callable, Collection, Mapping, Sequence
 
+from keras_resnet.checks import first_line
 from keras_resnet.data import option_names
 from keras_resnet.experiment import Experiment
 from keras_resnet.training import Terminated, TrainingStopped
@@ -151,11 +152,6 @@ def _field_descriptions(cls: type) -> dict[str, str]:
     return {name: " ".join(text.split()) for name, text in entries}
 
 
-def _line(error: Exception) -> str:
-    """The first line of a message: other people's have more."""
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
-
-
 def run(main: Callable[[], None]) -> None:
     """Runs a recipe's `main`, and ends it with one line where it cannot go on.
 
@@ -166,10 +162,10 @@ def run(main: Callable[[], None]) -> None:
     try:
         main()
     except (ValueError, ImportError, OSError) as error:
-        print(f"error: {_line(error)}", file=sys.stderr)
+        print(f"error: {first_line(error)}", file=sys.stderr)
         sys.exit(2)
     except TrainingStopped as error:
-        print(f"error: {_line(error)}", file=sys.stderr)
+        print(f"error: {first_line(error)}", file=sys.stderr)
         sys.exit(1)
     except Terminated as end:
         print(end, file=sys.stderr)

@@ -18,6 +18,7 @@ import keras
 import numpy as np
 
 from keras_resnet import checks
+from keras_resnet.architectures import cifar_architecture
 from keras_resnet.layers import BlockStack
 from keras_resnet.moments import Moments, image_batches, map_moments
 from keras_resnet.rebuild import rewired, rewired_outputs
@@ -264,10 +265,11 @@ def _renamed(layer, name, follow):
 def _name(name, stages, blocks):
     """Returns resnet56_b for resnet20_b with 9 blocks per stage, else the name with a mark."""
     own = {stage.blocks for stage in stages}
-    match = re.fullmatch(r"(resnet|plainnet)(\d+)(_.*)?", name)
+    match = re.fullmatch(r"(?:cifar)?(resnet|plainnet)(\d+)(_.*)?", name)
     if match and len(stages) == 3 and len(own) == len(set(blocks)) == 1:
         if int(match[2]) == 6 * stages[0].blocks + 2:
-            return f"{match[1]}{6 * blocks[0] + 2}{match[3] or ''}"
+            line = cifar_architecture(6 * blocks[0] + 2, "A" if match[1] == "resnet" else None)
+            return f"{line.name.lower()}{match[3] or ''}"
     return f"{name}_deeper"
 
 

@@ -27,7 +27,6 @@ from keras_resnet.named import named_builder
 from keras_resnet.outputs import check_output, image_output
 from keras_resnet.parts import Parts
 from keras_resnet.parts import stem as stem_layers
-from keras_resnet.preprocessing import standardize_layer
 from keras_resnet.recursion import stacks_blocks
 from keras_resnet.weights.files import find_weights
 
@@ -164,7 +163,6 @@ def DenseNet(  # noqa: N802, named as in keras.applications
         kernel_regularizer=kernel_regularizer,
         dropout=dropout,
     )
-    checks.boolean("include_preprocessing", include_preprocessing)
     growth_rate = checks.integer("growth_rate", growth_rate)
     family, stem = family_and_stem(stem)
     blocks = checks.integers("blocks", blocks)
@@ -178,10 +176,9 @@ def DenseNet(  # noqa: N802, named as in keras.applications
         default_size=family.image_size if include_top else None,
         minimum_size=stem.smallest_image(len(blocks)),
         data_format=parts.data_format,
+        include_preprocessing=include_preprocessing,
+        weights=weights,
     )
-    if include_preprocessing:
-        prepared = None if weights is None else weights.preprocessing
-        x = standardize_layer(x, parts.channel_axis, prepared)(x)
     if stem.pool:
         x = stem_layers(x, 2 * growth_rate, stem, parts)
     else:

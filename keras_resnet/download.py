@@ -22,6 +22,8 @@ from typing import BinaryIO
 
 import keras
 
+from keras_resnet.checks import first_line
+
 _CHUNK = 1 << 20
 # A server that sends nothing new so often in a row is given up.
 _ATTEMPTS = 4
@@ -160,7 +162,9 @@ def fetch_from_hub(repository: str, file: str, revision: str | None, sha256: str
             url = hf_hub_url(repository, file, revision=revision)
             expected = _sha256_in(get_hf_file_metadata(url).etag)
     except Exception as error:  # It lets through those of whatever HTTP client it uses.
-        raise OSError(f"{repository}/{file} cannot be had from the hub ({_line(error)})") from error
+        raise OSError(
+            f"{repository}/{file} cannot be had from the hub ({first_line(error)})"
+        ) from error
     if expected is None:
         raise ValueError(
             f"{repository}/{file} must be a file of which the hub keeps a sha256. Received: a file "
@@ -235,7 +239,7 @@ def _download(url: str, partial: BinaryIO, wait: float, limit: int | None) -> No
         if in_vain >= _ATTEMPTS:
             if isinstance(trouble, _CutShort):
                 partial.truncate(0)
-            raise OSError(f"{url} cannot be downloaded ({_line(trouble)})") from trouble
+            raise OSError(f"{url} cannot be downloaded ({first_line(trouble)})") from trouble
         time.sleep(wait * 2 ** (in_vain - 1))
 
 
@@ -310,7 +314,3 @@ def _digest(path: Path, algorithm: str) -> str:
 
 def _fits(path: Path, algorithm: str, expected: str | None) -> bool:
     return expected is None or _digest(path, algorithm) == expected
-
-
-def _line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

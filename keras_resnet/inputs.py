@@ -8,10 +8,20 @@ import numbers
 import keras
 
 from keras_resnet import checks
+from keras_resnet.preprocessing import standardize_layer
 
 
-def image_input(input_tensor, input_shape, *, default_size, minimum_size, data_format):
-    """Returns the model's inputs and the tensor to build on.
+def image_input(
+    input_tensor,
+    input_shape,
+    *,
+    default_size,
+    minimum_size,
+    data_format,
+    include_preprocessing,
+    weights,
+):
+    """Returns the model's inputs and the tensor to build on, standardised where that is asked for.
 
     Args:
         input_tensor: Keras tensor to build on, or None.
@@ -19,11 +29,23 @@ def image_input(input_tensor, input_shape, *, default_size, minimum_size, data_f
         default_size: Side of the square RGB image where neither is given; None for any size.
         minimum_size: Smallest side that leaves one pixel on the last map.
         data_format: "channels_last" or "channels_first".
+        include_preprocessing: Whether the model itself standardises images in [0, 255].
+        weights: What the images are standardised for: `SavedWeights`, or None.
 
     Raises:
         ValueError: If the shape is malformed or too small, if tensor and shape disagree, or if
             the backend cannot compute in `data_format`.
     """
+    checks.boolean("include_preprocessing", include_preprocessing)
+    inputs, x = _checked_input(input_tensor, input_shape, default_size, minimum_size, data_format)
+    if include_preprocessing:
+        channel_axis = 1 if data_format == "channels_first" else -1
+        prepared = None if weights is None else weights.preprocessing
+        x = standardize_layer(x, channel_axis, prepared)(x)
+    return inputs, x
+
+
+def _checked_input(input_tensor, input_shape, default_size, minimum_size, data_format):
     checks.one_of("data_format", data_format, ("channels_last", "channels_first"))
     if data_format == "channels_first" and not _runs_channels_first():
         raise ValueError(

@@ -24,7 +24,6 @@ from keras_resnet.inputs import image_input
 from keras_resnet.named import named_builder
 from keras_resnet.outputs import check_output, image_output
 from keras_resnet.parts import stem as stem_layers
-from keras_resnet.preprocessing import standardize_layer
 from keras_resnet.recursion import stacks_blocks
 from keras_resnet.weights.files import find_weights
 
@@ -74,9 +73,10 @@ def ResNet(  # noqa: N802, named as in keras.applications
         blocks: Blocks per stage, such as (3, 4, 6, 3). Every stage but the first halves the map.
         include_top: Whether to end in global average pooling and the classifier.
         weights: None for random initialisation; "imagenet", or the name of published weights such
-            as "timm/resnet50.a1_in1k" (`keras_resnet.weights.PRETRAINED`), for a download; or the
-            path of a file of Keras, PyTorch or safetensors. A classifier of other `classes` than
-            theirs is left as it is, with a warning.
+            as "timm/resnet50.a1_in1k" (`keras_resnet.weights.PRETRAINED`), for a download of what
+            there is for the network, which `ResNet` itself knows by `name`; or the path of a file
+            of Keras, PyTorch or safetensors. A classifier of other `classes` than theirs is left as
+            it is, with a warning.
         input_tensor: Keras tensor to build on, in place of `input_shape`.
         input_shape: Shape of one image without the batch, such as (224, 224, 3); sides may be
             None. With the top the default is RGB of 224x224 pixels, 32x32 for a CIFAR network;
@@ -152,13 +152,8 @@ def ResNet(  # noqa: N802, named as in keras.applications
         kernel_regularizer=kernel_regularizer,
         dropout=dropout,
     )
-    for argument, value in (
-        ("include_preprocessing", include_preprocessing),
-        ("deep_stem", deep_stem),
-    ):
-        checks.boolean(argument, value)
     family, stem = family_and_stem(stem)
-    if deep_stem:
+    if checks.boolean("deep_stem", deep_stem):
         stem = stem.deepened()
     blocks = checks.integers("blocks", blocks)
     widths = family.widths if widths is None else checks.integers("widths", widths)
@@ -194,10 +189,9 @@ def ResNet(  # noqa: N802, named as in keras.applications
         default_size=family.image_size if include_top else None,
         minimum_size=stem.smallest_image(len(blocks)),
         data_format=parts.data_format,
+        include_preprocessing=include_preprocessing,
+        weights=weights,
     )
-    if include_preprocessing:
-        prepared = None if weights is None else weights.preprocessing
-        x = standardize_layer(x, parts.channel_axis, prepared)(x)
     x = stem_layers(x, filters, stem, parts)
     for i, (width, repeats) in enumerate(zip(widths, blocks, strict=True)):
         before = sum(blocks[:i])

@@ -137,7 +137,7 @@ class Oracle(keras_tuner.Oracle):
             # In order, as if never interrupted.
             self.trials = {trial_id: self.trials[trial_id] for trial_id in self.start_order}
         except (ValueError, LookupError, TypeError, AttributeError, RuntimeError) as error:
-            reason = f"{type(error).__name__}: {error}".splitlines()[0]
+            reason = f"{type(error).__name__}: {checks.first_line(error)}"
             raise ValueError(
                 "`workdir` must hold a whole search or none: choose a new folder, or move this one "
                 f"away. Received: {self._project_dir!r}, whose files are damaged ({reason})"

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import re
 from collections.abc import Callable
 
 import keras
@@ -22,7 +21,7 @@ from keras.layers import (
 )
 
 from keras_resnet import checks
-from keras_resnet.architectures import Stem
+from keras_resnet.architectures import Stem, activation_name
 from keras_resnet.layers import FusedBatchNormalization, StandardizedConv2D
 
 NORMALIZATIONS = ("batch", "group")
@@ -133,8 +132,7 @@ class Parts:
     @property
     def activation_name(self) -> str:
         """What the layers of the nonlinearity are called: "relu"."""
-        own = getattr(self.activation, "__name__", type(self.activation).__name__)
-        return re.sub(r"\W", "", own).lower()
+        return activation_name(self.activation)
 
     def norm_act(self, x, *, name):
         x = self.norm(x, name=name)
@@ -159,7 +157,7 @@ def stem(x, filters: int, spec: Stem, parts: Parts):
         x = parts.conv_norm_act(x, filters, spec.kernel_size, spec.strides, name="conv1")
     if not spec.pool:
         return x
-    if parts.activation_name == "relu":
+    if parts.activation is keras.activations.relu:
         # Zeros are neutral under the maximum, since the activations are not negative.
         x = ZeroPadding2D(1, data_format=parts.data_format, name="pool1_pad")(x)
         return MaxPooling2D(3, 2, data_format=parts.data_format, name="pool1_pool")(x)

@@ -149,7 +149,7 @@ def decode_predictions(
         except Exception as error:  # Keras raises a bare one where the download fails.
             raise OSError(
                 "The names of ImageNet's classes could not be fetched; pass `class_names`. "
-                f"({str(error).splitlines()[0]})"
+                f"({checks.first_line(error)})"
             ) from error
     class_names = list(class_names)
     # As floats, since unsigned integers have no negatives.

@@ -36,6 +36,23 @@ def functional_config(model: keras.Model) -> Config:
     return keras.Model(model.inputs[0], model.outputs[0], name=model.name).get_config()
 
 
+def source(tensor: keras.KerasTensor, skipped: tuple[type, ...] = ()) -> keras.Operation:
+    """Returns the layer that a tensor comes from, past layers of the kinds `skipped`."""
+    layer = tensor._keras_history.operation
+    while isinstance(layer, skipped):
+        layer = layer.input._keras_history.operation
+    return layer
+
+
+def classifier_of(model: keras.Model) -> keras.Operation:
+    """Returns the layer that gives a model's scores, in front of an activation of its own.
+
+    Args:
+        model: Functional model; whether the layer is a `Dense` one is for the caller to see.
+    """
+    return source(model.output, (keras.layers.Softmax, keras.layers.Activation))
+
+
 def rebuilt(model: keras.Model, config: Config) -> keras.Model:
     """Returns the model of a config, with weights of its own: copies of those of `model`."""
     net = keras.Model.from_config(config)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import keras
 
+from keras_resnet.checks import first_line
 from keras_resnet.files import replacing
 from keras_resnet.weights.keras_files import DAMAGE, check_keras
 
@@ -41,7 +42,7 @@ def load_model(path: str | Path) -> keras.Model:
             import keras_resnet.export.hub_layer  # noqa: F401
         return keras.saving.load_model(path, compile=False, safe_mode=True)
     except DAMAGE as error:
-        reason = str(error).strip().splitlines() or [type(error).__name__]
         raise ValueError(
-            f"A model must be a file that Keras can read. Received: {str(path)!r} ({reason[0]})"
+            "A model must be a file that Keras can read. "
+            f"Received: {str(path)!r} ({first_line(error)})"
         ) from error

@@ -20,7 +20,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import dataclasses  # noqa: E402
 
-from keras_resnet import cli  # noqa: E402
+from keras_resnet import checks, cli  # noqa: E402
 from keras_resnet.experiment import Experiment  # noqa: E402
 from keras_resnet.experiment.reports import side_by_side  # noqa: E402
 
@@ -48,6 +48,7 @@ def main() -> None:
     )
     parser.add_study()
     base, own = parser.settings()
+    checks.different("shortcuts", own["shortcuts"], "options")
     side_by_side(
         {f"option {s}": dataclasses.replace(base, shortcut=s) for s in own["shortcuts"]},
         base,

@@ -82,6 +82,15 @@ def test_repeats_of_any_cifar_depth(depth):
     assert cifar_architecture(depth, "B").name == f"ResNet{depth}"
 
 
+def test_a_network_of_a_published_depth_is_not_called_that():
+    assert cifar_architecture(50).name == "CifarResNet50"
+    assert cifar_architecture(152, None).name == "CifarPlainNet152"
+    assert (
+        ARCHITECTURES["ResNet20"].variant("A", "v1", activation=keras.activations.relu)
+        is (ARCHITECTURES["ResNet20"])
+    )
+
+
 @pytest.mark.parametrize("depth", [-4, 0, 1, 2, 7, 19, 21, 20.0, True, "20", None])
 def test_depth_is_6n_plus_2(depth):
     with pytest.raises(ValueError, match=r"^`depth` .*6n\+2.*8, 14, 20.* Received: depth="):
@@ -110,6 +119,7 @@ def test_depth_is_6n_plus_2(depth):
         ("SEResNet50", None, "v1", "SEPlainNet50"),
         ("WideResNet28_10", "A", "v2", "WideResNet28_10_A"),
         ("ResNeXt50_32x4d", "B", "v1", "ResNeXt50_32x4d_v1"),
+        ("ResNeXt50_32x4d", None, "v1.5", "ResNeXt50_32x4d_plain"),
     ],
 )
 def test_names_of_variants(line, shortcut, version, name):
@@ -139,6 +149,8 @@ def test_find_architecture(name):
         ("ResNet50", {"groups": 2, "width_per_group": 32}, "ResNet50_2x32d"),
         ("ResNet50", {"activation": "silu", "normalization": "group"}, "ResNet50_silu_group"),
         ("ResNet20", {"shortcut": "B", "activation": keras.ops.gelu}, "ResNet20_B_gelu"),
+        ("ResNet20", {"activation": lambda x: x}, "ResNet20_lambda"),
+        ("ResNet20", {"activation": keras.layers.ReLU(negative_slope=0.1)}, "ResNet20_relu"),
     ],
 )
 def test_names_of_options(line, options, name):

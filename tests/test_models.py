@@ -545,6 +545,10 @@ def test_names_of_the_wider_family():
     assert {"conv1_gn", "conv2_block1_2_gn"} <= names
     names = {layer.name for layer in small_net("silu, gates", stem="imagenet").layers}
     assert {"conv1_silu", "pool1_pool", "pool1_stride", "conv2_block2_1_silu"} <= names
+    # Padded by zeros only where these are neutral.
+    leaky = keras.layers.ReLU(negative_slope=0.1)
+    leaky = keras_resnet.ResNet((1, 1), widths=(8, 8), stem="imagenet", activation=leaky)
+    assert {"pool1_pool", "pool1_stride"} <= {layer.name for layer in leaky.layers}
 
 
 def test_saved_models_answer_the_same_in_a_fresh_process(subprocess_python, tmp_path):

@@ -98,11 +98,8 @@ def compare(
         ValueError: If a name is unknown or listed twice, or an accuracy is of none of them.
     """
     accuracies = dict(accuracies or {})
+    checks.different("models", names, "networks")
     networks = [find_network(name) for name in names]
-    if not networks or len(set(names)) < len(names):
-        raise ValueError(
-            f"`models` must name at least one network, and each once. Received: {list(names)}"
-        )
     for name in accuracies:
         checks.one_of("accuracy", name, tuple(names))
     if image_size is not None:

@@ -102,7 +102,8 @@ class Cost:
         phases = {name: row.pop(name) for name in ("forward", "training")}
         for phase, figures in phases.items():
             row |= {f"{phase}_{name}": value for name, value in (figures or {}).items()}
-        return row
+        # None would not say whether the machine cannot tell or nobody asked.
+        return {name: "unavailable" if value is None else value for name, value in row.items()}
 
 
 class MeasurementFailed(RuntimeError):

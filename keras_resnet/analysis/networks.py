@@ -13,10 +13,18 @@ from keras_resnet import checks
 from keras_resnet.analysis.published import APPLICATIONS, OURS, Accuracy
 from keras_resnet.architectures import ARCHITECTURES
 from keras_resnet.blocks import VERSIONS
+from keras_resnet.densenet import DENSE_ARCHITECTURES
 from keras_resnet.models import build
 from keras_resnet.saving import load_model
 
 _PREFIX = "keras.applications."
+
+# Of the densely connected ones, those that `keras.applications` has are taken from there.
+_OURS = ARCHITECTURES | {
+    name: line
+    for name, line in DENSE_ARCHITECTURES.items()
+    if not hasattr(keras.applications, name)
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,16 +109,16 @@ def find_network(name: str) -> Network:
         return Network(name, name, "keras_resnet", OURS.get(name))
     applications = application_names()
     short = name.removeprefix(_PREFIX)
-    known = (*ARCHITECTURES, *(n for n in applications if n not in ARCHITECTURES))
+    known = (*_OURS, *(n for n in applications if n not in _OURS))
     checks.one_of("model", short, applications if name.startswith(_PREFIX) else known)
-    label = f"{short} (Keras)" if short in ARCHITECTURES else short
+    label = f"{short} (Keras)" if short in _OURS else short
     return Network(name, label, "keras.applications", APPLICATIONS.get(short))
 
 
 def _marks(name: str) -> tuple[str, dict[str, str]] | None:
     """Splits the name of one of ours into the table's name and options; None for others."""
     base, marks = name, []
-    while base not in ARCHITECTURES:  # whose own names have marks too: ResNeXt50_32x4d
+    while base not in _OURS:  # whose own names have marks too: ResNeXt50_32x4d
         base, found, mark = base.rpartition("_")
         if not found:
             return None

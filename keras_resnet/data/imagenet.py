@@ -6,6 +6,7 @@ import os
 
 from keras_resnet.data import prepared
 from keras_resnet.data.encoded import EncodedDataset
+from keras_resnet.data.tfds import encoded_dataset
 from keras_resnet.data.views import Views
 
 # The field's figures for the training images, as torchvision gives them for [0, 1].
@@ -39,11 +40,7 @@ def load_imagenet2012(
     """
     options = Views(**views)
     builder = prepared.builder("imagenet2012", data_dir)
-    return EncodedDataset(
-        "imagenet2012",
-        {split: prepared.RecordSource(builder, split) for split in ("train", "validation")},
-        builder.info.features["label"].names,
-        options,
-        statistics=(MEAN, STD) if options.channels == 3 else None,
-        max_bad_files=max_bad_files,
+    statistics = (MEAN, STD) if options.channels == 3 else None
+    return encoded_dataset(
+        "imagenet2012", builder, ("train", "validation"), options, max_bad_files, statistics
     )

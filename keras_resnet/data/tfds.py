@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 from keras_resnet.data import prepared
 from keras_resnet.data.encoded import EncodedDataset
@@ -45,14 +47,33 @@ def load_tfds(
             f"Received: dataset='tfds:{name}' with splits {sorted(splits)} and features "
             f"{sorted(features)}"
         )
+    own = [split for split in ("train", "validation", "test") if split in splits]
+    return encoded_dataset(name, builder, own, options, max_bad_files)
+
+
+def encoded_dataset(
+    name: str,
+    builder: Any,
+    splits: Iterable[str],
+    views: Views,
+    max_bad_files: int | None,
+    statistics: tuple[Sequence[float], Sequence[float]] | None = None,
+) -> EncodedDataset:
+    """Returns some splits of what TensorFlow Datasets has prepared, still as encoded images.
+
+    Args:
+        name: What it is called here.
+        builder: As `prepared.builder` gives it.
+        splits: Names of the splits.
+        views: How the images are cut and changed.
+        max_bad_files: As in `load_tfds`.
+        statistics: Mean and standard deviation per channel; None for those of some images.
+    """
     return EncodedDataset(
         name,
-        {
-            split: prepared.RecordSource(builder, split)
-            for split in ("train", "validation", "test")
-            if split in splits
-        },
-        features["label"].names,
-        options,
+        {split: prepared.RecordSource(builder, split) for split in splits},
+        builder.info.features["label"].names,
+        views,
+        statistics=statistics,
         max_bad_files=max_bad_files,
     )

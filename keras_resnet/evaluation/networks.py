@@ -7,11 +7,14 @@ from collections.abc import Iterator
 import keras
 
 from keras_resnet.rebuild import (
+    classifier_of,
     drop_output_activation,
     functional_config,
+    is_channels_first,
     open_sides,
     output_activation,
     rebuilt,
+    source,
 )
 
 
@@ -34,7 +37,7 @@ def any_size(model: keras.Model) -> keras.Model:
     """
     config = functional_config(model)
     shape = model.input_shape
-    if len(shape) != 4 or _channels_first(model):
+    if len(shape) != 4 or is_channels_first(config):
         raise ValueError(
             "`model` must take images (batch, height, width, channels). "
             f"Received: model {model.name!r} with inputs of shape {tuple(shape)}"
@@ -87,10 +90,10 @@ def score_map(model: keras.Model) -> keras.Model:
     """
     net = any_size(model)
     layers = keras.layers
-    classifier = _source(net.output, (layers.Softmax, layers.Activation))
+    classifier = classifier_of(net)
     pooling = None
     if isinstance(classifier, layers.Dense):
-        pooling = _source(classifier.input, (layers.Dropout,))
+        pooling = source(classifier.input, (layers.Dropout,))
     if not isinstance(pooling, layers.GlobalAveragePooling2D) or pooling.keepdims:
         raise ValueError(
             "`model` must end in global average pooling and a Dense classifier. "
@@ -110,14 +113,6 @@ def score_map(model: keras.Model) -> keras.Model:
     return scores
 
 
-def _source(tensor: keras.KerasTensor, skipped: tuple[type, ...]) -> keras.Operation:
-    """The layer that a tensor comes from, past layers of the kinds `skipped`."""
-    layer = tensor._keras_history.operation
-    while isinstance(layer, skipped):
-        layer = layer.input._keras_history.operation
-    return layer
-
-
 def _layers_of_one_size(net: keras.Model) -> Iterator[str]:
     """Yields the layers that have weights for an axis whose length follows from the image's."""
     for layer in net.layers:
@@ -127,7 +122,3 @@ def _layers_of_one_size(net: keras.Model) -> Iterator[str]:
             known = layer.input_spec.axes or {}
             if any(layer.input.shape[axis] is None for axis in known):
                 yield layer.name
-
-
-def _channels_first(model: keras.Model) -> bool:
-    return any(getattr(layer, "data_format", None) == "channels_first" for layer in model.layers)

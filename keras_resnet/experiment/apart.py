@@ -11,16 +11,21 @@ import contextlib
 import dataclasses
 import json
 import os
+import shutil
 import subprocess
 import sys
 import traceback
 from collections.abc import Mapping
 from pathlib import Path
 
+from keras_resnet.checks import first_line
 from keras_resnet.experiment.run import run
 from keras_resnet.experiment.settings import Experiment
 from keras_resnet.processes import death, end_with_parent, environment
 from keras_resnet.training import Terminated, TrainingStopped
+
+# What a run prints, in its folder.
+LOG = "log.txt"
 
 # Ctrl-C goes to all processes of a terminal; the study has the runs save their state instead.
 COMMAND = (
@@ -40,11 +45,11 @@ class RunApart:
     """
 
     def __init__(self, experiment: Experiment, threads: int | None = None):
-        workdir = Path(experiment.workdir)
-        workdir.mkdir(parents=True, exist_ok=True)
+        self._workdir = Path(experiment.workdir)
+        self._workdir.mkdir(parents=True, exist_ok=True)
         names = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS")
         ours = {} if threads is None else dict.fromkeys(names, str(threads))
-        with open(workdir / "log.txt", "ab") as log:
+        with open(self._workdir / LOG, "ab") as log:
             self._process = subprocess.Popen(
                 COMMAND,
                 # What the user has set counts.
@@ -79,6 +84,7 @@ class RunApart:
         except (IndexError, ValueError):  # It died before it could report, or while it did.
             report = {"stopped": death(process.returncode)}
         if "wrong" in report:
+            self._withdraw()
             raise ValueError(report["wrong"])
         if "stopped" in report:
             raise TrainingStopped(report["stopped"])
@@ -89,8 +95,14 @@ class RunApart:
         self._process.terminate()
 
     def wait(self) -> None:
-        """Waits until the process has ended."""
+        """Waits until the process has ended; of one that had not begun, nothing is left."""
         self._process.wait()
+        self._withdraw()
+
+    def _withdraw(self) -> None:
+        """Removes the folder again if nothing but the log came into it."""
+        if os.listdir(self._workdir) == [LOG]:
+            shutil.rmtree(self._workdir)
 
 
 def run_ordered() -> None:
@@ -113,17 +125,12 @@ def _outcome(settings: Mapping[str, object]) -> dict[str, object]:
     try:
         return {"metrics": run(Experiment(**settings | {"drops": tuple(settings["drops"])}))}
     except (TrainingStopped, Terminated, OSError) as error:
-        outcome = {"stopped": _line(error)}
+        outcome = {"stopped": first_line(error)}
     except (ValueError, ImportError) as error:
-        outcome = {"wrong": _line(error)}
+        outcome = {"wrong": first_line(error)}
     except Exception as error:
         # Ours, so the log gets all of it.
         traceback.print_exc()
-        return {"stopped": f"{type(error).__name__}: {_line(error)}; log.txt has more"}
+        return {"stopped": f"{type(error).__name__}: {first_line(error)}; log.txt has more"}
     print(f"error: {next(iter(outcome.values()))}", file=sys.stderr)
     return outcome
-
-
-def _line(error: Exception) -> str:
-    """The first line of a message, which in TensorFlow's is the one that says it."""
-    return next(iter(str(error).strip().splitlines()), "no message")

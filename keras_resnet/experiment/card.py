@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
+
+import keras
+import tensorflow as tf
 
 from keras_resnet.architectures import Architecture
 from keras_resnet.densenet import DenseArchitecture
 from keras_resnet.intervals import wilson_interval
+from keras_resnet.version import __version__
 
 if TYPE_CHECKING:
     from keras_resnet.data import ImageDataset
@@ -120,3 +125,13 @@ Versions: {versions}.
 def _interval(share: float, count: int) -> str:
     low, high = wilson_interval(share, count)
     return f"{100 * low:.1f} to {100 * high:.1f} %"
+
+
+def versions() -> dict[str, str]:
+    """Returns the versions that a result depends on."""
+    return {
+        "keras_resnet": __version__,
+        "keras": keras.__version__,
+        "tensorflow": tf.__version__,
+        "python": platform.python_version(),
+    }

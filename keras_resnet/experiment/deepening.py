@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from keras_resnet import checks
 from keras_resnet.analysis import plots
-from keras_resnet.data import ImageDataset, load_dataset
+from keras_resnet.data import ImageDataset
 from keras_resnet.deepen import deepen
 from keras_resnet.experiment.run import fit, make_trainer, settle_statistics
 from keras_resnet.experiment.settings import Experiment
@@ -71,7 +71,8 @@ def deepening(
         time, with compilation), `loss_in_training` (cross-entropy in nats on some training batches,
         with batch statistics), `split` (what it was tested on: "test", or "validation" where there
         are no test images), `test_loss` and `test_accuracy` (or `validation_...`), and for the
-        deepened net `answers_differ` (the largest difference of a probability on those images).
+        deepened net `answers_differ` (the largest difference of a probability on those images);
+        and of `seed`, `network` and `stopped`, the reason, for runs that came to no end.
 
     Raises:
         ValueError: If a setting is wrong, or the deep net is not deeper.
@@ -94,7 +95,7 @@ def deepening(
     finished, stopped = list(study.finished), list(study.stopped)
     networks = (shallow_name, f"{deep_name}, deepened", f"{deep_name} from scratch")
 
-    dataset = load_dataset(base.dataset, base.data_dir, **base.data_options)
+    dataset = base.load_data()
     rows, curves = [], []
 
     def add(seed, network, epochs, first=0):
@@ -137,10 +138,12 @@ def deepening(
             title=f"{shallow_name} deepened to {deep_name} on {dataset.name}, "
             f"{len(seeds)} seed{'s' if len(seeds) > 1 else ''}",
         )
+    rows += [{"seed": r.seed, "network": r.label, "stopped": r.reason} for r in stopped]
     plots.write_table(workdir / "table.csv", rows)
     write_json(workdir / "table.json", {"settings": dataclasses.asdict(base), "rows": rows})
     print(_text(rows))
-    print(f"Everything is in {workdir}: begin with deepening.png and table.csv")
+    first = "deepening.png and table.csv" if curves else "table.csv"
+    print(f"Everything is in {workdir}: begin with {first}")
     Study(finished, stopped).expect_all_finished()
     return rows
 
@@ -158,6 +161,9 @@ def _text(rows: Sequence[Mapping[str, object]]) -> str:
     """Returns a line for each row."""
     lines = []
     for row in rows:
+        if "stopped" in row:
+            lines.append(f"seed {row['seed']}, {row['network']}: {row['stopped']}")
+            continue
         split = row["split"]
         differ = "" if "answers_differ" not in row else f", answers {row['answers_differ']:.1g} off"
         lines.append(

@@ -55,7 +55,7 @@ def save(
             export_hub(model, workdir / name, kind, labels=labels, card=card, overwrite=True)
         logits = tf.saved_model.load(workdir / "saved_model")(images / 255)
         differences["saved_model"] = _difference(answers, tf.nn.softmax(logits))
-        backbone = keras.Model(model.inputs, model.get_layer("predictions").input)
+        backbone = keras.Model(model.input, model.get_layer("predictions").input)
         features = tf.saved_model.load(workdir / "feature_vector")(images / 255)
         differences["feature_vector"] = _difference(backbone(images, training=False), features)
     worst = max(differences.values())

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import keras
 
+from keras_resnet.checks import first_line
 from keras_resnet.evaluation import any_size
 from keras_resnet.export import HubLayer
+from keras_resnet.rebuild import classifier_of
 from keras_resnet.saving import load_model
 
 
@@ -40,7 +42,7 @@ def with_new_classifier(init: str, image_shape: tuple[int, ...], classes: int) -
         except (ValueError, TypeError) as error:
             raise ValueError(
                 f"`init` must be a module of images of shape {image_shape}. Received: "
-                f"init={init!r} ({str(error).splitlines()[0]})"
+                f"init={init!r} ({first_line(error)})"
             ) from error
     if len(getattr(features, "shape", ())) != 2:
         raise ValueError(
@@ -68,9 +70,7 @@ def _body(model: keras.Model, image_shape: tuple[int, ...]) -> keras.Model:
         )
     if own != image_shape:
         model = any_size(model)
-    classifier = model.output._keras_history.operation
-    if isinstance(classifier, (keras.layers.Softmax, keras.layers.Activation)):
-        classifier = classifier.input._keras_history.operation
+    classifier = classifier_of(model)
     if not isinstance(classifier, keras.layers.Dense):
         raise ValueError(
             "`init` must end in a Dense layer, the classifier, which a new one replaces. "

@@ -7,11 +7,11 @@ import shutil
 from pathlib import Path
 
 import numpy as np
-import tensorflow as tf
 
-from keras_resnet.data import ImageDataset, load_dataset
+from keras_resnet.data import ImageDataset
 from keras_resnet.experiment.run import run
 from keras_resnet.experiment.settings import Experiment
+from keras_resnet.export.artefacts import load_artefact
 from keras_resnet.files import replacing, write_text
 
 CARD = "CARD.md"
@@ -44,7 +44,7 @@ def publish(experiment: Experiment, folder: str | Path) -> list[Path]:
         ValueError: If a setting is wrong.
         TrainingStopped: If training cannot go on.
     """
-    dataset = load_dataset(experiment.dataset, experiment.data_dir, **experiment.data_options)
+    dataset = experiment.load_data()
     if "test" not in dataset.splits:
         raise ValueError(
             "`dataset` must have a test split, which the cards state the accuracy of. "
@@ -77,7 +77,7 @@ def module_accuracy(module: str | Path, dataset: ImageDataset) -> float:
     Raises:
         ImportError: If scikit-learn is missing, for features.
     """
-    call = tf.saved_model.load(str(module))
+    call = load_artefact(module)
     outputs, labels = _outputs(call, dataset, "test")
     if outputs.shape[1] == len(dataset.class_names):
         return float(np.mean(np.argmax(outputs, axis=1) == labels))
@@ -106,7 +106,7 @@ def _outputs(call, dataset: ImageDataset, split: str) -> tuple[np.ndarray, np.nd
     outputs, labels = [], []
     for images, numbers, weights in dataset.eval_batches(split, 128):
         real = weights.numpy() > 0
-        outputs.append(call(tf.cast(images, tf.float32) / 255).numpy()[real])
+        outputs.append(call(images)[real])
         labels.append(numbers.numpy()[real])
     return np.concatenate(outputs), np.concatenate(labels)
 
@@ -124,7 +124,6 @@ def _card(name, kind, accuracy, module, dataset, metrics) -> str:
 [0, 1] of shape (batch, {height}, {width}, {channels}), and standardises them itself.
 
 ```python
-import tensorflow as tf
 
 module = tf.saved_model.load("saved_models/{name}")
 outputs = module(tf.zeros((1, {height}, {width}, {channels})))

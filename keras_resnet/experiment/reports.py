@@ -48,8 +48,7 @@ def degradation(
         TrainingStopped: Runs had to stop; all of the report is written.
     """
     names = [find_architecture(model).name for model in models]
-    if len(set(names)) < len(names):
-        raise ValueError(f"`models` must be different networks. Received: models={list(models)}")
+    checks.different("models", names, "networks")
     experiments = {name: dataclasses.replace(base, model=name) for name in names}
     study = _trained(experiments, base, seeds, jobs, reach)
     epochs = _by_label(study.finished)
@@ -179,6 +178,8 @@ def _table(
     write_json(workdir / "table.json", {"settings": dataclasses.asdict(base), "rows": rows})
     print(text_table(_printed(rows, study, base, reach)))
     print("wall s: of a run, with compilation, and with what runs side by side cost each other")
+    if base.ema is not None:
+        print("training error: of the weights as they were trained; the other: of their average")
     print(f"Everything is in {os.fspath(workdir)}")
     return rows
 

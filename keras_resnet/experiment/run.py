@@ -5,13 +5,12 @@ Needs TensorFlow. The recipes are settings of `Experiment` and a call of `run`.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-import json
 import math
-import platform
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import keras
@@ -20,11 +19,12 @@ import tensorflow as tf
 from keras_resnet import models
 from keras_resnet.analysis.complexity import complexity
 from keras_resnet.analysis.plots import learning_curve, require_matplotlib
-from keras_resnet.data import ImageDataset, load_dataset
+from keras_resnet.data import ImageDataset
 from keras_resnet.experiment import finish
-from keras_resnet.experiment.card import model_card, network_text
+from keras_resnet.experiment.card import model_card, network_text, versions
 from keras_resnet.experiment.pretrained import with_new_classifier
 from keras_resnet.experiment.settings import OF_THE_NETWORK, Experiment
+from keras_resnet.experiment.workdir import expect_settings, read_object
 from keras_resnet.export import HubLayer
 from keras_resnet.files import clear_leftovers, write_json
 from keras_resnet.freezing import freeze, stage_rates
@@ -41,8 +41,7 @@ from keras_resnet.training import (
     set_precision,
     tensorboard_installed,
 )
-from keras_resnet.training.strategy import any_worker
-from keras_resnet.version import __version__
+from keras_resnet.training.strategy import any_worker, others_reachable
 from keras_resnet.weights import copy_weights
 
 # Folder of a run that holds what came before the rest of the network was trained.
@@ -69,16 +68,26 @@ def run(experiment: Experiment) -> dict[str, object]:
         TrainingStopped: If training cannot go on; the message says why.
     """
     workdir = Path(experiment.workdir)
-    if workdir.exists() and not workdir.is_dir():
-        raise ValueError(
-            "`workdir` must be a folder, or a name that is free. "
-            f"Received: workdir={str(workdir)!r}, which is a file"
-        )
     finished = _finished_metrics(experiment, workdir)
     if finished is not None:
         print(f"{workdir} holds this run, finished: nothing to do.")
         return finished
+    with opened(experiment) as (strategy, dataset):
+        return _run(experiment, strategy, dataset)
 
+
+@contextlib.contextmanager
+def opened(experiment: Experiment) -> Iterator[tuple[tf.distribute.Strategy, ImageDataset]]:
+    """Makes this process ready for an experiment: devices, precision, determinism, data.
+
+    Yields:
+        The strategy, and the data set while it is read.
+
+    Raises:
+        ValueError: If a setting is wrong.
+        ImportError: If matplotlib is missing, which every report in the end is drawn by.
+        TrainingStopped: If another worker ended.
+    """
     require_matplotlib()
     strategy = make_strategy(
         experiment.strategy,
@@ -90,9 +99,9 @@ def run(experiment: Experiment) -> dict[str, object]:
     if experiment.deterministic:
         tf.config.experimental.enable_op_determinism()
     set_precision(experiment.precision)
-    dataset = load_dataset(experiment.dataset, experiment.data_dir, **experiment.data_options)
-    with dataset.reading():
-        return _run(experiment, strategy, dataset)
+    dataset = experiment.load_data()
+    with dataset.reading(), others_reachable(strategy):
+        yield strategy, dataset
 
 
 def _run(
@@ -108,9 +117,14 @@ def _run(
             "`recompute_bn` must be False where training begins from a Hub module, whose "
             f"normalisations are its own. Received: recompute_bn=True with init={experiment.init!r}"
         )
-    trainer = make_trainer(experiment, strategy, model, dataset, steps)
-    shape = trainer.layout(experiment.batch_size)
     parameters, multiply_adds = _size(model)
+    head_steps = experiment.head_epochs * dataset.steps_per_epoch(experiment.batch_size)
+    if head_steps:
+        freeze(model)
+    else:
+        _thaw(experiment, model)
+    trainer = make_trainer(experiment, strategy, model, dataset, head_steps or steps)
+    shape = trainer.layout(experiment.batch_size)
     name, network = _network(experiment, model)
     chief = is_chief(strategy)
     if chief:
@@ -123,15 +137,11 @@ def _run(
         clear_leftovers(workdir)
         write_json(workdir / "config.json", dataclasses.asdict(experiment))
 
-    head_steps = experiment.head_epochs * dataset.steps_per_epoch(experiment.batch_size)
     head_seconds = 0.0
-    if experiment.head_epochs:
-        freeze(model)
-        head = make_trainer(experiment, strategy, model, dataset, head_steps)
-        fit(experiment, head, dataset, head_steps, workdir / HEAD, chief)
-        head_seconds = head.seconds
-    if experiment.init is not None:
-        freeze(model, 0, bn=experiment.freeze_bn)
+    if head_steps:
+        fit(experiment, trainer, dataset, head_steps, workdir / HEAD, chief)
+        head_seconds = trainer.seconds
+        _thaw(experiment, model)
         trainer = make_trainer(experiment, strategy, model, dataset, steps)
     fit(experiment, trainer, dataset, steps, workdir, chief)
     settle_statistics(experiment, trainer, dataset)
@@ -186,6 +196,12 @@ def _run(
     any_worker(strategy, False)
     print(f"Everything is in {workdir}: begin with model_card.md and learning_curve.png")
     return figures
+
+
+def _thaw(experiment: Experiment, model: keras.Model) -> None:
+    """Has all of a finished network train that is to: its normalisations may not."""
+    if experiment.init is not None:
+        freeze(model, 0, bn=experiment.freeze_bn)
 
 
 def make_trainer(
@@ -335,16 +351,6 @@ def observers(workdir: Path) -> list[keras.callbacks.Callback]:
     return callbacks
 
 
-def versions() -> dict[str, str]:
-    """Returns the versions that a result depends on."""
-    return {
-        "keras_resnet": __version__,
-        "keras": keras.__version__,
-        "tensorflow": tf.__version__,
-        "python": platform.python_version(),
-    }
-
-
 def _metrics(dataset: ImageDataset) -> list[keras.metrics.Metric]:
     metrics = [keras.metrics.SparseCategoricalAccuracy("accuracy")]
     # Among ten classes, being one of the best five says little.
@@ -371,40 +377,12 @@ def _last_epoch(epochs: list[Mapping[str, float]]) -> dict[str, float]:
     return figures
 
 
-def read_object(path: Path) -> dict[str, object]:
-    """Reads a JSON file of a run's folder.
-
-    Raises:
-        ValueError: If it is damaged.
-    """
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(value, dict):
-            raise ValueError("it holds no object")
-    except ValueError as error:
-        raise ValueError(
-            f"`workdir` must hold a whole {path.name}, or none: choose a new folder, or move the "
-            f"file away. Received: {str(path)!r} ({error})"
-        ) from error
-    return value
-
-
 def _finished_metrics(experiment: Experiment, workdir: Path) -> dict[str, object] | None:
     """Returns the metrics of this very run if `workdir` holds it finished, else None."""
-    config, metrics = workdir / "config.json", workdir / "metrics.json"
-    if not config.exists():
-        return None
-    held = read_object(config)
-    # Through JSON, as the file went: tuples become lists.
-    own = json.loads(json.dumps(experiment.of_the_result()))
-    # A setting that is newer than the run had its default then.
     defaults = dataclasses.asdict(Experiment())
-    different = [key for key in own if own[key] != held.get(key, defaults[key])]
-    if different:
-        raise ValueError(
-            f"`workdir` holds a run with another {', '.join(different)}; choose a new folder. "
-            f"Received: workdir={str(workdir)!r}"
-        )
+    if not expect_settings(workdir / "config.json", experiment.of_the_result(), defaults, of="run"):
+        return None
+    metrics = workdir / "metrics.json"
     if metrics.exists():
         return read_object(metrics)
     if not experiment.resume:

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import time
-from collections.abc import Mapping
 from pathlib import Path
-
-import tensorflow as tf
 
 from keras_resnet import checks
 from keras_resnet.analysis import plots
 from keras_resnet.analysis.tables import text_table
-from keras_resnet.data import load_dataset
-from keras_resnet.experiment.run import read_object, run
+from keras_resnet.experiment.run import opened, run
 from keras_resnet.experiment.settings import Experiment
 from keras_resnet.experiment.space import SearchSpace
+from keras_resnet.experiment.workdir import expect_settings
 from keras_resnet.files import clear_leftovers, write_json
 from keras_resnet.terminal import format_seconds
-from keras_resnet.training import TrainingStopped, layout, make_strategy, set_precision
+from keras_resnet.training import TrainingStopped
 
 # Trials of "random" and "bayesian" where nobody says how many.
 TRIALS = 12
@@ -85,17 +81,8 @@ def search(
         "max_parameters": max_parameters,
         "max_multiply_adds": max_multiply_adds,
     }
-    _expect_same(settings, workdir)
-    plots.require_matplotlib()
-    strategy = make_strategy(
-        base.strategy, gpus=base.gpus, virtual_devices=base.virtual_devices, tpu=base.tpu
-    )
-    layout(strategy, base.batch_size)
-    if base.deterministic:
-        tf.config.experimental.enable_op_determinism()
-    set_precision(base.precision)
-    dataset = load_dataset(base.dataset, base.data_dir, **base.data_options)
-    with dataset.reading():
+    expect_settings(workdir / "search.json", settings, {}, of="search")
+    with opened(base) as (strategy, dataset):
         hypermodel = ResNetHyperModel(
             base,
             dataset,
@@ -123,26 +110,6 @@ def search(
         )
     )
     return rows
-
-
-def _expect_same(settings: Mapping[str, object], workdir: Path) -> None:
-    """Raises a ValueError if the folder holds a search with other settings."""
-    if workdir.exists() and not workdir.is_dir():
-        raise ValueError(
-            "`workdir` must be a folder, or a name that is free. "
-            f"Received: workdir={str(workdir)!r}, which is a file"
-        )
-    path = workdir / "search.json"
-    if not path.exists():
-        return
-    # Through JSON, as the file went: tuples become lists.
-    held, own = read_object(path), json.loads(json.dumps(settings))
-    different = [key for key in own if own[key] != held.get(key)]
-    if different:
-        raise ValueError(
-            f"`workdir` holds a search with another {', '.join(different)}; choose a new folder. "
-            f"Received: workdir={str(workdir)!r}"
-        )
 
 
 class _Progress:

@@ -16,7 +16,7 @@ from keras_resnet.architectures import (
     find_architecture,
 )
 from keras_resnet.blocks import VERSIONS
-from keras_resnet.data import ImageDataset
+from keras_resnet.data import ImageDataset, load_dataset
 from keras_resnet.densenet import DENSE_ARCHITECTURES, DenseArchitecture
 from keras_resnet.training import (
     CrossEntropy,
@@ -232,25 +232,27 @@ class Experiment:
     def _check_init(self):
         """Raises a ValueError where a setting makes no sense with `init`, or without it."""
         if self.init is None:
-            for name in ("head_epochs", "freeze_bn", "rate_decay"):
-                value = getattr(self, name)
-                if value != _DEFAULTS[name]:
-                    raise ValueError(
-                        f"`{name}` goes with `init`, a finished network to train on from. "
-                        f"Received: {name}={value!r} with init=None"
-                    )
+            self._expect_default(
+                ("head_epochs", "freeze_bn", "rate_decay"),
+                "goes with `init`, a finished network to train on from",
+            )
         if self.freeze_bn and self.recompute_bn:
             raise ValueError(
                 "`recompute_bn` must be False with freeze_bn=True, which keeps the statistics. "
                 "Received: recompute_bn=True"
             )
-        for name in OF_THE_NETWORK if self.init_is_model else ():
+        if self.init_is_model:
+            self._expect_default(
+                OF_THE_NETWORK,
+                f"must be left out with init={self.init!r}, which brings its own network",
+            )
+
+    def _expect_default(self, names, why):
+        """Raises a ValueError if one of these settings was made, which cannot be here."""
+        for name in names:
             value = getattr(self, name)
             if value != _DEFAULTS[name]:
-                raise ValueError(
-                    f"`{name}` must be left out with init={self.init!r}, which brings its own "
-                    f"network. Received: {name}={value!r}"
-                )
+                raise ValueError(f"`{name}` {why}. Received: {name}={value!r}")
 
     @property
     def init_is_model(self) -> bool:
@@ -286,13 +288,10 @@ class Experiment:
         else:
             architecture = find_architecture(self.model, ARCHITECTURES | DENSE_ARCHITECTURES)
         if isinstance(architecture, DenseArchitecture):
-            for name in _OF_RESIDUAL_NETWORKS:
-                value = getattr(self, name)
-                if value != _DEFAULTS[name]:
-                    raise ValueError(
-                        f"`{name}` must be left out for {architecture.name}, which has no residual "
-                        f"blocks. Received: {name}={value!r}"
-                    )
+            self._expect_default(
+                _OF_RESIDUAL_NETWORKS,
+                f"must be left out for {architecture.name}, which has no residual blocks",
+            )
             return architecture
         shortcut, version = architecture.shortcut, architecture.version
         gates = architecture.squeeze_excitation
@@ -312,6 +311,14 @@ class Experiment:
         if self.steps is not None:
             return self.steps
         return self.epochs * per_epoch
+
+    def load_data(self) -> ImageDataset:
+        """Returns the data set.
+
+        Raises:
+            ValueError: If there is none of that name, or its files or options are wrong.
+        """
+        return load_dataset(self.dataset, self.data_dir, **self.data_options)
 
     def peak_rate(self) -> float:
         """Returns the highest learning rate for this batch."""

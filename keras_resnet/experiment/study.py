@@ -131,8 +131,7 @@ def attempt_study(
         ValueError: A setting is wrong, or a folder holds another run.
     """
     seeds = [checks.integer("seeds", seed, minimum=0) for seed in seeds]
-    if not seeds or len(set(seeds)) < len(seeds):
-        raise ValueError(f"`seeds` must be different numbers, at least one. Received: {seeds}")
+    checks.different("seeds", seeds, "numbers")
     plan = {
         (label, seed): dataclasses.replace(
             experiment, seed=seed, workdir=str(Path(workdir) / f"{label}-{seed}")

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from keras_resnet.data import load_dataset
 from keras_resnet.experiment.reports import side_by_side
 from keras_resnet.experiment.run import build_model
 from keras_resnet.experiment.settings import Experiment
@@ -87,8 +86,6 @@ def transfer(
     # Once here, so that what does not fit is said before anything is written; not on a GPU, whose
     # memory the runs will want.
     tf.config.set_visible_devices([], "GPU")
-    build_model(
-        settings, load_dataset(settings.dataset, settings.data_dir, **settings.data_options)
-    )
+    build_model(settings, settings.load_data())
     name = Path(settings.init).name if settings.init_is_model else settings.init
     return side_by_side(experiments, settings, seeds, title=f"From {name}", jobs=jobs)

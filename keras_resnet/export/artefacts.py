@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
+from keras_resnet.checks import first_line
 from keras_resnet.export import onnx
 from keras_resnet.export.copies import image_network
 from keras_resnet.export.endpoints import KINDS
@@ -210,5 +211,6 @@ def _lines(path, data):
 
 
 def _unreadable(path, error):
-    reason = str(error).strip().splitlines() or [type(error).__name__]
-    return ValueError(f"A model must be a whole file. Received: {str(path)!r} ({reason[0]})")
+    return ValueError(
+        f"A model must be a whole file. Received: {str(path)!r} ({first_line(error)})"
+    )

@@ -18,6 +18,7 @@ import urllib.parse
 import zlib
 from pathlib import Path, PurePosixPath
 
+from keras_resnet.checks import first_line
 from keras_resnet.export.writing import SAVED_MODEL
 
 # Of one module: bytes of its archive, bytes and files unpacked. The largest published ones have a
@@ -141,9 +142,8 @@ def unpack(archive: Path, directory: Path) -> None:
                 size += len(chunk)
                 _check_size(files, size)
     except _DAMAGE as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ValueError(
-            f"An archive of a module must be a safe, whole .tar.gz: {reason}"
+            f"An archive of a module must be a safe, whole .tar.gz: {first_line(error)}"
         ) from error
 
 

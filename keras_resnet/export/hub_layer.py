@@ -12,6 +12,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from keras_resnet.checks import first_line
 from keras_resnet.export.handles import module_directory
 from keras_resnet.export.writing import SAVED_MODEL
 from keras_resnet.layers import PACKAGE
@@ -136,7 +137,7 @@ def _load(handle, sha256):
     except (OSError, tf.errors.OpError) as error:
         raise ValueError(
             f"`handle` must be a whole SavedModel. Received: handle={handle!r}, which cannot be "
-            f"read ({str(error).splitlines()[0]})"
+            f"read ({first_line(error)})"
         ) from error
     if not callable(module):
         raise ValueError(

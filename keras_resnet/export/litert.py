@@ -14,6 +14,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.lite.python.convert import ConverterError
 
+from keras_resnet.checks import first_line
 from keras_resnet.export.saved_model import LABELS, write_saved_model
 
 QUANTIZATIONS = ("float32", "float16", "int8")
@@ -58,10 +59,9 @@ def write_litert(
     try:
         data = converter.convert()
     except ConverterError as error:
-        reason = next(line for line in str(error).splitlines() if line.strip())
         raise ValueError(
             "`model` must consist of operations that LiteRT has built in. "
-            f"Received: model {net.name!r} ({reason.strip()})"
+            f"Received: model {net.name!r} ({first_line(error)})"
         ) from error
     if custom := custom_operations(data):
         raise RuntimeError(f"The LiteRT file needs operations not built in: {', '.join(custom)}.")

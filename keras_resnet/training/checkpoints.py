@@ -9,6 +9,7 @@ before it is used.
 from __future__ import annotations
 
 import dataclasses
+import errno
 import hashlib
 import json
 import os
@@ -173,7 +174,7 @@ def read_checkpoint(path: str | os.PathLike) -> Checkpoint:
 
     Raises:
         DamagedCheckpoint: The file is cut off, altered, or something else altogether.
-        PermissionError: Nothing can be said about the file.
+        OSError: Nothing can be said about the file: it may not be read, or its disk is at fault.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -186,9 +187,12 @@ def read_checkpoint(path: str | os.PathLike) -> Checkpoint:
         details = json.loads(arrays.pop("details").tobytes())
         expected = details.pop("sha256")
         details["settings"] = dict(details["settings"])
-    except (DamagedCheckpoint, PermissionError, MemoryError):
+    except (DamagedCheckpoint, MemoryError):
         raise
     except Exception as error:
+        # The system's own errors, but for those of a place in the file that cannot be.
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+            raise
         # A damaged archive can fail in any way that zipfile, numpy and json know.
         raise DamagedCheckpoint(f"{type(error).__name__}: {error}") from error
     checkpoint = Checkpoint(arrays, details)

@@ -6,15 +6,27 @@ starts its collectives, so the first one made here is kept and handed out again.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
+from collections.abc import Callable, Iterator
 
 import tensorflow as tf
 
 from keras_resnet import checks
 from keras_resnet.training.cluster import JOBS, await_workers, find_cluster, from_tf_config
+from keras_resnet.training.errors import TrainingStopped
 
 NAMES = ("auto", "one", "mirrored", "multi_worker", "tpu")
+
+# What TensorFlow raises where a worker that takes part in a step is gone.
+_PEER_ERRORS = (
+    tf.errors.UnavailableError,
+    tf.errors.AbortedError,
+    tf.errors.CancelledError,
+    tf.errors.DeadlineExceededError,
+    tf.errors.InternalError,
+)
 
 _made: dict[tuple, tf.distribute.Strategy] = {}
 
@@ -132,6 +144,30 @@ def is_only_worker(strategy: tf.distribute.Strategy) -> bool:
     return getattr(strategy.extended, "_num_workers", 1) == 1
 
 
+@contextlib.contextmanager
+def others_reachable(
+    strategy: tf.distribute.Strategy, saved: Callable[[], str] = lambda: "nothing saved is lost"
+) -> Iterator[None]:
+    """Says in one line that another worker is gone, where TensorFlow says it in many.
+
+    Args:
+        strategy: The strategy; with a single worker, errors stay what they are.
+        saved: Gives half a sentence on what there is to go on from.
+
+    Raises:
+        TrainingStopped: Another worker ended, or cannot be reached.
+    """
+    try:
+        yield
+    except _PEER_ERRORS as error:
+        if is_only_worker(strategy):
+            raise
+        raise TrainingStopped(
+            f"Another worker ended, or cannot be reached ({type(error).__name__}); {saved()}; "
+            "start all of them again to go on"
+        ) from error
+
+
 def any_worker(strategy: tf.distribute.Strategy, flag: bool) -> bool:
     """Whether any worker says yes. All have to ask, at the same step."""
     if is_only_worker(strategy):
@@ -188,6 +224,10 @@ def _make(
             devices = [f"GPU:{index}" for index in range(gpus or available)]
         return tf.distribute.MirroredStrategy(devices)
     if name == "multi_worker":
+        if gpus is not None:
+            # A worker takes all that it sees.
+            _expect_gpus(gpus)
+            tf.config.set_visible_devices(tf.config.list_physical_devices("GPU")[:gpus], "GPU")
         return _make_multi_worker()
     try:
         resolver = tf.distribute.cluster_resolver.TPUClusterResolver(tpu or "local")
@@ -196,10 +236,9 @@ def _make(
         return tf.distribute.TPUStrategy(resolver)
     except Exception as error:
         # Whatever the resolver, the cloud's client and the runtime behind them raise.
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(
             "`tpu` must be the name or address of a TPU that can be reached, or 'local' on a TPU "
-            f"VM. Received: tpu={tpu!r} ({reason})"
+            f"VM. Received: tpu={tpu!r} ({checks.first_line(error)})"
         ) from error
 
 
@@ -211,12 +250,12 @@ def _make_multi_worker() -> tf.distribute.Strategy:
     except tf.errors.OpError as error:
         raise ValueError(
             "TF_CONFIG or SLURM's variables must name a host and a port for each worker. "
-            f"Received: {error.message.splitlines()[0]}"
+            f"Received: {checks.first_line(error)}"
         ) from error
     except RuntimeError as error:
         raise ValueError(
             "`strategy` 'multi_worker' must be made before TensorFlow runs its first operation. "
-            f"Received: {str(error).splitlines()[0]}"
+            f"Received: {checks.first_line(error)}"
         ) from error
 
 

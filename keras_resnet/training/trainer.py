@@ -7,6 +7,7 @@ starts again from a checkpoint goes on exactly where it was. What a step compute
 
 from __future__ import annotations
 
+import functools
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -19,7 +20,7 @@ from keras_resnet.data.dataset import ImageDataset
 from keras_resnet.training import feed, state, statistics
 from keras_resnet.training.checkpoints import Checkpoints
 from keras_resnet.training.clock import Clock
-from keras_resnet.training.errors import Diverged, Terminated, TrainingStopped
+from keras_resnet.training.errors import Diverged, Terminated
 from keras_resnet.training.metrics import (
     check_metrics,
     read_metrics,
@@ -39,16 +40,8 @@ from keras_resnet.training.strategy import (
     is_chief,
     is_only_worker,
     layout,
+    others_reachable,
     workers_agree,
-)
-
-# What TensorFlow raises where a worker that takes part in a step is gone.
-_PEER_ERRORS = (
-    tf.errors.UnavailableError,
-    tf.errors.AbortedError,
-    tf.errors.CancelledError,
-    tf.errors.DeadlineExceededError,
-    tf.errors.InternalError,
 )
 
 
@@ -231,18 +224,12 @@ class Trainer:
         callbacks.on_train_begin()
         state.restore_callbacks(callbacks.callbacks, details.get("callbacks", []), best_weights)
         try:
-            with sigterm_noted(checkpoints is not None) as terminated:
-                self._train(plan, dataset, callbacks, checkpoints, terminated)
-            # Where the optimizer keeps an average of the weights, it becomes the weights.
-            self.optimizer.finalize_variable_values(self.model.trainable_variables)
-            self._expect_finite({"model": self.model.variables}, checkpoints)
-        except _PEER_ERRORS as error:
-            if is_only_worker(self.strategy):
-                raise
-            raise TrainingStopped(
-                f"Another worker ended, or cannot be reached ({type(error).__name__}); "
-                f"{_last_good(checkpoints)}; start all of them again to go on"
-            ) from error
+            with others_reachable(self.strategy, functools.partial(_last_good, checkpoints)):
+                with sigterm_noted(checkpoints is not None) as terminated:
+                    self._train(plan, dataset, callbacks, checkpoints, terminated)
+                # Where the optimizer keeps an average of the weights, it becomes the weights.
+                self.optimizer.finalize_variable_values(self.model.trainable_variables)
+                self._expect_finite({"model": self.model.variables}, checkpoints)
         finally:
             self._tick()
             callbacks.on_train_end()
@@ -482,4 +469,4 @@ def _last_good(checkpoints: Checkpoints | None) -> str:
 def _save_frequencies(callbacks: Sequence[keras.callbacks.Callback]) -> tuple[int, ...]:
     """Batches from one saving to the next, of callbacks that do not save by the epoch."""
     frequencies = (getattr(callback, "save_freq", None) for callback in callbacks)
-    return tuple(frequency for frequency in frequencies if isinstance(frequency, int))
+    return tuple(frequency for frequency in frequencies if type(frequency) is int)

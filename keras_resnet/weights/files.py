@@ -11,6 +11,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from keras_resnet import checks
 from keras_resnet.architectures import ARCHITECTURES, BLOCKS, VERSIONS
 from keras_resnet.files import replacing
 from keras_resnet.parts import NORMALIZATIONS
@@ -170,8 +171,8 @@ def _read(path: Path, source: str) -> SavedWeights:
     try:
         return _READERS[kind](path, source)
     except errors as error:
-        text = str(error).strip().splitlines()
-        reason = text[0] if text and not isinstance(error, KeyError) else type(error).__name__
+        # What a KeyError says is the key alone.
+        reason = type(error).__name__ if isinstance(error, KeyError) else checks.first_line(error)
         whole = _WRITERS.get(kind, "PyTorch")
         raise ValueError(
             f"`weights` must be a whole file written by {whole}. "
@@ -262,10 +263,10 @@ def _safetensors():
 # How the builders call a network: as a line of the table, of any depth, with marks behind. Those of
 # the densely connected ones have no marks.
 _LINES = {re.sub(r"\d+", r"\\d+", line.lower()) for line in ARCHITECTURES}
-_LINES = "|".join(_LINES).replace("resnet", "(res|plain)net")
+_LINES = "|".join(_LINES).replace("resnet", "(cifar)?(res|plain)net")
 _ACTIVATIONS = "|".join(name for name in dir(keras.activations) if not name.startswith("_"))
 _MARKS = (
-    rf"a|b|c|{'|'.join(map(re.escape, VERSIONS))}|\d+x\d+d|(no-)?(se\d*|deep|pool)|"
+    rf"plain|a|b|c|{'|'.join(map(re.escape, VERSIONS))}|\d+x\d+d|(no-)?(se\d*|deep|pool)|"
     rf"{'|'.join((*NORMALIZATIONS, *BLOCKS))}|{_ACTIVATIONS}"
 )
 _NETWORK = rf"({_LINES})(x[\d.]+)?(_({_MARKS}))*|densenet\d+|densenetbc\d+_\d+"

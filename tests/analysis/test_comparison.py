@@ -68,6 +68,7 @@ def entry(name, accuracy=None):
         ("ResNet110", "keras_resnet", "ResNet110", 0.9357),
         ("keras.applications.ResNet50", "keras.applications", "ResNet50 (Keras)", 0.749),
         ("VGG16", "keras.applications", "VGG16", 0.713),
+        ("DenseNet264", "keras_resnet", "DenseNet264", None),
         ("MobileNetV3Small", "keras.applications", "MobileNetV3Small", None),
         ("runs/digits/model.keras", "file", "digits/model", None),
     ],
@@ -153,8 +154,8 @@ def test_saved_models_and_open_sides(tmp_path):
 @pytest.mark.parametrize(
     ("names", "options", "message"),
     [
-        ([], {}, "^`models` must name at least one"),
-        (["VGG16", "VGG16"], {}, "each once"),
+        ([], {}, "^`models` must be different networks, at least one"),
+        (["VGG16", "VGG16"], {}, "must be different networks"),
         (["VGG16"], {"accuracies": {"VGG19": MEASURED}}, "^`accuracy` must be one of 'VGG16'"),
         (["VGG16"], {"image_size": 0}, "image_size=0$"),
     ],

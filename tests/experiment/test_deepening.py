@@ -24,7 +24,7 @@ def dataset(monkeypatch):
         for split in ("train", "validation")
     }
     data = ArrayDataset("noise", splits, class_names=("a", "b"))
-    monkeypatch.setattr(deepening, "load_dataset", lambda *args, **options: data)
+    monkeypatch.setattr(deepening.Experiment, "load_data", lambda self: data)
     return data
 
 
@@ -53,8 +53,9 @@ def test_report_without_test_images_and_without_the_net_from_scratch(
     assert said == ["another warning", "f triggered tf.function retracing"]
     rows = json.loads((tmp_path / "table.json").read_text())["rows"]
     assert [row["network"] for row in rows] == [
-        *("ResNet8", "ResNet14, deepened", "ResNet14, deepened and trained on"),
+        *("ResNet8", "ResNet14, deepened", "ResNet14, deepened and trained on", "ResNet14"),
     ]
+    assert rows.pop()["stopped"] == "it diverged"
     for row in rows:
         assert row["split"] == "validation" and 0 <= row["validation_accuracy"] <= 1
     assert rows[1]["validation_loss"] == pytest.approx(rows[0]["validation_loss"], rel=1e-5)

@@ -91,6 +91,7 @@ def test_what_has_finished_is_there_beside_what_stopped(tmp_path):
 def test_a_wrong_setting_ends_the_study_and_the_runs_in_progress_save_their_state(tmp_path):
     with pytest.raises(ValueError, match="`depth` must be"):
         run_study(experiments("waits", "wrong"), [0], tmp_path, jobs=2)
+    assert not (tmp_path / "wrong-0").exists()
     # It may have been ended before it was there to hear.
     assert (tmp_path / "waits-0" / "saved").exists() or not (tmp_path / "waits-0/ready").exists()
 

@@ -6,7 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import keras
 import pytest
+
+import keras_resnet
 
 ROOT = Path(__file__).parents[2]
 
@@ -47,3 +50,13 @@ def refused(name, *flags, monkeypatch, capsys):
         runpy.run_path(str(ROOT / "recipes" / f"{name}.py"), run_name="__main__")
     assert exit.value.code == 2
     return capsys.readouterr().err.splitlines()
+
+
+def save_untrained(folder, channels, labels):
+    """Saves an untrained net for 8x8 images with labels beside it; returns the model's file."""
+    keras.utils.set_random_seed(0)
+    scaled = keras.layers.Rescaling(1 / 64)(keras.Input((8, 8, channels)))
+    model = keras_resnet.CifarResNet(8, input_tensor=scaled, classes=len(labels))
+    model.save(folder / "model.keras")
+    (folder / "labels.txt").write_text("\n".join(labels))
+    return folder / "model.keras"

@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import keras_resnet
 from keras_resnet.data import load_dataset
-from tests.recipes.running import ROOT, refused
+from tests.recipes.running import ROOT, refused, save_untrained
 
 for package in ("ai_edge_litert", "onnxruntime", "tf2onnx"):
     pytest.importorskip(package)
@@ -20,13 +19,7 @@ for package in ("ai_edge_litert", "onnxruntime", "tf2onnx"):
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     """An untrained net for the digits, with labels beside it."""
-    keras.utils.set_random_seed(0)
-    inputs = keras.Input((8, 8, 1))
-    scaled = keras.layers.Rescaling(1 / 64)(inputs)
-    folder = tmp_path_factory.mktemp("model")
-    keras_resnet.CifarResNet(8, input_tensor=scaled).save(folder / "model.keras")
-    (folder / "labels.txt").write_text("\n".join("abcdefghij"))
-    return folder / "model.keras"
+    return save_untrained(tmp_path_factory.mktemp("model"), channels=1, labels="abcdefghij")
 
 
 def run_here(name, monkeypatch, *flags):

@@ -1,23 +1,17 @@
 """The recipe that predicts, run as a user runs it."""
 
-import keras
 import numpy as np
 import pytest
 from PIL import Image
 
-import keras_resnet
-from tests.recipes.running import refused, run_recipe
+from tests.recipes.running import refused, run_recipe, save_untrained
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """A model, its labels, an image, and a file that is none, in one folder."""
-    keras.utils.set_random_seed(0)
-    inputs = keras.Input((8, 8, 3))
-    scaled = keras.layers.Rescaling(1 / 64)(inputs)
     folder = tmp_path_factory.mktemp("model")
-    keras_resnet.CifarResNet(8, input_tensor=scaled, classes=2).save(folder / "model.keras")
-    (folder / "labels.txt").write_text("cat\ndog\n")
+    save_untrained(folder, channels=3, labels=("cat", "dog"))
     pixels = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(folder / "photo.jpg")
     (folder / "broken.png").write_bytes(b"no image")

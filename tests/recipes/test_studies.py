@@ -82,6 +82,7 @@ def test_very_deep_net_with_three_kinds_of_regularisation(tmp_path):
         ("degradation", ("--jobs", "0"), "jobs=0"),
         ("degradation", ("--reach", "2"), "reach=2"),
         ("shortcuts", ("--shortcuts", "D"), "'D'"),
+        ("shortcuts", ("--shortcuts", "A", "A"), "different options"),
         ("very_deep", ("--dropout", "1.5"), "dropout=1.5"),
     ],
 )

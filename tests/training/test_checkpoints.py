@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import shutil
 import warnings
 import zipfile
@@ -110,14 +111,15 @@ def test_damaged_files_are_set_aside_and_do_not_count(tmp_path):
     assert Checkpoints(tmp_path).newest({"seed": 0}).arrays["x"][0] == 20
 
 
-def test_a_file_that_may_not_be_read_is_not_called_damaged(tmp_path, monkeypatch):
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EIO, errno.ESTALE])
+def test_a_file_that_cannot_be_read_now_is_not_called_damaged(number, tmp_path, monkeypatch):
     path = save(Checkpoints(tmp_path), 1)
 
-    def forbidden(*args, **kwargs):
-        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+    def fail(*args, **kwargs):
+        raise OSError(number, os.strerror(number), str(path))
 
-    monkeypatch.setattr(zipfile, "ZipFile", forbidden)
-    with pytest.raises(PermissionError):
+    monkeypatch.setattr(zipfile, "ZipFile", fail)
+    with pytest.raises(OSError, match=os.strerror(number)):
         Checkpoints(tmp_path).newest({"seed": 0})
 
 

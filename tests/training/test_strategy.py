@@ -8,8 +8,9 @@ import keras
 import pytest
 import tensorflow as tf
 
-from keras_resnet.training import Trainer, is_chief, layout, make_strategy, sgd
+from keras_resnet.training import Trainer, TrainingStopped, is_chief, layout, make_strategy, sgd
 from keras_resnet.training import strategy as strategy_module
+from keras_resnet.training.strategy import others_reachable
 from tests.training.fakes import cross_entropy, small_model
 
 
@@ -53,10 +54,11 @@ def test_a_tpu_that_cannot_be_reached(monkeypatch):
         make_strategy("tpu", tpu="far")
 
 
-def test_more_gpus_than_there_are():
+@pytest.mark.parametrize("name", ["auto", "one", "mirrored", "multi_worker"])
+def test_more_gpus_than_there_are(name):
     available = len(tf.config.list_physical_devices("GPU"))
     with pytest.raises(ValueError, match=f"at most the {available} GPU.*gpus={available + 1}"):
-        make_strategy(gpus=available + 1)
+        make_strategy(name, gpus=available + 1)
 
 
 def test_virtual_devices_come_too_late():
@@ -102,3 +104,15 @@ def test_workers_of_tf_config_are_found(monkeypatch):
     assert strategy_module._automatic_name(8, None, None) == "mirrored"
     assert strategy_module._automatic_name(None, 2, None) == "mirrored"
     assert strategy_module._automatic_name(None, None, "local") == "tpu"
+
+
+def test_a_worker_that_is_gone_is_said_in_one_line(monkeypatch):
+    error = tf.errors.UnavailableError(None, None, "connection reset\nand much more")
+    with pytest.raises(tf.errors.UnavailableError), others_reachable(make_strategy()):
+        raise error
+    monkeypatch.setattr(strategy_module, "is_only_worker", lambda strategy: False)
+    gone = (
+        r"^Another worker ended, or cannot be reached \(UnavailableError\); nothing saved is lost"
+    )
+    with pytest.raises(TrainingStopped, match=gone), others_reachable(make_strategy()):
+        raise error

@@ -277,7 +277,7 @@ def test_dense_nets_come_stacked_and_unrolled(tmp_path):
         *("resnet14_silu", "resnet14_leaky_relu", "resnet14_b_se16", "resnet20_deep_pool"),
         *("resnet14_group", "resnet14x1.5", "resnet20x2_bottleneck", "plainnet20_no-se"),
         *("densenetbc100_12", "resnext29_8x64d", "resnet50_32x4d", "wideresnet28_10_a"),
-        *("resnet164v2", "resnet50d_v1", "seplainnet50"),
+        *("resnet164v2", "resnet50d_v1", "seplainnet50", "resnext50_32x4d_plain", "cifarresnet50"),
     ],
 )
 def test_names_of_other_networks(model, saved, tmp_path, name):

@@ -104,9 +104,7 @@ def cost_against_batch(costs: Sequence[Cost], path: str | Path) -> bool:
     """
     if not costs:
         return False
-    # An empty field would not say whether the machine cannot tell or nobody asked.
-    told = [{k: "unavailable" if v is None else v for k, v in cost.row().items()} for cost in costs]
-    write_table(Path(path).with_suffix(".csv"), told)
+    write_table(Path(path).with_suffix(".csv"), [cost.row() for cost in costs])
     names = list(dict.fromkeys(cost.name for cost in costs))
     phases = ["forward"] + ["training"] * any(cost.training for cost in costs)
     with figure(path, size=(12.0, 3.6 * len(phases) + 0.6)) as fig:

@@ -1,0 +1,62 @@
+"""What a folder of results holds, and whether what was asked for may go on there."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+
+def expect_folder(workdir: Path) -> None:
+    """Raises a ValueError if there is something else than a folder."""
+    if workdir.exists() and not workdir.is_dir():
+        raise ValueError(
+            "`workdir` must be a folder, or a name that is free. "
+            f"Received: workdir={str(workdir)!r}, which is a file"
+        )
+
+
+def expect_settings(
+    path: Path, own: Mapping[str, object], defaults: Mapping[str, object], *, of: str
+) -> bool:
+    """Returns whether a folder holds what was asked for, begun or finished.
+
+    Args:
+        path: The file of the folder that has the settings.
+        own: Those that were asked for.
+        defaults: What those that are newer than the file were then.
+        of: What they are of: "run" or "search".
+
+    Raises:
+        ValueError: If the file is damaged, or the settings are others.
+    """
+    expect_folder(path.parent)
+    if not path.exists():
+        return False
+    # Through JSON, as the file went: tuples become lists.
+    held, own = read_object(path), json.loads(json.dumps(own))
+    different = [key for key in own if own[key] != held.get(key, defaults.get(key))]
+    if different:
+        raise ValueError(
+            f"`workdir` holds a {of} with another {', '.join(different)}; choose a new folder. "
+            f"Received: workdir={str(path.parent)!r}"
+        )
+    return True
+
+
+def read_object(path: Path) -> dict[str, object]:
+    """Reads a JSON file of such a folder.
+
+    Raises:
+        ValueError: If it is damaged.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(value, dict):
+            raise ValueError("it holds no object")
+    except ValueError as error:
+        raise ValueError(
+            f"`workdir` must hold a whole {path.name}, or none: choose a new folder, or move the "
+            f"file away. Received: {str(path)!r} ({error})"
+        ) from error
+    return value
