@@ -12,6 +12,7 @@ import hashlib
 import http.client
 import os
 import re
+import shutil
 import time
 import urllib.error
 import urllib.request
@@ -46,6 +47,7 @@ def fetch(
     sha256: str | None = None,
     md5: str | None = None,
     limit: int | None = None,
+    kept: Path | None = None,
     wait: float = 1.0,
 ) -> Path:
     """Downloads a file, unless it is there already, and holds it against its checksum either way.
@@ -59,6 +61,8 @@ def fetch(
         sha256: Its checksum, in hexadecimal.
         md5: Its checksum where only this one is known.
         limit: Bytes that it may have at the most.
+        kept: Where another program may have it already, and may be writing it: it is copied from
+            there if the copy has the checksum, and left as it is in any case.
         wait: Seconds before the second attempt; twice as many before each one after it.
 
     Returns:
@@ -88,7 +92,8 @@ def fetch(
             # Nothing would tell if what was begun was another file.
             partial.truncate(0)
         begun = _size(partial) > 0
-        _download(url, partial, wait, limit)
+        if begun or not _copied(kept, partial, name, algorithm, expected):
+            _download(url, partial, wait, limit)
         if begun and not _fits(name, algorithm, expected):
             # Perhaps what was there was the beginning of another file.
             partial.truncate(0)
@@ -103,6 +108,20 @@ def fetch(
         os.fsync(partial.fileno())
         os.replace(name, path)
     return path
+
+
+def _copied(
+    kept: Path | None, partial: BinaryIO, name: Path, algorithm: str, expected: str | None
+) -> bool:
+    """Whether a copy of another program's file is the one."""
+    if kept is None or not kept.is_file():
+        return False
+    with open(kept, "rb") as file:
+        shutil.copyfileobj(file, partial, _CHUNK)
+    if not _fits(name, algorithm, expected):
+        partial.truncate(0)
+        return False
+    return True
 
 
 def fetch_from_hub(repository: str, file: str, revision: str | None, sha256: str | None) -> Path:
@@ -242,11 +261,13 @@ def _append(url: str, partial: BinaryIO, limit: int | None) -> None:
         partial.truncate(0)
         return _append(url, partial, limit)
     with response:
-        start = re.match(r"bytes (\d+)-", response.headers.get("Content-Range") or "")
+        start = re.match(r"bytes ([0-9]{1,18})-", response.headers.get("Content-Range") or "")
         if not (response.status == http.client.PARTIAL_CONTENT and start and int(start[1]) == have):
             partial.truncate(0)
             have = 0
         length = response.headers.get("Content-Length")
+        if length is not None and not re.fullmatch("[0-9]{1,18}", length):
+            raise http.client.HTTPException(f"it has a Content-Length of {length[:20]!r}")
         end = None if length is None else have + int(length)
         _check(url, end or 0, limit, partial)
         verbose = int(keras.config.is_interactive_logging_enabled())

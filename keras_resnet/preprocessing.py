@@ -85,6 +85,11 @@ def standardize_layer(
             "data, or pass an `input_tensor` that has been. Received: "
             f"include_preprocessing=True with {images.shape[axis]} channels"
         )
+    if len(prepared.mean) != 3:
+        raise ValueError(
+            "`weights` must be those of a network of RGB images for include_preprocessing=True. "
+            f"Received: weights of one that subtracts {prepared.mean}"
+        )
     return keras.layers.Normalization(
         axis=axis,
         mean=prepared.mean,

@@ -20,6 +20,7 @@ class Server(http.server.ThreadingHTTPServer):
             connection ends, or the status of an error.
         always: The fault of all others, None for none.
         requests: The range that each GET asked for, or None for all.
+        length: The Content-Length that it says a file has; the true one where None.
         recorded: The sha256 that it says the file has, as the hub does.
     """
 
@@ -30,6 +31,7 @@ class Server(http.server.ThreadingHTTPServer):
         self.content = content
         self.recorded = hashlib.sha256(content).hexdigest()
         self.ranges, self.faults, self.always, self.requests = True, [], None, []
+        self.length = None
 
     @property
     def url(self) -> str:
@@ -65,7 +67,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def head(self, status, length, part=None):
         self.send_response(status)
-        self.send_header("Content-Length", str(length))
+        said = self.server.length
+        self.send_header("Content-Length", str(length) if said is None else said)
         if part:
             self.send_header("Content-Range", part)
         # What the hub says of a large file: its commit and its sha256.

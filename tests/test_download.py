@@ -84,6 +84,14 @@ def test_from_the_start_where_the_server_cannot_resume(server, path):
     assert server.requests == [None, "bytes=1048576-"]
 
 
+@pytest.mark.parametrize("length", ["-1", "many", "", "9" * 5000])
+def test_a_length_that_is_none(server, path, length):
+    server.length = length
+    with pytest.raises(OSError, match="cannot be downloaded .*a Content-Length of ") as error:
+        fetch(server, path)
+    assert "\n" not in str(error.value) and left(path) == []
+
+
 @pytest.mark.parametrize(
     "begun", [b"another file", CONTENT, CONTENT + b"more"], ids=["other", "all", "more"]
 )

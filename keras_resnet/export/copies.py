@@ -13,7 +13,7 @@ import tensorflow as tf
 from keras import ops
 
 from keras_resnet import checks
-from keras_resnet.layers import BlockStack
+from keras_resnet.layers import BlockStack, StandardizedConv2D
 from keras_resnet.preprocessing import standardize_layer
 from keras_resnet.rebuild import Config, rebuilt, rewired
 from keras_resnet.weights import copy_weights
@@ -131,18 +131,28 @@ def _plain(layer):
     if isinstance(layer, BlockStack):
         kind = _Unrolled
     elif _is_grouped(layer):
-        kind = _GroupedConv2D
+        kind = _GROUPED[kind]
     return kind.from_config(layer.get_config())
 
 
 def _is_grouped(layer):
-    return type(layer) is keras.layers.Conv2D and layer.groups > 1
+    return type(layer) in _GROUPED and layer.groups > 1
 
 
 class _GroupedConv2D(keras.layers.Conv2D):
     def convolution_op(self, inputs, kernel):
         padding = self.padding.upper()
         return tf.nn.conv2d(inputs, kernel, self.strides, padding, dilations=self.dilation_rate)
+
+
+class _GroupedStandardizedConv2D(StandardizedConv2D, _GroupedConv2D):
+    """Standardises its kernel, and hands it on to the grouped convolution."""
+
+
+_GROUPED = {
+    keras.layers.Conv2D: _GroupedConv2D,
+    StandardizedConv2D: _GroupedStandardizedConv2D,
+}
 
 
 class _Unrolled(BlockStack):

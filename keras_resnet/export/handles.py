@@ -11,6 +11,7 @@ import hashlib
 import os
 import re
 import shutil
+import stat
 import tarfile
 import tempfile
 import urllib.parse
@@ -84,9 +85,27 @@ def module_directory(handle: str, sha256: str | None = None, *, download: bool =
 
 
 def cache_directory() -> Path:
-    """Returns TensorFlow Hub's cache: `TFHUB_CACHE_DIR`, or its folder among temporary files."""
-    chosen = os.environ.get("TFHUB_CACHE_DIR")
-    return Path(chosen) if chosen else Path(tempfile.gettempdir()) / "tfhub_modules"
+    """Returns TensorFlow Hub's cache: `TFHUB_CACHE_DIR`, or its folder among temporary files.
+
+    Raises:
+        ValueError: If the folder among temporary files is not this user's own: whoever made it can
+            put any module there.
+    """
+    if chosen := os.environ.get("TFHUB_CACHE_DIR"):
+        return Path(chosen)
+    default = Path(tempfile.gettempdir()) / "tfhub_modules"
+    default.mkdir(mode=0o700, exist_ok=True)
+    found = default.lstat()
+    if hasattr(os, "getuid") and (
+        not stat.S_ISDIR(found.st_mode)
+        or found.st_uid not in (os.getuid(), 0)
+        or found.st_mode & stat.S_IWOTH
+    ):
+        raise ValueError(
+            "TFHUB_CACHE_DIR must name a folder of your own, since the one by default can be "
+            f"written by others. Received: TFHUB_CACHE_DIR={chosen!r} with {str(default)!r}"
+        )
+    return default
 
 
 def unpack(archive: Path, directory: Path) -> None:
@@ -122,7 +141,7 @@ def unpack(archive: Path, directory: Path) -> None:
             while chunk := stream.read(_CHUNK):
                 size += len(chunk)
                 _check_size(files, size)
-    except (tarfile.TarError, EOFError, zlib.error, OSError, ValueError) as error:
+    except _DAMAGE as error:
         raise ValueError(
             f"An archive of a module must be a safe, whole .tar.gz: {first_line(error)}"
         ) from error
@@ -199,8 +218,10 @@ def _keep(handle, url, place, sha256):
                     raise ValueError(
                         f"An archive of a module must hold {SAVED_MODEL}; this has none"
                     )
-            with open(archive, "rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
+                with open(archive, "rb") as file:
+                    digest = hashlib.file_digest(file, "sha256").hexdigest()
+                # Whenever this ends, no module stands under the checksum of another.
+                _descriptor(place).unlink(missing_ok=True)
             write_text(_descriptor(place), f"Module: {handle}\nArchive SHA-256: {digest}\n")
         except ValueError as error:
             raise ValueError(f"{error}. Received: handle={handle!r}") from error

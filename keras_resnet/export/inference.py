@@ -31,9 +31,11 @@ from keras_resnet.export.writing import check_path, label_lines
 from keras_resnet.files import replacing
 from keras_resnet.rebuild import functional_config, output_activation
 
-# Largest difference from the model, as a part of the largest output (of 1, if that is larger).
-# Folded normalisation and other kernels move the last digits of float32; float16 has three.
+# Largest difference from the model, as a part of the largest output, however small that is. Folded
+# normalisation and other kernels move the last digits of float32; float16 has three.
 TOLERANCES = {"float32": 1e-4, "float16": 1e-2}
+# Outputs below are sums that come to zero but for rounding.
+_ZERO = 1e-6
 # Of the outputs of an int8 file and those of the model, the mean over the calibration images.
 LEAST_COSINE = 0.9
 # More images than these make calibration longer and no better.
@@ -224,7 +226,7 @@ def _compared(artefact, reference, shape, images, quantize):
     with tf.device("CPU:0"):
         expected = np.concatenate([reference(part, training=False) for part in parts])
     received, expected = (a.reshape(len(images), -1) for a in (received, expected))
-    difference = np.max(np.abs(received - expected)) / max(1.0, np.max(np.abs(expected)))
+    difference = np.max(np.abs(received - expected)) / max(_ZERO, np.max(np.abs(expected)))
     agreement = np.mean(np.argmax(received, axis=1) == np.argmax(expected, axis=1))
     if quantize == "int8":
         lengths = np.linalg.norm(received, axis=1) * np.linalg.norm(expected, axis=1)

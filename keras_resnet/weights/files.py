@@ -12,7 +12,9 @@ import keras
 import numpy as np
 
 from keras_resnet import checks
+from keras_resnet.architectures import ARCHITECTURES, BLOCKS, VERSIONS
 from keras_resnet.files import replacing
+from keras_resnet.parts import NORMALIZATIONS
 from keras_resnet.weights.keras_applications import (
     EPSILON,
     are_keras_applications,
@@ -20,10 +22,10 @@ from keras_resnet.weights.keras_applications import (
 )
 from keras_resnet.weights.keras_files import DAMAGE, Layers, read_keras, read_legacy_h5
 from keras_resnet.weights.registry import CAFFE, PRETRAINED, Preprocessing, find_pretrained
-from keras_resnet.weights.saved import SavedWeights, epsilon_of
+from keras_resnet.weights.saved import SavedWeights
 from keras_resnet.weights.torch_files import read_torch
 from keras_resnet.weights.torch_names import to_torch
-from keras_resnet.weights.wiring import preprocessing, wiring
+from keras_resnet.weights.wiring import epsilon_in, preprocessing, wiring
 
 _TORCH_EPSILON = 1e-5
 _FILES = "the path of a '.keras', '.weights.h5', '.safetensors', '.pth', '.pt' or '.h5' file"
@@ -113,8 +115,8 @@ def save_torch_weights(model: keras.Model, path: str | Path) -> None:
     """
     if Path(path).suffix != ".safetensors":
         raise ValueError(f"`path` must end in '.safetensors'. Received: path={str(path)!r}")
-    state = _with_torch_epsilon(to_torch(model), model)
     config = model.get_config()
+    state = _with_torch_epsilon(to_torch(model), epsilon_in(config))
     about = {"format": "pt", "wiring": json.dumps(wiring(config))}
     prepared = preprocessing(config)
     if prepared:
@@ -123,9 +125,8 @@ def save_torch_weights(model: keras.Model, path: str | Path) -> None:
         _safetensors().numpy.save_file(state, temporary, about)
 
 
-def _with_torch_epsilon(state: dict[str, np.ndarray], model: keras.Model) -> dict[str, np.ndarray]:
+def _with_torch_epsilon(state: dict[str, np.ndarray], own: float | None) -> dict[str, np.ndarray]:
     """Returns a state dict that means the same where normalisations add PyTorch's epsilon."""
-    own = epsilon_of(model)
     shift = 0.0 if own is None else own - _TORCH_EPSILON
     if not shift:
         return state
@@ -185,8 +186,14 @@ def _read_keras(path: Path, source: str) -> SavedWeights:
         return _of_keras_applications(layers, source)
     if config is None:
         return SavedWeights(source, layers, name=name)
-    prepared = preprocessing(config)
-    return SavedWeights(source, layers, name=name, wires=wiring(config), preprocessing=prepared)
+    return SavedWeights(
+        source,
+        layers,
+        name=name,
+        wires=wiring(config),
+        epsilon=epsilon_in(config),
+        preprocessing=preprocessing(config),
+    )
 
 
 def _read_legacy(path: Path, source: str) -> SavedWeights:
@@ -213,7 +220,7 @@ def _read_safetensors(path: Path, source: str) -> SavedWeights:
             version=None,
             wires={name: list(strides) for name, strides in json.loads(about["wiring"]).items()},
             preprocessing=prepared
-            and Preprocessing(tuple(prepared["mean"]), tuple(prepared["std"])),
+            and Preprocessing(*(tuple(map(float, prepared[key])) for key in ("mean", "std"))),
         )
     return saved
 
@@ -253,7 +260,18 @@ def _safetensors():
     return safetensors
 
 
+# How the builders call a network: as a line of the table, of any depth, with marks behind. Those of
+# the densely connected ones have no marks.
+_LINES = {re.sub(r"\d+", r"\\d+", line.lower()) for line in ARCHITECTURES}
+_LINES = "|".join(_LINES).replace("resnet", "(cifar)?(res|plain)net")
+_ACTIVATIONS = "|".join(name for name in dir(keras.activations) if not name.startswith("_"))
+_MARKS = (
+    rf"plain|a|b|c|{'|'.join(map(re.escape, VERSIONS))}|\d+x\d+d|(no-)?(se\d*|deep|pool)|"
+    rf"{'|'.join((*NORMALIZATIONS, *BLOCKS))}|{_ACTIVATIONS}"
+)
+_NETWORK = rf"({_LINES})(x[\d.]+)?(_({_MARKS}))*|densenet\d+|densenetbc\d+_\d+"
+
+
 def _is_network(name: str) -> bool:
-    """Whether the name is that of a line of the table, or of a variant of one."""
-    lines = r"(se)?resnet\d+(v2|d)?|plainnet\d+|resnext\d+_\d+x\d+d|wideresnet\d+_\d+|densenet\d+"
-    return re.fullmatch(rf"({lines})(_[abc])?(_v1(\.5)?|_v2)?", name) is not None
+    """Whether the builders call a network so."""
+    return re.fullmatch(_NETWORK, name) is not None

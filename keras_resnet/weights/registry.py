@@ -37,10 +37,20 @@ class Preprocessing:
     crop: float = 0.875
     interpolation: str = "bilinear"
 
+    def __post_init__(self):
+        if len(self.mean) != len(self.std):
+            raise ValueError(
+                "`mean` and `std` must have one number for each channel. "
+                f"Received: mean={self.mean} and std={self.std}"
+            )
+
     def same_numbers(self, other: Preprocessing) -> bool:
         """Whether both subtract and divide by the same, to the rounding of float32."""
-        pairs = zip((*self.mean, *self.std), (*other.mean, *other.std), strict=True)
-        return all(math.isclose(one, another, rel_tol=1e-6) for one, another in pairs)
+        own, others = (*self.mean, *self.std), (*other.mean, *other.std)
+        return len(own) == len(others) and all(
+            math.isclose(one, another, rel_tol=1e-6)
+            for one, another in zip(own, others, strict=True)
+        )
 
 
 # Caffe's mean. Its networks take BGR of no unit variance: importing their weights turns the first
@@ -100,9 +110,9 @@ class PretrainedWeights:
         from keras_resnet import download
 
         if "://" in self.place:
-            return download.fetch(
-                self.place, download.keras_cache("models") / self.file, md5=self.md5
-            )
+            path = download.keras_cache("keras_resnet") / self.file
+            kept = download.keras_cache("models") / self.file  # Keras's own, which locks nothing.
+            return download.fetch(self.place, path, md5=self.md5, kept=kept)
         return download.fetch_from_hub(self.place, self.file, self.revision, self.sha256)
 
 
@@ -153,7 +163,7 @@ def _torchvision_2(model, network, top1, top5):
 
 
 def _a1(model, network, at_224, at_288, **pinned):
-    """600 epochs, binary cross-entropy, LAMB."""
+    """600 epochs, binary cross-entropy, LAMB; at 288 pixels the crop is the whole image."""
     return _timm(
         f"{model}.a1_in1k",
         network,

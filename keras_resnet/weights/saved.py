@@ -13,7 +13,7 @@ from keras_resnet.weights.keras_files import Layers
 from keras_resnet.weights.registry import Preprocessing
 from keras_resnet.weights.torch_names import from_torch
 from keras_resnet.weights.transfer import assign_weights, check_weights, layer_weights
-from keras_resnet.weights.wiring import Wiring, preprocessing, stride_version, wiring
+from keras_resnet.weights.wiring import Wiring, epsilon_in, preprocessing, stride_version, wiring
 
 _CLASSIFIER = "predictions"
 
@@ -27,7 +27,7 @@ class SavedWeights:
         layers: Arrays by layer; for PyTorch's, one array by its name there.
         torch: Whether they are PyTorch's.
         name: Name of the model that was saved, or None.
-        wires: Strides and additions of its network, empty where not known.
+        wires: Strides, additions and activations of its network, empty where not known.
         version: "v1" or "v1.5", the only one that such weights are trained for, or None.
         epsilon: Epsilon of their normalisation, or None for that of the model they come into.
         preprocessing: How the images were prepared, or None where not known.
@@ -88,8 +88,8 @@ class SavedWeights:
         if self.wires and different:
             raise ValueError(
                 f"`weights` must be those of a network wired as {model.name!r}; build it with the "
-                f"`version`, `shortcut` and `stem` of the file. Received: weights={self.source!r}, "
-                f"which differs in {', '.join(different[:3])}"
+                "`version`, `shortcut`, `stem` and `activation` of the file. Received: "
+                f"weights={self.source!r}, which differs in {', '.join(different[:3])}"
             )
         version = stride_version(own)
         if self.version and version not in (None, self.version):
@@ -107,7 +107,8 @@ class SavedWeights:
 
     def _fit_epsilon(self, layers: Layers, model: keras.Model) -> None:
         """Moves the difference between two epsilons into the variances."""
-        epsilon = epsilon_of(model)
+        config = model.get_config()
+        epsilon = epsilon_in(config) if "layers" in config else None
         if self.epsilon is None or epsilon is None or epsilon == self.epsilon:
             return
         for name, arrays in layers.items():
@@ -119,11 +120,3 @@ class SavedWeights:
                         f"variances smaller than the difference. Received: bn_epsilon={epsilon}"
                     )
                 layers[name] = [*arrays[:3], variance.astype("float32")]
-
-
-def epsilon_of(model: keras.Model) -> float | None:
-    """Returns the epsilon of the model's first normalisation, which its others have too."""
-    for layer in model.layers:
-        if layer.name.endswith("_bn"):
-            return layer.epsilon
-    return None

@@ -6,22 +6,51 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from keras_resnet.weights.registry import Preprocessing
 
-Wiring = dict[str, list[int]]
+# What a layer does, by its name: strides, an activation, or nothing but that it is there.
+Wiring = dict[str, list[Any]]
+
+_TOLD = {"Activation": "activation", "GroupNormalization": "epsilon"}
 
 
 def wiring(config: Mapping[str, Any]) -> Wiring:
-    """Returns strides and additions, of the stem and of the first block of each stage.
+    """Returns strides, additions and activations of the stem and of each stage's first block.
 
     Args:
         config: That of a functional model.
     """
-    return {
-        layer["config"]["name"]: list(layer["config"].get("strides", ()))
-        for layer in config["layers"]
-        if re.search(r"^conv1_conv$|^pool1_pool$|block1_(\d_conv|add)$", layer["config"]["name"])
-    }
+    wires = {}
+    for layer in _layers(config):
+        own = layer["config"]
+        if told := _TOLD.get(layer["class_name"]):
+            if re.search(r"^conv1_|block1_", own["name"]):
+                wires[own["name"]] = [own[told]]
+        elif re.search(r"^conv1_conv$|^pool1_pool$|block1_(\d_conv|add)$", own["name"]):
+            wires[own["name"]] = list(own.get("strides", ()))
+    return wires
+
+
+def epsilon_in(config: Mapping[str, Any]) -> float | None:
+    """Returns the epsilon of the first batch normalisation, which the others have too.
+
+    Args:
+        config: That of a functional model.
+    """
+    names = {layer["config"]["name"]: layer["config"] for layer in _layers(config)}
+    return next(
+        (float(own["epsilon"]) for name, own in names.items() if name.endswith("_bn")), None
+    )
+
+
+def _layers(config):
+    """Yields the layers of a model, those of the blocks of stacks too."""
+    for layer in config["layers"]:
+        yield layer
+        if "block" in layer["config"]:
+            yield from _layers(layer["config"]["block"]["config"])
 
 
 def stride_version(wires: Wiring) -> str | None:
@@ -42,6 +71,6 @@ def preprocessing(config: Mapping[str, Any]) -> Preprocessing | None:
     for layer in config["layers"]:
         own = layer["config"]
         if own["name"] == "preprocessing" and own.get("mean") is not None:
-            deviations = [float(variance) ** 0.5 for variance in own["variance"]]
-            return Preprocessing(tuple(float(mean) for mean in own["mean"]), tuple(deviations))
+            mean, variance = (np.ravel(own[key]).astype(float) for key in ("mean", "variance"))
+            return Preprocessing(tuple(mean.tolist()), tuple(np.sqrt(variance).tolist()))
     return None

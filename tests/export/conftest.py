@@ -16,12 +16,13 @@ def small_net(blocks=(1, 1, 1), input_shape=(8, 8, 1), **options):
     images = keras.Input(input_shape)
     net = keras_resnet.ResNet(
         blocks,
-        block="basic",
         widths=(16, 32, 64)[: len(blocks)],
         stem="cifar",
-        shortcut="A",
         input_tensor=keras.layers.Rescaling(1 / 127.5, offset=-1)(images),
-        **{"kernel_regularizer": keras.regularizers.L2(1e-3), **options},
+        **{
+            **{"block": "basic", "shortcut": "A"},
+            **{"kernel_regularizer": keras.regularizers.L2(1e-3), **options},
+        },
     )
     rng = np.random.default_rng(1)
     for weight in net.non_trainable_weights:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import hashlib
 import http.server
@@ -15,6 +16,7 @@ import keras
 import numpy as np
 import pytest
 
+from keras_resnet import files
 from keras_resnet.export import HubLayer, handles
 from keras_resnet.saving import load_model
 from tests.export.conftest import features_of, random_images
@@ -187,6 +189,35 @@ def test_sizes_are_limited(server, cache, monkeypatch, limit, value, message):
     assert os.listdir(cache) == []
 
 
+def test_a_full_disk_is_no_fault_of_the_archive(server, cache, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(handles.shutil, "copyfileobj", full)
+    server.content["/m.tar.gz"] = MODULE
+    with pytest.raises(OSError, match="No space left on device"):
+        handles.module_directory(f"{server.url}/m.tar.gz")
+    assert os.listdir(cache) == []
+
+
+def test_a_module_never_stands_under_the_checksum_of_another(server, cache, monkeypatch):
+    handle = f"{server.url}/m.tar.gz"
+    other = archive(entry("./saved_model.pb", b"another"))
+    old, new = (hashlib.sha256(data).hexdigest() for data in (MODULE, other))
+    server.content["/m.tar.gz"] = MODULE
+    handles.module_directory(handle, old)
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    server.content["/m.tar.gz"] = other
+    with monkeypatch.context() as context, pytest.raises(KeyboardInterrupt):
+        context.setattr(files, "write_text", killed)
+        handles.module_directory(handle, new)
+    with pytest.raises(ValueError, match=f"must be a file of sha256 {old}"):
+        handles.module_directory(handle, old)
+
+
 def test_another_checksum_is_refused(server, cache):
     server.content["/m.tar.gz"] = MODULE
     with pytest.raises(ValueError, match="must be a file of sha256 000") as error:
@@ -217,4 +248,27 @@ def test_many_at_once_download_once(server, cache):
 def test_the_default_cache_is_tensorflow_hubs(monkeypatch, tmp_path):
     monkeypatch.delenv("TFHUB_CACHE_DIR", raising=False)
     monkeypatch.setattr(handles.tempfile, "gettempdir", lambda: str(tmp_path))
-    assert handles.cache_directory() == tmp_path / "tfhub_modules"
+    folder = tmp_path / "tfhub_modules"
+    assert handles.cache_directory() == folder and folder.stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize("whose", ["everybody's", "another user's", "a link"])
+def test_a_cache_that_others_can_write_is_not_trusted(monkeypatch, tmp_path, whose):
+    monkeypatch.delenv("TFHUB_CACHE_DIR", raising=False)
+    monkeypatch.setattr(handles.tempfile, "gettempdir", lambda: str(tmp_path))
+    folder = tmp_path / "tfhub_modules"
+    if whose == "a link":
+        folder.symlink_to(tmp_path)
+    else:
+        folder.mkdir()
+    if whose == "everybody's":
+        folder.chmod(0o777)
+    elif whose == "another user's" and os.getuid() == 0:
+        os.chown(folder, 1234, -1)
+    elif whose == "another user's":
+        monkeypatch.setattr(os, "getuid", lambda: 1234)
+    with pytest.raises(ValueError, match="TFHUB_CACHE_DIR must name a folder of your own"):
+        handles.module_directory("https://example.org/m")
+    # What is asked for by name is trusted.
+    monkeypatch.setenv("TFHUB_CACHE_DIR", str(folder))
+    assert handles.cache_directory() == folder

@@ -133,6 +133,9 @@ VARIANTS = {
     },
     "ResNeXt": {"groups": 2, "width_per_group": 32},
     "group normalisation": {"normalization": "group"},
+    "ResNeXt with group normalisation": {
+        **{"groups": 2, "width_per_group": 32, "normalization": "group"},
+    },
 }
 
 
@@ -189,6 +192,31 @@ def test_a_wrong_file_is_not_kept(net, tmp_path, monkeypatch):
     with pytest.raises(RuntimeError, match="does not answer as 'resnet' does, with a difference"):
         export(net, tmp_path / "m")
     assert os.listdir(tmp_path) == []
+
+
+def test_small_outputs_are_compared_as_strictly(tmp_path, monkeypatch):
+    """A float16 file of features around 1e-4 may not be off by a tenth of them."""
+    images = keras.Input((8, 8, 1))
+    x = keras.layers.Flatten()(keras.layers.Rescaling(1e-4 / 255)(images))
+    model = keras.Model(images, keras.layers.Dense(3, name="features")(x))
+    assert export(model, tmp_path / "m.onnx", "onnx").difference < 1e-5
+
+    def wrong(model):
+        copy = keras.models.clone_model(model)
+        copy.set_weights([1.1 * value for value in model.get_weights()])
+        return copy
+
+    monkeypatch.setattr(inference, "fold_batch_norm", wrong)
+    for path, options in ((tmp_path / "m", {}), (tmp_path / "m.onnx", {"format": "onnx"})):
+        with pytest.raises(RuntimeError, match="with a difference of 1.0e-01 of the largest"):
+            export(model, path, overwrite=True, **options)
+
+
+def test_grouped_convolutions_of_standardised_kernels(tmp_path):
+    net = small_net(
+        (1,), block="bottleneck", shortcut="B", groups=2, width_per_group=32, normalization="group"
+    )
+    assert export(net, tmp_path / "m.onnx", "onnx").difference < 1e-5
 
 
 def test_wrong_arguments_are_named(net, tmp_path):

@@ -226,8 +226,18 @@ def test_v1_is_not_v1_5(tmp_path, ending):
     [
         ({"version": "v1"}, {"version": "v1.5"}, "conv3_block1_1_conv, conv3_block1_2_conv"),
         ({"shortcut": "A"}, {"shortcut": None}, "conv2_block1_add, conv3_block1_add"),
+        (
+            {"activation": "silu"},
+            {"activation": "relu"},
+            "conv1_relu, conv1_silu, conv2_block1_1_relu",
+        ),
+        (
+            {"normalization": "group", "bn_epsilon": 1e-5},
+            {"normalization": "group", "bn_epsilon": 1e-3},
+            "conv1_gn, conv2_block1_0_gn",
+        ),
     ],
-    ids=["version", "shortcut"],
+    ids=["version", "shortcut", "activation", "epsilon of groups"],
 )
 @pytest.mark.parametrize("stack_blocks", [False, True], ids=["unrolled", "stacked"])
 def test_nets_of_one_name_and_shapes_but_other_wiring(tmp_path, one, other, differs, stack_blocks):
@@ -239,8 +249,43 @@ def test_nets_of_one_name_and_shapes_but_other_wiring(tmp_path, one, other, diff
     refused(
         second,
         tmp_path / "first.keras",
-        rf"^`weights` .*`version`, `shortcut` and `stem`.*{differs}",
+        rf"^`weights` .*`version`, `shortcut`, `stem` and `activation`.*{differs}",
     )
+
+
+def test_an_epsilon_that_the_file_tells_goes_into_the_variances(tmp_path):
+    original = net(bn_epsilon=1e-2, stack_blocks=True)
+    original.save(tmp_path / "net.keras")
+    loaded = keras_resnet.CifarResNet(14, weights=tmp_path / "net.keras", input_shape=SHAPE)
+    x = images(2, *SHAPE)
+    assert distance(loaded(x), original(x)) < 1e-5
+
+
+def test_dense_nets_come_stacked_and_unrolled(tmp_path):
+    options = {"depth": 10, "growth_rate": 4, "input_shape": SHAPE}
+    stacked = keras_resnet.CifarDenseNet(**options, stack_blocks=True)
+    stacked.save(tmp_path / "net.keras")
+    loaded = keras_resnet.CifarDenseNet(**options, weights=tmp_path / "net.keras")
+    assert_same_weights(loaded, stacked)
+    relu = keras_resnet.CifarDenseNet(**options, activation="silu")
+    refused(relu, tmp_path / "net.keras", "differs in conv2_block1_0_relu, conv2_block1_0_silu")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("resnet14_silu", "resnet14_leaky_relu", "resnet14_b_se16", "resnet20_deep_pool"),
+        *("resnet14_group", "resnet14x1.5", "resnet20x2_bottleneck", "plainnet20_no-se"),
+        *("densenetbc100_12", "resnext29_8x64d", "resnet50_32x4d", "wideresnet28_10_a"),
+        *("resnet164v2", "resnet50d_v1", "seplainnet50", "resnext50_32x4d_plain", "cifarresnet50"),
+    ],
+)
+def test_names_of_other_networks(model, saved, tmp_path, name):
+    def rename(file):
+        file["vars"].attrs["name"] = name
+
+    path = edited(saved, tmp_path, rename)
+    refused(model, path, f"^`weights` must be those of 'resnet14'.*holds the network '{name}'$")
 
 
 def test_the_network_counts_not_what_the_model_is_called(tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import re
+import shutil
 import sys
 import warnings
 
@@ -168,7 +169,7 @@ def test_by_name(published, tmp_path):
     prepared = keras_resnet.preprocess_input(pixels, weights="keras/small")
     assert distance(outside(prepared), expected) < 1e-4
     assert server.requests == [None]  # Downloaded once, verified each time.
-    assert [file.name for file in (tmp_path / "keras" / "models").iterdir()] == ["small.h5"]
+    assert [file.name for file in (tmp_path / "keras/keras_resnet").iterdir()] == ["small.h5"]
 
 
 def test_another_file_than_the_published_one(published, tmp_path):
@@ -177,7 +178,19 @@ def test_another_file_than_the_published_one(published, tmp_path):
     with pytest.raises(ValueError, match="must be a file of md5 .* was deleted") as error:
         find_weights("keras/small", "small")
     assert "\n" not in str(error.value)
-    assert list((tmp_path / "keras" / "models").iterdir()) == []
+    assert list((tmp_path / "keras" / "keras_resnet").iterdir()) == []
+
+
+def test_the_file_that_keras_has_is_copied_and_left_alone(published, tmp_path):
+    server, _ = published
+    theirs = tmp_path / "keras" / "models" / "small.h5"
+    theirs.parent.mkdir(parents=True)
+    for content, requests in ((server.content[:99], [None]), (server.content, [])):
+        theirs.write_bytes(content)  # First as Keras leaves it while it is downloading.
+        assert PRETRAINED["keras/small"].fetch().read_bytes() == server.content
+        assert theirs.read_bytes() == content and server.requests == requests
+        shutil.rmtree(tmp_path / "keras" / "keras_resnet")
+        server.requests.clear()
 
 
 def test_a_classifier_of_another_size(published):

@@ -242,6 +242,28 @@ def test_a_wiring_that_is_none(path):
     refused(path, "^`weights` must be a whole file")
 
 
+@pytest.mark.parametrize(
+    ("numbers", "message"),
+    [
+        ({"mean": [1, 2, 3], "std": [1, 2]}, r"whole file.*mean=\(1.0, 2.0, 3.0\) and std"),
+        ({"mean": [1, 2, "x"], "std": [1, 2, 3]}, "whole file.*cannot be read"),
+        ({"mean": [1], "std": [1]}, r"network of RGB images .*Received: .*subtracts \(1.0,\)$"),
+        ({"mean": [1, 2, 3], "std": [1, 2, 3]}, "given to the builder itself"),
+    ],
+    ids=["lengths", "text", "grey", "others"],
+)
+def test_a_preprocessing_that_is_none_or_another(path, numbers, message):
+    about = {"wiring": json.dumps({}), "preprocessing": json.dumps(numbers)}
+    model = small(include_preprocessing=True)
+    safetensors_numpy.save_file(to_torch(model), path, about)
+    with pytest.raises(ValueError, match=message) as error:
+        if "builder" in message:
+            keras_resnet.weights.load_weights(model, path)
+        else:
+            small(weights=path, include_preprocessing=True)
+    assert "\n" not in str(error.value)
+
+
 def test_an_unfinished_file_replaces_nothing(path, monkeypatch):
     save_torch_weights(small(), path)
     before = path.read_bytes()
