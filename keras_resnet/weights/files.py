@@ -17,6 +17,7 @@ from keras_resnet.files import replacing
 from keras_resnet.parts import NORMALIZATIONS
 from keras_resnet.weights.keras_applications import (
     EPSILON,
+    are_densely_connected,
     are_keras_applications,
     from_keras_applications,
 )
@@ -68,7 +69,7 @@ def load_weights(model: keras.Model, path: str | Path, network: str | None = Non
     wiring only (strides, shortcuts without parameters) have the same weights: a `.keras` file, and
     a `.safetensors` file of this package, tell them apart, a `.weights.h5` file by the name of its
     model, unless that was one of the user's own. Files of PyTorch are taken for version "v1.5",
-    those of `keras.applications` for "v1".
+    ResNets of `keras.applications` for "v1".
 
     Args:
         model: The model, which gets the weights.
@@ -204,8 +205,10 @@ def _read_legacy(path: Path, source: str) -> SavedWeights:
 
 
 def _of_keras_applications(layers, source):
-    layers = from_keras_applications(layers)
-    return SavedWeights(source, layers, version="v1", epsilon=EPSILON, preprocessing=CAFFE)
+    about = {"version": "v1", "preprocessing": CAFFE}
+    if are_densely_connected(layers):
+        about = {"preprocessing": Preprocessing()}
+    return SavedWeights(source, from_keras_applications(layers), epsilon=EPSILON, **about)
 
 
 def _read_safetensors(path: Path, source: str) -> SavedWeights:
