@@ -38,6 +38,9 @@ PRESETS = {
         epochs=27,
         warmup="linear",
         warmup_share=0.2,
+        dropout=0.2,
+        # Half, as below, keeps 27 epochs from training it.
+        stochastic_depth=0.2,
         validation_split="test",
         export=False,
     ),
@@ -46,6 +49,8 @@ PRESETS = {
         dataset="cifar10",
         workdir="runs/very_deep-cifar10",
         steps=64_000,
+        dropout=0.2,
+        stochastic_depth=0.5,
         recompute=True,
         recompute_bn=True,
         validation_split="test",
@@ -56,22 +61,14 @@ PRESETS = {
 
 
 def main() -> None:
-    without = ("dropout", "stochastic_depth", "seed", *cli.OF_A_FINISHED_NETWORK)
-    parser = cli.Parser(__doc__, PRESETS, without=without)
-    parser.add_own("--dropout", type=float, default=0.2, help="Rate of dropout, in [0, 1)")
-    parser.add_own(
-        "--stochastic-depth",
-        type=float,
-        default=0.5,
-        help="Rate of stochastic depth of the last block, in [0, 1)",
-    )
+    parser = cli.Parser(__doc__, PRESETS, without=("seed", *cli.OF_A_FINISHED_NETWORK))
     parser.add_study()
     base, own = parser.settings()
     side_by_side(
         {
-            "none": base,
-            "dropout": dataclasses.replace(base, dropout=own["dropout"]),
-            "stochastic-depth": dataclasses.replace(base, stochastic_depth=own["stochastic_depth"]),
+            "none": dataclasses.replace(base, dropout=0.0, stochastic_depth=0.0),
+            "dropout": dataclasses.replace(base, stochastic_depth=0.0),
+            "stochastic-depth": dataclasses.replace(base, dropout=0.0),
         },
         base,
         own["seeds"],

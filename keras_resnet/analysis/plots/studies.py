@@ -122,6 +122,6 @@ def final_errors(
         axis.set_ylabel("error after the last epoch (%)")
         axis.grid(axis="y", alpha=0.3)
         deviations = any(row.get("training_error_sd") is not None for row in rows)
-        title = "bars: one standard deviation of the seeds" if deviations else None
-        axis.legend(frameon=False, title=title, title_fontsize="small")
+        bars = "bars: one standard deviation of the seeds" if deviations else None
+        axis.legend(frameon=False, title=bars, title_fontsize="small")
         title_over(fig, title)
