@@ -13,7 +13,7 @@ import keras_resnet
 from keras_resnet.analysis import complexity
 from keras_resnet.export import fold_batch_norm
 from keras_resnet.layers import BlockStack
-from keras_resnet.weights import assign_weights, copy_weights
+from keras_resnet.weights import copy_weights
 from tests.helpers import (
     assert_same_by_layer,
     assert_same_weights,
@@ -99,21 +99,24 @@ def test_any_cifar_network(depth, growth, millions, no_draws):
         pytest.param("DenseNet201", marks=SLOW),
     ],
 )
-def test_same_outputs_as_keras_applications(name):
+def test_same_outputs_as_keras_applications(name, tmp_path):
     shape = (65, 47, 3)
     theirs = getattr(keras.applications, name)(
         weights=None, input_shape=shape, classes=7, classifier_activation=None
     )
     randomize(theirs)
+    theirs.save(tmp_path / "theirs.h5")
     ours = getattr(keras_resnet, name)(
-        input_shape=shape, classes=7, classifier_activation=None, bn_epsilon=1.001e-5
+        input_shape=shape,
+        classes=7,
+        classifier_activation=None,
+        weights=tmp_path / "theirs.h5",
+        include_preprocessing=True,
     )
-    weights = {layer.name: layer.get_weights() for layer in theirs.layers if layer.weights}
-    weights["post_bn"] = weights.pop("bn")
-    assign_weights(ours, weights)
-    x = images(2, *shape)
+    x = 255 * images(2, *shape)
+    expected = theirs(keras.applications.densenet.preprocess_input(x.copy()))
     # float32 through 121 to 201 layers, relative to the largest output.
-    assert distance(ours(x), theirs(x)) < 1e-4
+    assert distance(ours(x), expected) < 1e-4
 
 
 @pytest.mark.parametrize("recompute", [False, True], ids=["kept", "recomputed"])

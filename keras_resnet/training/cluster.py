@@ -45,6 +45,11 @@ def from_tf_config() -> Resolver:
     resolver = tf.distribute.cluster_resolver.TFConfigClusterResolver()
     try:
         jobs = resolver.cluster_spec().as_dict()
+        hosts = [host for job in jobs for host in jobs[job]]
+        if any(isinstance(host, int) for host in hosts):
+            raise ValueError("its machines are not numbered from 0 on")
+        if len(set(hosts)) < len(hosts):
+            raise ValueError("its cluster has the same address twice")
         if resolver.task_type is None or resolver.task_id is None:
             raise ValueError("it names no task")
         tasks = jobs.get(resolver.task_type, ()) if resolver.task_type in JOBS else ()
@@ -150,7 +155,11 @@ def _answers(address: str) -> bool:
 
 def _host_and_port(address: str) -> tuple[str, int]:
     host, _, port = address.rpartition(":")
-    if not host or not port.isdecimal() or int(port) > 65535:
+    try:
+        encoded = host.encode("idna")
+    except UnicodeError:  # Of a length that no name of a machine has.
+        encoded = b""
+    if not encoded or not port.isdecimal() or int(port) > 65535:
         raise ValueError(
             "TF_CONFIG or SLURM's variables must name a host and a port for each worker. "
             f"Received: {address!r}"

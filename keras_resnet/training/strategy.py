@@ -91,6 +91,11 @@ def make_strategy(
         )
     if name == "auto":
         name = _automatic_name(gpus, virtual_devices, tpu)
+    if (virtual_devices or 1) > 1 and name != "mirrored":
+        raise ValueError(
+            "`virtual_devices` goes with the strategy 'mirrored', or 'auto' on one machine. "
+            f"Received: virtual_devices={virtual_devices} with strategy {name!r}"
+        )
 
     key = (name, gpus, virtual_devices, tpu)
     if name != "one" and key not in _made and _made:

@@ -17,6 +17,7 @@ from keras_resnet.files import replacing
 from keras_resnet.parts import NORMALIZATIONS
 from keras_resnet.weights.keras_applications import (
     EPSILON,
+    are_densely_connected,
     are_keras_applications,
     from_keras_applications,
 )
@@ -69,7 +70,7 @@ def load_weights(model: keras.Model, path: str | Path, network: str | None = Non
     `.keras` file, and a `.safetensors` file of this package, tell them apart, a `.weights.h5` file
     by the name of its model, unless that was one of the user's own. Where the epsilon of the
     normalisation is known and another, the difference goes into the variances. Files of PyTorch
-    are taken for version "v1.5", those of `keras.applications` for "v1". Weights that are not
+    are taken for version "v1.5", ResNets of `keras.applications` for "v1". Weights that are not
     finite are loaded with a warning.
 
     Args:
@@ -206,8 +207,10 @@ def _read_legacy(path: Path, source: str) -> SavedWeights:
 
 
 def _of_keras_applications(layers, source):
-    layers = from_keras_applications(layers)
-    return SavedWeights(source, layers, version="v1", epsilon=EPSILON, preprocessing=CAFFE)
+    about = {"version": "v1", "preprocessing": CAFFE}
+    if are_densely_connected(layers):
+        about = {"preprocessing": Preprocessing()}
+    return SavedWeights(source, from_keras_applications(layers), epsilon=EPSILON, **about)
 
 
 def _read_safetensors(path: Path, source: str) -> SavedWeights:

@@ -1,7 +1,8 @@
-"""Weights of `keras.applications.ResNet50`, 101 and 152 made those of this package's networks.
+"""Weights of `keras.applications` made those of this package's networks.
 
-Theirs are the authors' Caffe models. They differ in three things, each of which is moved to where
-it belongs without a change of the function that the network computes:
+`DenseNet121`, 169 and 201 differ in names and an epsilon. `ResNet50`, 101 and 152 are the authors'
+Caffe models. They differ in three things, each of which is moved to where it belongs without a
+change of the function that the network computes:
 
 - a bias in every convolution, which the normalisation behind it takes off again: into its mean;
 - an epsilon of 1.001e-5 in that normalisation: the difference goes into the variance;
@@ -25,7 +26,13 @@ _CLASSIFIERS = ("probs", "fc1000")
 
 def are_keras_applications(layers: Mapping[str, Sequence[np.ndarray]]) -> bool:
     """Whether the weights, by layer, are those of `keras.applications` and not of this package."""
-    return "conv1_bn" in layers and len(layers.get("conv1_conv", ())) == 2
+    residual = "conv1_bn" in layers and len(layers.get("conv1_conv", ())) == 2
+    return residual or are_densely_connected(layers)
+
+
+def are_densely_connected(layers: Mapping[str, Sequence[np.ndarray]]) -> bool:
+    """Whether the weights are those of a DenseNet of `keras.applications`."""
+    return {"bn", "conv2_block1_0_bn"} <= layers.keys()
 
 
 def from_keras_applications(
@@ -33,9 +40,13 @@ def from_keras_applications(
 ) -> dict[str, list[np.ndarray]]:
     """Returns their weights as those of a network here, version "v1", but for the epsilon."""
     layers = {
-        "predictions" if name in _CLASSIFIERS else name: list(arrays)
+        # With a slash in files of old.
+        "predictions" if name in _CLASSIFIERS else name.replace("/", "_"): list(arrays)
         for name, arrays in layers.items()
     }
+    if are_densely_connected(layers):
+        layers["post_bn"] = layers.pop("bn")
+        return layers
     for name, arrays in layers.items():
         norm = layers.get(f"{name.removesuffix('conv')}bn")
         if name.endswith("_conv") and norm and len(arrays) == 2 and len(norm) == 4:

@@ -132,7 +132,7 @@ def warn_unless_finite(model: keras.Model, source: str, stacklevel: int) -> None
         stacklevel: As for `warnings.warn`, from here.
     """
     for weight in model.weights:
-        if not np.isfinite(keras.ops.convert_to_numpy(weight)).all():
+        if not np.isfinite(np.asarray(weight)).all():
             message = f"{source} has numbers that are not finite, first in {weight.path}"
             warnings.warn(message, UserWarning, stacklevel=stacklevel)
             return

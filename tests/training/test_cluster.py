@@ -39,6 +39,8 @@ def free_addresses(count: int) -> list[str]:
         (tf_config(["a:1", "b:2"], index=-1), "no chief or worker 'worker' -1"),
         (tf_config(["a:1", "b:2"], kind="chief"), "no chief or worker 'chief' 0"),
         (tf_config(["a:1", "b:2"], kind="boss", job="boss"), "no chief or worker 'boss' 0"),
+        (tf_config(["a:1", "a:1"]), "the same address twice"),
+        (tf_config({"0": "a:1", "5": "b:2"}), "not numbered from 0 on"),
     ],
 )
 def test_a_wrong_tf_config_is_named(config, reason, monkeypatch):
@@ -147,7 +149,9 @@ def test_a_port_that_is_taken():
         cluster.await_workers(resolver)
 
 
-@pytest.mark.parametrize("address", ["localhost", "localhost:http", ":1", "localhost:65536"])
+@pytest.mark.parametrize(
+    "address", ["localhost", "localhost:http", ":1", "localhost:65536", f"{64 * 'a'}:1"]
+)
 def test_an_address_without_a_port(address):
     resolver = resolver_of(["localhost:1", address], 1)
     with pytest.raises(ValueError, match=f"a host and a port .* Received: '{address}'"):

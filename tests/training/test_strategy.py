@@ -35,6 +35,8 @@ def test_layout():
         ({"virtual_devices": -1}, "virtual_devices=-1"),
         ({"gpus": 2, "virtual_devices": 2}, "exclude each other"),
         ({"name": "multi_worker"}, "TF_CONFIG"),
+        ({"name": "multi_worker", "virtual_devices": 2}, "goes with the strategy 'mirrored'"),
+        ({"name": "one", "virtual_devices": 4}, "virtual_devices=4 with strategy 'one'"),
     ],
 )
 def test_bad_flags(arguments, message, monkeypatch):

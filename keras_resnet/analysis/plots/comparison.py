@@ -134,7 +134,10 @@ def cost_against_batch(costs: Sequence[Cost], path: str | Path) -> bool:
                     axes.set_yticks([])
                     continue
                 axes.set_yscale("log")
-                _plain_numbers(axes.yaxis, (1, 1.5, 2, 3, 5, 7))
+                low, high = axes.get_ylim()
+                _plain_numbers(
+                    axes.yaxis, (1, 2, 5) if high > 20 * low else (1, 1.5, 2, 3, 4, 5, 7)
+                )
         sizes = sorted({cost.batch_size for cost in costs})
         for axes in grid[-1]:
             axes.set_xscale("log")

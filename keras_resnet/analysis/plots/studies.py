@@ -42,7 +42,8 @@ def error_curves(
     """
     rows = [row for curves in panels.values() for curve in curves for row in curve.rows()]
     write_table(Path(path).with_suffix(".csv"), rows)
-    with figure(path, size=(1.2 + 4.4 * len(panels), 4.4)) as fig:
+    entries = max(map(len, panels.values()))
+    with figure(path, size=(1.2 + 4.4 * len(panels), 4.2 + 0.11 * entries)) as fig:
         title_over(fig, title)
         axes = fig.subplots(1, len(panels), sharey=True, squeeze=False)[0]
         for axis, (name, curves) in zip(axes, panels.items(), strict=True):
@@ -70,7 +71,9 @@ def error_curves(
             error_axis(axis)
             axis.set_title(name, fontsize="medium")
             epoch_axis(axis)
-            axis.legend(frameon=False, fontsize="small")
+            # Below, since curves may go anywhere.
+            below = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.14), "ncols": 2}
+            axis.legend(frameon=False, fontsize="small", **below)
         axes[0].set_ylabel("error (%)")
 
 
