@@ -111,8 +111,8 @@ def sgd(
     return optimizer
 
 
-def check_optimizer(optimizer: keras.optimizers.Optimizer) -> None:
-    """Raises a ValueError if the optimizer is to do what the trainer does."""
+def check_optimizer(optimizer: keras.optimizers.Optimizer, replicas: int = 1) -> None:
+    """Raises a ValueError if the optimizer is to do what the trainer does, or Keras's cannot."""
     if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
         raise ValueError(
             "`optimizer` must not scale the loss, the trainer does. "
@@ -127,6 +127,12 @@ def check_optimizer(optimizer: keras.optimizers.Optimizer) -> None:
                 f"`optimizer` must leave {option} to the trainer's `{instead}`. "
                 f"Received: {option}={getattr(optimizer, option)}"
             )
+    if optimizer.use_ema and optimizer.ema_overwrite_frequency and replicas > 1:
+        raise ValueError(
+            "`optimizer` must have ema_overwrite_frequency=None on several replicas: the average "
+            "becomes the weights at the end. "
+            f"Received: ema_overwrite_frequency={optimizer.ema_overwrite_frequency}"
+        )
 
 
 def last_learning_rate(optimizer: keras.optimizers.Optimizer) -> float:

@@ -99,7 +99,7 @@ class Trainer:
         checks.integer("micro_batches", micro_batches)
         check_scope("model", model.variables, self.strategy)
         check_scope("optimizer", optimizer.variables, self.strategy)
-        check_optimizer(optimizer)
+        check_optimizer(optimizer, self.strategy.num_replicas_in_sync)
         check_metrics(metrics, self.strategy)
         if jit_compile is None:
             jit_compile = default_jit_compile(self.strategy)
