@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -52,20 +53,25 @@ def replacing(path: str | Path) -> Iterator[Path]:
         shutil.rmtree(old, ignore_errors=True)
 
 
-def clear_leftovers(folder: str | Path) -> None:
+def clear_leftovers(folder: str | Path, of: str | None = None, age: float = 0.0) -> None:
     """Deletes what processes that were killed were writing with `replacing` in a folder.
 
     A folder that was on its way out when its successor had not yet its name gets its name back.
-    Only where nobody else is writing.
+    Only where nobody else is writing, or what they write is younger.
 
     Args:
         folder: Folder whose own entries are looked at; it may be missing.
+        of: Name of the file or folder that was being written; any where not given.
+        age: Seconds for which nothing has changed in what is deleted.
     """
     folder = Path(folder)
+    latest = time.time() - age
     leftovers = folder.glob(f"{_WRITING}*") if folder.is_dir() else ()
     # What is old comes first: its own writer's half-written folder goes by the same name.
     for leftover in sorted(leftovers, key=lambda path: not path.name.endswith(_OLD)):
         name = leftover.name.removeprefix(_WRITING).removesuffix(_OLD).rpartition("-")[0]
+        if of not in (None, name) or leftover.stat().st_mtime > latest:
+            continue
         if leftover.name.endswith(_OLD) and not (folder / name).exists():
             os.replace(leftover, folder / name)
         else:

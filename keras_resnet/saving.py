@@ -9,6 +9,7 @@ import keras
 from keras_resnet.checks import first_line
 from keras_resnet.files import replacing
 from keras_resnet.weights.keras_files import DAMAGE, check_keras
+from keras_resnet.weights.saved import warn_unless_finite
 
 
 def save_model(model: keras.Model, path: str | Path) -> None:
@@ -28,7 +29,8 @@ def save_model(model: keras.Model, path: str | Path) -> None:
 def load_model(path: str | Path) -> keras.Model:
     """Reads a `.keras` file; one that holds Python code, or would swell in memory, is refused.
 
-    Of a `HubLayer` in it the module must be on this machine already: nothing is downloaded.
+    Of a `HubLayer` in it the module must be on this machine already: nothing is downloaded. Weights
+    that are not finite are loaded with a warning.
 
     Raises:
         ValueError: If there is no such file, or Keras cannot read it.
@@ -40,9 +42,11 @@ def load_model(path: str | Path) -> keras.Model:
         if b"HubLayer" in check_keras(path):
             # Which Keras finds only once it is registered; it needs TensorFlow, the others do not.
             import keras_resnet.export.hub_layer  # noqa: F401
-        return keras.saving.load_model(path, compile=False, safe_mode=True)
+        model = keras.saving.load_model(path, compile=False, safe_mode=True)
     except DAMAGE as error:
         raise ValueError(
             "A model must be a file that Keras can read. "
             f"Received: {str(path)!r} ({first_line(error)})"
         ) from error
+    warn_unless_finite(model, str(path), stacklevel=3)
+    return model

@@ -188,6 +188,9 @@ keras.config = types.SimpleNamespace(is_interactive_logging_enabled=lambda: Fals
 bar = types.SimpleNamespace(update=lambda *_, **__: None)
 keras.utils = types.SimpleNamespace(Progbar=lambda *_, **__: bar)
 sys.modules["keras"] = keras
+package = types.ModuleType("keras_resnet")
+package.__path__ = [os.path.dirname(os.environ["DOWNLOAD"])]
+sys.modules["keras_resnet"] = package
 spec = importlib.util.spec_from_file_location("download", os.environ["DOWNLOAD"])
 download = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(download)

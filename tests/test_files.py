@@ -68,3 +68,12 @@ def test_what_killed_writers_left_is_cleared(tmp_path):
     assert sorted(os.listdir(tmp_path)) == ["kept.txt", "module"]
     assert os.listdir(tmp_path / "module") == ["saved_model.pb"]
     clear_leftovers(tmp_path / "missing")
+
+
+def test_of_others_only_what_is_old_is_cleared(tmp_path):
+    for name in (".writing-m.onnx-old", ".writing-m.onnx-new", ".writing-m-2.onnx-old"):
+        (tmp_path / name).mkdir()
+        if name.endswith("old"):
+            os.utime(tmp_path / name, (0, 0))
+    clear_leftovers(tmp_path, "m.onnx", age=3600)
+    assert sorted(os.listdir(tmp_path)) == [".writing-m-2.onnx-old", ".writing-m.onnx-new"]

@@ -6,11 +6,18 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from keras_resnet.files import clear_leftovers
+
 SAVED_MODEL = "saved_model.pb"
+
+# Seconds after which nobody is still writing an artefact.
+_LONGEST_WRITING = 24 * 3600
 
 
 def check_path(path: Path, overwrite: bool, suffix: str = "") -> None:
     """Raises a ValueError unless `path` is free, or holds what may be replaced.
+
+    What an export to `path` that was killed has left behind is deleted, a day later.
 
     Args:
         path: What is to be written.
@@ -19,6 +26,7 @@ def check_path(path: Path, overwrite: bool, suffix: str = "") -> None:
     """
     if suffix and path.suffix != suffix:
         raise ValueError(f"`path` must end in {suffix!r}. Received: path={str(path)!r}")
+    clear_leftovers(path.parent, path.name, _LONGEST_WRITING)
     if not os.path.lexists(path):
         return
     what = f"{suffix} file" if suffix else "SavedModel"

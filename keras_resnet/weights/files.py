@@ -66,10 +66,12 @@ def load_weights(model: keras.Model, path: str | Path, network: str | None = Non
     """Loads weights, from a file or by name, into a model of the same architecture.
 
     A file of Keras may come from the net with stacked or unrolled blocks. Nets that differ in
-    wiring only (strides, shortcuts without parameters) have the same weights: a `.keras` file, and
-    a `.safetensors` file of this package, tell them apart, a `.weights.h5` file by the name of its
-    model, unless that was one of the user's own. Files of PyTorch are taken for version "v1.5",
-    ResNets of `keras.applications` for "v1".
+    wiring only (strides, shortcuts without parameters, activations) have the same weights: a
+    `.keras` file, and a `.safetensors` file of this package, tell them apart, a `.weights.h5` file
+    by the name of its model, unless that was one of the user's own. Where the epsilon of the
+    normalisation is known and another, the difference goes into the variances. Files of PyTorch
+    are taken for version "v1.5", ResNets of `keras.applications` for "v1". Weights that are not
+    finite are loaded with a warning.
 
     Args:
         model: The model, which gets the weights.

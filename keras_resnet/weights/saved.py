@@ -59,6 +59,7 @@ class SavedWeights:
         assign_weights(model, layers, self.source)
         if message:
             warnings.warn(message, UserWarning, stacklevel=5)
+        warn_unless_finite(model, self.source, stacklevel=6)
 
     def _fit_classifier(self, layers: Layers, own: Layers, model: str) -> str | None:
         """Lets the model keep its classifier where that of the file has other classes."""
@@ -120,3 +121,18 @@ class SavedWeights:
                         f"variances smaller than the difference. Received: bn_epsilon={epsilon}"
                     )
                 layers[name] = [*arrays[:3], variance.astype("float32")]
+
+
+def warn_unless_finite(model: keras.Model, source: str, stacklevel: int) -> None:
+    """Warns of the first weight with NaN or infinity in it, as training that diverged leaves them.
+
+    Args:
+        model: The model that has just got its weights.
+        source: Where they are from.
+        stacklevel: As for `warnings.warn`, from here.
+    """
+    for weight in model.weights:
+        if not np.isfinite(np.asarray(weight)).all():
+            message = f"{source} has numbers that are not finite, first in {weight.path}"
+            warnings.warn(message, UserWarning, stacklevel=stacklevel)
+            return

@@ -154,6 +154,18 @@ def test_a_file_without_a_classifier(tmp_path):
     assert_same_by_layer(layers, layer_weights(backbone), 0.0)
 
 
+def test_weights_that_are_not_finite_are_told_of(tmp_path):
+    diverged = net()
+    diverged.get_layer("conv3_block1_1_bn").gamma.assign(np.full(32, np.nan))
+    diverged.save(tmp_path / "net.keras")
+    message = r"net.keras has numbers that are not finite, first in conv3_block1_1_bn/gamma$"
+    with pytest.warns(UserWarning, match=message):
+        keras_resnet.CifarResNet(14, weights=tmp_path / "net.keras", input_shape=SHAPE)
+    with pytest.warns(UserWarning, match=message) as told:
+        load_model(tmp_path / "net.keras")
+    assert told[-1].filename == __file__
+
+
 # --- files that do not fit -------------------------------------------------------------------
 
 
