@@ -185,13 +185,15 @@ class Trainer:
             Keras's history: one value an epoch of the loss, the metrics and their `val_` twins.
 
         Raises:
-            ValueError: Neither or both of `epochs` and `steps`, a size that does not fit, or
-                checkpoints of another run.
+            ValueError: Neither or both of `epochs` and `steps`, a size that does not fit,
+                checkpoints of another run, or a callback that goes on from elsewhere.
             Diverged: The loss or a weight is not finite.
             TrainingStopped: A checkpoint could not be written.
             Terminated: SIGTERM came; where nobody catches it, the process exits with code 143.
         """
         self.layout(batch_size)
+        if checkpoints is not None:
+            _expect_no_backup(callbacks)
         plan = make_plan(
             dataset,
             batch_size,
@@ -464,6 +466,15 @@ class Trainer:
 
 def _last_good(checkpoints: Checkpoints | None) -> str:
     return "no checkpoints are kept" if checkpoints is None else checkpoints.last_good()
+
+
+def _expect_no_backup(callbacks: Sequence[keras.callbacks.Callback]) -> None:
+    """Raises a ValueError if Keras would load an older state over that of a checkpoint."""
+    if any(isinstance(callback, keras.callbacks.BackupAndRestore) for callback in callbacks):
+        raise ValueError(
+            "`callbacks` must have no BackupAndRestore beside `checkpoints`, which do what it does "
+            "and more. Received: callbacks with a BackupAndRestore"
+        )
 
 
 def _save_frequencies(callbacks: Sequence[keras.callbacks.Callback]) -> tuple[int, ...]:

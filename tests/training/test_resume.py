@@ -226,3 +226,15 @@ def test_full_disk_stops_the_run(tmp_path, monkeypatch):
     with pytest.raises(TrainingStopped, match="No space left.*step-000000002"):
         make_trainer().fit(blobs(), 32, steps=8, checkpoints=checkpoints)
     assert [path.name for path in checkpoints.paths()] == ["step-000000002.npz"]
+
+
+def test_keras_backup_is_refused_beside_checkpoints(tmp_path):
+    """It would load its own, older state over that of the checkpoint."""
+    backup = keras.callbacks.BackupAndRestore(tmp_path / "backup", save_freq=False)
+    with pytest.raises(ValueError, match="^`callbacks` must have no BackupAndRestore"):
+        make_trainer().fit(
+            blobs(), 32, steps=1, callbacks=[backup], checkpoints=Checkpoints(tmp_path)
+        )
+    trainer = make_trainer()
+    trainer.fit(blobs(), 32, steps=1, callbacks=[backup], validation_split=None)
+    assert trainer.step == 1
