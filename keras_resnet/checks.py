@@ -79,12 +79,16 @@ def positive(name: str, value: Any) -> float:
     return float(value)
 
 
-def known(name: str, value: Any, look_up: Callable[[Any], Any]) -> Any:
+def known(
+    name: str, value: Any, look_up: Callable[[Any], Any], *, none_allowed: bool = True
+) -> Any:
     """Returns what `look_up`, a function of Keras, makes of a name or object."""
     try:
+        if value is None and not none_allowed:
+            raise ValueError("there is no default")
         return look_up(value)
     except (ValueError, TypeError) as error:
         raise ValueError(
-            f"`{name}` must be None, or a name or an object that Keras knows. "
+            f"`{name}` must be {'None, or ' * none_allowed}a name or an object that Keras knows. "
             f"Received: {name}={value!r}"
         ) from error

@@ -38,6 +38,7 @@ def make_oracle(
     epochs: int,
     seed: int = 0,
     affords: Callable[[Mapping[str, object]], bool] = lambda values: True,
+    budget: str = "",
     trials: int | None = None,
     factor: int = 3,
 ) -> Oracle:
@@ -48,6 +49,7 @@ def make_oracle(
         epochs: Epochs of each trial, with Hyperband those of the trials that get the most.
         seed: The same one gives the same candidates.
         affords: Whether a choice, values by name, is within the budget.
+        budget: The budget in words, for an error.
         trials: Candidates to train; None with Hyperband, whose brackets decide it.
         factor: Hyperband trains one of so many candidates on, for so many times the epochs.
 
@@ -56,7 +58,8 @@ def make_oracle(
     """
     checks.one_of("tuner", tuner, TUNERS)
     # keras-tuner takes 0 for no seed.
-    options = {"seed": checks.integer("seed", seed, minimum=0) + 1, "affords": affords}
+    seed = checks.integer("seed", seed, minimum=0) + 1
+    options = {"seed": seed, "affords": affords, "budget": budget}
     if tuner == "hyperband":
         if trials is not None:
             raise ValueError(
@@ -76,6 +79,7 @@ class Oracle(keras_tuner.Oracle):
 
     Args:
         affords: Whether a choice is within the budget.
+        budget: The budget in words.
         epochs: The most epochs of a trial.
         **options: As in keras-tuner.
 
@@ -83,9 +87,16 @@ class Oracle(keras_tuner.Oracle):
         rejected: Choices that were over the budget.
     """
 
-    def __init__(self, *, affords: Callable[[Mapping[str, object]], bool], epochs: int, **options):
+    def __init__(
+        self,
+        *,
+        affords: Callable[[Mapping[str, object]], bool],
+        budget: str,
+        epochs: int,
+        **options,
+    ):
         super().__init__(objective=keras_tuner.Objective(OBJECTIVE, "max"), **options)
-        self.affords, self.epochs = affords, epochs
+        self.affords, self.budget, self.epochs = affords, budget, epochs
         self.rejected: list[dict[str, object]] = []
         self.verbose = 0
 
@@ -105,8 +116,8 @@ class Oracle(keras_tuner.Oracle):
                 return values
             self.reject(values)
         raise ValueError(
-            "`max_parameters` and `max_multiply_adds` must leave some candidates. Received: limits "
-            f"that {MOST_REJECTED} candidates in a row are over"
+            "`max_parameters` and `max_multiply_adds` must leave some candidates. Received: "
+            f"{self.budget}, which {MOST_REJECTED} candidates in a row are over"
         )
 
     def get_state(self):

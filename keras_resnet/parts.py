@@ -69,7 +69,9 @@ class Parts:
             )
         for name, value in {
             "data_format": self.data_format or keras.config.image_data_format(),
-            "activation": checks.known("activation", self.activation, keras.activations.get),
+            "activation": checks.known(
+                "activation", self.activation, keras.activations.get, none_allowed=False
+            ),
             "bn_momentum": checks.fraction("bn_momentum", self.bn_momentum),
             "bn_epsilon": checks.positive("bn_epsilon", self.bn_epsilon),
             "kernel_regularizer": checks.known(

@@ -27,10 +27,11 @@ def save_model(model: keras.Model, path: str | Path) -> None:
 
 
 def load_model(path: str | Path) -> keras.Model:
-    """Reads a `.keras` file; one that holds Python code, or would swell in memory, is refused.
+    """Reads a `.keras` file; one that holds Python code, or arrays that would swell, is refused.
 
-    Of a `HubLayer` in it the module must be on this machine already: nothing is downloaded. Weights
-    that are not finite are loaded with a warning.
+    A network is built as large as the file says, before its arrays are read. Of a `HubLayer` in it
+    the module must be on this machine already: nothing is downloaded. Weights that are not finite
+    are loaded with a warning.
 
     Raises:
         ValueError: If there is no such file, or Keras cannot read it.

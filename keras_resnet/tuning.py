@@ -173,9 +173,14 @@ class ResNetHyperModel(keras_tuner.HyperModel):
             tuner: "random", "hyperband" or "bayesian".
             **options: `trials` and `factor`, as in `oracles.make_oracle`.
         """
-        base = self.base
+        budget = f"max_parameters={self.max_parameters}, max_multiply_adds={self.max_multiply_adds}"
         return make_oracle(
-            tuner, epochs=base.epochs, seed=base.seed, affords=self.affords, **options
+            tuner,
+            epochs=self.base.epochs,
+            seed=self.base.seed,
+            affords=self.affords,
+            budget=budget,
+            **options,
         )
 
     def experiment(self, values: Mapping[str, object]) -> Experiment:

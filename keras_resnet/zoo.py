@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import fnmatch
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 
 import keras
 
 from keras_resnet import checks
 from keras_resnet.architectures import ARCHITECTURES, FAMILIES, Architecture
-from keras_resnet.counting import count
 from keras_resnet.densenet import DENSE_ARCHITECTURES, DenseArchitecture
 from keras_resnet.models import build
 from keras_resnet.weights.registry import PRETRAINED, PretrainedWeights
+
+# Parameters and multiply-adds of every network, as `count_models` found them.
+SIZES = Path(__file__).with_name("sizes.csv")
 
 # Between them stands the list of networks in README.md.
 START, END = "<!-- model zoo -->", "<!-- end of model zoo -->"
@@ -72,7 +77,7 @@ def list_models(
 ) -> list[ModelInfo]:
     """Returns the named networks, and the variants of them that there are published weights for.
 
-    Nothing is built: the figures follow from the tables of networks.
+    Nothing is built: the figures were counted before (`count_models`).
 
     Args:
         pattern: Of the names, in any case, as of files: "resnet50*", "*v2", "*1[05]*".
@@ -123,6 +128,42 @@ def with_models(document: str) -> str:
     return f"{before}{start}\n\n{_markdown()}\n\n{end}{after}"
 
 
+def count_models() -> Iterator[dict[str, object]]:
+    """Counts every network as it is built, for `SIZES`.
+
+    Yields:
+        `name`, `parameters` and `multiply_adds` of each.
+    """
+    from keras_resnet.analysis.complexity import complexity
+
+    for line in _lines():
+        builder, options = _builder_of(line)
+        # In this scope variables have shapes and no values: counting needs no more.
+        with keras.StatelessScope():
+            model = build(builder, weights=None, stack_blocks=True, **options)
+        cost = complexity(model)
+        yield {
+            "name": line.name,
+            "parameters": cost.parameters,
+            "multiply_adds": cost.multiply_adds,
+        }
+
+
+@functools.cache
+def _sizes() -> dict[str, tuple[int, int]]:
+    with open(SIZES, newline="", encoding="utf-8") as file:
+        return {
+            row["name"]: (int(row["parameters"]), int(row["multiply_adds"]))
+            for row in csv.DictReader(file)
+        }
+
+
+def _size(name: str) -> tuple[int, int]:
+    if name not in _sizes():
+        raise RuntimeError(f"{name} has not been counted: run `python recipes/models.py --count`.")
+    return _sizes()[name]
+
+
 def _markdown() -> str:
     """Returns a table in Markdown for each family."""
     from keras_resnet.analysis.tables import markdown_table
@@ -152,20 +193,27 @@ def _lines() -> list[Architecture | DenseArchitecture]:
     return [*lines, *DENSE_ARCHITECTURES.values()]
 
 
+def _builder_of(line: Architecture | DenseArchitecture) -> tuple[str, dict[str, object]]:
+    """Returns the name of a network's builder, and the options that it needs."""
+    if line.name in ARCHITECTURES or line.name in DENSE_ARCHITECTURES:
+        return line.name, {}
+    return line.name.rpartition("_")[0], {"version": line.version}
+
+
 def _info(line: Architecture | DenseArchitecture) -> ModelInfo:
-    family, counted = FAMILIES[line.family], count(line)
-    known = line.name in ARCHITECTURES or line.name in DENSE_ARCHITECTURES
-    builder = line.name if known else line.name.rpartition("_")[0]
+    family = FAMILIES[line.family]
+    parameters, multiply_adds = _size(line.name)
+    builder, options = _builder_of(line)
     return ModelInfo(
         name=line.name,
         builder=builder,
-        options={} if known else {"version": line.version},
+        options=options,
         family=line.family,
         depth=line.depth,
         input_shape=(family.image_size, family.image_size, 3),
         classes=family.classes,
-        parameters=counted.parameters,
-        multiply_adds=counted.multiply_adds,
+        parameters=parameters,
+        multiply_adds=multiply_adds,
         weights=tuple(w for w in PRETRAINED.values() if w.network == line.name.lower()),
         source=line.source,
     )

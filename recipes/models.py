@@ -6,7 +6,8 @@
 The numbers behind the weights are their published single-crop top-1 accuracies on ImageNet in
 percent, at 224 pixels. --json prints the same for programs, with where weights and accuracies come
 from. --update README.md writes the whole list between the lines "<!-- model zoo -->" and
-"<!-- end of model zoo -->" of that file.
+"<!-- end of model zoo -->" of that file. --count counts all networks anew, as they are built, in
+about two minutes; a new line of the table needs it.
 """
 
 import argparse
@@ -21,12 +22,26 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 from keras_resnet import cli  # noqa: E402
+from keras_resnet.analysis.plots import write_table  # noqa: E402
 from keras_resnet.files import write_text  # noqa: E402
-from keras_resnet.zoo import list_models, models_table, with_models  # noqa: E402
+from keras_resnet.zoo import (  # noqa: E402
+    SIZES,
+    count_models,
+    list_models,
+    models_table,
+    with_models,
+)
 
 
 def main() -> None:
     given = parser().parse_args()
+    if given.count:
+        rows = []
+        for row in count_models():
+            rows.append(row)
+            print(*row.values(), sep="  ", flush=True)
+        write_table(SIZES, rows)
+        return
     if given.update:
         write_text(given.update, with_models(given.update.read_text(encoding="utf-8")))
         return
@@ -50,6 +65,7 @@ def parser() -> argparse.ArgumentParser:
     )
     words.add_argument("--json", action="store_true", help="Print JSON")
     words.add_argument("--update", type=Path, metavar="FILE", help="A document to keep in step")
+    words.add_argument("--count", action="store_true", help="Count the networks anew")
     return words
 
 

@@ -83,7 +83,7 @@ CASES = [
     *wrong(ResNet20, "deep_stem", "True or False", "no", None, 2),
     *wrong(ResNet50, "shortcut_pool", "True or False", "no", None, 2),
     *wrong(ResNet20, "shortcut_pool", "'B' or 'C'", True),
-    *wrong(ResNet20, "activation", "activation", "rellu", 3),
+    *wrong(ResNet20, "activation", "activation", "rellu", 3, None),
     *wrong(ResNet20, "normalization", "'batch', 'group'", "layer", None, 32),
     *wrong(general, "stem_filters", "whole number of at least 1", 0, 1.5, "16"),
     *wrong(PlainNet20, "version", "plain net", "v2"),

@@ -130,7 +130,9 @@ def test_a_budget_that_leaves_nothing_is_an_error(tmp_path):
     hypermodel = Reckoned(BASE, blobs(), SPACE, max_parameters=999)
     oracle = hypermodel.oracle("random", trials=2)
     ResNetTuner(oracle, hypermodel, tmp_path / "search")
-    with pytest.raises(ValueError, match="must leave some candidates"):
+    with pytest.raises(
+        ValueError, match="must leave some candidates. Received: max_parameters=999,"
+    ):
         oracle.create_trial("tuner0")
 
 

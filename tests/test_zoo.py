@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 import keras_resnet
+from keras_resnet import zoo
 from keras_resnet.analysis import complexity
 from keras_resnet.architectures import ARCHITECTURES
-from keras_resnet.counting import count
 from keras_resnet.densenet import DENSE_ARCHITECTURES
 from keras_resnet.weights.registry import PRETRAINED
-from keras_resnet.zoo import END, START, list_models, models_table, with_models
+from keras_resnet.zoo import END, START, count_models, list_models, models_table, with_models
 from tests.helpers import trainable_parameters
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -59,26 +59,27 @@ def test_published_figures(name, parameters, multiply_adds):
     assert (info.parameters, round(info.multiply_adds / 1e9, 3)) == (parameters, multiply_adds)
 
 
-SMALL = {
-    "ResNet18": {"repeats": (1, 1, 2, 1), "widths": (4, 4, 8, 6), "stem_filters": 4},
-    "ResNet50": {"repeats": (1, 2), "widths": (4, 6), "stem_filters": 16},
-    "ResNet50D": {"repeats": (2, 1, 1), "widths": (4, 4, 6), "stem_filters": 6},
-    "ResNet50V2": {"repeats": (1, 2), "widths": (4, 6), "stem_filters": 16, "shortcut": "C"},
-    "ResNeXt50_32x4d": {"repeats": (1, 1), "widths": (16, 32), "stem_filters": 16},
-    "SEResNet50": {"repeats": (1, 1), "widths": (4, 10), "stem_filters": 8},
-    "PlainNet20": {"repeats": (1, 2, 1), "widths": (4, 8, 8)},
-    "WideResNet16_8": {"repeats": (1, 2, 1), "widths": (4, 8, 8), "stem_filters": 4},
-    "DenseNet121": {"repeats": (2, 1, 2), "growth_rate": 6},
-    "DenseNetBC100_12": {"repeats": (1, 2), "growth_rate": 5},
-}
+@pytest.mark.parametrize(
+    "name",
+    [
+        # One of each option and kind; `test_all_as_built` has all.
+        *("ResNet20", "PlainNet20", "ResNet50_v1.5", "ResNet18V2", "ResNet18D", "SEResNet18"),
+        *("ResNeXt29_8x64d", "WideResNet16_8", "DenseNetBC100_12"),
+    ],
+)
+def test_counted_as_built(name, monkeypatch):
+    info = find(name)
+    lines = [line for line in zoo._lines() if line.name == name]
+    monkeypatch.setattr(zoo, "_lines", lambda: lines)
+    counted = {"parameters": info.parameters, "multiply_adds": info.multiply_adds}
+    assert list(count_models()) == [{"name": name, **counted}]
 
 
-@pytest.mark.parametrize("name", SMALL)
-def test_counted_as_built(name):
-    line = dataclasses.replace((ARCHITECTURES | DENSE_ARCHITECTURES)[name], **SMALL[name])
-    built = complexity(keras_resnet.build(line))
-    counted = count(line)
-    assert (counted.parameters, counted.multiply_adds) == (built.parameters, built.multiply_adds)
+def test_what_has_not_been_counted_is_said(monkeypatch):
+    line = dataclasses.replace(ARCHITECTURES["ResNet20"], name="ResNet20Mine")
+    monkeypatch.setitem(ARCHITECTURES, line.name, line)
+    with pytest.raises(RuntimeError, match="^ResNet20Mine has not been counted: run .*--count"):
+        list_models("resnet20")
 
 
 @pytest.mark.slow

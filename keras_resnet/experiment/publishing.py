@@ -124,6 +124,7 @@ def _card(name, kind, accuracy, module, dataset, metrics) -> str:
 [0, 1] of shape (batch, {height}, {width}, {channels}), and standardises them itself.
 
 ```python
+import tensorflow as tf
 
 module = tf.saved_model.load("saved_models/{name}")
 outputs = module(tf.zeros((1, {height}, {width}, {channels})))

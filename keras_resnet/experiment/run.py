@@ -286,7 +286,7 @@ def _holds_a_module(model: keras.Model) -> bool:
 def _operations_text(multiply_adds: int | None) -> str:
     if multiply_adds is None:
         return "multiply-adds not known"
-    return f"{multiply_adds / 1e6:.1f} million multiply-adds per image"
+    return f"{multiply_adds / 1e6:.3g} million multiply-adds per image"
 
 
 def epochs_of(experiment: Experiment) -> list[dict[str, float]]:

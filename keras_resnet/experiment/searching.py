@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 import time
 from pathlib import Path
 
@@ -97,7 +98,14 @@ def search(
         progress = _Progress(oracle, hypermodel)
         found = ResNetTuner(oracle, hypermodel, workdir / "search", on_end=progress)
         progress.begin()
-        found.search()
+        try:
+            found.search()
+        except ValueError:
+            if not oracle.start_order:
+                # None was within the budget: the folder is free for another one.
+                shutil.rmtree(workdir / "search")
+                (workdir / "search.json").unlink()
+            raise
     rows = _rows(oracle, hypermodel)
     best = _best(rows)
     _report(rows, best, base, dataset.name, max_multiply_adds)

@@ -177,16 +177,29 @@ def _a1(model, network, at_224, at_288, **pinned):
 
 def _keras(network, top1, top5, md5):
     """The authors' Caffe models, or what Keras's authors made after them."""
+    recipe = "https://github.com/KaimingHe/deep-residual-networks"
+    return _converted("resnet", network, CAFFE, {224: (top1, top5)}, recipe, "MIT", md5)
+
+
+def _keras_dense(network, top1, top5, md5):
+    """The authors' Torch models."""
+    recipe = "https://github.com/liuzhuang13/DenseNet"
+    metrics = {224: (top1, top5)}
+    return _converted("densenet", network, Preprocessing(), metrics, recipe, "BSD-3-Clause", md5)
+
+
+def _converted(folder, network, preprocessing, metrics, recipe, licence, md5):
+    """Other people's models, as `keras.applications` has them."""
     file = f"{network}_weights_tf_dim_ordering_tf_kernels.h5"
     return PretrainedWeights(
         f"keras/{network}",
         network,
-        f"https://storage.googleapis.com/tensorflow/keras-applications/resnet/{file}",
+        f"https://storage.googleapis.com/tensorflow/keras-applications/{folder}/{file}",
         file,
-        CAFFE,
-        {224: (top1, top5)},
-        "https://github.com/KaimingHe/deep-residual-networks, as converted for keras.applications",
-        "MIT",
+        preprocessing,
+        metrics,
+        f"{recipe}, as converted for keras.applications",
+        licence,
         md5=md5,
     )
 
@@ -232,6 +245,9 @@ PRETRAINED: dict[str, PretrainedWeights] = {
         _keras("resnet50", 74.9, 92.1, "2cb95161c43110f7111970584f804107"),
         _keras("resnet101", 76.4, 92.8, "f1aeb4b969a6efcfb50fad2f0c20cfc5"),
         _keras("resnet152", 76.6, 93.1, "100835be76be38e30d865e96f2aaae62"),
+        _keras_dense("densenet121", 75.0, 92.3, "9d60b8095a5708f2dcce2bca79d332c7"),
+        _keras_dense("densenet169", 76.2, 93.2, "d699b8f76981ab1b30698df4c175e90b"),
+        _keras_dense("densenet201", 77.3, 93.6, "1ceb130c1ea1b78c3bf6114dbdfd8807"),
         _torchvision_2("resnet50", "resnet50_v1.5", 80.858, 95.434),
         _torchvision_2("resnet101", "resnet101_v1.5", 81.886, 95.780),
         _torchvision_2("resnet152", "resnet152_v1.5", 82.284, 96.002),

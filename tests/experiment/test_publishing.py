@@ -41,18 +41,23 @@ def test_a_shipped_module_is_what_its_card_says(name):
     )
 
 
-def test_modules_made_anew_are_measured_and_carded(tmp_path):
+def test_modules_made_anew_are_measured_and_carded(tmp_path, monkeypatch):
     experiment = Experiment(
         depth=8, epochs=2, warmup="linear", workdir=str(tmp_path / "run"), batch_size=256
     )
-    modules = publish(experiment, tmp_path / "modules")
+    modules = publish(experiment, tmp_path / "saved_models")
+    monkeypatch.chdir(tmp_path)
     assert [path.name for path in modules] == [
         "resnet8_digits_classification",
         "resnet8_digits_feature_vector",
     ]
     for path in modules:
-        accuracy, sums = stated((path / CARD).read_text(encoding="utf-8"))
+        card = (path / CARD).read_text(encoding="utf-8")
+        accuracy, sums = stated(card)
         assert sums == sha256_of_files(path) and "saved_model.pb" in sums
+        (code,) = re.findall(r"```python\n(.*?)```", card, re.S)
+        exec(code, names := {})
+        assert len(names["outputs"]) == 1
         assert accuracy == pytest.approx(module_accuracy(path, load_dataset("digits")), abs=1e-4)
         # Two epochs are little; features of even an untrained net tell digits apart, though.
         assert accuracy > (0.5 if "feature" in path.name else 0.05)

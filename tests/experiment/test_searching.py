@@ -76,6 +76,13 @@ def test_table_figure_and_final_run(tmp_path, final_runs, capsys):
         searching.search(base, SPACE, **options)
 
 
+def test_a_budget_that_leaves_nothing_leaves_the_folder_free(tmp_path, final_runs):
+    base = Experiment(workdir=str(tmp_path), epochs=1, export=False)
+    with pytest.raises(ValueError, match="Received: max_parameters=None, max_multiply_adds=10, "):
+        searching.search(base, SPACE, trials=1, max_multiply_adds=10)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_workdir_that_is_a_file_or_damaged(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(ValueError, match="which is a file"):

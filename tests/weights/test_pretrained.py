@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import inspect
 import re
 import shutil
 import sys
@@ -16,6 +17,7 @@ import pytest
 import keras_resnet
 from keras_resnet import download
 from keras_resnet.architectures import ARCHITECTURES
+from keras_resnet.densenet import DENSE_ARCHITECTURES
 from keras_resnet.weights import PRETRAINED, find_weights, registry, save_torch_weights
 from tests.helpers import assert_same_weights, distance, randomize
 from tests.servers import serving
@@ -39,7 +41,7 @@ def test_published_accuracies(recipe):
 
 
 def test_every_line_says_all():
-    names = {architecture.lower() for architecture in ARCHITECTURES}
+    names = {architecture.lower() for architecture in ARCHITECTURES | DENSE_ARCHITECTURES}
     for name, weights in PRETRAINED.items():
         assert weights.name == name and weights.classes == 1000
         assert weights.network.removesuffix("_v1.5") in names
@@ -57,8 +59,13 @@ def test_every_line_says_all():
 
 
 def test_checksums_are_those_that_keras_pins():
+    from keras.src.applications import densenet
     from keras.src.applications.resnet import WEIGHTS_HASHES
 
+    for depth in (121, 169, 201):
+        line = PRETRAINED[f"keras/densenet{depth}"]
+        assert line.place == getattr(densenet, f"DENSENET{depth}_WEIGHT_PATH")
+        assert f'file_hash="{line.md5}"' in inspect.getsource(densenet)
     for depth in (50, 101, 152):
         assert PRETRAINED[f"keras/resnet{depth}"].md5 == WEIGHTS_HASHES[f"resnet{depth}"][0]
 
