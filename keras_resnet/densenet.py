@@ -116,7 +116,10 @@ def DenseNet(  # noqa: N802, named as in keras.applications
         blocks: Layers per block, such as (6, 12, 24, 16). A transition between two blocks halves
             the channels and the map.
         include_top: Whether to end in global average pooling and the classifier.
-        weights: None for random initialisation, or the path of a `.weights.h5` or `.keras` file.
+        weights: None for random initialisation; "imagenet", or the name of published weights such
+            as "keras/densenet121", for a download of what there is for the network, which
+            `DenseNet` itself knows by `name`; or the path of a file of Keras. A classifier of
+            other `classes` than theirs is left as it is, with a warning.
         input_tensor: Keras tensor to build on, in place of `input_shape`.
         input_shape: Shape of one image without the batch, such as (224, 224, 3); sides may be
             None. With the top the default is RGB of 224x224 pixels, 32x32 for a CIFAR network;

@@ -7,6 +7,7 @@ who holds it writes, the others wait and find the finished file. POSIX only.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import http.client
@@ -113,15 +114,18 @@ def fetch(
 def _copied(
     kept: Path | None, partial: BinaryIO, name: Path, algorithm: str, expected: str | None
 ) -> bool:
-    """Whether a copy of another program's file is the one."""
-    if kept is None or not kept.is_file():
+    """Whether a copy of another program's file is the one; without a checksum nobody knows."""
+    if kept is None or expected is None:
         return False
-    with open(kept, "rb") as file:
-        shutil.copyfileobj(file, partial, _CHUNK)
-    if not _fits(name, algorithm, expected):
+    try:
+        shutil.copyfile(kept, name)
+    except OSError:  # It is not there, or not for us to read; or there is no room for it.
+        fits = False
+    else:
+        fits = _fits(name, algorithm, expected)
+    if not fits:
         partial.truncate(0)
-        return False
-    return True
+    return fits
 
 
 def fetch_from_hub(repository: str, file: str, revision: str | None, sha256: str | None) -> Path:
@@ -273,7 +277,8 @@ def _append(url: str, partial: BinaryIO, limit: int | None) -> None:
         verbose = int(keras.config.is_interactive_logging_enabled())
         bar = keras.utils.Progbar(end, verbose=verbose, unit_name="byte")
         while chunk := response.read(_CHUNK):
-            partial.write(chunk)
+            if partial.write(chunk) < len(chunk):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             have += len(chunk)
             _check(url, have, limit, partial)
             if have != end:

@@ -41,6 +41,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
             # Outside of `holder`, which is deleted whatever happens.
             old = holder.with_name(f"{holder.name}{_OLD}")
             os.replace(path, old)
+            os.utime(old)  # When it was set aside counts, not when it was made.
         os.replace(temporary, path)
         _sync(path.parent)
     except BaseException:
@@ -62,7 +63,7 @@ def clear_leftovers(folder: str | Path, of: str | None = None, age: float = 0.0)
     Args:
         folder: Folder whose own entries are looked at; it may be missing.
         of: Name of the file or folder that was being written; any where not given.
-        age: Seconds for which nothing has changed in what is deleted.
+        age: Seconds since what is deleted was made, or set aside.
     """
     folder = Path(folder)
     latest = time.time() - age
@@ -70,12 +71,16 @@ def clear_leftovers(folder: str | Path, of: str | None = None, age: float = 0.0)
     # What is old comes first: its own writer's half-written folder goes by the same name.
     for leftover in sorted(leftovers, key=lambda path: not path.name.endswith(_OLD)):
         name = leftover.name.removeprefix(_WRITING).removesuffix(_OLD).rpartition("-")[0]
-        if of not in (None, name) or leftover.stat().st_mtime > latest:
+        try:
+            young = leftover.stat().st_mtime > latest
+        except FileNotFoundError:  # Its owner has come to an end with it.
+            continue
+        if of not in (None, name) or young:
             continue
         if leftover.name.endswith(_OLD) and not (folder / name).exists():
             os.replace(leftover, folder / name)
         else:
-            shutil.rmtree(leftover)
+            shutil.rmtree(leftover, ignore_errors=True)
 
 
 def _sync(path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The image input of a network: shapes checked, an existing tensor taken up."""
+"""The image input of a network: shapes checked, an existing tensor taken up, standardised."""
 
 from __future__ import annotations
 

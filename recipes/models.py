@@ -41,9 +41,9 @@ def main() -> None:
             rows.append(row)
             print(*row.values(), sep="  ", flush=True)
         write_table(SIZES, rows)
-        return
     if given.update:
         write_text(given.update, with_models(given.update.read_text(encoding="utf-8")))
+    if given.count or given.update:
         return
     models = list_models(given.pattern, family=given.family, pretrained=given.pretrained)
     if given.json:

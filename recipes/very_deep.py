@@ -14,7 +14,7 @@ The paper's own case, with the memory of one GPU (blocks stacked, activations re
 
     python recipes/very_deep.py --preset paper --data-dir DIR --gpus 1
 
-costs 3 x 64k steps of batch 128 through 2.8e9 multiply-adds an image.
+costs 9 x 64k steps (three nets, three seeds) of batch 128 through 2.8e9 multiply-adds an image.
 """
 
 import os
@@ -39,7 +39,7 @@ PRESETS = {
         warmup="linear",
         warmup_share=0.2,
         dropout=0.2,
-        # Half, as below, keeps 27 epochs from training it.
+        # At 0.5, as below, 27 epochs do not train it.
         stochastic_depth=0.2,
         validation_split="test",
         export=False,

@@ -12,6 +12,7 @@ import dataclasses
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import traceback
@@ -46,6 +47,7 @@ class RunApart:
 
     def __init__(self, experiment: Experiment, threads: int | None = None):
         self._workdir = Path(experiment.workdir)
+        self._fresh = not self._workdir.exists()
         self._workdir.mkdir(parents=True, exist_ok=True)
         names = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS")
         ours = {} if threads is None else dict.fromkeys(names, str(threads))
@@ -95,14 +97,14 @@ class RunApart:
         self._process.terminate()
 
     def wait(self) -> None:
-        """Waits until the process has ended; of one that had not begun, nothing is left."""
-        self._process.wait()
-        self._withdraw()
+        """Waits until the process has ended; of one terminated before it began, nothing is left."""
+        if self._process.wait() in (-signal.SIGTERM, 128 + signal.SIGTERM):
+            self._withdraw()
 
     def _withdraw(self) -> None:
-        """Removes the folder again if nothing but the log came into it."""
-        if os.listdir(self._workdir) == [LOG]:
-            shutil.rmtree(self._workdir)
+        """Removes a folder that was made for it if nothing but the log came into it."""
+        if self._fresh and [path.name for path in self._workdir.glob("*")] == [LOG]:
+            shutil.rmtree(self._workdir, ignore_errors=True)
 
 
 def run_ordered() -> None:

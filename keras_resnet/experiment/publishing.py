@@ -76,10 +76,11 @@ def module_accuracy(module: str | Path, dataset: ImageDataset) -> float:
 
     Raises:
         ImportError: If scikit-learn is missing, for features.
+        ValueError: If there is no such module.
     """
     call = load_artefact(module)
     outputs, labels = _outputs(call, dataset, "test")
-    if outputs.shape[1] == len(dataset.class_names):
+    if call.output == "logits":
         return float(np.mean(np.argmax(outputs, axis=1) == labels))
     try:
         from sklearn.linear_model import LogisticRegression

@@ -199,7 +199,7 @@ def _run(
 
 
 def _thaw(experiment: Experiment, model: keras.Model) -> None:
-    """Has all of a finished network train that is to: its normalisations may not."""
+    """Lets all of a finished network train, but for normalisations that are to stay as they are."""
     if experiment.init is not None:
         freeze(model, 0, bn=experiment.freeze_bn)
 

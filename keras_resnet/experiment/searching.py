@@ -75,14 +75,16 @@ def search(
         trials = TRIALS
     workdir = Path(base.workdir)
     settings = {
-        "settings": base.of_the_result(),
+        **base.of_the_result(),
         "space": dataclasses.asdict(space),
         "tuner": tuner,
         "factor": factor,
         "max_parameters": max_parameters,
         "max_multiply_adds": max_multiply_adds,
     }
-    expect_settings(workdir / "search.json", settings, {}, of="search")
+    expect_settings(
+        workdir / "search.json", settings, dataclasses.asdict(Experiment()), of="search"
+    )
     with opened(base) as (strategy, dataset):
         hypermodel = ResNetHyperModel(
             base,
@@ -93,18 +95,19 @@ def search(
             max_multiply_adds=max_multiply_adds,
         )
         oracle = hypermodel.oracle(tuner, trials=trials, factor=factor)
+        progress, fresh = _Progress(oracle, hypermodel), not (workdir / "search").exists()
+        found = ResNetTuner(oracle, hypermodel, workdir / "search", on_end=progress)
         clear_leftovers(workdir)
         write_json(workdir / "search.json", settings)
-        progress = _Progress(oracle, hypermodel)
-        found = ResNetTuner(oracle, hypermodel, workdir / "search", on_end=progress)
         progress.begin()
         try:
             found.search()
         except ValueError:
             if not oracle.start_order:
                 # None was within the budget: the folder is free for another one.
-                shutil.rmtree(workdir / "search")
                 (workdir / "search.json").unlink()
+                if fresh:
+                    shutil.rmtree(workdir / "search")
             raise
     rows = _rows(oracle, hypermodel)
     best = _best(rows)

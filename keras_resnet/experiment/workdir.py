@@ -34,7 +34,8 @@ def expect_settings(
     if not path.exists():
         return False
     # Through JSON, as the file went: tuples become lists.
-    held, own = read_object(path), json.loads(json.dumps(own))
+    held = read_object(path)
+    own, defaults = (json.loads(json.dumps(dict(settings))) for settings in (own, defaults))
     different = [key for key in own if own[key] != held.get(key, defaults.get(key))]
     if different:
         raise ValueError(

@@ -203,12 +203,13 @@ def _keep(handle, url, place, sha256):
     """Downloads and unpacks a module, while other processes that want it wait."""
     # Locks are not to be had on every system; who loads own modules only needs none.
     from keras_resnet import download
-    from keras_resnet.files import replacing, write_text
+    from keras_resnet.files import clear_leftovers, replacing, write_text
 
     place.parent.mkdir(parents=True, exist_ok=True)
     with download.locked(place.with_name(f"{place.name}.locked")):
         if _is_kept(place, sha256):
             return
+        clear_leftovers(place.parent, place.name)
         archive = place.with_name(f"{place.name}.tar.gz")
         download.fetch(url, archive, sha256=sha256, limit=ARCHIVE_BYTES)
         try:

@@ -97,6 +97,12 @@ def make_strategy(
             f"Received: virtual_devices={virtual_devices} with strategy {name!r}"
         )
 
+    if gpus is not None and (name == "tpu" or (name == "one" and gpus > 1)):
+        raise ValueError(
+            "`gpus` goes with the strategies 'mirrored' and 'multi_worker', and one with 'one'. "
+            f"Received: gpus={gpus} with strategy {name!r}"
+        )
+
     key = (name, gpus, virtual_devices, tpu)
     if name != "one" and key not in _made and _made:
         raise ValueError(
@@ -229,11 +235,7 @@ def _make(
             devices = [f"GPU:{index}" for index in range(gpus or available)]
         return tf.distribute.MirroredStrategy(devices)
     if name == "multi_worker":
-        if gpus is not None:
-            # A worker takes all that it sees.
-            _expect_gpus(gpus)
-            tf.config.set_visible_devices(tf.config.list_physical_devices("GPU")[:gpus], "GPU")
-        return _make_multi_worker()
+        return _make_multi_worker(gpus)
     try:
         resolver = tf.distribute.cluster_resolver.TPUClusterResolver(tpu or "local")
         tf.config.experimental_connect_to_cluster(resolver)
@@ -247,10 +249,15 @@ def _make(
         ) from error
 
 
-def _make_multi_worker() -> tf.distribute.Strategy:
+def _make_multi_worker(gpus: int | None) -> tf.distribute.Strategy:
+    if gpus is not None:
+        _expect_gpus(gpus)
     resolver = find_cluster()
     await_workers(resolver)
     try:
+        if gpus is not None:
+            # A worker takes all that it sees.
+            tf.config.set_visible_devices(tf.config.list_physical_devices("GPU")[:gpus], "GPU")
         return tf.distribute.MultiWorkerMirroredStrategy(resolver)
     except tf.errors.OpError as error:
         raise ValueError(

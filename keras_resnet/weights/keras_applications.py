@@ -38,7 +38,7 @@ def are_densely_connected(layers: Mapping[str, Sequence[np.ndarray]]) -> bool:
 def from_keras_applications(
     layers: Mapping[str, Sequence[np.ndarray]],
 ) -> dict[str, list[np.ndarray]]:
-    """Returns their weights as those of a network here, version "v1", but for the epsilon."""
+    """Returns their weights as those of a network here but for the epsilon; ResNets' as "v1"."""
     layers = {
         # With a slash in files of old.
         "predictions" if name in _CLASSIFIERS else name.replace("/", "_"): list(arrays)

@@ -13,6 +13,7 @@ from keras_resnet.weights.registry import Preprocessing
 # What a layer does, by its name: strides, an activation, or nothing but that it is there.
 Wiring = dict[str, list[Any]]
 
+# Beside strides, by the kind of layer.
 _TOLD = {"Activation": "activation", "GroupNormalization": "epsilon"}
 
 
@@ -27,10 +28,26 @@ def wiring(config: Mapping[str, Any]) -> Wiring:
         own = layer["config"]
         if told := _TOLD.get(layer["class_name"]):
             if re.search(r"^conv1_|block1_", own["name"]):
-                wires[own["name"]] = [own[told]]
+                wires[own["name"]] = [_meant(own[told])]
         elif re.search(r"^conv1_conv$|^pool1_pool$|block1_(\d_conv|add)$", own["name"]):
             wires[own["name"]] = list(own.get("strides", ()))
     return wires
+
+
+def _meant(value: Any) -> Any:
+    """Returns what a serialised object says of the function that it computes.
+
+    Its name, and what is counted up from object to object, is another in each process.
+    """
+    if not isinstance(value, dict):
+        return value
+    if "class_name" not in value:
+        return {
+            key: _meant(one)
+            for key, one in value.items()
+            if key not in ("name", "dtype", "trainable")
+        }
+    return [value["class_name"], _meant(value["config"])]
 
 
 def epsilon_in(config: Mapping[str, Any]) -> float | None:
@@ -41,7 +58,12 @@ def epsilon_in(config: Mapping[str, Any]) -> float | None:
     """
     names = {layer["config"]["name"]: layer["config"] for layer in _layers(config)}
     return next(
-        (float(own["epsilon"]) for name, own in names.items() if name.endswith("_bn")), None
+        (
+            float(own["epsilon"])
+            for name, own in names.items()
+            if name.endswith("_bn") and "epsilon" in own
+        ),
+        None,
     )
 
 

@@ -69,7 +69,7 @@ def test_table_figure_and_final_run(tmp_path, final_runs, capsys):
     ):
         with pytest.raises(ValueError, match=f"another {next(iter(changed))};"):
             searching.search(base, SPACE, **options | changed)
-    with pytest.raises(ValueError, match="another settings;"):
+    with pytest.raises(ValueError, match="another seed;"):
         searching.search(dataclasses.replace(base, seed=1), SPACE, **options)
     (tmp_path / "search" / "oracle.json").write_text("{")
     with pytest.raises(ValueError, match="whole search"):
@@ -78,9 +78,16 @@ def test_table_figure_and_final_run(tmp_path, final_runs, capsys):
 
 def test_a_budget_that_leaves_nothing_leaves_the_folder_free(tmp_path, final_runs):
     base = Experiment(workdir=str(tmp_path), epochs=1, export=False)
-    with pytest.raises(ValueError, match="Received: max_parameters=None, max_multiply_adds=10, "):
+    message = "Received: max_parameters=None, max_multiply_adds=10, "
+    with pytest.raises(ValueError, match=message):
         searching.search(base, SPACE, trials=1, max_multiply_adds=10)
     assert list(tmp_path.iterdir()) == []
+    # What was there before is somebody's.
+    (tmp_path / "search").mkdir()
+    (tmp_path / "search" / "notes.txt").touch()
+    with pytest.raises(ValueError, match=message):
+        searching.search(base, SPACE, trials=1, max_multiply_adds=10)
+    assert (tmp_path / "search" / "notes.txt").exists()
 
 
 def test_workdir_that_is_a_file_or_damaged(tmp_path):

@@ -36,6 +36,8 @@ def test_layout():
         ({"gpus": 2, "virtual_devices": 2}, "exclude each other"),
         ({"name": "multi_worker"}, "TF_CONFIG"),
         ({"name": "multi_worker", "virtual_devices": 2}, "goes with the strategy 'mirrored'"),
+        ({"tpu": "local", "gpus": 2}, "gpus=2 with strategy 'tpu'"),
+        ({"name": "one", "gpus": 2}, "gpus=2 with strategy 'one'"),
         ({"name": "one", "virtual_devices": 4}, "virtual_devices=4 with strategy 'one'"),
     ],
 )

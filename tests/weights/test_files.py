@@ -16,7 +16,7 @@ import pytest
 import keras_resnet
 from keras_resnet.architectures import Stem
 from keras_resnet.saving import load_model
-from keras_resnet.weights import layer_weights, load_weights
+from keras_resnet.weights import layer_weights, load_weights, save_torch_weights
 from keras_resnet.weights.files import read_weights
 from tests.helpers import (
     assert_same_by_layer,
@@ -231,6 +231,18 @@ def test_v1_is_not_v1_5(tmp_path, ending):
     path = tmp_path / f"v1.{ending}"
     v1.save(path) if ending == "keras" else v1.save_weights(path)
     refused(v1_5, path, r"^`weights` must be those of 'resnet50_v1.5'.*the network 'resnet50'$")
+
+
+def test_an_activation_that_is_an_object_is_known_again(tmp_path):
+    def net(slope):
+        leaky = keras.layers.LeakyReLU(negative_slope=slope)
+        return keras_resnet.CifarResNet(8, input_shape=(8, 8, 3), activation=leaky)
+
+    net(0.1).save(tmp_path / "leaky.keras")
+    save_torch_weights(net(0.1), tmp_path / "leaky.safetensors")
+    for name in ("leaky.keras", "leaky.safetensors"):
+        load_weights(net(0.1), tmp_path / name)
+        refused(net(0.2), tmp_path / name, "^`weights` must be those of a network wired as")
 
 
 @pytest.mark.parametrize(
