@@ -8,7 +8,7 @@ import keras
 
 from keras_resnet.checks import first_line
 from keras_resnet.files import replacing
-from keras_resnet.weights.keras_files import DAMAGE, check_keras
+from keras_resnet.weights.keras_files import check_keras
 from keras_resnet.weights.saved import warn_unless_finite
 
 
@@ -44,7 +44,7 @@ def load_model(path: str | Path) -> keras.Model:
             # Which Keras finds only once it is registered; it needs TensorFlow, the others do not.
             import keras_resnet.export.hub_layer  # noqa: F401
         model = keras.saving.load_model(path, compile=False, safe_mode=True)
-    except DAMAGE as error:
+    except Exception as error:  # Whatever layers and backends raise, for want of memory too.
         raise ValueError(
             "A model must be a file that Keras can read. "
             f"Received: {str(path)!r} ({first_line(error)})"

@@ -6,6 +6,7 @@ puts and finds it: in a directory named by the SHA-1 of its handle.
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import hashlib
 import os
@@ -51,9 +52,9 @@ def module_directory(handle: str, sha256: str | None = None, *, download: bool =
         download: Whether it may be fetched.
 
     Raises:
-        ValueError: If the handle is neither, the module is not here and may not be fetched, or its
+        ValueError: If the handle is neither, the module is not here and may not be fetched, its
             archive is damaged, too large, not the one of that checksum, or has anything in it but
-            files and directories inside the module.
+            files and directories inside the module, or others can write to the cache by default.
         OSError: If it cannot be downloaded.
     """
     if sha256 is not None and not re.fullmatch("[0-9a-f]{64}", str(sha256)):
@@ -65,7 +66,13 @@ def module_directory(handle: str, sha256: str | None = None, *, download: bool =
                 f"Received: sha256={sha256!r} with handle={handle!r}"
             )
         return Path(handle)
-    url = urllib.parse.urlsplit(handle)
+    try:
+        url = urllib.parse.urlsplit(handle)
+        _ = url.port  # Which is looked at only now.
+    except ValueError as error:
+        raise ValueError(
+            f"`handle` must be a whole address. Received: handle={handle!r} ({error})"
+        ) from error
     if url.scheme != "https" and not (url.scheme == "http" and url.hostname in _LOOPBACK):
         raise ValueError(
             "`handle` must be the path of a module on this machine, or begin with 'https://'. "
@@ -94,12 +101,13 @@ def cache_directory() -> Path:
     if chosen := os.environ.get("TFHUB_CACHE_DIR"):
         return Path(chosen)
     default = Path(tempfile.gettempdir()) / "tfhub_modules"
-    default.mkdir(mode=0o700, exist_ok=True)
+    with contextlib.suppress(FileExistsError):  # What it is comes out below.
+        default.mkdir(mode=0o700)
     found = default.lstat()
     if hasattr(os, "getuid") and (
         not stat.S_ISDIR(found.st_mode)
         or found.st_uid not in (os.getuid(), 0)
-        or found.st_mode & stat.S_IWOTH
+        or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
     ):
         raise ValueError(
             "TFHUB_CACHE_DIR must name a folder of your own, since the one by default can be "
@@ -176,6 +184,22 @@ def _check_entry(member):
         raise ValueError(f"its entry {member.name!r} is neither a file nor a directory")
 
 
+def _check_module(directory):
+    """Raises a ValueError where what was unpacked is no module, before it is kept."""
+    from google.protobuf.message import DecodeError
+    from tensorflow.core.protobuf import saved_model_pb2
+
+    path = directory / SAVED_MODEL
+    if not path.is_file():
+        raise ValueError(f"An archive of a module must hold {SAVED_MODEL}; this has none")
+    try:
+        graphs = saved_model_pb2.SavedModel.FromString(path.read_bytes()).meta_graphs
+    except DecodeError:
+        graphs = ()
+    if not graphs:
+        raise ValueError(f"An archive of a module must hold a whole {SAVED_MODEL}")
+
+
 def _archive_url(url):
     """Returns the address of a module's archive, asking for one where the name promises none."""
     if url.path.endswith((".tar.gz", ".tgz")):
@@ -215,10 +239,7 @@ def _keep(handle, url, place, sha256):
         try:
             with replacing(place) as temporary:
                 unpack(archive, temporary)
-                if not (temporary / SAVED_MODEL).is_file():
-                    raise ValueError(
-                        f"An archive of a module must hold {SAVED_MODEL}; this has none"
-                    )
+                _check_module(temporary)
                 with open(archive, "rb") as file:
                     digest = hashlib.file_digest(file, "sha256").hexdigest()
                 # Whenever this ends, no module stands under the checksum of another.

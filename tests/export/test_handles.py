@@ -72,7 +72,9 @@ def archive(*entries):
     return file.getvalue()
 
 
-MODULE = archive(entry("./saved_model.pb", b"model"), entry("./assets", kind=tarfile.DIRTYPE))
+MODULE = archive(
+    entry("./saved_model.pb", b"\x08\x01\x12\x00"), entry("./assets", kind=tarfile.DIRTYPE)
+)
 
 
 def test_a_module_is_fetched_once_and_loaded_from_the_cache(
@@ -137,7 +139,7 @@ def long_name_header():
     }
 
 
-SAVED = entry("saved_model.pb", b"model")
+SAVED = entry("saved_model.pb", b"\x08\x01\x12\x00")
 UNSAFE = {
     "parent": (archive(SAVED, entry("../outside", b"x")), "'../outside' leads outside"),
     "inner parent": (archive(SAVED, entry("a/../../outside", b"x")), "leads outside"),
@@ -157,6 +159,7 @@ UNSAFE = {
     ),
     "twice": (archive(SAVED, SAVED), "File exists"),
     "file as directory": (archive(SAVED, entry("saved_model.pb/x", b"x")), "whole .tar.gz"),
+    "a damaged module": (archive(entry("saved_model.pb", b"model")), "a whole saved_model.pb"),
     "no module": (archive(entry("readme.txt", b"x")), "must hold saved_model.pb"),
     "truncated": (MODULE[:-12], "must be a safe, whole .tar.gz"),
     "no archive": (b"<html>not found</html>", "must be a safe, whole .tar.gz"),
@@ -202,7 +205,7 @@ def test_a_full_disk_is_no_fault_of_the_archive(server, cache, monkeypatch):
 
 def test_a_module_never_stands_under_the_checksum_of_another(server, cache, monkeypatch):
     handle = f"{server.url}/m.tar.gz"
-    other = archive(entry("./saved_model.pb", b"another"))
+    other = archive(entry("./saved_model.pb", b"\x08\x02\x12\x00"))
     old, new = (hashlib.sha256(data).hexdigest() for data in (MODULE, other))
     server.content["/m.tar.gz"] = MODULE
     handles.module_directory(handle, old)
