@@ -186,6 +186,7 @@ def _check_entry(member):
 
 def _check_module(directory):
     """Raises a ValueError where what was unpacked is no module, before it is kept."""
+    import tensorflow as tf
     from google.protobuf.message import DecodeError
     from tensorflow.core.protobuf import saved_model_pb2
 
@@ -198,6 +199,17 @@ def _check_module(directory):
         graphs = ()
     if not graphs:
         raise ValueError(f"An archive of a module must hold a whole {SAVED_MODEL}")
+    variables = directory / "variables" / "variables"
+    if not variables.with_suffix(".index").is_file():
+        return  # A module without any.
+    try:
+        reader = tf.train.load_checkpoint(str(variables))
+        for name in reader.get_variable_to_shape_map():
+            reader.get_tensor(name)
+    except Exception as error:  # The reader has errors of its own, beside those of TensorFlow.
+        raise ValueError(
+            f"An archive of a module must hold whole variables ({first_line(error)})"
+        ) from error
 
 
 def _archive_url(url):

@@ -134,7 +134,7 @@ def _load(handle, sha256):
         )
     try:
         module = tf.saved_model.load(str(directory))
-    except (OSError, tf.errors.OpError) as error:
+    except Exception as error:  # What TensorFlow raises for damaged ones is of many kinds.
         raise ValueError(
             f"`handle` must be a whole SavedModel. Received: handle={handle!r}, which cannot be "
             f"read ({first_line(error)})"

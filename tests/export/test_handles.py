@@ -160,6 +160,10 @@ UNSAFE = {
     "twice": (archive(SAVED, SAVED), "File exists"),
     "file as directory": (archive(SAVED, entry("saved_model.pb/x", b"x")), "whole .tar.gz"),
     "a damaged module": (archive(entry("saved_model.pb", b"model")), "a whole saved_model.pb"),
+    "damaged variables": (
+        archive(SAVED, entry("variables/variables.index", b"x")),
+        "must hold whole variables",
+    ),
     "no module": (archive(entry("readme.txt", b"x")), "must hold saved_model.pb"),
     "truncated": (MODULE[:-12], "must be a safe, whole .tar.gz"),
     "no archive": (b"<html>not found</html>", "must be a safe, whole .tar.gz"),
