@@ -160,7 +160,7 @@ def _sizes() -> dict[str, tuple[int, int]]:
 
 def _size(name: str) -> tuple[int, int]:
     if name not in _sizes():
-        raise RuntimeError(f"{name} has not been counted: run `python recipes/models.py --count`.")
+        raise ValueError(f"{name} has not been counted: run `python recipes/models.py --count`.")
     return _sizes()[name]
 
 

@@ -78,7 +78,7 @@ def test_counted_as_built(name, monkeypatch):
 def test_what_has_not_been_counted_is_said(monkeypatch):
     line = dataclasses.replace(ARCHITECTURES["ResNet20"], name="ResNet20Mine")
     monkeypatch.setitem(ARCHITECTURES, line.name, line)
-    with pytest.raises(RuntimeError, match="^ResNet20Mine has not been counted: run .*--count"):
+    with pytest.raises(ValueError, match="^ResNet20Mine has not been counted: run .*--count"):
         list_models("resnet20")
 
 

@@ -103,11 +103,10 @@ def search(
         try:
             found.search()
         except ValueError:
-            if not oracle.start_order:
+            if fresh and not oracle.start_order:
                 # None was within the budget: the folder is free for another one.
                 (workdir / "search.json").unlink()
-                if fresh:
-                    shutil.rmtree(workdir / "search")
+                shutil.rmtree(workdir / "search")
             raise
     rows = _rows(oracle, hypermodel)
     best = _best(rows)
