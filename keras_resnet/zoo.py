@@ -134,13 +134,11 @@ def count_models() -> Iterator[dict[str, object]]:
     Yields:
         `name`, `parameters` and `multiply_adds` of each.
     """
-    from keras_resnet.analysis.complexity import complexity
+    from keras_resnet.analysis.complexity import built_without_values, complexity
 
     for line in _lines():
         builder, options = _builder_of(line)
-        # In this scope variables have shapes and no values: counting needs no more.
-        with keras.StatelessScope():
-            model = build(builder, weights=None, stack_blocks=True, **options)
+        model = built_without_values(build, builder, stack_blocks=True, **options)
         cost = complexity(model)
         yield {
             "name": line.name,

@@ -7,10 +7,8 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-import keras
-
 from keras_resnet import checks
-from keras_resnet.analysis.complexity import Complexity, complexity
+from keras_resnet.analysis.complexity import Complexity, built_without_values, complexity
 from keras_resnet.analysis.networks import Network, closed_shape, find_network
 from keras_resnet.analysis.published import Accuracy
 
@@ -111,9 +109,7 @@ def _entry(network: Network, image_size: int | None, measured: Accuracy | None) 
     if network.library == "file":
         model = network.build()
     else:
-        # In this scope variables have shapes and no values: counting needs no more.
-        with keras.StatelessScope():
-            model = network.build(image_size)
+        model = built_without_values(network.build, image_size)
     shape = closed_shape(model, network.side(image_size))
     published = network.published
     if published is not None and published.image_size not in shape:

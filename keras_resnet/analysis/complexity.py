@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable
+from typing import Any
 
 import keras
 
@@ -143,6 +145,14 @@ def complexity(model: keras.Model, input_shape: tuple[int, int, int] | None = No
         inference_activation_bytes=inference_bytes(traced),
         training_activation_bytes=training_bytes(traced),
     )
+
+
+def built_without_values(
+    build: Callable[..., keras.Model], *args: Any, **options: Any
+) -> keras.Model:
+    """Builds a model whose weights have shapes and no values: counting needs no more."""
+    with keras.StatelessScope():
+        return build(*args, **options)
 
 
 def _layer_cost(call: Call, counted: set[int]) -> LayerCost:

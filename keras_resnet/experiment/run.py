@@ -379,8 +379,7 @@ def _last_epoch(epochs: list[Mapping[str, float]]) -> dict[str, float]:
 
 def _finished_metrics(experiment: Experiment, workdir: Path) -> dict[str, object] | None:
     """Returns the metrics of this very run if `workdir` holds it finished, else None."""
-    defaults = dataclasses.asdict(Experiment())
-    if not expect_settings(workdir / "config.json", experiment.of_the_result(), defaults, of="run"):
+    if not expect_settings(workdir / "config.json", experiment.of_the_result(), of="run"):
         return None
     metrics = workdir / "metrics.json"
     if metrics.exists():

@@ -82,9 +82,7 @@ def search(
         "max_parameters": max_parameters,
         "max_multiply_adds": max_multiply_adds,
     }
-    expect_settings(
-        workdir / "search.json", settings, dataclasses.asdict(Experiment()), of="search"
-    )
+    expect_settings(workdir / "search.json", settings, of="search")
     with opened(base) as (strategy, dataset):
         hypermodel = ResNetHyperModel(
             base,

@@ -217,16 +217,20 @@ class Experiment:
                 "`validation_split` must be 'validation' with schedule='plateau', which would "
                 "choose the learning rate by the test images. Received: validation_split='test'"
             )
-        if self.schedule == "plateau" and self.warmup in ("linear", "error"):
-            raise ValueError(
-                "`warmup` must be 'none' with schedule='plateau', which sets the rate itself. "
-                f"Received: warmup={self.warmup!r}"
-            )
+        self._check_warmup(self.warmup)
         self._check_init()
         if self.fine_tune_epochs and not self.export:
             raise ValueError(
                 "`fine_tune_epochs` fine-tunes the exported module; leave `export` on. "
                 f"Received: fine_tune_epochs={self.fine_tune_epochs} with export=False"
+            )
+
+    def _check_warmup(self, warmup):
+        """Raises a ValueError where the schedule knows no such warm-up, asked for or automatic."""
+        if self.schedule == "plateau" and warmup in ("linear", "error"):
+            raise ValueError(
+                "`warmup` must be 'none' with schedule='plateau', which sets the rate itself. "
+                f"Received: warmup={self.warmup!r}"
             )
 
     def _check_init(self):
@@ -353,12 +357,8 @@ class Experiment:
         if warmup == "auto":
             deep = self.architecture.family == "cifar" and self.architecture.depth >= 110
             warmup = "error" if deep else "none"
+        self._check_warmup(warmup)
         if self.schedule == "plateau":
-            if warmup != "none":
-                raise ValueError(
-                    "`warmup` must be 'none' with schedule='plateau', which sets the rate itself. "
-                    f"Received: warmup={self.warmup!r}"
-                )
             return self.peak_rate()
         schedule = make_schedule(
             self.schedule,

@@ -2,45 +2,42 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Mapping
 from pathlib import Path
 
+from keras_resnet.experiment.settings import Experiment
 
-def expect_folder(workdir: Path) -> None:
-    """Raises a ValueError if there is something else than a folder."""
+
+def expect_settings(path: Path, own: Mapping[str, object], *, of: str) -> bool:
+    """Returns whether a folder holds what was asked for, begun or finished.
+
+    Args:
+        path: The file of the folder that has the settings.
+        own: Those that were asked for. One that is newer than the file had its default then.
+        of: What they are of: "run" or "search".
+
+    Raises:
+        ValueError: If the folder is a file, the file is damaged, or the settings are others.
+    """
+    workdir = path.parent
     if workdir.exists() and not workdir.is_dir():
         raise ValueError(
             "`workdir` must be a folder, or a name that is free. "
             f"Received: workdir={str(workdir)!r}, which is a file"
         )
-
-
-def expect_settings(
-    path: Path, own: Mapping[str, object], defaults: Mapping[str, object], *, of: str
-) -> bool:
-    """Returns whether a folder holds what was asked for, begun or finished.
-
-    Args:
-        path: The file of the folder that has the settings.
-        own: Those that were asked for.
-        defaults: What those that are newer than the file were then.
-        of: What they are of: "run" or "search".
-
-    Raises:
-        ValueError: If the file is damaged, or the settings are others.
-    """
-    expect_folder(path.parent)
     if not path.exists():
         return False
     # Through JSON, as the file went: tuples become lists.
     held = read_object(path)
-    own, defaults = (json.loads(json.dumps(dict(settings))) for settings in (own, defaults))
+    defaults = dataclasses.asdict(Experiment())
+    own, defaults = (json.loads(json.dumps(settings)) for settings in (own, defaults))
     different = [key for key in own if own[key] != held.get(key, defaults.get(key))]
     if different:
         raise ValueError(
             f"`workdir` holds a {of} with another {', '.join(different)}; choose a new folder. "
-            f"Received: workdir={str(path.parent)!r}"
+            f"Received: workdir={str(workdir)!r}"
         )
     return True
 

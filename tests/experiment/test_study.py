@@ -7,6 +7,7 @@ start real ones.
 import _thread
 import dataclasses
 import json
+import signal
 import subprocess
 import sys
 import threading
@@ -63,6 +64,14 @@ def stand_ins(monkeypatch):
     monkeypatch.setattr(study, "POLL", 0.02)
 
 
+@pytest.fixture
+def ctrl_c():
+    """Ctrl-C as in a terminal; tests started in the background of a shell do not hear it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def experiments(*kinds):
     return {kind: Experiment(model=kind) for kind in kinds}
 
@@ -96,7 +105,7 @@ def test_a_wrong_setting_ends_the_study_and_the_runs_in_progress_save_their_stat
     assert (tmp_path / "waits-0" / "saved").exists() or not (tmp_path / "waits-0/ready").exists()
 
 
-def test_an_interrupted_study_has_its_runs_save_their_state(tmp_path):
+def test_an_interrupted_study_has_its_runs_save_their_state(tmp_path, ctrl_c):
     folders = [tmp_path / f"waits-{seed}" for seed in (0, 1)]
 
     def interrupt():
