@@ -1,18 +1,23 @@
 """A training step of `Trainer` beside one of Keras's `fit`: the same model, data and optimizer.
 
-    python benchmarks/train_step.py --model ResNet20 --batch-size 128 --steps 10 --rounds 5
+    python benchmarks/train_step.py --model ResNet20 --batch-size 128 --steps 20 --rounds 5
 
-Both take turns in one process, each round with a model built anew, so that the machine's moods
-meet both; what counts are the ratios of one run, and on a machine that is busy otherwise those of
-processor time. Takes about 3 minutes on two idle cores. `--jit-compile` turns XLA on for both.
+All run in one process and take turns step by step, so that the machine's moods, which last for
+seconds, meet all of them; each round builds the models anew. What counts are the ratios, and on a
+machine that is busy otherwise those of processor time. `--xla` adds a `Trainer` that XLA compiles.
+Takes about 2 minutes on two idle cores, with `--xla` 6.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import os
-import statistics
+import threading
 import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -26,6 +31,7 @@ from keras_resnet.data.dataset import ArrayDataset
 from keras_resnet.training import Trainer, sgd
 
 LOSS = "sparse_categorical_crossentropy"
+PEER = "Keras fit"
 
 
 def main() -> None:
@@ -36,60 +42,113 @@ def main() -> None:
     labels = rng.integers(0, 10, count).astype("int32")
     dataset = ArrayDataset("noise", {"train": (images, labels)}, [str(i) for i in range(10)])
 
-    results = {name: [] for name in RUNNERS}
+    runners = {PEER: run_fit, "Trainer": run_trainer}
+    if options.xla:
+        runners["Trainer, XLA"] = functools.partial(run_trainer, jit_compile=True)
+    times = {name: [] for name in runners}
     for round_number in range(options.rounds):
         # Whoever comes first in a round may find the processor cooler.
-        names = list(RUNNERS) if round_number % 2 else list(reversed(RUNNERS))
-        for name in names:
-            keras.utils.clear_session()
-            keras.utils.set_random_seed(0)
-            results[name].append(RUNNERS[name](build(options), dataset, options).results())
-    report(results, options)
+        names = np.roll(list(runners), round_number).tolist()
+        keras.utils.clear_session()
+        models = {name: build(options) for name in names}
+        turns = Turns(names)
+        with ThreadPoolExecutor() as threads:
+            runs = {
+                name: threads.submit(
+                    run_in_turn, runners[name], models[name], dataset, options, Timer(turns, name)
+                )
+                for name in names
+            }
+        for name, run in runs.items():
+            times[name].append(run.result())
+    report({name: np.array(rounds) for name, rounds in times.items()}, options)
 
 
 def build(options: argparse.Namespace) -> keras.Model:
+    keras.utils.set_random_seed(0)
     builder = getattr(keras_resnet, options.model)
     shape = (options.size, options.size, 3)
     return builder(input_shape=shape, classes=10, weights=None)
 
 
+class Turns:
+    """Lets one of several threads run at a time, each in its turn, until it leaves."""
+
+    def __init__(self, names: Iterable[str]):
+        self._names = deque(names)
+        self._changed = threading.Condition()
+
+    def take(self, name: str) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._names[0] == name)
+
+    def pass_on(self) -> None:
+        with self._changed:
+            self._names.rotate(-1)
+            self._changed.notify_all()
+
+    def leave(self) -> None:
+        with self._changed:
+            self._names.popleft()
+            self._changed.notify_all()
+
+
 class Timer(keras.callbacks.Callback):
-    """When each step ended, by the clock and in processor time of all threads."""
+    """How long each step took, by the clock and in processor time of all threads."""
 
-    def __init__(self):
+    def __init__(self, turns: Turns, name: str):
         super().__init__()
-        self.ends = [self._now()]
+        self.turns, self.name = turns, name
+        self.seconds = []
 
-    def on_train_batch_end(self, batch, logs=None):
-        self.ends.append(self._now())
+    def begin(self) -> None:
+        self.turns.take(self.name)
+        self._began = self._now()
+
+    def on_train_batch_end(self, batch, logs=None) -> None:
+        self.seconds.append(self._now() - self._began)
+        self.turns.pass_on()
+        self.begin()
 
     def _now(self) -> np.ndarray:
         return np.array([time.perf_counter(), time.process_time()])
 
-    def results(self) -> dict[str, float]:
-        first = self.ends[1] - self.ends[0]
-        later = (self.ends[-1] - self.ends[1]) / (len(self.ends) - 2)
-        return {
-            "first step": first[0],
-            "first step, processor": first[1],
-            "step": later[0],
-            "step, processor": later[1],
-        }
+
+def run_in_turn(
+    run: Callable,
+    model: keras.Model,
+    dataset: ArrayDataset,
+    options: argparse.Namespace,
+    timer: Timer,
+) -> list[np.ndarray]:
+    """Returns the seconds of each step of a run; what comes before the first is part of it."""
+    timer.begin()
+    try:
+        run(model, dataset, options, timer)
+    finally:
+        timer.turns.leave()
+    return timer.seconds
 
 
-def run_fit(model: keras.Model, dataset: ArrayDataset, options: argparse.Namespace) -> Timer:
-    timer = Timer()
+def run_fit(
+    model: keras.Model, dataset: ArrayDataset, options: argparse.Namespace, timer: Timer
+) -> None:
     metric = keras.metrics.SparseCategoricalAccuracy("accuracy")
-    model.compile(sgd(0.1), LOSS, metrics=[metric], jit_compile=options.jit_compile)
+    model.compile(sgd(0.1), LOSS, metrics=[metric], jit_compile=False)
     batches = dataset.train_batches(options.batch_size)
     model.fit(batches, steps_per_epoch=options.steps + 1, callbacks=[timer], verbose=0)
-    return timer
 
 
-def run_trainer(model: keras.Model, dataset: ArrayDataset, options: argparse.Namespace) -> Timer:
-    timer = Timer()
+def run_trainer(
+    model: keras.Model,
+    dataset: ArrayDataset,
+    options: argparse.Namespace,
+    timer: Timer,
+    *,
+    jit_compile: bool = False,
+) -> None:
     metric = keras.metrics.SparseCategoricalAccuracy("accuracy")
-    trainer = Trainer(model, sgd(0.1), LOSS, [metric], jit_compile=options.jit_compile)
+    trainer = Trainer(model, sgd(0.1), LOSS, [metric], jit_compile=jit_compile)
     trainer.fit(
         dataset,
         options.batch_size,
@@ -97,27 +156,31 @@ def run_trainer(model: keras.Model, dataset: ArrayDataset, options: argparse.Nam
         steps_per_epoch=options.steps + 1,
         callbacks=[timer],
     )
-    return timer
 
 
-RUNNERS = {"Keras fit": run_fit, "Trainer": run_trainer}
+def report(times: dict[str, np.ndarray], options: argparse.Namespace) -> None:
+    """Prints medians, and of the ratios of one turn to the same turn of Keras also quartiles.
 
-
-def report(results: dict[str, list[dict[str, float]]], options: argparse.Namespace) -> None:
+    Args:
+        times: Seconds by name, (rounds, steps, clock and processor).
+        options: The flags.
+    """
     print(
         f"{options.model}, {options.size}x{options.size}, batch {options.batch_size}, "
-        f"{options.rounds} rounds of {options.steps} steps, XLA {options.jit_compile}, "
+        f"{options.rounds} rounds of {options.steps} steps, "
         f"keras {keras.__version__}, tensorflow {tf.__version__}"
     )
-    print("medians over the rounds in seconds; the ratio is the median of each round's own")
-    print(f"{'':>22}  {'Keras fit':>9}  {'Trainer':>9}  Trainer / Keras fit (lowest to highest)")
-    for what in results["Trainer"][0]:
-        ours, theirs = ([one[what] for one in results[name]] for name in ("Trainer", "Keras fit"))
-        ratios = [a / b for a, b in zip(ours, theirs, strict=True)]
-        print(
-            f"{what:>22}  {statistics.median(theirs):9.3f}  {statistics.median(ours):9.3f}  "
-            f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
-        )
+    print(f"medians in seconds; ratios to the same turn of {PEER}: median (quartiles)")
+    for what, steps in (("first step", slice(0, 1)), ("steps after it", slice(1, None))):
+        for clock, unit in enumerate(("", ", processor time")):
+            theirs = times[PEER][:, steps, clock]
+            print(f"{what}{unit}\n  {PEER:<12}  {np.median(theirs):.3f}")
+            for name in list(times)[1:]:
+                ours = times[name][:, steps, clock]
+                low, middle, high = np.quantile(ours / theirs, (0.25, 0.5, 0.75))
+                print(
+                    f"  {name:<12}  {np.median(ours):.3f}  {middle:.3f} ({low:.2f} to {high:.2f})"
+                )
 
 
 def parse() -> argparse.Namespace:
@@ -125,9 +188,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--model", default="ResNet20", help="a builder of keras_resnet")
     parser.add_argument("--size", type=int, default=32, help="height and width of the images")
     parser.add_argument("--batch-size", type=int, default=128)
-    parser.add_argument("--steps", type=int, default=10, help="steps of a round")
+    parser.add_argument("--steps", type=int, default=20, help="steps of a round after the first")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--jit-compile", action="store_true", help="XLA for both")
+    parser.add_argument("--xla", action="store_true", help="also a trainer that XLA compiles")
     return parser.parse_args()
 
 

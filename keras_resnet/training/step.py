@@ -109,15 +109,18 @@ class Step:
             self._pass = tf.function(self._forward_backward, jit_compile=True, autograph=False)
 
     @tf.function(autograph=False)
-    def train(self, iterator, steps: tf.Tensor) -> None:
-        """Trains on the next `steps` batches of a distributed iterator."""
+    def train(self, iterator, steps: tf.Tensor | None = None) -> None:
+        """Trains on the next `steps` batches of a distributed iterator; on one without a loop."""
 
         def body(step: tf.Tensor) -> tf.Tensor:
             self._train_on(self._next(iterator))
             self.count.assign_add(1)
             return step + 1
 
-        tf.while_loop(lambda step: step < steps, body, [0], parallel_iterations=1)
+        if steps is None:
+            body(tf.constant(0))
+        else:
+            tf.while_loop(lambda step: step < steps, body, [0], parallel_iterations=1)
 
     @tf.function(autograph=False)
     def evaluate(self, batch: tuple) -> None:
@@ -161,12 +164,10 @@ class Step:
         weights, statistics, seeds = self._values()
         own_seed = tf.stack([replica * _REPLICA_SEED_STRIDE, 0])
         seeds = [seed + tf.cast(own_seed, seed.dtype) for seed in seeds]
-        scale = tf.constant(1.0) if self.loss_scale is None else self.loss_scale.scale.value()
+        scale = None if self.loss_scale is None else self.loss_scale.scale.value()
 
         gradients, loss, predictions = [], 0.0, []
-        image_parts = tf.split(images, self.micro_batches)
-        label_parts = tf.split(labels, self.micro_batches)
-        for image_part, label_part in zip(image_parts, label_parts, strict=True):
+        for image_part, label_part in self._parts(images, labels):
             # Without the dependency the parts would run side by side and save no memory.
             with tf.control_dependencies(gradients):
                 part_gradients, statistics, seeds, part_loss, part_predictions = self._pass(
@@ -175,7 +176,7 @@ class Step:
                 gradients = _add(gradients, part_gradients)
             loss += part_loss
             predictions.append(part_predictions)
-        predictions = tf.concat(predictions, 0)
+        predictions = tf.concat(predictions, 0) if self.micro_batches > 1 else predictions[0]
 
         # Soft labels of the transform are for the loss; metrics read labels as the data has them.
         if labels.shape.rank > given_labels.shape.rank:
@@ -184,7 +185,7 @@ class Step:
         error = tf.zeros(()) if self._observe_error is None else _error(labels, predictions)
         *statistics, error = _over_replicas([*(statistics[i] for i in self._changing), error])
         return Outcome(
-            gradients=[gradient / scale for gradient in gradients],
+            gradients=gradients if scale is None else [one / scale for one in gradients],
             statistics=statistics,
             error=error,
             # An infinity on any replica has made the sum over all of them infinite or NaN.
@@ -194,6 +195,13 @@ class Step:
             local_labels=labels,
             local_predictions=predictions,
         )
+
+    def _parts(self, images: tf.Tensor, labels: tf.Tensor) -> list[tuple[tf.Tensor, tf.Tensor]]:
+        """Cuts a replica's batch into micro-batches."""
+        if self.micro_batches == 1:
+            return [(images, labels)]
+        parts = (tf.split(tensor, self.micro_batches) for tensor in (images, labels))
+        return list(zip(*parts, strict=True))
 
     def _forward_backward(self, weights, statistics, seeds, images, labels, scale):
         """Gradients, statistics, seeds, loss and predictions, from its arguments alone."""
@@ -205,7 +213,7 @@ class Step:
             # Shares are equal, so their means add up to the mean over the global batch.
             losses = self.example_losses(labels, predictions)
             loss = (tf.reduce_mean(losses) + penalty) * self._share
-            scaled_loss = loss * scale
+            scaled_loss = loss if scale is None else loss * scale
         # A SavedModel inside the model reads its own variables, past the scope's substitutes.
         variables = self.model.trainable_variables
         sources = (weights, [variable.value for variable in variables])
@@ -327,7 +335,7 @@ def _sum_of(gradients: Sequence, variable: keras.Variable) -> tf.Tensor:
     if not connected:
         warnings.warn(f"The loss does not depend on the weight {variable.path!r}.", stacklevel=2)
         return tf.zeros(variable.shape, variable.dtype)
-    return tf.add_n(connected)
+    return connected[0] if len(connected) == 1 else tf.add_n(connected)
 
 
 def _over_replicas(values: list[tf.Tensor]) -> list[tf.Tensor]:

@@ -323,7 +323,10 @@ class Trainer:
                 self._begin_epoch_again(callbacks, epoch)
             callbacks.on_train_batch_begin(batch)
             count = min(self.steps_per_call, plan.next_stop(step) - step)
-            self._step.train(batches, tf.constant(count))
+            if self.steps_per_call == 1:
+                self._step.train(batches)
+            else:
+                self._step.train(batches, tf.constant(count))
             step += count
             if step == first_step + count:
                 # From the first step on, so that callbacks never miss a name.
