@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 
 import keras
 import numpy as np
@@ -26,6 +27,15 @@ _BEST = "best_weights"
 Variables = Mapping[str, Sequence[keras.Variable | tf.Variable]]
 # Arrays by the position of the callback that keeps them.
 BestWeights = Mapping[int, Sequence[np.ndarray]]
+
+
+@contextlib.contextmanager
+def kept(strategy: tf.distribute.Strategy, variables: Variables) -> Iterator[None]:
+    """Gives variables back the values that they had, when the block is through."""
+    before = collect(variables)
+    yield
+    with strategy.scope():
+        restore(variables, before)
 
 
 def collect(variables: Variables) -> dict[str, np.ndarray]:

@@ -22,6 +22,11 @@ from keras.src.random.seed_generator import GLOBAL_SEED_GENERATOR
 from tensorflow.python.framework.config import is_op_determinism_enabled
 
 from keras_resnet.training.precision import DynamicLossScale
+from keras_resnet.training.replicas import (
+    assign_on_replicas,
+    gradients_are_summed,
+    mean_over_replicas,
+)
 from keras_resnet.training.statistics import momentum
 
 BatchTransform = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
@@ -30,17 +35,25 @@ BatchTransform = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf
 _REPLICA_SEED_STRIDE = 10**9
 
 
+class Pass(NamedTuple):
+    """What the pass over one replica's images gives; gradients are those of the scaled loss."""
+
+    gradients: list[tf.Tensor]
+    statistics: list[tf.Tensor]
+    seeds: list[tf.Tensor]
+    loss: tf.Tensor
+    labels: tf.Tensor
+    predictions: tf.Tensor
+
+
 class Outcome(NamedTuple):
-    """What the backward pass of one replica hands to the update; reduced unless it says local."""
+    """What one replica hands to the update: reduced over all replicas, but for its own `local`."""
 
     gradients: list[tf.Tensor]
     statistics: list[tf.Tensor]
     error: tf.Tensor
     finite: tf.Tensor
-    local_seeds: list[tf.Tensor]
-    local_loss: tf.Tensor
-    local_labels: tf.Tensor
-    local_predictions: tf.Tensor
+    local: Pass
 
 
 class Step:
@@ -56,9 +69,11 @@ class Step:
         loss_scale: For float16, else None.
         transform: Maps (images, labels, seed) to images and labels on the device; `seed` is an
             int64 vector [step, replica].
-        jit_compile: Whether XLA compiles the forward and backward pass.
+        jit_compile: Whether XLA compiles the forward and backward pass; None is not yet decided,
+            and off until it is.
 
     Attributes:
+        jit_compile: The same; to be set before the first step.
         count: Batches trained on so far, which is also the position in the data.
         metrics: The loss and the metrics, of training or of an evaluation.
         input_seconds: Time spent waiting for those batches, or None where it cannot be known.
@@ -75,7 +90,7 @@ class Step:
         micro_batches: int = 1,
         loss_scale: DynamicLossScale | None = None,
         transform: BatchTransform | None = None,
-        jit_compile: bool = False,
+        jit_compile: bool | None = False,
     ):
         self.model = model
         self.optimizer = optimizer
@@ -104,9 +119,13 @@ class Step:
         self._seeds = [v for v in frozen if v.name == "seed_generator_state"]
         self._statistics = [v for v in frozen if v.name != "seed_generator_state"]
         self._changing: list[int] = []
-        self._pass = self._forward_backward
-        if jit_compile:
-            self._pass = tf.function(self._forward_backward, jit_compile=True, autograph=False)
+        self.jit_compile = jit_compile
+        self._compiled_pass = tf.function(self._forward_backward, jit_compile=True, autograph=False)
+
+    @property
+    def metric_variables(self) -> list[keras.Variable]:
+        """The state of the metrics."""
+        return [variable for metric in self.metrics for variable in metric.variables]
 
     @tf.function(autograph=False)
     def train(self, iterator, steps: tf.Tensor | None = None) -> None:
@@ -121,6 +140,25 @@ class Step:
             body(tf.constant(0))
         else:
             tf.while_loop(lambda step: step < steps, body, [0], parallel_iterations=1)
+
+    def trial(self, jit_compile: bool) -> Callable[[tuple], None]:
+        """Returns a function that takes a batch through the pass and waits; it updates nothing.
+
+        Replicas do not meet in it, so that it may fail on one of them alone.
+        """
+
+        @tf.function(autograph=False)
+        def through(batch: tuple):
+            return self.strategy.run(
+                lambda *batch: self._local_pass(*batch, self._scale(), jit_compile), args=batch
+            )
+
+        def trial(batch: tuple) -> None:
+            # What is read comes after all that the device was given before.
+            for loss in self.strategy.experimental_local_results(through(batch).loss):
+                loss.numpy()
+
+        return trial
 
     @tf.function(autograph=False)
     def evaluate(self, batch: tuple) -> None:
@@ -156,6 +194,30 @@ class Step:
 
     def _backward(self, images: tf.Tensor, labels: tf.Tensor) -> Outcome:
         """Runs the model over this replica's images and reduces the result over all replicas."""
+        scale = self._scale()
+        local = self._local_pass(images, labels, scale, self.jit_compile)
+        context = tf.distribute.get_replica_context()
+        gradients = context.all_reduce(tf.distribute.ReduceOp.SUM, local.gradients)
+        watched = self._observe_error is not None
+        error = _error(local.labels, local.predictions) if watched else tf.zeros(())
+        changing = [local.statistics[i] for i in self._changing]
+        *statistics, error = mean_over_replicas([*changing, error])
+        return Outcome(
+            gradients=gradients if scale is None else [one / scale for one in gradients],
+            statistics=statistics,
+            error=error,
+            # An infinity on any replica has made the sum over all of them infinite or NaN.
+            finite=_all_finite(gradients),
+            local=local,
+        )
+
+    def _scale(self) -> tf.Tensor | None:
+        return None if self.loss_scale is None else self.loss_scale.scale.value()
+
+    def _local_pass(
+        self, images: tf.Tensor, labels: tf.Tensor, scale: tf.Tensor | None, jit_compile: bool
+    ) -> Pass:
+        """Runs the model over this replica's images, one micro-batch after the other."""
         context = tf.distribute.get_replica_context()
         replica = tf.cast(context.replica_id_in_sync_group, tf.int64)
         given_labels = labels
@@ -164,13 +226,13 @@ class Step:
         weights, statistics, seeds = self._values()
         own_seed = tf.stack([replica * _REPLICA_SEED_STRIDE, 0])
         seeds = [seed + tf.cast(own_seed, seed.dtype) for seed in seeds]
-        scale = None if self.loss_scale is None else self.loss_scale.scale.value()
+        run = self._compiled_pass if jit_compile else self._forward_backward
 
         gradients, loss, predictions = [], 0.0, []
         for image_part, label_part in self._parts(images, labels):
             # Without the dependency the parts would run side by side and save no memory.
             with tf.control_dependencies(gradients):
-                part_gradients, statistics, seeds, part_loss, part_predictions = self._pass(
+                part_gradients, statistics, seeds, part_loss, part_predictions = run(
                     weights, statistics, seeds, image_part, label_part, scale
                 )
                 gradients = _add(gradients, part_gradients)
@@ -181,20 +243,8 @@ class Step:
         # Soft labels of the transform are for the loss; metrics read labels as the data has them.
         if labels.shape.rank > given_labels.shape.rank:
             labels = tf.cast(tf.argmax(labels, -1), given_labels.dtype)
-        gradients = context.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
-        error = tf.zeros(()) if self._observe_error is None else _error(labels, predictions)
-        *statistics, error = _over_replicas([*(statistics[i] for i in self._changing), error])
-        return Outcome(
-            gradients=gradients if scale is None else [one / scale for one in gradients],
-            statistics=statistics,
-            error=error,
-            # An infinity on any replica has made the sum over all of them infinite or NaN.
-            finite=_all_finite(gradients),
-            local_seeds=[seed - tf.cast(own_seed, seed.dtype) for seed in seeds],
-            local_loss=loss,
-            local_labels=labels,
-            local_predictions=predictions,
-        )
+        seeds = [seed - tf.cast(own_seed, seed.dtype) for seed in seeds]
+        return Pass(gradients, statistics, seeds, loss, labels, predictions)
 
     def _parts(self, images: tf.Tensor, labels: tf.Tensor) -> list[tuple[tf.Tensor, tf.Tensor]]:
         """Cuts a replica's batch into micro-batches."""
@@ -252,19 +302,18 @@ class Step:
 
     def _update(self, outcome: Outcome) -> None:
         """Updates weights, statistics and metrics of one replica with a batch that is good."""
-        with _gradients_are_summed(self.optimizer):
+        with gradients_are_summed(self.optimizer):
             self.optimizer.apply(outcome.gradients, self.model.trainable_variables)
         changing = [self._statistics[i] for i in self._changing]
-        _assign(changing + self._seeds, outcome.statistics + outcome.local_seeds)
+        assign_on_replicas(changing + self._seeds, outcome.statistics + outcome.local.seeds)
         if self._observe_error is not None:
             self._observe_error(outcome.error)
         loss, *metrics = self.metrics
-        examples = tf.cast(tf.shape(outcome.local_predictions)[0], tf.float32)
-        loss.update_state(
-            outcome.local_loss * self.strategy.num_replicas_in_sync, sample_weight=examples
-        )
+        local = outcome.local
+        examples = tf.cast(tf.shape(local.predictions)[0], tf.float32)
+        loss.update_state(local.loss * self.strategy.num_replicas_in_sync, sample_weight=examples)
         for metric in metrics:
-            metric.update_state(outcome.local_labels, outcome.local_predictions)
+            metric.update_state(local.labels, local.predictions)
 
     def _values(self) -> tuple[list[tf.Tensor], ...]:
         groups = (self.model.trainable_variables, self._statistics, self._seeds)
@@ -273,7 +322,7 @@ class Step:
     def _average_statistics_replica(self, images: tf.Tensor, labels: tf.Tensor) -> None:
         _, _, statistics, _ = self._forward(*self._values(), images)
         changing = [self._statistics[i] for i in self._changing]
-        _assign(changing, _over_replicas([statistics[i] for i in self._changing]))
+        assign_on_replicas(changing, mean_over_replicas([statistics[i] for i in self._changing]))
 
     def _evaluate_replica(self, images: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor) -> None:
         predictions = tf.cast(self.model(images, training=False), tf.float32)
@@ -295,21 +344,6 @@ class Step:
                 )
 
         tf.cond(tf.reduce_any(real), update, lambda: None)
-
-
-@contextlib.contextmanager
-def _gradients_are_summed(optimizer: keras.optimizers.Optimizer) -> Iterator[None]:
-    """Keeps an optimizer from summing gradients over the replicas.
-
-    It gets them summed, so that clipping and the finite test see the whole batch; a second sum
-    would multiply them by the number of replicas.
-    """
-    optimizer._all_reduce_sum_gradients = list
-    try:
-        yield
-    finally:
-        # The threads of several replicas come here in turn, and the first one has done it for all.
-        vars(optimizer).pop("_all_reduce_sum_gradients", None)
 
 
 @contextlib.contextmanager
@@ -336,38 +370,6 @@ def _sum_of(gradients: Sequence, variable: keras.Variable) -> tf.Tensor:
         warnings.warn(f"The loss does not depend on the weight {variable.path!r}.", stacklevel=2)
         return tf.zeros(variable.shape, variable.dtype)
     return connected[0] if len(connected) == 1 else tf.add_n(connected)
-
-
-def _over_replicas(values: list[tf.Tensor]) -> list[tf.Tensor]:
-    """The mean of statistics over all replicas; of whole numbers what the first replica has.
-
-    Whole numbers count or point at something, alike on all replicas; they have no mean.
-    """
-    context = tf.distribute.get_replica_context()
-    is_first = tf.equal(context.replica_id_in_sync_group, 0)
-    floats = [value for value in values if value.dtype.is_floating]
-    # As int64, since TensorFlow keeps int32 on the host and does not reduce across it.
-    others = [tf.cast(value, tf.int64) for value in values if not value.dtype.is_floating]
-    others = [tf.where(is_first, value, tf.zeros_like(value)) for value in others]
-    reduce = tf.distribute.ReduceOp
-    means = iter(context.all_reduce(reduce.MEAN, floats) if floats else ())
-    firsts = iter(context.all_reduce(reduce.SUM, others) if others else ())
-    return [
-        next(means) if value.dtype.is_floating else tf.cast(next(firsts), value.dtype)
-        for value in values
-    ]
-
-
-def _assign(variables: list[keras.Variable], values: list[tf.Tensor]) -> None:
-    """Assigns on every replica, from within one, what is the same on all."""
-
-    def assign(strategy: tf.distribute.Strategy, values: list) -> None:
-        for variable, value in zip(variables, values, strict=True):
-            strategy.extended.update(
-                variable.value, lambda v, new: v.assign(new), args=(value,), group=False
-            )
-
-    tf.distribute.get_replica_context().merge_call(assign, args=(values,))
 
 
 def _penalty(model: keras.Model) -> tf.Tensor:

@@ -196,15 +196,6 @@ def workers_agree(strategy: tf.distribute.Strategy, number: int) -> bool:
     return not any_worker(strategy, mean != number)
 
 
-def default_jit_compile(strategy: tf.distribute.Strategy) -> bool:
-    """Whether XLA compiles the step where nobody says: on TPUs, which run nothing else.
-
-    On the CPU `benchmarks/train_step.py --jit-compile` measures it slower for these nets; on GPUs
-    nothing was measured yet, and off is what always works.
-    """
-    return isinstance(strategy, tf.distribute.TPUStrategy)
-
-
 def check_scope(name: str, variables: list, strategy: tf.distribute.Strategy) -> None:
     """Raises a ValueError that names `name` if a Keras variable was made outside of the scope."""
     for variable in variables:

@@ -7,9 +7,7 @@ starts again from a checkpoint goes on exactly where it was. What a step compute
 
 from __future__ import annotations
 
-import functools
 import math
-import time
 from collections.abc import Callable, Sequence
 
 import keras
@@ -20,7 +18,7 @@ from keras_resnet.data.dataset import ImageDataset
 from keras_resnet.training import feed, state, statistics
 from keras_resnet.training.checkpoints import Checkpoints
 from keras_resnet.training.clock import Clock
-from keras_resnet.training.errors import Diverged, Terminated
+from keras_resnet.training.errors import Terminated
 from keras_resnet.training.metrics import (
     check_metrics,
     read_metrics,
@@ -30,19 +28,18 @@ from keras_resnet.training.metrics import (
 from keras_resnet.training.optimizers import check_optimizer, last_learning_rate
 from keras_resnet.training.plan import Plan, make_plan
 from keras_resnet.training.precision import DynamicLossScale, needs_loss_scale
+from keras_resnet.training.session import Session
 from keras_resnet.training.signals import sigterm_noted
 from keras_resnet.training.step import BatchTransform, Step
 from keras_resnet.training.strategy import (
     Layout,
     any_worker,
     check_scope,
-    default_jit_compile,
-    is_chief,
     is_only_worker,
     layout,
     others_reachable,
-    workers_agree,
 )
+from keras_resnet.training.xla import WORTH_A_TRIAL, default_jit_compile, xla_is_quicker
 
 
 class Trainer:
@@ -66,8 +63,8 @@ class Trainer:
             float16, else none.
         transform: Maps (images, labels, position) to images and labels on the device, where
             `position` is an int64 vector [step, replica]; for instance a `Mixing`.
-        jit_compile: Whether XLA compiles the forward and backward pass; None for what
-            `default_jit_compile` says of the devices.
+        jit_compile: Whether XLA compiles the forward and backward pass; None for yes on TPUs, no
+            on the CPU, and on GPUs what proves quicker in a trial before the first step of `fit`.
 
     Attributes:
         seconds: Time that `fit` spent on the way to the present step, before interruptions too.
@@ -102,7 +99,7 @@ class Trainer:
         check_optimizer(optimizer, self.strategy.num_replicas_in_sync)
         check_metrics(metrics, self.strategy)
         if jit_compile is None:
-            jit_compile = default_jit_compile(self.strategy)
+            jit_compile = default_jit_compile(self.strategy, model)
         several = self.strategy.num_replicas_in_sync > 1
         if jit_compile and several and statistics.synchronized(model):
             raise ValueError(
@@ -206,9 +203,8 @@ class Trainer:
             seed=seed,
             read_every=_save_frequencies(callbacks),
         )
-        details, best_weights = self._restore(checkpoints, plan)
-        self.seconds = details.get("seconds", self.seconds)
-        self._last_tick = time.perf_counter()
+        session = Session(self._step, plan, checkpoints, self.seconds)
+        session.restore()
         callbacks = keras.callbacks.CallbackList(
             list(callbacks),
             add_history=True,
@@ -221,19 +217,19 @@ class Trainer:
             first_step=self.step,
             last_step=plan.last_step,
         )
-        self.model.stop_training = details.get("stop_training", False)
+        self.model.stop_training = session.stop_training
         set_directions(callbacks.callbacks, self._step.metrics)
         callbacks.on_train_begin()
-        state.restore_callbacks(callbacks.callbacks, details.get("callbacks", []), best_weights)
+        session.restore_callbacks(callbacks.callbacks)
         try:
-            with others_reachable(self.strategy, functools.partial(_last_good, checkpoints)):
-                with sigterm_noted(checkpoints is not None) as terminated:
-                    self._train(plan, dataset, callbacks, checkpoints, terminated)
+            with others_reachable(self.strategy, session.last_good):
+                with sigterm_noted(session.saves) as terminated:
+                    self._train(session, dataset, callbacks, terminated)
                 # Where the optimizer keeps an average of the weights, it becomes the weights.
                 self.optimizer.finalize_variable_values(self.model.trainable_variables)
-                self._expect_finite({"model": self.model.variables}, checkpoints)
+                session.expect_finite({"model": self.model.variables})
         finally:
-            self._tick()
+            self.seconds = session.tick()
             callbacks.on_train_end()
         return self.model.history
 
@@ -260,19 +256,16 @@ class Trainer:
         """
         callbacks = callbacks or keras.callbacks.CallbackList(model=self.model)
         # An evaluation in the middle of an epoch leaves the figures of the epoch as they are.
-        held = {"metrics": self._metric_variables()}
-        before = state.collect(held)
-        reset_metrics(self._step.metrics)
-        callbacks.on_test_begin()
-        batches = feed.eval_batches(self.strategy, dataset, split, batch_size)
-        for index, batch in enumerate(batches):
-            callbacks.on_test_batch_begin(index)
-            self._step.evaluate(batch)
-            callbacks.on_test_batch_end(index)
-        results = read_metrics(self._step.metrics)
-        self.evaluated_images = round(float(self._step.metrics[0].count.numpy()))
-        with self.strategy.scope():
-            state.restore(held, before)
+        with state.kept(self.strategy, {"metrics": self._step.metric_variables}):
+            reset_metrics(self._step.metrics)
+            callbacks.on_test_begin()
+            batches = feed.eval_batches(self.strategy, dataset, split, batch_size)
+            for index, batch in enumerate(batches):
+                callbacks.on_test_batch_begin(index)
+                self._step.evaluate(batch)
+                callbacks.on_test_batch_end(index)
+            results = read_metrics(self._step.metrics)
+            self.evaluated_images = round(float(self._step.metrics[0].count.numpy()))
         callbacks.on_test_end(results)
         return results
 
@@ -304,13 +297,15 @@ class Trainer:
 
     def _train(
         self,
-        plan: Plan,
+        session: Session,
         dataset: ImageDataset,
         callbacks: keras.callbacks.CallbackList,
-        checkpoints: Checkpoints | None,
         terminated: Callable[[], bool],
     ) -> None:
+        plan = session.plan
         first_step = step = self.step
+        if self._step.jit_compile is None:
+            self._step.jit_compile = self._xla_is_worth_it(plan, dataset)
         batches = feed.train_batches(self.strategy, dataset, plan.batch_size, plan.seed, first_step)
         batches = iter(batches)
         clock = Clock(plan.batch_size, self._step.input_seconds)
@@ -320,7 +315,7 @@ class Trainer:
                 reset_metrics(self._step.metrics)
                 callbacks.on_epoch_begin(epoch)
             elif step == first_step:
-                self._begin_epoch_again(callbacks, epoch)
+                self._begin_epoch_again(session, callbacks, epoch)
             callbacks.on_train_batch_begin(batch)
             count = min(self.steps_per_call, plan.next_stop(step) - step)
             if self.steps_per_call == 1:
@@ -330,17 +325,17 @@ class Trainer:
             step += count
             if step == first_step + count:
                 # From the first step on, so that callbacks never miss a name.
-                logs = self._read_metrics(step, checkpoints)
+                logs = self._read_metrics(session)
                 clock.start(step)  # The first call traced and compiled.
             logs_are_due = plan.is_due(step, plan.log_every)
             epoch_ends = plan.is_due(step, plan.steps_per_epoch)
             if logs_are_due or epoch_ends:
-                logs = self._log(step, clock, callbacks, checkpoints)
+                logs = self._log(session, step, clock, callbacks)
             elif any(plan.is_due(step, every) for every in plan.read_every):
-                logs = self._read_metrics(step, checkpoints)
+                logs = self._read_metrics(session)
             callbacks.on_train_batch_end(batch + count - 1, logs)
             if self.model.stop_training and not (logs_are_due or epoch_ends):
-                logs = self._log(step, clock, callbacks, checkpoints)
+                logs = self._log(session, step, clock, callbacks)
             if epoch_ends or self.model.stop_training:
                 results = self._validate(plan, dataset, callbacks)
                 callbacks.on_epoch_end(epoch, logs | results)
@@ -349,40 +344,45 @@ class Trainer:
             terminate = (logs_are_due or is_only_worker(self.strategy)) and any_worker(
                 self.strategy, terminated()
             )
-            saves = terminate or self.model.stop_training or plan.is_due(step, plan.save_every)
-            if checkpoints is not None and saves:
-                self._save(checkpoints, plan, callbacks)
+            save = terminate or self.model.stop_training or plan.is_due(step, plan.save_every)
+            if session.saves and save:
+                session.save(callbacks.callbacks)
                 if terminate:
-                    raise Terminated(f"SIGTERM at step {step}; {checkpoints.last_good()}")
+                    raise Terminated(f"SIGTERM at step {step}; {session.last_good()}")
+
+    def _xla_is_worth_it(self, plan: Plan, dataset: ImageDataset) -> bool:
+        """Tries XLA on the next batch, where the run is long enough for a trial."""
+        if plan.last_step - self.step < WORTH_A_TRIAL:
+            return False
+        batches = feed.train_batches(self.strategy, dataset, plan.batch_size, plan.seed, self.step)
+        with state.kept(self.strategy, {"model": self.model.variables}):
+            quicker = xla_is_quicker(self._step, next(iter(batches)))
+        return not any_worker(self.strategy, not quicker)
 
     def _log(
-        self,
-        step: int,
-        clock: Clock,
-        callbacks: keras.callbacks.CallbackList,
-        checkpoints: Checkpoints | None,
+        self, session: Session, step: int, clock: Clock, callbacks: keras.callbacks.CallbackList
     ) -> dict[str, float]:
         """Reads the metrics and hands them to the callbacks that log; returns those for Keras's.
 
         Keras's callbacks want the same names each time: of a single step there is no speed.
         """
-        logs = self._read_metrics(step, checkpoints)
+        logs = self._read_metrics(session)
         speed = clock.read(step)
         for callback in callbacks.callbacks:
             if hasattr(callback, "on_log"):
                 callback.on_log(step, logs | speed)
         return logs
 
-    def _begin_epoch_again(self, callbacks: keras.callbacks.CallbackList, epoch: int) -> None:
+    def _begin_epoch_again(
+        self, session: Session, callbacks: keras.callbacks.CallbackList, epoch: int
+    ) -> None:
         """Lets callbacks begin an epoch that a resumed run is in the middle of.
 
         What they change in model and optimizer they had changed before the checkpoint was written,
         such as a rate that is halved each epoch.
         """
-        before = state.collect(self._variables())
-        callbacks.on_epoch_begin(epoch)
-        with self.strategy.scope():
-            state.restore(self._variables(), before)
+        with state.kept(self.strategy, session.variables()):
+            callbacks.on_epoch_begin(epoch)
 
     def _validate(
         self, plan: Plan, dataset: ImageDataset, callbacks: keras.callbacks.CallbackList
@@ -392,83 +392,17 @@ class Trainer:
         results = self.evaluate(dataset, plan.validation_split, plan.batch_size, callbacks)
         return {f"val_{name}": value for name, value in results.items()}
 
-    def _read_metrics(self, step: int, checkpoints: Checkpoints | None) -> dict[str, float]:
+    def _read_metrics(self, session: Session) -> dict[str, float]:
         logs = read_metrics(self._step.metrics)
         logs["learning_rate"] = last_learning_rate(self.optimizer)
         scale = self._step.loss_scale
         if not math.isfinite(logs["loss"]):
-            reason = f"the loss is {logs['loss']}"
-        elif scale is not None and scale.scale.numpy() < 1.0:
-            reason = f"gradients overflow even at a loss scale of {scale.scale.numpy():g}"
-        else:
-            return logs
-        raise Diverged(step, logs["learning_rate"], reason, _last_good(checkpoints))
-
-    def _variables(self) -> state.Variables:
-        held = {"schedule": self.optimizer._learning_rate, "loss_scale": self._step.loss_scale}
-        return {
-            "step": [self._step.count],
-            "model": self.model.variables,
-            "optimizer": self.optimizer.variables,
-            "metrics": self._metric_variables(),
-            **{name: getattr(holder, "variables", []) for name, holder in held.items()},
-        }
-
-    def _metric_variables(self) -> list[keras.Variable]:
-        return [v for metric in self._step.metrics for v in metric.variables]
-
-    def _expect_finite(self, variables: state.Variables, checkpoints: Checkpoints | None) -> dict:
-        """Returns the variables as arrays, or raises `Diverged` if one is not finite."""
-        arrays = state.collect(variables)
-        bad = state.non_finite(arrays)
-        if bad is not None:
-            rate = last_learning_rate(self.optimizer)
-            raise Diverged(self.step, rate, f"{bad} is not finite", _last_good(checkpoints))
-        return arrays
-
-    def _save(
-        self, checkpoints: Checkpoints, plan: Plan, callbacks: keras.callbacks.CallbackList
-    ) -> None:
-        arrays = self._expect_finite(self._variables(), checkpoints)
-        arrays |= state.collect_best_weights(callbacks.callbacks)
-        if is_chief(self.strategy):
-            self._tick()
-            details = {
-                "seconds": self.seconds,
-                "stop_training": bool(self.model.stop_training),
-                "callbacks": state.collect_callbacks(callbacks.callbacks),
-            }
-            checkpoints.save(self.step, arrays, plan.settings(), details)
-        # Asked for the waiting alone: no worker goes on before the file is there.
-        any_worker(self.strategy, False)
-
-    def _tick(self) -> None:
-        now = time.perf_counter()
-        self.seconds += now - self._last_tick
-        self._last_tick = now
-
-    def _restore(
-        self, checkpoints: Checkpoints | None, plan: Plan
-    ) -> tuple[dict, state.BestWeights]:
-        """Returns the details of the checkpoint to go on from, and the weights callbacks kept."""
-        if checkpoints is None:
-            return {}, {}
-        checkpoint, details, best_weights = checkpoints.newest(plan.settings()), {}, {}
-        if checkpoint is not None and checkpoint.arrays["step/0000"] > self.step:
-            arrays, best_weights = state.split_best_weights(checkpoint.arrays)
-            with self.strategy.scope():
-                state.restore(self._variables(), arrays)
-            details = checkpoint.details
-        if not workers_agree(self.strategy, self.step):
-            raise ValueError(
-                "`checkpoints` must lie in a directory that all workers share. Received: "
-                f"{str(checkpoints.directory)!r}, which gives this worker step {self.step}"
+            raise session.diverged(f"the loss is {logs['loss']}")
+        if scale is not None and scale.scale.numpy() < 1.0:
+            raise session.diverged(
+                f"gradients overflow even at a loss scale of {scale.scale.numpy():g}"
             )
-        return details, best_weights
-
-
-def _last_good(checkpoints: Checkpoints | None) -> str:
-    return "no checkpoints are kept" if checkpoints is None else checkpoints.last_good()
+        return logs
 
 
 def _expect_no_backup(callbacks: Sequence[keras.callbacks.Callback]) -> None:

@@ -1,0 +1,59 @@
+"""What replicas have in common: sums and means over them, and values assigned on all.
+
+TensorFlow only. To be called from within a replica.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import keras
+import tensorflow as tf
+
+
+@contextlib.contextmanager
+def gradients_are_summed(optimizer: keras.optimizers.Optimizer) -> Iterator[None]:
+    """Keeps an optimizer from summing gradients over the replicas.
+
+    It gets them summed, so that clipping and the finite test see the whole batch; a second sum
+    would multiply them by the number of replicas.
+    """
+    optimizer._all_reduce_sum_gradients = list
+    try:
+        yield
+    finally:
+        # The threads of several replicas come here in turn, and the first one has done it for all.
+        vars(optimizer).pop("_all_reduce_sum_gradients", None)
+
+
+def mean_over_replicas(values: list[tf.Tensor]) -> list[tf.Tensor]:
+    """The mean of statistics over all replicas; of whole numbers what the first replica has.
+
+    Whole numbers count or point at something, alike on all replicas; they have no mean.
+    """
+    context = tf.distribute.get_replica_context()
+    is_first = tf.equal(context.replica_id_in_sync_group, 0)
+    floats = [value for value in values if value.dtype.is_floating]
+    # As int64, since TensorFlow keeps int32 on the host and does not reduce across it.
+    others = [tf.cast(value, tf.int64) for value in values if not value.dtype.is_floating]
+    others = [tf.where(is_first, value, tf.zeros_like(value)) for value in others]
+    reduce = tf.distribute.ReduceOp
+    means = iter(context.all_reduce(reduce.MEAN, floats) if floats else ())
+    firsts = iter(context.all_reduce(reduce.SUM, others) if others else ())
+    return [
+        next(means) if value.dtype.is_floating else tf.cast(next(firsts), value.dtype)
+        for value in values
+    ]
+
+
+def assign_on_replicas(variables: list[keras.Variable], values: list[tf.Tensor]) -> None:
+    """Assigns on every replica, from within one, what is the same on all."""
+
+    def assign(strategy: tf.distribute.Strategy, values: list) -> None:
+        for variable, value in zip(variables, values, strict=True):
+            strategy.extended.update(
+                variable.value, lambda v, new: v.assign(new), args=(value,), group=False
+            )
+
+    tf.distribute.get_replica_context().merge_call(assign, args=(values,))
