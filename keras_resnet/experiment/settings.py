@@ -80,7 +80,8 @@ class Experiment:
         virtual_devices: Logical CPU devices to train on, or None.
         tpu: Name of a TPU, or None.
         precision: "float32", "mixed_bfloat16" or "mixed_float16".
-        jit_compile: Whether XLA compiles the step; None for what suits the devices.
+        jit_compile: Whether XLA compiles the step; None for what suits the devices, on GPUs by a
+            trial before a long run.
         batch_size: Images per step over all devices.
         micro_batches: Parts that a device's batch is cut into, to save memory.
         steps_per_call: Steps per call of the compiled function.

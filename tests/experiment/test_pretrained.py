@@ -1,7 +1,9 @@
 """Training that begins from a finished network: a file, a module, weights."""
 
 import dataclasses
+import importlib
 import json
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -11,9 +13,20 @@ import tensorflow as tf
 import keras_resnet
 from keras_resnet.experiment import Experiment, run
 from keras_resnet.experiment.pretrained import with_new_classifier
-from keras_resnet.experiment.run import epochs_of
+from keras_resnet.experiment.run import epochs_of, observers
 from keras_resnet.export import HubLayer, export_hub
 from tests.helpers import images, randomize
+
+
+class Interrupts(keras.callbacks.Callback):
+    def __init__(self, steps):
+        super().__init__()
+        self.steps = steps
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.steps -= 1
+        if not self.steps:
+            raise KeyboardInterrupt
 
 
 @pytest.fixture(scope="module")
@@ -79,23 +92,35 @@ def test_settings_that_contradict_each_other(settings, named):
         Experiment(**settings)
 
 
-def test_head_first_then_the_rest_with_frozen_normalisations(first, tmp_path):
-    model, folder = first
-    settings = Experiment(
-        init=str(folder / "first.keras"),
+def head_first(first, workdir):
+    return Experiment(
+        init=str(first[1] / "first.keras"),
         data_options={"classes": (5, 6), "per_class": 8},
-        workdir=str(tmp_path / "run"),
+        workdir=str(workdir),
         batch_size=8,
         head_epochs=2,
         epochs=3,
         freeze_bn=True,
         rate_decay=0.5,
+        checkpoint_every=1,
         export=False,
     )
-    metrics = run(settings)
+
+
+@pytest.fixture(scope="module")
+def finished(first, tmp_path_factory):
+    """The settings of a run whose head was trained first, and what it found."""
+    settings = head_first(first, tmp_path_factory.mktemp("finished") / "run")
+    return settings, run(settings)
+
+
+def test_head_first_then_the_rest_with_frozen_normalisations(first, finished):
+    model, _ = first
+    settings, metrics = finished
+    workdir = Path(settings.workdir)
     assert [row["epoch"] for row in epochs_of(settings)] == [1, 2, 3, 4, 5]
     assert metrics["epochs"] == 5 and metrics["steps"] == 10
-    trained = keras.models.load_model(tmp_path / "run" / "model.keras")
+    trained = keras.models.load_model(workdir / "model.keras")
     for layer in model.layers[:-1]:
         same = [
             np.array_equal(old, new)
@@ -105,12 +130,36 @@ def test_head_first_then_the_rest_with_frozen_normalisations(first, tmp_path):
         ]
         # Normalisations, the standardisation among them, are as they were; convolutions are not.
         assert all(same) if "conv" not in layer.name or "_bn" in layer.name else not any(same)
-    card = (tmp_path / "run" / "model_card.md").read_text()
+    card = (workdir / "model_card.md").read_text()
     assert "first.keras` with a classifier of its own" in card and "Classes: 5, 6." in card
     # The head was trained alone: its checkpoint has the network's weights of before.
-    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    config = json.loads((workdir / "config.json").read_text())
     assert config["head_epochs"] == 2
     assert run(dataclasses.replace(settings)) == metrics
+
+
+def test_interrupted_in_either_part_it_ends_as_if_never_interrupted(
+    first, finished, tmp_path, monkeypatch
+):
+    settings = head_first(first, tmp_path / "run")
+    module = importlib.import_module(run.__module__)
+    for part, step in (("head", 3), ("run", 4)):
+
+        def and_interrupts(folder, part=part, step=step):
+            own = [Interrupts(step)] if folder.name == part else []
+            return [*observers(folder), *own]
+
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(module, "observers", and_interrupts)
+            run(settings)
+    metrics = run(settings)
+    assert metrics["test_accuracy"] == finished[1]["test_accuracy"]
+    ours, theirs = (
+        keras.models.load_model(Path(one.workdir) / "model.keras")
+        for one in (settings, finished[0])
+    )
+    for a, b in zip(ours.weights, theirs.weights, strict=True):
+        np.testing.assert_array_equal(a, b, err_msg=a.path)
 
 
 def test_a_module_is_fine_tuned_and_exported_again(first, tmp_path):
