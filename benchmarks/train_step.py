@@ -2,10 +2,11 @@
 
     python benchmarks/train_step.py --model ResNet20 --batch-size 128 --steps 20 --rounds 5
 
-All run in one process and take turns step by step, so that the machine's moods, which last for
-seconds, meet all of them; each round builds the models anew. What counts are the ratios, and on a
-machine that is busy otherwise those of processor time. `--xla` adds a `Trainer` that XLA compiles.
-Takes about 2 minutes on two idle cores, with `--xla` 6.
+All run on the CPU in one process and take turns step by step, so that the machine's moods, which
+last for seconds, meet all of them; each round builds the models anew. What counts are the ratios,
+and on a machine that is busy otherwise those of processor time. (Batches are read ahead in
+anybody's turn; reading one is a thousandth of a step.) `--xla` adds a `Trainer` that XLA compiles.
+Takes about 2 minutes on two idle cores.
 """
 
 from __future__ import annotations
@@ -59,8 +60,12 @@ def main() -> None:
                 )
                 for name in names
             }
-        for name, run in runs.items():
-            times[name].append(run.result())
+            try:
+                for name, run in runs.items():
+                    times[name].append(run.result())
+            except BaseException:
+                turns.end()
+                raise
     report({name: np.array(rounds) for name, rounds in times.items()}, options)
 
 
@@ -77,19 +82,27 @@ class Turns:
     def __init__(self, names: Iterable[str]):
         self._names = deque(names)
         self._changed = threading.Condition()
+        self._ended = False
 
     def take(self, name: str) -> None:
         with self._changed:
-            self._changed.wait_for(lambda: self._names[0] == name)
+            self._changed.wait_for(lambda: self._ended or self._names[0] == name)
+            if self._ended:
+                raise RuntimeError("the benchmark was ended")
 
     def pass_on(self) -> None:
         with self._changed:
             self._names.rotate(-1)
             self._changed.notify_all()
 
-    def leave(self) -> None:
+    def leave(self, name: str) -> None:
         with self._changed:
-            self._names.popleft()
+            self._names.remove(name)
+            self._changed.notify_all()
+
+    def end(self) -> None:
+        with self._changed:
+            self._ended = True
             self._changed.notify_all()
 
 
@@ -126,7 +139,7 @@ def run_in_turn(
     try:
         run(model, dataset, options, timer)
     finally:
-        timer.turns.leave()
+        timer.turns.leave(timer.name)
     return timer.seconds
 
 

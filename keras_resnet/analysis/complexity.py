@@ -148,7 +148,7 @@ def complexity(model: keras.Model, input_shape: tuple[int, int, int] | None = No
 
 
 def built_without_values(
-    build: Callable[..., keras.Model], *args: Any, **options: Any
+    build: Callable[..., keras.Model], /, *args: Any, **options: Any
 ) -> keras.Model:
     """Builds a model whose weights have shapes and no values: counting needs no more."""
     with keras.StatelessScope():

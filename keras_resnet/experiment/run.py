@@ -112,6 +112,12 @@ def _run(
     keras.utils.set_random_seed(experiment.seed)
     with strategy.scope():
         model = build_model(experiment, dataset)
+    if experiment.jit_compile and _holds_a_module(model):
+        raise ValueError(
+            "`jit_compile` must be left out where training begins from a Hub module, which XLA "
+            f"would compile anew at every step. Received: jit_compile=True with "
+            f"init={experiment.init!r}"
+        )
     if experiment.recompute_bn and _holds_a_module(model):
         raise ValueError(
             "`recompute_bn` must be False where training begins from a Hub module, whose "
@@ -166,6 +172,7 @@ def _run(
         "train_seconds": round(head_seconds + trainer.seconds, 1),
         "parameters": parameters,
         "multiply_adds": multiply_adds,
+        "jit_compile": trainer.jit_compile,
         "seed": experiment.seed,
         "command": shlex.join(["python", *sys.argv]),
         "versions": versions(),

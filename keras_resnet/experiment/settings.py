@@ -51,7 +51,10 @@ _OF_RESIDUAL_NETWORKS = (
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
-    """Settings of one experiment. A run is a function of these, its data and the versions used.
+    """Settings of one experiment.
+
+    A run is a function of these, its data and the versions used; on a GPU also of `jit_compile` in
+    metrics.json, where that is left open here.
 
     Attributes:
         model: Named network of the table.
@@ -81,7 +84,7 @@ class Experiment:
         tpu: Name of a TPU, or None.
         precision: "float32", "mixed_bfloat16" or "mixed_float16".
         jit_compile: Whether XLA compiles the step; None for what suits the devices, on GPUs by a
-            trial before a long run.
+            trial that a run of a thousand steps or more begins with.
         batch_size: Images per step over all devices.
         micro_batches: Parts that a device's batch is cut into, to save memory.
         steps_per_call: Steps per call of the compiled function.

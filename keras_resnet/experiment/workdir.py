@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
 from pathlib import Path
 
 from keras_resnet.experiment.settings import Experiment
 
 
-def expect_settings(path: Path, own: Mapping[str, object], *, of: str) -> bool:
+def expect_settings(path: Path, own: dict[str, object], *, of: str) -> bool:
     """Returns whether a folder holds what was asked for, begun or finished.
 
     Args:

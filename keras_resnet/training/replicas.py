@@ -1,4 +1,4 @@
-"""What replicas have in common: sums and means over them, and values assigned on all.
+"""What replicas have in common: means over them, values assigned on all, gradients once summed.
 
 TensorFlow only. To be called from within a replica.
 """

@@ -20,7 +20,7 @@ from keras_resnet.training.strategy import any_worker, is_chief, workers_agree
 
 
 class Session:
-    """What a call of `Trainer.fit` goes on from and saves.
+    """What a call of `Trainer.fit` goes on from, takes of time, saves, and says when it ends badly.
 
     Args:
         step: The step; its model, optimizer and metrics are what is saved.
@@ -30,6 +30,7 @@ class Session:
 
     Attributes:
         plan: The plan.
+        seconds: That time, as of the last `tick`.
         stop_training: Whether a callback had ended the run.
     """
 
@@ -38,7 +39,7 @@ class Session:
         self.stop_training = False
         self._step = step
         self._checkpoints = checkpoints
-        self._seconds = seconds
+        self.seconds = seconds
         self._last_tick = time.perf_counter()
         self._callbacks: list = []
         self._best_weights: state.BestWeights = {}
@@ -58,12 +59,12 @@ class Session:
             with strategy.scope():
                 state.restore(self.variables(), arrays)
             details = checkpoint.details
-            self._seconds = details["seconds"]
+            self.seconds = details["seconds"]
             self.stop_training = details["stop_training"]
             self._callbacks = details["callbacks"]
             if self._step.jit_compile is None:
-                # What a trial found out; another one might find otherwise.
-                self._step.jit_compile = details.get("jit_compile")
+                # Another trial might find otherwise.
+                self._step.jit_compile = details.get("xla_is_quicker")
         if not workers_agree(strategy, self._count()):
             raise ValueError(
                 "`checkpoints` must lie in a directory that all workers share. Received: "
@@ -89,15 +90,15 @@ class Session:
                 "seconds": self.tick(),
                 "stop_training": bool(self._step.model.stop_training),
                 "callbacks": state.collect_callbacks(callbacks),
-                "jit_compile": self._step.jit_compile,
+                "xla_is_quicker": self._step.jit_compile if self._step.tries_xla else None,
             }
             self._checkpoints.save(self._count(), arrays, self.plan.settings(), details)
         # Asked for the waiting alone: no worker goes on before the file is there.
         any_worker(strategy, False)
 
     @property
-    def saves(self) -> bool:
-        """Whether there is a place for checkpoints."""
+    def keeps_checkpoints(self) -> bool:
+        """Whether there is a place for them."""
         return self._checkpoints is not None
 
     def variables(self) -> state.Variables:
@@ -127,14 +128,16 @@ class Session:
 
     def last_good(self) -> str:
         """Half a sentence that names the newest checkpoint."""
-        return "no checkpoints are kept" if not self.saves else self._checkpoints.last_good()
+        if self._checkpoints is None:
+            return "no checkpoints are kept"
+        return self._checkpoints.last_good()
 
     def tick(self) -> float:
         """Returns the time spent on the way to the present step, earlier sessions' too."""
         now = time.perf_counter()
-        self._seconds += now - self._last_tick
+        self.seconds += now - self._last_tick
         self._last_tick = now
-        return self._seconds
+        return self.seconds
 
     def _count(self) -> int:
         return int(self._step.count.numpy())

@@ -33,9 +33,11 @@ BestWeights = Mapping[int, Sequence[np.ndarray]]
 def kept(strategy: tf.distribute.Strategy, variables: Variables) -> Iterator[None]:
     """Gives variables back the values that they had, when the block is through."""
     before = collect(variables)
-    yield
-    with strategy.scope():
-        restore(variables, before)
+    try:
+        yield
+    finally:
+        with strategy.scope():
+            restore(variables, before)
 
 
 def collect(variables: Variables) -> dict[str, np.ndarray]:

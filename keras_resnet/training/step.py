@@ -11,6 +11,7 @@ statistics move by themselves.
 from __future__ import annotations
 
 import contextlib
+import functools
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
@@ -69,11 +70,13 @@ class Step:
         loss_scale: For float16, else None.
         transform: Maps (images, labels, seed) to images and labels on the device; `seed` is an
             int64 vector [step, replica].
-        jit_compile: Whether XLA compiles the forward and backward pass; None is not yet decided,
-            and off until it is.
+        steps_per_call: Batches of one call at most.
+        jit_compile: Whether XLA compiles the forward and backward pass; None leaves it to a trial.
 
     Attributes:
-        jit_compile: The same; to be set before the first step.
+        tries_xla: Whether it is left to a trial.
+        jit_compile: Whether XLA compiles the pass from the next call on; None as long as there was
+            no trial, which is no.
         count: Batches trained on so far, which is also the position in the data.
         metrics: The loss and the metrics, of training or of an evaluation.
         input_seconds: Time spent waiting for those batches, or None where it cannot be known.
@@ -90,6 +93,7 @@ class Step:
         micro_batches: int = 1,
         loss_scale: DynamicLossScale | None = None,
         transform: BatchTransform | None = None,
+        steps_per_call: int = 1,
         jit_compile: bool | None = False,
     ):
         self.model = model
@@ -119,6 +123,8 @@ class Step:
         self._seeds = [v for v in frozen if v.name == "seed_generator_state"]
         self._statistics = [v for v in frozen if v.name != "seed_generator_state"]
         self._changing: list[int] = []
+        self.steps_per_call = steps_per_call
+        self.tries_xla = jit_compile is None
         self.jit_compile = jit_compile
         self._compiled_pass = tf.function(self._forward_backward, jit_compile=True, autograph=False)
 
@@ -127,12 +133,16 @@ class Step:
         """The state of the metrics."""
         return [variable for metric in self.metrics for variable in metric.variables]
 
-    @tf.function(autograph=False)
-    def train(self, iterator, steps: tf.Tensor | None = None) -> None:
-        """Trains on the next `steps` batches of a distributed iterator; on one without a loop."""
+    def train(self, iterator, count: int) -> None:
+        """Trains on the next `count` batches of a distributed iterator."""
+        # A loop takes time of its own, and a shorter one is no reason to trace anew.
+        steps = None if self.steps_per_call == 1 else tf.constant(count)
+        self._train(iterator, steps, bool(self.jit_compile))
 
+    @tf.function(autograph=False)
+    def _train(self, iterator, steps: tf.Tensor | None, jit_compile: bool) -> None:
         def body(step: tf.Tensor) -> tf.Tensor:
-            self._train_on(self._next(iterator))
+            self._train_on(self._next(iterator), jit_compile)
             self.count.assign_add(1)
             return step + 1
 
@@ -141,7 +151,7 @@ class Step:
         else:
             tf.while_loop(lambda step: step < steps, body, [0], parallel_iterations=1)
 
-    def trial(self, jit_compile: bool) -> Callable[[tuple], None]:
+    def pass_alone(self, *, jit_compile: bool) -> Callable[[tuple], None]:
         """Returns a function that takes a batch through the pass and waits; it updates nothing.
 
         Replicas do not meet in it, so that it may fail on one of them alone.
@@ -153,12 +163,12 @@ class Step:
                 lambda *batch: self._local_pass(*batch, self._scale(), jit_compile), args=batch
             )
 
-        def trial(batch: tuple) -> None:
+        def through_and_back(batch: tuple) -> None:
             # What is read comes after all that the device was given before.
             for loss in self.strategy.experimental_local_results(through(batch).loss):
                 loss.numpy()
 
-        return trial
+        return through_and_back
 
     @tf.function(autograph=False)
     def evaluate(self, batch: tuple) -> None:
@@ -182,20 +192,21 @@ class Step:
             self.input_seconds.assign_add(tf.timestamp() - started)
         return batch
 
-    def _train_on(self, batch: tuple) -> None:
+    def _train_on(self, batch: tuple, jit_compile: bool) -> None:
         run = self.strategy.run
+        backward = functools.partial(self._backward, jit_compile=jit_compile)
         if self.loss_scale is None:
-            run(lambda *batch: self._update(self._backward(*batch)), args=batch)
+            run(lambda *batch: self._update(backward(*batch)), args=batch)
             return
-        outcome = run(self._backward, args=batch)
+        outcome = run(backward, args=batch)
         finite = self.strategy.experimental_local_results(outcome.finite)[0]
         tf.cond(finite, lambda: run(self._update, args=(outcome,)), lambda: None)
         self.loss_scale.update(finite)
 
-    def _backward(self, images: tf.Tensor, labels: tf.Tensor) -> Outcome:
+    def _backward(self, images: tf.Tensor, labels: tf.Tensor, jit_compile: bool) -> Outcome:
         """Runs the model over this replica's images and reduces the result over all replicas."""
         scale = self._scale()
-        local = self._local_pass(images, labels, scale, self.jit_compile)
+        local = self._local_pass(images, labels, scale, jit_compile)
         context = tf.distribute.get_replica_context()
         gradients = context.all_reduce(tf.distribute.ReduceOp.SUM, local.gradients)
         watched = self._observe_error is not None

@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from keras_resnet import checks
 from keras_resnet.data.dataset import ImageDataset
-from keras_resnet.training import feed, state, statistics
+from keras_resnet.training import feed, state
 from keras_resnet.training.checkpoints import Checkpoints
 from keras_resnet.training.clock import Clock
 from keras_resnet.training.errors import Terminated
@@ -39,7 +39,12 @@ from keras_resnet.training.strategy import (
     layout,
     others_reachable,
 )
-from keras_resnet.training.xla import WORTH_A_TRIAL, default_jit_compile, xla_is_quicker
+from keras_resnet.training.xla import (
+    WORTH_A_TRIAL,
+    default_jit_compile,
+    replicas_meet,
+    try_xla,
+)
 
 
 class Trainer:
@@ -64,10 +69,10 @@ class Trainer:
         transform: Maps (images, labels, position) to images and labels on the device, where
             `position` is an int64 vector [step, replica]; for instance a `Mixing`.
         jit_compile: Whether XLA compiles the forward and backward pass; None for yes on TPUs, no
-            on the CPU, and on GPUs what proves quicker in a trial before the first step of `fit`.
+            on the CPU, and on GPUs what proves quicker in a trial, which `fit` begins with where it
+            has a thousand steps to go (`default_jit_compile` names the exceptions).
 
     Attributes:
-        seconds: Time that `fit` spent on the way to the present step, before interruptions too.
         evaluated_images: Images that the last evaluation counted; bad ones are not among them.
 
     Raises:
@@ -100,8 +105,7 @@ class Trainer:
         check_metrics(metrics, self.strategy)
         if jit_compile is None:
             jit_compile = default_jit_compile(self.strategy, model)
-        several = self.strategy.num_replicas_in_sync > 1
-        if jit_compile and several and statistics.synchronized(model):
+        if jit_compile and replicas_meet(self.strategy, model):
             raise ValueError(
                 "`jit_compile` must be False with synchronised batch normalisation on several "
                 "replicas: inside XLA's graph one replica cannot ask the others. "
@@ -120,16 +124,27 @@ class Trainer:
             micro_batches=micro_batches,
             loss_scale=loss_scale,
             transform=transform,
+            steps_per_call=self.steps_per_call,
             jit_compile=jit_compile,
         )
 
-        self.seconds = 0.0
+        self._session: Session | None = None
         self.evaluated_images = 0
 
     @property
     def step(self) -> int:
         """Batches trained on so far."""
         return int(self._step.count.numpy())
+
+    @property
+    def seconds(self) -> float:
+        """Time that `fit` spent on the way to the present step, before interruptions too."""
+        return 0.0 if self._session is None else self._session.seconds
+
+    @property
+    def jit_compile(self) -> bool:
+        """Whether XLA compiles the step; where a trial decides, as it did, or not yet."""
+        return bool(self._step.jit_compile)
 
     def layout(self, batch_size: int) -> Layout:
         """Says how a global batch lies over the replicas.
@@ -203,7 +218,7 @@ class Trainer:
             seed=seed,
             read_every=_save_frequencies(callbacks),
         )
-        session = Session(self._step, plan, checkpoints, self.seconds)
+        session = self._session = Session(self._step, plan, checkpoints, self.seconds)
         session.restore()
         callbacks = keras.callbacks.CallbackList(
             list(callbacks),
@@ -223,13 +238,13 @@ class Trainer:
         session.restore_callbacks(callbacks.callbacks)
         try:
             with others_reachable(self.strategy, session.last_good):
-                with sigterm_noted(session.saves) as terminated:
+                with sigterm_noted(session.keeps_checkpoints) as terminated:
                     self._train(session, dataset, callbacks, terminated)
                 # Where the optimizer keeps an average of the weights, it becomes the weights.
                 self.optimizer.finalize_variable_values(self.model.trainable_variables)
                 session.expect_finite({"model": self.model.variables})
         finally:
-            self.seconds = session.tick()
+            session.tick()
             callbacks.on_train_end()
         return self.model.history
 
@@ -304,8 +319,7 @@ class Trainer:
     ) -> None:
         plan = session.plan
         first_step = step = self.step
-        if self._step.jit_compile is None:
-            self._step.jit_compile = self._xla_is_worth_it(plan, dataset)
+        self._settle_xla(plan, dataset)
         batches = feed.train_batches(self.strategy, dataset, plan.batch_size, plan.seed, first_step)
         batches = iter(batches)
         clock = Clock(plan.batch_size, self._step.input_seconds)
@@ -318,10 +332,7 @@ class Trainer:
                 self._begin_epoch_again(session, callbacks, epoch)
             callbacks.on_train_batch_begin(batch)
             count = min(self.steps_per_call, plan.next_stop(step) - step)
-            if self.steps_per_call == 1:
-                self._step.train(batches)
-            else:
-                self._step.train(batches, tf.constant(count))
+            self._step.train(batches, count)
             step += count
             if step == first_step + count:
                 # From the first step on, so that callbacks never miss a name.
@@ -345,19 +356,20 @@ class Trainer:
                 self.strategy, terminated()
             )
             save = terminate or self.model.stop_training or plan.is_due(step, plan.save_every)
-            if session.saves and save:
+            if session.keeps_checkpoints and save:
                 session.save(callbacks.callbacks)
                 if terminate:
                     raise Terminated(f"SIGTERM at step {step}; {session.last_good()}")
 
-    def _xla_is_worth_it(self, plan: Plan, dataset: ImageDataset) -> bool:
-        """Tries XLA on the next batch, where the run is long enough for a trial."""
-        if plan.last_step - self.step < WORTH_A_TRIAL:
-            return False
+    def _settle_xla(self, plan: Plan, dataset: ImageDataset) -> None:
+        """Tries XLA on the next batch, where that is left to a trial and the run is long enough."""
+        worth_it = plan.last_step - self.step >= WORTH_A_TRIAL and not self.model.stop_training
+        # All workers or none: one that has no GPU would wait for the others.
+        if any_worker(self.strategy, self._step.jit_compile is not None or not worth_it):
+            return
         batches = feed.train_batches(self.strategy, dataset, plan.batch_size, plan.seed, self.step)
         with state.kept(self.strategy, {"model": self.model.variables}):
-            quicker = xla_is_quicker(self._step, next(iter(batches)))
-        return not any_worker(self.strategy, not quicker)
+            self._step.jit_compile = try_xla(self._step, lambda: next(iter(batches)))
 
     def _log(
         self, session: Session, step: int, clock: Clock, callbacks: keras.callbacks.CallbackList

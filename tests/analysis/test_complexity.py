@@ -11,6 +11,7 @@ from keras import layers
 
 import keras_resnet
 from keras_resnet.analysis import complexity
+from keras_resnet.analysis.complexity import built_without_values
 from tests.helpers import trainable_parameters
 
 
@@ -327,8 +328,7 @@ def test_table_and_rows():
 def test_vgg16():
     # Simonyan and Zisserman, arXiv 1409.1556; 15.47e9 without biases, as the ResNet paper's 15.3e9
     # for the convolutions.
-    with keras.StatelessScope():  # no gigabyte of weights for the sake of their shapes
-        cost = complexity(keras.applications.VGG16(weights=None))
+    cost = complexity(built_without_values(keras.applications.VGG16, weights=None))
     assert cost.parameters == 138_357_544
     assert cost.weight_bytes == 4 * 138_357_544
     assert round(cost.multiply_adds / 1e9, 2) == 15.47
@@ -384,9 +384,7 @@ QUICK = ("EfficientNetB0", "MobileNetV3Small")
     "name", [pytest.param(n, marks=() if n in QUICK else pytest.mark.slow) for n in APPLICATIONS]
 )
 def test_keras_applications(name):
-    with keras.StatelessScope():  # weights have shapes and no values: counting needs no more
-        model = getattr(keras.applications, name)(weights=None)
-        shape = tuple(side or 224 for side in model.input_shape[1:])
-        cost = complexity(model, shape)
+    model = built_without_values(getattr(keras.applications, name), weights=None)
+    cost = complexity(model, tuple(side or 224 for side in model.input_shape[1:]))
     assert (cost.parameters, round(cost.multiply_adds / 1e6)) == APPLICATIONS[name]
     assert cost.parameters + cost.non_trainable == model.count_params()

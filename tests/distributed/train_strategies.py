@@ -17,12 +17,14 @@ from keras_resnet.training import (
     DynamicLossScale,
     ErrorWarmup,
     Trainer,
+    feed,
     make_schedule,
     make_strategy,
     set_precision,
     sgd,
     state,
 )
+from keras_resnet.training.xla import try_xla
 from tests.training.fakes import Counter, Noise, Rows, accuracy, blobs, cross_entropy, small_model
 
 STEPS = 20
@@ -100,6 +102,20 @@ def train_with_overflow(strategy) -> dict[str, np.ndarray]:
     }
 
 
+def trial(strategy) -> dict[str, np.ndarray]:
+    """What a trial of XLA finds, and whether it leaves the model as it was."""
+    set_precision("mixed_float16")
+    with strategy.scope():
+        trainer = Trainer(
+            small_model(), sgd(0.05), cross_entropy(), strategy=strategy, micro_batches=2
+        )
+    before = trainer.model.get_weights()
+    batches = feed.train_batches(strategy, blobs(), BATCH, 0, 0)
+    found = try_xla(trainer._step, lambda: next(iter(batches)))
+    kept = [np.array_equal(*pair) for pair in zip(before, trainer.model.get_weights(), strict=True)]
+    return {"trial": np.array(found), "trial_keeps": np.array(all(kept))}
+
+
 def refusal(strategy) -> str:
     """What is said of a model that draws from Keras's global generator."""
     with strategy.scope():
@@ -161,6 +177,7 @@ def main(output: str, replicas: int, directory: str) -> None:
     results |= weights("quarters", trainer)
     results["refusal"] = np.array(refusal(strategy))
     results |= train_with_overflow(strategy)
+    results |= trial(strategy)
     np.savez(output, **results)
 
 

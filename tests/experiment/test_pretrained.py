@@ -19,9 +19,14 @@ from tests.helpers import images, randomize
 
 
 class Interrupts(keras.callbacks.Callback):
-    def __init__(self, steps):
+    """Notes where training begins, and ends it after so many steps, before the last is saved."""
+
+    def __init__(self, begun, part, steps):
         super().__init__()
-        self.steps = steps
+        self.begun, self.part, self.steps = begun, part, steps
+
+    def on_train_begin(self, logs=None):
+        self.begun.append((self.part, self.params["first_step"]))
 
     def on_train_batch_end(self, batch, logs=None):
         self.steps -= 1
@@ -142,17 +147,23 @@ def test_interrupted_in_either_part_it_ends_as_if_never_interrupted(
     first, finished, tmp_path, monkeypatch
 ):
     settings = head_first(first, tmp_path / "run")
-    module = importlib.import_module(run.__module__)
-    for part, step in (("head", 3), ("run", 4)):
+    begun = []
 
-        def and_interrupts(folder, part=part, step=step):
-            own = [Interrupts(step)] if folder.name == part else []
-            return [*observers(folder), *own]
+    def run_until(**steps):
+        def with_interrupts(folder):
+            part = folder.name
+            return [*observers(folder), Interrupts(begun, part, steps.get(part, -1))]
 
-        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-            patch.setattr(module, "observers", and_interrupts)
-            run(settings)
-    metrics = run(settings)
+        monkeypatch.setattr(importlib.import_module(run.__module__), "observers", with_interrupts)
+        return run(settings)
+
+    with pytest.raises(KeyboardInterrupt):
+        run_until(head=4)
+    with pytest.raises(KeyboardInterrupt):
+        run_until(run=4)
+    metrics = run_until()
+    # In the middle of an epoch of two steps, once in each part.
+    assert begun == [("head", 0), ("head", 3), ("run", 0), ("head", 4), ("run", 3)]
     assert metrics["test_accuracy"] == finished[1]["test_accuracy"]
     ours, theirs = (
         keras.models.load_model(Path(one.workdir) / "model.keras")
@@ -173,8 +184,10 @@ def test_a_module_is_fine_tuned_and_exported_again(first, tmp_path):
         epochs=2,
         freeze_bn=True,
     )
+    with pytest.raises(ValueError, match="`jit_compile` must be left out"):
+        run(dataclasses.replace(settings, jit_compile=True))
     metrics = run(settings)
-    assert metrics["steps"] == 6
+    assert metrics["steps"] == 6 and metrics["jit_compile"] is False
     assert metrics["multiply_adds"] is None and metrics["parameters"] > 70_000
     assert max(metrics["reload_difference"].values()) < 1e-5
     module = tf.saved_model.load(str(tmp_path / "run" / "saved_model"))
