@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import keras
 import numpy as np
 import tensorflow as tf
+from keras.src import backend
 
 from keras_resnet.training.strategy import check_scope
 
@@ -23,6 +24,18 @@ def check_metrics(metrics: Sequence, strategy: tf.distribute.Strategy) -> None:
                 f"Received: {metric!r}"
             )
         check_scope("metrics", metric.variables, strategy)
+
+
+def build_metrics(metrics: Sequence[keras.metrics.Metric], model: keras.Model) -> None:
+    """Makes the variables of metrics, such as F1Score, that make them at their first update.
+
+    Within a replica, or after a checkpoint was read, it would be too late.
+    """
+    labels = keras.KerasTensor((None,), "int32")
+    predictions = keras.KerasTensor(model.output_shape, "float32")
+    for metric in metrics:
+        if not metric.variables:
+            backend.compute_output_spec(metric.update_state, labels, predictions)
 
 
 def read_metrics(metrics: Sequence[keras.metrics.Metric]) -> dict[str, float]:

@@ -43,6 +43,13 @@ def synchronized(model: keras.Model) -> bool:
     return any(norm.synchronized for norm in _batch_norms(model))
 
 
+def synchronized_in_a_loop(model: keras.Model) -> bool:
+    """Whether any of them is part of a loop over stacked blocks."""
+    layers = model._flatten_layers(include_self=False)
+    stacks = (layer for layer in layers if isinstance(layer, BlockStack) and layer.repeats > 1)
+    return any(norm.synchronized for stack in stacks for norm in _batch_norms(stack.block))
+
+
 def _batch_norms(model: keras.Model) -> Iterator[keras.layers.BatchNormalization]:
     for layer in model._flatten_layers(include_self=False):
         if isinstance(layer, BlockStack):

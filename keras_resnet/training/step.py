@@ -22,6 +22,7 @@ from keras.src.backend.common import global_state
 from keras.src.random.seed_generator import GLOBAL_SEED_GENERATOR
 from tensorflow.python.framework.config import is_op_determinism_enabled
 
+from keras_resnet.training.metrics import build_metrics
 from keras_resnet.training.precision import DynamicLossScale
 from keras_resnet.training.replicas import (
     assign_on_replicas,
@@ -115,6 +116,7 @@ class Step:
         with strategy.scope():
             optimizer.build(model.trainable_variables)
             self.metrics = [keras.metrics.Mean("loss"), *metrics]
+            build_metrics(self.metrics, model)
         # Shows who draws from Keras's global generator, which no checkpoint holds.
         self._decoy = keras.random.SeedGenerator(0)
         self._observe_error = getattr(optimizer._learning_rate, "observe", None)

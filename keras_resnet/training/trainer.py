@@ -30,6 +30,7 @@ from keras_resnet.training.plan import Plan, make_plan
 from keras_resnet.training.precision import DynamicLossScale, needs_loss_scale
 from keras_resnet.training.session import Session
 from keras_resnet.training.signals import sigterm_noted
+from keras_resnet.training.statistics import synchronized_in_a_loop
 from keras_resnet.training.step import BatchTransform, Step
 from keras_resnet.training.strategy import (
     Layout,
@@ -110,6 +111,12 @@ class Trainer:
                 "`jit_compile` must be False with synchronised batch normalisation on several "
                 "replicas: inside XLA's graph one replica cannot ask the others. "
                 "Received: jit_compile=True"
+            )
+        if self.strategy.num_replicas_in_sync > 1 and synchronized_in_a_loop(model):
+            raise ValueError(
+                "`model` must have no stacked blocks (stack_blocks=False, recompute=False) with "
+                "synchronised batch normalisation on several replicas: inside a loop one replica "
+                f"cannot ask the others. Received: {model.name!r}"
             )
         if loss_scale is None and needs_loss_scale(model):
             loss_scale = DynamicLossScale()

@@ -91,6 +91,18 @@ def test_the_global_generator_is_refused(results, kind):
     )
 
 
+@pytest.mark.parametrize("kind", KINDS[1:])
+def test_replicas_that_would_meet_in_a_loop_are_refused(results, kind):
+    said = str(results[kind]["loop_refusal"])
+    assert said.startswith("`model` must have no stacked blocks") and "\n" not in said
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_metric_that_makes_its_variables_late(results, kind):
+    assert 0.5 < results["1"]["f1"].min()
+    np.testing.assert_allclose(results[kind]["f1"], results["1"]["f1"], rtol=1e-5)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_infinity_on_one_replica_skips_the_step_on_all(results, kind):
     found = results[kind]

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+import keras_resnet
 from keras_resnet.training import (
     Checkpoints,
     DynamicLossScale,
@@ -25,7 +27,16 @@ from keras_resnet.training import (
     state,
 )
 from keras_resnet.training.xla import try_xla
-from tests.training.fakes import Counter, Noise, Rows, accuracy, blobs, cross_entropy, small_model
+from tests.training.fakes import (
+    F1,
+    Counter,
+    Noise,
+    Rows,
+    accuracy,
+    blobs,
+    cross_entropy,
+    small_model,
+)
 
 STEPS = 20
 BATCH = 32
@@ -58,7 +69,7 @@ def make_trainer(strategy, synchronized: bool, **options) -> Trainer:
         schedule = make_schedule("cosine", 0.05, total_steps=STEPS, warmup_steps=2)
         schedule = ErrorWarmup(schedule, 0.02, threshold=0.7, window=4)
         optimizer = sgd(schedule, clip_norm=1.0, ema=0.9)
-        metrics = [accuracy(), Rows(dtype="int32")]
+        metrics = [accuracy(), F1(), Rows(dtype="int32")]
     return Trainer(model, optimizer, cross_entropy(), metrics, strategy=strategy, **options)
 
 
@@ -116,13 +127,24 @@ def trial(strategy) -> dict[str, np.ndarray]:
     return {"trial": np.array(found), "trial_keeps": np.array(all(kept))}
 
 
-def refusal(strategy) -> str:
-    """What is said of a model that draws from Keras's global generator."""
+def noisy() -> keras.Model:
+    """Draws from Keras's global generator."""
+    model = small_model()
+    return keras.Model(model.input, Noise()(model.output))
+
+
+def looping() -> keras.Model:
+    """Takes statistics over all replicas in the middle of a loop."""
+    options = {"stack_blocks": True, "synchronized_bn": True}
+    return keras_resnet.CifarResNet(20, input_shape=(8, 8, 1), classes=4, **options)
+
+
+def refusal(strategy, build: Callable[[], keras.Model]) -> str:
+    """What is said of a model."""
     with strategy.scope():
-        model = small_model()
-        model = keras.Model(model.input, Noise()(model.output))
-        trainer = Trainer(model, keras.optimizers.SGD(), cross_entropy(), strategy=strategy)
+        model, optimizer = build(), keras.optimizers.SGD()
     try:
+        trainer = Trainer(model, optimizer, cross_entropy(), strategy=strategy)
         trainer.fit(blobs(), BATCH, steps=1)
     except ValueError as error:
         return str(error)
@@ -155,7 +177,8 @@ def main(output: str, replicas: int, directory: str) -> None:
     trainer = train(strategy, synchronized=True)
     results |= weights("synchronized", trainer)
     evaluated = trainer.evaluate(blobs(), "test", 8)
-    results["evaluated"] = np.array([evaluated["loss"], evaluated["accuracy"], evaluated["rows"]])
+    results["evaluated"] = np.array([evaluated[name] for name in ("loss", "accuracy", "rows")])
+    results["f1"] = np.array([evaluated[f"f1_{label}"] for label in range(4)])
     results["rows"] = np.array(trainer.model.history.history["rows"])
     # A count that cannot be cut into equal parts, out of a checkpoint.
     held = {"rows": trainer._step.metrics[-1].variables}
@@ -175,7 +198,9 @@ def main(output: str, replicas: int, directory: str) -> None:
         checkpoints=Checkpoints(directory, every=6),
     )
     results |= weights("quarters", trainer)
-    results["refusal"] = np.array(refusal(strategy))
+    results["refusal"] = np.array(refusal(strategy, noisy))
+    if strategy.num_replicas_in_sync > 1:
+        results["loop_refusal"] = np.array(refusal(strategy, looping))
     results |= train_with_overflow(strategy)
     results |= trial(strategy)
     np.savez(output, **results)

@@ -102,6 +102,18 @@ class Rows(keras.metrics.Metric):
         return self.rows
 
 
+class F1(keras.metrics.F1Score):
+    """F1 of each class; as its base, it has no variables until it is updated."""
+
+    def update_state(self, labels, predictions, sample_weight=None):
+        classes = predictions.shape[-1]
+        one_hot = keras.ops.one_hot(keras.ops.cast(labels, "int32"), classes)
+        return super().update_state(one_hot, predictions, sample_weight)
+
+    def result(self):
+        return {f"f1_{label}": value for label, value in enumerate(super().result())}
+
+
 def cross_entropy() -> keras.losses.Loss:
     return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
