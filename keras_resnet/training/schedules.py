@@ -110,6 +110,10 @@ class LinearWarmup(Schedule):
         return cls(schedule, config["steps"], config["start"])
 
 
+# More steps than any run has.
+_GOES_ON = 2**62
+
+
 @keras.saving.register_keras_serializable("keras_resnet")
 class ErrorWarmup(Schedule):
     """A low constant rate until the training error falls below a threshold, then a schedule.
@@ -125,7 +129,7 @@ class ErrorWarmup(Schedule):
         rate: Learning rate of the warm-up.
         threshold: Training error, in (0, 1), below which the warm-up ends.
         window: Number of batches that the running average spans.
-        finished: Whether the warm-up is over already.
+        end: Steps that the warm-up took, where it is over already.
     """
 
     def __init__(
@@ -134,28 +138,32 @@ class ErrorWarmup(Schedule):
         rate: float = 0.01,
         threshold: float = 0.8,
         window: int = 50,
-        finished: bool = False,
+        end: int | None = None,
     ):
         self.schedule = schedule
         self.rate = checks.positive("rate", rate)
         self.threshold = checks.fraction("threshold", threshold)
         self.window = checks.integer("window", window)
         self.error = _state(1.0, "float32", "warmup_error")
-        self.finished = _state(finished, "bool", "warmup_finished")
+        self.end = _state(_GOES_ON if end is None else end, "int64", "warmup_end")
 
     @property
     def variables(self) -> list[keras.Variable]:
         """The state a checkpoint has to hold."""
-        return [self.error, self.finished]
+        return [self.error, self.end]
 
-    def observe(self, error) -> None:
-        """Takes in the training error of one global batch, a scalar in [0, 1]."""
+    def observe(self, error, steps) -> None:
+        """Takes in the training error of a global batch, a scalar in [0, 1], and the steps so far.
+
+        The batch's own step is among them; the rate is another one from the next step on.
+        """
         average = self.error + (error - self.error) / self.window
         self.error.assign(average)
-        self.finished.assign(ops.logical_or(self.finished, average < self.threshold))
+        ends = ops.logical_and(self.end == _GOES_ON, average < self.threshold)
+        self.end.assign(ops.where(ends, ops.cast(steps, "int64"), self.end))
 
     def __call__(self, step):
-        return ops.where(self.finished, self.schedule(step), self.rate)
+        return ops.where(ops.cast(step, "int64") < self.end, self.rate, self.schedule(step))
 
     def get_config(self) -> dict:
         return {
@@ -163,7 +171,7 @@ class ErrorWarmup(Schedule):
             "rate": self.rate,
             "threshold": self.threshold,
             "window": self.window,
-            "finished": bool(self.finished.numpy()),
+            "end": None if self.end.numpy() == _GOES_ON else int(self.end.numpy()),
         }
 
     @classmethod

@@ -320,7 +320,7 @@ class Step:
         changing = [self._statistics[i] for i in self._changing]
         assign_on_replicas(changing + self._seeds, outcome.statistics + outcome.local.seeds)
         if self._observe_error is not None:
-            self._observe_error(outcome.error)
+            self._observe_error(outcome.error, self.optimizer.iterations.value)
         loss, *metrics = self.metrics
         local = outcome.local
         examples = tf.cast(tf.shape(local.predictions)[0], tf.float32)

@@ -61,18 +61,19 @@ def test_linear_scaling():
 def test_error_warmup_ends_below_the_threshold_and_stays_ended():
     schedule = ErrorWarmup(make_schedule("constant", 0.1, total_steps=9), 0.01, 0.8, window=10)
     average = 1.0
+    steps = 0
     for _ in range(3):
-        schedule.observe(0.75)
+        schedule.observe(0.75, steps := steps + 1)
         average += (0.75 - average) / 10
     assert average > 0.8
-    assert float(schedule(0)) == pytest.approx(0.01)
+    assert float(schedule(steps)) == pytest.approx(0.01)
     while average >= 0.8:
-        schedule.observe(0.0)
+        schedule.observe(0.0, steps := steps + 1)
         average -= average / 10
-    assert float(schedule(0)) == pytest.approx(0.1)
-    for _ in range(50):
-        schedule.observe(1.0)
-    assert float(schedule(0)) == pytest.approx(0.1)
+    assert rates(schedule, (steps - 1, steps)) == pytest.approx([0.01, 0.1])
+    for step in range(50):
+        schedule.observe(1.0, steps + 1 + step)
+    assert rates(schedule, (steps - 1, steps, steps + 50)) == pytest.approx([0.01, 0.1, 0.1])
 
 
 def test_error_warmup_in_training():
@@ -94,6 +95,8 @@ def test_error_warmup_in_training():
     assert values[27] == pytest.approx(0.1) and values[28] == pytest.approx(0.01)
     changes = np.flatnonzero(~np.isclose(values[1:], values[:-1]))
     assert len(changes) == 2
+    # The step that ended the warm-up was taken at its rate.
+    assert changes[0] + 1 == schedule.end.numpy()
     assert float(schedule.error.numpy()) < 0.6
 
 
@@ -101,7 +104,7 @@ def test_error_warmup_in_training():
 def test_schedules_survive_serialisation(name):
     schedule = make_schedule("steps", 0.1, total_steps=9, boundaries=(5,), warmup_steps=3)
     if name == "error":
-        schedule = ErrorWarmup(schedule, 0.02, finished=True)
+        schedule = ErrorWarmup(schedule, 0.02, end=4)
     optimizer = sgd(schedule)
     again = keras.optimizers.deserialize(keras.optimizers.serialize(optimizer))
     steps = range(9)
