@@ -554,6 +554,7 @@ def test_depth_1202(no_draws, tmp_path):
     assert sys.getrecursionlimit() == limit
 
 
+@pytest.mark.slow
 def test_depth_2000(no_draws):
     assert sys.getrecursionlimit() == 1000
     model = keras_resnet.CifarResNet(2000, input_shape=(8, 8, 3))

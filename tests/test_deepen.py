@@ -56,8 +56,13 @@ def comparable(config):
     return {clean(layer["name"]): clean(layer) for layer in config["layers"]}
 
 
-@pytest.mark.parametrize("stacked", [False, True], ids=["unrolled", "stacked"])
-@pytest.mark.parametrize("shortcut", ["A", "B"])
+def slow(*values):
+    return pytest.param(*values, marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize(
+    ("shortcut", "stacked"), [("A", False), ("A", True), ("B", False), slow("B", True)]
+)
 def test_residual_net_answers_the_same_in_training_too(shortcut, stacked):
     model = trained(small((1, 2), shortcut=shortcut, stack_blocks=stacked))
     deeper = deepen(model, (3, 4))
@@ -65,8 +70,9 @@ def test_residual_net_answers_the_same_in_training_too(shortcut, stacked):
     assert deeper.name == "resnet_deeper"
 
 
-@pytest.mark.parametrize("stacked", [False, True], ids=["unrolled", "stacked"])
-@pytest.mark.parametrize("shortcut", ["C", None])
+@pytest.mark.parametrize(
+    ("shortcut", "stacked"), [("C", False), ("C", True), (None, False), slow(None, True)]
+)
 def test_path_with_weights_is_an_identity_given_images(shortcut, stacked):
     model = trained(small((1, 2), shortcut=shortcut, stack_blocks=stacked))
     assert max(differences(model, deepen(model, (3, 4), images=X))) <= 1e-5

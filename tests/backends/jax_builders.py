@@ -1,6 +1,7 @@
 """Runs the builders on JAX, and compares with what TensorFlow gave for the same weights.
 
-Usage: jax_builders.py FOLDER, which has NAME.weights.h5 and NAME.npz for every name in CASES.
+Usage: jax_builders.py FOLDER NAMES..., where FOLDER has NAME.weights.h5 and NAME.npz for each of
+them, "stacked" among them.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from pathlib import Path
 import jax
 import keras
 import numpy as np
-from cases import CASES, CHANNELS_FIRST, OPTIONS, TRAINED, build
+from cases import CHANNELS_FIRST, OPTIONS, TRAINED, build
 
 import keras_resnet
 
@@ -19,6 +20,7 @@ import keras_resnet
 TOLERANCE = 1e-4
 
 folder = Path(sys.argv[1])
+names = sys.argv[2:]
 assert keras.backend.backend() == "jax"
 
 
@@ -52,7 +54,9 @@ def training_step(model, x, labels):
     return loss, gradients, fixed
 
 
-for name in (*TRAINED, *(n for n in CASES if n not in {*TRAINED, *CHANNELS_FIRST})):
+for name in names:
+    if name in CHANNELS_FIRST and name not in TRAINED:
+        continue
     data = np.load(folder / f"{name}.npz", allow_pickle=False)
     model = build(keras_resnet, name, weights=folder / f"{name}.weights.h5")
     assert_close(answers(model, data["x"]), data["y"], name)
@@ -70,7 +74,7 @@ for name in (*TRAINED, *(n for n in CASES if n not in {*TRAINED, *CHANNELS_FIRST
 # Channels first, which TensorFlow convolves on GPUs only; option A's padding is in it too, and the
 # average pools of the wider family.
 height, width, channels = OPTIONS["input_shape"]
-for name in CHANNELS_FIRST:
+for name in [name for name in names if name in CHANNELS_FIRST]:
     data = np.load(folder / f"{name}.npz", allow_pickle=False)
     model = build(
         keras_resnet,

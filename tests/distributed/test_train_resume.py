@@ -66,7 +66,7 @@ def check_kills(tmp_path, replicas: int, kills: int, seed: int, sigterm: bool = 
     finish(whole)
     with np.load(reference) as expected, np.load(output) as found:
         assert expected.files == found.files
-        assert expected["warmup_over"][1] == 1.0
+        assert expected["warmup_over"][1] < STEPS
         for name in expected.files:
             np.testing.assert_array_equal(expected[name], found[name])
     for kind in ("interval", "epoch"):

@@ -27,6 +27,7 @@ def whole(folder, tuner):
     return json.loads(json.dumps(results(found)))
 
 
+@pytest.mark.slow
 def test_a_search_on_two_replicas_that_was_killed_goes_on_where_it_was(tmp_path):
     """Killed in its first trial, of which keras-tuner itself would know nothing."""
     folder = tmp_path / "killed"

@@ -201,8 +201,8 @@ def main(output: str, replicas: int, directory: str) -> None:
     results["refusal"] = np.array(refusal(strategy, noisy))
     if strategy.num_replicas_in_sync > 1:
         results["loop_refusal"] = np.array(refusal(strategy, looping))
+        results |= trial(strategy)
     results |= train_with_overflow(strategy)
-    results |= trial(strategy)
     np.savez(output, **results)
 
 

@@ -59,9 +59,8 @@ def cifar10(photographs, workdir):
     )
 
 
-@pytest.mark.parametrize(
-    ("recipe", "images"), [pytest.param(imagenet, 11, marks=pytest.mark.slow), (cifar10, 360)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("recipe", "images"), [(imagenet, 11), (cifar10, 360)])
 def test_killed_and_started_again_it_ends_as_if_never_interrupted(
     photographs, tmp_path, recipe, images
 ):
@@ -97,6 +96,7 @@ def test_killed_and_started_again_it_ends_as_if_never_interrupted(
     assert (tmp_path / "killed" / "saved_model" / "saved_model.pb").exists()
 
 
+@pytest.mark.slow
 def test_two_workers_finish_one_run(tmp_path):
     """Each machine runs the same command; the first writes, and the model is a plain one."""
     flags = ("--dataset", "digits", "--depth", 8, "--batch-size", 256, "--steps", 6)

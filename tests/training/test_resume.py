@@ -132,7 +132,10 @@ def test_early_stopping_remembers(tmp_path):
             patience=9,
             restore_best_weights=True,
         ),
-        lambda: keras.callbacks.LearningRateScheduler(lambda epoch, rate: rate * 0.5),
+        pytest.param(
+            lambda: keras.callbacks.LearningRateScheduler(lambda epoch, rate: rate * 0.5),
+            marks=pytest.mark.slow,
+        ),
         lambda: keras.callbacks.ReduceLROnPlateau("accuracy", patience=0, min_delta=1.0),
         lambda: keras.callbacks.ModelCheckpoint("best.keras", "val_accuracy", save_best_only=True),
     ],
