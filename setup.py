@@ -89,7 +89,7 @@ setup(
     license_files=["LICENSE"],
     python_requires=">=3.11",
     packages=find_packages(include=["keras_resnet", "keras_resnet.*"]),
-    package_data={"keras_resnet": ["py.typed", "sizes.csv"]},
+    package_data={"keras_resnet": ["py.typed", "models/sizes.csv"]},
     install_requires=CORE,
     extras_require={
         "train": TRAIN,

@@ -5,22 +5,17 @@ import keras_resnet
 model = keras_resnet.ResNet50(input_shape=(224, 224, 3))
 """
 
-from keras_resnet.backbones import Backbone, backbone
-from keras_resnet.deepen import deepen
-from keras_resnet.densenet import (
+from keras_resnet.models import (
     CifarDenseNet,
+    CifarResNet,
+    CifarWideResNet,
     DenseNet,
     DenseNet121,
     DenseNet169,
     DenseNet201,
     DenseNet264,
     DenseNetBC100_12,
-)
-from keras_resnet.dilation import dilate
-from keras_resnet.freezing import freeze, stage_rates
-from keras_resnet.models import (
-    CifarResNet,
-    CifarWideResNet,
+    ModelInfo,
     PlainNet18,
     PlainNet20,
     PlainNet32,
@@ -67,11 +62,13 @@ from keras_resnet.models import (
     WideResNet50_2,
     WideResNet101_2,
     build,
+    list_models,
+    models_table,
 )
-from keras_resnet.preprocessing import decode_predictions, preprocess_input
+from keras_resnet.preprocessing import decode_predictions
+from keras_resnet.surgery import Backbone, backbone, deepen, dilate, freeze, stage_rates
 from keras_resnet.version import __version__
-from keras_resnet.weights import copy_weights
-from keras_resnet.zoo import ModelInfo, list_models, models_table
+from keras_resnet.weights import copy_weights, preprocess_input
 
 __all__ = [
     "Backbone",

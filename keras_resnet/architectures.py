@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from keras_resnet import checks
+from keras_resnet.utils import checks
 
 # Where the networks are described.
 DEEP_RESIDUAL_LEARNING = "arXiv 1512.03385"
@@ -51,6 +51,8 @@ BLOCKS = {
     "bottleneck": Block((1, 3, 1), expansion=4, grouped=True),
 }
 VERSIONS = ("v1", "v1.5", "v2")
+SHORTCUTS = ("A", "B", "C", None)
+NORMALIZATIONS = ("batch", "group")
 
 
 @dataclasses.dataclass(frozen=True)

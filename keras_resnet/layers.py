@@ -12,7 +12,7 @@ import contextlib
 import keras
 from keras import ops
 
-from keras_resnet import checks
+from keras_resnet.utils import checks
 
 PACKAGE = "keras_resnet"
 

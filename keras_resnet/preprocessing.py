@@ -8,6 +8,8 @@ is left of the difference is half a grey level in the mean, which the name of th
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,57 +17,76 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_resnet import checks
-from keras_resnet.weights.registry import PRETRAINED, Preprocessing
+from keras_resnet.utils import checks
+
+# Of the ImageNet training set, per channel R, G, B in [0, 255]: torchvision's constants times 255.
+IMAGENET_MEAN = (123.675, 116.28, 103.53)
+IMAGENET_STD = (58.395, 57.12, 57.375)
 
 
-def preprocess_input(
-    images: Any, data_format: str | None = None, *, weights: str | None = None
-) -> Any:
-    """Standardises images as the networks expect them.
+@dataclasses.dataclass(frozen=True)
+class Preprocessing:
+    """How images were prepared for a network.
 
-    Args:
-        images: RGB in [0, 255], integer or float, `(..., H, W, 3)`, or `(..., 3, H, W)` for
-            channels first; a NumPy array or a tensor.
-        data_format: "channels_last", "channels_first", or None for Keras's default.
-        weights: Name of the published weights that the images are for, such as "keras/resnet50",
-            if they are to have exactly the mean and deviation that those were trained with; None
-            for ImageNet's, as of torchvision and timm. What is done inside of a model with
-            `include_preprocessing=True` is exact by itself.
-
-    Returns:
-        `(images - mean) / std` per channel, about -2.1 to 2.6; a NumPy array for a NumPy array,
-        else a tensor; float32, or the dtype of floating-point images.
-
-    Raises:
-        ValueError: If the images do not have three channels, or there are no such weights.
+    Attributes:
+        mean: Of every channel R, G, B, in [0, 255]; subtracted first.
+        std: What the difference is divided by.
+        image_size: Side of the square that was cut out for the published accuracy.
+        crop: That side as a fraction of the shorter side of the whole, resized image.
+        interpolation: "bilinear" or "bicubic".
     """
-    data_format = data_format or keras.config.image_data_format()
-    checks.one_of("data_format", data_format, ("channels_last", "channels_first"))
-    if weights is not None:
-        checks.one_of("weights", weights, tuple(PRETRAINED))
-    prepared = Preprocessing() if weights is None else PRETRAINED[weights].preprocessing
-    axis = -1 if data_format == "channels_last" else -3
-    if not hasattr(images, "shape"):
-        images = np.asarray(images)
-    rank = len(images.shape)
-    if rank < 3 or images.shape[axis] != 3:
-        raise ValueError(
-            "`images` must be RGB with 3 channels, (..., H, W, 3) for channels_last or (..., 3, H, "
-            f"W) for channels_first. Received: images of shape {tuple(images.shape)} with "
-            f"data_format={data_format!r}"
+
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
+    image_size: int = 224
+    crop: float = 0.875
+    interpolation: str = "bilinear"
+
+    def __post_init__(self):
+        if len(self.mean) != len(self.std):
+            raise ValueError(
+                "`mean` and `std` must have one number for each channel. "
+                f"Received: mean={self.mean} and std={self.std}"
+            )
+
+    def standardize(self, images: Any, data_format: str | None = None) -> Any:
+        """Returns `(images - mean) / std` per channel; shapes and dtypes as `preprocess_input`."""
+        data_format = data_format or keras.config.image_data_format()
+        checks.one_of("data_format", data_format, ("channels_last", "channels_first"))
+        axis = -1 if data_format == "channels_last" else -3
+        if not hasattr(images, "shape"):
+            images = np.asarray(images)
+        rank = len(images.shape)
+        if rank < 3 or images.shape[axis] != 3:
+            raise ValueError(
+                "`images` must be RGB with 3 channels, (..., H, W, 3) for channels_last or "
+                f"(..., 3, H, W) for channels_first. Received: images of shape "
+                f"{tuple(images.shape)} with data_format={data_format!r}"
+            )
+        shape = [1] * rank
+        shape[axis] = 3
+        mean, std = (np.reshape(v, shape).astype("float32") for v in (self.mean, self.std))
+        if isinstance(images, np.ndarray):
+            floating = "float" in keras.backend.standardize_dtype(images.dtype)
+            return ((images - mean) / std).astype(images.dtype if floating else "float32")
+        images = ops.convert_to_tensor(images)
+        dtype = keras.backend.standardize_dtype(images.dtype)
+        dtype = dtype if "float" in dtype else "float32"
+        # In float32, since 16 bits cannot hold the difference of two numbers near 255 well.
+        return ops.cast((ops.cast(images, "float32") - mean) / std, dtype)
+
+    def same_numbers(self, other: Preprocessing) -> bool:
+        """Whether both subtract and divide by the same, to the rounding of float32."""
+        own, others = (*self.mean, *self.std), (*other.mean, *other.std)
+        return len(own) == len(others) and all(
+            math.isclose(one, another, rel_tol=1e-6)
+            for one, another in zip(own, others, strict=True)
         )
-    shape = [1] * rank
-    shape[axis] = 3
-    mean, std = (np.reshape(v, shape).astype("float32") for v in (prepared.mean, prepared.std))
-    if isinstance(images, np.ndarray):
-        floating = "float" in keras.backend.standardize_dtype(images.dtype)
-        return ((images - mean) / std).astype(images.dtype if floating else "float32")
-    images = ops.convert_to_tensor(images)
-    dtype = keras.backend.standardize_dtype(images.dtype)
-    dtype = dtype if "float" in dtype else "float32"
-    # In float32, since 16 bits cannot hold the difference of two numbers near 255 well.
-    return ops.cast((ops.cast(images, "float32") - mean) / std, dtype)
+
+
+# Caffe's mean. Its networks take BGR of no unit variance: importing their weights turns the first
+# kernel round and multiplies it by these deviations, so that one convention holds for all.
+CAFFE = Preprocessing(mean=(123.68, 116.779, 103.939))
 
 
 def standardize_layer(

@@ -37,9 +37,9 @@ from keras_resnet.analysis.plots import (  # noqa: E402
     require_matplotlib,
     write_table,
 )
-from keras_resnet.analysis.tables import text_table  # noqa: E402
-from keras_resnet.files import write_json  # noqa: E402
 from keras_resnet.training.precision import set_precision  # noqa: E402
+from keras_resnet.utils.files import write_json  # noqa: E402
+from keras_resnet.utils.tables import text_table  # noqa: E402
 
 
 def main() -> None:

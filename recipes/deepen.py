@@ -19,7 +19,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 from keras_resnet import cli  # noqa: E402
 from keras_resnet.experiment import Experiment  # noqa: E402
-from keras_resnet.experiment.deepening import deepening  # noqa: E402
+from keras_resnet.experiment.growth import deepening  # noqa: E402
 
 DIGITS = Experiment(
     depth=20,

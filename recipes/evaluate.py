@@ -39,7 +39,7 @@ from keras_resnet.analysis import plots  # noqa: E402
 from keras_resnet.data import load_dataset  # noqa: E402
 from keras_resnet.evaluation import Progress, evaluate, load_model, make_protocol  # noqa: E402
 from keras_resnet.experiment.card import versions  # noqa: E402
-from keras_resnet.files import write_json  # noqa: E402
+from keras_resnet.utils.files import write_json  # noqa: E402
 
 
 def main() -> None:

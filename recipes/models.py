@@ -22,15 +22,15 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 from keras_resnet import cli  # noqa: E402
+from keras_resnet.analysis.counting import count_models  # noqa: E402
 from keras_resnet.analysis.plots import write_table  # noqa: E402
-from keras_resnet.files import write_text  # noqa: E402
-from keras_resnet.zoo import (  # noqa: E402
+from keras_resnet.models.zoo import (  # noqa: E402
     SIZES,
-    count_models,
     list_models,
     models_table,
     with_models,
 )
+from keras_resnet.utils.files import write_text  # noqa: E402
 
 
 def main() -> None:

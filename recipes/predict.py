@@ -21,7 +21,7 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 from keras_resnet import cli  # noqa: E402
-from keras_resnet.predicting import predict  # noqa: E402
+from keras_resnet.evaluation.predictor import predict  # noqa: E402
 
 
 def main() -> None:

@@ -24,7 +24,7 @@ from keras_resnet import cli  # noqa: E402
 from keras_resnet.analysis import layer_responses, plots  # noqa: E402
 from keras_resnet.data import load_dataset  # noqa: E402
 from keras_resnet.evaluation import load_model  # noqa: E402
-from keras_resnet.files import write_json  # noqa: E402
+from keras_resnet.utils.files import write_json  # noqa: E402
 
 
 def main() -> None:

@@ -20,9 +20,10 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import dataclasses  # noqa: E402
 
-from keras_resnet import checks, cli  # noqa: E402
+from keras_resnet import cli  # noqa: E402
 from keras_resnet.experiment import Experiment  # noqa: E402
 from keras_resnet.experiment.reports import side_by_side  # noqa: E402
+from keras_resnet.utils import checks  # noqa: E402
 
 DIGITS = Experiment(
     model="ResNet20",

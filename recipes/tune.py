@@ -22,8 +22,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 from keras_resnet import cli  # noqa: E402
 from keras_resnet.experiment import Experiment  # noqa: E402
-from keras_resnet.experiment.searching import TRIALS, search  # noqa: E402
-from keras_resnet.experiment.space import SEARCHED, SearchSpace  # noqa: E402
+from keras_resnet.experiment.search.searching import TRIALS, search  # noqa: E402
+from keras_resnet.experiment.search.space import SEARCHED, SearchSpace  # noqa: E402
 
 DIGITS = Experiment(dataset="digits", workdir="runs/tune", epochs=8, warmup="linear", export=False)
 

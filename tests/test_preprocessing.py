@@ -9,7 +9,7 @@ import tensorflow as tf
 
 import keras_resnet
 from keras_resnet import decode_predictions, preprocess_input
-from keras_resnet.weights.registry import IMAGENET_MEAN, IMAGENET_STD
+from keras_resnet.preprocessing import IMAGENET_MEAN, IMAGENET_STD
 from tests.helpers import distance
 
 # As torchvision writes them, for images in [0, 1].

@@ -7,10 +7,10 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from keras_resnet import checks
-from keras_resnet.analysis.complexity import Complexity, built_without_values, complexity
+from keras_resnet.analysis.counting import Complexity, built_without_values, complexity
 from keras_resnet.analysis.networks import Network, closed_shape, find_network
 from keras_resnet.analysis.published import Accuracy
+from keras_resnet.utils import checks
 
 # Depth with shortcuts, against the networks before and after it.
 DEFAULT_MODELS = (

@@ -20,10 +20,10 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from keras_resnet import checks
 from keras_resnet.analysis.energy import NvmlMeter, RaplMeter, nvml_meter, rapl_meter
 from keras_resnet.analysis.networks import closed_shape, find_network
-from keras_resnet.processes import death, environment
+from keras_resnet.utils import checks
+from keras_resnet.utils.processes import death, environment
 
 # The first call traces and compiles, the second touches memory that the first one has freed.
 WARM_UP = 2

@@ -9,13 +9,12 @@ from pathlib import Path
 
 import keras
 
-from keras_resnet import checks
 from keras_resnet.analysis.published import APPLICATIONS, OURS, Accuracy
-from keras_resnet.architectures import ARCHITECTURES
-from keras_resnet.blocks import VERSIONS
-from keras_resnet.densenet import DENSE_ARCHITECTURES
-from keras_resnet.models import build
-from keras_resnet.saving import load_model
+from keras_resnet.architectures import ARCHITECTURES, VERSIONS
+from keras_resnet.models.densenet import DENSE_ARCHITECTURES
+from keras_resnet.models.resnet import build
+from keras_resnet.utils import checks
+from keras_resnet.weights.saving import load_model
 
 _PREFIX = "keras.applications."
 

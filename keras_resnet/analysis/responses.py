@@ -14,9 +14,9 @@ from collections.abc import Iterable
 import keras
 import numpy as np
 
-from keras_resnet import checks
 from keras_resnet.layers import BlockStack
-from keras_resnet.moments import Moments, image_batches, map_moments
+from keras_resnet.utils import checks
+from keras_resnet.utils.moments import Moments, image_batches, map_moments
 from keras_resnet.weights.transfer import unrolled_name
 
 

@@ -15,9 +15,9 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 import tensorflow as tf
 
-from keras_resnet import checks
 from keras_resnet.data.augmentation import Augmentation, batch_draws
 from keras_resnet.data.decoding import resize_shorter_side
+from keras_resnet.utils import checks
 
 SPLITS = ("train", "validation", "test")
 

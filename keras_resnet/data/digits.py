@@ -10,9 +10,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from keras_resnet import checks
 from keras_resnet.data.augmentation import RandomAffine
 from keras_resnet.data.dataset import ArrayDataset
+from keras_resnet.utils import checks
 
 # The split is part of the data set: figures measured on other test images do not compare.
 SPLIT_SEED = 1512

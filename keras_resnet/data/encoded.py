@@ -18,7 +18,6 @@ from typing import NoReturn, Protocol
 import numpy as np
 import tensorflow as tf
 
-from keras_resnet import checks
 from keras_resnet.data.augmentation import batch_draws
 from keras_resnet.data.dataset import (
     SPLITS,
@@ -32,6 +31,7 @@ from keras_resnet.data.dataset import (
 )
 from keras_resnet.data.decoding import decode_whole, decoding_fault
 from keras_resnet.data.views import Views
+from keras_resnet.utils import checks
 
 # Mean and spread of a channel are taken from this many training images: their standard error is
 # then about 2 of 255 levels.

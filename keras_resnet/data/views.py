@@ -10,8 +10,8 @@ import math
 
 import tensorflow as tf
 
-from keras_resnet import checks
 from keras_resnet.data.decoding import decode_window, to_bytes
+from keras_resnet.utils import checks
 
 CROPS = ("scale", "inception")
 

@@ -1,7 +1,6 @@
 """Finished models measured by the paper's protocols. Needs TensorFlow."""
 
-from keras_resnet.evaluation.measuring import evaluate
-from keras_resnet.evaluation.networks import any_size, score_map, with_logits
+from keras_resnet.evaluation.evaluator import evaluate
 from keras_resnet.evaluation.progress import Progress
 from keras_resnet.evaluation.protocols import (
     MultiScale,
@@ -11,7 +10,8 @@ from keras_resnet.evaluation.protocols import (
     make_protocol,
 )
 from keras_resnet.evaluation.results import Evaluation
-from keras_resnet.saving import load_model
+from keras_resnet.surgery.conversion import any_size, score_map, with_logits
+from keras_resnet.weights.saving import load_model
 
 __all__ = [
     "Evaluation",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from keras_resnet.terminal import format_seconds, start_bar
+from keras_resnet.utils.terminal import format_seconds, start_bar
 
 
 class Progress:

@@ -11,9 +11,9 @@ from typing import ClassVar, Self
 
 import tensorflow as tf
 
-from keras_resnet import checks
 from keras_resnet.data import ImageDataset
 from keras_resnet.data.decoding import resize_shorter_side
+from keras_resnet.utils import checks
 
 # Shorter sides of the paper's multi-scale test, for networks of 224x224 images.
 PAPER_SCALES = (224, 256, 384, 480, 640)

@@ -19,11 +19,11 @@ import traceback
 from collections.abc import Mapping
 from pathlib import Path
 
-from keras_resnet.checks import first_line
-from keras_resnet.experiment.run import run
+from keras_resnet.experiment.runner import run
 from keras_resnet.experiment.settings import Experiment
-from keras_resnet.processes import death, end_with_parent, environment
 from keras_resnet.training import Terminated, TrainingStopped
+from keras_resnet.utils.checks import first_line
+from keras_resnet.utils.processes import death, end_with_parent, environment
 
 # What a run prints, in its folder.
 LOG = "log.txt"

@@ -10,8 +10,8 @@ import keras
 import tensorflow as tf
 
 from keras_resnet.architectures import Architecture
-from keras_resnet.densenet import DenseArchitecture
-from keras_resnet.intervals import wilson_interval
+from keras_resnet.models.densenet import DenseArchitecture
+from keras_resnet.utils.intervals import wilson_interval
 from keras_resnet.version import __version__
 
 if TYPE_CHECKING:

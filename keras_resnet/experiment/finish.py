@@ -11,9 +11,9 @@ import tensorflow as tf
 from keras_resnet.data import ImageDataset
 from keras_resnet.experiment.settings import Experiment
 from keras_resnet.export import HubLayer, export_hub
-from keras_resnet.files import write_text
-from keras_resnet.saving import load_model, save_model
 from keras_resnet.training import Trainer, make_schedule, sgd
+from keras_resnet.utils.files import write_text
+from keras_resnet.weights.saving import load_model, save_model
 
 # Of probabilities, and of features relative to the largest: the reloaded graph may fuse operations
 # in another order. In 16 bits the module, which computes in float32, differs by the rounding of the

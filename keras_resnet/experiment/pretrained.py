@@ -6,11 +6,11 @@ from pathlib import Path
 
 import keras
 
-from keras_resnet.checks import first_line
 from keras_resnet.evaluation import any_size
 from keras_resnet.export import HubLayer
-from keras_resnet.rebuild import classifier_of
-from keras_resnet.saving import load_model
+from keras_resnet.surgery.graphs import classifier_of
+from keras_resnet.utils.checks import first_line
+from keras_resnet.weights.saving import load_model
 
 
 def with_new_classifier(init: str, image_shape: tuple[int, ...], classes: int) -> keras.Model:

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from keras_resnet.data import ImageDataset
-from keras_resnet.experiment.run import run
+from keras_resnet.experiment.runner import run
 from keras_resnet.experiment.settings import Experiment
 from keras_resnet.export.artefacts import load_artefact
-from keras_resnet.files import replacing, write_text
+from keras_resnet.utils.files import replacing, write_text
 
 CARD = "CARD.md"
 

@@ -8,13 +8,13 @@ import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from keras_resnet import checks
 from keras_resnet.analysis import plots, studies
-from keras_resnet.analysis.tables import text_table
 from keras_resnet.architectures import find_architecture
 from keras_resnet.experiment.settings import Experiment
 from keras_resnet.experiment.study import Study, StudyRun, attempt_study
-from keras_resnet.files import write_json
+from keras_resnet.utils import checks
+from keras_resnet.utils.files import write_json
+from keras_resnet.utils.tables import text_table
 
 
 def degradation(

@@ -8,16 +8,15 @@ from collections.abc import Mapping
 
 import keras
 
-from keras_resnet import checks
 from keras_resnet.architectures import (
     ARCHITECTURES,
+    VERSIONS,
     Architecture,
     cifar_architecture,
     find_architecture,
 )
-from keras_resnet.blocks import VERSIONS
 from keras_resnet.data import ImageDataset, load_dataset
-from keras_resnet.densenet import DENSE_ARCHITECTURES, DenseArchitecture
+from keras_resnet.models.densenet import DENSE_ARCHITECTURES, DenseArchitecture
 from keras_resnet.training import (
     CrossEntropy,
     ErrorWarmup,
@@ -28,6 +27,7 @@ from keras_resnet.training import (
 )
 from keras_resnet.training.optimizers import DECAYS
 from keras_resnet.training.precision import PRECISIONS
+from keras_resnet.utils import checks
 
 WARMUPS = ("none", "linear", "error", "auto")
 SCHEDULES = ("steps", "cosine", "polynomial", "constant", "plateau")

@@ -15,13 +15,13 @@ from typing import NoReturn
 
 import tensorflow as tf
 
-from keras_resnet import checks
 from keras_resnet.experiment.apart import RunApart
-from keras_resnet.experiment.run import epochs_of, run
+from keras_resnet.experiment.runner import epochs_of, run
 from keras_resnet.experiment.settings import Experiment
-from keras_resnet.terminal import format_seconds
 from keras_resnet.training import Terminated, TrainingStopped
 from keras_resnet.training.signals import sigterm_handled
+from keras_resnet.utils import checks
+from keras_resnet.utils.terminal import format_seconds
 
 # Seconds between two looks at the runs in progress.
 POLL = 0.2

@@ -9,7 +9,7 @@ from pathlib import Path
 import tensorflow as tf
 
 from keras_resnet.experiment.reports import side_by_side
-from keras_resnet.experiment.run import build_model
+from keras_resnet.experiment.runner import build_model
 from keras_resnet.experiment.settings import Experiment
 from keras_resnet.experiment.study import run_study
 

@@ -14,14 +14,14 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from keras_resnet.checks import first_line
 from keras_resnet.export import onnx
 from keras_resnet.export.copies import image_network
 from keras_resnet.export.endpoints import KINDS
 from keras_resnet.export.saved_model import LABELS
 from keras_resnet.export.writing import SAVED_MODEL
-from keras_resnet.rebuild import functional_config, output_activation
-from keras_resnet.saving import load_model
+from keras_resnet.surgery.graphs import functional_config, output_activation
+from keras_resnet.utils.checks import first_line
+from keras_resnet.weights.saving import load_model
 
 # What the output of a model is, by the activation that it ends in.
 OUTPUTS = {"softmax": "probabilities", "linear": "logits"}

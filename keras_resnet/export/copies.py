@@ -12,10 +12,10 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
-from keras_resnet import checks
 from keras_resnet.layers import BlockStack, StandardizedConv2D
 from keras_resnet.preprocessing import standardize_layer
-from keras_resnet.rebuild import Config, rebuilt, rewired
+from keras_resnet.surgery.graphs import Config, rebuilt, rewired
+from keras_resnet.utils import checks
 from keras_resnet.weights import copy_weights
 
 # Who standardises the images: the model itself, a layer put in front of it, or nobody.

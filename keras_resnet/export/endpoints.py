@@ -8,7 +8,7 @@ from __future__ import annotations
 import keras
 
 from keras_resnet.export.copies import CLASSIFIER
-from keras_resnet.stages import stage_ends
+from keras_resnet.surgery.stages import stage_ends
 
 # Kinds of modules, and what their single output is called; feature maps have the stages' names.
 KINDS = {"feature_vector": "features", "classification": "logits", "feature_maps": None}

@@ -19,8 +19,8 @@ import urllib.parse
 import zlib
 from pathlib import Path, PurePosixPath
 
-from keras_resnet.checks import first_line
 from keras_resnet.export.writing import SAVED_MODEL
+from keras_resnet.utils.checks import first_line
 
 # Of one module: bytes of its archive, bytes and files unpacked. The largest published ones have a
 # few gigabytes.
@@ -238,8 +238,8 @@ def _is_kept(place, sha256):
 def _keep(handle, url, place, sha256):
     """Downloads and unpacks a module, while other processes that want it wait."""
     # Locks are not to be had on every system; who loads own modules only needs none.
-    from keras_resnet import download
-    from keras_resnet.files import clear_leftovers, replacing, write_text
+    from keras_resnet.utils import download
+    from keras_resnet.utils.files import clear_leftovers, replacing, write_text
 
     place.parent.mkdir(parents=True, exist_ok=True)
     with download.locked(place.with_name(f"{place.name}.locked")):

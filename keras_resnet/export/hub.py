@@ -13,7 +13,6 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_resnet import checks
 from keras_resnet.export.copies import (
     CLASSIFIER,
     computes_in_float32,
@@ -22,7 +21,8 @@ from keras_resnet.export.copies import (
 )
 from keras_resnet.export.endpoints import KINDS, endpoint, find_classifier
 from keras_resnet.export.writing import check_path, label_lines
-from keras_resnet.files import replacing
+from keras_resnet.utils import checks
+from keras_resnet.utils.files import replacing
 
 # The largest difference between module and model, as a part of the largest output (of 1, if that is
 # larger). Grappler fuses what Keras runs op by op, which moves the last bits only: 3e-7 for a

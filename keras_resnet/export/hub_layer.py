@@ -12,10 +12,10 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from keras_resnet.checks import first_line
 from keras_resnet.export.handles import module_directory
 from keras_resnet.export.writing import SAVED_MODEL
 from keras_resnet.layers import PACKAGE
+from keras_resnet.utils.checks import first_line
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
@@ -31,7 +31,7 @@ class HubLayer(keras.layers.Layer):
     (`TFHUB_CACHE_DIR`). A `.keras` file keeps the weights of the layer, and of the module its
     handle only: the module has to be on the machine when the file is loaded, in its directory or
     in the cache, since loading a file downloads nothing; calling `HubLayer` with the handle does.
-    `keras_resnet.saving.load_model` reads such files; Keras itself does so once this module is
+    Such files are read once this module is
     imported. Running a SavedModel runs the code in its graph, so use modules, and files that name
     modules, from sources that you trust.
 

@@ -15,7 +15,6 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_resnet import checks
 from keras_resnet.export.artefacts import OUTPUTS, load_artefact
 from keras_resnet.export.copies import (
     computes_in_float32,
@@ -23,13 +22,14 @@ from keras_resnet.export.copies import (
     image_network,
     of_plain_operations,
 )
-from keras_resnet.export.folding import fold_batch_norm
 from keras_resnet.export.litert import QUANTIZATIONS, write_litert
 from keras_resnet.export.onnx import write_onnx
 from keras_resnet.export.saved_model import write_saved_model
 from keras_resnet.export.writing import check_path, label_lines
-from keras_resnet.files import replacing
-from keras_resnet.rebuild import functional_config, output_activation
+from keras_resnet.surgery.folding import fold_batch_norm
+from keras_resnet.surgery.graphs import functional_config, output_activation
+from keras_resnet.utils import checks
+from keras_resnet.utils.files import replacing
 
 # Largest difference from the model, as a part of the largest output, however small that is. Folded
 # normalisation and other kernels move the last digits of float32; float16 has three.

@@ -14,8 +14,8 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.lite.python.convert import ConverterError
 
-from keras_resnet.checks import first_line
 from keras_resnet.export.saved_model import LABELS, write_saved_model
+from keras_resnet.utils.checks import first_line
 
 QUANTIZATIONS = ("float32", "float16", "int8")
 

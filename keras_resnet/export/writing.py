@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from keras_resnet.files import clear_leftovers
+from keras_resnet.utils.files import clear_leftovers
 
 SAVED_MODEL = "saved_model.pb"
 

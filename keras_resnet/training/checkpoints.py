@@ -21,9 +21,9 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_resnet import checks
-from keras_resnet.files import clear_leftovers, replacing
 from keras_resnet.training.errors import TrainingStopped
+from keras_resnet.utils import checks
+from keras_resnet.utils.files import clear_leftovers, replacing
 
 
 class DamagedCheckpoint(Exception):

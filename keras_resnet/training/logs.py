@@ -14,7 +14,7 @@ from pathlib import Path
 import keras
 import tensorflow as tf
 
-from keras_resnet.files import write_text
+from keras_resnet.utils.files import write_text
 
 
 class _Recorder(keras.callbacks.Callback):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import keras
 from keras import ops
 
-from keras_resnet import checks
+from keras_resnet.utils import checks
 
 
 @keras.saving.register_keras_serializable("keras_resnet")

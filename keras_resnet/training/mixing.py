@@ -10,7 +10,7 @@ from __future__ import annotations
 import keras
 import tensorflow as tf
 
-from keras_resnet import checks
+from keras_resnet.utils import checks
 
 # More than any of the layers draws in one step.
 _DRAWS_PER_STEP = 1000

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 
 import keras
 
-from keras_resnet import checks
+from keras_resnet.utils import checks
 
 DECAYS = ("l2", "decoupled")
 NORM_AND_BIAS = ("bias", "gamma", "beta")

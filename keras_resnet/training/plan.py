@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from keras_resnet import checks
 from keras_resnet.data.dataset import ImageDataset
+from keras_resnet.utils import checks
 
 
 class Plan(NamedTuple):

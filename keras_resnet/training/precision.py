@@ -9,7 +9,7 @@ from __future__ import annotations
 import keras
 import tensorflow as tf
 
-from keras_resnet import checks
+from keras_resnet.utils import checks
 
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import keras
 
-from keras_resnet.terminal import format_seconds, start_bar
+from keras_resnet.utils.terminal import format_seconds, start_bar
 
 
 class Progress(keras.callbacks.Callback):

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import keras
 from keras import ops
 
-from keras_resnet import checks
+from keras_resnet.utils import checks
 
 Schedule = keras.optimizers.schedules.LearningRateSchedule
 

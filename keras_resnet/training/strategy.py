@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterator
 
 import tensorflow as tf
 
-from keras_resnet import checks
 from keras_resnet.training.cluster import JOBS, await_workers, find_cluster, from_tf_config
 from keras_resnet.training.errors import TrainingStopped
+from keras_resnet.utils import checks
 
 NAMES = ("auto", "one", "mirrored", "multi_worker", "tpu")
 

@@ -13,7 +13,6 @@ from collections.abc import Callable, Sequence
 import keras
 import tensorflow as tf
 
-from keras_resnet import checks
 from keras_resnet.data.dataset import ImageDataset
 from keras_resnet.training import feed, state
 from keras_resnet.training.checkpoints import Checkpoints
@@ -46,6 +45,7 @@ from keras_resnet.training.xla import (
     replicas_meet,
     try_xla,
 )
+from keras_resnet.utils import checks
 
 
 class Trainer:

@@ -11,10 +11,10 @@ import keras
 import tensorflow as tf
 from tensorflow.python.framework.config import is_op_determinism_enabled
 
-from keras_resnet import checks
 from keras_resnet.training.statistics import synchronized
 from keras_resnet.training.step import Step
 from keras_resnet.training.strategy import any_worker, is_chief
+from keras_resnet.utils import checks
 
 # Steps to go; fewer do not earn back the seconds of the trial.
 WORTH_A_TRIAL = 1000

@@ -1,7 +1,9 @@
 """Weights of finished networks: published ones by name, files of several frameworks, checks."""
 
+from keras_resnet.preprocessing import Preprocessing
 from keras_resnet.weights.files import find_weights, load_weights, save_torch_weights
-from keras_resnet.weights.registry import PRETRAINED, Preprocessing, PretrainedWeights
+from keras_resnet.weights.registry import PRETRAINED, PretrainedWeights, preprocess_input
+from keras_resnet.weights.saving import load_model, save_model
 from keras_resnet.weights.transfer import assign_weights, copy_weights, layer_weights
 
 __all__ = [
@@ -12,6 +14,9 @@ __all__ = [
     "copy_weights",
     "find_weights",
     "layer_weights",
+    "load_model",
     "load_weights",
+    "preprocess_input",
+    "save_model",
     "save_torch_weights",
 ]

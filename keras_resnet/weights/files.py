@@ -11,10 +11,10 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from keras_resnet import checks
-from keras_resnet.architectures import ARCHITECTURES, BLOCKS, VERSIONS
-from keras_resnet.files import replacing
-from keras_resnet.parts import NORMALIZATIONS
+from keras_resnet.architectures import ARCHITECTURES, BLOCKS, NORMALIZATIONS, VERSIONS
+from keras_resnet.preprocessing import CAFFE, Preprocessing
+from keras_resnet.utils import checks
+from keras_resnet.utils.files import replacing
 from keras_resnet.weights.keras_applications import (
     EPSILON,
     are_densely_connected,
@@ -22,10 +22,10 @@ from keras_resnet.weights.keras_applications import (
     from_keras_applications,
 )
 from keras_resnet.weights.keras_files import DAMAGE, Layers, read_keras, read_legacy_h5
-from keras_resnet.weights.registry import CAFFE, PRETRAINED, Preprocessing, find_pretrained
+from keras_resnet.weights.pytorch import to_torch
+from keras_resnet.weights.registry import PRETRAINED, find_pretrained
 from keras_resnet.weights.saved import SavedWeights
 from keras_resnet.weights.torch_files import read_torch
-from keras_resnet.weights.torch_names import to_torch
 from keras_resnet.weights.wiring import epsilon_in, preprocessing, wiring
 
 _TORCH_EPSILON = 1e-5

@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from keras_resnet.weights.registry import CAFFE
+from keras_resnet.preprocessing import CAFFE
 
 EPSILON = 1.001e-5
 # What their classifier has been called.

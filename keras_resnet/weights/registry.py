@@ -1,6 +1,6 @@
 """The table of published weights: where each file comes from, and what has to be known to use it.
 
-Nothing here imports Keras or a package of an extra; files are fetched only when they are asked for.
+Nothing here imports a package of an extra; files are fetched only when they are asked for.
 
 A checksum is written down only where it is known: the sha256 of a file of the Hugging Face hub is
 pinned where several public projects record the same, else the file is held against the sha256 that
@@ -10,52 +10,12 @@ the hub itself keeps of it; of the files of `keras.applications`, Keras's source
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-# Of the ImageNet training set, per channel R, G, B in [0, 255]: torchvision's constants times 255.
-IMAGENET_MEAN = (123.675, 116.28, 103.53)
-IMAGENET_STD = (58.395, 57.12, 57.375)
-
-
-@dataclasses.dataclass(frozen=True)
-class Preprocessing:
-    """How images were prepared for a network.
-
-    Attributes:
-        mean: Of every channel R, G, B, in [0, 255]; subtracted first.
-        std: What the difference is divided by.
-        image_size: Side of the square that was cut out for the published accuracy.
-        crop: That side as a fraction of the shorter side of the whole, resized image.
-        interpolation: "bilinear" or "bicubic".
-    """
-
-    mean: tuple[float, float, float] = IMAGENET_MEAN
-    std: tuple[float, float, float] = IMAGENET_STD
-    image_size: int = 224
-    crop: float = 0.875
-    interpolation: str = "bilinear"
-
-    def __post_init__(self):
-        if len(self.mean) != len(self.std):
-            raise ValueError(
-                "`mean` and `std` must have one number for each channel. "
-                f"Received: mean={self.mean} and std={self.std}"
-            )
-
-    def same_numbers(self, other: Preprocessing) -> bool:
-        """Whether both subtract and divide by the same, to the rounding of float32."""
-        own, others = (*self.mean, *self.std), (*other.mean, *other.std)
-        return len(own) == len(others) and all(
-            math.isclose(one, another, rel_tol=1e-6)
-            for one, another in zip(own, others, strict=True)
-        )
-
-
-# Caffe's mean. Its networks take BGR of no unit variance: importing their weights turns the first
-# kernel round and multiplies it by these deviations, so that one convention holds for all.
-CAFFE = Preprocessing(mean=(123.68, 116.779, 103.939))
+from keras_resnet.preprocessing import CAFFE, Preprocessing
+from keras_resnet.utils import checks
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,7 +67,7 @@ class PretrainedWeights:
             ValueError: If it is not the file it should be.
         """
         # Locks are not to be had on every system; who loads own files only needs none.
-        from keras_resnet import download
+        from keras_resnet.utils import download
 
         if "://" in self.place:
             path = download.keras_cache("keras_resnet") / self.file
@@ -301,3 +261,30 @@ def find_pretrained(name: str, network: str) -> PretrainedWeights:
         if other.endswith("_v1.5"):
             received += " (version='v1.5')"
     raise ValueError(f"`weights` must {known}. Received: {received}")
+
+
+def preprocess_input(
+    images: Any, data_format: str | None = None, *, weights: str | None = None
+) -> Any:
+    """Standardises images as the networks expect them.
+
+    Args:
+        images: RGB in [0, 255], integer or float, `(..., H, W, 3)`, or `(..., 3, H, W)` for
+            channels first; a NumPy array or a tensor.
+        data_format: "channels_last", "channels_first", or None for Keras's default.
+        weights: Name of the published weights that the images are for, such as "keras/resnet50",
+            if they are to have exactly the mean and deviation that those were trained with; None
+            for ImageNet's, as of torchvision and timm. What is done inside of a model with
+            `include_preprocessing=True` is exact by itself.
+
+    Returns:
+        `(images - mean) / std` per channel, about -2.1 to 2.6; a NumPy array for a NumPy array,
+        else a tensor; float32, or the dtype of floating-point images.
+
+    Raises:
+        ValueError: If the images do not have three channels, or there are no such weights.
+    """
+    if weights is None:
+        return Preprocessing().standardize(images, data_format)
+    checks.one_of("weights", weights, tuple(PRETRAINED))
+    return PRETRAINED[weights].preprocessing.standardize(images, data_format)

@@ -9,9 +9,9 @@ from collections.abc import Mapping
 import keras
 import numpy as np
 
+from keras_resnet.preprocessing import Preprocessing
 from keras_resnet.weights.keras_files import Layers
-from keras_resnet.weights.registry import Preprocessing
-from keras_resnet.weights.torch_names import from_torch
+from keras_resnet.weights.pytorch import from_torch
 from keras_resnet.weights.transfer import assign_weights, check_weights, layer_weights
 from keras_resnet.weights.wiring import Wiring, epsilon_in, preprocessing, stride_version, wiring
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_resnet.weights.registry import Preprocessing
+from keras_resnet.preprocessing import Preprocessing
 
 # What a layer does, by its name: strides, an activation, or nothing but that it is there.
 Wiring = dict[str, list[Any]]

@@ -11,18 +11,18 @@ import pytest
 
 import keras_resnet
 from keras_resnet.analysis.comparison import DEFAULT_MODELS, Entry, compare, read_accuracy
-from keras_resnet.analysis.complexity import (
+from keras_resnet.analysis.cost import Cost, Phase
+from keras_resnet.analysis.counting import (
     Complexity,
     LayerCost,
     built_without_values,
     complexity,
 )
-from keras_resnet.analysis.cost import Cost, Phase
 from keras_resnet.analysis.networks import application_names, find_network
 from keras_resnet.analysis.plots import accuracy_against_operations, cost_against_batch
 from keras_resnet.analysis.plots import comparison as drawn
 from keras_resnet.analysis.published import APPLICATIONS, OURS, Accuracy
-from keras_resnet.analysis.tables import text_table
+from keras_resnet.utils.tables import text_table
 
 MEASURED = Accuracy(0.8, 0.95, 224, "single crop", "ImageNet", "metrics.json", measured=True)
 

@@ -10,7 +10,7 @@ import pytest
 
 import keras_resnet
 from keras_resnet.analysis import layer_responses, plots
-from keras_resnet.moments import Moments
+from keras_resnet.utils.moments import Moments
 from tests.helpers import images, randomize
 
 X = images(11, 8, 8, 1)

@@ -8,7 +8,7 @@ import signal
 import pytest
 
 from tests.distributed.train_processes import finish, start
-from tests.tuning_fakes import make_search, results
+from tests.experiment.search.fakes import make_search, results
 
 
 def of(printed: str) -> list:

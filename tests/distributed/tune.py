@@ -6,7 +6,7 @@ import json
 import sys
 
 from keras_resnet.training import make_strategy
-from tests.tuning_fakes import make_search, results
+from tests.experiment.search.fakes import make_search, results
 
 folder, tuner, replicas, *kill_at = sys.argv[1:]
 strategy = make_strategy(virtual_devices=int(replicas)) if int(replicas) > 1 else None

@@ -13,7 +13,7 @@ import tensorflow as tf
 import keras_resnet
 from keras_resnet.experiment import Experiment, run
 from keras_resnet.experiment.pretrained import with_new_classifier
-from keras_resnet.experiment.run import epochs_of, observers
+from keras_resnet.experiment.runner import epochs_of, observers
 from keras_resnet.export import HubLayer, export_hub
 from tests.helpers import images, randomize
 

@@ -10,7 +10,7 @@ from keras_resnet import cli
 from keras_resnet.data import load_dataset
 from keras_resnet.experiment import Experiment
 from keras_resnet.experiment.card import network_text
-from keras_resnet.experiment.run import build_model
+from keras_resnet.experiment.runner import build_model
 
 
 @pytest.fixture(scope="module")

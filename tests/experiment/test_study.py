@@ -15,10 +15,10 @@ import time
 
 import pytest
 
-from keras_resnet import processes
 from keras_resnet.experiment import Experiment, apart, run_study, study
 from keras_resnet.training import Terminated, TrainingStopped
 from keras_resnet.training.errors import Diverged
+from keras_resnet.utils import processes
 from tests.recipes.running import ROOT
 
 METRICS = {

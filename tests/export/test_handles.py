@@ -16,9 +16,9 @@ import keras
 import numpy as np
 import pytest
 
-from keras_resnet import files
 from keras_resnet.export import HubLayer, handles
-from keras_resnet.saving import load_model
+from keras_resnet.utils import files
+from keras_resnet.weights.saving import load_model
 from tests.export.conftest import features_of, random_images
 
 

@@ -1,15 +1,12 @@
 from __future__ import annotations
 
-import sys
-
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
-import keras_resnet.export
 from keras_resnet.export import HubLayer
-from keras_resnet.saving import load_model
+from keras_resnet.weights.saving import load_model
 from tests.export.conftest import features_of, random_images
 
 
@@ -118,17 +115,16 @@ def test_is_saved_with_the_model(feature_vector, tmp_path):
     assert len(moved(before, loaded.layers[1])) == len(before)
 
 
-def test_load_model_needs_nothing_imported(feature_vector, tmp_path, monkeypatch):
+def test_load_model_names_the_import_that_knows_the_layer(feature_vector, tmp_path, monkeypatch):
     inputs = keras.Input((8, 8, 1))
-    layer = HubLayer(feature_vector)
-    model = keras.Model(inputs, layer(inputs))
+    model = keras.Model(inputs, HubLayer(feature_vector)(inputs))
     model.save(tmp_path / "model.keras")
-    # As in a process that has not imported the export room.
-    monkeypatch.setattr(keras_resnet.export, "hub_layer", None)
-    monkeypatch.delitem(sys.modules, "keras_resnet.export.hub_layer")
-    monkeypatch.delitem(keras.saving.get_custom_objects(), "keras_resnet>HubLayer")
     loaded = load_model(tmp_path / "model.keras")
     np.testing.assert_array_equal(loaded(random_images()), model(random_images()))
+    # As in a process that has not imported the export room.
+    monkeypatch.delitem(keras.saving.get_custom_objects(), "keras_resnet>HubLayer")
+    with pytest.raises(ValueError, match="import keras_resnet.export"):
+        load_model(tmp_path / "model.keras")
 
 
 def test_stands_in_mixed_precision_models(feature_vector):

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from keras_resnet.zoo import END, START, list_models
+from keras_resnet.models.zoo import END, START, list_models
 from tests.recipes.running import ROOT, refused
 
 

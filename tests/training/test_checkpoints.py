@@ -11,7 +11,6 @@ import zipfile
 import numpy as np
 import pytest
 
-from keras_resnet.files import replacing
 from keras_resnet.training import Checkpoints, TrainingStopped
 from keras_resnet.training.checkpoints import (
     Checkpoint,
@@ -19,6 +18,7 @@ from keras_resnet.training.checkpoints import (
     read_checkpoint,
     write_checkpoint,
 )
+from keras_resnet.utils.files import replacing
 
 ARRAYS = {
     "model/0000": np.arange(6, dtype="float32").reshape(2, 3),

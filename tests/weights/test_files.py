@@ -15,9 +15,9 @@ import pytest
 
 import keras_resnet
 from keras_resnet.architectures import Stem
-from keras_resnet.saving import load_model
 from keras_resnet.weights import layer_weights, load_weights, save_torch_weights
 from keras_resnet.weights.files import read_weights
+from keras_resnet.weights.saving import load_model
 from tests.helpers import (
     assert_same_by_layer,
     assert_same_weights,

@@ -11,8 +11,8 @@ import pytest
 from keras.src.applications import resnet  # the code behind all of theirs, not public
 
 import keras_resnet
+from keras_resnet.preprocessing import CAFFE, IMAGENET_STD
 from keras_resnet.weights import find_weights, layer_weights, save_torch_weights
-from keras_resnet.weights.registry import CAFFE, IMAGENET_STD
 from tests.helpers import assert_same_weights, distance, randomize
 
 SHAPE = (37, 32, 3)

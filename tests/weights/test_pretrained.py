@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 
 import keras_resnet
-from keras_resnet import download
 from keras_resnet.architectures import ARCHITECTURES
-from keras_resnet.densenet import DENSE_ARCHITECTURES
+from keras_resnet.models.densenet import DENSE_ARCHITECTURES
+from keras_resnet.utils import download
 from keras_resnet.weights import PRETRAINED, find_weights, registry, save_torch_weights
 from tests.helpers import assert_same_weights, distance, randomize
 from tests.servers import serving

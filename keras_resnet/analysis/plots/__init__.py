@@ -5,12 +5,12 @@ Needs matplotlib (`pip install keras-deep-residual[train]`). Draws without a dis
 
 from keras_resnet.analysis.plots.comparison import accuracy_against_operations, cost_against_batch
 from keras_resnet.analysis.plots.confusion import class_errors, confusion_matrix
-from keras_resnet.analysis.plots.deepening import deepening
+from keras_resnet.analysis.plots.curves import learning_curve
 from keras_resnet.analysis.plots.drawing import figure, require_matplotlib, write_table
-from keras_resnet.analysis.plots.learning_curve import learning_curve
-from keras_resnet.analysis.plots.responses import responses
-from keras_resnet.analysis.plots.search import search
+from keras_resnet.analysis.plots.growth import deepening
+from keras_resnet.analysis.plots.layers import responses
 from keras_resnet.analysis.plots.studies import error_curves, final_errors
+from keras_resnet.analysis.plots.trials import search
 
 __all__ = [
     "accuracy_against_operations",

@@ -1,0 +1,223 @@
+"""From image files to labels and probabilities, by any finished model. Needs TensorFlow."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_resnet.data import Views, load_dataset
+from keras_resnet.data.decoding import FORMATS, decode_whole, decoding_fault
+from keras_resnet.data.encoded import BadImages
+from keras_resnet.export import Artefact, load_artefact
+from keras_resnet.preprocessing import decode_predictions
+from keras_resnet.utils import checks
+
+# Of images for a model that takes any.
+SIDE = 224
+
+
+@dataclasses.dataclass(frozen=True)
+class Prediction:
+    """A model's answer for one image.
+
+    Attributes:
+        path: The image.
+        labels: The best classes, best first.
+        probabilities: Their probabilities.
+    """
+
+    path: Path
+    labels: tuple[str, ...]
+    probabilities: tuple[float, ...]
+
+
+def predict(
+    model: Artefact | str | Path,
+    images: str | Path | Iterable[str | Path],
+    top: int = 5,
+    *,
+    labels: Sequence[str] | Path | None = None,
+    image_size: int | None = None,
+    resize: int | None = None,
+    batch_size: int = 32,
+) -> list[Prediction]:
+    """Classifies image files by a finished model of any form.
+
+    Images are decoded and cut as for evaluation (`Views`): the centre of the image with its shorter
+    side resized to `resize`. An image that has the model's size already is taken as it is.
+
+    Args:
+        model: A `.keras` file, a Hub module or SavedModel's directory, a `.tflite` or `.onnx` file,
+            or one opened by `load_artefact`.
+        images: Image files, and folders, of which all images are taken, those of folders inside
+            too. A file that cannot be read is an error if it is named itself; of a folder it is
+            left out with a warning (`BadImageWarning`) that counts them.
+        top: Classes to name, if there are so many.
+        labels: Name of every class, or the `Path` of a file with a line for each. By default those
+            that the model carries along; the names of ImageNet's where it has 1000 classes and no
+            labels; else their numbers.
+        image_size: Side of the images for a model that takes any size; 224 where not given.
+        resize: Shorter side in pixels; by default 256 for a model of 224, and in proportion.
+        batch_size: Images at a time.
+
+    Returns:
+        A `Prediction` for every image that could be read, in the order given, in folders by name.
+
+    Raises:
+        ValueError: If an argument is wrong, the model is no classifier, or an image cannot be read.
+        ImportError: If a package that the model needs is missing.
+        OSError: If an image is missing, or the names of ImageNet's classes cannot be fetched.
+    """
+    checks.integer("top", top)
+    checks.integer("batch_size", batch_size)
+    model = model if isinstance(model, Artefact) else load_artefact(model)
+    if model.output not in ("probabilities", "logits"):
+        raise ValueError(
+            "`model` must be a classifier, with probabilities or logits as its output. "
+            f"Received: {str(model.path)!r}, which gives {model.output}"
+        )
+    labels = _labels(labels, model)
+    view = _view(model, image_size, resize)
+    predictions = []
+    read = read_images(images, view)
+    while batch := list(itertools.islice(read, batch_size)):
+        scores = model(np.stack([image for _, image in batch]))
+        if model.output == "logits":
+            scores = tf.nn.softmax(scores).numpy()
+        if labels is None and scores.shape[1] != 1000:
+            labels = [str(number) for number in range(scores.shape[1])]
+        decoded = decode_predictions(scores, min(top, scores.shape[1]), labels)
+        for (path, _), classes in zip(batch, decoded, strict=True):
+            _, names, probabilities = zip(*classes, strict=True)
+            predictions.append(Prediction(path, names, probabilities))
+    return predictions
+
+
+def read_images(
+    images: str | Path | Iterable[str | Path], view: Views
+) -> Iterator[tuple[Path, np.ndarray]]:
+    """Yields image files as a model of `view` takes them, as `predict` says.
+
+    Args:
+        images: Image files and folders.
+        view: Size, channels and `eval_resize`.
+
+    Yields:
+        The path, and uint8 in [0, 255] of shape `view.shape`.
+
+    Raises:
+        ValueError: If a file that is named itself cannot be decoded, or a folder has no images.
+        OSError: If a file is missing.
+    """
+    bad = BadImages(limit=None)
+    for given in [images] if isinstance(images, (str, os.PathLike)) else images:
+        given = Path(given)
+        for path in _images_in(given) if given.is_dir() else [given]:
+            data = path.read_bytes()
+            try:
+                yield path, _seen(data, view)
+            except tf.errors.OpError as error:
+                fault = decoding_fault(data) or "unreadable"
+                if not given.is_dir():
+                    formats = ", ".join(sorted(set(FORMATS.values())))
+                    raise ValueError(
+                        f"An image must be a whole file ({formats}). Received: {str(path)!r}, "
+                        f"which is {fault}"
+                    ) from error
+                bad.report(str(path), fault)
+
+
+def calibration_batches(
+    source: str, model: keras.Model, image_size: int | None = None
+) -> Iterator[np.ndarray]:
+    """Returns images to calibrate an int8 file on.
+
+    Args:
+        source: A folder of images, or "digits" for the digits' training images.
+        model: The model, of square images.
+        image_size: Side of the images for a model that takes any size.
+
+    Returns:
+        Batches of images in [0, 255], as the model takes them.
+
+    Raises:
+        ValueError: If there is no such folder, or the model does not take such images.
+    """
+    shape = model.input_shape[1:]
+    size = shape[0] or image_size or SIDE
+    if source == "digits":
+        batches = load_dataset("digits", image_size=size).eval_batches("train", 64)
+        return (images for images, _, _ in batches)
+    if not Path(source).is_dir():
+        raise ValueError(
+            "`calibration` must be a folder of images or 'digits'. "
+            f"Received: calibration={source!r}"
+        )
+    view = Views(image_size=size, channels=shape[-1])
+    return (image[None] for _, image in read_images(source, view))
+
+
+def read_labels(path: Path) -> list[str]:
+    """Reads a text file with the name of a class on every line."""
+    try:
+        return path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"`labels` must be a text file with a line for every class. Received: {str(path)!r}"
+        ) from error
+
+
+def _images_in(folder):
+    """Returns the images of a folder and of those inside, by name."""
+    paths = sorted(
+        path for path in folder.rglob("*") if path.suffix.lower() in FORMATS and path.is_file()
+    )
+    if not paths:
+        raise ValueError(
+            f"A folder must have images ({', '.join(FORMATS)}). Received: {str(folder)!r}, "
+            "without any"
+        )
+    return paths
+
+
+def _seen(data, view):
+    """Returns the view of an encoded image."""
+    size = view.image_size
+    shape = tf.io.extract_jpeg_shape(data)[:2] if tf.io.is_jpeg(data) else None
+    if shape is None or tuple(shape.numpy()) == (size, size):
+        whole = decode_whole(data, view.channels)
+        if tuple(whole.shape[:2]) == (size, size):
+            return whole.numpy()
+    return view.evaluation(data).numpy()
+
+
+def _view(model, image_size, resize):
+    height, width, channels = model.image_shape
+    if image_size is not None and height not in (None, checks.integer("image_size", image_size)):
+        raise ValueError(
+            f"`image_size` must be the model's own, {height}, or be left out. "
+            f"Received: image_size={image_size}"
+        )
+    if height != width or channels not in (1, 3):
+        raise ValueError(
+            "`model` must take square images, grey or RGB. "
+            f"Received: {str(model.path)!r}, which takes images of shape {model.image_shape}"
+        )
+    size = height or image_size or SIDE
+    if resize is not None:
+        checks.integer("resize", resize, size)
+    return Views(image_size=size, channels=channels, eval_resize=resize)
+
+
+def _labels(labels, model):
+    """Returns the labels given, or else the model's own; None where there are none."""
+    if labels is None:
+        return model.labels
+    return read_labels(labels) if isinstance(labels, Path) else labels

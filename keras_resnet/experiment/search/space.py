@@ -1,0 +1,112 @@
+"""What a search chooses from, and the experiment that each choice stands for."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+from keras_resnet.architectures import BLOCKS
+from keras_resnet.experiment.settings import Experiment
+from keras_resnet.utils import checks
+
+# Those of the choices that are settings of an experiment by the same name.
+_SETTINGS = (
+    *("block", "widening", "shortcut", "squeeze_excitation", "dropout", "stochastic_depth"),
+    *("learning_rate", "momentum", "weight_decay"),
+)
+# Settings of an experiment that a search decides, and none that it begins from can have.
+SEARCHED = ("model", "depth", *_SETTINGS)
+_RANGES = ("learning_rates", "weight_decays")
+
+
+@dataclasses.dataclass(frozen=True)
+class SearchSpace:
+    """The CIFAR networks and settings of the optimizer that a search chooses from.
+
+    Attributes:
+        repeats: Blocks in each of the three stages.
+        widenings: Factors of the widths 16, 32 and 64.
+        blocks: "basic", "bottleneck".
+        shortcuts: "A", "B", "C", or "none" for plain nets.
+        squeeze_excitations: Reductions of channel gates; 0 for none.
+        dropouts: Rates of dropout in the branches, in [0, 1).
+        stochastic_depths: Rates of stochastic depth of the last block, in [0, 1).
+        learning_rates: Lowest and highest rate; drawn from its logarithm's range.
+        momentums: Momentums of SGD, in [0, 1).
+        weight_decays: Lowest and highest factor; drawn from its logarithm's range.
+    """
+
+    repeats: tuple[int, ...] = (1, 2, 3)
+    widenings: tuple[float, ...] = (0.5, 1.0, 2.0)
+    blocks: tuple[str, ...] = ("basic", "bottleneck")
+    shortcuts: tuple[str, ...] = ("A", "B", "C")
+    squeeze_excitations: tuple[int, ...] = (0, 8)
+    dropouts: tuple[float, ...] = (0.0, 0.1, 0.2)
+    stochastic_depths: tuple[float, ...] = (0.0, 0.1, 0.2)
+    learning_rates: tuple[float, ...] = (0.02, 0.5)
+    momentums: tuple[float, ...] = (0.8, 0.9, 0.95)
+    weight_decays: tuple[float, ...] = (1e-5, 1e-3)
+
+    def __post_init__(self):
+        self._check("repeats", checks.integer)
+        self._check("widenings", checks.positive)
+        self._check("blocks", lambda name, value: checks.one_of(name, value, tuple(BLOCKS)))
+        shortcuts = ("A", "B", "C", "none")
+        self._check("shortcuts", lambda name, value: checks.one_of(name, value, shortcuts))
+        self._check("squeeze_excitations", lambda name, value: checks.integer(name, value, 0))
+        for name in ("dropouts", "stochastic_depths", "momentums"):
+            self._check(name, checks.fraction)
+        for name in _RANGES:
+            self._check(name, checks.positive)
+            values = getattr(self, name)
+            if len(values) != 2 or values[0] > values[1]:
+                raise ValueError(
+                    f"`{name}` must be the lowest and the highest one. Received: {name}={values}"
+                )
+        if "none" in self.shortcuts and any(self.stochastic_depths):
+            raise ValueError(
+                "`stochastic_depths` must be 0 alone where plain nets take part, which have no way "
+                f"around a branch. Received: stochastic_depths={self.stochastic_depths} with "
+                f"shortcuts={self.shortcuts}"
+            )
+
+    def _check(self, name, check):
+        """Makes the field a tuple of values that have all passed `check`, one at least."""
+        values = getattr(self, name)
+        if isinstance(values, str) or not isinstance(values, Sequence) or not values:
+            raise ValueError(f"`{name}` must be a list of values. Received: {name}={values!r}")
+        values = tuple(check(name, value) for value in values)
+        object.__setattr__(self, name, tuple(dict.fromkeys(values)) if _many(name) else values)
+
+    def choices(self) -> dict[str, Sequence[object]]:
+        """Returns the values of what is chosen from a list, by the name that it has in a search."""
+        names = [field.name for field in dataclasses.fields(self) if _many(field.name)]
+        return {_singular(name): getattr(self, name) for name in names}
+
+    def ranges(self) -> dict[str, tuple[float, float]]:
+        """Returns the lowest and highest value of the others, by that name."""
+        return {_singular(name): getattr(self, name) for name in _RANGES}
+
+    def names(self) -> tuple[str, ...]:
+        """Returns the names of all that is chosen."""
+        return (*self.choices(), *self.ranges())
+
+
+def _many(name: str) -> bool:
+    return name not in _RANGES
+
+
+def _singular(name: str) -> str:
+    return name if name == "repeats" else name.removesuffix("s")
+
+
+def candidate(base: Experiment, values: Mapping[str, object]) -> Experiment:
+    """Returns the experiment that a choice stands for.
+
+    Args:
+        base: Settings that all candidates share.
+        values: A value for each name of `SearchSpace.choices` and `ranges`; others are ignored.
+    """
+    depth = 3 * BLOCKS[values["block"]].weighted_layers * values["repeats"] + 2
+    chosen = {name: values[name] for name in _SETTINGS}
+    return dataclasses.replace(base, depth=depth, **chosen)

@@ -1,0 +1,242 @@
+"""Residual arithmetic in Keras's functional API: shortcuts, blocks and stages.
+
+A block is `act(shortcut(x) + branch(x))`; a plain net's is `act(branch(x))`. With pre-activation
+(version "v2") it is `x + branch(act(norm(x)))`, in which nothing stands on the path from one block
+to the next (arXiv 1603.05027). What a network decides once is bound in `ResidualParts`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import keras
+from keras.layers import Add, AveragePooling2D, Conv2D, GlobalAveragePooling2D, Multiply
+
+from keras_resnet.architectures import BLOCKS, SHORTCUTS, VERSIONS, Block
+from keras_resnet.layers import BlockStack, StochasticDepth, ZeroPadShortcut
+from keras_resnet.models.parts import Parts, he_normal
+from keras_resnet.utils import checks
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ResidualParts(Parts):
+    """What all blocks of one residual or plain network share.
+
+    Attributes:
+        block: Key of `BLOCKS`: "basic" or "bottleneck".
+        shortcut: "A" (identity, zero-padded where channels are added), "B" (projection where the
+            shape changes), "C" (projection everywhere) or None (plain).
+        version: "v1" has a bottleneck's stride on its first 1x1 convolution, "v1.5" on its 3x3;
+            "v2", with pre-activation, as well.
+        groups: Groups of a bottleneck's 3x3 convolution.
+        width_per_group: Channels of each group where the width is 64, in proportion elsewhere.
+        squeeze_excitation: Reduction of the channel gate at the end of each branch, or None.
+        shortcut_pool: Whether a strided projection is an average pool and a convolution.
+        zero_init_residual: Whether a branch's last normalisation (in v2, its last convolution)
+            starts at zero, its block as the identity.
+
+    Raises:
+        ValueError: If one is wrong, or some do not go together.
+    """
+
+    block: str = "bottleneck"
+    shortcut: str | None = "B"
+    version: str = "v1"
+    groups: int = 1
+    width_per_group: int = 64
+    squeeze_excitation: int | None = None
+    shortcut_pool: bool = False
+    zero_init_residual: bool = False
+
+    def __post_init__(self):
+        checks.one_of("block", self.block, tuple(BLOCKS))
+        checks.one_of("shortcut", self.shortcut, SHORTCUTS)
+        checks.one_of("version", self.version, VERSIONS)
+        checks.integer("groups", self.groups)
+        checks.integer("width_per_group", self.width_per_group)
+        if self.squeeze_excitation is not None:
+            checks.integer("squeeze_excitation", self.squeeze_excitation)
+        checks.boolean("shortcut_pool", self.shortcut_pool)
+        checks.boolean("zero_init_residual", self.zero_init_residual)
+        super().__post_init__()
+        for argument, default in (("groups", 1), ("width_per_group", 64)):
+            if getattr(self, argument) != default and not self.kind.grouped:
+                raise ValueError(
+                    f"`{argument}` is for the 3x3 convolution inside of bottlenecks; widen other "
+                    f"blocks by `widths`. Received: {argument}={getattr(self, argument)} with "
+                    f"{self.block} blocks"
+                )
+        if self.shortcut_pool and self.shortcut not in ("B", "C"):
+            raise ValueError(
+                "`shortcut_pool` goes with projections, shortcut='B' or 'C'. "
+                f"Received: shortcut_pool=True with shortcut={self.shortcut!r}"
+            )
+        if self.preactivated and self.shortcut is None:
+            raise ValueError(
+                "`version` must be 'v1' or 'v1.5' in a plain net: pre-activation is for shortcuts. "
+                f"Received: version={self.version!r} with shortcut=None"
+            )
+        if self.zero_init_residual and self.shortcut is None:
+            raise ValueError(
+                "`zero_init_residual` needs a shortcut: a plain net would pass on nothing but "
+                "zeros. Received: zero_init_residual=True with shortcut=None"
+            )
+        if self.zero_init_residual and self.preactivated and self.normalization != "batch":
+            raise ValueError(
+                "`zero_init_residual` in version 'v2' starts kernels at zero, which standardised "
+                "ones cannot; leave it out or use normalization='batch'. Received: "
+                f"zero_init_residual=True with normalization={self.normalization!r}"
+            )
+
+    @property
+    def kind(self) -> Block:
+        return BLOCKS[self.block]
+
+    @property
+    def preactivated(self) -> bool:
+        return self.version == "v2"
+
+    def inner_width(self, width: int) -> int:
+        """Channels inside of a branch, in a stage of that width.
+
+        Raises:
+            ValueError: If the groups would not be of a whole number of channels.
+        """
+        per_group, rest = divmod(width * self.width_per_group, 64)
+        if rest or not per_group:
+            raise ValueError(
+                "`width_per_group` must give whole channels: it is for a width of 64, and goes "
+                f"with the width of each stage. Received: width_per_group={self.width_per_group} "
+                f"with a stage of width {width}"
+            )
+        return per_group * self.groups
+
+    def last_conv(self, x, filters, kernel_size, strides=1, *, name, zero=False):
+        """The convolution that ends a path, and its normalisation where the path has that.
+
+        With `zero` the last thing with weights starts at zero.
+        """
+        if self.preactivated:
+            return self.conv(x, filters, kernel_size, strides, name=name, zero=zero)
+        x = self.conv(x, filters, kernel_size, strides, name=name)
+        return self.norm(x, name=name, gamma_initializer="zeros" if zero else "ones")
+
+
+def branch(x, width: int, strides: int, parts: ResidualParts, name: str):
+    """The convolutions of a block (Fig. 5), from its line of the table."""
+    kind, inner = parts.kind, parts.inner_width(width)
+    strided = kind.strided(parts.version)
+    *sizes, last = kind.kernel_sizes
+    for i, size in enumerate(sizes):
+        step, groups = strides if i == strided else 1, parts.groups if size > 1 else 1
+        x = parts.conv_norm_act(x, inner, size, step, name=f"{name}_{i + 1}", groups=groups)
+    x = parts.drop(x, name=name)
+    end, zero = f"{name}_{kind.weighted_layers}", parts.zero_init_residual
+    x = parts.last_conv(x, width * kind.expansion, last, name=end, zero=zero)
+    return gated(x, parts, name) if parts.squeeze_excitation else x
+
+
+def gated(x, parts: ResidualParts, name: str):
+    """Squeeze and excitation: each channel times a number that all of them decide.
+
+    Source: Hu et al., "Squeeze-and-Excitation Networks", arXiv 1709.01507, section 3.
+    """
+    channels = x.shape[parts.channel_axis]
+    reduced = max(1, channels // parts.squeeze_excitation)
+    options = {
+        "data_format": parts.data_format,
+        "kernel_initializer": he_normal(),
+        "kernel_regularizer": parts.kernel_regularizer,
+    }
+    gate = GlobalAveragePooling2D(parts.data_format, keepdims=True, name=f"{name}_se_squeeze")(x)
+    gate = Conv2D(reduced, 1, activation="relu", name=f"{name}_se_reduce", **options)(gate)
+    gate = Conv2D(channels, 1, activation="sigmoid", name=f"{name}_se_expand", **options)(gate)
+    return Multiply(name=f"{name}_se_excite")([x, gate])
+
+
+def shortcut(x, activated, filters: int, strides: int, parts: ResidualParts, name: str):
+    """The path around a branch, by the option that `parts` names (section 3.3).
+
+    What changes the shape starts from the activated input, the identity from `x` itself: they are
+    the same but in version "v2".
+    """
+    same_shape = strides == 1 and x.shape[parts.channel_axis] == filters
+    if parts.shortcut == "C" or (parts.shortcut == "B" and not same_shape):
+        if parts.shortcut_pool and strides > 1:
+            # "same" averages what there is of a window at the edge of an odd map.
+            activated = AveragePooling2D(
+                strides, padding="same", data_format=parts.data_format, name=f"{name}_0_pool"
+            )(activated)
+            strides = 1
+        return parts.last_conv(activated, filters, 1, strides, name=f"{name}_0")
+    if same_shape:
+        return x
+    return ZeroPadShortcut(filters, strides, parts.data_format, name=f"{name}_0_pad")(activated)
+
+
+def residual_block(
+    x,
+    width: int,
+    strides: int,
+    parts: ResidualParts,
+    name: str,
+    drop_rate: float = 0.0,
+    activated: bool = False,
+):
+    """One block of the network.
+
+    Args:
+        x: What enters it.
+        width: Width of its stage.
+        strides: Stride of its branch and shortcut.
+        parts: What it is made of.
+        name: Prefix of its layers' names.
+        drop_rate: Rate of stochastic depth in its branch.
+        activated: Whether `x` has just been activated, by the stem: then a block with
+            pre-activation takes it as it is (appendix of arXiv 1603.05027).
+    """
+    entry = x
+    if parts.preactivated and not activated:
+        entry = parts.norm_act(x, name=f"{name}_preact")
+    end = branch(entry, width, strides, parts, name)
+    if parts.shortcut is not None:
+        if drop_rate:
+            end = StochasticDepth(drop_rate, name=f"{name}_drop")(end)
+        path = shortcut(x, entry, width * parts.kind.expansion, strides, parts, name)
+        end = Add(name=f"{name}_{'out' if parts.preactivated else 'add'}")([path, end])
+    return end if parts.preactivated else parts.activate(end, name=f"{name}_out")
+
+
+def stage(
+    x,
+    width: int,
+    drop_rates: Sequence[float],
+    parts: ResidualParts,
+    *,
+    strides: int,
+    name: str,
+    stack: bool,
+    recompute: bool,
+    activated: bool = False,
+):
+    """Blocks of one width, one for each rate of stochastic depth.
+
+    The first takes the stride and the change of channels. With `stack`, all after it, which are
+    equal but for their rates, become one `BlockStack`.
+    """
+    x = residual_block(x, width, strides, parts, f"{name}_block1", drop_rates[0], activated)
+    if stack and len(drop_rates) > 1:
+        channels = x.shape[parts.channel_axis]
+        last = parts.data_format == "channels_last"
+        pattern = keras.Input((None, None, channels) if last else (channels, None, None))
+        # Named as the first block of the stack, from which the names of the others follow.
+        first = f"{name}_block2"
+        outputs = residual_block(pattern, width, 1, parts, first, drop_rates[1])
+        block = keras.Model(pattern, outputs, name=first)
+        rates = drop_rates[1:] if any(drop_rates) else None
+        stack = BlockStack(block, len(drop_rates) - 1, recompute, rates, name=f"{name}_stack")
+        return stack(x)
+    for i, drop_rate in enumerate(drop_rates[1:], start=2):
+        x = residual_block(x, width, 1, parts, f"{name}_block{i}", drop_rate)
+    return x

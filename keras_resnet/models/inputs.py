@@ -1,0 +1,122 @@
+"""The image input of a network: shapes checked, an existing tensor taken up, standardised."""
+
+from __future__ import annotations
+
+import functools
+import numbers
+
+import keras
+
+from keras_resnet.preprocessing import standardize_layer
+from keras_resnet.utils import checks
+
+
+def image_input(
+    input_tensor,
+    input_shape,
+    *,
+    default_size,
+    minimum_size,
+    data_format,
+    include_preprocessing,
+    weights,
+):
+    """Returns the model's inputs and the tensor to build on, standardised where that is asked for.
+
+    Args:
+        input_tensor: Keras tensor to build on, or None.
+        input_shape: Shape of one image without the batch, or None.
+        default_size: Side of the square RGB image where neither is given; None for any size.
+        minimum_size: Smallest side that leaves one pixel on the last map.
+        data_format: "channels_last" or "channels_first".
+        include_preprocessing: Whether the model itself standardises images in [0, 255].
+        weights: What the images are standardised for: `SavedWeights`, or None.
+
+    Raises:
+        ValueError: If the shape is malformed or too small, if tensor and shape disagree, or if
+            the backend cannot compute in `data_format`.
+    """
+    checks.boolean("include_preprocessing", include_preprocessing)
+    inputs, x = _checked_input(input_tensor, input_shape, default_size, minimum_size, data_format)
+    if include_preprocessing:
+        channel_axis = 1 if data_format == "channels_first" else -1
+        prepared = None if weights is None else weights.preprocessing
+        x = standardize_layer(x, channel_axis, prepared)(x)
+    return inputs, x
+
+
+def _checked_input(input_tensor, input_shape, default_size, minimum_size, data_format):
+    checks.one_of("data_format", data_format, ("channels_last", "channels_first"))
+    if data_format == "channels_first" and not _runs_channels_first():
+        raise ValueError(
+            "`data_format` must be 'channels_last' here: TensorFlow convolves channels-first "
+            "images on GPUs only, and this machine shows none. Received: data_format="
+            "'channels_first'"
+        )
+    if input_tensor is not None and not keras.backend.is_keras_tensor(input_tensor):
+        raise ValueError(
+            "`input_tensor` must be a Keras tensor, such as keras.Input((224, 224, 3)). "
+            f"Received: input_tensor of type {type(input_tensor).__name__}"
+        )
+    if input_tensor is not None and "float" not in str(input_tensor.dtype):
+        raise ValueError(
+            "`input_tensor` must be of floating point; cast or rescale it first. "
+            f"Received: input_tensor of dtype {input_tensor.dtype}"
+        )
+    if input_shape is not None:
+        name, shape = "input_shape", input_shape
+    elif input_tensor is not None:
+        name, shape = "input_tensor", tuple(input_tensor.shape)[1:]
+    else:
+        name, shape = "input_shape", (default_size, default_size, 3)
+        if data_format == "channels_first":
+            shape = (3, default_size, default_size)
+    shape = _checked_shape(name, shape, minimum_size, data_format)
+    if input_tensor is None:
+        inputs = keras.Input(shape)
+        return inputs, inputs
+    if tuple(input_tensor.shape)[1:] != shape:
+        raise ValueError(
+            f"`input_shape` must be that of `input_tensor`, {tuple(input_tensor.shape)[1:]}, or be "
+            f"left out. Received: input_shape={shape}"
+        )
+    sources = keras.utils.get_source_inputs(input_tensor)
+    return sources[0] if len(sources) == 1 else sources, input_tensor
+
+
+def _checked_shape(name, shape, minimum_size, data_format):
+    layout = "(height, width, channels)"
+    if data_format == "channels_first":
+        layout = "(channels, height, width)"
+    if not isinstance(shape, (tuple, list)) or len(shape) != 3:
+        raise ValueError(
+            f"`{name}` must be the three numbers {layout} of one image, without the batch. "
+            f"Received: {name}={shape!r}"
+        )
+    channels = shape[-1] if data_format == "channels_last" else shape[0]
+    sides = shape[:2] if data_format == "channels_last" else shape[1:]
+    if not _whole(channels) or channels < 1:
+        raise ValueError(
+            f"`{name}` must have a whole number of channels, at least 1, in {layout}. "
+            f"Received: {name}={tuple(shape)}"
+        )
+    for side in sides:
+        if side is not None and (not _whole(side) or side < minimum_size):
+            raise ValueError(
+                f"`{name}` must have sides of at least {minimum_size} pixels, or None for any, in "
+                f"{layout}: the network halves its maps that often. Received: {name}={tuple(shape)}"
+            )
+    return tuple(side if side is None else int(side) for side in shape)
+
+
+def _whole(number) -> bool:
+    return isinstance(number, numbers.Integral) and not isinstance(number, bool)
+
+
+@functools.cache
+def _runs_channels_first() -> bool:
+    if keras.backend.backend() != "tensorflow":
+        return True
+    import tensorflow as tf
+
+    return bool(tf.config.list_physical_devices("GPU") or tf.config.list_physical_devices("TPU"))

@@ -1,0 +1,166 @@
+"""The layers that every network is made of, in Keras's functional API.
+
+What a network decides once (normalisation, activation, regularisation) is bound in `Parts` and
+handed to each block.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+
+import keras
+from keras.layers import (
+    Activation,
+    Conv2D,
+    Dropout,
+    GroupNormalization,
+    MaxPooling2D,
+    ZeroPadding2D,
+)
+
+from keras_resnet.architectures import NORMALIZATIONS, Stem, activation_name
+from keras_resnet.layers import FusedBatchNormalization, StandardizedConv2D
+from keras_resnet.utils import checks
+
+
+def he_normal() -> keras.initializers.Initializer:
+    """He et al. 2015b: a normal of variance 2 / fan-in, not truncated as Keras's "he_normal" is."""
+    return keras.initializers.VarianceScaling(2.0, "fan_in", "untruncated_normal")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Parts:
+    """What all blocks of one network share.
+
+    Attributes:
+        data_format: "channels_last" or "channels_first"; Keras's default where None is given.
+        activation: The nonlinearity: a name or a function that Keras knows.
+        normalization: "batch", or "group" for groups of channels and standardised kernels.
+        bn_momentum: Weight of the old value in the moving statistics.
+        bn_epsilon: Added to the variance.
+        synchronized_bn: Whether batch statistics are taken over all replicas.
+        kernel_regularizer: Penalty on every convolution's kernel, or None.
+        dropout: Rate of the dropout in each block.
+
+    Raises:
+        ValueError: If one is wrong.
+    """
+
+    data_format: str | None = None
+    activation: str | Callable = "relu"
+    normalization: str = "batch"
+    bn_momentum: float = 0.9
+    bn_epsilon: float = 1e-5
+    synchronized_bn: bool = False
+    kernel_regularizer: keras.regularizers.Regularizer | str | None = None
+    dropout: float = 0.0
+
+    def __post_init__(self):
+        checks.one_of("normalization", self.normalization, NORMALIZATIONS)
+        checks.boolean("synchronized_bn", self.synchronized_bn)
+        if self.synchronized_bn and self.normalization != "batch":
+            raise ValueError(
+                "`synchronized_bn` goes with normalization='batch'; others have no batch "
+                f"statistics. Received: synchronized_bn=True with {self.normalization!r}"
+            )
+        for name, value in {
+            "data_format": self.data_format or keras.config.image_data_format(),
+            "activation": checks.known(
+                "activation", self.activation, keras.activations.get, none_allowed=False
+            ),
+            "bn_momentum": checks.fraction("bn_momentum", self.bn_momentum),
+            "bn_epsilon": checks.positive("bn_epsilon", self.bn_epsilon),
+            "kernel_regularizer": checks.known(
+                "kernel_regularizer", self.kernel_regularizer, keras.regularizers.get
+            ),
+            "dropout": checks.fraction("dropout", self.dropout),
+        }.items():
+            object.__setattr__(self, name, value)
+
+    @property
+    def channel_axis(self) -> int:
+        return -1 if self.data_format == "channels_last" else 1
+
+    def conv(self, x, filters, kernel_size, strides=1, *, name, groups=1, zero=False):
+        """A convolution without bias, padded by the same (kernel_size - 1) / 2 on all sides.
+
+        Not Keras's "same", which pads a strided convolution more on the bottom right than on the
+        top left and so disagrees with every published set of weights. `zero` starts it at zero.
+        """
+        if strides > 1 and kernel_size > 1:
+            x = ZeroPadding2D(kernel_size // 2, self.data_format, name=f"{name}_pad")(x)
+        kind = Conv2D if self.normalization == "batch" else StandardizedConv2D
+        return kind(
+            filters,
+            kernel_size,
+            strides,
+            padding="same" if strides == 1 else "valid",
+            data_format=self.data_format,
+            groups=groups,
+            use_bias=False,
+            kernel_initializer="zeros" if zero else he_normal(),
+            kernel_regularizer=self.kernel_regularizer,
+            name=f"{name}_conv",
+        )(x)
+
+    def norm(self, x, *, name, gamma_initializer="ones"):
+        if self.normalization == "group":
+            # 32 groups (section 3 of arXiv 1803.08494), fewer where that left one channel in each:
+            # on small maps a channel by itself is next to nothing when its mean is taken away.
+            groups = max(1, math.gcd(64, x.shape[self.channel_axis]) // 2)
+            return GroupNormalization(
+                groups,
+                axis=self.channel_axis,
+                epsilon=self.bn_epsilon,
+                gamma_initializer=gamma_initializer,
+                name=f"{name}_gn",
+            )(x)
+        return FusedBatchNormalization(
+            axis=self.channel_axis,
+            momentum=self.bn_momentum,
+            epsilon=self.bn_epsilon,
+            gamma_initializer=gamma_initializer,
+            synchronized=self.synchronized_bn,
+            name=f"{name}_bn",
+        )(x)
+
+    def activate(self, x, *, name):
+        return Activation(self.activation, name=name)(x)
+
+    @property
+    def activation_name(self) -> str:
+        """What the layers of the nonlinearity are called: "relu"."""
+        return activation_name(self.activation)
+
+    def norm_act(self, x, *, name):
+        x = self.norm(x, name=name)
+        return self.activate(x, name=f"{name}_{self.activation_name}")
+
+    def conv_norm_act(self, x, filters, kernel_size, strides=1, *, name, groups=1):
+        x = self.conv(x, filters, kernel_size, strides, name=name, groups=groups)
+        return self.norm_act(x, name=name)
+
+    def drop(self, x, *, name):
+        """Dropout, where there is one."""
+        return Dropout(self.dropout, name=f"{name}_dropout")(x) if self.dropout else x
+
+
+def stem(x, filters: int, spec: Stem, parts: Parts):
+    """The layers before the first stage: `conv1` and, for large images, a 3x3 max pool."""
+    if spec.deep:
+        half = max(1, filters // 2)
+        for i, (width, strides) in enumerate([(half, spec.strides), (half, 1), (filters, 1)]):
+            x = parts.conv_norm_act(x, width, spec.kernel_size, strides, name=f"conv1_{i + 1}")
+    else:
+        x = parts.conv_norm_act(x, filters, spec.kernel_size, spec.strides, name="conv1")
+    if not spec.pool:
+        return x
+    if parts.activation is keras.activations.relu:
+        # Zeros are neutral under the maximum, since the activations are not negative.
+        x = ZeroPadding2D(1, data_format=parts.data_format, name="pool1_pad")(x)
+        return MaxPooling2D(3, 2, data_format=parts.data_format, name="pool1_pool")(x)
+    # With stride 1 Keras's own padding, neutral for all numbers, is the same on all sides.
+    x = MaxPooling2D(3, 1, "same", data_format=parts.data_format, name="pool1_pool")(x)
+    return MaxPooling2D(1, 2, data_format=parts.data_format, name="pool1_stride")(x)

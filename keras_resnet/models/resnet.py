@@ -1,0 +1,346 @@
+"""`ResNet(...)`, which builds any residual or plain network, and the named ones of the table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import keras
+
+from keras_resnet.architectures import (
+    ARCHITECTURES,
+    FAMILIES,
+    Architecture,
+    Stem,
+    cifar_architecture,
+    family_and_stem,
+    find_architecture,
+    wide_architecture,
+)
+from keras_resnet.models.blocks import ResidualParts, stage
+from keras_resnet.models.densenet import DENSE_ARCHITECTURES, DenseArchitecture, dense_builder
+from keras_resnet.models.inputs import image_input
+from keras_resnet.models.named import named_builder
+from keras_resnet.models.outputs import check_output, image_output
+from keras_resnet.models.parts import stem as stem_layers
+from keras_resnet.utils import checks
+from keras_resnet.utils.recursion import stacks_blocks
+from keras_resnet.weights.files import find_weights
+
+
+def ResNet(  # noqa: N802, named as in keras.applications
+    blocks: Sequence[int],
+    include_top: bool = True,
+    weights: str | Path | None = None,
+    input_tensor: keras.KerasTensor | None = None,
+    input_shape: tuple[int | None, ...] | None = None,
+    pooling: str | None = None,
+    classes: int | None = None,
+    classifier_activation: str | Callable | None = "softmax",
+    name: str | None = "resnet",
+    *,
+    block: str = "bottleneck",
+    widths: Sequence[int] | None = None,
+    stem: str | Stem = "imagenet",
+    stem_filters: int | None = None,
+    shortcut: str | None = "B",
+    version: str = "v1",
+    groups: int = 1,
+    width_per_group: int = 64,
+    squeeze_excitation: int | None = None,
+    deep_stem: bool = False,
+    shortcut_pool: bool = False,
+    activation: str | Callable = "relu",
+    normalization: str = "batch",
+    kernel_regularizer: keras.regularizers.Regularizer | str | None = None,
+    zero_init_residual: bool = False,
+    bn_momentum: float = 0.9,
+    bn_epsilon: float = 1e-5,
+    synchronized_bn: bool = False,
+    dropout: float = 0.0,
+    stochastic_depth: float = 0.0,
+    include_preprocessing: bool = False,
+    stack_blocks: bool | None = None,
+    recompute: bool = False,
+    data_format: str | None = None,
+) -> keras.Model:
+    """Builds a residual or plain network of any repeats, widths, block and stem.
+
+    Source: He, Zhang, Ren, Sun, "Deep Residual Learning for Image Recognition", arXiv 1512.03385;
+    the options have their own.
+
+    Args:
+        blocks: Blocks per stage, such as (3, 4, 6, 3). Every stage but the first halves the map.
+        include_top: Whether to end in global average pooling and the classifier.
+        weights: None for random initialisation; "imagenet", or the name of published weights such
+            as "timm/resnet50.a1_in1k" (`keras_resnet.weights.PRETRAINED`), for a download of what
+            there is for the network, which `ResNet` itself knows by `name`; or the path of a file
+            of Keras, PyTorch or safetensors. A classifier of other `classes` than theirs is left as
+            it is, with a warning.
+        input_tensor: Keras tensor to build on, in place of `input_shape`.
+        input_shape: Shape of one image without the batch, such as (224, 224, 3); sides may be
+            None. With the top the default is RGB of 224x224 pixels, 32x32 for a CIFAR network;
+            any size without.
+        pooling: For `include_top=False`: None for feature maps, "avg" or "max" for vectors.
+        classes: Classes of the classifier, only with `include_top`; by default 1000, 10 for a
+            CIFAR network.
+        classifier_activation: Activation of the classifier; None gives logits.
+        name: Name of the model; by default that of the network, with marks for other options than
+            its own (resnet50_v1.5).
+        block: "basic" (two 3x3 convolutions) or "bottleneck" (1x1, 3x3, 1x1 to 4 x width).
+        widths: Width of each stage; the family's of the stem where not given.
+        stem: "imagenet" (7x7 of stride 2 and max pool), "cifar" (3x3), or a `Stem`.
+        stem_filters: Filters of the stem; the first stage's width where not given.
+        shortcut: "A" (zero-padded identity, no parameters), "B" (1x1 projection where the shape
+            changes), "C" (projection everywhere), or None for the plain net.
+        version: "v1" (a bottleneck's stride on its first 1x1 convolution, as in the paper), "v1.5"
+            (on its 3x3, as in torchvision; basic blocks do not differ), or "v2" (normalisation and
+            activation in front of the convolutions, arXiv 1603.05027; the stride on the 3x3, as in
+            timm, where the authors' code has it on the 1x1).
+        groups: Groups of a bottleneck's 3x3 convolution (ResNeXt, arXiv 1611.05431).
+        width_per_group: Channels of each of these groups where the stage's width is 64, and in
+            proportion in the others; with one group the factor of a wide net (arXiv 1605.07146).
+        squeeze_excitation: Reduction of the channel gate at the end of every branch (arXiv
+            1709.01507, which takes 16), or None for no gates.
+        deep_stem: Whether the stem's convolution is three of 3x3 (arXiv 1812.01187, ResNet-C).
+        shortcut_pool: Whether a strided projection is an average pool and a convolution of stride
+            1 (arXiv 1812.01187, ResNet-D).
+        activation: The nonlinearity everywhere, such as "silu"; the channel gates keep their own.
+        normalization: "batch", or "group" (32 groups, arXiv 1803.08494) with standardised kernels
+            (arXiv 1903.10520).
+        kernel_regularizer: Penalty on convolution and classifier kernels. The paper's weight decay
+            of 1e-4 is `keras.regularizers.L2(5e-5)`, since Keras's L2 has no factor 1/2.
+        zero_init_residual: Start the last normalisation of every branch at zero; in version "v2",
+            where nothing follows it, the last convolution.
+        bn_momentum: Weight of the old value in the moving statistics, in [0, 1).
+        bn_epsilon: Added to the variance in the normalisation.
+        synchronized_bn: Whether batch statistics are taken over all replicas of a strategy.
+        dropout: Rate of dropout between the convolutions of each branch, in [0, 1).
+        stochastic_depth: Rate at which training drops the branch of the last block, in [0, 1); it
+            rises from block to block along a line from 0 (section 3 of arXiv 1603.09382).
+        include_preprocessing: Whether the model itself standardises RGB images in [0, 255].
+            Without it, feed `preprocess_input(images)` or data standardised your own way.
+        stack_blocks: Whether the equal blocks of a stage become one loop over stacked weights;
+            None does so only where the network is too deep for Keras to build otherwise.
+        recompute: Whether training keeps only the input of each stacked block and computes the
+            rest again for the gradient, to save memory.
+        data_format: "channels_last", "channels_first", or None for Keras's default.
+
+    Returns:
+        A functional `keras.Model` from float images `(batch, H, W, C)` to class probabilities
+        `(batch, classes)`, float32 under mixed precision too; without the top, to feature maps
+        `(batch, h, w, channels)` or vectors `(batch, channels)`.
+
+    Raises:
+        ValueError: If an argument is wrong; the message names it and what would do.
+    """
+    parts = ResidualParts(
+        block=block,
+        shortcut=shortcut,
+        version=version,
+        groups=groups,
+        width_per_group=width_per_group,
+        squeeze_excitation=squeeze_excitation,
+        shortcut_pool=shortcut_pool,
+        zero_init_residual=zero_init_residual,
+        data_format=data_format,
+        activation=activation,
+        normalization=normalization,
+        bn_momentum=bn_momentum,
+        bn_epsilon=bn_epsilon,
+        synchronized_bn=synchronized_bn,
+        kernel_regularizer=kernel_regularizer,
+        dropout=dropout,
+    )
+    family, stem = family_and_stem(stem)
+    if checks.boolean("deep_stem", deep_stem):
+        stem = stem.deepened()
+    blocks = checks.integers("blocks", blocks)
+    widths = family.widths if widths is None else checks.integers("widths", widths)
+    if len(blocks) != len(widths):
+        raise ValueError(
+            "`blocks` and `widths` must have one number per stage each. "
+            f"Received: blocks={blocks} and widths={widths}"
+        )
+    filters = widths[0] if stem_filters is None else checks.integer("stem_filters", stem_filters)
+    channels = [filters, *(width * parts.kind.expansion for width in widths)]
+    if shortcut == "A" and channels != sorted(channels):
+        raise ValueError(
+            "`widths` must not decrease with shortcut='A', which can only add channels; use "
+            f"shortcut='B'. Received: widths={widths} after {filters} filters of the stem"
+        )
+    stochastic_depth = checks.fraction("stochastic_depth", stochastic_depth)
+    if stochastic_depth and shortcut is None:
+        raise ValueError(
+            "`stochastic_depth` needs a shortcut: a plain net has no way around a branch. "
+            f"Received: stochastic_depth={stochastic_depth} with shortcut=None"
+        )
+    classes = check_output(include_top, pooling, classes, classifier_activation, family.classes)
+    depth = sum(blocks)
+    drop_rates = [stochastic_depth * (i + 1) / depth for i in range(depth)]
+    per_block = 3 * parts.kind.weighted_layers + 1 + bool(parts.dropout) + any(drop_rates)
+    per_block += 4 * bool(squeeze_excitation)
+    stack = stacks_blocks(stack_blocks, recompute, per_block * depth)
+
+    weights = find_weights(weights, name or "resnet")
+    inputs, x = image_input(
+        input_tensor,
+        input_shape,
+        default_size=family.image_size if include_top else None,
+        minimum_size=stem.smallest_image(len(blocks)),
+        data_format=parts.data_format,
+        include_preprocessing=include_preprocessing,
+        weights=weights,
+    )
+    x = stem_layers(x, filters, stem, parts)
+    for i, (width, repeats) in enumerate(zip(widths, blocks, strict=True)):
+        before = sum(blocks[:i])
+        x = stage(
+            x,
+            width,
+            drop_rates[before : before + repeats],
+            parts,
+            strides=1 if i == 0 else 2,
+            name=f"conv{i + 2}",
+            stack=stack,
+            recompute=recompute,
+            activated=i == 0,
+        )
+    if parts.preactivated:
+        x = parts.norm_act(x, name="post")
+    x = image_output(x, include_top, pooling, classes, classifier_activation, parts)
+    model = keras.Model(inputs, x, name=name)
+    if weights is not None:
+        weights.load_into(model)
+    return model
+
+
+def CifarResNet(depth: int, *args, shortcut: str | None = "A", **kwargs) -> keras.Model:  # noqa: N802
+    """Builds the CIFAR network of any depth 6n+2 (section 4.2), plain with `shortcut=None`.
+
+    Args:
+        depth: Weighted layers: 8, 14, 20, 26, ...
+        *args: As those of `ResNet20`.
+        shortcut: "A", "B", "C" or None.
+        **kwargs: As those of `ResNet20`.
+
+    Returns:
+        A functional `keras.Model`.
+
+    Raises:
+        ValueError: If `depth` is not 6n+2, or as `ResNet20` raises.
+    """
+    return build(cifar_architecture(depth), *args, shortcut=shortcut, **kwargs)
+
+
+def CifarWideResNet(depth: int, widening: int, *args, **kwargs) -> keras.Model:  # noqa: N802
+    """Builds the wide CIFAR network WRN-depth-widening (arXiv 1605.07146).
+
+    Args:
+        depth: Layers as the paper counts them, 6n+4: 10, 16, 22, 28, 34, 40, ...
+        widening: Factor of the widths 16, 32 and 64.
+        *args: As those of `WideResNet28_10`.
+        **kwargs: As those of `WideResNet28_10`; the paper's `dropout` is 0.3.
+
+    Returns:
+        A functional `keras.Model`.
+
+    Raises:
+        ValueError: If `depth` is not 6n+4, or as `WideResNet28_10` raises.
+    """
+    return build(wide_architecture(depth, widening), *args, **kwargs)
+
+
+def build(architecture: Architecture | DenseArchitecture | str, *args, **kwargs) -> keras.Model:
+    """Builds a network from its line of the table.
+
+    Args:
+        architecture: A line of `ARCHITECTURES` or `DENSE_ARCHITECTURES`, or the name of one, such
+            as "ResNet50".
+        *args: As those of the named builders.
+        **kwargs: As those of the named builders.
+
+    Returns:
+        A functional `keras.Model`.
+
+    Raises:
+        ValueError: If there is no network of that name, or an argument is wrong.
+    """
+    if not isinstance(architecture, (Architecture, DenseArchitecture)):
+        architecture = find_architecture(architecture, ARCHITECTURES | DENSE_ARCHITECTURES)
+    dense = isinstance(architecture, DenseArchitecture)
+    return (dense_builder if dense else _builder)(architecture)(*args, **kwargs)
+
+
+def _builder(architecture: Architecture) -> Callable[..., keras.Model]:
+    """Returns `ResNet` with the line of the table filled in, and that line's defaults."""
+    fixed = {
+        "blocks": architecture.repeats,
+        "block": architecture.block,
+        "widths": architecture.widths,
+        "stem": architecture.family,
+        "stem_filters": architecture.stem_filters,
+    }
+
+    def build_with(options):
+        variant = architecture.variant(**{name: options[name] for name in architecture.options})
+        if options["name"] is None:
+            options["name"] = variant.name.lower()
+        # By the network that it is, whatever the model is called.
+        options["weights"] = find_weights(options["weights"], variant.name.lower())
+        return ResNet(**fixed, **options)
+
+    size = FAMILIES[architecture.family].image_size
+    kind = "plain" if architecture.shortcut is None else "residual"
+    summary = (
+        f"Builds {architecture.name}, the {kind} network of {architecture.depth} weighted layers "
+        f"for {size}x{size} images.\n\n    Source: {architecture.source}."
+    )
+    defaults = {"name": None, **architecture.options}
+    return named_builder(ResNet, architecture.name, summary, fixed, defaults, build_with)
+
+
+ResNet18 = _builder(ARCHITECTURES["ResNet18"])
+ResNet34 = _builder(ARCHITECTURES["ResNet34"])
+ResNet50 = _builder(ARCHITECTURES["ResNet50"])
+ResNet101 = _builder(ARCHITECTURES["ResNet101"])
+ResNet152 = _builder(ARCHITECTURES["ResNet152"])
+PlainNet18 = _builder(ARCHITECTURES["PlainNet18"])
+PlainNet34 = _builder(ARCHITECTURES["PlainNet34"])
+ResNet20 = _builder(ARCHITECTURES["ResNet20"])
+ResNet32 = _builder(ARCHITECTURES["ResNet32"])
+ResNet44 = _builder(ARCHITECTURES["ResNet44"])
+ResNet56 = _builder(ARCHITECTURES["ResNet56"])
+ResNet110 = _builder(ARCHITECTURES["ResNet110"])
+ResNet1202 = _builder(ARCHITECTURES["ResNet1202"])
+PlainNet20 = _builder(ARCHITECTURES["PlainNet20"])
+PlainNet32 = _builder(ARCHITECTURES["PlainNet32"])
+PlainNet44 = _builder(ARCHITECTURES["PlainNet44"])
+PlainNet56 = _builder(ARCHITECTURES["PlainNet56"])
+PlainNet110 = _builder(ARCHITECTURES["PlainNet110"])
+ResNet18V2 = _builder(ARCHITECTURES["ResNet18V2"])
+ResNet34V2 = _builder(ARCHITECTURES["ResNet34V2"])
+ResNet50V2 = _builder(ARCHITECTURES["ResNet50V2"])
+ResNet101V2 = _builder(ARCHITECTURES["ResNet101V2"])
+ResNet152V2 = _builder(ARCHITECTURES["ResNet152V2"])
+ResNet110V2 = _builder(ARCHITECTURES["ResNet110V2"])
+ResNet164V2 = _builder(ARCHITECTURES["ResNet164V2"])
+ResNet1001V2 = _builder(ARCHITECTURES["ResNet1001V2"])
+ResNet18D = _builder(ARCHITECTURES["ResNet18D"])
+ResNet34D = _builder(ARCHITECTURES["ResNet34D"])
+ResNet50D = _builder(ARCHITECTURES["ResNet50D"])
+ResNet101D = _builder(ARCHITECTURES["ResNet101D"])
+ResNet152D = _builder(ARCHITECTURES["ResNet152D"])
+SEResNet18 = _builder(ARCHITECTURES["SEResNet18"])
+SEResNet34 = _builder(ARCHITECTURES["SEResNet34"])
+SEResNet50 = _builder(ARCHITECTURES["SEResNet50"])
+SEResNet101 = _builder(ARCHITECTURES["SEResNet101"])
+SEResNet152 = _builder(ARCHITECTURES["SEResNet152"])
+ResNeXt50_32x4d = _builder(ARCHITECTURES["ResNeXt50_32x4d"])
+ResNeXt101_32x8d = _builder(ARCHITECTURES["ResNeXt101_32x8d"])
+ResNeXt29_8x64d = _builder(ARCHITECTURES["ResNeXt29_8x64d"])
+WideResNet50_2 = _builder(ARCHITECTURES["WideResNet50_2"])
+WideResNet101_2 = _builder(ARCHITECTURES["WideResNet101_2"])
+WideResNet16_8 = _builder(ARCHITECTURES["WideResNet16_8"])
+WideResNet28_10 = _builder(ARCHITECTURES["WideResNet28_10"])
+WideResNet40_4 = _builder(ARCHITECTURES["WideResNet40_4"])

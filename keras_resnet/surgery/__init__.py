@@ -1,0 +1,22 @@
+"""A trained network with something changed: cut to maps, dilated, deepened, frozen, folded."""
+
+from keras_resnet.surgery.backbones import Backbone, Feature, backbone
+from keras_resnet.surgery.conversion import any_size, score_map, with_logits
+from keras_resnet.surgery.deepening import deepen
+from keras_resnet.surgery.dilation import dilate
+from keras_resnet.surgery.folding import fold_batch_norm
+from keras_resnet.surgery.freezing import freeze, stage_rates
+
+__all__ = [
+    "Backbone",
+    "Feature",
+    "any_size",
+    "backbone",
+    "deepen",
+    "dilate",
+    "fold_batch_norm",
+    "freeze",
+    "score_map",
+    "stage_rates",
+    "with_logits",
+]

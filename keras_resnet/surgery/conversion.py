@@ -1,0 +1,124 @@
+"""Finished networks made ready to be measured: opened for any size, as logits, as a map."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import keras
+
+from keras_resnet.surgery.graphs import (
+    classifier_of,
+    drop_output_activation,
+    functional_config,
+    is_channels_first,
+    open_sides,
+    output_activation,
+    rebuilt,
+    source,
+)
+
+
+def any_size(model: keras.Model) -> keras.Model:
+    """Returns a copy that takes images of any size, with the same weights.
+
+    A network that ends in global pooling is fully convolutional already but for its input: where
+    the maps are larger, the classifier's answer is the mean over all positions of what it would
+    answer at each (`score_map`). So at the model's own size the answer is the model's own, and no
+    padding is added anywhere.
+
+    Args:
+        model: Functional model of images `(batch, H, W, C)`, of this package or not.
+
+    Returns:
+        The model of images `(batch, any, any, C)`.
+
+    Raises:
+        ValueError: If the model is not functional, or one of its layers depends on the size.
+    """
+    config = functional_config(model)
+    shape = model.input_shape
+    if len(shape) != 4 or is_channels_first(config):
+        raise ValueError(
+            "`model` must take images (batch, height, width, channels). "
+            f"Received: model {model.name!r} with inputs of shape {tuple(shape)}"
+        )
+    open_sides(config)
+    net = rebuilt(model, config)
+    fixed = next(_layers_of_one_size(net), None)
+    if fixed is not None:
+        raise ValueError(
+            "`model` must end in global pooling to take images of any size; a Dense layer on "
+            "flattened maps knows one size only. "
+            f"Received: model {model.name!r}, whose layer {fixed!r} is such a one"
+        )
+    return net
+
+
+def with_logits(model: keras.Model) -> keras.Model:
+    """Returns a copy that gives logits, with the same weights; the model itself if it does so.
+
+    Raises:
+        ValueError: If the model does not end in softmax or in no activation.
+    """
+    config = functional_config(model)
+    activation = output_activation(config)
+    if activation not in ("softmax", "linear"):
+        raise ValueError(
+            "`model` must end in softmax, or in a layer without activation, to have logits. "
+            f"Received: model {model.name!r}, which ends in activation {activation!r}"
+        )
+    if activation == "linear":
+        return model
+    drop_output_activation(config)
+    return rebuilt(model, config)
+
+
+def score_map(model: keras.Model) -> keras.Model:
+    """Returns the classifier applied at every position of the last map, in place of their mean.
+
+    The classifier becomes a 1x1 convolution with the same weights. The mean of its map is the
+    logits of `any_size(model)`.
+
+    Args:
+        model: Functional model that ends in global average pooling and `Dense`.
+
+    Returns:
+        A model of images `(batch, any, any, C)` to logits `(batch, h, w, classes)`.
+
+    Raises:
+        ValueError: If the model ends otherwise.
+    """
+    net = any_size(model)
+    layers = keras.layers
+    classifier = classifier_of(net)
+    pooling = None
+    if isinstance(classifier, layers.Dense):
+        pooling = source(classifier.input, (layers.Dropout,))
+    if not isinstance(pooling, layers.GlobalAveragePooling2D) or pooling.keepdims:
+        raise ValueError(
+            "`model` must end in global average pooling and a Dense classifier. "
+            f"Received: model {model.name!r}"
+        )
+    convolution = layers.Conv2D(
+        classifier.units,
+        1,
+        use_bias=classifier.use_bias,
+        data_format=pooling.data_format,
+        dtype=classifier.dtype_policy,
+        name=classifier.name,
+    )
+    scores = keras.Model(net.input, convolution(pooling.input), name=model.name)
+    kernel, *bias = classifier.get_weights()
+    convolution.set_weights([kernel[None, None], *bias])
+    return scores
+
+
+def _layers_of_one_size(net: keras.Model) -> Iterator[str]:
+    """Yields the layers that have weights for an axis whose length follows from the image's."""
+    for layer in net.layers:
+        if isinstance(layer, keras.Model):
+            yield from _layers_of_one_size(layer)
+        elif isinstance(layer.input_spec, keras.InputSpec):
+            known = layer.input_spec.axes or {}
+            if any(layer.input.shape[axis] is None for axis in known):
+                yield layer.name

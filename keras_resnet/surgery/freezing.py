@@ -1,0 +1,106 @@
+"""Which layers of a finished network train on, and which stay as they are."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import keras
+
+from keras_resnet.utils import checks
+
+# conv1 and pool1 are the stem; conv2, conv3 and on are the stages.
+_STAGE = re.compile(r"(?:conv|pool)(\d+)_")
+
+
+def freeze(model: keras.Model, stages: int | None = None, *, bn: bool = True) -> None:
+    """Freezes the front of a network for fine-tuning, and thaws the rest.
+
+    The usual way is the head first and then the rest: `freeze(model)`, train, `freeze(model, 0)`,
+    train on at a lower rate. Compile the model, or make its `Trainer`, after each call.
+
+    Frozen layers keep their weights; a frozen batch normalisation uses its moving statistics in
+    training too, and these do not move. `bn=True` does that to the normalisations of the layers
+    that train as well, which is the better choice where batches are small or the new images few:
+    statistics and scales then stay those of the images that the network was trained on.
+
+    Args:
+        model: Network with named layers as built here; with `stages` None or 0 any model. It is
+            changed in place.
+        stages: How much of it stays as it is, from the images on: 0 nothing, 1 the stem, 2 the
+            stem and the first stage (conv2), and so on; None everything but the last layer, the
+            classifier.
+        bn: Whether batch normalisations stay frozen in the layers that train; of those in a Hub
+            module the statistics only.
+
+    Raises:
+        ValueError: If `stages` is not a number of stages that the network has.
+    """
+    checks.boolean("bn", bn)
+    if stages is None:
+        frozen = model.layers[:-1]
+    else:
+        checks.integer("stages", stages, minimum=0)
+        there = {_stage(layer) for layer in model.layers}
+        last = max((stage for stage in there if stage), default=0)
+        if stages > last:
+            raise ValueError(
+                f"`stages` must be None or 0 to {last}, the last that {model.name!r} has, conv1 "
+                f"being the stem. Received: stages={stages}"
+            )
+        # What stands between two frozen stages, such as the additions, has no weights.
+        frozen = [layer for layer in model.layers if 0 < (_stage(layer) or 0) <= stages]
+    # One by one: Keras passes over `model.trainable = True` where the model itself was not frozen.
+    for layer in (model, *_leaves(model)):
+        layer.trainable = True
+    for layer in frozen:
+        layer.trainable = False
+    for layer in _leaves(model):
+        if hasattr(layer, "frozen_norms"):  # a stack of blocks, or a Hub module
+            layer.frozen_norms = bn
+        elif bn and isinstance(layer, keras.layers.BatchNormalization):
+            layer.trainable = False
+
+
+def stage_rates(model: keras.Model, decay: float) -> dict[str, float]:
+    """Returns discriminative learning rates: lower ones for the layers nearer to the images.
+
+    The classifier has the full rate, the last stage `decay` of it, the stage before `decay` squared
+    and so on; a model without stages, such as one on a Hub module, `decay` for all but the
+    classifier. Source: section 3.1 of arXiv 1801.06146.
+
+    Args:
+        model: The network.
+        decay: Factor from one stage to the one in front of it, in (0, 1].
+
+    Returns:
+        A factor for every layer with weights, by name, as `training.SGD` takes them.
+
+    Raises:
+        ValueError: If `decay` is not in (0, 1].
+    """
+    if not 0.0 < checks.positive("decay", decay) <= 1.0:
+        raise ValueError(f"`decay` must be in (0, 1]. Received: decay={decay}")
+    stages = {layer.name: _stage(layer) for layer in model.layers if layer.weights}
+    last = max((stage for stage in stages.values() if stage), default=1)
+    head = model.layers[-1].name
+    # Norms behind the last stage (those of pre-activation nets) go with it.
+    return {
+        name: 1.0 if name == head else decay ** (1 + last - (stage or last))
+        for name, stage in stages.items()
+    }
+
+
+def _stage(layer: keras.layers.Layer) -> int | None:
+    """Returns the number of the stage that a layer belongs to, 1 for the stem, or None."""
+    found = _STAGE.match(layer.name)
+    return int(found[1]) if found else None
+
+
+def _leaves(model: keras.Model) -> Iterator[keras.layers.Layer]:
+    """Yields the layers of a model and of the models in it."""
+    for layer in model.layers:
+        if isinstance(layer, keras.Model):
+            yield from _leaves(layer)
+        else:
+            yield layer

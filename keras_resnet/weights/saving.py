@@ -1,0 +1,56 @@
+"""Finished models as `.keras` files that nothing but this package is needed to load."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import keras
+
+from keras_resnet.utils.checks import first_line
+from keras_resnet.utils.files import replacing
+from keras_resnet.weights.keras_files import check_keras
+from keras_resnet.weights.saved import warn_unless_finite
+
+# Needs TensorFlow, so the room that has it registers it.
+_HUB_LAYER = b"keras_resnet>HubLayer"
+
+
+def save_model(model: keras.Model, path: str | Path) -> None:
+    """Writes a functional model of one input and one output, without optimizer and loss.
+
+    Those are the trainer's, and who loads the file should need neither.
+
+    Args:
+        model: The model, which stays as it is.
+        path: A `.keras` file, which appears whole or not at all.
+    """
+    bare = keras.Model(model.inputs[0], model.outputs[0], name=model.name)
+    with replacing(path) as temporary:
+        bare.save(temporary)
+
+
+def load_model(path: str | Path) -> keras.Model:
+    """Reads a `.keras` file; one that holds Python code, or arrays that would swell, is refused.
+
+    A network is built as large as the file says, before its arrays are read. Of a `HubLayer` in it
+    the module must be on this machine already: nothing is downloaded. Weights that are not finite
+    are loaded with a warning.
+
+    Raises:
+        ValueError: If there is no such file, or Keras cannot read it.
+    """
+    path = Path(path)
+    if path.suffix != ".keras" or not path.is_file():
+        raise ValueError(f"A model must be an existing .keras file. Received: {str(path)!r}")
+    try:
+        config = check_keras(path)
+        if _HUB_LAYER in config and keras.saving.get_registered_object(_HUB_LAYER.decode()) is None:
+            raise ValueError("it holds a HubLayer: `import keras_resnet.export` first")
+        model = keras.saving.load_model(path, compile=False, safe_mode=True)
+    except Exception as error:  # Whatever layers and backends raise, for want of memory too.
+        raise ValueError(
+            "A model must be a file that Keras can read. "
+            f"Received: {str(path)!r} ({first_line(error)})"
+        ) from error
+    warn_unless_finite(model, str(path), stacklevel=3)
+    return model

@@ -1,0 +1,40 @@
+"""The figure of a search."""
+
+from keras_resnet.analysis import plots
+from keras_resnet.analysis.plots.trials import pareto_front
+
+
+def row(trial, operations, accuracy, block="basic", epochs=8):
+    return {
+        **{"trial": trial, "network": f"net{trial}", "block": block, "parameters": 10 * operations},
+        **{"multiply_adds": operations, "epochs": epochs, "val_accuracy": accuracy},
+    }
+
+
+ROWS = [
+    row("0", 2_000_000, 0.95),
+    row("1", 1_000_000, 0.90),
+    row("2", 3_000_000, 0.95),
+    row("3", 1_000_000, 0.80, block="bottleneck", epochs=2),
+    row(None, 9_000_000, None),
+]
+
+
+def test_front_has_what_nothing_cheaper_reaches():
+    trained = [one for one in ROWS if one["val_accuracy"] is not None]
+    assert [one["trial"] for one in pareto_front(trained)] == ["1", "0"]
+    assert pareto_front([]) == []
+
+
+def test_figure_says_what_was_chosen_and_what_was_not_trained(tmp_path):
+    path = tmp_path / "accuracy.png"
+    plots.search(ROWS, path, title="Search on data", best="0", max_multiply_adds=4_000_000)
+    text = path.with_suffix(".svg").read_text()
+    for label in (
+        *("Search on data; chosen: net0, 95.00 %", "best for its cost", "basic blocks", "chosen"),
+        *("bottleneck blocks, fewer epochs", "over budget or failed", "budget"),
+        *("validation accuracy (%)", "multiply-adds of one image"),
+    ):
+        assert f"<!-- {label}" in text, label
+    assert len(path.with_suffix(".csv").read_text().splitlines()) == 1 + len(ROWS)
+    assert path.stat().st_size > 10_000

@@ -1,0 +1,205 @@
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn.datasets import load_sample_images
+
+from keras_resnet.data import BadImageWarning, load_dataset
+from keras_resnet.evaluation import (
+    MultiScale,
+    SingleCrop,
+    TenCrop,
+    any_size,
+    evaluate,
+    evaluator,
+    with_logits,
+)
+from tests.data.helpers import write_folder
+
+from .helpers import SHAPE, images_of, noise, small_net, softmax
+
+
+@pytest.fixture(scope="module")
+def dataset():
+    return noise()
+
+
+def best(scores, count=5):
+    return np.argsort(-np.asarray(scores), axis=1, kind="stable")[:, :count]
+
+
+def assert_answers(evaluation, scores):
+    """The evaluation's ranking and best scores are those of `scores`."""
+    scores = np.asarray(scores)
+    np.testing.assert_array_equal(evaluation.ranking, best(scores))
+    np.testing.assert_allclose(evaluation.scores, scores.max(axis=1), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("batch_size", [1, 5, 23, 64])
+def test_each_image_counts_once(dataset, batch_size):
+    model = small_net()
+    images, labels = images_of(dataset)
+    evaluation = evaluate(model, dataset, batch_size=batch_size)
+    assert evaluation.count == 23 and evaluation.left_out == 0
+    np.testing.assert_array_equal(evaluation.indices, np.arange(23))
+    np.testing.assert_array_equal(evaluation.labels, labels)
+    assert_answers(evaluation, model(images))
+
+
+def test_one_scale_of_the_images_own_is_the_plain_answer(dataset):
+    model = small_net()
+    for average in ("softmax", "logits"):
+        plain = evaluate(model, dataset, average=average)
+        scale = evaluate(model, dataset, MultiScale((8,)), average=average)
+        np.testing.assert_array_equal(scale.ranking, plain.ranking)
+        np.testing.assert_allclose(scale.scores, plain.scores, rtol=1e-5)
+
+
+@pytest.mark.parametrize("average", ["softmax", "logits"])
+def test_scales_are_averaged(dataset, average):
+    model = small_net()
+    scores = [
+        (any_size(model) if average == "softmax" else with_logits(any_size(model)))(
+            np.stack([image for image, *_ in dataset.whole_images("test", s)]).astype("float32")
+        )
+        for s in (8, 11, 16)
+    ]
+    # Budgets in pixels: at 16x24 a batch of 5 is one image.
+    evaluation = evaluate(model, dataset, MultiScale((8, 11, 16)), average=average, batch_size=5)
+    assert_answers(evaluation, np.mean(scores, axis=0))
+
+
+@pytest.mark.parametrize("average", ["softmax", "logits"])
+def test_ten_crops_are_averaged(dataset, average):
+    model = small_net()
+    answer = model if average == "softmax" else with_logits(model)
+    scores = []
+    for image, *_ in dataset.whole_images("test", 10):
+        image = image.numpy().astype("float32")  # 10x15, room of 2x3
+        crops = [image[t : t + 8, x : x + 12] for t in (0, 2) for x in (0, 3)]
+        crops.append(image[1:9, 1:13])
+        scores.append(np.mean(answer(np.stack([*crops, *(c[:, ::-1] for c in crops)])), axis=0))
+    assert_answers(evaluate(model, dataset, TenCrop(10), average=average, batch_size=7), scores)
+
+
+def test_ten_crops_of_constant_images_are_the_single_crop():
+    dataset = noise()
+    dataset._arrays["test"][0][:] = np.linspace(0, 255, 23)[:, None, None, None]
+    model = small_net()
+    single, ten = (evaluate(model, dataset, protocol(10)) for protocol in (SingleCrop, TenCrop))
+    np.testing.assert_array_equal(ten.ranking, single.ranking)
+    np.testing.assert_allclose(ten.scores, single.scores, rtol=1e-5)
+
+
+@pytest.mark.parametrize("average", ["softmax", "logits"])
+def test_an_ensemble_is_the_mean_of_its_models(dataset, average):
+    models = [small_net(0), small_net(1, activation=None, stack_blocks=True)]
+    images, _ = images_of(dataset)
+    logits = [np.asarray(with_logits(model)(images)) for model in models]
+    scores = logits if average == "logits" else [softmax(each) for each in logits]
+    assert_answers(evaluate(models, dataset, average=average), np.mean(scores, axis=0))
+    for model, each in zip(models, scores, strict=True):
+        assert_answers(evaluate([model], dataset, average=average), each)
+
+
+def test_what_was_evaluated_is_told(dataset):
+    seen = []
+    evaluation = evaluate(
+        [small_net(0), small_net(1)],
+        dataset,
+        TenCrop(10),
+        split="train",
+        names=["one", "two"],
+        batch_size=30,
+        progress=lambda done, total: seen.append((done, total)),
+    )
+    assert evaluation.models == ("one", "two") and evaluation.dataset == "noise"
+    assert evaluation.split == "train" and evaluation.protocol == TenCrop(10)
+    assert evaluation.average == "softmax" and evaluation.count == 9
+    assert seen == [(0, 9), (3, 9), (6, 9), (9, 9)]
+
+
+@pytest.fixture
+def photos(tmp_path, photographs):
+    folder = write_folder(tmp_path / "photos", photographs, train=1, val=4)
+    # Other sides, so that views have many sizes.
+    for number, path in enumerate(sorted((folder / "val").glob("*/*.jpg"))):
+        Image.open(path).resize((60 + 7 * number, 70)).save(path)
+    return folder
+
+
+@pytest.fixture
+def photographs():
+    return load_sample_images().images
+
+
+def test_photographs_of_many_sizes_in_bounded_memory(photos, monkeypatch):
+    dataset = load_dataset("folder", photos, image_size=16)
+    model = small_net(shape=(16, 16, 3), classes=2)
+    protocol = MultiScale((16, 24), flip=True)
+    every = evaluate(model, dataset, protocol)
+    # So few that the size with most pixels has to go although its batch is not full.
+    monkeypatch.setattr(evaluator, "_WAITING_BATCHES", 1)
+    few = evaluate(model, dataset, protocol, batch_size=4)
+    assert every.count == few.count == 8 and every.protocol.any_size
+    np.testing.assert_array_equal(every.ranking, few.ranking)
+    np.testing.assert_allclose(every.scores, few.scores, rtol=1e-5)
+
+
+def test_bad_photographs_are_left_out(photos):
+    (photos / "val" / "china" / "1.jpg").write_bytes(b"")
+    dataset = load_dataset("folder", photos, image_size=16)
+    model = small_net(shape=(16, 16, 3), classes=2)
+    with pytest.warns(BadImageWarning, match="zero-byte"):
+        crop = evaluate(model, dataset)
+    # It is warned of once.
+    for evaluation in (crop, evaluate(model, dataset, MultiScale((16,)))):
+        assert evaluation.count == 7 and evaluation.left_out == 1
+        assert evaluation.indices.tolist() == [0, 2, 3, 4, 5, 6, 7]
+        assert evaluation.labels.tolist() == [0, 0, 0, 1, 1, 1, 1]
+
+
+@pytest.mark.filterwarnings("ignore::keras_resnet.data.BadImageWarning")
+def test_bad_data_end_in_one_line(photos):
+    for path in (photos / "val").glob("*/*"):
+        path.write_bytes(b"")
+    model = small_net(shape=(16, 16, 3), classes=2)
+    with pytest.raises(ValueError, match="None of the 8 images of 'validation' can be read"):
+        evaluate(model, load_dataset("folder", photos, image_size=16))
+    with pytest.raises(ValueError, match="More bad images than `max_bad_files`=3"):
+        evaluate(model, load_dataset("folder", photos, image_size=16, max_bad_files=3))
+
+
+def not_finite():
+    model = small_net()
+    model.get_layer("predictions").bias.assign([np.nan] * 7)
+    return model
+
+
+@pytest.mark.parametrize(
+    "model, options, named",
+    [
+        (lambda: [], {}, r"models=\[\]"),
+        (small_net, {"split": "validation"}, "split='validation'"),
+        (small_net, {"average": "votes"}, "average='votes'"),
+        (small_net, {"batch_size": 0}, "batch_size=0"),
+        (lambda: small_net(classes=3), {"names": ["m"]}, "7 outputs.*m with outputs.*3"),
+        (lambda: small_net(shape=(8, 8, 3)), {"names": ["m"]}, r"`image_size`.*\(8, 8, 3\)"),
+        (lambda: small_net(shape=(8, 12, 1)), {}, r"shape \(8, 12, 1\)"),
+        (lambda: keras.layers.Dense(3), {"names": ["m"]}, "functional Keras model"),
+        (not_finite, {"names": ["m"]}, "finite scores. Received: m"),
+    ],
+)
+def test_wrong_arguments(dataset, model, options, named):
+    with pytest.raises(ValueError, match=named) as error:
+        evaluate(model(), dataset, **options)
+    assert "\n" not in str(error.value)
+
+
+def test_open_models_take_the_size_of_the_data(dataset):
+    model = small_net()
+    opened = any_size(model)
+    assert opened.input_shape != (None, *SHAPE)
+    for protocol in (SingleCrop(), MultiScale((8, 12))):
+        one, other = (evaluate(each, dataset, protocol) for each in (model, opened))
+        np.testing.assert_array_equal(one.ranking, other.ranking)

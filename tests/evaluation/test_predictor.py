@@ -1,0 +1,154 @@
+"""Image files in, labels and probabilities out, by every form of one trained model."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+
+import keras_resnet
+from keras_resnet.data import BadImageWarning, Views
+from keras_resnet.evaluation.predictor import calibration_batches, predict, read_images
+from keras_resnet.export import export, export_hub
+
+for package in ("ai_edge_litert", "onnxruntime", "tf2onnx"):
+    pytest.importorskip(package)
+
+SIDE = 8
+LABELS = ["dark", "bright", "neither"]
+
+
+@pytest.fixture(scope="module")
+def model():
+    keras.utils.set_random_seed(0)
+    images = keras.Input((SIDE, SIDE, 3))
+    return keras_resnet.CifarResNet(
+        8, input_tensor=keras.layers.Rescaling(1 / 64, offset=-2)(images), classes=3
+    )
+
+
+@pytest.fixture(scope="module")
+def pixels():
+    return np.random.default_rng(0).integers(0, 256, (3, SIDE, SIDE, 3), dtype=np.uint8)
+
+
+@pytest.fixture(scope="module")
+def folder(pixels, tmp_path_factory):
+    """Three images of the model's size, in folders, and a file that is none."""
+    folder = tmp_path_factory.mktemp("images")
+    (folder / "b").mkdir()
+    for name, image in zip(["a.png", "b/c.bmp", "z.PNG"], pixels, strict=True):
+        Image.fromarray(image).save(folder / name)
+    (folder / "notes.txt").write_text("no image")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def forms(model, tmp_path_factory):
+    """The model in its forms, by name."""
+    folder = tmp_path_factory.mktemp("forms")
+    model.save(folder / "model.keras")
+    (folder / "labels.txt").write_text("".join(f"{label}\n" for label in LABELS))
+    export_hub(model, folder / "hub", "classification", labels=LABELS)
+    export(model, folder / "saved_model", labels=LABELS)
+    export(model, folder / "m.tflite", "litert", labels=LABELS)
+    export(model, folder / "m.onnx", "onnx", labels=LABELS)
+    names = ("model.keras", "hub", "saved_model", "m.tflite", "m.onnx")
+    return {name: folder / name for name in names}
+
+
+def test_all_forms_answer_alike(model, pixels, folder, forms):
+    scores = model.predict(pixels.astype("float32"), verbose=0)
+    for name, path in forms.items():
+        predictions = predict(path, folder, top=5, batch_size=2)
+        files = [prediction.path.relative_to(folder).as_posix() for prediction in predictions]
+        assert files == ["a.png", "b/c.bmp", "z.PNG"], name
+        for prediction, row in zip(predictions, scores, strict=True):
+            order = np.argsort(-row)
+            assert prediction.labels == tuple(LABELS[i] for i in order), name
+            np.testing.assert_allclose(prediction.probabilities, row[order], atol=1e-5)
+
+
+def test_top_and_labels(folder, forms, tmp_path):
+    image = folder / "a.png"
+    (best,) = predict(forms["model.keras"], image, top=1)
+    assert len(best.labels) == len(best.probabilities) == 1
+    (tmp_path / "names.txt").write_text("x\ny\nz\n")
+    for labels in (["x", "y", "z"], tmp_path / "names.txt"):
+        (named,) = predict(forms["hub"], [image], labels=labels)
+        assert sorted(named.labels) == ["x", "y", "z"]
+
+
+def test_numbers_where_there_are_no_labels(model, folder, tmp_path):
+    model.save(tmp_path / "model.keras")
+    (numbered,) = predict(tmp_path / "model.keras", folder / "a.png")
+    assert sorted(numbered.labels) == ["0", "1", "2"]
+
+
+def test_images_are_cut_as_for_evaluation(tmp_path):
+    pixels = np.random.default_rng(1).integers(0, 256, (30, 40, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "photo.jpg")
+    for resize in (None, 8, 12):
+        view = Views(image_size=8, eval_resize=resize)
+        ((_, seen),) = read_images(tmp_path / "photo.jpg", view)
+        expected = view.evaluation((tmp_path / "photo.jpg").read_bytes())
+        np.testing.assert_array_equal(seen, expected)
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png"])
+def test_an_image_of_the_models_size_is_taken_as_it_is(tmp_path, suffix):
+    pixels = np.random.default_rng(1).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / f"x.{suffix}", quality=95)
+    ((_, seen),) = read_images(tmp_path / f"x.{suffix}", Views(image_size=8))
+    np.testing.assert_allclose(seen, np.asarray(Image.open(tmp_path / f"x.{suffix}")), atol=2)
+
+
+def test_a_corrupt_image_is_an_error_or_a_warning_that_counts(folder, forms, tmp_path):
+    whole = (folder / "a.png").read_bytes()
+    (tmp_path / "cut.png").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "empty.jpg").write_bytes(b"")
+    (tmp_path / "whole.png").write_bytes(whole)
+    for name, fault in (("cut.png", "truncated"), ("empty.jpg", "zero-byte")):
+        with pytest.raises(ValueError, match=f"{name}', which is {fault}") as error:
+            predict(forms["model.keras"], tmp_path / name)
+        assert "\n" not in str(error.value)
+    with pytest.warns(BadImageWarning) as warned:
+        predictions = predict(forms["model.keras"], tmp_path)
+    assert [prediction.path.name for prediction in predictions] == ["whole.png"]
+    assert "Bad image 1: " in str(warned[0].message) and "cut.png is truncated" in str(
+        warned[0].message
+    )
+    assert "Bad image 2: " in str(warned[1].message)
+
+
+def test_calibration_batches(model, pixels, folder):
+    batches = list(calibration_batches(str(folder), model))
+    np.testing.assert_array_equal(np.concatenate(batches), pixels)
+    grey = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Flatten()])
+    assert next(calibration_batches("digits", grey)).shape == (64, 8, 8, 1)
+    with pytest.raises(ValueError, match="`calibration` must be a folder of images or 'digits'"):
+        calibration_batches("nowhere", model)
+
+
+def test_wrong_arguments_are_named(model, folder, forms, tmp_path):
+    (tmp_path / "empty").mkdir()
+    backbone = keras.Model(model.input, model.get_layer("avg_pool").output)
+    export_hub(backbone, tmp_path / "features")
+    image, keras_file = folder / "a.png", forms["model.keras"]
+    wrong = [
+        (keras_file, image, {"top": 0}, "`top` must be a whole number"),
+        (keras_file, image, {"batch_size": 0}, "`batch_size` must be a whole number"),
+        (keras_file, image, {"labels": ["a"]}, "`class_names` must have one name for each of"),
+        (keras_file, image, {"resize": 7}, "`resize` must be a whole number of at least 8"),
+        (keras_file, image, {"image_size": 9}, "`image_size` must be the model's own, 8"),
+        (keras_file, tmp_path / "empty", {}, "A folder must have images"),
+        (tmp_path / "features", image, {}, "`model` must be a classifier"),
+        (tmp_path / "none.keras", image, {}, "A model must be a .keras"),
+    ]
+    for path, images, arguments, message in wrong:
+        with pytest.raises(ValueError, match=message) as error:
+            predict(path, images, **arguments)
+        assert "\n" not in str(error.value)
+    with pytest.raises(FileNotFoundError):
+        predict(keras_file, tmp_path / "none.png")

@@ -1,0 +1,100 @@
+"""A search from settings to table, figure and the run of the best, without real networks."""
+
+import csv
+import dataclasses
+import json
+
+import pytest
+
+from keras_resnet.experiment import Experiment
+from keras_resnet.experiment.search import searching
+from keras_resnet.experiment.search import tuner as tuning
+from keras_resnet.experiment.search.space import SearchSpace
+from tests.experiment.search.fakes import DenseHyperModel
+
+SPACE = SearchSpace(repeats=(1,), widenings=(0.5, 1.0), blocks=("basic",), shortcuts=("A",))
+
+
+class Untrained(DenseHyperModel):
+    """The nearer to a rate of 0.1, the better; narrow and wide cost 1 and 2 millions."""
+
+    def cost(self, values):
+        return tuning.Cost(1000, round(2e6 * values["widening"]))
+
+    def fit(self, hp, model, **options):
+        accuracy = 0.9 if hp.values["learning_rate"] < 0.1 else 0.5
+        return {"val_accuracy": accuracy, "val_loss": 1.0, "seconds": 2.0}
+
+
+@pytest.fixture
+def final_runs(monkeypatch):
+    runs = []
+    monkeypatch.setattr(tuning, "ResNetHyperModel", Untrained)
+    monkeypatch.setattr(searching, "run", runs.append)
+    return runs
+
+
+def test_table_figure_and_final_run(tmp_path, final_runs, capsys):
+    base = Experiment(workdir=str(tmp_path), epochs=2, export=False)
+    options = {"max_multiply_adds": 1_500_000, "final_epochs": 7}
+    rows = searching.search(base, SPACE, trials=3, **options)
+    trained = [row for row in rows if row["state"] == "trained"]
+    over = [row for row in rows if row["state"] == "over budget"]
+    assert [row["trial"] for row in trained] == ["0", "1", "2"] and over
+    assert {row["network"] for row in trained} <= {"ResNet8x0.5", "ResNet8x0.5_se8"}
+    assert {row["multiply_adds"] for row in over} == {2_000_000}
+    # Of equals the first, since all cost the same.
+    best = next(row for row in trained if row["learning_rate"] < 0.1)
+    assert json.loads((tmp_path / "table.json").read_text()) == {
+        "best": best["trial"],
+        "rows": rows,
+    }
+    with open(tmp_path / "table.csv", newline="") as file:
+        assert [row["state"] for row in csv.DictReader(file)] == [row["state"] for row in rows]
+    assert {path.suffix for path in tmp_path.glob("accuracy.*")} == {".png", ".svg", ".csv"}
+    (final,) = final_runs
+    assert (final.epochs, final.depth, final.widening) == (7, 8, 0.5)
+    assert final.learning_rate == best["learning_rate"]
+    assert final.workdir == str(tmp_path / f"best-trial-{best['trial']}")
+    printed = capsys.readouterr().out
+    assert printed.count("over budget") == len(over) and "trial 2 (100 %)" in printed
+
+    # Started again with more, it adds to them.
+    more = searching.search(base, SPACE, trials=5, **options)
+    assert [row["trial"] for row in more if row["trial"]] == ["0", "1", "2", "3", "4"]
+    assert more[:3] == trained
+    assert "3 trials of this search are done" in capsys.readouterr().out
+    for changed in (
+        {"tuner": "bayesian"},
+        {"max_parameters": 5000},
+    ):
+        with pytest.raises(ValueError, match=f"another {next(iter(changed))};"):
+            searching.search(base, SPACE, **options | changed)
+    with pytest.raises(ValueError, match="another seed;"):
+        searching.search(dataclasses.replace(base, seed=1), SPACE, **options)
+    (tmp_path / "search" / "oracle.json").write_text("{")
+    with pytest.raises(ValueError, match="whole search"):
+        searching.search(base, SPACE, **options)
+
+
+def test_a_budget_that_leaves_nothing_leaves_the_folder_free(tmp_path, final_runs):
+    base = Experiment(workdir=str(tmp_path), epochs=1, export=False)
+    message = "Received: max_parameters=None, max_multiply_adds=10, "
+    with pytest.raises(ValueError, match=message):
+        searching.search(base, SPACE, trials=1, max_multiply_adds=10)
+    assert list(tmp_path.iterdir()) == []
+    # What was there before is somebody's.
+    (tmp_path / "search").mkdir()
+    (tmp_path / "search" / "notes.txt").touch()
+    with pytest.raises(ValueError, match=message):
+        searching.search(base, SPACE, trials=1, max_multiply_adds=10)
+    assert (tmp_path / "search" / "notes.txt").exists()
+
+
+def test_workdir_that_is_a_file_or_damaged(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match="which is a file"):
+        searching.search(Experiment(workdir=str(tmp_path / "file")), SPACE)
+    (tmp_path / "search.json").write_text("[")
+    with pytest.raises(ValueError, match="whole search.json"):
+        searching.search(Experiment(workdir=str(tmp_path)), SPACE)

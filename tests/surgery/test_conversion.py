@@ -1,0 +1,118 @@
+import keras
+import numpy as np
+import pytest
+
+from keras_resnet.evaluation import any_size, load_model, score_map, with_logits
+from tests.evaluation.helpers import SHAPE, small_net, softmax
+from tests.helpers import distance, images
+
+
+def other_images(*sides, channels=3):
+    return images(2, *sides, channels, low=0, high=255)
+
+
+@pytest.mark.parametrize("stack_blocks", [False, True])
+def test_any_size_is_the_model_at_its_own_size(stack_blocks):
+    model = small_net(stack_blocks=stack_blocks)
+    opened = any_size(model)
+    assert opened.input_shape == (None, None, None, 3) and model.input_shape == (None, *SHAPE)
+    x = other_images(*SHAPE[:2])
+    answer = np.asarray(model(x))
+    assert distance(opened(x), answer) == 0
+    opened.get_layer("predictions").bias.assign([9.0, *[0.0] * 6])
+    assert distance(model(x), answer) == 0, "the copy shares its weights"
+
+
+@pytest.mark.parametrize("stack_blocks", [False, True])
+def test_the_mean_of_the_score_map_is_the_answer_at_any_size(stack_blocks):
+    model = small_net(stack_blocks=stack_blocks)
+    x = other_images(20, 33)
+    scores = score_map(model)(x)
+    assert scores.shape == (2, 5, 9, 7)
+    assert distance(np.mean(scores, axis=(1, 2)), with_logits(any_size(model))(x)) < 1e-5
+    assert distance(softmax(np.mean(scores, axis=(1, 2))), any_size(model)(x)) < 1e-5
+
+
+def test_models_of_keras_applications():
+    model = keras.applications.MobileNetV2((32, 32, 3), alpha=0.35, weights=None, classes=4)
+    x = other_images(32, 32) / 255
+    assert distance(any_size(model)(x), model(x)) == 0
+    x = other_images(64, 48) / 255
+    assert (
+        distance(np.mean(score_map(model)(x), axis=(1, 2)), with_logits(any_size(model))(x)) < 1e-5
+    )
+
+
+def test_nested_models_are_opened_too():
+    inner = small_net()
+    inputs = keras.Input(SHAPE)
+    outer = keras.Model(inputs, inner(keras.layers.Identity()(inputs)))
+    x = other_images(*SHAPE[:2])
+    assert distance(any_size(outer)(x), inner(x)) == 0
+    assert distance(with_logits(outer)(x), with_logits(inner)(x)) < 1e-6
+    assert any_size(outer)(other_images(16, 9)).shape == (2, 7)
+
+
+def ending(*layers):
+    pooled = [keras.Input((4, 4, 3)), keras.layers.GlobalAveragePooling2D()]
+    return keras.Sequential([*pooled, *layers])
+
+
+@pytest.mark.parametrize(
+    "layers",
+    [
+        lambda: [keras.layers.Dense(5, activation="softmax")],
+        lambda: [keras.layers.Dense(5), keras.layers.Softmax()],
+        lambda: [keras.layers.Dense(5), keras.layers.Activation("softmax")],
+    ],
+)
+def test_logits_are_what_softmax_makes_the_answer_of(layers):
+    model = ending(*layers())
+    x = other_images(4, 4)
+    logits = with_logits(model)(x)
+    assert np.abs(logits).max() > 1
+    assert distance(softmax(np.asarray(logits)), model(x)) < 1e-5
+    assert distance(score_map(model)(x).numpy().mean(axis=(1, 2)), logits) < 1e-5
+
+
+def test_a_model_of_logits_is_taken_as_it_is():
+    model = ending(keras.layers.Dense(5))
+    assert with_logits(model) is model
+
+
+def flattened():
+    return keras.Sequential([keras.Input((4, 4, 3)), keras.layers.Flatten(), keras.layers.Dense(5)])
+
+
+@pytest.mark.parametrize(
+    "function, model, message",
+    [
+        (any_size, flattened, "must end in global pooling.*layer 'dense"),
+        (any_size, lambda: keras.Sequential([keras.Input((4,)), keras.layers.Dense(5)]), "images"),
+        (any_size, lambda: keras.layers.Dense(5), "functional Keras model.*Dense"),
+        (score_map, lambda: ending(keras.layers.Dense(4), keras.layers.Dense(5)), "must end in"),
+        (with_logits, lambda: ending(keras.layers.Dense(5, "sigmoid")), "activation 'sigmoid'"),
+        (with_logits, lambda: ending(keras.layers.Reshape((1, 3))), "activation None"),
+    ],
+)
+def test_wrong_models(function, model, message):
+    with pytest.raises(ValueError, match=message) as error:
+        function(model())
+    assert "\n" not in str(error.value)
+
+
+def test_models_are_read_from_files(tmp_path):
+    model = small_net()
+    model.save(tmp_path / "model.keras")
+    x = other_images(*SHAPE[:2])
+    assert distance(load_model(tmp_path / "model.keras")(x), model(x)) == 0
+
+
+def test_files_that_are_no_models(tmp_path):
+    (tmp_path / "broken.keras").write_bytes(b"PK\x03\x04 and no more")
+    unsafe = keras.Sequential([keras.Input((2,)), keras.layers.Lambda(lambda x: x)])
+    unsafe.save(tmp_path / "unsafe.keras")
+    for name in ("missing.keras", "model.h5", "broken.keras", "unsafe.keras"):
+        with pytest.raises(ValueError, match=f"A model must be .*{name}") as error:
+            load_model(tmp_path / name)
+        assert "\n" not in str(error.value)

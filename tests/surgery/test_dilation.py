@@ -1,0 +1,241 @@
+"""Output stride by dilation: the dilated network has the strided one in it."""
+
+from __future__ import annotations
+
+import importlib.util
+
+import keras
+import numpy as np
+import pytest
+
+import keras_resnet
+from keras_resnet.evaluation import score_map
+from keras_resnet.surgery.dilation import DilatedAveragePooling2D, dilate
+from keras_resnet.surgery.stages import stage_ends, strides
+from tests.helpers import assert_same_weights, distance, images, randomize
+
+# One of every kind whose layers look at no more than a neighbourhood.
+KINDS = {
+    "v1": {},
+    "v1.5": {"version": "v1.5"},
+    "v1.5 stacked": {"version": "v1.5", "stack_blocks": True},
+    "basic": {"block": "basic", "shortcut": "A"},
+    # Its projections are there for the strides alone.
+    "basic of one width": {"block": "basic", "widths": (8, 8, 8)},
+    "plain": {"block": "basic", "shortcut": None},
+    "v2": {"version": "v2", "shortcut": "C"},
+    "D": {"version": "v1.5", "deep_stem": True, "shortcut_pool": True},
+    "grouped": {"version": "v1.5", "groups": 2, "width_per_group": 32},
+}
+
+
+def network(**options):
+    net = keras_resnet.ResNet((1, 1, 2), **{"widths": (4, 6, 8), "include_top": False, **options})
+    randomize(net)
+    return net
+
+
+def maps(net):
+    """The last maps of the stages, and their strides."""
+    ends, total = stage_ends(net), strides(net.get_config())
+    found = [total[end._keras_history.operation.name] for end in ends.values()]
+    return keras.Model(net.input, list(ends.values())), found
+
+
+def agreement(net, dilated, x):
+    """How far the dilated maps are from the strided ones where these are, for each stage."""
+    (strided, coarse), (dense, fine) = maps(net), maps(dilated)
+    steps = [a // b for a, b in zip(coarse, fine, strict=True)]
+    pairs = zip(strided(x), dense(x), steps, strict=True)
+    return [distance(found[:, ::step, ::step], value) for value, found, step in pairs], fine
+
+
+# Those whose like is among the others.
+SLOW = ("v1.5", "plain", "grouped")
+
+
+@pytest.mark.parametrize(
+    "kind", [pytest.param(k, marks=pytest.mark.slow) if k in SLOW else k for k in KINDS]
+)
+def test_the_dilated_network_has_the_strided_one_in_it(kind):
+    net = network(**KINDS[kind])
+    dilated = dilate(net, 4)
+    assert_same_weights(dilated, net)
+    # Odd sides and both borders too.
+    errors, found = agreement(net, dilated, images(2, 37, 26, 3))
+    assert found == [4, 4, 4]
+    assert max(errors) < 1e-6
+
+
+def test_of_a_densenet_where_no_map_loses_a_row():
+    for stack_blocks in (False, True):
+        net = keras_resnet.DenseNet(
+            (1, 1, 2), growth_rate=4, stem="cifar", include_top=False, stack_blocks=stack_blocks
+        )
+        randomize(net)
+        errors, found = agreement(net, dilate(net, 1), images(2, 16, 12, 3))
+        assert found == [1, 1, 1] and max(errors) < 1e-6
+
+
+def test_output_stride_8_and_16_of_a_network_of_32():
+    net = keras_resnet.ResNet((1, 1, 1, 2), block="basic", widths=(4, 4, 4, 4), classes=3)
+    net = keras_resnet.backbone(net)
+    randomize(net)
+    x = images(1, 65, 96, 3)
+    sixteen, eight = dilate(net, 16), dilate(net, 8)
+    errors, found = agreement(net, eight, x)
+    assert found == [4, 8, 8, 8] and max(errors) < 1e-6
+    assert eight(x)["C5"].shape[1:3] == (9, 12) and sixteen(x)["C5"].shape[1:3] == (5, 6)
+    np.testing.assert_array_equal(eight(x)["C5"][:, ::4, ::4], net(x)["C5"])
+    # Nothing is in it twice: dilated once more, and dilated as it is.
+    assert distance(dilate(sixteen, 8)(x)["C5"], eight(x)["C5"]) == 0
+    assert distance(dilate(net, 32)(x)["C5"], net(x)["C5"]) == 0
+    rates = {
+        layer.name: layer.dilation_rate[0]
+        for layer in eight.layers
+        if isinstance(layer, keras.layers.Conv2D) and layer.dilation_rate[0] > 1
+    }
+    # The first convolution of a stage has the spacing of the stage before.
+    assert rates == {
+        "conv4_block1_2_conv": 2,
+        "conv5_block1_1_conv": 2,
+        "conv5_block1_2_conv": 4,
+        "conv5_block2_1_conv": 4,
+        "conv5_block2_2_conv": 4,
+    }
+
+
+def test_the_classifier_at_every_position_of_a_dilated_network():
+    inputs = keras.Input((16, 16, 3))
+    net = keras_resnet.CifarResNet(
+        8, input_tensor=keras.layers.Rescaling(1 / 255)(inputs), classes=5
+    )
+    randomize(net)
+    coarse, fine = score_map(net), score_map(dilate(net, 1))
+    x = images(2, 21, 34, 3, low=0, high=255)
+    assert coarse(x).shape == (2, 6, 9, 5) and fine(x).shape == (2, 21, 34, 5)
+    assert distance(fine(x)[:, ::4, ::4], coarse(x)) < 1e-5
+    # As one answer: their mean, of more positions than there were.
+    x = images(2, 16, 16, 3, low=0, high=255)
+    logits = np.asarray(fine(x)).mean(axis=(1, 2))
+    assert distance(keras.ops.softmax(logits), dilate(net, 1)(x)) < 1e-5
+
+
+def test_saved_and_loaded_and_in_16_bits(tmp_path):
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    net = network(**KINDS["D"])
+    dilated, x = dilate(net, 8), images(1, 32, 32, 3)
+    dilated.save(tmp_path / "dilated.keras")
+    again = keras.models.load_model(tmp_path / "dilated.keras")
+    assert distance(again(x), dilated(x)) == 0
+    assert {weight.dtype for weight in again.weights} == {"float32"}
+    assert keras.backend.standardize_dtype(again.output.dtype) == "bfloat16"
+
+
+def test_squeeze_and_excitation_looks_at_all_positions():
+    """Where one cannot agree, it is told apart from rounding."""
+    net = network(block="basic", stem="cifar", squeeze_excitation=2)
+    errors, _ = agreement(net, dilate(net, 1), images(1, 8, 8, 3))
+    assert errors[0] == 0 and 1e-6 < max(errors) < 1
+
+
+# --- its own layer ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("data_format", ["channels_last", "channels_first"])
+@pytest.mark.parametrize(
+    ("dilation", "sides"), [(1, (4, 5)), (2, (7, 6)), (3, (2, 3)), (4, (9, 1))]
+)
+def test_average_of_pixels_apart(dilation, sides, data_format):
+    x = images(2, *sides, 3)
+    expected = np.empty_like(x)
+    for i in range(sides[0]):
+        for j in range(sides[1]):
+            window = x[:, i : i + dilation + 1 : dilation, j : j + dilation + 1 : dilation]
+            expected[:, i, j] = window.mean(axis=(1, 2))
+    layer = DilatedAveragePooling2D(dilation, data_format)
+    if data_format == "channels_first":
+        x, expected = np.moveaxis(x, -1, 1), np.moveaxis(expected, -1, 1)
+    np.testing.assert_allclose(layer(x), expected, atol=1e-6)
+    assert layer.compute_output_shape(x.shape) == x.shape
+    again = DilatedAveragePooling2D.from_config(layer.get_config())
+    assert (again.dilation, again.data_format) == (dilation, data_format)
+
+
+# --- wrong arguments -------------------------------------------------------------------------
+
+
+def pooled_inside():
+    inputs = keras.Input((8, 8, 3))
+    x = keras.layers.Conv2D(2, 3, 1, "same", name="conv2_a")(inputs)
+    x = keras.layers.MaxPooling2D(name="pool")(x)
+    return keras.Model(inputs, keras.layers.Conv2D(2, 3, name="conv3_a")(x))
+
+
+@pytest.mark.parametrize(
+    ("model", "output_stride", "message"),
+    [
+        (pooled_inside, 1, r"^`model` must have no pooling in the stages .* layer 'pool'"),
+        (pooled_inside, 4, r"^`output_stride` must be one of 1, 2\. Received: output_stride=4"),
+        (pooled_inside, 2.0, r"^`output_stride` must be one of 1, 2\. Received"),
+        (lambda: None, 8, r"^`model` must be a network of this package itself.*model=None"),
+        (
+            lambda: keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)], name="other"),
+            8,
+            r"^`model` must be a network of this package itself.*model='other'",
+        ),
+    ],
+)
+def test_wrong_arguments(model, output_stride, message):
+    with pytest.raises(ValueError, match=message) as error:
+        dilate(model(), output_stride)
+    assert "\n" not in str(error.value)
+
+
+# --- PyTorch ---------------------------------------------------------------------------------
+
+# In a process of its own: in one with TensorFlow both end it. Random networks with their strides
+# replaced, their weights, an image and the maps of the four stages.
+TORCH = """
+import sys
+import numpy as np
+import timm
+import torch
+import torchvision
+
+name, output_stride = sys.argv[1], int(sys.argv[2])
+torch.manual_seed(0)
+if name == "resnet50":
+    replaced = [False, output_stride == 8, True]
+    model = torchvision.models.resnet50(replace_stride_with_dilation=replaced)
+else:
+    model = timm.create_model(name, output_stride=output_stride)
+model.eval()
+images = torch.rand(1, 3, 65, 96)
+maps = []
+for layer in (model.layer1, model.layer2, model.layer3, model.layer4):
+    layer.register_forward_hook(lambda module, inputs, output: maps.append(output.numpy()))
+with torch.no_grad():
+    model(images)
+torch.save(model.state_dict(), "weights.pth")
+np.savez("maps.npz", images.numpy(), *maps)
+"""
+MISSING = [name for name in ("torchvision", "timm") if importlib.util.find_spec(name) is None]
+
+
+@pytest.mark.torch
+@pytest.mark.skipif(bool(MISSING), reason=f"needs {' and '.join(MISSING)}")
+@pytest.mark.parametrize("output_stride", [8, 16])
+@pytest.mark.parametrize(("name", "network"), [("resnet50", "ResNet50"), ("resnet18", "ResNet18")])
+def test_as_torchvision_and_timm_replace_strides(
+    name, network, output_stride, subprocess_python, tmp_path
+):
+    subprocess_python(TORCH, name, output_stride)
+    with np.load(tmp_path / "maps.npz", allow_pickle=False) as stored:
+        x, *expected = (np.moveaxis(stored[key], 1, -1) for key in stored)
+    ours = keras_resnet.backbone(
+        network, weights=tmp_path / "weights.pth", version="v1.5", output_stride=output_stride
+    )
+    assert [feature.stride for feature in ours.features] == [4, 8, *[output_stride] * 2]
+    for found, value in zip(ours(x).values(), expected, strict=True):
+        assert distance(found, value) < 1e-4

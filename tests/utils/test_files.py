@@ -1,0 +1,79 @@
+"""Files are wholly there or not at all."""
+
+import json
+import os
+
+import pytest
+
+from keras_resnet.utils.files import clear_leftovers, replacing, write_json, write_text
+
+
+def test_file_is_written_with_its_folder(tmp_path):
+    write_text(tmp_path / "a" / "b.txt", "grün\n")
+    assert (tmp_path / "a" / "b.txt").read_text(encoding="utf-8") == "grün\n"
+    assert os.listdir(tmp_path / "a") == ["b.txt"]
+
+
+def test_failure_keeps_the_old_file_and_leaves_nothing(tmp_path):
+    write_json(tmp_path / "x.json", {"a": 1})
+    with pytest.raises(RuntimeError, match="full"):
+        with replacing(tmp_path / "x.json") as temporary:
+            temporary.write_text("half of")
+            raise RuntimeError("full")
+    assert json.loads((tmp_path / "x.json").read_text()) == {"a": 1}
+    assert os.listdir(tmp_path) == ["x.json"]
+
+
+def test_folder_replaces_folder(tmp_path):
+    target = tmp_path / "module"
+    for text in ("old", "new"):
+        with replacing(target) as temporary:
+            temporary.mkdir()
+            (temporary / text).write_text(text)
+    assert os.listdir(target) == ["new"]
+    assert os.listdir(tmp_path) == ["module"]
+
+
+def test_failed_exchange_brings_the_old_folder_back(tmp_path, monkeypatch):
+    target = tmp_path / "module"
+    target.mkdir()
+    (target / "old").write_text("old")
+    real = os.replace
+
+    def replace(source, destination):
+        if str(destination) == str(target) and "old" not in os.listdir(source):
+            raise OSError("no")
+        real(source, destination)
+
+    monkeypatch.setattr(os, "replace", replace)
+    with pytest.raises(OSError, match="no"):
+        with replacing(target) as temporary:
+            temporary.mkdir()
+    assert os.listdir(target) == ["old"]
+    assert os.listdir(tmp_path) == ["module"]
+
+
+def test_what_killed_writers_left_is_cleared(tmp_path):
+    (tmp_path / "kept.txt").write_text("kept")
+    for name in (".writing-a.keras-abc123", ".writing-module-x_1"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "half").write_text("half")
+    # Killed between the two renames: this is the only whole copy.
+    old = tmp_path / ".writing-module-x_1.old"
+    old.mkdir()
+    (old / "saved_model.pb").write_text("whole")
+    # Killed after them.
+    (tmp_path / ".writing-kept.txt-y.old").mkdir()
+    clear_leftovers(tmp_path)
+    assert sorted(os.listdir(tmp_path)) == ["kept.txt", "module"]
+    assert os.listdir(tmp_path / "module") == ["saved_model.pb"]
+    clear_leftovers(tmp_path / "missing")
+
+
+def test_of_others_only_what_is_old_is_cleared(tmp_path):
+    for name in (".writing-m.onnx-old", ".writing-m.onnx-new", ".writing-m-2.onnx-old"):
+        (tmp_path / name).mkdir()
+        if name.endswith("old"):
+            os.utime(tmp_path / name, (0, 0))
+    clear_leftovers(tmp_path, "m.onnx", age=3600)
+    assert sorted(os.listdir(tmp_path)) == [".writing-m-2.onnx-old", ".writing-m.onnx-new"]

@@ -1,0 +1,19 @@
+import pytest
+
+from keras_resnet.utils.intervals import wilson_interval
+
+
+# By hand: 10 of 100, z = 2: centre (0.1 + 0.02) / 1.04, half width 2 sqrt(0.0009 + 0.0001) / 1.04.
+def test_against_hand_values():
+    assert wilson_interval(0.1, 100, z=2) == pytest.approx((0.0545708, 0.1761985), abs=1e-6)
+    # 0 of 4 at z = 2 is [0, 4 / 8]; 4 of 4 mirrors it.
+    assert wilson_interval(0.0, 4, z=2) == pytest.approx((0.0, 0.5))
+    assert wilson_interval(1.0, 4, z=2) == pytest.approx((0.5, 1.0))
+    # Newcombe's table of 1998: 81 of 263 is 0.2553 to 0.3662.
+    assert wilson_interval(81 / 263, 263) == pytest.approx((0.2553, 0.3662), abs=5e-5)
+
+
+@pytest.mark.parametrize("share, count, named", [(1.1, 9, "share=1.1"), (0.5, 0, "count=0")])
+def test_wrong_arguments(share, count, named):
+    with pytest.raises(ValueError, match=named):
+        wilson_interval(share, count)

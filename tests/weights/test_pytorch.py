@@ -1,0 +1,299 @@
+"""Weights under PyTorch's names: those it has, with the numbers it computes, there and back.
+
+What PyTorch computes is stored (tests/reference); test_against_torch.py asks it itself.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+import keras
+import numpy as np
+import pytest
+
+import keras_resnet
+from keras_resnet.weights import find_weights, load_weights, save_torch_weights
+from keras_resnet.weights.pytorch import to_torch
+from tests.helpers import assert_same_weights, distance, images, randomize
+from tests.reference import cases, weights
+
+safetensors_numpy = pytest.importorskip("safetensors.numpy")
+
+# Of the names and shapes of torchvision's and timm's state dicts: how many, and the beginning of
+# the sha256 of "name [shape]" in order, a line each (test_against_torch.py asks again).
+V1_5 = {"version": "v1.5"}
+STATE_DICTS = {
+    "resnet18": ("ResNet18", {}, 122, "867b8d8ae95f5a28"),
+    "resnet34": ("ResNet34", {}, 218, "d6dbfa48843359d6"),
+    "resnet50": ("ResNet50", V1_5, 320, "2d5b8870b35e1530"),
+    "resnet101": ("ResNet101", V1_5, 626, "83dfe6275c4f12d9"),
+    "resnet152": ("ResNet152", V1_5, 932, "f11957010a75631a"),
+    "wide_resnet50_2": ("WideResNet50_2", {}, 320, "4facef4f573fef70"),
+    "resnext50_32x4d": ("ResNeXt50_32x4d", {}, 320, "d244da4517087cbb"),
+    "timm/resnet50d": ("ResNet50D", {}, 332, "b5261e2ec6e14eeb"),
+    "timm/seresnet50": ("SEResNet50", V1_5, 384, "a786b88c8fb7bbdf"),
+}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [n if n == "resnet18" else pytest.param(n, marks=pytest.mark.slow) for n in STATE_DICTS],
+)
+def test_names_and_shapes_are_theirs(name):
+    builder, options, count, digest = STATE_DICTS[name]
+    model = getattr(keras_resnet, builder)(input_shape=(32, 32, 3), **options)
+    lines = sorted(f"{key} {list(value.shape)}" for key, value in to_torch(model).items())
+    assert len(lines) == count
+    assert hashlib.sha256("\n".join(lines).encode()).hexdigest().startswith(digest)
+
+
+def torch_state(case) -> dict[str, np.ndarray]:
+    """The drawn weights of a stored case as a state dict of torchvision.
+
+    Written from torchvision's own names; `weights.draw` knows the package's.
+    """
+    bottleneck = case.depth >= 50
+    repeats = {18: (2, 2, 2, 2), 50: (3, 4, 6, 3)}[case.depth]
+    state = {}
+
+    def conv(there, here, size, inputs, outputs):
+        kernel = weights.draw(f"{here}/kernel", (size, size, inputs, outputs), "kernel")
+        state[f"{there}.weight"] = np.moveaxis(kernel, (2, 3), (1, 0)).copy()
+
+    def norm(there, here, channels, gamma="gamma"):
+        kinds = {"weight": "gamma", "bias": "beta"}
+        kinds |= {"running_mean": "moving_mean", "running_var": "moving_variance"}
+        for name, kind in kinds.items():
+            drawn = gamma if kind == "gamma" else kind
+            state[f"{there}.{name}"] = weights.draw(f"{here}/{kind}", (channels,), drawn)
+        state[f"{there}.num_batches_tracked"] = np.array(7)
+
+    conv("conv1", "conv1_conv", 7, 3, 64)
+    norm("bn1", "conv1_bn", 64)
+    channels = 64
+    for stage, (count, width) in enumerate(zip(repeats, (64, 128, 256, 512), strict=True)):
+        sizes = (1, 3, 1) if bottleneck else (3, 3)
+        outputs = [width, width, 4 * width] if bottleneck else [width, width]
+        for block in range(count):
+            there, here = f"layer{stage + 1}.{block}", f"conv{stage + 2}_block{block + 1}"
+            inputs = channels
+            for i, (size, output) in enumerate(zip(sizes, outputs, strict=True), start=1):
+                last = "residual_gamma" if i == len(sizes) else "gamma"
+                conv(f"{there}.conv{i}", f"{here}_{i}_conv", size, inputs, output)
+                norm(f"{there}.bn{i}", f"{here}_{i}_bn", output, last)
+                inputs = output
+            if channels != outputs[-1]:
+                conv(f"{there}.downsample.0", f"{here}_0_conv", 1, channels, outputs[-1])
+                norm(f"{there}.downsample.1", f"{here}_0_bn", outputs[-1])
+            channels = outputs[-1]
+    kernel = weights.draw("predictions/kernel", (channels, case.classes), "kernel")
+    state["fc.weight"] = kernel.T.copy()
+    state["fc.bias"] = weights.draw("predictions/bias", (case.classes,), "bias")
+    return state
+
+
+@pytest.mark.parametrize(
+    "name", ["resnet18_b", pytest.param("resnet50_v1.5_b_odd", marks=pytest.mark.slow)]
+)
+def test_outputs_are_theirs(tmp_path, name):
+    """PyTorch's stored outputs, from a file with PyTorch's names."""
+    arrays, _ = cases.load()
+    case = cases.INFERENCE[name]
+    state = torch_state(case)
+    path = tmp_path / "model.safetensors"
+    safetensors_numpy.save_file(state, path, {"format": "pt"})
+    model = getattr(keras_resnet, f"ResNet{case.depth}")(
+        weights=path,
+        input_shape=case.images[1:],
+        classes=case.classes,
+        classifier_activation=None,
+        version=case.version,
+    )
+    logits = model(weights.draw_images(case.images, case.batch))
+    assert distance(logits, arrays[f"{name}/logits"]) < 1e-4
+    back = to_torch(model)
+    assert set(back) == set(state)
+    for key, value in state.items():
+        if not key.endswith("num_batches_tracked"):
+            np.testing.assert_array_equal(back[key], value)
+
+
+SHAPE = (8, 8, 3)
+
+
+def small(version="v1.5", weights=None, stack_blocks=False, **options):
+    """A bottleneck net with every kind of layer, and weights of its own."""
+    options = {"widths": (4, 8), "input_shape": SHAPE, "classes": 5, "stem": "cifar", **options}
+    model = keras_resnet.ResNet(
+        (1, 3), version=version, weights=weights, stack_blocks=stack_blocks, **options
+    )
+    if weights is None:
+        randomize(model)
+    return model
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "small.safetensors"
+
+
+@pytest.mark.parametrize("to", [False, True], ids=["to unrolled", "to stacked"])
+@pytest.mark.parametrize("of", [False, True], ids=["of unrolled", "of stacked"])
+def test_there_and_back(path, of, to):
+    model = small(stack_blocks=of)
+    save_torch_weights(model, path)
+    again = small(weights=path, stack_blocks=to)
+    assert_same_weights(again, model)
+    x = images(2, *SHAPE)
+    assert distance(again(x), model(x)) < 1e-6
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"groups": 2, "width_per_group": 32},
+        {"squeeze_excitation": 4},
+        {"stem": "imagenet", "deep_stem": True, "shortcut_pool": True, "input_shape": (32, 32, 3)},
+        {"shortcut": "C"},
+        {"block": "basic", "shortcut": "A", "widths": (16, 32), "stem_filters": 16},
+    ],
+    ids=str,
+)
+def test_variants_there_and_back(path, options):
+    model = small(**options)
+    save_torch_weights(model, path)
+    assert_same_weights(small(weights=path, **options), model)
+
+
+def test_half_precision(path):
+    model = small()
+    state = {key: value.astype("float16") for key, value in to_torch(model).items()}
+    safetensors_numpy.save_file(state, path)
+    assert_same_weights(small(weights=path), model, tolerance=1e-3)
+
+
+def test_what_the_file_says(path):
+    model = small(include_preprocessing=True)
+    save_torch_weights(model, path)
+    saved = find_weights(path, "resnet")
+    assert saved.wires["conv3_block1_2_conv"] == [2, 2]
+    assert saved.preprocessing.mean == (123.675, 116.28, 103.53)
+    assert sorted(file.name for file in path.parent.iterdir()) == [path.name]
+
+
+def refused(path, message, **options):
+    with pytest.raises(ValueError, match=message) as error:
+        small(weights=path, **options)
+    assert "\n" not in str(error.value)
+
+
+def test_v1_is_not_v1_5(path):
+    """Which the weights do not show: files of ours say it, all others are taken for v1.5."""
+    save_torch_weights(small(version="v1"), path)
+    refused(path, "differs in conv3_block1_1_conv, conv3_block1_2_conv", version="v1.5")
+    assert small(version="v1", weights=path).name == "resnet"
+    safetensors_numpy.save_file(to_torch(small()), path, {"format": "pt"})
+    refused(path, "^`version` must be 'v1.5' for these weights", version="v1")
+    assert small(weights=path).name == "resnet"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"widths": (4, 12)}, "layer 'conv3_block1_1_conv' takes shapes"),
+        ({"shortcut": "A", "stem_filters": 4}, "has layer1.0.downsample.0, "),
+        ({"squeeze_excitation": 4}, "lacks conv2_block1_se_reduce, "),
+        ({"block": "basic"}, "has layer1.0.bn3, "),
+    ],
+    ids=str,
+)
+def test_another_architecture(path, options, message):
+    safetensors_numpy.save_file(to_torch(small()), path)
+    if "stem_filters" in options:
+        options = {**options, "widths": (4, 8)}
+    refused(path, f"^`weights` must be those of the same architecture.*{message}", **options)
+
+
+def test_a_model_of_another_kind(path):
+    state = {"encoder.layer.0.weight": np.zeros((2, 2), "float32")}
+    safetensors_numpy.save_file(state, path)
+    refused(path, r"lacks conv1_conv, .* and has encoder.layer.0 too many")
+
+
+@pytest.mark.parametrize("damage", ["empty", "cut", "noise", "header"])
+def test_damaged_files(path, damage):
+    save_torch_weights(small(), path)
+    content = path.read_bytes()
+    length = int.from_bytes(content[:8], "little")
+    path.write_bytes(
+        {
+            "empty": b"",
+            "cut": content[:-100],
+            "noise": np.random.default_rng(0).bytes(1000),
+            "header": content[:8] + b"{" * length + content[8 + length :],
+        }[damage]
+    )
+    refused(path, r"^`weights` must be a whole file written by safetensors\. Received: .*cannot be")
+
+
+def test_a_wiring_that_is_none(path):
+    safetensors_numpy.save_file(to_torch(small()), path, {"wiring": json.dumps([1, 2])})
+    refused(path, "^`weights` must be a whole file")
+
+
+@pytest.mark.parametrize(
+    ("numbers", "message"),
+    [
+        ({"mean": [1, 2, 3], "std": [1, 2]}, r"whole file.*mean=\(1.0, 2.0, 3.0\) and std"),
+        ({"mean": [1, 2, "x"], "std": [1, 2, 3]}, "whole file.*cannot be read"),
+        ({"mean": [1], "std": [1]}, r"network of RGB images .*Received: .*subtracts \(1.0,\)$"),
+        ({"mean": [1, 2, 3], "std": [1, 2, 3]}, "given to the builder itself"),
+    ],
+    ids=["lengths", "text", "grey", "others"],
+)
+def test_a_preprocessing_that_is_none_or_another(path, numbers, message):
+    about = {"wiring": json.dumps({}), "preprocessing": json.dumps(numbers)}
+    model = small(include_preprocessing=True)
+    safetensors_numpy.save_file(to_torch(model), path, about)
+    with pytest.raises(ValueError, match=message) as error:
+        if "builder" in message:
+            keras_resnet.weights.load_weights(model, path)
+        else:
+            small(weights=path, include_preprocessing=True)
+    assert "\n" not in str(error.value)
+
+
+def test_an_unfinished_file_replaces_nothing(path, monkeypatch):
+    save_torch_weights(small(), path)
+    before = path.read_bytes()
+
+    def fail(_, temporary, __):
+        temporary.write_bytes(b"half")
+        raise OSError("no space left")
+
+    monkeypatch.setattr(safetensors_numpy, "save_file", fail)
+    with pytest.raises(OSError, match="no space left"):
+        save_torch_weights(small(), path)
+    assert path.read_bytes() == before
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+def test_what_cannot_be_saved(path):
+    with pytest.raises(ValueError, match="^`path` must end in '.safetensors'"):
+        save_torch_weights(small(), path.with_suffix(".pth"))
+    with pytest.raises(ValueError, match="^`weights` under PyTorch's names are for resid"):
+        save_torch_weights(small(version="v2"), path)
+    with pytest.raises(ValueError, match="^`weights` must be the path .*Received: weights=None"):
+        load_weights(small(), None)
+    assert not path.exists()
+
+
+def test_into_a_network_without_classifier(tmp_path):
+    whole = keras_resnet.CifarResNet(8, input_shape=(8, 8, 3))
+    save_torch_weights(whole, tmp_path / "whole.safetensors")
+    options = {"weights": tmp_path / "whole.safetensors", "include_top": False}
+    model = keras_resnet.CifarResNet(8, **options)
+    features = keras.Model(whole.input, whole.get_layer("avg_pool").input)
+    x = images(2, 8, 8, 3)
+    assert distance(model(x), features(x)) == 0
