@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+
 import keras
 import numpy as np
+import pytest
 
 from keras_resnet.layers import BlockStack
 from keras_resnet.weights.transfer import layer_weights, unstacked_weights
@@ -103,3 +107,22 @@ def kernels_in_graph(function, *inputs) -> set[str]:
     for library_function in graph.as_graph_def().library.function:
         operations |= {node.op for node in library_function.node_def}
     return operations
+
+
+@contextlib.contextmanager
+def refused(*words: object, error: type[Exception] = ValueError) -> Iterator[None]:
+    """Expects an error of one line that names the argument and says what was received.
+
+    The prose around them is free to change.
+
+    Args:
+        *words: What the line must hold: the name of the argument, and whatever value tells this
+            error from another one about the same argument.
+        error: Class of the error.
+    """
+    with pytest.raises(error) as caught:
+        yield
+    line = str(caught.value)
+    assert "\n" not in line, line
+    assert "Received:" in line, line
+    assert [word for word in map(str, words) if word not in line] == [], line
