@@ -6,9 +6,10 @@ Nothing here imports Keras; the rest of the package reads the networks' shapes f
 from __future__ import annotations
 
 import dataclasses
+import functools
 import numbers
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from keras_resnet.utils import checks
@@ -138,7 +139,7 @@ class Architecture:
     variant with others.
 
     Attributes:
-        name: Public name of its builder.
+        name: Public name of its builder, with suffixes for options that are not the builder's own.
         family: Key of `FAMILIES`: stem, default image size and classes.
         depth: Weighted layers on the main path, the number in the name.
         block: Key of `BLOCKS`.
@@ -154,6 +155,7 @@ class Architecture:
         shortcut_pool: Whether strided projections are an average pool and a convolution.
         activation: The nonlinearity.
         normalization: "batch" or "group".
+        custom_stem: Stem in place of the family's.
         source: Where it is described.
     """
 
@@ -173,16 +175,17 @@ class Architecture:
     shortcut_pool: bool = False
     activation: str | Callable = "relu"
     normalization: str = "batch"
+    custom_stem: Stem | None = None
     source: str = DEEP_RESIDUAL_LEARNING
 
     @property
     def stem(self) -> Stem:
-        stem = FAMILIES[self.family].stem
+        stem = self.custom_stem or FAMILIES[self.family].stem
         return stem.deepened() if self.deep_stem else stem
 
     @property
     def options(self) -> dict[str, object]:
-        """Those of its builder that the line decides."""
+        """Those of its builder that the entry decides."""
         return {name: getattr(self, name) for name in OPTIONS}
 
     def variant(self, shortcut: str | None, version: str, **options) -> Architecture:
@@ -197,46 +200,71 @@ class Architecture:
             version: As in the builder.
             **options: Others of `OPTIONS`; the network's own where not given.
         """
-        if "activation" in options:
-            options["activation"] = _kept_by_name(options["activation"])
-        other = dataclasses.replace(self, shortcut=shortcut, version=version, **options)
-        if other.options == self.options:
-            return self
-        lines = [line for line in (*ARCHITECTURES.values(), self) if other._extends(line)] or [self]
-        line = min(lines, key=other._distance)
-        kind = "PlainNet" if shortcut is None else "ResNet"
-        name = re.sub("(Plain|Res)Net", kind, line.name)
-        # ResNeXt's has no such word in it.
-        marks = ["plain"] * (shortcut is None and kind not in name) + other._marks(line)
-        return dataclasses.replace(other, name="_".join([name, *marks]), source=line.source)
+        return dataclasses.replace(self, shortcut=shortcut, version=version, **options).named()
 
-    def _extends(self, line: Architecture) -> bool:
-        """Whether this is `line` with options added, or with another shortcut or version."""
-        same = ("family", "block", "repeats", "widths", "stem_filters")
-        return (
-            all(getattr(line, name) == getattr(self, name) for name in same)
-            and all(getattr(line, name) in (_DEFAULTS[name], getattr(self, name)) for name in ADDED)
-            and (line.shortcut is None) == (self.shortcut is None)
+    def with_repeats(self, repeats: tuple[int, ...]) -> Architecture:
+        """Returns this network with other numbers of blocks, and the name that tells them."""
+        layers = BLOCKS[self.block].weighted_layers
+        depth = self.depth + layers * (sum(repeats) - sum(self.repeats))
+        other = dataclasses.replace(self, name=f"{self.name}_deeper", repeats=repeats, depth=depth)
+        return other.named()
+
+    def named(self) -> Architecture:
+        """Returns this network under the name of its entry of the table, with suffixes for options.
+
+        The entry is the one that has the same blocks and differs in the fewest options; networks
+        that no entry has the blocks of keep the name that they have.
+        """
+        network = dataclasses.replace(self, activation=_kept_by_name(self.activation))
+        entries = [entry for entry in network._candidates() if network._extends(entry)]
+        if not entries:
+            return network
+        plain = [entry for entry in entries if (entry.shortcut is None) == (self.shortcut is None)]
+        entry = min(plain or entries, key=network._distance)
+        if network.options == entry.options:
+            return entry
+        kind = "PlainNet" if self.shortcut is None else "ResNet"
+        name = re.sub("(Plain|Res)Net", kind, entry.name)
+        # ResNeXt's has no such word in it.
+        marks = ["plain"] * (self.shortcut is None and kind not in name) + network._marks(entry)
+        name = "_".join([name, *marks])
+        return dataclasses.replace(network, name=name, depth=entry.depth, source=entry.source)
+
+    def _candidates(self) -> Iterator[Architecture]:
+        """Yields the entries of the table, and of CIFAR networks those of any depth and width."""
+        yield from RESIDUAL_NETWORKS.values()
+        if self.family == "cifar" and len(set(self.repeats)) == 1 and len(self.repeats) == 3:
+            layers, width = BLOCKS[self.block].weighted_layers, self.widths[0] / 16
+            depth = 3 * layers * self.repeats[0] + 2
+            yield cifar_architecture(depth, self.shortcut, block=self.block, widening=width)
+            if self.block == "basic" and width == int(width):
+                yield wide_architecture(depth + 2, int(width))
+
+    def _extends(self, entry: Architecture) -> bool:
+        """Whether this is `entry` with options added, or with another shortcut or version."""
+        same = ("family", "block", "repeats", "widths", "stem_filters", "custom_stem")
+        return all(getattr(entry, name) == getattr(self, name) for name in same) and all(
+            getattr(entry, name) in (_DEFAULTS[name], getattr(self, name)) for name in ADDED
         )
 
-    def _distance(self, line: Architecture) -> tuple[int, int]:
-        """How far the name goes from that of `line`: options added, and marks of all kinds."""
-        added = sum(getattr(self, name) != getattr(line, name) for name in ADDED)
-        return added, len(self._marks(line))
+    def _distance(self, entry: Architecture) -> tuple[int, int]:
+        """How far the name goes from that of `entry`: options added, and marks of all kinds."""
+        added = sum(getattr(self, name) != getattr(entry, name) for name in ADDED)
+        return added, len(self._marks(entry))
 
-    def _marks(self, line: Architecture) -> list[str]:
-        """Returns the parts of the name that tell this network from `line`."""
+    def _marks(self, entry: Architecture) -> list[str]:
+        """Returns the parts of the name that tell this network from `entry`."""
         marks = []
-        # Against the family's where the line is plain, which its name says.
-        if self.shortcut not in (None, line.shortcut or FAMILIES[self.family].shortcut):
+        # Against the family's where the entry is plain, which its name says.
+        if self.shortcut not in (None, entry.shortcut or FAMILIES[self.family].shortcut):
             marks.append(str(self.shortcut))
-        if self._behaviour != line._behaviour:
+        if self._behaviour != entry._behaviour:
             marks.append(str(self.version))
-        if (self.groups, self.width_per_group) != (line.groups, line.width_per_group):
+        if (self.groups, self.width_per_group) != (entry.groups, entry.width_per_group):
             marks.append(f"{self.groups}x{self.width_per_group}d")
         for name, mark in _MARKS.items():
             value = getattr(self, name)
-            if value != getattr(line, name):
+            if value != getattr(entry, name):
                 marks.append(mark(value))
         return marks
 
@@ -245,6 +273,33 @@ class Architecture:
         """The version, "v1" for all that are the same."""
         same = BLOCKS[self.block].strided(self.version) == BLOCKS[self.block].strided("v1")
         return "v1" if same and self.version != "v2" else self.version
+
+
+@dataclasses.dataclass(frozen=True)
+class DenseArchitecture:
+    """One named network.
+
+    Attributes:
+        name: Public name of its builder.
+        family: Key of `FAMILIES`: stem, default image size and classes.
+        depth: Weighted layers.
+        repeats: Layers per block.
+        growth_rate: Channels that each layer adds.
+        custom_stem: Stem in place of the family's.
+        source: Where it is described.
+    """
+
+    name: str
+    family: str
+    depth: int
+    repeats: tuple[int, ...]
+    growth_rate: int
+    custom_stem: Stem | None = None
+    source: str = DENSELY_CONNECTED_NETWORKS
+
+    @property
+    def stem(self) -> Stem:
+        return self.custom_stem or FAMILIES[self.family].stem
 
 
 # Options of the builders that make another network, as against another way to train or compute it.
@@ -364,7 +419,16 @@ def wide_architecture(depth: int, widening: int) -> Architecture:
     )
 
 
-ARCHITECTURES: dict[str, Architecture] = {
+def dense_architecture(depth: int, growth_rate: int) -> DenseArchitecture:
+    """Returns the CIFAR network DenseNet-BC of any depth 6n+4 and growth rate."""
+    growth_rate = checks.integer("growth_rate", growth_rate)
+    # Two convolutions a layer, as in basic blocks; beside them stem, classifier and transitions.
+    repeats = cifar_repeats(depth, others=4)
+    name = f"DenseNetBC{depth}_{growth_rate}"
+    return DenseArchitecture(name, "cifar", depth, repeats, growth_rate)
+
+
+RESIDUAL_NETWORKS: dict[str, Architecture] = {
     architecture.name: architecture
     for architecture in (
         # ImageNet, Table 1 and section 3.3.
@@ -464,13 +528,85 @@ ARCHITECTURES: dict[str, Architecture] = {
 }
 
 
-def find_architecture(name: str, table: Mapping[str, Any] = ARCHITECTURES) -> Any:
-    """Returns the network of that name in a table, whatever the case of its letters.
+DENSE_NETWORKS: dict[str, DenseArchitecture] = {
+    architecture.name: architecture
+    for architecture in (
+        # ImageNet, Table 1 of arXiv 1608.06993.
+        DenseArchitecture("DenseNet121", "imagenet", 121, (6, 12, 24, 16), 32),
+        DenseArchitecture("DenseNet169", "imagenet", 169, (6, 12, 32, 32), 32),
+        DenseArchitecture("DenseNet201", "imagenet", 201, (6, 12, 48, 32), 32),
+        DenseArchitecture("DenseNet264", "imagenet", 264, (6, 12, 64, 48), 32),
+        # CIFAR, Table 2.
+        dense_architecture(100, 12),
+    )
+}
+ARCHITECTURES: dict[str, Architecture | DenseArchitecture] = RESIDUAL_NETWORKS | DENSE_NETWORKS
+
+
+def identify(arguments: Mapping[str, Any]) -> Architecture | DenseArchitecture:
+    """Returns the network that a general builder makes of its arguments, under the name it has.
+
+    Args:
+        arguments: Those of `ResNet` or `DenseNet`, checked, with the defaults filled in. Networks
+            that have no name otherwise are called "ResNet" and "DenseNet".
+    """
+    stem, repeats = arguments["stem"], tuple(arguments["blocks"])
+    family, custom = ("imagenet", stem) if isinstance(stem, Stem) else (stem, None)
+    if "growth_rate" in arguments:
+        depth, rate = 2 * sum(repeats) + len(repeats) + 1, arguments["growth_rate"]
+        networks = list(DENSE_NETWORKS.values())
+        if family == "cifar" and len(set(repeats)) == 1 and len(repeats) == 3:
+            networks.append(dense_architecture(depth, rate))
+        network = DenseArchitecture("DenseNet", family, depth, repeats, rate, custom)
+        same = [one for one in networks if dataclasses.replace(one, name=network.name) == network]
+        return same[0] if same else network
+    layers = BLOCKS[arguments["block"]].weighted_layers
+    return Architecture(
+        name="ResNet" if arguments["shortcut"] else "PlainNet",
+        family=family,
+        depth=layers * sum(repeats) + 2,
+        block=arguments["block"],
+        repeats=repeats,
+        widths=arguments["widths"],
+        stem_filters=arguments["stem_filters"],
+        custom_stem=custom,
+        **{name: arguments[name] for name in OPTIONS},
+    ).named()
+
+
+def find_architecture(name: str) -> Architecture | DenseArchitecture:
+    """Returns the network of that name, whatever the case of its letters.
+
+    Args:
+        name: An entry of the table ("ResNet50"), one with another shortcut or version
+            ("ResNet50_v1.5", "ResNet34_A"), or a CIFAR network of any depth ("ResNet26").
 
     Raises:
         ValueError: If there is none.
     """
-    for known, architecture in table.items():
-        if known.lower() == str(name).lower():
-            return architecture
-    raise ValueError(f"`model` must be one of {', '.join(table)}. Received: model={name!r}")
+    found = _by_name().get(str(name).lower())
+    if found is None:
+        raise ValueError(
+            f"`model` must be one of {', '.join(ARCHITECTURES)}. Received: model={name!r}"
+        )
+    return found
+
+
+def is_named(name: str | None) -> bool:
+    """Whether `find_architecture` knows the name."""
+    return str(name).lower() in _by_name()
+
+
+@functools.cache
+def _by_name() -> dict[str, Architecture | DenseArchitecture]:
+    """Returns all networks by lower-case name, the table's last: their names count."""
+    any_depth = (cifar_architecture(6 * n + 2, s) for n in range(1, 201) for s in ("A", None))
+    variants = (
+        entry.variant(shortcut, version)
+        for entry in RESIDUAL_NETWORKS.values()
+        for shortcut in SHORTCUTS
+        for version in VERSIONS
+        if shortcut is not None or version != "v2"
+    )
+    networks = (*any_depth, *variants, *ARCHITECTURES.values())
+    return {network.name.lower(): network for network in networks}

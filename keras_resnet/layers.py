@@ -17,6 +17,31 @@ from keras_resnet.utils import checks
 PACKAGE = "keras_resnet"
 
 
+class Remembering:
+    """A layer that may hold, for the model that it is in, how that model was built.
+
+    Keras carries the configs of layers through saving, loading and cloning, but nothing of a model
+    itself. Every network has a layer of one of the classes below.
+
+    Attributes:
+        network: A `NetworkConfig` in JSON, or None.
+    """
+
+    network: str | None = None
+
+    def get_config(self):
+        config = super().get_config()
+        return config if self.network is None else {**config, "network": self.network}
+
+    @classmethod
+    def from_config(cls, config):
+        config = dict(config)
+        network = config.pop("network", None)
+        layer = super().from_config(config)
+        layer.network = network
+        return layer
+
+
 @keras.saving.register_keras_serializable(PACKAGE)
 class ZeroPadShortcut(keras.layers.Layer):
     """Option A's shortcut: strided subsampling, and zero channels where the block adds some.
@@ -83,7 +108,7 @@ class ZeroPadShortcut(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
-class FusedBatchNormalization(keras.layers.BatchNormalization):
+class FusedBatchNormalization(Remembering, keras.layers.BatchNormalization):
     """Keras's batch normalisation, run by TensorFlow's fused kernel wherever that applies.
 
     The fused kernel serves images (rank 4, channels last or first) in float32, bfloat16 and
@@ -146,7 +171,7 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
-class StandardizedConv2D(keras.layers.Conv2D):
+class StandardizedConv2D(Remembering, keras.layers.Conv2D):
     """A convolution with each filter's kernel at mean 0 and variance 1 whenever it is used.
 
     Makes up for what group normalisation lacks beside batch normalisation. Source: Qiao et al.,
@@ -205,7 +230,7 @@ class StochasticDepth(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
-class BlockStack(keras.layers.Layer):
+class BlockStack(Remembering, keras.layers.Layer):
     """Equal consecutive blocks as one loop over stacked weights.
 
     Block i of the stack is `block` with slice i of every weight. Outputs, gradients and moving
@@ -407,7 +432,7 @@ class BlockStack(keras.layers.Layer):
     def from_config(cls, config):
         config = dict(config)
         config["block"] = keras.saving.deserialize_keras_object(config["block"])
-        return cls(**config)
+        return super().from_config(config)
 
 
 def _is_batch_norm(layer):
@@ -509,3 +534,46 @@ def _standardize_data_format(data_format):
     if data_format is None:
         return keras.config.image_data_format()
     return checks.one_of("data_format", data_format, ("channels_last", "channels_first"))
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class DilatedAveragePooling2D(keras.layers.Layer):
+    """At every pixel the average of 2x2 pixels that are `dilation` apart, itself the top left one.
+
+    Of the pixels beyond the edge none counts: there it is the average of those that are left.
+    Every `dilation * 2`-th output is that of `AveragePooling2D(2, padding="same")` on every
+    `dilation`-th input.
+
+    Args:
+        dilation: Distance of the pixels, at least 1.
+        data_format: "channels_last", "channels_first", or None for Keras's default.
+
+    Input and output shape: `(batch, H, W, C)`, or `(batch, C, H, W)` for channels first.
+    """
+
+    def __init__(self, dilation=1, data_format=None, **kwargs):
+        super().__init__(**kwargs)
+        self.dilation = checks.integer("dilation", dilation)
+        self.data_format = data_format or keras.config.image_data_format()
+        checks.one_of("data_format", self.data_format, ("channels_last", "channels_first"))
+
+    def call(self, inputs):
+        first = 1 if self.data_format == "channels_last" else 2
+        return self._along(self._along(inputs, first), first + 1)
+
+    def _along(self, x, axis):
+        def part(start, end=None):
+            return x[(slice(None),) * axis + (slice(start, end),)]
+
+        pairs = (part(None, -self.dilation) + part(self.dilation)) / 2
+        return ops.concatenate([pairs, part(-self.dilation)], axis)
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "dilation": self.dilation,
+            "data_format": self.data_format,
+        }

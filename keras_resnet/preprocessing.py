@@ -17,6 +17,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_resnet.naming import PREPROCESSING
 from keras_resnet.utils import checks
 
 # Of the ImageNet training set, per channel R, G, B in [0, 255]: torchvision's constants times 255.
@@ -90,33 +91,30 @@ CAFFE = Preprocessing(mean=(123.68, 116.779, 103.939))
 
 
 def standardize_layer(
-    images: keras.KerasTensor, axis: int, prepared: Preprocessing | None = None
+    images: keras.KerasTensor, axis: int, prepared: Preprocessing
 ) -> keras.layers.Normalization:
-    """Returns `preprocess_input` as a layer, for `include_preprocessing=True`.
+    """Returns `Preprocessing.standardize` as a layer, for `include_preprocessing`.
 
     Args:
         images: The input.
         axis: That of its channels.
-        prepared: Mean and deviation; None for ImageNet's.
+        prepared: Mean and standard deviation.
+
+    Raises:
+        ValueError: If the images have other channels than that.
     """
-    prepared = prepared or Preprocessing()
-    if images.shape[axis] != 3:
+    if images.shape[axis] != len(prepared.mean):
         raise ValueError(
-            "`include_preprocessing` needs RGB images with 3 channels; for others standardise the "
-            "data, or pass an `input_tensor` that has been. Received: "
-            f"include_preprocessing=True with {images.shape[axis]} channels"
-        )
-    if len(prepared.mean) != 3:
-        raise ValueError(
-            "`weights` must be those of a network of RGB images for include_preprocessing=True. "
-            f"Received: weights of one that subtracts {prepared.mean}"
+            f"`include_preprocessing` subtracts the mean of {len(prepared.mean)} channels here; "
+            "for others pass the `Preprocessing` of the data, or an `input_tensor` that has been "
+            f"standardized. Received: images of {images.shape[axis]} channels"
         )
     return keras.layers.Normalization(
         axis=axis,
         mean=prepared.mean,
         variance=[std**2 for std in prepared.std],
         dtype="float32",
-        name="preprocessing",
+        name=PREPROCESSING,
     )
 
 

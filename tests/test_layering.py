@@ -16,6 +16,7 @@ STOREYS = (
     ("version", "utils"),
     ("architectures", "naming"),
     ("layers", "preprocessing"),
+    ("network",),
     ("weights",),
     ("models",),
     ("surgery", "data"),

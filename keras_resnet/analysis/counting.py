@@ -16,7 +16,7 @@ import keras
 
 from keras_resnet.analysis.calls import Call, graph, trace
 from keras_resnet.analysis.memory import inference_bytes, size_in_bytes, training_bytes
-from keras_resnet.models.resnet import build
+from keras_resnet.models.builders import build
 from keras_resnet.models.zoo import builder_of, entries
 from keras_resnet.utils.tables import text_table
 

@@ -10,20 +10,17 @@ from pathlib import Path
 import keras
 
 from keras_resnet.analysis.published import APPLICATIONS, OURS, Accuracy
-from keras_resnet.architectures import ARCHITECTURES, VERSIONS
-from keras_resnet.models.densenet import DENSE_ARCHITECTURES
-from keras_resnet.models.resnet import build
+from keras_resnet.architectures import (
+    ARCHITECTURES,
+    RESIDUAL_NETWORKS,
+    find_architecture,
+    is_named,
+)
+from keras_resnet.models.builders import build
 from keras_resnet.utils import checks
 from keras_resnet.weights.saving import load_model
 
 _PREFIX = "keras.applications."
-
-# Of the densely connected ones, those that `keras.applications` has are taken from there.
-_OURS = ARCHITECTURES | {
-    name: line
-    for name, line in DENSE_ARCHITECTURES.items()
-    if not hasattr(keras.applications, name)
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,8 +58,7 @@ class Network:
         options = {} if image_size is None else {"input_shape": (image_size, image_size, 3)}
         try:
             if self.library == "keras_resnet":
-                base, marks = _marks(self.name)
-                return build(base, weights=None, **marks, **options)
+                return build(find_architecture(self.name), weights=None, **options)
             builder = getattr(keras.applications, self.label.removesuffix(" (Keras)"))
             return builder(weights=None, **options)
         except ValueError as error:
@@ -95,7 +91,7 @@ def find_network(name: str) -> Network:
     """Returns the network of that name.
 
     Args:
-        name: One of ours ("ResNet50", with marks "ResNet50_v1.5" or "ResNet34_A"), one of
+        name: One of ours ("ResNet50", or with another shortcut "ResNet34_A"), one of
             `keras.applications` ("VGG16"; "keras.applications.ResNet50" where the name is ours
             too), or the path of a `.keras` file.
 
@@ -104,28 +100,18 @@ def find_network(name: str) -> Network:
     """
     if name.endswith(".keras"):
         return Network(name, "/".join(Path(name).with_suffix("").parts[-2:]), "file", None)
-    if _marks(name) is not None:
-        return Network(name, name, "keras_resnet", OURS.get(name))
     applications = application_names()
+    # Of the densely connected ones, those that `keras.applications` has are taken from there.
+    ours = [
+        known
+        for known in ARCHITECTURES
+        if known not in (set(applications) - set(RESIDUAL_NETWORKS))
+    ]
+    if is_named(name) and (name in ours or name not in applications):
+        label = find_architecture(name).name
+        return Network(name, label, "keras_resnet", OURS.get(label))
     short = name.removeprefix(_PREFIX)
-    known = (*_OURS, *(n for n in applications if n not in _OURS))
+    known = (*ours, *(n for n in applications if n not in ours))
     checks.one_of("model", short, applications if name.startswith(_PREFIX) else known)
-    label = f"{short} (Keras)" if short in _OURS else short
+    label = f"{short} (Keras)" if short in ours else short
     return Network(name, label, "keras.applications", APPLICATIONS.get(short))
-
-
-def _marks(name: str) -> tuple[str, dict[str, str]] | None:
-    """Splits the name of one of ours into the table's name and options; None for others."""
-    base, marks = name, []
-    while base not in _OURS:  # whose own names have marks too: ResNeXt50_32x4d
-        base, found, mark = base.rpartition("_")
-        if not found:
-            return None
-        marks.append(mark)
-    options = {}
-    for mark in marks:
-        option = "version" if mark in VERSIONS else "shortcut"
-        options[option] = checks.one_of(
-            option, mark, ("A", "B", "C") if option == "shortcut" else VERSIONS
-        )
-    return base, options

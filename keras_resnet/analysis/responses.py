@@ -8,16 +8,15 @@ output. In residual nets its standard deviation says how much a block changes it
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Iterable
 
 import keras
 import numpy as np
 
 from keras_resnet.layers import BlockStack
+from keras_resnet.naming import find_place, unrolled_name
 from keras_resnet.utils import checks
 from keras_resnet.utils.moments import Moments, image_batches, map_moments
-from keras_resnet.weights.transfer import unrolled_name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,8 +128,9 @@ def _measured(model, layers):
     pairs = {}
     for name, conv in by_name.items():
         if name.endswith("_conv") and (layers == "all" or tuple(conv.kernel_size) == (3, 3)):
-            block = re.match(r"conv\d+_block\d+", name)
-            preactivated = block and isinstance(by_name.get(f"{block[0]}_out"), keras.layers.Add)
+            place = find_place(name)
+            end = by_name.get(f"{name.removesuffix(place.part)}out") if place else None
+            preactivated = isinstance(end, keras.layers.Add)
             stem = name.removesuffix("_conv")
             norm = by_name.get(f"{stem}_bn", by_name.get(f"{stem}_gn"))
             if norm is not None or preactivated:

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 import keras
 import tensorflow as tf
 
-from keras_resnet.architectures import Architecture
-from keras_resnet.models.densenet import DenseArchitecture
+from keras_resnet.architectures import Architecture, DenseArchitecture
 from keras_resnet.utils.intervals import wilson_interval
 from keras_resnet.version import __version__
 

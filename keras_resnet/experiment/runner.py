@@ -16,6 +16,7 @@ from pathlib import Path
 import keras
 import tensorflow as tf
 
+from keras_resnet import models
 from keras_resnet.analysis.counting import complexity
 from keras_resnet.analysis.plots import learning_curve, require_matplotlib
 from keras_resnet.data import ImageDataset
@@ -25,7 +26,6 @@ from keras_resnet.experiment.pretrained import with_new_classifier
 from keras_resnet.experiment.settings import OF_THE_NETWORK, Experiment
 from keras_resnet.experiment.workdir import expect_settings, read_object
 from keras_resnet.export import HubLayer
-from keras_resnet.models import resnet as models
 from keras_resnet.surgery.freezing import freeze, stage_rates
 from keras_resnet.training import (
     Checkpoints,

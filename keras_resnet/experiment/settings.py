@@ -9,14 +9,13 @@ from collections.abc import Mapping
 import keras
 
 from keras_resnet.architectures import (
-    ARCHITECTURES,
     VERSIONS,
     Architecture,
+    DenseArchitecture,
     cifar_architecture,
     find_architecture,
 )
 from keras_resnet.data import ImageDataset, load_dataset
-from keras_resnet.models.densenet import DENSE_ARCHITECTURES, DenseArchitecture
 from keras_resnet.training import (
     CrossEntropy,
     ErrorWarmup,
@@ -294,7 +293,7 @@ class Experiment:
                 f"Received: {name}={value!r} with depth=None"
             )
         else:
-            architecture = find_architecture(self.model, ARCHITECTURES | DENSE_ARCHITECTURES)
+            architecture = find_architecture(self.model)
         if isinstance(architecture, DenseArchitecture):
             self._expect_default(
                 _OF_RESIDUAL_NETWORKS,

@@ -20,7 +20,6 @@ from keras_resnet.weights import copy_weights
 
 # Who standardises the images: the model itself, a layer put in front of it, or nobody.
 PREPROCESSINGS = ("inside", "imagenet", "none")
-CLASSIFIER = "predictions"
 
 
 def image_network(model: keras.Model, preprocessing: str = "inside") -> keras.Model:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import keras
 
-from keras_resnet.export.copies import CLASSIFIER
+from keras_resnet.naming import CLASSIFIER
 from keras_resnet.surgery.stages import stage_ends
 
 # Kinds of modules, and what their single output is called; feature maps have the stages' names.

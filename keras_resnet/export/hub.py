@@ -14,13 +14,13 @@ import numpy as np
 import tensorflow as tf
 
 from keras_resnet.export.copies import (
-    CLASSIFIER,
     computes_in_float32,
     float32_copy,
     image_network,
 )
 from keras_resnet.export.endpoints import KINDS, endpoint, find_classifier
 from keras_resnet.export.writing import check_path, label_lines
+from keras_resnet.naming import CLASSIFIER
 from keras_resnet.utils import checks
 from keras_resnet.utils.files import replacing
 

@@ -1,17 +1,14 @@
 """Networks of the table as functional Keras models: general builders, named ones, the list."""
 
-from keras_resnet.models.densenet import (
+from keras_resnet.models.builders import (
     CifarDenseNet,
-    DenseNet,
+    CifarResNet,
+    CifarWideResNet,
     DenseNet121,
     DenseNet169,
     DenseNet201,
     DenseNet264,
     DenseNetBC100_12,
-)
-from keras_resnet.models.resnet import (
-    CifarResNet,
-    CifarWideResNet,
     PlainNet18,
     PlainNet20,
     PlainNet32,
@@ -19,7 +16,6 @@ from keras_resnet.models.resnet import (
     PlainNet44,
     PlainNet56,
     PlainNet110,
-    ResNet,
     ResNet18,
     ResNet18D,
     ResNet18V2,
@@ -59,6 +55,8 @@ from keras_resnet.models.resnet import (
     WideResNet101_2,
     build,
 )
+from keras_resnet.models.densenet import DenseNet
+from keras_resnet.models.resnet import ResNet
 from keras_resnet.models.zoo import ModelInfo, list_models, models_table
 
 __all__ = [

@@ -14,8 +14,14 @@ import keras
 from keras.layers import Add, AveragePooling2D, Conv2D, GlobalAveragePooling2D, Multiply
 
 from keras_resnet.architectures import BLOCKS, SHORTCUTS, VERSIONS, Block
-from keras_resnet.layers import BlockStack, StochasticDepth, ZeroPadShortcut
+from keras_resnet.layers import (
+    BlockStack,
+    DilatedAveragePooling2D,
+    StochasticDepth,
+    ZeroPadShortcut,
+)
 from keras_resnet.models.parts import Parts, he_normal
+from keras_resnet.naming import block_name, stack_name
 from keras_resnet.utils import checks
 
 
@@ -112,28 +118,90 @@ class ResidualParts(Parts):
             )
         return per_group * self.groups
 
-    def last_conv(self, x, filters, kernel_size, strides=1, *, name, zero=False):
+    def last_conv(self, x, filters, kernel_size, strides=1, *, name, dilation=1, zero=False):
         """The convolution that ends a path, and its normalisation where the path has that.
 
         With `zero` the last thing with weights starts at zero.
         """
         if self.preactivated:
-            return self.conv(x, filters, kernel_size, strides, name=name, zero=zero)
-        x = self.conv(x, filters, kernel_size, strides, name=name)
+            return self.conv(
+                x, filters, kernel_size, strides, name=name, dilation=dilation, zero=zero
+            )
+        x = self.conv(x, filters, kernel_size, strides, name=name, dilation=dilation)
         return self.norm(x, name=name, gamma_initializer="zeros" if zero else "ones")
 
 
-def branch(x, width: int, strides: int, parts: ResidualParts, name: str):
-    """The convolutions of a block (Fig. 5), from its line of the table."""
+@dataclasses.dataclass(frozen=True)
+class Step:
+    """What a block does to the resolution: its stride, or the dilation that stands in its place.
+
+    A stride that would lead beyond the wanted output stride becomes 1, and what follows takes its
+    pixels so much further apart (the algorithme a trous): with the same weights it computes, among
+    others, what the strided network does. Source: arXiv 1606.00915, section 3.1; arXiv 1705.09914.
+
+    Attributes:
+        strides: Stride of the block.
+        before: Distance of the pixels that enter it.
+        after: Distance of those that leave it.
+    """
+
+    strides: int = 1
+    before: int = 1
+    after: int = 1
+
+    @property
+    def halves(self) -> bool:
+        """Whether it halves the map, or does what stands for that."""
+        return self.strides > 1 or self.after > self.before
+
+    def then(self) -> Step:
+        """Returns the step of the blocks that follow in the stage."""
+        return Step(1, self.after, self.after)
+
+
+def steps_to(output_stride: int | None, first: int, stages: int) -> list[Step]:
+    """Returns the step of the first block of every stage; all but the first halve the map.
+
+    Args:
+        output_stride: Stride of the last map, or None to halve it every time.
+        first: Stride of the first stage's map.
+        stages: Number of stages.
+
+    Raises:
+        ValueError: If no stage ends at that stride.
+    """
+    reachable = tuple(first * 2**i for i in range(stages))
+    checks.one_of("output_stride", output_stride, (None, *reachable))
+    steps, stride = [Step()], first
+    for _ in range(stages - 1):
+        distance = steps[-1].after
+        if output_stride is None or 2 * stride <= output_stride:
+            stride *= 2
+            steps.append(Step(2, distance, distance))
+        else:
+            steps.append(Step(1, distance, 2 * distance))
+    return steps
+
+
+def branch(x, width: int, step: Step, parts: ResidualParts, name: str):
+    """The convolutions of a block (Fig. 5), from its entry of the table."""
     kind, inner = parts.kind, parts.inner_width(width)
     strided = kind.strided(parts.version)
     *sizes, last = kind.kernel_sizes
     for i, size in enumerate(sizes):
-        step, groups = strides if i == strided else 1, parts.groups if size > 1 else 1
-        x = parts.conv_norm_act(x, inner, size, step, name=f"{name}_{i + 1}", groups=groups)
+        x = parts.conv_norm_act(
+            x,
+            inner,
+            size,
+            step.strides if i == strided else 1,
+            name=f"{name}_{i + 1}",
+            groups=parts.groups if size > 1 else 1,
+            dilation=step.before if i <= strided else step.after,
+        )
     x = parts.drop(x, name=name)
     end, zero = f"{name}_{kind.weighted_layers}", parts.zero_init_residual
-    x = parts.last_conv(x, width * kind.expansion, last, name=end, zero=zero)
+    filters = width * kind.expansion
+    x = parts.last_conv(x, filters, last, name=end, dilation=step.after, zero=zero)
     return gated(x, parts, name) if parts.squeeze_excitation else x
 
 
@@ -155,19 +223,17 @@ def gated(x, parts: ResidualParts, name: str):
     return Multiply(name=f"{name}_se_excite")([x, gate])
 
 
-def shortcut(x, activated, filters: int, strides: int, parts: ResidualParts, name: str):
+def shortcut(x, activated, filters: int, step: Step, parts: ResidualParts, name: str):
     """The path around a branch, by the option that `parts` names (section 3.3).
 
     What changes the shape starts from the activated input, the identity from `x` itself: they are
     the same but in version "v2".
     """
-    same_shape = strides == 1 and x.shape[parts.channel_axis] == filters
+    strides = step.strides
+    same_shape = not step.halves and x.shape[parts.channel_axis] == filters
     if parts.shortcut == "C" or (parts.shortcut == "B" and not same_shape):
-        if parts.shortcut_pool and strides > 1:
-            # "same" averages what there is of a window at the edge of an odd map.
-            activated = AveragePooling2D(
-                strides, padding="same", data_format=parts.data_format, name=f"{name}_0_pool"
-            )(activated)
+        if parts.shortcut_pool and step.halves:
+            activated = halving_pool(activated, step, parts, f"{name}_0_pool", padding="same")
             strides = 1
         return parts.last_conv(activated, filters, 1, strides, name=f"{name}_0")
     if same_shape:
@@ -175,10 +241,20 @@ def shortcut(x, activated, filters: int, strides: int, parts: ResidualParts, nam
     return ZeroPadShortcut(filters, strides, parts.data_format, name=f"{name}_0_pad")(activated)
 
 
+def halving_pool(x, step: Step, parts: Parts, name: str, padding: str = "valid"):
+    """An average pool of 2x2, dilated where its stride is replaced.
+
+    The padding "same" averages what there is of a window at the edge of an odd map.
+    """
+    if step.strides > 1:
+        return AveragePooling2D(2, 2, padding, data_format=parts.data_format, name=name)(x)
+    return DilatedAveragePooling2D(step.before, parts.data_format, name=name)(x)
+
+
 def residual_block(
     x,
     width: int,
-    strides: int,
+    step: Step,
     parts: ResidualParts,
     name: str,
     drop_rate: float = 0.0,
@@ -189,7 +265,7 @@ def residual_block(
     Args:
         x: What enters it.
         width: Width of its stage.
-        strides: Stride of its branch and shortcut.
+        step: Stride and dilation of its branch and shortcut.
         parts: What it is made of.
         name: Prefix of its layers' names.
         drop_rate: Rate of stochastic depth in its branch.
@@ -199,11 +275,11 @@ def residual_block(
     entry = x
     if parts.preactivated and not activated:
         entry = parts.norm_act(x, name=f"{name}_preact")
-    end = branch(entry, width, strides, parts, name)
+    end = branch(entry, width, step, parts, name)
     if parts.shortcut is not None:
         if drop_rate:
             end = StochasticDepth(drop_rate, name=f"{name}_drop")(end)
-        path = shortcut(x, entry, width * parts.kind.expansion, strides, parts, name)
+        path = shortcut(x, entry, width * parts.kind.expansion, step, parts, name)
         end = Add(name=f"{name}_{'out' if parts.preactivated else 'add'}")([path, end])
     return end if parts.preactivated else parts.activate(end, name=f"{name}_out")
 
@@ -214,7 +290,7 @@ def stage(
     drop_rates: Sequence[float],
     parts: ResidualParts,
     *,
-    strides: int,
+    step: Step,
     name: str,
     stack: bool,
     recompute: bool,
@@ -225,18 +301,17 @@ def stage(
     The first takes the stride and the change of channels. With `stack`, all after it, which are
     equal but for their rates, become one `BlockStack`.
     """
-    x = residual_block(x, width, strides, parts, f"{name}_block1", drop_rates[0], activated)
-    if stack and len(drop_rates) > 1:
+    first, *names = (block_name(name, i) for i in range(len(drop_rates)))
+    x = residual_block(x, width, step, parts, first, drop_rates[0], activated)
+    if stack and names:
         channels = x.shape[parts.channel_axis]
         last = parts.data_format == "channels_last"
         pattern = keras.Input((None, None, channels) if last else (channels, None, None))
         # Named as the first block of the stack, from which the names of the others follow.
-        first = f"{name}_block2"
-        outputs = residual_block(pattern, width, 1, parts, first, drop_rates[1])
-        block = keras.Model(pattern, outputs, name=first)
+        outputs = residual_block(pattern, width, step.then(), parts, names[0], drop_rates[1])
+        block = keras.Model(pattern, outputs, name=names[0])
         rates = drop_rates[1:] if any(drop_rates) else None
-        stack = BlockStack(block, len(drop_rates) - 1, recompute, rates, name=f"{name}_stack")
-        return stack(x)
-    for i, drop_rate in enumerate(drop_rates[1:], start=2):
-        x = residual_block(x, width, 1, parts, f"{name}_block{i}", drop_rate)
+        return BlockStack(block, len(names), recompute, rates, name=stack_name(name))(x)
+    for block, drop_rate in zip(names, drop_rates[1:], strict=True):
+        x = residual_block(x, width, step.then(), parts, block, drop_rate)
     return x

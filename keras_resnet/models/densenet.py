@@ -6,26 +6,30 @@ arXiv 1608.06993; here always in the form that the paper calls BC, with bottlene
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import keras
-from keras.layers import AveragePooling2D, Concatenate
+from keras.layers import Concatenate
 
-from keras_resnet.architectures import (
-    DENSELY_CONNECTED_NETWORKS,
-    FAMILIES,
-    Stem,
-    cifar_repeats,
-    family_and_stem,
-)
+from keras_resnet.architectures import Stem, family_and_stem
 from keras_resnet.layers import BlockStack
+from keras_resnet.models.blocks import Step, halving_pool, steps_to
 from keras_resnet.models.inputs import image_input
-from keras_resnet.models.named import named_builder
-from keras_resnet.models.outputs import check_output, image_output
+from keras_resnet.models.outputs import check_features, check_output, image_output
 from keras_resnet.models.parts import Parts
 from keras_resnet.models.parts import stem as stem_layers
+from keras_resnet.naming import (
+    POST,
+    STEM,
+    block_name,
+    map_name,
+    stack_name,
+    stage_name,
+    transition_name,
+)
+from keras_resnet.network import Network, NetworkConfig, kept_arguments, make_network
+from keras_resnet.preprocessing import Preprocessing
 from keras_resnet.utils import checks
 from keras_resnet.utils.recursion import stacks_blocks
 from keras_resnet.weights.files import find_weights
@@ -33,54 +37,6 @@ from keras_resnet.weights.files import find_weights
 # Section 3: a layer's 1x1 convolution gives 4k channels, and a transition keeps half.
 BOTTLENECK = 4
 COMPRESSION = 0.5
-
-
-@dataclasses.dataclass(frozen=True)
-class DenseArchitecture:
-    """One named network.
-
-    Attributes:
-        name: Public name of its builder.
-        family: Key of `FAMILIES`: stem, default image size and classes.
-        depth: Weighted layers.
-        repeats: Layers per block.
-        growth_rate: Channels that each layer adds.
-        source: Where it is described.
-    """
-
-    name: str
-    family: str
-    depth: int
-    repeats: tuple[int, ...]
-    growth_rate: int
-    source: str = DENSELY_CONNECTED_NETWORKS
-
-    @property
-    def stem(self) -> Stem:
-        return FAMILIES[self.family].stem
-
-
-def _cifar(depth, growth_rate):
-    growth_rate = checks.integer("growth_rate", growth_rate)
-    # Two convolutions a layer, as in basic blocks; beside them stem, classifier and transitions.
-    repeats = cifar_repeats(depth, others=4)
-    return DenseArchitecture(
-        f"DenseNetBC{depth}_{growth_rate}", "cifar", depth, repeats, growth_rate
-    )
-
-
-DENSE_ARCHITECTURES: dict[str, DenseArchitecture] = {
-    architecture.name: architecture
-    for architecture in (
-        # ImageNet, Table 1.
-        DenseArchitecture("DenseNet121", "imagenet", 121, (6, 12, 24, 16), 32),
-        DenseArchitecture("DenseNet169", "imagenet", 169, (6, 12, 32, 32), 32),
-        DenseArchitecture("DenseNet201", "imagenet", 201, (6, 12, 48, 32), 32),
-        DenseArchitecture("DenseNet264", "imagenet", 264, (6, 12, 64, 48), 32),
-        # CIFAR, Table 2.
-        _cifar(100, 12),
-    )
-}
 
 
 def DenseNet(  # noqa: N802, named as in keras.applications
@@ -103,11 +59,13 @@ def DenseNet(  # noqa: N802, named as in keras.applications
     bn_epsilon: float = 1e-5,
     synchronized_bn: bool = False,
     dropout: float = 0.0,
-    include_preprocessing: bool = False,
+    include_preprocessing: bool | Preprocessing = False,
     stack_blocks: bool | None = None,
     recompute: bool = False,
     data_format: str | None = None,
-) -> keras.Model:
+    output_stride: int | None = None,
+    features: Sequence[str] | None = None,
+) -> Network:
     """Builds a densely connected network of any blocks and growth rate.
 
     Source: arXiv 1608.06993, the form called DenseNet-BC.
@@ -140,22 +98,29 @@ def DenseNet(  # noqa: N802, named as in keras.applications
         synchronized_bn: Whether batch statistics are taken over all replicas of a strategy.
         dropout: Rate of dropout after each layer, in [0, 1); the paper's for CIFAR without
             augmentation is 0.2.
-        include_preprocessing: Whether the model itself standardises RGB images in [0, 255].
-            Without it, feed `preprocess_input(images)` or data standardised your own way.
+        include_preprocessing: Whether the model itself standardizes RGB images in [0, 255], or the
+            `Preprocessing` by which it does so, of images of any channels. Without it, feed
+            `preprocess_input(images)` or data standardized your own way.
         stack_blocks: Whether each block becomes one layer with the weights of all its layers; None
             does so only where the network is too deep for Keras to build otherwise.
         recompute: Whether training keeps only the input of each block and computes the rest again
             for the gradient (in the spirit of arXiv 1707.06990), to save memory.
         data_format: "channels_last", "channels_first", or None for Keras's default.
+        output_stride: Stride of the last map, reached by dilation in place of strides, with the
+            same weights: that of the stem's end (4 for ImageNet, 1 for CIFAR), or twice, four or
+            eight times that. None for the network's own, 32 or 4.
+        features: Names of the stages' maps to give, such as ["C3", "C5"], with `include_top=False`:
+            the model is a `Backbone` then. Stages behind the last one are left out.
 
     Returns:
-        A functional `keras.Model` from float images `(batch, H, W, C)` to class probabilities
+        A functional model, a `Network`, from float images `(batch, H, W, C)` to class probabilities
         `(batch, classes)`, float32 under mixed precision too; without the top, to feature maps
-        `(batch, h, w, channels)` or vectors `(batch, channels)`.
+        `(batch, h, w, channels)`, vectors `(batch, channels)`, or a dictionary of maps.
 
     Raises:
         ValueError: If an argument is wrong; the message names it and what would do.
     """
+    arguments = kept_arguments(locals())
     parts = Parts(
         data_format=data_format,
         activation=activation,
@@ -167,109 +132,71 @@ def DenseNet(  # noqa: N802, named as in keras.applications
         dropout=dropout,
     )
     growth_rate = checks.integer("growth_rate", growth_rate)
-    family, stem = family_and_stem(stem)
+    family, spec = family_and_stem(stem)
     blocks = checks.integers("blocks", blocks)
-    classes = check_output(include_top, pooling, classes, classifier_activation, family.classes)
     stack = stacks_blocks(stack_blocks, recompute, (7 + bool(parts.dropout)) * sum(blocks))
-    weights = find_weights(weights, name or "densenet")
+    classes = check_output(include_top, pooling, classes, classifier_activation, family.classes)
+    maps = {map_name(i): None for i in range(len(blocks))}
+    features = check_features(features, include_top, pooling, tuple(maps))
+    steps = steps_to(output_stride, spec.reduction, len(blocks))
 
+    arguments |= {"blocks": blocks, "growth_rate": growth_rate}
+    arguments |= {"activation": parts.activation, "data_format": parts.data_format}
+    config = NetworkConfig("DenseNet", arguments, on_tensor=input_tensor is not None)
+    saved = find_weights(weights, config.architecture.name.lower())
+    config = config.prepared(include_preprocessing, saved)
     inputs, x = image_input(
         input_tensor,
         input_shape,
         default_size=family.image_size if include_top else None,
-        minimum_size=stem.smallest_image(len(blocks)),
+        minimum_size=spec.smallest_image(len(blocks)),
         data_format=parts.data_format,
-        include_preprocessing=include_preprocessing,
-        weights=weights,
+        preprocessing=config.preprocessing if include_preprocessing else None,
     )
-    if stem.pool:
-        x = stem_layers(x, 2 * growth_rate, stem, parts)
+    if spec.pool:
+        x = stem_layers(x, 2 * growth_rate, spec, parts)
     else:
-        # What follows the convolution directly begins with a normalisation of its own.
-        x = parts.conv(x, 2 * growth_rate, stem.kernel_size, stem.strides, name="conv1")
-    for i, count in enumerate(blocks):
+        # What follows the convolution directly begins with a normalization of its own.
+        x = parts.conv(x, 2 * growth_rate, spec.kernel_size, spec.strides, name=STEM)
+    for i, (count, step) in enumerate(zip(blocks, steps, strict=True)):
         if i:
-            x = transition(x, parts, f"pool{i + 1}")
-        x = dense_block(x, count, growth_rate, parts, f"conv{i + 2}", stack, recompute)
-    x = parts.norm_act(x, name="post")
-    x = image_output(x, include_top, pooling, classes, classifier_activation, parts)
-    model = keras.Model(inputs, x, name=name)
-    if weights is not None:
-        weights.load_into(model)
-    return model
+            x = transition(x, step, parts, transition_name(i))
+        x = dense_block(x, count, growth_rate, step.after, parts, stage_name(i), stack, recompute)
+        if i == len(blocks) - 1:
+            x = parts.norm_act(x, name=POST)
+        maps[map_name(i)] = x
+        if features and all(maps[name] is not None for name in features):
+            break
+    outputs = {name: maps[name] for name in features}
+    if not features:
+        outputs = image_output(x, include_top, pooling, classes, classifier_activation, parts)
+    return make_network(config, inputs, outputs, name, saved)
 
 
-def dense_layer(x, growth_rate: int, parts: Parts, name: str):
+def dense_layer(x, growth_rate: int, dilation: int, parts: Parts, name: str):
     """Appends `growth_rate` channels to `x`, made of all of it by a 1x1 and a 3x3 convolution."""
     added = parts.norm_act(x, name=f"{name}_0")
     added = parts.conv_norm_act(added, BOTTLENECK * growth_rate, 1, name=f"{name}_1")
-    added = parts.drop(parts.conv(added, growth_rate, 3, name=f"{name}_2"), name=name)
-    return Concatenate(parts.channel_axis, name=f"{name}_concat")([x, added])
+    added = parts.conv(added, growth_rate, 3, name=f"{name}_2", dilation=dilation)
+    return Concatenate(parts.channel_axis, name=f"{name}_concat")([x, parts.drop(added, name=name)])
 
 
-def dense_block(x, count: int, growth_rate: int, parts: Parts, name: str, stack, recompute):
+def dense_block(x, count: int, growth_rate: int, dilation: int, parts, name: str, stack, recompute):
     """Layers on maps of one size; with `stack` as one layer of Keras, a `BlockStack` of one."""
     if stack:
         inputs = keras.Input(
             tuple(n if i == parts.channel_axis % 4 else None for i, n in enumerate(x.shape))[1:]
         )
-        outputs = dense_block(inputs, count, growth_rate, parts, name, False, False)
+        outputs = dense_block(inputs, count, growth_rate, dilation, parts, name, False, False)
         block = keras.Model(inputs, outputs, name=f"{name}_block")
-        return BlockStack(block, 1, recompute, name=f"{name}_stack")(x)
+        return BlockStack(block, 1, recompute, name=stack_name(name))(x)
     for i in range(count):
-        x = dense_layer(x, growth_rate, parts, f"{name}_block{i + 1}")
+        x = dense_layer(x, growth_rate, dilation, parts, block_name(name, i))
     return x
 
 
-def transition(x, parts: Parts, name: str):
+def transition(x, step: Step, parts: Parts, name: str):
     """Halves channels and map between two blocks."""
     x = parts.norm_act(x, name=name)
     x = parts.conv(x, int(COMPRESSION * x.shape[parts.channel_axis]), 1, name=name)
-    return AveragePooling2D(2, data_format=parts.data_format, name=f"{name}_pool")(x)
-
-
-def CifarDenseNet(depth: int, growth_rate: int, *args, **kwargs) -> keras.Model:  # noqa: N802
-    """Builds the CIFAR network DenseNet-BC of any depth and growth rate (Table 2 of the paper).
-
-    Args:
-        depth: Weighted layers, 6n+4: 10, 16, ..., 100, 190, 250.
-        growth_rate: Channels that each layer adds.
-        *args: As those of `DenseNetBC100_12`.
-        **kwargs: As those of `DenseNetBC100_12`.
-
-    Returns:
-        A functional `keras.Model`.
-
-    Raises:
-        ValueError: If `depth` is not 6n+4, or as `DenseNetBC100_12` raises.
-    """
-    return dense_builder(_cifar(depth, growth_rate))(*args, **kwargs)
-
-
-def dense_builder(architecture: DenseArchitecture) -> Callable[..., keras.Model]:
-    """Returns `DenseNet` with the line of the table filled in."""
-    fixed = {
-        "blocks": architecture.repeats,
-        "growth_rate": architecture.growth_rate,
-        "stem": architecture.family,
-    }
-
-    def build_with(options):
-        if options["name"] is None:
-            options["name"] = architecture.name.lower()
-        options["weights"] = find_weights(options["weights"], architecture.name.lower())
-        return DenseNet(**fixed, **options)
-
-    size = FAMILIES[architecture.family].image_size
-    summary = (
-        f"Builds {architecture.name}, the densely connected network of {architecture.depth} "
-        f"weighted layers for {size}x{size} images.\n\n    Source: {architecture.source}."
-    )
-    return named_builder(DenseNet, architecture.name, summary, fixed, {"name": None}, build_with)
-
-
-DenseNet121 = dense_builder(DENSE_ARCHITECTURES["DenseNet121"])
-DenseNet169 = dense_builder(DENSE_ARCHITECTURES["DenseNet169"])
-DenseNet201 = dense_builder(DENSE_ARCHITECTURES["DenseNet201"])
-DenseNet264 = dense_builder(DENSE_ARCHITECTURES["DenseNet264"])
-DenseNetBC100_12 = dense_builder(DENSE_ARCHITECTURES["DenseNetBC100_12"])
+    return halving_pool(x, step, parts, f"{name}_pool")

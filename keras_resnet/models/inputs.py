@@ -1,4 +1,4 @@
-"""The image input of a network: shapes checked, an existing tensor taken up, standardised."""
+"""The image input of a network: shapes checked, an existing tensor taken up, standardized."""
 
 from __future__ import annotations
 
@@ -18,10 +18,9 @@ def image_input(
     default_size,
     minimum_size,
     data_format,
-    include_preprocessing,
-    weights,
+    preprocessing,
 ):
-    """Returns the model's inputs and the tensor to build on, standardised where that is asked for.
+    """Returns the model's inputs and the tensor to build on, standardized where that is asked for.
 
     Args:
         input_tensor: Keras tensor to build on, or None.
@@ -29,19 +28,16 @@ def image_input(
         default_size: Side of the square RGB image where neither is given; None for any size.
         minimum_size: Smallest side that leaves one pixel on the last map.
         data_format: "channels_last" or "channels_first".
-        include_preprocessing: Whether the model itself standardises images in [0, 255].
-        weights: What the images are standardised for: `SavedWeights`, or None.
+        preprocessing: `Preprocessing` of which the model itself subtracts the mean and divides by
+            the standard deviation, or None.
 
     Raises:
         ValueError: If the shape is malformed or too small, if tensor and shape disagree, or if
             the backend cannot compute in `data_format`.
     """
-    checks.boolean("include_preprocessing", include_preprocessing)
     inputs, x = _checked_input(input_tensor, input_shape, default_size, minimum_size, data_format)
-    if include_preprocessing:
-        channel_axis = 1 if data_format == "channels_first" else -1
-        prepared = None if weights is None else weights.preprocessing
-        x = standardize_layer(x, channel_axis, prepared)(x)
+    if preprocessing is not None:
+        x = standardize_layer(x, 1 if data_format == "channels_first" else -1, preprocessing)(x)
     return inputs, x
 
 

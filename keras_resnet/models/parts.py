@@ -22,6 +22,7 @@ from keras.layers import (
 
 from keras_resnet.architectures import NORMALIZATIONS, Stem, activation_name
 from keras_resnet.layers import FusedBatchNormalization, StandardizedConv2D
+from keras_resnet.naming import STEM, STEM_POOL
 from keras_resnet.utils import checks
 
 
@@ -83,7 +84,7 @@ class Parts:
     def channel_axis(self) -> int:
         return -1 if self.data_format == "channels_last" else 1
 
-    def conv(self, x, filters, kernel_size, strides=1, *, name, groups=1, zero=False):
+    def conv(self, x, filters, kernel_size, strides=1, *, name, groups=1, dilation=1, zero=False):
         """A convolution without bias, padded by the same (kernel_size - 1) / 2 on all sides.
 
         Not Keras's "same", which pads a strided convolution more on the bottom right than on the
@@ -98,6 +99,7 @@ class Parts:
             strides,
             padding="same" if strides == 1 else "valid",
             data_format=self.data_format,
+            dilation_rate=dilation if kernel_size > 1 else 1,
             groups=groups,
             use_bias=False,
             kernel_initializer="zeros" if zero else he_normal(),
@@ -138,8 +140,8 @@ class Parts:
         x = self.norm(x, name=name)
         return self.activate(x, name=f"{name}_{self.activation_name}")
 
-    def conv_norm_act(self, x, filters, kernel_size, strides=1, *, name, groups=1):
-        x = self.conv(x, filters, kernel_size, strides, name=name, groups=groups)
+    def conv_norm_act(self, x, filters, kernel_size, strides=1, *, name, groups=1, dilation=1):
+        x = self.conv(x, filters, kernel_size, strides, name=name, groups=groups, dilation=dilation)
         return self.norm_act(x, name=name)
 
     def drop(self, x, *, name):
@@ -152,15 +154,15 @@ def stem(x, filters: int, spec: Stem, parts: Parts):
     if spec.deep:
         half = max(1, filters // 2)
         for i, (width, strides) in enumerate([(half, spec.strides), (half, 1), (filters, 1)]):
-            x = parts.conv_norm_act(x, width, spec.kernel_size, strides, name=f"conv1_{i + 1}")
+            x = parts.conv_norm_act(x, width, spec.kernel_size, strides, name=f"{STEM}_{i + 1}")
     else:
-        x = parts.conv_norm_act(x, filters, spec.kernel_size, spec.strides, name="conv1")
+        x = parts.conv_norm_act(x, filters, spec.kernel_size, spec.strides, name=STEM)
     if not spec.pool:
         return x
     if parts.activation is keras.activations.relu:
         # Zeros are neutral under the maximum, since the activations are not negative.
-        x = ZeroPadding2D(1, data_format=parts.data_format, name="pool1_pad")(x)
-        return MaxPooling2D(3, 2, data_format=parts.data_format, name="pool1_pool")(x)
+        x = ZeroPadding2D(1, data_format=parts.data_format, name=f"{STEM_POOL}_pad")(x)
+        return MaxPooling2D(3, 2, data_format=parts.data_format, name=f"{STEM_POOL}_pool")(x)
     # With stride 1 Keras's own padding, neutral for all numbers, is the same on all sides.
-    x = MaxPooling2D(3, 1, "same", data_format=parts.data_format, name="pool1_pool")(x)
-    return MaxPooling2D(1, 2, data_format=parts.data_format, name="pool1_stride")(x)
+    x = MaxPooling2D(3, 1, "same", data_format=parts.data_format, name=f"{STEM_POOL}_pool")(x)
+    return MaxPooling2D(1, 2, data_format=parts.data_format, name=f"{STEM_POOL}_stride")(x)

@@ -1,4 +1,4 @@
-"""`ResNet(...)`, which builds any residual or plain network, and the named ones of the table."""
+"""`ResNet(...)`: any residual or plain network, of any repeats, widths, block and stem."""
 
 from __future__ import annotations
 
@@ -7,22 +7,14 @@ from pathlib import Path
 
 import keras
 
-from keras_resnet.architectures import (
-    ARCHITECTURES,
-    FAMILIES,
-    Architecture,
-    Stem,
-    cifar_architecture,
-    family_and_stem,
-    find_architecture,
-    wide_architecture,
-)
-from keras_resnet.models.blocks import ResidualParts, stage
-from keras_resnet.models.densenet import DENSE_ARCHITECTURES, DenseArchitecture, dense_builder
+from keras_resnet.architectures import Stem, family_and_stem
+from keras_resnet.models.blocks import ResidualParts, stage, steps_to
 from keras_resnet.models.inputs import image_input
-from keras_resnet.models.named import named_builder
-from keras_resnet.models.outputs import check_output, image_output
+from keras_resnet.models.outputs import check_features, check_output, image_output
 from keras_resnet.models.parts import stem as stem_layers
+from keras_resnet.naming import POST, map_name, stage_name
+from keras_resnet.network import Network, NetworkConfig, kept_arguments, make_network
+from keras_resnet.preprocessing import Preprocessing
 from keras_resnet.utils import checks
 from keras_resnet.utils.recursion import stacks_blocks
 from keras_resnet.weights.files import find_weights
@@ -59,11 +51,13 @@ def ResNet(  # noqa: N802, named as in keras.applications
     synchronized_bn: bool = False,
     dropout: float = 0.0,
     stochastic_depth: float = 0.0,
-    include_preprocessing: bool = False,
+    include_preprocessing: bool | Preprocessing = False,
     stack_blocks: bool | None = None,
     recompute: bool = False,
     data_format: str | None = None,
-) -> keras.Model:
+    output_stride: int | None = None,
+    features: Sequence[str] | None = None,
+) -> Network:
     """Builds a residual or plain network of any repeats, widths, block and stem.
 
     Source: He, Zhang, Ren, Sun, "Deep Residual Learning for Image Recognition", arXiv 1512.03385;
@@ -118,22 +112,29 @@ def ResNet(  # noqa: N802, named as in keras.applications
         dropout: Rate of dropout between the convolutions of each branch, in [0, 1).
         stochastic_depth: Rate at which training drops the branch of the last block, in [0, 1); it
             rises from block to block along a line from 0 (section 3 of arXiv 1603.09382).
-        include_preprocessing: Whether the model itself standardises RGB images in [0, 255].
-            Without it, feed `preprocess_input(images)` or data standardised your own way.
+        include_preprocessing: Whether the model itself standardizes RGB images in [0, 255], or the
+            `Preprocessing` by which it does so, of images of any channels. Without it, feed
+            `preprocess_input(images)` or data standardized your own way.
         stack_blocks: Whether the equal blocks of a stage become one loop over stacked weights;
             None does so only where the network is too deep for Keras to build otherwise.
         recompute: Whether training keeps only the input of each stacked block and computes the
             rest again for the gradient, to save memory.
         data_format: "channels_last", "channels_first", or None for Keras's default.
+        output_stride: Stride of the last map, reached by dilation in place of strides, with the
+            same weights: that of the stem's end (4 for ImageNet, 1 for CIFAR), or twice, four or
+            eight times that. None for the network's own, 32 or 4.
+        features: Names of the stages' maps to give, such as ["C3", "C5"], with `include_top=False`:
+            the model is a `Backbone` then. Stages behind the last one are left out.
 
     Returns:
-        A functional `keras.Model` from float images `(batch, H, W, C)` to class probabilities
+        A functional model, a `Network`, from float images `(batch, H, W, C)` to class probabilities
         `(batch, classes)`, float32 under mixed precision too; without the top, to feature maps
-        `(batch, h, w, channels)` or vectors `(batch, channels)`.
+        `(batch, h, w, channels)`, vectors `(batch, channels)`, or a dictionary of maps.
 
     Raises:
         ValueError: If an argument is wrong; the message names it and what would do.
     """
+    arguments = kept_arguments(locals())
     parts = ResidualParts(
         block=block,
         shortcut=shortcut,
@@ -152,9 +153,9 @@ def ResNet(  # noqa: N802, named as in keras.applications
         kernel_regularizer=kernel_regularizer,
         dropout=dropout,
     )
-    family, stem = family_and_stem(stem)
+    family, spec = family_and_stem(stem)
     if checks.boolean("deep_stem", deep_stem):
-        stem = stem.deepened()
+        spec = spec.deepened()
     blocks = checks.integers("blocks", blocks)
     widths = family.widths if widths is None else checks.integers("widths", widths)
     if len(blocks) != len(widths):
@@ -175,172 +176,49 @@ def ResNet(  # noqa: N802, named as in keras.applications
             "`stochastic_depth` needs a shortcut: a plain net has no way around a branch. "
             f"Received: stochastic_depth={stochastic_depth} with shortcut=None"
         )
-    classes = check_output(include_top, pooling, classes, classifier_activation, family.classes)
     depth = sum(blocks)
     drop_rates = [stochastic_depth * (i + 1) / depth for i in range(depth)]
     per_block = 3 * parts.kind.weighted_layers + 1 + bool(parts.dropout) + any(drop_rates)
     per_block += 4 * bool(squeeze_excitation)
     stack = stacks_blocks(stack_blocks, recompute, per_block * depth)
+    classes = check_output(include_top, pooling, classes, classifier_activation, family.classes)
+    maps = {map_name(i): None for i in range(len(blocks))}
+    features = check_features(features, include_top, pooling, tuple(maps))
+    steps = steps_to(output_stride, spec.reduction, len(blocks))
 
-    weights = find_weights(weights, name or "resnet")
+    arguments |= {"blocks": blocks, "widths": widths, "stem_filters": filters}
+    arguments |= {"activation": parts.activation, "data_format": parts.data_format}
+    config = NetworkConfig("ResNet", arguments, on_tensor=input_tensor is not None)
+    saved = find_weights(weights, config.architecture.name.lower())
+    config = config.prepared(include_preprocessing, saved)
     inputs, x = image_input(
         input_tensor,
         input_shape,
         default_size=family.image_size if include_top else None,
-        minimum_size=stem.smallest_image(len(blocks)),
+        minimum_size=spec.smallest_image(len(blocks)),
         data_format=parts.data_format,
-        include_preprocessing=include_preprocessing,
-        weights=weights,
+        preprocessing=config.preprocessing if include_preprocessing else None,
     )
-    x = stem_layers(x, filters, stem, parts)
-    for i, (width, repeats) in enumerate(zip(widths, blocks, strict=True)):
+    x = stem_layers(x, filters, spec, parts)
+    for i, (width, step) in enumerate(zip(widths, steps, strict=True)):
         before = sum(blocks[:i])
         x = stage(
             x,
             width,
-            drop_rates[before : before + repeats],
+            drop_rates[before : before + blocks[i]],
             parts,
-            strides=1 if i == 0 else 2,
-            name=f"conv{i + 2}",
+            step=step,
+            name=stage_name(i),
             stack=stack,
             recompute=recompute,
             activated=i == 0,
         )
-    if parts.preactivated:
-        x = parts.norm_act(x, name="post")
-    x = image_output(x, include_top, pooling, classes, classifier_activation, parts)
-    model = keras.Model(inputs, x, name=name)
-    if weights is not None:
-        weights.load_into(model)
-    return model
-
-
-def CifarResNet(depth: int, *args, shortcut: str | None = "A", **kwargs) -> keras.Model:  # noqa: N802
-    """Builds the CIFAR network of any depth 6n+2 (section 4.2), plain with `shortcut=None`.
-
-    Args:
-        depth: Weighted layers: 8, 14, 20, 26, ...
-        *args: As those of `ResNet20`.
-        shortcut: "A", "B", "C" or None.
-        **kwargs: As those of `ResNet20`.
-
-    Returns:
-        A functional `keras.Model`.
-
-    Raises:
-        ValueError: If `depth` is not 6n+2, or as `ResNet20` raises.
-    """
-    return build(cifar_architecture(depth), *args, shortcut=shortcut, **kwargs)
-
-
-def CifarWideResNet(depth: int, widening: int, *args, **kwargs) -> keras.Model:  # noqa: N802
-    """Builds the wide CIFAR network WRN-depth-widening (arXiv 1605.07146).
-
-    Args:
-        depth: Layers as the paper counts them, 6n+4: 10, 16, 22, 28, 34, 40, ...
-        widening: Factor of the widths 16, 32 and 64.
-        *args: As those of `WideResNet28_10`.
-        **kwargs: As those of `WideResNet28_10`; the paper's `dropout` is 0.3.
-
-    Returns:
-        A functional `keras.Model`.
-
-    Raises:
-        ValueError: If `depth` is not 6n+4, or as `WideResNet28_10` raises.
-    """
-    return build(wide_architecture(depth, widening), *args, **kwargs)
-
-
-def build(architecture: Architecture | DenseArchitecture | str, *args, **kwargs) -> keras.Model:
-    """Builds a network from its line of the table.
-
-    Args:
-        architecture: A line of `ARCHITECTURES` or `DENSE_ARCHITECTURES`, or the name of one, such
-            as "ResNet50".
-        *args: As those of the named builders.
-        **kwargs: As those of the named builders.
-
-    Returns:
-        A functional `keras.Model`.
-
-    Raises:
-        ValueError: If there is no network of that name, or an argument is wrong.
-    """
-    if not isinstance(architecture, (Architecture, DenseArchitecture)):
-        architecture = find_architecture(architecture, ARCHITECTURES | DENSE_ARCHITECTURES)
-    dense = isinstance(architecture, DenseArchitecture)
-    return (dense_builder if dense else _builder)(architecture)(*args, **kwargs)
-
-
-def _builder(architecture: Architecture) -> Callable[..., keras.Model]:
-    """Returns `ResNet` with the line of the table filled in, and that line's defaults."""
-    fixed = {
-        "blocks": architecture.repeats,
-        "block": architecture.block,
-        "widths": architecture.widths,
-        "stem": architecture.family,
-        "stem_filters": architecture.stem_filters,
-    }
-
-    def build_with(options):
-        variant = architecture.variant(**{name: options[name] for name in architecture.options})
-        if options["name"] is None:
-            options["name"] = variant.name.lower()
-        # By the network that it is, whatever the model is called.
-        options["weights"] = find_weights(options["weights"], variant.name.lower())
-        return ResNet(**fixed, **options)
-
-    size = FAMILIES[architecture.family].image_size
-    kind = "plain" if architecture.shortcut is None else "residual"
-    summary = (
-        f"Builds {architecture.name}, the {kind} network of {architecture.depth} weighted layers "
-        f"for {size}x{size} images.\n\n    Source: {architecture.source}."
-    )
-    defaults = {"name": None, **architecture.options}
-    return named_builder(ResNet, architecture.name, summary, fixed, defaults, build_with)
-
-
-ResNet18 = _builder(ARCHITECTURES["ResNet18"])
-ResNet34 = _builder(ARCHITECTURES["ResNet34"])
-ResNet50 = _builder(ARCHITECTURES["ResNet50"])
-ResNet101 = _builder(ARCHITECTURES["ResNet101"])
-ResNet152 = _builder(ARCHITECTURES["ResNet152"])
-PlainNet18 = _builder(ARCHITECTURES["PlainNet18"])
-PlainNet34 = _builder(ARCHITECTURES["PlainNet34"])
-ResNet20 = _builder(ARCHITECTURES["ResNet20"])
-ResNet32 = _builder(ARCHITECTURES["ResNet32"])
-ResNet44 = _builder(ARCHITECTURES["ResNet44"])
-ResNet56 = _builder(ARCHITECTURES["ResNet56"])
-ResNet110 = _builder(ARCHITECTURES["ResNet110"])
-ResNet1202 = _builder(ARCHITECTURES["ResNet1202"])
-PlainNet20 = _builder(ARCHITECTURES["PlainNet20"])
-PlainNet32 = _builder(ARCHITECTURES["PlainNet32"])
-PlainNet44 = _builder(ARCHITECTURES["PlainNet44"])
-PlainNet56 = _builder(ARCHITECTURES["PlainNet56"])
-PlainNet110 = _builder(ARCHITECTURES["PlainNet110"])
-ResNet18V2 = _builder(ARCHITECTURES["ResNet18V2"])
-ResNet34V2 = _builder(ARCHITECTURES["ResNet34V2"])
-ResNet50V2 = _builder(ARCHITECTURES["ResNet50V2"])
-ResNet101V2 = _builder(ARCHITECTURES["ResNet101V2"])
-ResNet152V2 = _builder(ARCHITECTURES["ResNet152V2"])
-ResNet110V2 = _builder(ARCHITECTURES["ResNet110V2"])
-ResNet164V2 = _builder(ARCHITECTURES["ResNet164V2"])
-ResNet1001V2 = _builder(ARCHITECTURES["ResNet1001V2"])
-ResNet18D = _builder(ARCHITECTURES["ResNet18D"])
-ResNet34D = _builder(ARCHITECTURES["ResNet34D"])
-ResNet50D = _builder(ARCHITECTURES["ResNet50D"])
-ResNet101D = _builder(ARCHITECTURES["ResNet101D"])
-ResNet152D = _builder(ARCHITECTURES["ResNet152D"])
-SEResNet18 = _builder(ARCHITECTURES["SEResNet18"])
-SEResNet34 = _builder(ARCHITECTURES["SEResNet34"])
-SEResNet50 = _builder(ARCHITECTURES["SEResNet50"])
-SEResNet101 = _builder(ARCHITECTURES["SEResNet101"])
-SEResNet152 = _builder(ARCHITECTURES["SEResNet152"])
-ResNeXt50_32x4d = _builder(ARCHITECTURES["ResNeXt50_32x4d"])
-ResNeXt101_32x8d = _builder(ARCHITECTURES["ResNeXt101_32x8d"])
-ResNeXt29_8x64d = _builder(ARCHITECTURES["ResNeXt29_8x64d"])
-WideResNet50_2 = _builder(ARCHITECTURES["WideResNet50_2"])
-WideResNet101_2 = _builder(ARCHITECTURES["WideResNet101_2"])
-WideResNet16_8 = _builder(ARCHITECTURES["WideResNet16_8"])
-WideResNet28_10 = _builder(ARCHITECTURES["WideResNet28_10"])
-WideResNet40_4 = _builder(ARCHITECTURES["WideResNet40_4"])
+        if parts.preactivated and i == len(blocks) - 1:
+            x = parts.norm_act(x, name=POST)
+        maps[map_name(i)] = x
+        if features and all(maps[name] is not None for name in features):
+            break
+    outputs = {name: maps[name] for name in features}
+    if not features:
+        outputs = image_output(x, include_top, pooling, classes, classifier_activation, parts)
+    return make_network(config, inputs, outputs, name, saved)

@@ -11,9 +11,15 @@ from pathlib import Path
 
 import keras
 
-from keras_resnet.architectures import ARCHITECTURES, FAMILIES, Architecture
-from keras_resnet.models.densenet import DENSE_ARCHITECTURES, DenseArchitecture
-from keras_resnet.models.resnet import build
+from keras_resnet.architectures import (
+    ARCHITECTURES,
+    FAMILIES,
+    RESIDUAL_NETWORKS,
+    Architecture,
+    DenseArchitecture,
+    find_architecture,
+)
+from keras_resnet.models.builders import build
 from keras_resnet.utils import checks
 from keras_resnet.utils.tables import markdown_table, text_table
 from keras_resnet.weights.registry import PRETRAINED, PretrainedWeights
@@ -156,24 +162,30 @@ def _markdown() -> str:
 
 
 def entries() -> list[Architecture | DenseArchitecture]:
-    """Returns the lines of the tables, each followed by its variants with published weights."""
-    networks = dict.fromkeys(weights.network for weights in PRETRAINED.values())
-    lines = []
-    for line in ARCHITECTURES.values():
-        lines.append(line)
-        for network in networks:
-            # They differ in nothing but the version.
-            name, _, version = network.rpartition("_")
-            if name == line.name.lower():
-                lines.append(line.variant(line.shortcut, version))
-    return [*lines, *DENSE_ARCHITECTURES.values()]
+    """Returns the entries of the table, each followed by its variants with published weights."""
+    published = dict.fromkeys(weights.network for weights in PRETRAINED.values())
+    variants = [
+        network
+        for name in published
+        if (network := find_architecture(name)).name not in ARCHITECTURES
+    ]
+    return [
+        network
+        for entry in ARCHITECTURES.values()
+        for network in (entry, *(one for one in variants if builder_of(one)[0] == entry.name))
+    ]
 
 
-def builder_of(line: Architecture | DenseArchitecture) -> tuple[str, dict[str, object]]:
+def builder_of(network: Architecture | DenseArchitecture) -> tuple[str, dict[str, object]]:
     """Returns the name of a network's builder, and the options that it needs."""
-    if line.name in ARCHITECTURES or line.name in DENSE_ARCHITECTURES:
-        return line.name, {}
-    return line.name.rpartition("_")[0], {"version": line.version}
+    if network.name in ARCHITECTURES:
+        return network.name, {}
+    entry = next(
+        entry for entry in RESIDUAL_NETWORKS.values() if entry.variant(**network.options) == network
+    )
+    return entry.name, {
+        name: value for name, value in network.options.items() if value != entry.options[name]
+    }
 
 
 def _info(line: Architecture | DenseArchitecture) -> ModelInfo:

@@ -1,11 +1,13 @@
 """A trained network with something changed: cut to maps, dilated, deepened, frozen, folded."""
 
-from keras_resnet.surgery.backbones import Backbone, Feature, backbone
+from keras_resnet.network import Backbone, Feature
+from keras_resnet.surgery.backbones import backbone
 from keras_resnet.surgery.conversion import any_size, score_map, with_logits
 from keras_resnet.surgery.deepening import deepen
 from keras_resnet.surgery.dilation import dilate
 from keras_resnet.surgery.folding import fold_batch_norm
 from keras_resnet.surgery.freezing import freeze, stage_rates
+from keras_resnet.surgery.rebuilding import rebuild
 
 __all__ = [
     "Backbone",
@@ -16,6 +18,7 @@ __all__ = [
     "dilate",
     "fold_batch_norm",
     "freeze",
+    "rebuild",
     "score_map",
     "stage_rates",
     "with_logits",

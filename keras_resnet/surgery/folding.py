@@ -13,8 +13,9 @@ import keras
 import numpy as np
 
 from keras_resnet.layers import BlockStack, FusedBatchNormalization
+from keras_resnet.naming import unrolled_name
 from keras_resnet.surgery.graphs import Config, functional_config, rewired, rewired_outputs
-from keras_resnet.weights.transfer import assign_weights, layer_weights, unrolled_name
+from keras_resnet.weights.transfer import assign_weights, layer_weights
 
 _NORMS = {FusedBatchNormalization.__name__, keras.layers.BatchNormalization.__name__}
 # Kernels whose last axis is the output channel.

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 
 import keras
 
+from keras_resnet.naming import find_stage
 from keras_resnet.utils import checks
-
-# conv1 and pool1 are the stem; conv2, conv3 and on are the stages.
-_STAGE = re.compile(r"(?:conv|pool)(\d+)_")
 
 
 def freeze(model: keras.Model, stages: int | None = None, *, bn: bool = True) -> None:
@@ -93,8 +90,8 @@ def stage_rates(model: keras.Model, decay: float) -> dict[str, float]:
 
 def _stage(layer: keras.layers.Layer) -> int | None:
     """Returns the number of the stage that a layer belongs to, 1 for the stem, or None."""
-    found = _STAGE.match(layer.name)
-    return int(found[1]) if found else None
+    stage = find_stage(layer.name, transitions=True)
+    return None if stage is None else stage + 2
 
 
 def _leaves(model: keras.Model) -> Iterator[keras.layers.Layer]:

@@ -6,12 +6,15 @@ import dataclasses
 import json
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
 
-from keras_resnet.architectures import ARCHITECTURES, BLOCKS, NORMALIZATIONS, VERSIONS
+from keras_resnet.architectures import find_architecture, is_named
+from keras_resnet.network import NetworkConfig, remembered
 from keras_resnet.preprocessing import CAFFE, Preprocessing
 from keras_resnet.utils import checks
 from keras_resnet.utils.files import replacing
@@ -26,7 +29,7 @@ from keras_resnet.weights.pytorch import to_torch
 from keras_resnet.weights.registry import PRETRAINED, find_pretrained
 from keras_resnet.weights.saved import SavedWeights
 from keras_resnet.weights.torch_files import read_torch
-from keras_resnet.weights.wiring import epsilon_in, preprocessing, wiring
+from keras_resnet.weights.transfer import norm_epsilon
 
 _TORCH_EPSILON = 1e-5
 _FILES = "the path of a '.keras', '.weights.h5', '.safetensors', '.pth', '.pt' or '.h5' file"
@@ -38,7 +41,7 @@ def find_weights(weights: str | Path | SavedWeights | None, network: str) -> Sav
     Args:
         weights: None, the path of a file, a name of the table of published weights, or "imagenet"
             for those of the network. What has been read already is returned as it is.
-        network: The network that is to get them, such as "resnet50_v1.5".
+        network: Name of the network that is to get them, such as "resnet50".
 
     Returns:
         The weights, not yet in a model; None for None.
@@ -54,36 +57,40 @@ def find_weights(weights: str | Path | SavedWeights | None, network: str) -> Sav
         saved = _read(published.fetch(), published.name)
         return dataclasses.replace(saved, preprocessing=published.preprocessing)
     saved = _read(_existing(weights), str(weights))
-    if saved.name not in (None, network) and _is_network(saved.name) and _is_network(network):
-        raise ValueError(
-            f"`weights` must be those of {network!r}. Received: weights={str(weights)!r}, which "
-            f"holds the network {saved.name!r}"
-        )
+    if saved.network is None and is_named(saved.name) and is_named(network):
+        # A file without a config tells its network by the name of its model alone.
+        if find_architecture(saved.name) != find_architecture(network):
+            raise ValueError(
+                f"`weights` must be those of {network!r}. Received: weights={str(weights)!r}, "
+                f"which holds the network {saved.name!r}"
+            )
     return saved
 
 
 def load_weights(model: keras.Model, path: str | Path, network: str | None = None) -> None:
     """Loads weights, from a file or by name, into a model of the same architecture.
 
-    A file of Keras may come from the net with stacked or unrolled blocks. Nets that differ in
-    wiring only (strides, shortcuts without parameters, activations) have the same weights: a
-    `.keras` file, and a `.safetensors` file of this package, tell them apart, a `.weights.h5` file
-    by the name of its model, unless that was one of the user's own. Where the epsilon of the
-    normalisation is known and another, the difference goes into the variances. Files of PyTorch
-    are taken for version "v1.5", ResNets of `keras.applications` for "v1". Weights that are not
-    finite are loaded with a warning.
+    A file of Keras may come from the network with stacked or unrolled blocks. Networks that differ
+    in strides, activations or shortcuts without parameters have the same weights: a `.keras` file,
+    and a `.safetensors` file of this package, tell them apart, a `.weights.h5` file by the name of
+    its model, unless that was one of the user's own. Where the epsilon of the normalization is
+    known and another, the difference goes into the variances. Files of PyTorch are taken for
+    version "v1.5", ResNets of `keras.applications` for "v1". Weights that are not finite are loaded
+    with a warning.
 
     Args:
         model: The model, which gets the weights.
         path: The file, or the name of published weights.
-        network: Name of the network that the model is, such as "resnet50_v1.5"; its own name where
-            not given.
+        network: Name of the network that the model is; by default that which it remembers, or its
+            own name.
 
     Raises:
         ValueError: If there is no such file, if it cannot be read, or if it holds the weights of
             another architecture. The model is unchanged then.
     """
-    saved = find_weights(path, model.name if network is None else network)
+    config = remembered(model)
+    name = model.name if config is None else config.architecture.name.lower()
+    saved = find_weights(path, network or name)
     if saved is None:
         raise ValueError(f"`weights` must be {_FILES}. Received: weights=None")
     saved.load_into(model)
@@ -118,12 +125,10 @@ def save_torch_weights(model: keras.Model, path: str | Path) -> None:
     """
     if Path(path).suffix != ".safetensors":
         raise ValueError(f"`path` must end in '.safetensors'. Received: path={str(path)!r}")
-    config = model.get_config()
-    state = _with_torch_epsilon(to_torch(model), epsilon_in(config))
-    about = {"format": "pt", "wiring": json.dumps(wiring(config))}
-    prepared = preprocessing(config)
-    if prepared:
-        about["preprocessing"] = json.dumps({"mean": prepared.mean, "std": prepared.std})
+    state = _with_torch_epsilon(to_torch(model), norm_epsilon(model))
+    about = {"format": "pt"}
+    if config := remembered(model):
+        about["network"] = config.to_json()
     with replacing(path) as temporary:
         _safetensors().numpy.save_file(state, temporary, about)
 
@@ -187,15 +192,26 @@ def _read_keras(path: Path, source: str) -> SavedWeights:
     name, layers, config = read_keras(path)
     if are_keras_applications(layers):
         return _of_keras_applications(layers, source)
-    if config is None:
-        return SavedWeights(source, layers, name=name)
-    return SavedWeights(
-        source,
-        layers,
-        name=name,
-        wires=wiring(config),
-        epsilon=epsilon_in(config),
-        preprocessing=preprocessing(config),
+    return _of_network(SavedWeights(source, layers, name=name), _remembered(config))
+
+
+def _remembered(config: Mapping[str, Any] | None) -> str | None:
+    """Returns what the layers of a saved model tell of its network, or None."""
+    layers = config["layers"] if config else ()
+    return next(filter(None, (layer["config"].get("network") for layer in layers)), None)
+
+
+def _of_network(saved: SavedWeights, text: str | None) -> SavedWeights:
+    """Returns weights with what their file tells of the network, if it is one of this package."""
+    if text is None:
+        return saved
+    network = NetworkConfig.from_json(text)
+    return dataclasses.replace(
+        saved,
+        network=network,
+        version=None,
+        epsilon=saved.epsilon if saved.torch else float(network.arguments["bn_epsilon"]),
+        preprocessing=network.preprocessing,
     )
 
 
@@ -217,17 +233,7 @@ def _read_safetensors(path: Path, source: str) -> SavedWeights:
     with _safetensors().safe_open(path, framework="numpy") as file:
         state = {name: file.get_tensor(name) for name in file.keys()}
         about = file.metadata() or {}
-    saved = _of_torch(state, source)
-    if "wiring" in about:  # One of ours.
-        prepared = json.loads(about.get("preprocessing", "null"))
-        saved = dataclasses.replace(
-            saved,
-            version=None,
-            wires={name: list(strides) for name, strides in json.loads(about["wiring"]).items()},
-            preprocessing=prepared
-            and Preprocessing(*(tuple(map(float, prepared[key])) for key in ("mean", "std"))),
-        )
-    return saved
+    return _of_network(_of_torch(state, source), about.get("network"))
 
 
 def _read_torch(path: Path, source: str) -> SavedWeights:
@@ -263,20 +269,3 @@ def _safetensors():
             "pip install 'keras-deep-residual[weights]'."
         ) from error
     return safetensors
-
-
-# How the builders call a network: as a line of the table, of any depth, with marks behind. Those of
-# the densely connected ones have no marks.
-_LINES = {re.sub(r"\d+", r"\\d+", line.lower()) for line in ARCHITECTURES}
-_LINES = "|".join(_LINES).replace("resnet", "(cifar)?(res|plain)net")
-_ACTIVATIONS = "|".join(name for name in dir(keras.activations) if not name.startswith("_"))
-_MARKS = (
-    rf"plain|a|b|c|{'|'.join(map(re.escape, VERSIONS))}|\d+x\d+d|(no-)?(se\d*|deep|pool)|"
-    rf"{'|'.join((*NORMALIZATIONS, *BLOCKS))}|{_ACTIVATIONS}"
-)
-_NETWORK = rf"({_LINES})(x[\d.]+)?(_({_MARKS}))*|densenet\d+|densenetbc\d+_\d+"
-
-
-def _is_network(name: str) -> bool:
-    """Whether the builders call a network so."""
-    return re.fullmatch(_NETWORK, name) is not None

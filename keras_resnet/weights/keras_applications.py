@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from keras_resnet.naming import CLASSIFIER, POST
 from keras_resnet.preprocessing import CAFFE
 
 EPSILON = 1.001e-5
@@ -41,11 +42,11 @@ def from_keras_applications(
     """Returns their weights as those of a network here but for the epsilon; ResNets' as "v1"."""
     layers = {
         # With a slash in files of old.
-        "predictions" if name in _CLASSIFIERS else name.replace("/", "_"): list(arrays)
+        CLASSIFIER if name in _CLASSIFIERS else name.replace("/", "_"): list(arrays)
         for name, arrays in layers.items()
     }
     if are_densely_connected(layers):
-        layers["post_bn"] = layers.pop("bn")
+        layers[f"{POST}_bn"] = layers.pop("bn")
         return layers
     for name, arrays in layers.items():
         norm = layers.get(f"{name.removesuffix('conv')}bn")

@@ -6,12 +6,12 @@ modules: conv2_block1_3_bn is layer1.0.bn3 there, and its moving mean layer1.0.b
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 
 import keras
 import numpy as np
 
+from keras_resnet.naming import CLASSIFIER, find_place
 from keras_resnet.weights.transfer import layer_weights
 
 # Stem and classifier; the deep stem is a sequence of convolutions, normalisations and ReLUs.
@@ -24,7 +24,7 @@ _OUTSIDE = {
     "conv1_2_bn": "conv1.4",
     "conv1_3_conv": "conv1.6",
     "conv1_3_bn": "bn1",
-    "predictions": "fc",
+    CLASSIFIER: "fc",
 }
 _IN_BLOCK = {
     **{f"{i}_conv": f"conv{i}" for i in (1, 2, 3)},
@@ -48,15 +48,16 @@ def torch_names(model: keras.Model) -> dict[str, str]:
     Raises:
         ValueError: If the model has a layer that theirs have not.
     """
-    pooled = any(layer.name.endswith("_0_pool") for layer in model.layers)
+    places = {layer.name: find_place(layer.name) for layer in model.layers}
+    pooled = any(place and place.part == "0_pool" for place in places.values())
     in_block = _IN_BLOCK | _POOLED if pooled else _IN_BLOCK
     names = {}
     for layer in layer_weights(model):
-        match = re.fullmatch(r"conv(\d+)_block(\d+)_(\w+)", layer)
+        place = find_place(layer)
         if layer in _OUTSIDE:
             names[layer] = _OUTSIDE[layer]
-        elif match and match[3] in in_block:
-            names[layer] = f"layer{int(match[1]) - 1}.{int(match[2]) - 1}.{in_block[match[3]]}"
+        elif place and place.part in in_block:
+            names[layer] = f"layer{place.stage + 1}.{place.block}.{in_block[place.part]}"
         else:
             raise ValueError(
                 "`weights` under PyTorch's names are for residual networks of version 'v1' or "
@@ -75,7 +76,7 @@ def from_torch(state: Mapping[str, np.ndarray], model: keras.Model) -> dict[str,
     """
     here = {there: layer for layer, there in torch_names(model).items()}
     # For a model without classifier too, which is to leave it out by the name it has here.
-    here.setdefault(_OUTSIDE["predictions"], "predictions")
+    here.setdefault(_OUTSIDE[CLASSIFIER], CLASSIFIER)
     modules = {}
     for name, value in state.items():
         module, _, kind = name.rpartition(".")

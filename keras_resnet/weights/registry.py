@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from keras_resnet.architectures import ARCHITECTURES, find_architecture
 from keras_resnet.preprocessing import CAFFE, Preprocessing
 from keras_resnet.utils import checks
 
@@ -24,7 +25,7 @@ class PretrainedWeights:
 
     Attributes:
         name: What `weights=` takes.
-        network: The network they belong to, as its model is named, such as "resnet50_v1.5".
+        network: Name of the network they belong to, as its model is named: "resnet50".
         place: Repository of the Hugging Face hub, or the URL of the file.
         file: Name of the file.
         revision: Commit of the repository, or None for its newest.
@@ -74,6 +75,11 @@ class PretrainedWeights:
             kept = download.keras_cache("models") / self.file  # Keras's own, which locks nothing.
             return download.fetch(self.place, path, md5=self.md5, kept=kept)
         return download.fetch_from_hub(self.place, self.file, self.revision, self.sha256)
+
+
+def _v1_5(name: str) -> str:
+    """Returns the name of the network with strides on the 3x3 convolutions of its bottlenecks."""
+    return ARCHITECTURES[name].variant("B", "v1.5").name.lower()
 
 
 _STRIKES_BACK = 'Wightman et al., "ResNet strikes back", procedure A1: arXiv 2110.00476'
@@ -185,13 +191,13 @@ PRETRAINED: dict[str, PretrainedWeights] = {
         ),
         _torchvision(
             "resnet50",
-            "resnet50_v1.5",
+            _v1_5("ResNet50"),
             *(76.130, 92.862),
             revision="78f3ecfdb38e06d9b8397f662e7ab8fee96026fa",
             sha256="5d061a3c593d795bfe682d9b152bafbcf550579873492def3515b46db1189888",
         ),
-        _torchvision("resnet101", "resnet101_v1.5", 77.374, 93.546),
-        _torchvision("resnet152", "resnet152_v1.5", 78.312, 94.046),
+        _torchvision("resnet101", _v1_5("ResNet101"), 77.374, 93.546),
+        _torchvision("resnet152", _v1_5("ResNet152"), 78.312, 94.046),
         _torchvision("resnext50_32x4d", "resnext50_32x4d", 77.618, 93.698),
         _torchvision("resnext101_32x8d", "resnext101_32x8d", 79.312, 94.526),
         _torchvision(
@@ -208,9 +214,9 @@ PRETRAINED: dict[str, PretrainedWeights] = {
         _keras_dense("densenet121", 75.0, 92.3, "9d60b8095a5708f2dcce2bca79d332c7"),
         _keras_dense("densenet169", 76.2, 93.2, "d699b8f76981ab1b30698df4c175e90b"),
         _keras_dense("densenet201", 77.3, 93.6, "1ceb130c1ea1b78c3bf6114dbdfd8807"),
-        _torchvision_2("resnet50", "resnet50_v1.5", 80.858, 95.434),
-        _torchvision_2("resnet101", "resnet101_v1.5", 81.886, 95.780),
-        _torchvision_2("resnet152", "resnet152_v1.5", 82.284, 96.002),
+        _torchvision_2("resnet50", _v1_5("ResNet50"), 80.858, 95.434),
+        _torchvision_2("resnet101", _v1_5("ResNet101"), 81.886, 95.780),
+        _torchvision_2("resnet152", _v1_5("ResNet152"), 82.284, 96.002),
         _torchvision_2("resnext50_32x4d", "resnext50_32x4d", 81.198, 95.340),
         _torchvision_2("resnext101_32x8d", "resnext101_32x8d", 82.834, 96.228),
         _torchvision_2("wide_resnet50_2", "wideresnet50_2", 81.602, 95.758),
@@ -219,16 +225,16 @@ PRETRAINED: dict[str, PretrainedWeights] = {
         _a1("resnet34", "resnet34", (76.420, 92.896), (77.930, 93.758)),
         _a1(
             "resnet50",
-            "resnet50_v1.5",
+            _v1_5("ResNet50"),
             (80.382, 94.598),
             (81.240, 95.112),
             revision="767268603ca0cb0bfe326fa87277f19c419566ef",
             sha256="773525d5821de224f8f30c33377b7a795d7863e08522698200d3217d3f2a41bb",
         ),
-        _a1("resnet101", "resnet101_v1.5", (81.494, 95.164), (82.326, 95.630)),
-        _a1("resnet152", "resnet152_v1.5", (81.998, 95.294), (82.742, 95.734)),
+        _a1("resnet101", _v1_5("ResNet101"), (81.494, 95.164), (82.326, 95.630)),
+        _a1("resnet152", _v1_5("ResNet152"), (81.998, 95.294), (82.742, 95.734)),
         _a1("resnet50d", "resnet50d", (80.730, 94.678), (81.466, 95.218)),
-        _a1("seresnet50", "seresnet50_v1.5", (80.012, 94.704), (81.114, 95.122)),
+        _a1("seresnet50", _v1_5("SEResNet50"), (80.012, 94.704), (81.114, 95.122)),
         _a1("resnext50_32x4d", "resnext50_32x4d", (80.526, 94.458), (81.480, 95.152)),
     )
 }
@@ -239,7 +245,7 @@ def find_pretrained(name: str, network: str) -> PretrainedWeights:
 
     Args:
         name: Name of the weights, or "imagenet" for the first ones of the network.
-        network: The network, such as "resnet50_v1.5".
+        network: Name of the network, such as "resnet50".
 
     Raises:
         ValueError: If there are no such weights, or they are those of another network.
@@ -258,8 +264,7 @@ def find_pretrained(name: str, network: str) -> PretrainedWeights:
     if name in PRETRAINED:
         other = PRETRAINED[name].network
         received += f", which are those of {other!r}"
-        if other.endswith("_v1.5"):
-            received += " (version='v1.5')"
+        received += f" (version={getattr(find_architecture(other), 'version', None)!r})"
     raise ValueError(f"`weights` must {known}. Received: {received}")
 
 

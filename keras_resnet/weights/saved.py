@@ -9,13 +9,12 @@ from collections.abc import Mapping
 import keras
 import numpy as np
 
+from keras_resnet.naming import CLASSIFIER
+from keras_resnet.network import Backbone, NetworkConfig, remembered
 from keras_resnet.preprocessing import Preprocessing
 from keras_resnet.weights.keras_files import Layers
 from keras_resnet.weights.pytorch import from_torch
-from keras_resnet.weights.transfer import assign_weights, check_weights, layer_weights
-from keras_resnet.weights.wiring import Wiring, epsilon_in, preprocessing, stride_version, wiring
-
-_CLASSIFIER = "predictions"
+from keras_resnet.weights.transfer import assign_weights, check_weights, layer_weights, norm_epsilon
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,7 +26,7 @@ class SavedWeights:
         layers: Arrays by layer; for PyTorch's, one array by its name there.
         torch: Whether they are PyTorch's.
         name: Name of the model that was saved, or None.
-        wires: Strides, additions and activations of its network, empty where not known.
+        network: How the saved network was built, or None where the file does not tell.
         version: "v1" or "v1.5", the only one that such weights are trained for, or None.
         epsilon: Epsilon of their normalisation, or None for that of the model they come into.
         preprocessing: How the images were prepared, or None where not known.
@@ -37,7 +36,7 @@ class SavedWeights:
     layers: Mapping[str, object]
     torch: bool = False
     name: str | None = None
-    wires: Wiring = dataclasses.field(default_factory=dict)
+    network: NetworkConfig | None = None
     version: str | None = None
     epsilon: float | None = None
     preprocessing: Preprocessing | None = None
@@ -53,52 +52,55 @@ class SavedWeights:
         layers = from_torch(self.layers, model) if self.torch else dict(self.layers)
         own = layer_weights(model)
         message = self._fit_classifier(layers, own, model.name)
+        if isinstance(model, Backbone):
+            # Its last stage may be followed by others in the file.
+            layers = {name: values for name, values in layers.items() if name in own}
         check_weights(model, layers, self.source)
-        self._check_wiring(model)
+        config = remembered(model)
+        if config is not None:
+            self._check_network(config)
         self._fit_epsilon(layers, model)
         assign_weights(model, layers, self.source)
+        if config is not None and self.preprocessing and not config.standardizes:
+            model.remember(dataclasses.replace(config, preprocessing=self.preprocessing))
         if message:
             warnings.warn(message, UserWarning, stacklevel=5)
         warn_unless_finite(model, self.source, stacklevel=6)
 
     def _fit_classifier(self, layers: Layers, own: Layers, model: str) -> str | None:
         """Lets the model keep its classifier where that of the file has other classes."""
-        if _CLASSIFIER not in own:
-            layers.pop(_CLASSIFIER, None)
+        if CLASSIFIER not in own:
+            layers.pop(CLASSIFIER, None)
             return None
-        shapes = [np.shape(value) for value in layers.get(_CLASSIFIER, ())]
-        expected = [value.shape for value in own[_CLASSIFIER]]
+        shapes = [np.shape(value) for value in layers.get(CLASSIFIER, ())]
+        expected = [value.shape for value in own[CLASSIFIER]]
         if shapes == expected or (shapes and shapes[0][:-1] != expected[0][:-1]):
             return None
-        layers[_CLASSIFIER] = own[_CLASSIFIER]
+        layers[CLASSIFIER] = own[CLASSIFIER]
         classes = f"one of {shapes[0][-1]} classes" if shapes else "none"
         return (
             f"{model} has a classifier of {expected[0][-1]} classes and {self.source} {classes}: "
             "all weights were loaded but those of the classifier, which keeps its own"
         )
 
-    def _check_wiring(self, model: keras.Model) -> None:
+    def _check_network(self, config: NetworkConfig) -> None:
         """Compares what the weights do not show, so far as it is known."""
-        config = model.get_config()
-        if "layers" not in config:
-            return
-        own = wiring(config)
-        different = sorted(
-            n for n in self.wires.keys() | own.keys() if self.wires.get(n) != own.get(n)
-        )
-        if self.wires and different:
-            raise ValueError(
-                f"`weights` must be those of a network wired as {model.name!r}; build it with the "
-                "`version`, `shortcut`, `stem` and `activation` of the file. Received: "
-                f"weights={self.source!r}, which differs in {', '.join(different[:3])}"
-            )
-        version = stride_version(own)
+        if self.network is not None:
+            saved, own = self.network.function(), config.function()
+            different = [name for name in own if own[name] != saved.get(name)]
+            if different:
+                name = different[0]
+                raise ValueError(
+                    f"`weights` must be those of the same network, with {name}={own[name]!r}. "
+                    f"Received: weights={self.source!r} of one with {name}={saved.get(name)!r}"
+                )
+        version = config.stride_version
         if self.version and version not in (None, self.version):
             raise ValueError(
                 f"`version` must be {self.version!r} for these weights, which are of bottlenecks "
                 f"with another stride. Received: version={version!r} with weights={self.source!r}"
             )
-        prepared = preprocessing(config)
+        prepared = config.preprocessing if config.standardizes else None
         if self.preprocessing and prepared and not self.preprocessing.same_numbers(prepared):
             raise ValueError(
                 "`weights` must be given to the builder itself for include_preprocessing=True, "
@@ -108,8 +110,7 @@ class SavedWeights:
 
     def _fit_epsilon(self, layers: Layers, model: keras.Model) -> None:
         """Moves the difference between two epsilons into the variances."""
-        config = model.get_config()
-        epsilon = epsilon_in(config) if "layers" in config else None
+        epsilon = norm_epsilon(model)
         if self.epsilon is None or epsilon is None or epsilon == self.epsilon:
             return
         for name, arrays in layers.items():

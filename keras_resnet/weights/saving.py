@@ -6,6 +6,7 @@ from pathlib import Path
 
 import keras
 
+from keras_resnet.network import Network
 from keras_resnet.utils.checks import first_line
 from keras_resnet.utils.files import replacing
 from keras_resnet.weights.keras_files import check_keras
@@ -24,7 +25,8 @@ def save_model(model: keras.Model, path: str | Path) -> None:
         model: The model, which stays as it is.
         path: A `.keras` file, which appears whole or not at all.
     """
-    bare = keras.Model(model.inputs[0], model.outputs[0], name=model.name)
+    kind = Network if isinstance(model, Network) else keras.Model
+    bare = kind(model.inputs[0], model.outputs[0], name=model.name)
     with replacing(path) as temporary:
         bare.save(temporary)
 

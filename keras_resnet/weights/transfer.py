@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 
 import keras
 import numpy as np
 
 from keras_resnet.layers import BlockStack
+from keras_resnet.naming import unrolled_name
 
 
 def layer_weights(model: keras.Model) -> dict[str, list[np.ndarray]]:
@@ -35,26 +35,6 @@ def unstacked_weights(
         for i, value in enumerate(values):
             weights.setdefault(unrolled_name(pattern_name, i), []).append(value)
     return weights
-
-
-def unrolled_name(pattern_name: str, i: int) -> str:
-    """Returns the name that a layer of a stack's pattern has in block `i` of the unrolled net.
-
-    The pattern is named as the first block: conv2_block2_1_conv, and in block 1
-    conv2_block3_1_conv.
-
-    Raises:
-        ValueError: If the name has no number of a block.
-    """
-    name, found = re.subn(
-        r"block(\d+)", lambda match: f"block{int(match[1]) + i}", pattern_name, count=1
-    )
-    if not found:
-        raise ValueError(
-            "The layers of a stacked block must be named by the number of their block, such as "
-            f"conv2_block2_1_conv, to have names in the unrolled net. Received: {pattern_name!r}"
-        )
-    return name
 
 
 def assign_weights(
@@ -106,6 +86,25 @@ def check_weights(
             f"`weights` must be those of the same architecture as {model.name!r}; layer {name!r} "
             f"takes shapes {expected[name]}. Received: {source} with shapes {received[name]}"
         )
+
+
+def matching_weights(
+    model: keras.Model, weights: Mapping[str, Sequence[np.ndarray]]
+) -> dict[str, list[np.ndarray]]:
+    """Returns a model's weights, those of `weights` where name and shapes are the same."""
+    own = layer_weights(model)
+    given = {
+        name: list(values)
+        for name, values in weights.items()
+        if [np.shape(value) for value in values] == [value.shape for value in own.get(name, ())]
+    }
+    return own | given
+
+
+def norm_epsilon(model: keras.Model) -> float | None:
+    """Returns what the batch normalizations of a model add to the variance, None without any."""
+    norms = (layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization))
+    return next((float(norm.epsilon) for norm in norms), None)
 
 
 def copy_weights(source: keras.Model, target: keras.Model) -> None:

@@ -21,6 +21,7 @@ from typing import NamedTuple
 import keras
 import tensorflow as tf
 
+from keras_resnet import models
 from keras_resnet.analysis.counting import complexity
 from keras_resnet.architectures import Architecture
 from keras_resnet.data import ImageDataset
@@ -34,7 +35,6 @@ from keras_resnet.experiment.search.oracles import (
 )
 from keras_resnet.experiment.search.space import SearchSpace, candidate
 from keras_resnet.experiment.settings import Experiment
-from keras_resnet.models import resnet as models
 from keras_resnet.training import Checkpoints, Diverged, TrainingStopped
 from keras_resnet.training.strategy import is_only_worker
 from keras_resnet.utils import checks

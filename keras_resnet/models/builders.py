@@ -1,0 +1,298 @@
+"""The named networks, one line each: a general builder with an entry of the table filled in."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol, TypedDict, Unpack
+
+import keras
+
+from keras_resnet.architectures import (
+    ARCHITECTURES,
+    FAMILIES,
+    Architecture,
+    DenseArchitecture,
+    cifar_architecture,
+    dense_architecture,
+    find_architecture,
+    wide_architecture,
+)
+from keras_resnet.models.densenet import DenseNet
+from keras_resnet.models.resnet import ResNet
+from keras_resnet.network import Network
+from keras_resnet.preprocessing import Preprocessing
+
+# The general builders, by the name under which a `NetworkConfig` keeps them.
+GENERAL_BUILDERS = {"ResNet": ResNet, "DenseNet": DenseNet}
+
+
+class DenseNetOptions(TypedDict, total=False):
+    """Keyword arguments of the named networks; `ResNet` and `DenseNet` say what they mean."""
+
+    activation: str | Callable
+    normalization: str
+    kernel_regularizer: keras.regularizers.Regularizer | str | None
+    bn_momentum: float
+    bn_epsilon: float
+    synchronized_bn: bool
+    dropout: float
+    include_preprocessing: bool | Preprocessing
+    stack_blocks: bool | None
+    recompute: bool
+    data_format: str | None
+    output_stride: int | None
+    features: Sequence[str] | None
+
+
+class ResNetOptions(DenseNetOptions, total=False):
+    """Keyword arguments of the named residual and plain networks."""
+
+    shortcut: str | None
+    version: str
+    groups: int
+    width_per_group: int
+    squeeze_excitation: int | None
+    deep_stem: bool
+    shortcut_pool: bool
+    zero_init_residual: bool
+    stochastic_depth: float
+
+
+class ResNetBuilder(Protocol):
+    """A named network: the arguments of `keras.applications` in their order, more by keyword."""
+
+    __name__: str
+
+    def __call__(
+        self,
+        include_top: bool = True,
+        weights: str | Path | None = None,
+        input_tensor: keras.KerasTensor | None = None,
+        input_shape: tuple[int | None, ...] | None = None,
+        pooling: str | None = None,
+        classes: int | None = None,
+        classifier_activation: str | Callable | None = "softmax",
+        name: str | None = None,
+        **options: Unpack[ResNetOptions],
+    ) -> Network: ...
+
+
+class DenseNetBuilder(Protocol):
+    """As `ResNetBuilder`, of a densely connected network."""
+
+    __name__: str
+
+    def __call__(
+        self,
+        include_top: bool = True,
+        weights: str | Path | None = None,
+        input_tensor: keras.KerasTensor | None = None,
+        input_shape: tuple[int | None, ...] | None = None,
+        pooling: str | None = None,
+        classes: int | None = None,
+        classifier_activation: str | Callable | None = "softmax",
+        name: str | None = None,
+        **options: Unpack[DenseNetOptions],
+    ) -> Network: ...
+
+
+def build(architecture: Architecture | DenseArchitecture | str, *args, **kwargs) -> Network:
+    """Builds a network from its entry of the table.
+
+    Args:
+        architecture: An entry of the table or a variant of one, or its name, such as "ResNet50".
+        *args: As those of the named builders.
+        **kwargs: As those of the named builders.
+
+    Returns:
+        A functional model, a `Network`.
+
+    Raises:
+        ValueError: If there is no network of that name, or an argument is wrong.
+        TypeError: If there is no argument of that name.
+    """
+    if not isinstance(architecture, (Architecture, DenseArchitecture)):
+        architecture = find_architecture(architecture)
+    general, fixed = _filled_in(architecture)
+    try:
+        given = _signature(architecture).bind(*args, **kwargs)
+    except TypeError as error:
+        raise TypeError(f"{architecture.name}() {error}") from None
+    given.apply_defaults()
+    return general(**fixed, **given.arguments)
+
+
+def CifarResNet(depth: int, *args, shortcut: str | None = "A", **kwargs) -> Network:
+    """Builds the CIFAR network of any depth 6n+2 (section 4.2), plain with `shortcut=None`.
+
+    Args:
+        depth: Weighted layers: 8, 14, 20, 26, ...
+        *args: As those of `ResNet20`.
+        shortcut: "A", "B", "C" or None.
+        **kwargs: As those of `ResNet20`.
+
+    Returns:
+        A functional model, a `Network`.
+
+    Raises:
+        ValueError: If `depth` is not 6n+2, or as `ResNet20` raises.
+    """
+    return build(cifar_architecture(depth), *args, shortcut=shortcut, **kwargs)
+
+
+def CifarWideResNet(depth: int, widening: int, *args, **kwargs) -> Network:
+    """Builds the wide CIFAR network WRN-depth-widening (arXiv 1605.07146).
+
+    Args:
+        depth: Layers as the paper counts them, 6n+4: 10, 16, 22, 28, 34, 40, ...
+        widening: Factor of the widths 16, 32 and 64.
+        *args: As those of `WideResNet28_10`.
+        **kwargs: As those of `WideResNet28_10`; the paper's `dropout` is 0.3.
+
+    Returns:
+        A functional model, a `Network`.
+
+    Raises:
+        ValueError: If `depth` is not 6n+4, or as `WideResNet28_10` raises.
+    """
+    return build(wide_architecture(depth, widening), *args, **kwargs)
+
+
+def CifarDenseNet(depth: int, growth_rate: int, *args, **kwargs) -> Network:
+    """Builds the CIFAR network DenseNet-BC of any depth and growth rate (Table 2 of the paper).
+
+    Args:
+        depth: Weighted layers, 6n+4: 10, 16, ..., 100, 190, 250.
+        growth_rate: Channels that each layer adds.
+        *args: As those of `DenseNetBC100_12`.
+        **kwargs: As those of `DenseNetBC100_12`.
+
+    Returns:
+        A functional model, a `Network`.
+
+    Raises:
+        ValueError: If `depth` is not 6n+4, or as `DenseNetBC100_12` raises.
+    """
+    return build(dense_architecture(depth, growth_rate), *args, **kwargs)
+
+
+def _filled_in(
+    architecture: Architecture | DenseArchitecture,
+) -> tuple[Callable[..., Network], Mapping[str, Any]]:
+    """Returns the general builder of a network, and its arguments that the table decides."""
+    fixed = {
+        "blocks": architecture.repeats,
+        "stem": architecture.custom_stem or architecture.family,
+    }
+    if isinstance(architecture, DenseArchitecture):
+        return DenseNet, {**fixed, "growth_rate": architecture.growth_rate}
+    names = ("block", "widths", "stem_filters")
+    return ResNet, {**fixed, **{name: getattr(architecture, name) for name in names}}
+
+
+def _signature(architecture: Architecture | DenseArchitecture) -> inspect.Signature:
+    """Returns that of the general builder, less what the table decides and with its defaults."""
+    general, fixed = _filled_in(architecture)
+    own = {"name": None, **getattr(architecture, "options", {})}
+    signature = inspect.signature(general)
+    return signature.replace(
+        parameters=[
+            parameter.replace(default=own.get(name, parameter.default))
+            for name, parameter in signature.parameters.items()
+            if name not in fixed
+        ]
+    )
+
+
+def _named(name: str) -> Callable[..., Network]:
+    """Returns the builder of an entry of the table, as a function of this module."""
+    architecture = ARCHITECTURES[name]
+    general, fixed = _filled_in(architecture)
+
+    def builder(*args, **kwargs) -> Network:
+        return build(architecture, *args, **kwargs)
+
+    kinds = {"ResNet": "residual", "DenseNet": "densely connected"}
+    kind = kinds[general.__name__] if getattr(architecture, "shortcut", "") is not None else "plain"
+    size = FAMILIES[architecture.family].image_size
+    given = ", ".join(f"{option}={value!r}" for option, value in fixed.items())
+    builder.__name__ = builder.__qualname__ = name
+    builder.__signature__ = _signature(architecture)
+    builder.__doc__ = f"""Builds {name}, the {kind} network of {architecture.depth} weighted layers.
+
+    Source: {architecture.source}. It is `{general.__name__}({given})`,
+    whose documentation says what every argument means; the defaults here are the network's.
+
+    Args:
+        include_top: Whether to end in global average pooling and the classifier.
+        weights: None for random initialization, "imagenet" or the name of published weights, or the
+            path of a file.
+        input_tensor: Keras tensor to build on, in place of `input_shape`.
+        input_shape: Shape of one image without the batch; ({size}, {size}, 3) with the top.
+        pooling: For `include_top=False`: None for feature maps, "avg" or "max" for vectors.
+        classes: Classes of the classifier.
+        classifier_activation: Activation of the classifier; None gives logits.
+        name: Name of the model; by default that of the network, with suffixes for options.
+        **options: Keyword arguments of `{general.__name__}`, but for those named above.
+
+    Returns:
+        A functional model, a `Network`, from images `(batch, H, W, C)` to class probabilities
+        `(batch, classes)`, feature maps `(batch, h, w, channels)` or vectors `(batch, channels)`.
+
+    Raises:
+        ValueError: If an argument is wrong; the message names it and what would do.
+    """
+    return builder
+
+
+ResNet18: ResNetBuilder = _named("ResNet18")
+ResNet34: ResNetBuilder = _named("ResNet34")
+ResNet50: ResNetBuilder = _named("ResNet50")
+ResNet101: ResNetBuilder = _named("ResNet101")
+ResNet152: ResNetBuilder = _named("ResNet152")
+PlainNet18: ResNetBuilder = _named("PlainNet18")
+PlainNet34: ResNetBuilder = _named("PlainNet34")
+ResNet20: ResNetBuilder = _named("ResNet20")
+ResNet32: ResNetBuilder = _named("ResNet32")
+ResNet44: ResNetBuilder = _named("ResNet44")
+ResNet56: ResNetBuilder = _named("ResNet56")
+ResNet110: ResNetBuilder = _named("ResNet110")
+ResNet1202: ResNetBuilder = _named("ResNet1202")
+PlainNet20: ResNetBuilder = _named("PlainNet20")
+PlainNet32: ResNetBuilder = _named("PlainNet32")
+PlainNet44: ResNetBuilder = _named("PlainNet44")
+PlainNet56: ResNetBuilder = _named("PlainNet56")
+PlainNet110: ResNetBuilder = _named("PlainNet110")
+ResNet18V2: ResNetBuilder = _named("ResNet18V2")
+ResNet34V2: ResNetBuilder = _named("ResNet34V2")
+ResNet50V2: ResNetBuilder = _named("ResNet50V2")
+ResNet101V2: ResNetBuilder = _named("ResNet101V2")
+ResNet152V2: ResNetBuilder = _named("ResNet152V2")
+ResNet110V2: ResNetBuilder = _named("ResNet110V2")
+ResNet164V2: ResNetBuilder = _named("ResNet164V2")
+ResNet1001V2: ResNetBuilder = _named("ResNet1001V2")
+ResNet18D: ResNetBuilder = _named("ResNet18D")
+ResNet34D: ResNetBuilder = _named("ResNet34D")
+ResNet50D: ResNetBuilder = _named("ResNet50D")
+ResNet101D: ResNetBuilder = _named("ResNet101D")
+ResNet152D: ResNetBuilder = _named("ResNet152D")
+SEResNet18: ResNetBuilder = _named("SEResNet18")
+SEResNet34: ResNetBuilder = _named("SEResNet34")
+SEResNet50: ResNetBuilder = _named("SEResNet50")
+SEResNet101: ResNetBuilder = _named("SEResNet101")
+SEResNet152: ResNetBuilder = _named("SEResNet152")
+ResNeXt50_32x4d: ResNetBuilder = _named("ResNeXt50_32x4d")
+ResNeXt101_32x8d: ResNetBuilder = _named("ResNeXt101_32x8d")
+ResNeXt29_8x64d: ResNetBuilder = _named("ResNeXt29_8x64d")
+WideResNet50_2: ResNetBuilder = _named("WideResNet50_2")
+WideResNet101_2: ResNetBuilder = _named("WideResNet101_2")
+WideResNet16_8: ResNetBuilder = _named("WideResNet16_8")
+WideResNet28_10: ResNetBuilder = _named("WideResNet28_10")
+WideResNet40_4: ResNetBuilder = _named("WideResNet40_4")
+DenseNet121: DenseNetBuilder = _named("DenseNet121")
+DenseNet169: DenseNetBuilder = _named("DenseNet169")
+DenseNet201: DenseNetBuilder = _named("DenseNet201")
+DenseNet264: DenseNetBuilder = _named("DenseNet264")
+DenseNetBC100_12: DenseNetBuilder = _named("DenseNetBC100_12")

@@ -1,0 +1,246 @@
+"""A functional model that remembers which network it is, and how it was built."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import keras
+
+from keras_resnet.architectures import Architecture, DenseArchitecture, Stem, identify
+from keras_resnet.layers import PACKAGE, Remembering
+from keras_resnet.naming import map_name
+from keras_resnet.preprocessing import Preprocessing
+from keras_resnet.utils import checks
+
+if TYPE_CHECKING:
+    from keras_resnet.weights.saved import SavedWeights
+
+# Arguments of a builder that say where a model comes from, not what it is.
+_PASSING = ("weights", "input_tensor", "name")
+# What an architecture says of itself.
+_ABOUT = ("name", "depth", "source")
+
+
+@dataclasses.dataclass(frozen=True)
+class NetworkConfig:
+    """How a network was built.
+
+    Attributes:
+        builder: "ResNet" or "DenseNet", the general builder that makes it.
+        arguments: That builder's arguments, all but `weights`, `input_tensor` and `name`.
+        on_tensor: Whether it was built on a tensor of the caller's, `input_tensor`.
+        preprocessing: What the weights want done to an image, or None where nothing is known.
+        dtype_policy: Name of the policy that its layers compute by.
+    """
+
+    builder: str
+    arguments: Mapping[str, Any]
+    on_tensor: bool = False
+    preprocessing: Preprocessing | None = None
+    dtype_policy: str = dataclasses.field(default_factory=lambda: keras.config.dtype_policy().name)
+
+    @property
+    def architecture(self) -> Architecture | DenseArchitecture:
+        """Which network it is: an entry of the table, a variant of one, or one without a name."""
+        return identify(self.arguments)
+
+    @property
+    def standardizes(self) -> bool:
+        """Whether the model itself standardizes its images."""
+        return bool(self.arguments["include_preprocessing"])
+
+    @property
+    def stride_version(self) -> str | None:
+        """Which version the strides are of; None without bottlenecks, where all are the same."""
+        architecture = self.architecture
+        if getattr(architecture, "block", None) != "bottleneck" or len(architecture.repeats) == 1:
+            return None
+        return "v1" if architecture.version == "v1" else "v1.5"
+
+    def function(self) -> dict[str, Any]:
+        """Returns what decides, beside the weights, what the network computes of an image."""
+        architecture = dataclasses.asdict(self.architecture)
+        own = {name: value for name, value in architecture.items() if name not in _ABOUT}
+        parts = {name: self.arguments[name] for name in ("activation", "normalization")}
+        return {name: _meaning(value) for name, value in (own | parts).items()}
+
+    def to_json(self) -> str:
+        """Returns it as text, for the config of a layer."""
+        values = keras.saving.serialize_keras_object(
+            {
+                "builder": self.builder,
+                "arguments": {name: _plain(value) for name, value in self.arguments.items()},
+                "preprocessing": _plain(self.preprocessing),
+                "on_tensor": self.on_tensor,
+                "dtype_policy": self.dtype_policy,
+            }
+        )
+
+        return json.dumps(values)
+
+    @classmethod
+    @functools.lru_cache(maxsize=64)
+    def from_json(cls, text: str) -> NetworkConfig:
+        """Returns what `to_json` gave out."""
+        values = keras.saving.deserialize_keras_object(json.loads(text))
+        arguments = {name: _tuples(value) for name, value in values["arguments"].items()}
+        for name, kind in (("stem", Stem), ("include_preprocessing", Preprocessing)):
+            if isinstance(arguments[name], Mapping):
+                arguments[name] = kind(**arguments[name])
+        prepared = values["preprocessing"] and Preprocessing(**_tuples(values["preprocessing"]))
+        return cls(**{**values, "arguments": arguments, "preprocessing": prepared})
+
+    def prepared(
+        self, include_preprocessing: bool | Preprocessing, saved: SavedWeights | None
+    ) -> NetworkConfig:
+        """Returns it with what the weights want done to an image.
+
+        Args:
+            include_preprocessing: Whether the model standardizes images by itself, or how.
+            saved: The weights that it gets, or None.
+
+        Raises:
+            ValueError: If `include_preprocessing` is of another kind.
+        """
+        wanted = include_preprocessing
+        if not isinstance(wanted, Preprocessing):
+            known = None if saved is None else saved.preprocessing
+            include = checks.boolean("include_preprocessing", include_preprocessing)
+            wanted = known or (Preprocessing() if include else None)
+        return dataclasses.replace(self, preprocessing=wanted)
+
+
+def kept_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns those of a builder's arguments that a `NetworkConfig` keeps."""
+    return {name: value for name, value in arguments.items() if name not in _PASSING}
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class Network(keras.Model):
+    """A functional model that knows its network; in all else it is any functional model.
+
+    Attributes:
+        network: How it was built; saved, loaded and cloned with the model.
+    """
+
+    @property
+    def network(self) -> NetworkConfig:
+        return NetworkConfig.from_json(self._memory().network)
+
+    def remember(self, config: NetworkConfig) -> None:
+        """Takes down how it was built."""
+        self._memory().network = config.to_json()
+
+    def _memory(self) -> Remembering:
+        """Returns the layer that holds how the network was built: the first that can."""
+        return next(layer for layer in self.layers if isinstance(layer, Remembering))
+
+    @property
+    def preprocessing(self) -> Preprocessing | None:
+        """What its weights want done to an image, or None where nothing is known."""
+        return self.network.preprocessing
+
+
+@dataclasses.dataclass(frozen=True)
+class Feature:
+    """One of the maps that a backbone gives.
+
+    Attributes:
+        name: Its name: "C2".
+        stride: How many pixels of the image one of its stands for, along a side.
+        channels: Its channels.
+        layer: Name of the layer that computes it.
+    """
+
+    name: str
+    stride: int
+    channels: int
+    layer: str
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class Backbone(Network):
+    """A network from images to a dictionary of maps, which knows what they are."""
+
+    @property
+    def features(self) -> tuple[Feature, ...]:
+        """The maps, from the finest on."""
+        arguments, stem = self.network.arguments, self.network.architecture.stem
+        limit = arguments["output_stride"] or math.inf
+        axis = 1 if arguments["data_format"] == "channels_first" else -1
+        return tuple(
+            Feature(
+                name=map_name(i),
+                stride=int(min(stem.reduction * 2**i, limit)),
+                channels=self.output[map_name(i)].shape[axis],
+                layer=self.output[map_name(i)]._keras_history.operation.name,
+            )
+            for i in range(len(arguments["blocks"]))
+            if map_name(i) in self.output
+        )
+
+
+def make_network(
+    config: NetworkConfig, inputs, outputs, name: str | None, saved: SavedWeights | None
+) -> Network:
+    """Returns the model of a graph that a builder has made, with its memory and its weights.
+
+    Args:
+        config: How it was built.
+        inputs: Its input.
+        outputs: Its output, or a dictionary of maps.
+        name: Name of the model; the network's where None.
+        saved: The weights that it gets, or None.
+    """
+    kind = Backbone if isinstance(outputs, dict) else Network
+    model = kind(inputs, outputs, name=name or config.architecture.name.lower())
+    model.remember(config)
+    if saved is not None:
+        saved.load_into(model)
+    return model
+
+
+def remembered(model: object) -> NetworkConfig | None:
+    """Returns how a model was built, or None for models that are no network of this package."""
+    return model.network if isinstance(model, Network) else None
+
+
+def network_of(model: object, argument: str = "model") -> NetworkConfig:
+    """Returns how a model was built.
+
+    Raises:
+        ValueError: If it is no network of this package, or a part of one.
+    """
+    if not isinstance(model, Network):
+        raise ValueError(
+            f"`{argument}` must be a network that a builder of keras_resnet made, or a copy of one "
+            f"as saved, loaded or cloned. Received: {argument}={getattr(model, 'name', model)!r}"
+        )
+    return model.network
+
+
+def _plain(value: Any) -> Any:
+    """Returns a dataclass as a dictionary, and everything else as it is."""
+    return dataclasses.asdict(value) if dataclasses.is_dataclass(value) else value
+
+
+def _tuples(value: Any) -> Any:
+    """Returns a value with tuples for the lists that JSON has made of them."""
+    if isinstance(value, Mapping):
+        return {key: _tuples(entry) for key, entry in value.items()}
+    return tuple(map(_tuples, value)) if isinstance(value, (list, tuple)) else value
+
+
+def _meaning(value: Any) -> Any:
+    """Returns an object of Keras as its class and options, less what is another in each process."""
+    if not hasattr(value, "get_config"):
+        return getattr(value, "__name__", value)
+    config = {
+        k: v for k, v in value.get_config().items() if k not in ("name", "dtype", "trainable")
+    }
+    return type(value).__name__, config

@@ -1,0 +1,84 @@
+"""A network built again with other options, and the weights that both have."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+
+from keras_resnet.models.builders import GENERAL_BUILDERS
+from keras_resnet.naming import PREPROCESSING, STEM
+from keras_resnet.network import Network, network_of
+from keras_resnet.weights.transfer import (
+    assign_weights,
+    copy_weights,
+    layer_weights,
+    matching_weights,
+)
+
+
+def rebuild(model: Network, *, name: str | None = None, **changes: Any) -> Network:
+    """Returns a network of the same kind, with other options, and copies of the weights.
+
+    Weights are copied by the names of the layers, where both have one of the same shapes; other
+    layers are new. Layers that are frozen in `model` are frozen in the copy. What stands in front
+    of the network on a tensor of the caller's (`input_tensor`) is copied, too.
+
+    Args:
+        model: A network of this package, which stays as it is.
+        name: Name of the new one; by default that of `model`.
+        **changes: Arguments of its general builder, `ResNet` or `DenseNet`, that are to be others,
+            such as `output_stride`, `features`, `blocks`, `classes` or `input_shape`.
+
+    Returns:
+        The new network, which is not compiled.
+
+    Raises:
+        ValueError: If `model` does not remember how it was built, or an argument is wrong.
+    """
+    config = network_of(model)
+    arguments = {**config.arguments, "input_shape": tuple(model.input_shape[1:]), **changes}
+    if config.preprocessing and config.standardizes:
+        arguments["include_preprocessing"] = config.preprocessing
+    with _policy(config.dtype_policy):
+        front = _front(model, arguments["input_shape"]) if config.on_tensor else None
+        if front is not None:
+            arguments |= {"input_tensor": front.output, "input_shape": None}
+        network = GENERAL_BUILDERS[config.builder](name=name or model.name, **arguments)
+    kept = layer_weights(model)
+    assign_weights(network, matching_weights(network, kept))
+    frozen = {layer.name for layer in model.layers if not layer.trainable}
+    for layer in network.layers:
+        if layer.name in frozen:
+            layer.trainable = False
+    network.remember(dataclasses.replace(network.network, preprocessing=config.preprocessing))
+    return network
+
+
+def _front(model: Network, input_shape: tuple[int | None, ...]) -> keras.Model | None:
+    """Returns a copy of the layers in front of a network, for images of a shape; None for none."""
+    firsts = (PREPROCESSING,) if model.network.standardizes else ()
+    first = next(
+        layer for layer in model.layers if layer.name in firsts or layer.name.startswith(f"{STEM}_")
+    )
+    inputs = keras.Input((*input_shape,), dtype=model.input.dtype)
+    front = keras.Model(model.inputs[0], first.input)
+    if not front.layers[1:]:
+        return keras.Model(inputs, inputs)
+    copy = keras.models.clone_model(front, input_tensors=inputs)
+    copy_weights(front, copy)
+    return copy
+
+
+@contextlib.contextmanager
+def _policy(name: str) -> Iterator[None]:
+    """Has layers compute by another dtype policy than the current one."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(name)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
