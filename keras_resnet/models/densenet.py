@@ -14,10 +14,9 @@ from keras.layers import Concatenate
 
 from keras_resnet.architectures import Stem, family_and_stem
 from keras_resnet.layers import BlockStack
+from keras_resnet.models.arguments import check_features, check_output
 from keras_resnet.models.blocks import Step, halving_pool, steps_to
-from keras_resnet.models.inputs import image_input
-from keras_resnet.models.outputs import check_features, check_output, image_output
-from keras_resnet.models.parts import Parts
+from keras_resnet.models.parts import Parts, image_input, image_output
 from keras_resnet.models.parts import stem as stem_layers
 from keras_resnet.naming import (
     POST,
@@ -137,7 +136,7 @@ def DenseNet(  # noqa: N802, named as in keras.applications
     stack = stacks_blocks(stack_blocks, recompute, (7 + bool(parts.dropout)) * sum(blocks))
     classes = check_output(include_top, pooling, classes, classifier_activation, family.classes)
     maps = {map_name(i): None for i in range(len(blocks))}
-    features = check_features(features, include_top, pooling, tuple(maps))
+    features = check_features(features, include_top, pooling, maps)
     steps = steps_to(output_stride, spec.reduction, len(blocks))
 
     arguments |= {"blocks": blocks, "growth_rate": growth_rate}

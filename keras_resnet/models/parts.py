@@ -1,4 +1,4 @@
-"""The layers that every network is made of, in Keras's functional API.
+"""What every network is made of, in Keras's functional API: convolutions, stem, input and top.
 
 What a network decides once (normalisation, activation, regularisation) is bound in `Parts` and
 handed to each block.
@@ -14,7 +14,10 @@ import keras
 from keras.layers import (
     Activation,
     Conv2D,
+    Dense,
     Dropout,
+    GlobalAveragePooling2D,
+    GlobalMaxPooling2D,
     GroupNormalization,
     MaxPooling2D,
     ZeroPadding2D,
@@ -22,7 +25,9 @@ from keras.layers import (
 
 from keras_resnet.architectures import NORMALIZATIONS, Stem, activation_name
 from keras_resnet.layers import FusedBatchNormalization, StandardizedConv2D
-from keras_resnet.naming import STEM, STEM_POOL
+from keras_resnet.models.arguments import check_input
+from keras_resnet.naming import AVERAGE_POOL, CLASSIFIER, MAX_POOL, STEM, STEM_POOL
+from keras_resnet.preprocessing import standardize_layer
 from keras_resnet.utils import checks
 
 
@@ -149,6 +154,26 @@ class Parts:
         return Dropout(self.dropout, name=f"{name}_dropout")(x) if self.dropout else x
 
 
+def image_input(
+    input_tensor,
+    input_shape,
+    *,
+    default_size,
+    minimum_size,
+    data_format,
+    preprocessing,
+):
+    """Returns the model's inputs and the tensor to build on, standardized where that is asked for.
+
+    Args are those of `check_input`, and `preprocessing`: the `Preprocessing` by which the model
+    itself standardizes images, or None.
+    """
+    inputs, x = check_input(input_tensor, input_shape, default_size, minimum_size, data_format)
+    if preprocessing is not None:
+        x = standardize_layer(x, 1 if data_format == "channels_first" else -1, preprocessing)(x)
+    return inputs, x
+
+
 def stem(x, filters: int, spec: Stem, parts: Parts):
     """The layers before the first stage: `conv1` and, for large images, a 3x3 max pool."""
     if spec.deep:
@@ -166,3 +191,22 @@ def stem(x, filters: int, spec: Stem, parts: Parts):
     # With stride 1 Keras's own padding, neutral for all numbers, is the same on all sides.
     x = MaxPooling2D(3, 1, "same", data_format=parts.data_format, name=f"{STEM_POOL}_pool")(x)
     return MaxPooling2D(1, 2, data_format=parts.data_format, name=f"{STEM_POOL}_stride")(x)
+
+
+def image_output(x, include_top, pooling, classes, classifier_activation, parts: Parts):
+    """Returns what the network gives out for the feature maps `x`."""
+    if include_top or pooling == "avg":
+        x = GlobalAveragePooling2D(parts.data_format, name=AVERAGE_POOL)(x)
+    elif pooling == "max":
+        x = GlobalMaxPooling2D(parts.data_format, name=MAX_POOL)(x)
+    if not include_top:
+        return x
+    return Dense(
+        classes,
+        activation=classifier_activation,
+        kernel_initializer=keras.initializers.RandomNormal(stddev=0.01),
+        kernel_regularizer=parts.kernel_regularizer,
+        # Logits and probabilities in float32 even where the rest computes in 16 bits.
+        dtype=keras.config.dtype_policy().variable_dtype,
+        name=CLASSIFIER,
+    )(x)

@@ -8,9 +8,9 @@ from pathlib import Path
 import keras
 
 from keras_resnet.architectures import Stem, family_and_stem
+from keras_resnet.models.arguments import check_features, check_output
 from keras_resnet.models.blocks import ResidualParts, stage, steps_to
-from keras_resnet.models.inputs import image_input
-from keras_resnet.models.outputs import check_features, check_output, image_output
+from keras_resnet.models.parts import image_input, image_output
 from keras_resnet.models.parts import stem as stem_layers
 from keras_resnet.naming import POST, map_name, stage_name
 from keras_resnet.network import Network, NetworkConfig, kept_arguments, make_network
@@ -183,7 +183,7 @@ def ResNet(  # noqa: N802, named as in keras.applications
     stack = stacks_blocks(stack_blocks, recompute, per_block * depth)
     classes = check_output(include_top, pooling, classes, classifier_activation, family.classes)
     maps = {map_name(i): None for i in range(len(blocks))}
-    features = check_features(features, include_top, pooling, tuple(maps))
+    features = check_features(features, include_top, pooling, maps)
     steps = steps_to(output_stride, spec.reduction, len(blocks))
 
     arguments |= {"blocks": blocks, "widths": widths, "stem_filters": filters}

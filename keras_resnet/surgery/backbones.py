@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from keras_resnet.architectures import find_architecture
+from keras_resnet.models.arguments import some_of
 from keras_resnet.models.builders import build
 from keras_resnet.naming import map_name
 from keras_resnet.network import Backbone, Network, network_of
@@ -61,11 +62,16 @@ def backbone(
     if refused:
         name = refused[0]
         raise ValueError(f"`{name}` does not go with {allowed}. Received: {name}={options[name]!r}")
-    if endpoints is None:
-        endpoints = [map_name(stage) for stage in range(len(architecture.repeats))]
+    maps = [map_name(stage) for stage in range(len(architecture.repeats))]
+    endpoints = maps if endpoints is None else some_of("endpoints", endpoints, maps)
     if isinstance(model, str):
-        maps = {"features": endpoints, "output_stride": output_stride}
-        return build(architecture, include_top=False, **maps, **options)
+        return build(
+            architecture,
+            include_top=False,
+            features=endpoints,
+            output_stride=output_stride,
+            **options,
+        )
     axis = 0 if model.network.arguments["data_format"] == "channels_first" else -1
     shape = [None, None, None]
     shape[axis] = model.input_shape[1:][axis]

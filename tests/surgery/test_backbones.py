@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 import keras_resnet
-from keras_resnet.surgery.backbones import Backbone, Feature, backbone
-from tests.helpers import distance, images, randomize
+from keras_resnet.network import Backbone, Feature
+from keras_resnet.surgery import backbone
+from tests.helpers import distance, images, randomize, refused
 
 
 def network(**options):
@@ -212,35 +213,33 @@ def test_a_segmentation_head_learns():
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("arguments", "words"),
     [
-        (("ResNet51",), r"^`model` must be one of ResNet18, .*DenseNetBC100_12. Received"),
-        ((keras.Sequential([keras.Input((4,))]),), r"^`model` must be the name of a network, or"),
-        ((5,), r"^`model` must be the name of a network, or .*model=5"),
-        (("ResNet20", "C3"), r"^`endpoints` must be some of 'C2', 'C3', 'C4' in a list"),
-        (("ResNet20", []), r"^`endpoints` must be some of"),
-        (("ResNet20", ["C5"]), r"^`endpoints` must be one of 'C2', 'C3', 'C4'. Received.*'C5'"),
+        (("ResNet51",), ("model", "DenseNetBC100_12")),
+        ((keras.Sequential([keras.Input((4,))]),), ("model",)),
+        ((5,), ("model", "model=5")),
+        (("ResNet20", "C3"), ("endpoints", "'C2', 'C3', 'C4'")),
+        (("ResNet20", []), ("endpoints", "[]")),
+        (("ResNet20", ["C5"]), ("endpoints", "'C5'")),
     ],
 )
-def test_wrong_arguments(arguments, message):
+def test_wrong_arguments(arguments, words):
     options = {"stack_blocks": True} if isinstance(arguments[0], str) else {}
-    with pytest.raises(ValueError, match=message) as error:
+    with refused(*words):
         backbone(*arguments, **options)
-    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(
-    ("model", "options", "message"),
+    ("model", "options", "words"),
     [
-        ("ResNet20", {"pooling": "avg"}, r"^`pooling` is not for a backbone.*pooling='avg'"),
-        ("ResNet20", {"include_top": True}, r"^`include_top` is not for a backbone"),
-        ("ResNet20", {"classes": 5}, r"^`classes` is not for a backbone"),
-        (None, {"weights": "imagenet"}, r"^`weights` goes with the name of a network"),
-        (None, {"output_stride": 12}, r"^`output_stride` must be one of 4, 8, 16, 32\. Received"),
-        (None, {"output_stride": 2}, r"^`output_stride` must be one of 4, 8, 16, 32\. Received"),
+        ("ResNet20", {"pooling": "avg"}, ("pooling", "'avg'")),
+        ("ResNet20", {"include_top": True}, ("include_top", "True")),
+        ("ResNet20", {"classes": 5}, ("classes", "5")),
+        (None, {"weights": "imagenet"}, ("weights", "imagenet")),
+        (None, {"output_stride": 12}, ("output_stride", "4, 8, 16, 32", "12")),
+        (None, {"output_stride": 2}, ("output_stride", "4, 8, 16, 32", "2")),
     ],
 )
-def test_wrong_options(maps, model, options, message):
-    with pytest.raises(ValueError, match=message) as error:
+def test_wrong_options(maps, model, options, words):
+    with refused(*words):
         backbone(model or maps, **options)
-    assert "\n" not in str(error.value)

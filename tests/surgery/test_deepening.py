@@ -9,7 +9,7 @@ import pytest
 import keras_resnet
 from keras_resnet import deepen
 from keras_resnet.training import sgd
-from tests.helpers import assert_same_weights, distance, images, randomize
+from tests.helpers import assert_same_weights, distance, images, randomize, refused
 
 X = images(16, 8, 8, 1)
 CIFAR = {"input_shape": (8, 8, 1), "classifier_activation": None}
@@ -100,7 +100,7 @@ def test_bottleneck(version):
 
 # What the wider family adds to a block, and stages that it can grow from.
 VARIANTS = {
-    "v2": ((2, 2), {"version": "v2"}),
+    "v2": ((1, 2), {"version": "v2"}),
     "v2, bottleneck": ((2, 2), {"version": "v2", "block": "bottleneck", "shortcut": "B"}),
     "gates, pool": (
         (1, 1),
@@ -124,25 +124,23 @@ def test_variants(name, stacked):
     deeper = deepen(model, (3, 3))
     assert max(differences(model, deeper)) <= 1e-6
     if not stacked:
-        built = small((3, 3), **options).get_config()
+        built = small((3, 3), stack_blocks=stacked, **options).get_config()
         assert comparable(deeper.get_config()) == comparable(built)
 
 
 @pytest.mark.parametrize(
     ("blocks", "options", "named"),
     [
-        ((1, 2), {"version": "v2"}, "conv2 with 1 blocks"),
-        ((2, 2), {"version": "v2", "shortcut": "C"}, "no projections but"),
-        ((2, 2), {"version": "v2", "normalization": "group"}, "not standardised"),
-        ((2, 2), {"activation": "silu"}, "end in a ReLU"),
-        ((2, 2), {"shortcut": "C", "normalization": "group"}, "no group normalisation"),
-        ((2, 2), {"shortcut": None, "normalization": "group"}, "no group normalisation"),
+        ((2, 2), {"version": "v2", "shortcut": "C"}, "shortcut='C'"),
+        ((2, 2), {"version": "v2", "normalization": "group"}, "normalization='group'"),
+        ((2, 2), {"activation": "silu"}, "activation=silu"),
+        ((2, 2), {"shortcut": "C", "normalization": "group"}, "normalization='group'"),
+        ((2, 2), {"shortcut": None, "normalization": "group"}, "normalization='group'"),
     ],
 )
 def test_variants_that_cannot_be_deepened(blocks, options, named):
-    with pytest.raises(ValueError, match="`model` must have") as error:
+    with refused("model", named):
         deepen(small(blocks, **options), (3, 3))
-    assert named in str(error.value) and "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -170,10 +168,17 @@ def test_stack_grows_as_a_stack():
     assert comparable(grown) == comparable(small((4, 4), stack_blocks=True).get_config())
 
 
-def test_stage_of_one_block_in_a_stacked_net_grows_unrolled():
-    deeper = deepen(small((1, 2), stack_blocks=True), (2, 3))
+def test_stage_of_one_block_in_a_stacked_net_becomes_a_stack():
+    model = trained(small((1, 2), stack_blocks=True))
+    deeper = deepen(model, (2, 3))
     names = {layer.name for layer in deeper.layers}
-    assert {"conv2_block2_out", "conv3_stack"} <= names and "conv2_stack" not in names
+    assert {"conv2_stack", "conv3_stack"} <= names
+    assert max(differences(model, deeper)) <= 1e-6
+
+
+def test_deeper_than_keras_can_build_unrolled():
+    deeper = deepen(small((2, 2)), (200, 200))
+    assert {"conv2_stack", "conv3_stack"} <= {layer.name for layer in deeper.layers}
 
 
 @pytest.mark.parametrize("stacked", [False, True], ids=["unrolled", "stacked"])
@@ -185,8 +190,8 @@ def test_stochastic_depth_and_dropout_go_on(stacked):
         rates = deeper.get_layer("conv2_stack").drop_rates
     else:
         rates = [deeper.get_layer(f"conv2_block{i}_drop").rate for i in (2, 3, 4)]
-    # Those of the last block there was.
-    assert rates == pytest.approx([0.2, 0.2, 0.2])
+    # Along the line of a network built that deep.
+    assert rates == pytest.approx([0.4 * i / 6 for i in (2, 3, 4)])
 
 
 def test_deepened_net_learns_without_a_jump():
@@ -279,18 +284,16 @@ def test_names():
 @pytest.mark.parametrize(
     ("blocks", "named"),
     [
-        ((1, 2), "fewer than there are, (2, 2)"),
-        ((3, 3, 3), "each of the 2 stages"),
+        ((1, 2), "(2, 2)"),
+        ((3, 3, 3), "blocks=(3, 3, 3)"),
         (9, "blocks=9"),
         ("999", "blocks='999'"),
         ((2, 2.5), "blocks=2.5"),
-        ((200, 200), "stack_blocks=True"),
     ],
 )
 def test_wrong_blocks(blocks, named):
-    with pytest.raises(ValueError, match="`blocks`") as error:
+    with refused("blocks", named):
         deepen(small((2, 2)), blocks)
-    assert named in str(error.value) and "\n" not in str(error.value)
 
 
 def test_wrong_models_and_images():
@@ -298,13 +301,12 @@ def test_wrong_models_and_images():
     plain = small((1, 1), shortcut=None, block="bottleneck")
     net = small((1, 1), shortcut=None)
     for arguments, named in (
-        ((dense, (1,)), "`model` must be a network of this package"),
+        ((dense, (1,)), "`model`"),
         (("net", (1,)), "model='net'"),
-        ((plain, (2, 2)), "convolutions of one width"),
+        ((plain, (2, 2)), "plain bottleneck blocks"),
         ((net, (2, 2), images(4, 9, 9, 3)), "images of shape (4, 9, 9, 3)"),
         ((net, (2, 2), []), "at least one image"),
     ):
         model, blocks, *given = arguments
-        with pytest.raises(ValueError) as error:
+        with refused(named):
             deepen(model, blocks, images=given[0] if given else None)
-        assert named in str(error.value) and "\n" not in str(error.value)

@@ -16,7 +16,6 @@ import pytest
 
 import keras_resnet
 from keras_resnet.architectures import ARCHITECTURES
-from keras_resnet.models.densenet import DENSE_ARCHITECTURES
 from keras_resnet.utils import download
 from keras_resnet.weights import PRETRAINED, find_weights, registry, save_torch_weights
 from tests.helpers import assert_same_weights, distance, randomize
@@ -41,7 +40,7 @@ def test_published_accuracies(recipe):
 
 
 def test_every_line_says_all():
-    names = {architecture.lower() for architecture in ARCHITECTURES | DENSE_ARCHITECTURES}
+    names = {architecture.lower() for architecture in ARCHITECTURES}
     for name, weights in PRETRAINED.items():
         assert weights.name == name and weights.classes == 1000
         assert weights.network.removesuffix("_v1.5") in names

@@ -1,26 +1,69 @@
-"""The image input of a network: shapes checked, an existing tensor taken up, standardized."""
+"""Checks of the arguments that every builder has: images, stages to give, and the top."""
 
 from __future__ import annotations
 
 import functools
 import numbers
+from collections.abc import Collection, Sequence
 
 import keras
 
-from keras_resnet.preprocessing import standardize_layer
 from keras_resnet.utils import checks
 
 
-def image_input(
-    input_tensor,
-    input_shape,
-    *,
-    default_size,
-    minimum_size,
-    data_format,
-    preprocessing,
-):
-    """Returns the model's inputs and the tensor to build on, standardized where that is asked for.
+def check_output(include_top, pooling, classes, classifier_activation, default_classes) -> int:
+    """Returns the number of classes.
+
+    Raises:
+        ValueError: If an argument is wrong, or some do not go together.
+    """
+    checks.one_of("pooling", pooling, (None, "avg", "max"))
+    checks.boolean("include_top", include_top)
+    checks.known("classifier_activation", classifier_activation, keras.activations.get)
+    if include_top and pooling is not None:
+        raise ValueError(
+            "`pooling` goes with include_top=False; the top has its own average pooling. "
+            f"Received: pooling={pooling!r} with include_top=True"
+        )
+    if not include_top and classes is not None:
+        raise ValueError(
+            "`classes` goes with include_top=True; leave it out where there is no classifier. "
+            f"Received: classes={classes!r} with include_top=False"
+        )
+    return checks.integer("classes", default_classes if classes is None else classes)
+
+
+def check_features(
+    features, include_top: bool, pooling: str | None, maps: Collection[str]
+) -> tuple[str, ...]:
+    """Returns the names of the stages' maps that a network is to give; none for one output.
+
+    Raises:
+        ValueError: If they are not among `maps`, or do not go with the rest.
+    """
+    if features is None:
+        return ()
+    if include_top or pooling is not None:
+        raise ValueError(
+            "`features` goes with include_top=False and pooling=None, since maps are what they "
+            f"name. Received: features={features!r} with include_top={include_top}, "
+            f"pooling={pooling!r}"
+        )
+    return some_of("features", features, maps)
+
+
+def some_of(argument: str, names, maps: Collection[str]) -> tuple[str, ...]:
+    """Returns names of maps if they are some of those there are, in a sequence."""
+    if isinstance(names, str) or not isinstance(names, Sequence) or not names:
+        raise ValueError(
+            f"`{argument}` must be some of {', '.join(map(repr, maps))} in a list. "
+            f"Received: {argument}={names!r}"
+        )
+    return tuple(checks.one_of(argument, name, tuple(maps)) for name in names)
+
+
+def check_input(input_tensor, input_shape, default_size, minimum_size, data_format):
+    """Returns the model's inputs, and the tensor to build on.
 
     Args:
         input_tensor: Keras tensor to build on, or None.
@@ -28,20 +71,11 @@ def image_input(
         default_size: Side of the square RGB image where neither is given; None for any size.
         minimum_size: Smallest side that leaves one pixel on the last map.
         data_format: "channels_last" or "channels_first".
-        preprocessing: `Preprocessing` of which the model itself subtracts the mean and divides by
-            the standard deviation, or None.
 
     Raises:
         ValueError: If the shape is malformed or too small, if tensor and shape disagree, or if
             the backend cannot compute in `data_format`.
     """
-    inputs, x = _checked_input(input_tensor, input_shape, default_size, minimum_size, data_format)
-    if preprocessing is not None:
-        x = standardize_layer(x, 1 if data_format == "channels_first" else -1, preprocessing)(x)
-    return inputs, x
-
-
-def _checked_input(input_tensor, input_shape, default_size, minimum_size, data_format):
     checks.one_of("data_format", data_format, ("channels_last", "channels_first"))
     if data_format == "channels_first" and not _runs_channels_first():
         raise ValueError(
