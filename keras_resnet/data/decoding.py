@@ -185,7 +185,7 @@ def decoding_fault(data: bytes) -> str | None:
     try:
         tf.io.decode_image(data, channels=3, expand_animations=False)
     except tf.errors.OpError:
-        end = {"JPEG": _JPEG_END, "PNG": _PNG_END}.get(image_format(data), b"")
+        end = {"JPEG": _JPEG_END, "PNG": _PNG_END}.get(image_format(data) or "", b"")
         return "unreadable" if data.rstrip(b"\0").endswith(end) else "truncated"
     return None
 

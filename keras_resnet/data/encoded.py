@@ -142,11 +142,11 @@ class EncodedDataset(ImageDataset):
         return len(self._sources[split])
 
     @property
-    def mean(self) -> tuple[float, ...]:
+    def mean(self) -> tuple[float, ...]:  # type: ignore[override]
         return self._statistics[0]
 
     @property
-    def std(self) -> tuple[float, ...]:
+    def std(self) -> tuple[float, ...]:  # type: ignore[override]
         return self._statistics[1]
 
     def reading_error(self) -> ValueError | None:
@@ -197,7 +197,7 @@ class EncodedDataset(ImageDataset):
             encoded, label = self._sources[split].read(index)
             return view(encoded), label, tf.constant(1.0)
 
-        def reported(index: tf.Tensor) -> tuple[np.ndarray, ...]:
+        def reported(index: tf.Tensor) -> tuple[np.ndarray, np.int32, np.float32]:
             return self._try(split, int(index), view) or blank
 
         def read(index: tf.Tensor) -> tuple[tf.Tensor, ...]:
@@ -280,7 +280,7 @@ class EncodedDataset(ImageDataset):
 
     def _try(
         self, split: str, index: int, view: Callable[[tf.Tensor], tf.Tensor]
-    ) -> tuple[np.ndarray, ...] | None:
+    ) -> tuple[np.ndarray, np.int32, np.float32] | None:
         """Image, label and weight, or None for a bad image once it is reported."""
         source = self._sources[split]
         encoded = None

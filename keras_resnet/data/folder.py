@@ -14,6 +14,7 @@ import os
 import pathlib
 import time
 from collections.abc import Mapping
+from typing import Any
 
 import tensorflow as tf
 
@@ -89,10 +90,12 @@ def index_folder(
     else:
         digest = hashlib.sha256(os.fsencode(root.resolve())).hexdigest()[:16]
         cache = cache_dir / f"index-{digest}.json"
-        index = _read_index(cache, splits)
-        if index is None:
+        kept = _read_index(cache, splits)
+        if kept is None:
             index = {split: scan_split(folder) for split, folder in splits.items()}
             _write_index(cache, index)
+        else:
+            index = kept
     _check_classes(splits, index)
     return {
         split: {name: folder.files for name, folder in classes.items()}
@@ -140,7 +143,7 @@ def load_folder(
     *,
     cache_dir: str | os.PathLike[str] | None = None,
     max_bad_files: int | None = 100,
-    **views: object,
+    **views: Any,
 ) -> EncodedDataset:
     """A folder of `train/`, `val/` and `test/`, each a folder of class folders of images.
 
@@ -186,7 +189,8 @@ def _stamp(folder: pathlib.Path) -> tuple[int, int]:
 def _scan_class(folder: pathlib.Path) -> ClassFolder:
     # The stamp is taken first: a file that comes while we look makes the list out of date.
     stamp = _stamp(folder)
-    files, others = [], []
+    files: list[str] = []
+    others: list[str] = []
     with os.scandir(folder) as entries:
         for entry in entries:
             image = os.path.splitext(entry.name)[1].lower() in FORMATS and not entry.is_dir()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 from keras_resnet.data import prepared
 from keras_resnet.data.encoded import EncodedDataset
@@ -18,7 +19,7 @@ def load_imagenet2012(
     data_dir: str | os.PathLike[str] | None = None,
     *,
     max_bad_files: int | None = 100,
-    **views: object,
+    **views: Any,
 ) -> EncodedDataset:
     """ImageNet as TensorFlow Datasets prepares it, in TFRecord or ArrayRecord files.
 

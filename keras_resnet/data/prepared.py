@@ -118,7 +118,7 @@ class RecordSource:
         return record["image"], np.int32(record["label"])
 
 
-class TFRecords(Sequence):
+class TFRecords:
     """The examples of TFRecord files by position: their "image" bytes and "label".
 
     Args:

@@ -16,7 +16,7 @@ def load_tfds(
     data_dir: str | os.PathLike[str] | None = None,
     *,
     max_bad_files: int | None = 100,
-    **views: object,
+    **views: Any,
 ) -> EncodedDataset:
     """A data set with features "image" and "label", as TensorFlow Datasets has prepared it.
 

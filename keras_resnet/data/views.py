@@ -103,11 +103,13 @@ class Views:
         Raises:
             tf.errors.OpError: if the image cannot be decoded to its end.
         """
+        assert self.resize_range is not None  # since `__post_init__`
+        resize_range = self.resize_range
         position, mirror, colour, crop = tf.split(draws, [2, 1, 3, self.num_draws - 6])
 
         def window_of(height: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
             if self.crop == "scale":
-                extent = scaled_extent(height, width, crop[0], self.image_size, self.resize_range)
+                extent = scaled_extent(height, width, crop[0], self.image_size, resize_range)
             else:
                 extent = inception_extent(height, width, tf.reshape(crop, [2, _TRIES]))
             return _placed(extent, height, width, position)
@@ -138,11 +140,11 @@ class Views:
         Raises:
             tf.errors.OpError: if the image cannot be decoded to its end.
         """
+        assert self.eval_resize is not None  # since `__post_init__`
+        resize_range = self.eval_resize, self.eval_resize
 
         def window_of(height: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
-            extent = scaled_extent(
-                height, width, 0.0, self.image_size, (self.eval_resize, self.eval_resize)
-            )
+            extent = scaled_extent(height, width, 0.0, self.image_size, resize_range)
             return _placed(extent, height, width, [0.5, 0.5])
 
         return to_bytes(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import keras
 import numpy as np
@@ -80,9 +81,10 @@ def image_batches(
         ValueError: If no image counts, or one is not of the model's input shape.
     """
     checks.integer("batch_size", batch_size)
-    batches = images
+    batches: Iterable = images
     if hasattr(images, "shape"):
-        batches = (images[i : i + batch_size] for i in range(0, len(images), batch_size))
+        rows: Any = images
+        batches = (rows[i : i + batch_size] for i in range(0, len(rows), batch_size))
     found = False
     for batch in batches:
         parts = batch if isinstance(batch, (tuple, list)) else (batch,)
