@@ -21,6 +21,7 @@ CORE = [
 TRAIN = [
     "scikit-learn>=1.5",  # the handwritten digits ship inside it
     "matplotlib>=3.9",
+    "textalloc>=1.2",  # names beside circles, over no other name, circle or line
     "rich>=13.7",
     "pillow>=10.3",
 ]

@@ -238,6 +238,16 @@ def test_no_label_covers_another_in_the_default_comparison(tmp_path, figures):
         assert window.y0 < box.y0 and box.y1 < window.y1
 
 
+def test_no_line_strikes_a_label_through(tmp_path, figures):
+    entries = [entry(name) for name in ("ResNet18", "ResNet34", "ResNet50", "ResNet101")]
+    accuracy_against_operations(entries, tmp_path / "comparison.png")
+    (axes,) = figures[0].axes
+    family = axes.lines[0]
+    path = family.get_transform().transform_path(family.get_path())
+    for text in axes.texts:
+        assert not path.intersects_bbox(text.get_window_extent(), filled=False), text
+
+
 def test_the_figure_says_what_it_shows(tmp_path):
     entries = [entry("ResNet50", MEASURED), entry("VGG16"), entry("PlainNet34")]
     entries.append(dataclasses.replace(entry("MobileNet"), accuracy=None))
