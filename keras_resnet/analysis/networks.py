@@ -9,7 +9,7 @@ from pathlib import Path
 
 import keras
 
-from keras_resnet.analysis.published import APPLICATIONS, OURS, Accuracy
+from keras_resnet.analysis.published import APPLICATIONS, Accuracy, published_accuracy
 from keras_resnet.architectures import ARCHITECTURES, VERSIONS
 from keras_resnet.models.densenet import DENSE_ARCHITECTURES
 from keras_resnet.models.resnet import build
@@ -105,7 +105,7 @@ def find_network(name: str) -> Network:
     if name.endswith(".keras"):
         return Network(name, "/".join(Path(name).with_suffix("").parts[-2:]), "file", None)
     if _marks(name) is not None:
-        return Network(name, name, "keras_resnet", OURS.get(name))
+        return Network(name, name, "keras_resnet", published_accuracy(name))
     applications = application_names()
     short = name.removeprefix(_PREFIX)
     known = (*_OURS, *(n for n in applications if n not in _OURS))
