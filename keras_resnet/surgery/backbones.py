@@ -12,7 +12,7 @@ from keras_resnet.models.resnet import build
 from keras_resnet.surgery.dilation import dilate
 from keras_resnet.surgery.graphs import is_channels_first, open_sides, rebuilt
 from keras_resnet.surgery.stages import stage_ends, strides
-from keras_resnet.utils import checks
+from keras_resnet.utils import checks, private
 
 # Of the builders, what is about the end that a backbone does not have.
 _TOP = ("include_top", "pooling", "classes", "classifier_activation")
@@ -47,7 +47,7 @@ class Backbone(keras.Model):
         axis = 1 if is_channels_first(config) else -1
         found = []
         for name, tensor in self.output.items():
-            layer = tensor._keras_history.operation.name
+            layer = private.layer_of(tensor).name
             found.append(Feature(name, total[layer], tensor.shape[axis], layer))
         return tuple(sorted(found, key=lambda feature: int(feature.name[1:])))
 

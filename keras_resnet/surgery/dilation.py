@@ -11,7 +11,7 @@ from keras import ops
 from keras_resnet.layers import PACKAGE
 from keras_resnet.surgery.graphs import Config, sources
 from keras_resnet.surgery.stages import stage_ends, step, strides
-from keras_resnet.utils import checks
+from keras_resnet.utils import checks, private
 from keras_resnet.weights.transfer import copy_weights
 
 _POOLS = ("AveragePooling2D", "MaxPooling2D")
@@ -53,7 +53,7 @@ def dilate(model: keras.Model, output_stride: int) -> keras.Model:
         )
     config = copy.deepcopy(model.get_config())
     reached = strides(config)
-    allowed = sorted({reached[end._keras_history.operation.name] for end in ends.values()})
+    allowed = sorted({reached[private.layer_of(end).name] for end in ends.values()})
     checks.one_of("output_stride", output_stride, allowed)
     _dilate(config, output_stride, 1, 1)
     dilated = type(model).from_config(config)

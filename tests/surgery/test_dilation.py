@@ -12,6 +12,7 @@ import keras_resnet
 from keras_resnet.evaluation import score_map
 from keras_resnet.surgery.dilation import DilatedAveragePooling2D, dilate
 from keras_resnet.surgery.stages import stage_ends, strides
+from keras_resnet.utils import private
 from tests.helpers import assert_same_weights, distance, images, randomize
 
 # One of every kind whose layers look at no more than a neighbourhood.
@@ -38,7 +39,7 @@ def network(**options):
 def maps(net):
     """The last maps of the stages, and their strides."""
     ends, total = stage_ends(net), strides(net.get_config())
-    found = [total[end._keras_history.operation.name] for end in ends.values()]
+    found = [total[private.layer_of(end).name] for end in ends.values()]
     return keras.Model(net.input, list(ends.values())), found
 
 
