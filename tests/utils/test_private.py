@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import re
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -42,16 +44,14 @@ def optimizer(model):
 
 def test_layer_of(model):
     with seen("KerasTensor._keras_history", "keras"):
-        found = private.layer_of(model.output) is model.get_layer("dense")
-        assert found
+        assert private.layer_of(model.output) is model.get_layer("dense")
 
 
 def test_function_of(model):
     with seen("Sequential._functional", "keras"):
         assert private.function_of(model) is model
         sequential = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
-        found = isinstance(private.function_of(sequential), keras.Function)
-        assert found
+        assert isinstance(private.function_of(sequential), keras.Function)
         assert private.function_of(keras.layers.Dense(2)) is None
 
 
@@ -108,8 +108,7 @@ def test_global_generator():
 
 def test_schedule_of(optimizer):
     with seen("Optimizer._learning_rate", "keras"):
-        found = isinstance(private.schedule_of(optimizer), keras.optimizers.schedules.CosineDecay)
-        assert found
+        assert isinstance(private.schedule_of(optimizer), keras.optimizers.schedules.CosineDecay)
         fixed = private.schedule_of(keras.optimizers.SGD(0.5))
         assert float(fixed) == 0.5
 
@@ -142,14 +141,12 @@ def test_worker_count():
     with seen("StrategyExtended._num_workers", "tensorflow"):
         assert private.worker_count(tf.distribute.get_strategy()) == 1
         workers = tf.distribute.MultiWorkerMirroredStrategy().extended
-        found = getattr(workers, "_num_workers", None) == 1
-        assert found
+        assert getattr(workers, "_num_workers", None) == 1
 
 
 def test_is_op_determinism_enabled():
     with seen("config.is_op_determinism_enabled", "tensorflow"):
-        found = private.is_op_determinism_enabled() in (False, True)
-        assert found
+        assert private.is_op_determinism_enabled() in (False, True)
 
 
 def test_with_constants():
@@ -157,6 +154,14 @@ def test_with_constants():
         variable = tf.Variable(2.0)
         twice = tf.function(lambda x: x * variable).get_concrete_function(tf.TensorSpec(()))
         frozen = private.with_constants(twice)
-        found = not frozen.variables and len(frozen.inputs) == 1
-        assert found
+        assert not frozen.variables and len(frozen.inputs) == 1
         assert float(frozen(tf.constant(3.0))[0]) == 6.0
+
+
+def test_no_other_module_uses_private_names():
+    package = Path(private.__file__).parents[1]
+    names = set(re.findall(r"\._[a-z]\w+", Path(private.__file__).read_text(encoding="utf-8")))
+    pattern = "|".join([*map(re.escape, names), r"keras\.src", r"tensorflow\.python"])
+    for path in package.rglob("*.py"):
+        if path != Path(private.__file__):
+            assert not re.search(pattern, path.read_text(encoding="utf-8")), path
