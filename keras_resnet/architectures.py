@@ -12,6 +12,8 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+import keras
+
 from keras_resnet.utils import checks
 
 # Where the networks are described.
@@ -328,7 +330,7 @@ def activation_name(activation: str | Callable) -> str:
 
 def _kept_by_name(activation: str | Callable) -> str | Callable:
     """Returns the name of an activation that is one of Keras's own functions."""
-    own = getattr(activation, "__module__", "").startswith("keras.src.activations")
+    own = getattr(keras.activations, activation_name(activation), None) is activation
     return getattr(activation, "__name__", activation) if own else activation
 
 

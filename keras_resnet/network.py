@@ -15,7 +15,7 @@ from keras_resnet.architectures import Architecture, DenseArchitecture, Stem, id
 from keras_resnet.layers import PACKAGE, Remembering
 from keras_resnet.naming import map_name
 from keras_resnet.preprocessing import Preprocessing
-from keras_resnet.utils import checks
+from keras_resnet.utils import checks, private
 
 if TYPE_CHECKING:
     from keras_resnet.weights.saved import SavedWeights
@@ -178,7 +178,7 @@ class Backbone(Network):
                 name=map_name(i),
                 stride=int(min(stem.reduction * 2**i, limit)),
                 channels=self.output[map_name(i)].shape[axis],
-                layer=self.output[map_name(i)]._keras_history.operation.name,
+                layer=private.layer_of(self.output[map_name(i)]).name,
             )
             for i in range(len(arguments["blocks"]))
             if map_name(i) in self.output

@@ -11,6 +11,7 @@ import keras
 from keras import KerasTensor
 
 from keras_resnet.layers import BlockStack
+from keras_resnet.utils import private
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,8 +78,8 @@ def graph(model: keras.Model) -> keras.Function:
     Raises:
         ValueError: If the model is not functional.
     """
-    function = getattr(model, "_functional", None) or model
-    if not isinstance(function, keras.Function):
+    function = private.function_of(model)
+    if function is None:
         raise ValueError(
             f"`model` must be a functional Keras model with one input. Received: model={model!r}"
         )
@@ -131,7 +132,7 @@ def _follow(model, inputs, calls, around):
         calls.append(dataclasses.replace(here, inputs=tuple(tensors), outputs=flat))
         return outputs
 
-    return graph(model)._run_through_graph(inputs, call_fn=call)
+    return private.run_through(graph(model), inputs, call)
 
 
 def _follow_stack(stack, x, calls, within):

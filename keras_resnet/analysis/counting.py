@@ -18,6 +18,7 @@ from keras_resnet.analysis.calls import Call, graph, trace
 from keras_resnet.analysis.memory import inference_bytes, size_in_bytes, training_bytes
 from keras_resnet.models.builders import build
 from keras_resnet.models.zoo import builder_of, entries
+from keras_resnet.utils import private
 from keras_resnet.utils.tables import text_table
 
 
@@ -163,11 +164,7 @@ def _layer_cost(call: Call, counted: set[int]) -> LayerCost:
     weights = [w for w in getattr(layer, "weights", ()) if id(w) not in counted]
     counted.update(map(id, weights))
     # By what they are for, not by whether they are frozen now.
-    fixed = {
-        id(weight)
-        for part in (layer._flatten_layers() if weights else ())
-        for weight in part._non_trainable_variables
-    }
+    fixed = set(map(id, private.fixed_variables(layer))) if weights else set()
     sizes = {id(weight): math.prod(weight.shape) for weight in weights}
     non_trainable = sum(size for weight, size in sizes.items() if weight in fixed)
     return LayerCost(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import keras
 
-from keras_resnet.analysis.published import APPLICATIONS, OURS, Accuracy
+from keras_resnet.analysis.published import APPLICATIONS, Accuracy, published_accuracy
 from keras_resnet.architectures import (
     ARCHITECTURES,
     RESIDUAL_NETWORKS,
@@ -102,14 +102,11 @@ def find_network(name: str) -> Network:
         return Network(name, "/".join(Path(name).with_suffix("").parts[-2:]), "file", None)
     applications = application_names()
     # Of the densely connected ones, those that `keras.applications` has are taken from there.
-    ours = [
-        known
-        for known in ARCHITECTURES
-        if known not in (set(applications) - set(RESIDUAL_NETWORKS))
-    ]
+    theirs = set(applications) - set(RESIDUAL_NETWORKS)
+    ours = [known for known in ARCHITECTURES if known not in theirs]
     if is_named(name) and (name in ours or name not in applications):
         label = find_architecture(name).name
-        return Network(name, label, "keras_resnet", OURS.get(label))
+        return Network(name, label, "keras_resnet", published_accuracy(label))
     short = name.removeprefix(_PREFIX)
     known = (*ours, *(n for n in applications if n not in ours))
     checks.one_of("model", short, applications if name.startswith(_PREFIX) else known)

@@ -1,14 +1,16 @@
 """Published accuracies of networks, each with the protocol it was measured by and its source.
 
-Figures of our names are those of public weights of the same architecture: basic blocks and version
-v1.5 by torchvision, v1 bottlenecks by `keras.applications`. Plain nets and other shortcuts were
-published by the paper alone, tested on 10 crops, which is worth one to two points against a single
-one: compare like with like.
+Accuracies of networks with weights stand in the table of the weights (`weights.registry`). Here are
+those without: other networks of `keras.applications`, and plain nets and other shortcuts, which
+were published by the paper alone. The latter were tested on 10 crops, which is worth one to two
+points against a single one: compare like with like.
 """
 
 from __future__ import annotations
 
 import dataclasses
+
+from keras_resnet.weights.registry import PRETRAINED
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +37,6 @@ class Accuracy:
 
 
 _KERAS = "https://keras.io/api/applications/"
-_TORCHVISION = "https://docs.pytorch.org/vision/stable/models.html"
 _PAPER = "arXiv 1512.03385"
 
 
@@ -49,10 +50,6 @@ def _imagenet(top1, top5, image_size=224, protocol="single crop", source=_KERAS)
     return Accuracy(_share(top1), _share(top5), image_size, protocol, "ImageNet", source)
 
 
-def _torchvision(top1, top5):
-    return _imagenet(top1, top5, source=f"{_TORCHVISION} (IMAGENET1K_V1)")
-
-
 def _ten_crops(top1_error, top5_error=None):
     top5 = None if top5_error is None else 100 - top5_error
     return _imagenet(100 - top1_error, top5, protocol="10 crops", source=f"{_PAPER}, tables 2, 3")
@@ -62,24 +59,33 @@ def _cifar10(error):
     return Accuracy(_share(100 - error), None, 32, "single view", "CIFAR-10", f"{_PAPER}, table 6")
 
 
+# By the names of models, such as "resnet50_v1.5": those of the papers' training, since accuracies
+# of stronger recipes are no measure of an architecture.
+_WITH_WEIGHTS = {
+    weights.network: _imagenet(*weights.metrics[224], source=f"{weights.recipe} ({name})")
+    for name, weights in PRETRAINED.items()
+    if name.startswith("keras/") or name.endswith(".tv_in1k")
+}
+
 # By the names of `keras.applications`.
 APPLICATIONS: dict[str, Accuracy] = {
+    **{
+        name: _WITH_WEIGHTS[name.lower()]
+        for name in (
+            *("ResNet50", "ResNet101", "ResNet152"),
+            *("DenseNet121", "DenseNet169", "DenseNet201"),
+        )
+    },
     "Xception": _imagenet(79.0, 94.5, 299),
     "VGG16": _imagenet(71.3, 90.1),
     "VGG19": _imagenet(71.3, 90.0),
-    "ResNet50": _imagenet(74.9, 92.1),
     "ResNet50V2": _imagenet(76.0, 93.0),
-    "ResNet101": _imagenet(76.4, 92.8),
     "ResNet101V2": _imagenet(77.2, 93.8),
-    "ResNet152": _imagenet(76.6, 93.1),
     "ResNet152V2": _imagenet(78.0, 94.2),
     "InceptionV3": _imagenet(77.9, 93.7, 299),
     "InceptionResNetV2": _imagenet(80.3, 95.3, 299),
     "MobileNet": _imagenet(70.4, 89.5),
     "MobileNetV2": _imagenet(71.3, 90.1),
-    "DenseNet121": _imagenet(75.0, 92.3),
-    "DenseNet169": _imagenet(76.2, 93.2),
-    "DenseNet201": _imagenet(77.3, 93.6),
     "NASNetMobile": _imagenet(74.4, 91.9),
     "NASNetLarge": _imagenet(82.5, 96.0, 331),
     "EfficientNetB0": _imagenet(77.1, 93.3),
@@ -101,20 +107,8 @@ APPLICATIONS: dict[str, Accuracy] = {
     "ConvNeXtSmall": _imagenet(82.3, None),
 }
 
-# By our own names, which may mark another shortcut or version: ResNet50_v1.5, ResNet34_A.
-OURS: dict[str, Accuracy] = {
-    "ResNet18": _torchvision(69.758, 89.078),
-    "ResNet34": _torchvision(73.314, 91.420),
-    "ResNet50": APPLICATIONS["ResNet50"],
-    "ResNet101": APPLICATIONS["ResNet101"],
-    "ResNet152": APPLICATIONS["ResNet152"],
-    "ResNet50_v1.5": _torchvision(76.130, 92.862),
-    "ResNet101_v1.5": _torchvision(77.374, 93.546),
-    "ResNet152_v1.5": _torchvision(78.312, 94.046),
-    "ResNeXt50_32x4d": _torchvision(77.618, 93.698),
-    "ResNeXt101_32x8d": _torchvision(79.312, 94.526),
-    "WideResNet50_2": _torchvision(78.468, 94.086),
-    "WideResNet101_2": _torchvision(78.848, 94.284),
+# Without weights, by our own names, which may have a mark for the shortcut: ResNet34_A.
+PAPER: dict[str, Accuracy] = {
     "PlainNet18": _ten_crops(27.94),
     "PlainNet34": _ten_crops(28.54, 10.02),
     "ResNet18_A": _ten_crops(27.88),
@@ -127,3 +121,8 @@ OURS: dict[str, Accuracy] = {
     "ResNet110": _cifar10(6.43),
     "ResNet1202": _cifar10(7.93),
 }
+
+
+def published_accuracy(name: str) -> Accuracy | None:
+    """Returns the accuracy published for one of our networks, such as "ResNet50_v1.5"."""
+    return PAPER.get(name) or _WITH_WEIGHTS.get(name.lower())

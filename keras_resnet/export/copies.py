@@ -15,7 +15,7 @@ from keras import ops
 from keras_resnet.layers import BlockStack, StandardizedConv2D
 from keras_resnet.preprocessing import standardize_layer
 from keras_resnet.surgery.graphs import Config, rebuilt, rewired
-from keras_resnet.utils import checks
+from keras_resnet.utils import checks, private
 from keras_resnet.weights import copy_weights
 
 # Who standardises the images: the model itself, a layer put in front of it, or nobody.
@@ -173,7 +173,7 @@ class _Unrolled(BlockStack):
 
 def _with_standardization(model: keras.Model) -> keras.Model:
     """Returns the model with `preprocess_input` as a layer between input and first layer."""
-    images = keras.Input(model.inputs[0].shape[1:], name=model.inputs[0]._keras_history[0].name)
+    images = keras.Input(model.inputs[0].shape[1:], name=private.layer_of(model.inputs[0]).name)
     front = keras.Model(images, standardize_layer(images, axis=-1)(images)).get_config()
     source, standardized = front["layers"]
     config = config_of(model)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+from keras_resnet.utils import private
 
 # The newest that tf2onnx writes well; ONNX Runtime runs it since 1.12.
 OPSET = 17
@@ -34,7 +34,7 @@ def write_onnx(serve: Callable, path: Path, *, labels: str | None, **given) -> N
     traced = serve.get_concrete_function()
     (name,) = traced.structured_outputs
     # Frozen here, because tf2onnx takes constants that a function has captured for inputs.
-    frozen = convert_variables_to_constants_v2(traced)
+    frozen = private.with_constants(traced)
     graph, _ = tf2onnx.convert.from_graph_def(
         frozen.graph.as_graph_def(),
         input_names=[tensor.name for tensor in frozen.inputs],

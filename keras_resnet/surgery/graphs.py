@@ -7,6 +7,7 @@ from typing import Any
 
 import keras
 
+from keras_resnet.utils import private
 from keras_resnet.weights import copy_weights
 
 Config = dict[str, Any]
@@ -38,9 +39,9 @@ def functional_config(model: keras.Model) -> Config:
 
 def source(tensor: keras.KerasTensor, skipped: tuple[type, ...] = ()) -> keras.Operation:
     """Returns the layer that a tensor comes from, past layers of the kinds `skipped`."""
-    layer = tensor._keras_history.operation
+    layer = private.layer_of(tensor)
     while isinstance(layer, skipped):
-        layer = layer.input._keras_history.operation
+        layer = private.layer_of(layer.input)
     return layer
 
 

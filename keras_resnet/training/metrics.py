@@ -10,9 +10,9 @@ from collections.abc import Sequence
 import keras
 import numpy as np
 import tensorflow as tf
-from keras.src import backend
 
 from keras_resnet.training.strategy import check_scope
+from keras_resnet.utils import private
 
 
 def check_metrics(metrics: Sequence, strategy: tf.distribute.Strategy) -> None:
@@ -35,7 +35,7 @@ def build_metrics(metrics: Sequence[keras.metrics.Metric], model: keras.Model) -
     predictions = keras.KerasTensor(model.output_shape, "float32")
     for metric in metrics:
         if not metric.variables:
-            backend.compute_output_spec(metric.update_state, labels, predictions)
+            private.compute_output_spec(metric.update_state, labels, predictions)
 
 
 def read_metrics(metrics: Sequence[keras.metrics.Metric]) -> dict[str, float]:
@@ -61,7 +61,7 @@ def set_directions(
     callbacks: Sequence[keras.callbacks.Callback], metrics: Sequence[keras.metrics.Metric]
 ) -> None:
     """Tells callbacks whether what they monitor should rise; Keras asks the compiled model."""
-    directions = {metric.name: getattr(metric, "_direction", None) for metric in metrics}
+    directions = {metric.name: private.direction(metric) for metric in metrics}
     for callback in callbacks:
         monitor = getattr(callback, "monitor", None)
         if monitor is not None and getattr(callback, "mode", None) == "auto":

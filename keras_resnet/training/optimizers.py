@@ -13,7 +13,7 @@ from collections.abc import Mapping
 
 import keras
 
-from keras_resnet.utils import checks
+from keras_resnet.utils import checks, private
 
 DECAYS = ("l2", "decoupled")
 NORM_AND_BIAS = ("bias", "gamma", "beta")
@@ -54,9 +54,9 @@ class SGD(keras.optimizers.SGD):
         self._factors = [self.rates.get(v.path.split("/")[0], 1.0) for v in variables]
 
     def update_step(self, gradient, variable, learning_rate):
-        if self.l2 and self._use_weight_decay(variable):
+        if self.l2 and private.has_weight_decay(self, variable):
             gradient = gradient + self.l2 * variable
-        factor = self._factors[self._get_variable_index(variable)]
+        factor = self._factors[private.variable_index(self, variable)]
         super().update_step(gradient, variable, learning_rate * factor)
 
     def get_config(self) -> dict:
@@ -137,7 +137,7 @@ def check_optimizer(optimizer: keras.optimizers.Optimizer, replicas: int = 1) ->
 
 def last_learning_rate(optimizer: keras.optimizers.Optimizer) -> float:
     """The rate of the update that came last; the optimizer itself tells that of the next one."""
-    rate = optimizer._learning_rate
+    rate = private.schedule_of(optimizer)
     if isinstance(rate, keras.optimizers.schedules.LearningRateSchedule):
         rate = rate(max(int(optimizer.iterations.numpy()) - 1, 0))
     return float(keras.ops.convert_to_numpy(rate))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import keras
 import tensorflow as tf
 
-from keras_resnet.utils import checks
+from keras_resnet.utils import checks, private
 
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 
@@ -29,7 +29,7 @@ def set_precision(name: str) -> None:
 
 def needs_loss_scale(model: keras.Model) -> bool:
     """Whether any layer of the model computes in float16."""
-    return any(layer.compute_dtype == "float16" for layer in model._flatten_layers())
+    return any(layer.compute_dtype == "float16" for layer in private.nested_layers(model))
 
 
 class DynamicLossScale:

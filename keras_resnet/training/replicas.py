@@ -5,26 +5,8 @@ TensorFlow only. To be called from within a replica.
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
-
 import keras
 import tensorflow as tf
-
-
-@contextlib.contextmanager
-def gradients_are_summed(optimizer: keras.optimizers.Optimizer) -> Iterator[None]:
-    """Keeps an optimizer from summing gradients over the replicas.
-
-    It gets them summed, so that clipping and the finite test see the whole batch; a second sum
-    would multiply them by the number of replicas.
-    """
-    optimizer._all_reduce_sum_gradients = list
-    try:
-        yield
-    finally:
-        # The threads of several replicas come here in turn, and the first one has done it for all.
-        vars(optimizer).pop("_all_reduce_sum_gradients", None)
 
 
 def mean_over_replicas(values: list[tf.Tensor]) -> list[tf.Tensor]:

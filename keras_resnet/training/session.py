@@ -17,6 +17,7 @@ from keras_resnet.training.optimizers import last_learning_rate
 from keras_resnet.training.plan import Plan
 from keras_resnet.training.step import Step
 from keras_resnet.training.strategy import any_worker, is_chief, workers_agree
+from keras_resnet.utils import private
 
 
 class Session:
@@ -104,7 +105,7 @@ class Session:
     def variables(self) -> state.Variables:
         """Everything that a step reads and changes."""
         step = self._step
-        held = {"schedule": step.optimizer._learning_rate, "loss_scale": step.loss_scale}
+        held = {"schedule": private.schedule_of(step.optimizer), "loss_scale": step.loss_scale}
         return {
             "step": [step.count],
             "model": step.model.variables,

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import keras
 
 from keras_resnet.layers import BlockStack
+from keras_resnet.utils import private
 
 
 @contextlib.contextmanager
@@ -45,13 +46,13 @@ def synchronized(model: keras.Model) -> bool:
 
 def synchronized_in_a_loop(model: keras.Model) -> bool:
     """Whether any of them is part of a loop over stacked blocks."""
-    layers = model._flatten_layers(include_self=False)
+    layers = private.nested_layers(model)
     stacks = (layer for layer in layers if isinstance(layer, BlockStack) and layer.repeats > 1)
     return any(norm.synchronized for stack in stacks for norm in _batch_norms(stack.block))
 
 
 def _batch_norms(model: keras.Model) -> Iterator[keras.layers.BatchNormalization]:
-    for layer in model._flatten_layers(include_self=False):
+    for layer in private.nested_layers(model):
         if isinstance(layer, BlockStack):
             yield from _batch_norms(layer.block)
         elif isinstance(layer, keras.layers.BatchNormalization):

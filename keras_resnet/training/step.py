@@ -10,26 +10,22 @@ statistics move by themselves.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import keras
 import tensorflow as tf
-from keras.src.backend.common import global_state
-from keras.src.random.seed_generator import GLOBAL_SEED_GENERATOR
-from tensorflow.python.framework.config import is_op_determinism_enabled
 
 from keras_resnet.training.metrics import build_metrics
 from keras_resnet.training.precision import DynamicLossScale
 from keras_resnet.training.replicas import (
     assign_on_replicas,
-    gradients_are_summed,
     mean_over_replicas,
 )
 from keras_resnet.training.statistics import momentum
+from keras_resnet.utils import private
 
 BatchTransform = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
 
@@ -110,7 +106,7 @@ class Step:
         # TensorFlow has no clock in its deterministic mode.
         self.input_seconds = (
             None
-            if is_op_determinism_enabled()
+            if private.is_op_determinism_enabled()
             else tf.Variable(0.0, dtype=tf.float64, trainable=False)
         )
         with strategy.scope():
@@ -119,7 +115,7 @@ class Step:
             build_metrics(self.metrics, model)
         # Shows who draws from Keras's global generator, which no checkpoint holds.
         self._decoy = keras.random.SeedGenerator(0)
-        self._observe_error = getattr(optimizer._learning_rate, "observe", None)
+        self._observe_error = getattr(private.schedule_of(optimizer), "observe", None)
         self._share = 1.0 / (strategy.num_replicas_in_sync * micro_batches)
         frozen = model.non_trainable_variables
         self._seeds = [v for v in frozen if v.name == "seed_generator_state"]
@@ -290,7 +286,7 @@ class Step:
         variables = self.model.trainable_variables + self._statistics + self._seeds
         values = zip(variables, weights + statistics + seeds, strict=True)
         with (
-            _as_global_generator(self._decoy),
+            private.global_generator(self._decoy),
             keras.StatelessScope(state_mapping=values, collect_losses=True) as scope,
         ):
             predictions = tf.cast(self.model(images, training=True), tf.float32)
@@ -315,7 +311,7 @@ class Step:
 
     def _update(self, outcome: Outcome) -> None:
         """Updates weights, statistics and metrics of one replica with a batch that is good."""
-        with gradients_are_summed(self.optimizer):
+        with private.gradients_are_summed(self.optimizer):
             self.optimizer.apply(outcome.gradients, self.model.trainable_variables)
         changing = [self._statistics[i] for i in self._changing]
         assign_on_replicas(changing + self._seeds, outcome.statistics + outcome.local.seeds)
@@ -357,17 +353,6 @@ class Step:
                 )
 
         tf.cond(tf.reduce_any(real), update, lambda: None)
-
-
-@contextlib.contextmanager
-def _as_global_generator(generator: keras.random.SeedGenerator) -> Iterator[None]:
-    """Puts a generator in the place of Keras's global one, of which each thread has its own."""
-    before = global_state.get_global_attribute(GLOBAL_SEED_GENERATOR)
-    global_state.set_global_attribute(GLOBAL_SEED_GENERATOR, generator)
-    try:
-        yield
-    finally:
-        global_state.set_global_attribute(GLOBAL_SEED_GENERATOR, before)
 
 
 def _add(totals: list[tf.Tensor], parts: list[tf.Tensor]) -> list[tf.Tensor]:

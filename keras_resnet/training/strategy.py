@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from keras_resnet.training.cluster import JOBS, await_workers, find_cluster, from_tf_config
 from keras_resnet.training.errors import TrainingStopped
-from keras_resnet.utils import checks
+from keras_resnet.utils import checks, private
 
 NAMES = ("auto", "one", "mirrored", "multi_worker", "tpu")
 
@@ -135,7 +135,7 @@ def layout(strategy: tf.distribute.Strategy, global_batch: int) -> Layout:
             f"`batch_size` is global and must be a positive multiple of the {replicas} replica(s). "
             f"Received: batch_size={global_batch}"
         )
-    workers = getattr(strategy.extended, "_num_workers", 1)
+    workers = private.worker_count(strategy)
     return Layout(replicas, workers, global_batch, global_batch // replicas)
 
 
@@ -152,7 +152,7 @@ def is_chief(strategy: tf.distribute.Strategy) -> bool:
 
 def is_only_worker(strategy: tf.distribute.Strategy) -> bool:
     """Whether no other process takes part."""
-    return getattr(strategy.extended, "_num_workers", 1) == 1
+    return private.worker_count(strategy) == 1
 
 
 @contextlib.contextmanager

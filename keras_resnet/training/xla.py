@@ -9,12 +9,11 @@ from statistics import median
 
 import keras
 import tensorflow as tf
-from tensorflow.python.framework.config import is_op_determinism_enabled
 
 from keras_resnet.training.statistics import synchronized
 from keras_resnet.training.step import Step
 from keras_resnet.training.strategy import any_worker, is_chief
-from keras_resnet.utils import checks
+from keras_resnet.utils import checks, private
 
 # Steps to go; fewer do not earn back the seconds of the trial.
 WORTH_A_TRIAL = 1000
@@ -40,7 +39,11 @@ def default_jit_compile(strategy: tf.distribute.Strategy, model: keras.Model) ->
     """
     if isinstance(strategy, tf.distribute.TPUStrategy):
         return True
-    if replicas_meet(strategy, model) or is_op_determinism_enabled() or not _lies_on_gpus(model):
+    if (
+        replicas_meet(strategy, model)
+        or private.is_op_determinism_enabled()
+        or not _lies_on_gpus(model)
+    ):
         return False
     return None
 

@@ -21,8 +21,9 @@ from keras_resnet.analysis.counting import (
 from keras_resnet.analysis.networks import application_names, find_network
 from keras_resnet.analysis.plots import accuracy_against_operations, cost_against_batch
 from keras_resnet.analysis.plots import comparison as drawn
-from keras_resnet.analysis.published import APPLICATIONS, OURS, Accuracy
+from keras_resnet.analysis.published import APPLICATIONS, PAPER, Accuracy, published_accuracy
 from keras_resnet.utils.tables import text_table
+from keras_resnet.weights import PRETRAINED
 
 MEASURED = Accuracy(0.8, 0.95, 224, "single crop", "ImageNet", "metrics.json", measured=True)
 
@@ -112,19 +113,29 @@ def test_sizes_that_a_network_does_not_take():
 
 def test_every_published_name_can_be_built():
     assert set(APPLICATIONS) <= set(application_names())
-    assert all(find_network(name).library == "keras_resnet" for name in OURS)
+    assert all(find_network(name).library == "keras_resnet" for name in PAPER)
     # ImageNet's protocol images, and errors that are shares, not percentages.
-    for accuracy in (*APPLICATIONS.values(), *OURS.values()):
+    for accuracy in (*APPLICATIONS.values(), *PAPER.values()):
         assert 0.6 < accuracy.top1 < (accuracy.top5 or 1) <= 1
         assert accuracy.source and not accuracy.measured
 
 
 def test_published_figures_of_the_paper():
-    assert OURS["PlainNet34"].top1 == pytest.approx(1 - 0.2854)
-    assert OURS["PlainNet34"].protocol == "10 crops"
-    assert OURS["ResNet34_A"].top5 == pytest.approx(1 - 0.0776)
-    cifar = {name: a.top1 for name, a in OURS.items() if a.dataset == "CIFAR-10"}
+    assert PAPER["PlainNet34"].top1 == pytest.approx(1 - 0.2854)
+    assert PAPER["PlainNet34"].protocol == "10 crops"
+    assert PAPER["ResNet34_A"].top5 == pytest.approx(1 - 0.0776)
+    cifar = {name: a.top1 for name, a in PAPER.items() if a.dataset == "CIFAR-10"}
     assert cifar["ResNet56"] == pytest.approx(1 - 0.0697) and len(cifar) == 6
+
+
+def test_accuracies_of_networks_with_weights_come_from_the_table_of_weights():
+    weights = PRETRAINED["timm/resnet50.tv_in1k"]
+    accuracy = published_accuracy("ResNet50_v1.5")
+    top1, top5 = weights.metrics[224]
+    assert (accuracy.top1, accuracy.top5) == pytest.approx((top1 / 100, top5 / 100))
+    assert accuracy.source == f"{weights.recipe} ({weights.name})"
+    assert APPLICATIONS["ResNet50"] == published_accuracy("ResNet50")
+    assert published_accuracy("ResNet50D") is None  # known of a stronger recipe alone
 
 
 # --- entries ------------------------------------------------------------------------------------
@@ -236,6 +247,16 @@ def test_no_label_covers_another_in_the_default_comparison(tmp_path, figures):
     for box in boxes:
         assert window.x0 < box.x0 and box.x1 < window.x1
         assert window.y0 < box.y0 and box.y1 < window.y1
+
+
+def test_no_line_strikes_a_label_through(tmp_path, figures):
+    entries = [entry(name) for name in ("ResNet18", "ResNet34", "ResNet50", "ResNet101")]
+    accuracy_against_operations(entries, tmp_path / "comparison.png")
+    (axes,) = figures[0].axes
+    family = axes.lines[0]
+    path = family.get_transform().transform_path(family.get_path())
+    for text in axes.texts:
+        assert not path.intersects_bbox(text.get_window_extent(), filled=False), text
 
 
 def test_the_figure_says_what_it_shows(tmp_path):

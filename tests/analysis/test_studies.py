@@ -76,12 +76,18 @@ def test_one_seed_has_no_deviation():
     assert studies.final_errors([run(0.5, 0.75)], "accuracy") == (0.25, None)
 
 
-def test_nothing_is_drawn_at_the_upper_edge(tmp_path, figures):
+def test_nothing_is_drawn_at_an_edge(tmp_path, figures):
     plots.final_errors(studies.convergence(STUDY, []), tmp_path / "f.png", title="T")
     (axis,) = figures[0].axes
     highest = max(line.get_ydata().max() for line in axis.lines)
     low, high = axis.get_ylim()
-    assert low == 0 and high > 1.1 * highest
+    assert low < 0 and high > 1.1 * highest
+
+
+def test_one_seed_has_no_bars(tmp_path, figures):
+    single = {label: runs[:1] for label, runs in STUDY.items()}
+    plots.final_errors(studies.convergence(single, []), tmp_path / "f.png", title="T")
+    assert not figures[0].axes[0].collections
 
 
 def test_legend_names_the_band_of_several_seeds(tmp_path, figures):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,8 +10,7 @@ from pathlib import Path
 from keras_resnet.analysis.comparison import Entry
 from keras_resnet.analysis.cost import Cost
 from keras_resnet.analysis.plots import drawing
-from keras_resnet.analysis.plots.drawing import figure, title_over, write_table
-from keras_resnet.analysis.plots.labels import label_circles
+from keras_resnet.analysis.plots.drawing import figure, log_axis, title_over, write_table
 
 COLORS = (*drawing.COLORS, "#333333")
 MARKERS = "osD^vPX"
@@ -20,9 +18,9 @@ MARKERS = "osD^vPX"
 AREA = 12.0
 # How a circle is drawn, by where its accuracy comes from.
 PUBLISHED, TEN_CROPS, MEASURED = (
-    {"alpha": 0.55, "linewidth": 0.8},
-    {"alpha": 0.55, "linewidth": 1.2, "linestyle": ":", "fill": False},
-    {"alpha": 0.9, "linewidth": 2.2},
+    {"alpha": 0.55, "linewidths": 0.8, "linestyles": "-"},
+    {"alpha": 0.55, "linewidths": 1.2, "linestyles": ":"},
+    {"alpha": 0.9, "linewidths": 2.2, "linestyles": "-"},
 )
 
 
@@ -47,46 +45,39 @@ def accuracy_against_operations(entries: Sequence[Entry], path: str | Path) -> b
     colors = dict(zip(dict.fromkeys(map(_family, entries)), itertools.cycle(COLORS)))
     datasets = list(dict.fromkeys(filter(None, (entry.accuracy.dataset for entry in entries))))
     with figure(path, size=(9.0, 6.0)) as fig:
+        import textalloc
+
         axes = fig.subplots()
         axes.set_xscale("log")
+        lines = []
         for family, color in colors.items():
-            members = [entry for entry in entries if _family(entry) == family]
+            members = sorted((e for e in entries if _family(e) == family), key=_operations)
             if len(members) > 2:
-                members.sort(key=_operations)
-                axes.plot(
-                    [_operations(entry) for entry in members],
-                    [_percent(entry) for entry in members],
-                    color=color,
-                    linewidth=1,
-                    alpha=0.6,
-                    zorder=1,
-                )
-            for entry in members:
-                style = _style(entry)
-                axes.scatter(
-                    _operations(entry),
-                    _percent(entry),
-                    s=_area(entry),
-                    facecolor=color if style.get("fill", True) else "none",
-                    edgecolor="black" if style is MEASURED else color,
-                    **{key: value for key, value in style.items() if key != "fill"},
-                    zorder=2,
-                )
-                axes.plot(_operations(entry), _percent(entry), ".", color=color, markersize=3)
+                lines.append((list(map(_operations, members)), list(map(_percent, members))))
+                axes.plot(*lines[-1], color=color, linewidth=1, alpha=0.6, zorder=1)
+        x, y = list(map(_operations, entries)), list(map(_percent, entries))
+        own = [colors[_family(entry)] for entry in entries]
+        circles = _scatter(axes, x, y, list(map(_area, entries)), own, list(map(_style, entries)))
+        axes.scatter(x, y, s=4, color=own, zorder=2)
         shapes = sorted({"x".join(map(str, entry.image_shape)) for entry in entries})
         axes.set_xlabel(f"multiply-adds of one image of {' or '.join(shapes)} (10⁹)")
         on = f" on {' and '.join(datasets)}" if datasets else ""
         axes.set_ylabel(f"top-1 accuracy{on} (%)")
-        _plain_numbers(axes.xaxis, (1, 2, 5))
         axes.grid(alpha=0.3)
         axes.margins(0.12, 0.12)
         axes.set_axisbelow(True)
+        log_axis(axes.xaxis)
         _legends(fig, axes, entries)
-        circles = [
-            (_operations(entry), _percent(entry), math.sqrt(_area(entry) / math.pi))
-            for entry in entries
-        ]
-        label_circles(fig, axes, circles, [entry.network.label for entry in entries])
+        # Last, since the places follow from the limits and the layout.
+        axes.autoscale(False)
+        textalloc.allocate(
+            *(axes, x, y, [entry.network.label for entry in entries]),
+            scatter_plot=circles,
+            **dict(zip(("x_lines", "y_lines"), zip(*lines, strict=True), strict=False)),
+            textsize=8.5,
+            linecolor="0.6",
+            linewidth=0.6,
+        )
     return True
 
 
@@ -134,10 +125,7 @@ def cost_against_batch(costs: Sequence[Cost], path: str | Path) -> bool:
                     axes.set_yticks([])
                     continue
                 axes.set_yscale("log")
-                low, high = axes.get_ylim()
-                _plain_numbers(
-                    axes.yaxis, (1, 2, 5) if high > 20 * low else (1, 1.5, 2, 3, 4, 5, 7)
-                )
+                log_axis(axes.yaxis)
         sizes = sorted({cost.batch_size for cost in costs})
         for axes in grid[-1]:
             axes.set_xscale("log")
@@ -171,15 +159,6 @@ def _draw_series(row, points, style):
             axes.plot(*zip(*known, strict=True), **style)
 
 
-def _plain_numbers(axis, steps):
-    """Labels a logarithmic axis at these multiples of powers of ten, without the powers."""
-    from matplotlib.ticker import LogLocator, NullLocator
-
-    axis.set_major_locator(LogLocator(subs=steps))
-    axis.set_major_formatter(lambda value, _: f"{value:g}")
-    axis.set_minor_locator(NullLocator())
-
-
 def _operations(entry: Entry) -> float:
     return entry.complexity.multiply_adds / 1e9
 
@@ -205,40 +184,29 @@ def _style(entry: Entry) -> dict[str, object]:
     return TEN_CROPS if entry.accuracy.protocol == "10 crops" else PUBLISHED
 
 
+def _scatter(axes, x, y, areas, colors, styles):
+    """Draws circles as one collection, which labels can keep clear of."""
+    from matplotlib.colors import to_rgba
+
+    faded = [to_rgba(c, style["alpha"]) for c, style in zip(colors, styles, strict=True)]
+    return axes.scatter(
+        *(x, y, areas),
+        facecolors=["none" if s is TEN_CROPS else c for c, s in zip(faded, styles, strict=True)],
+        edgecolors=["black" if s is MEASURED else c for c, s in zip(faded, styles, strict=True)],
+        **{key: [style[key] for style in styles] for key in ("linewidths", "linestyles")},
+        zorder=2,
+    )
+
+
 def _legends(fig, axes, entries):
     """Draws which circle is how many parameters, and whose accuracy it is."""
-    sizes = [
-        axes.scatter(
-            [], [], s=AREA * millions, facecolor="0.8", edgecolor="0.4", label=f"{millions} M"
-        )
-        for millions in (5, 25, 100)
-    ]
-    by_size = fig.legend(
-        handles=sizes,
-        title="parameters",
-        loc="outside right upper",
-        frameon=False,
-        labelspacing=2.6,
-        handletextpad=1.4,
-        borderpad=1.2,
-    )
-    by_size.set_in_layout(True)
-    texts = {
-        id(PUBLISHED): "published",
-        id(TEN_CROPS): "published,\n10 crops",
-        id(MEASURED): "measured",
-    }
-    styles = {id(style): style for style in map(_style, entries)}
-    handles = [
-        axes.scatter(
-            [],
-            [],
-            s=90,
-            facecolor="0.6" if style.get("fill", True) else "none",
-            edgecolor="black" if style is MEASURED else "0.4",
-            label=texts[key],
-            **{name: value for name, value in style.items() if name != "fill"},
-        )
-        for key, style in styles.items()
-    ]
-    fig.legend(handles=handles, title="accuracy", loc="outside right lower", frameon=False)
+    sizes = (5, 25, 100)
+    handles = [_scatter(axes, [], [], AREA * m, ["0.5"], [PUBLISHED]) for m in sizes]
+    labels = [f"{millions} M" for millions in sizes]
+    place = {"loc": "outside right upper", "labelspacing": 2.6, "handletextpad": 1.4}
+    fig.legend(handles, labels, title="parameters", frameon=False, borderpad=1.2, **place)
+    names = {"published": PUBLISHED, "published,\n10 crops": TEN_CROPS, "measured": MEASURED}
+    shown = {name: style for name, style in names.items() if style in map(_style, entries)}
+    handles = [_scatter(axes, [], [], 90, ["0.5"], [style]) for style in shown.values()]
+    place = {"loc": "outside right lower"}
+    fig.legend(handles, list(shown), title="accuracy", frameon=False, **place)

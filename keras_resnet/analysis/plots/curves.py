@@ -13,6 +13,7 @@ from keras_resnet.analysis.plots.drawing import (
     epoch_axis,
     error_axis,
     figure,
+    log_axis,
     lone_point,
     title_over,
     write_table,
@@ -53,7 +54,7 @@ def learning_curve(
         if final is not None:
             y = 100 * final[1]
             label = f"{final[0]}, after training: {y:.2f} %"
-            error.plot([x[-1]], [y], "D", color=VERMILION, label=label, clip_on=False)
+            error.plot([x[-1]], [y], "D", color=VERMILION, label=label)
         error_axis(error)
         error.set_ylabel("error (%)")
         error.legend(frameon=False)
@@ -61,6 +62,7 @@ def learning_curve(
         rates = [row["learning_rate"] for row in epochs]
         rate.plot(x, rates, color=GREEN, drawstyle="steps-post", **lone_point(rates))
         rate.set_yscale("log")
+        log_axis(rate.yaxis, subs=(1,), numticks=3)
         rate.set_ylabel("learning rate")
         epoch_axis(rate)
         rate.grid(alpha=0.3)

@@ -15,18 +15,20 @@ BLUE, ORANGE, GREEN, VERMILION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
 PURPLE, SKY = "#CC79A7", "#56B4E9"
 # In the order in which curves take them.
 COLORS = (BLUE, VERMILION, GREEN, ORANGE, PURPLE, SKY)
+ERROR_TICKS = (0, 1, 2, 5, 10, 20, 50, 100)
 
 
 def require_matplotlib() -> None:
-    """Raises an ImportError that says what to install, where matplotlib is missing.
+    """Raises an ImportError that says what to install, where a drawing library is missing.
 
     To be called before work whose result will be drawn.
     """
     try:
         import matplotlib.figure  # noqa: F401
+        import textalloc  # noqa: F401
     except ImportError as error:
         raise ImportError(
-            "Plots need matplotlib: pip install 'keras-deep-residual[train]'."
+            "Plots need matplotlib and textalloc: pip install 'keras-deep-residual[train]'."
         ) from error
 
 
@@ -68,14 +70,33 @@ def title_over(fig, title: str) -> None:
 
 
 def error_axis(axis) -> None:
-    """Makes a matplotlib axis one of errors in percent, from 0 to 100."""
+    """Makes the y axis of matplotlib axes one of errors in percent, from 0 to 100."""
     # Errors fall over two orders of magnitude; linear below 1 %, so that 0 % can be drawn.
     axis.set_yscale("symlog", linthresh=1, linscale=0.5)
-    ticks = [0, 1, 2, 5, 10, 20, 50, 100]
-    axis.set_yticks(ticks, [str(tick) for tick in ticks])
+    axis.set_yticks(ERROR_TICKS, ERROR_TICKS)
     axis.minorticks_off()
-    axis.set_ylim(0, 100)
+    # Room for whole markers at both ends.
+    axis.set_ylim(-0.15, 125)
     axis.grid(alpha=0.3)
+
+
+def log_axis(axis, subs: Sequence[int] = (1, 2, 5), numticks: int | None = None) -> None:
+    """Labels a logarithmic matplotlib axis with plain numbers, at least two of them.
+
+    Args:
+        axis: An x or y axis that has its data.
+        subs: Multiples of powers of ten to label.
+        numticks: Decades to label at most, or None for as many as there is room for.
+    """
+    from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
+
+    axis.set_major_locator(LogLocator(subs=subs, numticks=numticks))
+    axis.set_major_formatter("{x:g}")
+    axis.set_minor_locator(NullLocator())
+    low, high = axis.get_view_interval()
+    if sum(low <= tick <= high for tick in axis.get_majorticklocs()) < 2:
+        # A narrow range has steps as on a linear axis.
+        axis.set_major_locator(MaxNLocator(4, steps=(1, 2, 5, 10)))
 
 
 def epoch_axis(axis) -> None:

@@ -11,6 +11,7 @@ from keras_resnet.analysis.plots.drawing import (
     VERMILION,
     epoch_axis,
     figure,
+    log_axis,
     lone_point,
     name_bands,
     title_over,
@@ -63,6 +64,7 @@ def deepening(
         if len({row["seed"] for row in rows}) > 1:
             name_bands(axis)
         axis.set_yscale("log")
+        log_axis(axis.yaxis)
         epoch_axis(axis)
         axis.set_ylabel("training loss (cross-entropy, nats)")
         axis.grid(alpha=0.3)

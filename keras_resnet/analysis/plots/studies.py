@@ -91,37 +91,39 @@ def final_errors(
     write_table(Path(path).with_suffix(".csv"), rows)
     with figure(path, size=(1.8 + 1.3 * len(rows), 4.2)) as fig:
         axis = fig.subplots()
-        for offset, kind, name, marker, color in (
-            (-0.08, "training", "training", TRAINING_MARK, ORANGE),
-            (0.08, "test", test_name, TEST_MARK, BLUE),
+        deviations = any(row.get("training_error_sd") is not None for row in rows)
+        for side, kind, name, marker, color in (
+            (-1, "training", "training", TRAINING_MARK, ORANGE),
+            (1, "test", test_name, TEST_MARK, BLUE),
         ):
             if not all(f"{kind}_error" in row for row in rows):
                 continue
             means = [100 * row[f"{kind}_error"] for row in rows]
             spreads = [100 * (row[f"{kind}_error_sd"] or 0.0) for row in rows]
-            places = [i + offset for i in range(len(rows))]
+            places = [i + 0.08 * side for i in range(len(rows))]
             axis.errorbar(
-                places, means, spreads, fmt=marker, color=color, capsize=4, label=f"{name} error"
+                *(places, means, spreads if deviations else None),
+                **{"fmt": marker, "color": color, "capsize": 4, "label": f"{name} error"},
             )
             for place, mean in zip(places, means, strict=True):
-                shift = (-8, 0) if offset < 0 else (8, 0)
                 axis.annotate(
                     f"{mean:.2f}",
                     (place, mean),
-                    shift,
+                    (8 * side, 0),
                     textcoords="offset points",
-                    ha="right" if offset < 0 else "left",
+                    ha="right" if side < 0 else "left",
                     va="center",
                     fontsize="small",
+                    # Whole also where a line of the grid passes.
+                    bbox={"facecolor": "white", "linewidth": 0, "pad": 0.5},
                 )
         axis.set_xticks(range(len(rows)), [str(row["network"]) for row in rows])
         axis.set_xlim(-0.6, len(rows) - 0.4)
         # In this order: a limit ends the margins.
         axis.margins(y=0.15)
-        axis.set_ylim(bottom=0)
+        axis.set_ylim(bottom=-0.05 * axis.get_ylim()[1])  # room for whole markers at zero
         axis.set_ylabel("error after the last epoch (%)")
         axis.grid(axis="y", alpha=0.3)
-        deviations = any(row.get("training_error_sd") is not None for row in rows)
         bars = "bars: one standard deviation of the seeds" if deviations else None
         axis.legend(frameon=False, title=bars, title_fontsize="small")
         title_over(fig, title)

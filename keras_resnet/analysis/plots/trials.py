@@ -7,9 +7,11 @@ from pathlib import Path
 
 from keras_resnet.analysis.plots.drawing import (
     COLORS,
+    ERROR_TICKS,
     VERMILION,
     error_axis,
     figure,
+    log_axis,
     title_over,
     write_table,
 )
@@ -66,32 +68,25 @@ def search(
                         facecolor=color if full else "none",
                         edgecolor=color,
                         alpha=0.7,
-                        clip_on=False,
                         zorder=3,
                         label=f"{block} blocks" + ("" if full else ", fewer epochs"),
                     )
-        over = sorted({r["multiply_adds"] for r in rows if r["val_accuracy"] is None})
+        over = sorted({r["multiply_adds"] / 1e6 for r in rows if r["val_accuracy"] is None})
         error_axis(axis)
-        axis.set_ylim(100, 0)
+        axis.invert_yaxis()
+        axis.set_yticks(ERROR_TICKS, [100 - tick for tick in ERROR_TICKS])
         if over:
-            axis.plot(
-                over,
-                [100] * len(over),
-                "x",
-                color="0.4",
-                clip_on=False,
-                label="over budget or failed",
-            )
+            axis.plot(over, [100] * len(over), "x", color="0.4", label="over budget or failed")
         if max_multiply_adds is not None:
-            axis.axvline(max_multiply_adds, color="0.4", linewidth=1, linestyle=":", label="budget")
+            axis.axvline(
+                max_multiply_adds / 1e6, color="0.4", linewidth=1, linestyle=":", label="budget"
+            )
         for row in trained:
             if row["trial"] == best:
-                mark = {"color": VERMILION, "zorder": 4, "clip_on": False}
-                axis.plot(*_points([row]), "+", **mark, label="chosen")
+                axis.plot(*_points([row]), "+", color=VERMILION, zorder=4, label="chosen")
                 title += f"; chosen: {row['network']}, {100 * row['val_accuracy']:.2f} %"
-        ticks = axis.get_yticks()
-        axis.set_yticks(ticks, [f"{100 - tick:g}" for tick in ticks])
-        _label_operations(axis)
+        log_axis(axis.xaxis)
+        axis.set_xlabel("multiply-adds of one image (10⁶)")
         axis.set_ylabel("validation accuracy (%)")
         fig.legend(loc="outside right center", frameon=False, title="area: parameters")
         title_over(fig, title)
@@ -107,18 +102,8 @@ def pareto_front(rows: Sequence[Mapping[str, object]]) -> list[Mapping[str, obje
 
 
 def _points(rows):
-    """Returns multiply-adds and errors in percent, where the axis has the accuracy's labels."""
+    """Returns multiply-adds (10⁶), and errors (%), which the axis labels as accuracies."""
     return (
-        [row["multiply_adds"] for row in rows],
+        [row["multiply_adds"] / 1e6 for row in rows],
         [100 * (1 - row["val_accuracy"]) for row in rows],
     )
-
-
-def _label_operations(axis):
-    from matplotlib.ticker import LogLocator, NullLocator
-
-    axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axis.xaxis.set_major_formatter(lambda value, _: f"{value / 1e6:g}")
-    axis.xaxis.set_minor_locator(NullLocator())
-    axis.set_xlabel("multiply-adds of one image (10⁶)")
-    axis.grid(alpha=0.3)

@@ -1,0 +1,167 @@
+"""What private names of Keras and TensorFlow do, by the versions that it was seen in."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_resnet.utils import private
+
+SEEN = {"keras": "3.15.1", "tensorflow": "2.21.0"}
+
+
+@contextlib.contextmanager
+def seen(name: str, library: str):
+    """Fails with a private name, the version it was seen in, and the one that is installed."""
+    installed = {"keras": keras.__version__, "tensorflow": tf.__version__}[library]
+    try:
+        yield
+    except Exception as error:
+        pytest.fail(f"{name}, seen in {library} {SEEN[library]}, failed in {installed}: {error!r}")
+
+
+@pytest.fixture
+def model():
+    images = keras.Input((4,), name="images")
+    x = keras.layers.BatchNormalization(name="norm")(images)
+    return keras.Model(images, keras.layers.Dense(2, name="dense")(x))
+
+
+@pytest.fixture
+def optimizer(model):
+    schedule = keras.optimizers.schedules.CosineDecay(0.1, 10)
+    optimizer = keras.optimizers.SGD(schedule, weight_decay=0.1)
+    optimizer.exclude_from_weight_decay(var_names=["bias"])
+    optimizer.build(model.trainable_variables)
+    return optimizer
+
+
+def test_layer_of(model):
+    with seen("KerasTensor._keras_history", "keras"):
+        assert private.layer_of(model.output) is model.get_layer("dense")
+
+
+def test_function_of(model):
+    with seen("Sequential._functional", "keras"):
+        assert private.function_of(model) is model
+        sequential = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
+        assert isinstance(private.function_of(sequential), keras.Function)
+        assert private.function_of(keras.layers.Dense(2)) is None
+
+
+def test_run_through(model):
+    with seen("Function._run_through_graph", "keras"):
+        names = []
+
+        def call(layer, *args, **kwargs):
+            names.append(layer.name)
+            return layer.compute_output_spec(*args, **kwargs)
+
+        output = private.run_through(model, keras.KerasTensor((3, 4)), call)
+        assert names == ["norm", "dense"]
+        assert output.shape == (3, 2)
+
+
+def test_nested_layers(model):
+    with seen("Layer._flatten_layers", "keras"):
+        outer = keras.Sequential([keras.Input((5, 4)), keras.layers.TimeDistributed(model)])
+        names = {layer.name for layer in private.nested_layers(outer)}
+        assert {outer.name, "norm", "dense"} <= names
+
+
+def test_fixed_variables(model):
+    with seen("Layer._non_trainable_variables", "keras"):
+        model.trainable = False
+        names = [variable.name for variable in private.fixed_variables(model)]
+        assert names == ["moving_mean", "moving_variance"]
+
+
+def test_compute_output_spec():
+    with seen("backend.compute_output_spec", "keras"):
+        spec = private.compute_output_spec(keras.ops.matmul, *[keras.KerasTensor((2, 2))] * 2)
+        assert isinstance(spec, keras.KerasTensor)
+
+
+def test_direction():
+    with seen("Metric._direction", "keras"):
+        found = [private.direction(keras.metrics.BinaryAccuracy()), private.direction("a name")]
+        assert found == ["up", None]
+
+
+def test_global_generator():
+    with seen("GLOBAL_SEED_GENERATOR", "keras"):
+        generator = keras.random.SeedGenerator(1)
+        before = np.array(generator.state)
+        with private.global_generator(generator):
+            keras.random.uniform((1,))
+        drawn = np.array(generator.state)
+        assert not np.array_equal(before, drawn)
+        keras.random.uniform((1,))
+        np.testing.assert_array_equal(generator.state, drawn)
+
+
+def test_schedule_of(optimizer):
+    with seen("Optimizer._learning_rate", "keras"):
+        assert isinstance(private.schedule_of(optimizer), keras.optimizers.schedules.CosineDecay)
+        fixed = private.schedule_of(keras.optimizers.SGD(0.5))
+        assert float(fixed) == 0.5
+
+
+def test_variable_index(model, optimizer):
+    with seen("Optimizer._get_variable_index", "keras"):
+        variables = model.trainable_variables
+        found = [private.variable_index(optimizer, variable) for variable in variables]
+        assert found == list(range(len(variables)))
+
+
+def test_has_weight_decay(model, optimizer):
+    with seen("Optimizer._use_weight_decay", "keras"):
+        kernel, bias = model.get_layer("dense").trainable_variables
+        found = [private.has_weight_decay(optimizer, variable) for variable in (kernel, bias)]
+        assert found == [True, False]
+
+
+def test_gradients_are_summed(model, optimizer):
+    name = "_all_reduce_sum_gradients"
+    with seen(f"Optimizer.{name}", "keras"):
+        assert callable(getattr(type(optimizer), name, None))
+        own = getattr(optimizer, name)
+        with private.gradients_are_summed(optimizer):
+            assert getattr(optimizer, name) is list
+        assert getattr(optimizer, name) == own
+
+
+def test_worker_count():
+    with seen("StrategyExtended._num_workers", "tensorflow"):
+        assert private.worker_count(tf.distribute.get_strategy()) == 1
+        workers = tf.distribute.MultiWorkerMirroredStrategy().extended
+        assert getattr(workers, "_num_workers", None) == 1
+
+
+def test_is_op_determinism_enabled():
+    with seen("config.is_op_determinism_enabled", "tensorflow"):
+        assert private.is_op_determinism_enabled() in (False, True)
+
+
+def test_with_constants():
+    with seen("convert_variables_to_constants_v2", "tensorflow"):
+        variable = tf.Variable(2.0)
+        twice = tf.function(lambda x: x * variable).get_concrete_function(tf.TensorSpec(()))
+        frozen = private.with_constants(twice)
+        assert not frozen.variables and len(frozen.inputs) == 1
+        assert float(frozen(tf.constant(3.0))[0]) == 6.0
+
+
+def test_no_other_module_uses_private_names():
+    package = Path(private.__file__).parents[1]
+    names = set(re.findall(r"\._[a-z]\w+", Path(private.__file__).read_text(encoding="utf-8")))
+    pattern = "|".join([*map(re.escape, names), r"keras\.src", r"tensorflow\.python"])
+    for path in package.rglob("*.py"):
+        if path != Path(private.__file__):
+            assert not re.search(pattern, path.read_text(encoding="utf-8")), path
