@@ -15,6 +15,7 @@ CORE = [
     "tensorflow>=2.21",
     "keras>=3.15",
     "numpy>=2.0",
+    "filelock>=3.16",
 ]
 
 # Training on the embedded data, with plots and a progress bar.
