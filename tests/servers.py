@@ -7,6 +7,7 @@ import hashlib
 import http.server
 import re
 import threading
+import time
 from collections.abc import Iterator
 
 
@@ -22,6 +23,7 @@ class Server(http.server.ThreadingHTTPServer):
         requests: The range that each GET asked for, or None for all.
         length: The Content-Length that it says a file has; the true one where None.
         recorded: The sha256 that it says the file has, as the hub does.
+        pause: Seconds that it takes for each GET.
     """
 
     daemon_threads = True
@@ -31,7 +33,7 @@ class Server(http.server.ThreadingHTTPServer):
         self.content = content
         self.recorded = hashlib.sha256(content).hexdigest()
         self.ranges, self.faults, self.always, self.requests = True, [], None, []
-        self.length = None
+        self.length, self.pause = None, 0.0
 
     @property
     def url(self) -> str:
@@ -52,6 +54,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             return
         asked = self.headers["Range"]
         server.requests.append(asked)
+        time.sleep(server.pause)
         fault = server.faults.pop(0) if server.faults else server.always
         if isinstance(fault, str):
             self.send_error(int(fault))

@@ -11,7 +11,6 @@ import gzip
 import hashlib
 import os
 import re
-import shutil
 import stat
 import tarfile
 import tempfile
@@ -19,12 +18,14 @@ import urllib.parse
 import zlib
 from pathlib import Path, PurePosixPath
 
+import filelock
+
 from keras_resnet.export.writing import SAVED_MODEL
 from keras_resnet.utils.checks import first_line
+from keras_resnet.utils.download import fetch
+from keras_resnet.utils.files import clear_leftovers, replacing, write_text
 
-# Of one module: bytes of its archive, bytes and files unpacked. The largest published ones have a
-# few gigabytes.
-ARCHIVE_BYTES = 4 << 30
+# Of one module, unpacked. The largest published ones have a few gigabytes.
 UNPACKED_BYTES = 8 << 30
 UNPACKED_FILES = 10_000
 
@@ -117,99 +118,58 @@ def cache_directory() -> Path:
 
 
 def unpack(archive: Path, directory: Path) -> None:
-    """Unpacks a .tar.gz into a new directory.
+    """Unpacks a module from a .tar.gz into a new directory.
 
     Args:
         archive: The file.
-        directory: It is made; on an error it may hold a part of the archive.
+        directory: It is created; on an error it may hold a part of the archive.
 
     Raises:
-        ValueError: If it is no whole archive, larger than the limits above, or has in it an
-            absolute path, "..", a link, or anything else that is not a file or directory.
+        ValueError: If it is no whole archive, larger than the limits above, holds no SavedModel, or
+            has in it an absolute path, "..", a link, or anything else that is not a file or
+            directory.
     """
     try:
-        with (
-            gzip.open(archive) as stream,
-            tarfile.open(fileobj=_InChunks(stream), mode="r:") as tar,
-        ):
-            directory.mkdir()
-            files = size = 0
-            for member in tar:
-                files, size = files + 1, size + member.size
-                _check_entry(member)
-                _check_size(files, size)
-                target = directory / member.name
-                if member.isdir():
-                    target.mkdir(parents=True, exist_ok=True)
-                    continue
-                target.parent.mkdir(parents=True, exist_ok=True)
-                with tar.extractfile(member) as source, open(target, "xb") as file:
-                    shutil.copyfileobj(source, file, _CHUNK)
-            # gzip's checksum stands behind what tarfile reads.
-            while chunk := stream.read(_CHUNK):
-                size += len(chunk)
-                _check_size(files, size)
+        with _Chunks(archive) as stream, tarfile.open(fileobj=stream, mode="r:") as tar:
+            tar.extraction_filter = getattr(tarfile, "data_filter", None)  # From Python 3.11.4 on.
+            tar.extractall(directory, members=map(_checked, tar, range(UNPACKED_FILES + 1)))
+            while stream.read(_CHUNK):  # gzip's checksum is behind what tarfile reads.
+                pass
     except _DAMAGE as error:
         raise ValueError(
             f"An archive of a module must be a safe, whole .tar.gz: {first_line(error)}"
         ) from error
+    if not (directory / SAVED_MODEL).is_file():
+        raise ValueError(f"An archive of a module must hold {SAVED_MODEL}; this has none")
 
 
-class _InChunks:
-    """A file that is never read more of at once than a chunk.
+class _Chunks(gzip.GzipFile):
+    """A file that gives no more than a chunk at once, and no more than the limit in all.
 
     tarfile itself reads long names and extended headers, of whatever length they claim.
     """
 
-    def __init__(self, file):
-        self._file = file
-        self.seek, self.tell = file.seek, file.tell
+    total = 0
 
-    def read(self, size: int) -> bytes:
+    def read(self, size: int = -1) -> bytes:
         if size > _CHUNK:
             raise tarfile.ReadError(f"a header of it claims {size:,} bytes")
-        return self._file.read(size)
+        content = super().read(size)
+        self.total += len(content)
+        if self.total > UNPACKED_BYTES:
+            raise tarfile.ReadError(f"it has more than {UNPACKED_BYTES:,} bytes")
+        return content
 
 
-def _check_size(files, size):
-    if files > UNPACKED_FILES or size > UNPACKED_BYTES:
-        raise ValueError(f"it has more than {UNPACKED_FILES:,} entries or {UNPACKED_BYTES:,} bytes")
-
-
-def _check_entry(member):
+def _checked(member, index):
     path = PurePosixPath(member.name)
     if path.is_absolute() or ".." in path.parts or "\\" in member.name or ":" in member.name:
         raise ValueError(f"its entry {member.name!r} leads outside of the module")
     if not (member.isreg() or member.isdir()) or member.issparse():
         raise ValueError(f"its entry {member.name!r} is neither a file nor a directory")
-
-
-def _check_module(directory):
-    """Raises a ValueError where what was unpacked is no module, before it is kept."""
-    import tensorflow as tf
-    from google.protobuf.message import DecodeError
-    from tensorflow.core.protobuf import saved_model_pb2
-
-    path = directory / SAVED_MODEL
-    if not path.is_file():
-        raise ValueError(f"An archive of a module must hold {SAVED_MODEL}; this has none")
-    try:
-        graphs = saved_model_pb2.SavedModel.FromString(path.read_bytes()).meta_graphs
-    except DecodeError:
-        graphs = ()
-    if not graphs:
-        raise ValueError(f"An archive of a module must hold a whole {SAVED_MODEL}")
-    variables = directory / "variables" / "variables"
-    if not variables.with_suffix(".index").is_file():
-        return  # A module without any.
-    try:
-        reader = tf.train.load_checkpoint(str(variables))
-        for name in reader.get_variable_to_shape_map():
-            reader.get_tensor(name)
-    except Exception as error:  # The reader has errors of its own, beside those of TensorFlow.
-        raise ValueError(
-            f"An archive of a module must hold whole variables ({first_line(error)})"
-        ) from error
+    if index == UNPACKED_FILES:
+        raise ValueError(f"it has more than {UNPACKED_FILES:,} entries")
+    return member
 
 
 def _archive_url(url):
@@ -237,21 +197,15 @@ def _is_kept(place, sha256):
 
 def _keep(handle, url, place, sha256):
     """Downloads and unpacks a module, while other processes that want it wait."""
-    # Locks are not to be had on every system; who loads own modules only needs none.
-    from keras_resnet.utils import download
-    from keras_resnet.utils.files import clear_leftovers, replacing, write_text
-
     place.parent.mkdir(parents=True, exist_ok=True)
-    with download.locked(place.with_name(f"{place.name}.locked")):
+    with filelock.FileLock(f"{place}.locked"):
         if _is_kept(place, sha256):
             return
         clear_leftovers(place.parent, place.name)
-        archive = place.with_name(f"{place.name}.tar.gz")
-        download.fetch(url, archive, sha256=sha256, limit=ARCHIVE_BYTES)
         try:
             with replacing(place) as temporary:
+                archive = fetch(url, temporary.with_name("module.tar.gz"), sha256)
                 unpack(archive, temporary)
-                _check_module(temporary)
                 with open(archive, "rb") as file:
                     digest = hashlib.file_digest(file, "sha256").hexdigest()
                 # Whenever this ends, no module stands under the checksum of another.
@@ -259,5 +213,3 @@ def _keep(handle, url, place, sha256):
             write_text(_descriptor(place), f"Module: {handle}\nArchive SHA-256: {digest}\n")
         except ValueError as error:
             raise ValueError(f"{error}. Received: handle={handle!r}") from error
-        finally:
-            archive.unlink()

@@ -3,8 +3,8 @@
 Nothing here imports a package of an extra; files are fetched only when they are asked for.
 
 A checksum is written down only where it is known: the sha256 of a file of the Hugging Face hub is
-pinned where several public projects record the same, else the file is held against the sha256 that
-the hub itself keeps of it; of the files of `keras.applications`, Keras's source pins the md5.
+pinned where several public projects record the same, else the file is verified against the sha256
+that the hub itself records; of the files of `keras.applications`, Keras's source pins the md5.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 
 from keras_resnet.architectures import ARCHITECTURES, find_architecture
 from keras_resnet.preprocessing import CAFFE, Preprocessing
-from keras_resnet.utils import checks
+from keras_resnet.utils import checks, download
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,20 +60,17 @@ class PretrainedWeights:
         return f"https://huggingface.co/{self.place}/resolve/{self.revision or 'main'}/{self.file}"
 
     def fetch(self) -> Path:
-        """Returns the file, downloaded if need be and held against its checksum in any case.
+        """Returns the file, downloaded if need be and verified against its checksum in any case.
 
         Raises:
             ImportError: If it is on the Hugging Face hub and `huggingface_hub` is not installed.
             OSError: If it cannot be had.
             ValueError: If it is not the file it should be.
         """
-        # Locks are not to be had on every system; who loads own files only needs none.
-        from keras_resnet.utils import download
-
         if "://" in self.place:
             path = download.keras_cache("keras_resnet") / self.file
             kept = download.keras_cache("models") / self.file  # Keras's own, which locks nothing.
-            return download.fetch(self.place, path, md5=self.md5, kept=kept)
+            return download.fetch(self.place, path, self.md5, kept=kept)
         return download.fetch_from_hub(self.place, self.file, self.revision, self.sha256)
 
 

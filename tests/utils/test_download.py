@@ -1,4 +1,4 @@
-"""Downloads from a server of one's own: resumed, verified, whole or not at all, once for all."""
+"""Downloads from a local server: verified each time, atomically, once for several processes."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from keras_resnet.utils import download
+from tests.helpers import refused
 from tests.servers import serving
 
 CONTENT = np.random.default_rng(0).bytes(3 << 20)
@@ -30,193 +31,106 @@ def path(tmp_path):
 
 
 def left(path):
-    return sorted(file.name for file in path.parent.iterdir())
+    return sorted(file.name for file in path.parent.iterdir() if file.suffix != ".lock")
 
 
-def fetch(server, path, **options):
-    return download.fetch(
-        f"{server.url}/weights.h5", path, **{"sha256": SHA256, "wait": 0.01, **options}
-    )
+def fetch(server, path, checksum=SHA256, **options):
+    return download.fetch(f"{server.url}/weights.h5", path, checksum, **options)
 
 
-def test_whole(server, path):
-    assert fetch(server, path) == path
-    assert path.read_bytes() == CONTENT
+@pytest.mark.parametrize("checksum", [SHA256, MD5])
+def test_downloaded_once(server, path, checksum):
+    for _ in range(2):
+        assert fetch(server, path, checksum) == path
+        assert path.read_bytes() == CONTENT
     assert left(path) == ["weights.h5"]
-    assert fetch(server, path) == path
-    assert server.requests == [None]  # The second time it was there.
+    assert server.requests == [None]
 
 
-def test_progress_is_shown(server, path, capsys):
-    fetch(server, path)
-    shown = capsys.readouterr().out
-    assert f"Downloading {server.url}/weights.h5" in shown
-    assert f"{len(CONTENT)}/{len(CONTENT)}" in shown
+def test_without_a_checksum_what_is_there_is_not_trusted(server, path):
+    path.parent.mkdir()
+    path.write_bytes(b"another file")
+    assert fetch(server, path, None).read_bytes() == CONTENT
 
 
-def test_resumed_within_one_call(server, path):
-    server.faults = [1 << 20, "503", 5000]
-    fetch(server, path)
-    assert path.read_bytes() == CONTENT
-    assert server.requests == [None, "bytes=1048576-", "bytes=1048576-", "bytes=1053576-"]
-
-
-def test_resumed_by_a_later_call(server, path):
-    server.faults = [1 << 20]
-    server.always = "503"
-    with pytest.raises(OSError, match=r"cannot be downloaded \(HTTP Error 503") as error:
-        fetch(server, path)
-    assert "\n" not in str(error.value)
-    assert left(path) == ["weights.h5.partial"]
-    server.requests.clear()
-    server.always = None
+@pytest.mark.parametrize("begun", [b"", CONTENT[:-1], CONTENT + b"more"])
+def test_a_damaged_file_in_the_cache_is_replaced(server, path, begun):
+    """Such as the part that a process left when it was killed while it was downloading."""
+    path.parent.mkdir()
+    path.write_bytes(begun)
     fetch(server, path)
     assert path.read_bytes() == CONTENT
-    assert server.requests == ["bytes=1048576-"]
-    assert left(path) == ["weights.h5"]
 
 
-def test_from_the_start_where_the_server_cannot_resume(server, path):
-    server.ranges = False
-    server.faults = [1 << 20]
-    fetch(server, path)
-    assert path.read_bytes() == CONTENT
-    assert server.requests == [None, "bytes=1048576-"]
+@pytest.mark.parametrize("checksum", [SHA256, None])
+@pytest.mark.parametrize("fault", [1 << 20, "404", "503"])
+def test_what_cannot_be_downloaded(server, path, checksum, fault):
+    server.always = fault
+    with pytest.raises(OSError, match="weights.h5 cannot be downloaded \\(.*") as error:
+        fetch(server, path, checksum)
+    reason = "1048576 out of 3145728 bytes" if fault == 1 << 20 else fault
+    assert "\n" not in str(error.value) and reason in str(error.value)
+    assert left(path) == []
 
 
 @pytest.mark.parametrize("length", ["-1", "many", "", "9" * 5000])
 def test_a_length_that_is_none(server, path, length):
+    """It is the content that counts, and the error is one of one line."""
     server.length = length
-    with pytest.raises(OSError, match="cannot be downloaded .*a Content-Length of ") as error:
-        fetch(server, path)
-    assert "\n" not in str(error.value) and left(path) == []
+    try:
+        assert fetch(server, path).read_bytes() == CONTENT
+    except OSError as error:
+        assert "\n" not in str(error) and left(path) == []
 
 
-@pytest.mark.parametrize(
-    "begun", [b"another file", CONTENT, CONTENT + b"more"], ids=["other", "all", "more"]
-)
-def test_what_is_begun_is_not_trusted(server, path, begun):
-    path.parent.mkdir()
-    path.with_name("weights.h5.partial").write_bytes(begun)
-    fetch(server, path)
-    assert path.read_bytes() == CONTENT
-    assert left(path) == ["weights.h5"]
-
-
-def test_without_a_checksum_nothing_is_taken_up(server, path):
-    path.parent.mkdir()
-    path.with_name("weights.h5.partial").write_bytes(b"another file")
-    assert fetch(server, path, sha256=None).read_bytes() == CONTENT
-    assert server.requests == [None]
-
-
-def test_a_damaged_file_in_the_cache_is_replaced(server, path):
-    path.parent.mkdir()
-    path.write_bytes(CONTENT[:-1])
-    fetch(server, path)
-    assert path.read_bytes() == CONTENT
-
-
-@pytest.mark.parametrize("ranges", [True, False])
-def test_a_truncated_file(server, path, ranges):
-    """The server ends it before its announced length, whenever it is asked."""
-    server.ranges = ranges
-    server.faults = [1 << 20]
-    server.always = 0 if ranges else 1 << 20
-    with pytest.raises(OSError, match=r"\(1048576 of 3145728 bytes came\)$") as error:
-        fetch(server, path)
-    assert "\n" not in str(error.value)
-    assert left(path) == []
-
-
-@pytest.mark.parametrize("checksum", [{"sha256": "0" * 64}, {"sha256": None, "md5": "0" * 32}])
+@pytest.mark.parametrize("checksum", ["0" * 64, "0" * 32])
 def test_another_checksum(server, path, checksum):
-    with pytest.raises(ValueError, match=r"must be a file of (sha256|md5) 000.*deleted") as error:
-        fetch(server, path, **checksum)
-    assert "\n" not in str(error.value)
-    assert left(path) == []
-
-
-def test_md5(server, path):
-    assert fetch(server, path, sha256=None, md5=MD5).read_bytes() == CONTENT
-
-
-def test_no_such_file(server, path):
-    server.always = "404"
-    with pytest.raises(OSError, match=r"cannot be downloaded \(HTTP Error 404: Not Found\)"):
-        fetch(server, path)
-    assert server.requests == [None]  # It will not be there the next time either.
+    with refused(f"{server.url}/weights.h5", checksum, "deleted"):
+        fetch(server, path, checksum)
     assert left(path) == []
 
 
 def test_no_server(server, path):
-    url = server.url
     server.shutdown()
     server.server_close()
     with pytest.raises(OSError, match="cannot be downloaded"):
-        download.fetch(url, path, wait=0.01)
+        fetch(server, path)
     assert left(path) == []
 
 
 @pytest.mark.parametrize("url", ["file:///etc/passwd", "ftp://host/file", "weights.h5"])
 def test_other_ways(path, url):
-    with pytest.raises(ValueError, match="^`url` must begin with 'https://' or 'http://'"):
-        download.fetch(url, path)
+    with refused("`url`", "https://", url):
+        download.fetch(url, path, SHA256)
 
 
-def test_several_threads_at_once(server, path):
-    found = []
-    threads = [
-        threading.Thread(target=lambda: found.append(fetch(server, path).read_bytes()))
-        for _ in range(6)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert found == [CONTENT] * 6
-    assert server.requests == [None]
-    assert left(path) == ["weights.h5"]
-
-
-# The downloads alone: TensorFlow would take seconds to import.
-ALONE = """
-import importlib.util, os, sys, types
-
-keras = types.ModuleType("keras")
-keras.config = types.SimpleNamespace(is_interactive_logging_enabled=lambda: False)
-bar = types.SimpleNamespace(update=lambda *_, **__: None)
-keras.utils = types.SimpleNamespace(Progbar=lambda *_, **__: bar)
-sys.modules["keras"] = keras
-package = types.ModuleType("keras_resnet")
-package.__path__ = [os.path.dirname(os.environ["DOWNLOAD"])]
-sys.modules["keras_resnet"] = package
-spec = importlib.util.spec_from_file_location("download", os.environ["DOWNLOAD"])
-download = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(download)
-"""
 FETCH = """
-path = download.fetch(*sys.argv[1:3], sha256=sys.argv[3], wait=0.01)
-print(path.stat().st_size)
+import sys
+from keras_resnet.utils import download
+
+print(download.fetch(*sys.argv[1:]).stat().st_size)
 """
 
 
-def test_several_processes_at_once(server, path, subprocess_python):
-    server.faults = [100_000] * 5  # so that it takes a while
-    results = []
+@pytest.mark.parametrize("where", ["threads", "processes"])
+def test_several_at_once(server, path, subprocess_python, where):
+    url, sizes = f"{server.url}/weights.h5", []
+    server.pause = 1.0  # so that the others come while it is being downloaded
 
     def run():
-        url, environment = f"{server.url}/weights.h5", {"DOWNLOAD": download.__file__}
-        results.append(subprocess_python(ALONE + FETCH, url, path, SHA256, env=environment))
+        if where == "threads":
+            size = fetch(server, path).stat().st_size
+        else:
+            size = subprocess_python(FETCH, url, path, SHA256).stdout.split()[-1]
+        sizes.append(int(size))
 
-    threads = [threading.Thread(target=run) for _ in range(3)]
+    threads = [threading.Thread(target=run) for _ in range(2 if where == "processes" else 6)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert [int(result.stdout) for result in results] == [len(CONTENT)] * 3
-    assert server.requests.count(None) == 1  # One began, and nobody began again.
-    assert len(server.requests) == 6
+    assert sizes == [len(CONTENT)] * len(threads)
+    assert server.requests == [None]
     assert left(path) == ["weights.h5"]
 
 
@@ -231,6 +145,9 @@ def test_the_cache_of_keras(monkeypatch, tmp_path):
 # --- the Hugging Face hub, by `huggingface_hub` itself ----------------------------------------
 
 FETCH_FROM_HUB = """
+import sys
+from keras_resnet.utils import download
+
 sha256 = sys.argv[1] or None
 try:
     path = download.fetch_from_hub("timm/resnet18.tv_in1k", "model.safetensors", None, sha256)
@@ -250,15 +167,12 @@ def from_hub(server, tmp_path, subprocess_python):
         "HF_ENDPOINT": server.url,
         "HF_HOME": str(tmp_path / "hub"),
         "HF_HUB_DISABLE_XET": "1",
-        "DOWNLOAD": download.__file__,
     }
     # Whether one uses a proxy is no matter on this machine.
     environment |= {"no_proxy": "127.0.0.1", "NO_PROXY": "127.0.0.1"}
 
     def run(sha256="", **more):
-        process = subprocess_python(
-            ALONE + FETCH_FROM_HUB, sha256, env={**environment, **more}, timeout=60
-        )
+        process = subprocess_python(FETCH_FROM_HUB, sha256, env={**environment, **more}, timeout=60)
         return process.stdout.strip()
 
     return run
@@ -317,3 +231,14 @@ def test_no_redirection_leaves_https(place):
         return
     with pytest.raises(ValueError, match=f"leads to {place}, which is not https"):
         follow(request, None, 302, "Found", {}, place)
+
+
+def test_where_a_download_leads_to_counts_without_a_checksum(server, path, monkeypatch):
+    def leave(url):
+        raise ValueError("the server leads to http://elsewhere.org, which is not https")
+
+    monkeypatch.setattr(download, "_redirected", leave)
+    with pytest.raises(OSError, match=r"cannot be downloaded \(the server leads to http://e"):
+        fetch(server, path, None)
+    assert left(path) == [] and server.requests == []
+    assert fetch(server, path).read_bytes() == CONTENT
