@@ -51,7 +51,7 @@ def unrolled_name(pattern_name: str, i: int) -> str:
     )
     if not found:
         raise ValueError(
-            "The layers of a stacked block must be named by the number of their block, such as "
+            "`pattern_name` must be that of a layer of a stacked block with its number, such as "
             f"conv2_block2_1_conv, to have names in the unrolled net. Received: {pattern_name!r}"
         )
     return name
