@@ -185,7 +185,7 @@ def test_bad_images_end_the_run_in_one_line_or_are_counted(
         (("--nonsense", 3), "--nonsense"),
         (("--preset", "none"), "--preset"),
         (("--micro-batches", 3), "micro_batches=3"),
-        (("--image-size", 31), "image_size=31"),
+        (("--image-size", 31), "`image_size`"),
     ],
 )
 def test_refused_in_one_line(tmp_path, flags, named, monkeypatch, capsys):
