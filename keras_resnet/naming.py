@@ -92,7 +92,7 @@ def unrolled_name(pattern: str, i: int) -> str:
     )
     if not found:
         raise ValueError(
-            "`block` of a stack must have layers named by the number of their block, such as "
-            f"conv2_block2_1_conv. Received: a layer named {pattern!r}"
+            "`pattern` must be the name of a layer of a block with its number, such as "
+            f"conv2_block2_1_conv. Received: pattern={pattern!r}"
         )
     return name

@@ -19,6 +19,7 @@ from tests.helpers import (
     gradients,
     images,
     randomize,
+    refused,
     trainable_parameters,
 )
 
@@ -391,7 +392,7 @@ def test_rates_survive_saving(tmp_path):
 
 def test_one_rate_for_each_block():
     block = pattern(StochasticDepth(0.5))
-    with pytest.raises(ValueError, match=r"`drop_rates` must have one rate .* drop_rates=\[0.1\]"):
+    with refused("`drop_rates`", "drop_rates=[0.1]"):
         BlockStack(block, 2, drop_rates=[0.1])
 
 
@@ -568,17 +569,17 @@ def test_depth_2000(no_draws):
 
 @pytest.mark.parametrize("repeats", [0, -1, 2.0, True, "3", None])
 def test_repeats(repeats):
-    with pytest.raises(ValueError, match=r"^`repeats` must be a whole number.*repeats="):
+    with refused("`repeats`", f"repeats={repeats!r}"):
         BlockStack(pattern(keras.layers.Dense(4)), repeats)
 
 
 def test_a_block_keeps_its_shape():
-    with pytest.raises(ValueError, match=r"^`block` must .*output has the shape of its input"):
+    with refused("`block`", "shape", "Functional"):
         BlockStack(pattern(keras.layers.Dense(5)), 3)
 
 
 def test_a_block_is_a_functional_model():
-    with pytest.raises(ValueError, match=r"^`block` must be a functional"):
+    with refused("`block`", "functional", "Dense"):
         BlockStack(keras.layers.Dense(4), 3)
 
 
@@ -590,5 +591,5 @@ def test_blocks_without_weights():
 @pytest.mark.parametrize("option", ["kernel_constraint", "activity_regularizer"])
 def test_what_a_stack_would_lose_is_refused(option):
     dense = keras.layers.Dense(4, **{option: "non_neg" if "constraint" in option else "l2"})
-    with pytest.raises(ValueError, match=r"^`block` .*(constraint|activity)"):
+    with refused("`block`", "'dense'"):
         BlockStack(pattern(dense), 3)

@@ -13,7 +13,7 @@ import pytest
 import tensorflow as tf
 
 from keras_resnet.layers import FusedBatchNormalization, ZeroPadShortcut
-from tests.helpers import distance, images, kernels_in_graph
+from tests.helpers import distance, images, kernels_in_graph, refused
 
 SCRIPTS = Path(__file__).with_name("distributed")
 
@@ -109,27 +109,21 @@ def test_zero_pad_config():
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"filters": 0}, r"^`filters` must be a whole number of at least 1.*filters=0"),
-        ({"filters": 2.0}, r"^`filters` .*filters=2.0"),
-        ({"filters": 4, "strides": 0}, r"^`strides` .*strides=0"),
-        ({"filters": 4, "strides": True}, r"^`strides` .*strides=True"),
-        ({"filters": 4, "data_format": "NHWC"}, r"^`data_format` .*'channels_last'.*'NHWC'"),
-    ],
+    ("name", "value"),
+    [("filters", 0), ("filters", 2.0), ("strides", 0), ("strides", True), ("data_format", "NHWC")],
 )
-def test_zero_pad_wrong_arguments(arguments, message):
-    with pytest.raises(ValueError, match=message):
-        ZeroPadShortcut(**arguments)
+def test_zero_pad_wrong_arguments(name, value):
+    with refused(f"`{name}`", f"{name}={value!r}"):
+        ZeroPadShortcut(**{"filters": 4, name: value})
 
 
 def test_zero_pad_cannot_take_channels_away():
-    with pytest.raises(ValueError, match=r"^`filters` .*shortcut='B'. Received: filters=3"):
+    with refused("`filters`", "shortcut='B'", "filters=3"):
         ZeroPadShortcut(3)(images(1, 4, 4, 5))
 
 
 def test_zero_pad_wants_images():
-    with pytest.raises(ValueError, match="expected ndim=4"):
+    with pytest.raises(ValueError, match="ndim=4"):
         ZeroPadShortcut(3)(images(4, 3))
 
 

@@ -10,7 +10,7 @@ import tensorflow as tf
 import keras_resnet
 from keras_resnet import decode_predictions, preprocess_input
 from keras_resnet.preprocessing import IMAGENET_MEAN, IMAGENET_STD
-from tests.helpers import distance
+from tests.helpers import distance, refused
 
 # As torchvision writes them, for images in [0, 1].
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -93,18 +93,17 @@ def test_input_is_left_alone():
     ],
 )
 def test_images_are_rgb(shape, options):
-    message = r"^`images` must be RGB with 3 channels.*Received: images of shape \("
-    with pytest.raises(ValueError, match=message):
+    with refused("`images`", "RGB", shape):
         preprocess_input(np.zeros(shape, "uint8"), **options)
 
 
 def test_unknown_data_format():
-    with pytest.raises(ValueError, match=r"^`data_format` must be one of .*data_format='NHWC'"):
+    with refused("`data_format`", "data_format='NHWC'"):
         preprocess_input(pixels(2, 2, 3), "NHWC")
 
 
 def test_images_must_have_a_shape():
-    with pytest.raises(ValueError, match=r"^`images` "):
+    with refused("`images`"):
         preprocess_input([[1, 2, 3]])
 
 
@@ -184,22 +183,18 @@ def test_decode_imagenet(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("name", "value", "received"),
     [
-        ({"predictions": SCORES[0]}, r"^`predictions` must be scores of shape \(batch, classes\)"),
-        ({"predictions": SCORES[None]}, r"^`predictions` .*Received: .*\(1, 2, 3\)"),
-        ({"class_names": None}, r"^`class_names` must be given .*Received: class_names=None"),
-        ({"class_names": ("cat", "dog")}, r"^`class_names` .*each of the 3 classes.*2 names"),
-        ({"class_names": "cat"}, r"^`class_names` .*Received: .*'cat'"),
-        ({"top": 0}, r"^`top` must be a whole number of at least 1. Received: top=0"),
-        ({"top": 4}, r"^`top` must be at most the 3 classes there are. Received: top=4"),
-        ({"top": 2.0}, r"^`top` must be a whole number"),
-        ({"top": True}, r"^`top` must be a whole number"),
+        ("predictions", SCORES[0], "(3,)"),
+        ("predictions", SCORES[None], "(1, 2, 3)"),
+        ("class_names", None, "class_names=None"),
+        ("class_names", ("cat", "dog"), "2 names"),
+        ("class_names", "cat", "'cat'"),
+        *(("top", value, f"top={value}") for value in (0, 4, 2.0, True)),
     ],
     ids=str,
 )
-def test_decode_misuse(arguments, message):
-    arguments = {"predictions": SCORES, "top": 2, "class_names": NAMES, **arguments}
-    with pytest.raises(ValueError, match=message) as error:
+def test_decode_misuse(name, value, received):
+    arguments = {"predictions": SCORES, "top": 2, "class_names": NAMES, name: value}
+    with refused(f"`{name}`", received):
         decode_predictions(**arguments)
-    assert "\n" not in str(error.value)

@@ -70,7 +70,10 @@ def load_dataset(
     for option, value in options.items():
         if option not in known:
             takes = ", ".join(known) or "no options"
-            raise ValueError(f"The data set {name!r} takes {takes}. Received: {option}={value!r}")
+            raise ValueError(
+                f"`{option}` is no option of the data set {name!r}, which takes {takes}. "
+                f"Received: {option}={value!r}"
+            )
     return load(**options)
 
 

@@ -201,7 +201,7 @@ class ArrayDataset(ImageDataset):
         for split, (other, _) in self._arrays.items():
             if other.shape[1:] != self.image_shape:
                 raise ValueError(
-                    f"Images of every split must have the shape of the training images, "
+                    f"`splits` must have images of the shape of the training images, "
                     f"{self.image_shape}. Received: {split} images of shape {other.shape[1:]}"
                 )
         self.mean = tuple(images.mean(axis=(0, 1, 2), dtype=np.float64).tolist())
@@ -373,17 +373,17 @@ def _checked_arrays(
     images, labels = np.asarray(images), np.asarray(labels)
     if images.dtype != np.uint8 or images.ndim != 4 or 0 in images.shape:
         raise ValueError(
-            f"Images must be uint8 of shape (n, height, width, channels), none of them 0. "
+            "`splits` must have uint8 images of shape (n, height, width, channels), none 0. "
             f"Received: {split} images of type {images.dtype} and shape {images.shape}"
         )
     if labels.dtype.kind not in "iu" or labels.shape != images.shape[:1]:
         raise ValueError(
-            f"Labels must be integers of shape ({len(images)},), one an image. "
+            f"`splits` must have integer labels of shape ({len(images)},), one an image. "
             f"Received: {split} labels of type {labels.dtype} and shape {labels.shape}"
         )
     if labels.min() < 0 or labels.max() >= classes:
         raise ValueError(
-            f"Labels must be in [0, {classes - 1}], one for each of {classes} class names. "
+            f"`splits` must have labels in [0, {classes - 1}], for {classes} class names. "
             f"Received: {split} labels in [{labels.min()}, {labels.max()}]"
         )
     return images, labels.astype(np.int32)

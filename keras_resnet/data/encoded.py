@@ -77,8 +77,8 @@ class BadImages:
             count = len(self.found)
             if self.limit is not None and count > self.limit:
                 self.stop(
-                    f"More bad images than `max_bad_files`={self.limit}; the last one: "
-                    f"{location} is {reason}. Reading the data through with check-data lists them."
+                    "`max_bad_files` must be at least the bad images, which check-data lists. "
+                    f"Received: max_bad_files={self.limit}, and {location} is {reason}"
                 )
         most = "" if self.limit is None else f" of at most {self.limit}"
         warnings.warn(
@@ -274,7 +274,10 @@ class EncodedDataset(ImageDataset):
             tried = (self._try(split, i, view) for i in following)
             found = next((image for image in tried if image is not None), None)
             if found is None and replace:
-                self.bad_images.stop(f"None of the {size} images of {split!r} can be read.")
+                self.bad_images.stop(
+                    "`split` must have images that can be read. "
+                    f"Received: split={split!r} of {size}, none of which can"
+                )
             stand_ins.append(found or blank)
         return tuple(map(np.stack, zip(*stand_ins, strict=True)))
 

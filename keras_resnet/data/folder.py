@@ -203,16 +203,19 @@ def _check_classes(
 ) -> None:
     for split, folder in splits.items():
         if not index[split]:
-            raise ValueError(f"A split must have class folders. Received: {folder}, without any")
+            raise ValueError(
+                "`data_dir` must have class folders in every split. "
+                f"Received: {folder}, without any"
+            )
         for name, classes in index[split].items():
             if not classes.files:
                 raise ValueError(
-                    f"A class folder must have images ({', '.join(FORMATS)}). "
+                    f"`data_dir` must have images ({', '.join(FORMATS)}) in every class folder. "
                     f"Received: {folder / name}, without any"
                 )
             if name not in index["train"]:
                 raise ValueError(
-                    f"A class of {folder.name!r} must also be one of 'train'. "
+                    f"`data_dir` must have the classes of {folder.name!r} in 'train' too. "
                     f"Received: {folder / name}"
                 )
 

@@ -99,8 +99,8 @@ class RecordSource:
             self._records = TFRecords([os.fspath(path) for path in info.filepaths])
             if len(self._records) != info.num_examples:
                 raise ValueError(
-                    f"{self._name} must have {info.num_examples} records; its files have "
-                    f"{len(self._records)}. Received: {os.fspath(info.filepaths[0])} and others"
+                    f"`data_dir` must have the {info.num_examples} records of {self._name}. "
+                    f"Received: {len(self._records)} in {os.fspath(info.filepaths[0])} and others"
                 ) from error
 
     def __len__(self) -> int:
@@ -162,5 +162,7 @@ def _record_spans(path: str) -> np.ndarray:
             spans.append((position + _HEADER, length))
             position += _HEADER + length + _FOOTER
     if position != size:
-        raise ValueError(f"TFRecord files must be whole. Received: {path}, which ends in a record")
+        raise ValueError(
+            f"`data_dir` must have whole TFRecord files. Received: {path}, which ends in a record"
+        )
     return np.array(spans, np.int64).reshape(-1, 2)

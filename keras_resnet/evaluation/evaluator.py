@@ -99,7 +99,10 @@ def evaluate(
     seconds = time.perf_counter() - begin
     answered = tally.answered
     if not answered.any():
-        raise ValueError(f"None of the {total} images of {split!r} can be read.")
+        raise ValueError(
+            "`split` must have images that can be read. "
+            f"Received: split={split!r} of {total}, none of which can"
+        )
     return Evaluation(
         models=tuple(names),
         dataset=dataset.name,
@@ -121,14 +124,14 @@ def _check_model(model: keras.Model, name: str, dataset: ImageDataset) -> None:
     classes = len(dataset.class_names)
     if tuple(model.output_shape[1:]) != (classes,):
         raise ValueError(
-            f"A model for {dataset.name} must have {classes} outputs, one a class. "
+            f"`models` must have {classes} outputs, one a class of {dataset.name}. "
             f"Received: {name} with outputs of shape {tuple(model.output_shape)}"
         )
     own, images = tuple(model.input_shape[1:]), dataset.image_shape
     if len(own) != 3 or any(a not in (None, b) for a, b in zip(own, images, strict=True)):
         raise ValueError(
-            f"The images of a data set must have the model's size; of photographs `image_size` "
-            f"sets it. Received: {name} for images of shape {own}, {dataset.name} with {images}"
+            f"`models` must take the images of the data set; of photographs `image_size` sets the "
+            f"size. Received: {name} for images of shape {own}, {dataset.name} with {images}"
         )
 
 

@@ -128,7 +128,7 @@ def read_images(
                 if not given.is_dir():
                     formats = ", ".join(sorted(set(FORMATS.values())))
                     raise ValueError(
-                        f"An image must be a whole file ({formats}). Received: {str(path)!r}, "
+                        f"`images` must be whole files ({formats}). Received: {str(path)!r}, "
                         f"which is {fault}"
                     ) from error
                 bad.report(str(path), fault)
@@ -181,8 +181,8 @@ def _images_in(folder):
     )
     if not paths:
         raise ValueError(
-            f"A folder must have images ({', '.join(FORMATS)}). Received: {str(folder)!r}, "
-            "without any"
+            f"`images` must be files or folders of them ({', '.join(FORMATS)}). "
+            f"Received: {str(folder)!r}, without any"
         )
     return paths
 

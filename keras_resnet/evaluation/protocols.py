@@ -204,7 +204,8 @@ def make_protocol(name: str, **attributes: object) -> Protocol:
     for attribute, value in attributes.items():
         if attribute not in known:
             raise ValueError(
-                f"The protocol {name!r} takes {' and '.join(known)}. Received: {attribute}={value}"
+                f"`{attribute}` is no attribute of the protocol {name!r}, which takes "
+                f"{' and '.join(known)}. Received: {attribute}={value}"
             )
     return cls(**attributes)
 

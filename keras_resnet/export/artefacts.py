@@ -70,7 +70,7 @@ def load_artefact(path: str | Path) -> Artefact:
     openers = {".keras": _open_keras, ".tflite": _open_litert, ".onnx": _open_onnx}
     if not path.is_file() or path.suffix not in openers:
         raise ValueError(
-            "A model must be a .keras, .tflite or .onnx file, or the directory of a Hub module or "
+            "`path` must be a .keras, .tflite or .onnx file, or the directory of a Hub module or "
             f"SavedModel. Received: {str(path)!r}"
         )
     return openers[path.suffix](path)
@@ -103,12 +103,12 @@ def _open_saved_model(path):
     shape = next((spec.shape for spec in inputs.values() if spec.shape.rank == 4), None)
     if shape is None:
         raise ValueError(
-            "A SavedModel must have a signature that takes images (batch, H, W, C). "
+            "`path` must be a SavedModel with a signature of images (batch, H, W, C). "
             f"Received: {str(path)!r}"
         )
     if len(inputs) != 1 or len(signature.structured_outputs) != 1:
         raise ValueError(
-            "A SavedModel must have one input and one output to be run here. Received: "
+            "`path` must be a SavedModel of one input and one output to be run here. Received: "
             f"{str(path)!r} with outputs {', '.join(sorted(signature.structured_outputs))}"
         )
     (argument,), (name,) = inputs, signature.structured_outputs
@@ -191,8 +191,8 @@ def _open_onnx(path):
 def _check_names(path, inputs, outputs):
     if list(inputs) != ["images"] or len(outputs) != 1:
         raise ValueError(
-            "A .tflite or .onnx file must be one that keras_resnet.export.export wrote, with the "
-            f"input 'images' and one output. Received: {str(path)!r} with inputs "
+            "`path` must be a .tflite or .onnx file that keras_resnet.export.export wrote, with "
+            f"the input 'images' and one output. Received: {str(path)!r} with inputs "
             f"{', '.join(inputs)} and outputs {', '.join(outputs)}"
         )
 
@@ -211,6 +211,4 @@ def _lines(path, data):
 
 
 def _unreadable(path, error):
-    return ValueError(
-        f"A model must be a whole file. Received: {str(path)!r} ({first_line(error)})"
-    )
+    return ValueError(f"`path` must be a whole file. Received: {str(path)!r} ({first_line(error)})")

@@ -41,8 +41,8 @@ def image_network(model: keras.Model, preprocessing: str = "inside") -> keras.Mo
     checks.one_of("preprocessing", preprocessing, PREPROCESSINGS)
     if keras.backend.backend() != "tensorflow":
         raise RuntimeError(
-            "A model can be exported on Keras's TensorFlow backend only; set "
-            f"KERAS_BACKEND=tensorflow. The backend is {keras.backend.backend()!r}."
+            "`KERAS_BACKEND` must be tensorflow to export a model. "
+            f"Received: KERAS_BACKEND={keras.backend.backend()!r}"
         )
     inputs = getattr(model, "inputs", None)
     if not isinstance(model, keras.Model) or not inputs or len(inputs) != 1 or not model.outputs:

@@ -208,6 +208,6 @@ def _compare(received, expected, name):
     difference = np.max(np.abs(received - expected)) / max(1.0, np.max(np.abs(expected)))
     if not difference <= TOLERANCE:  # so that NaN fails too
         raise RuntimeError(
-            f"The module that was written differs from {name!r} by {difference:.1e} of the "
-            f"largest output, more than {TOLERANCE}; it was not kept."
+            f"The module written must answer as `model` does, within {TOLERANCE} of the largest "
+            f"output; it was not kept. Received: a difference of {difference:.1e} from {name!r}"
         )

@@ -123,8 +123,8 @@ class _ModuleLosses(keras.regularizers.Regularizer):
 def _load(handle, sha256):
     if keras.backend.backend() != "tensorflow":
         raise RuntimeError(
-            "HubLayer runs on Keras's TensorFlow backend only; set KERAS_BACKEND=tensorflow. "
-            f"The backend is {keras.backend.backend()!r}."
+            "`KERAS_BACKEND` must be tensorflow for a HubLayer. "
+            f"Received: KERAS_BACKEND={keras.backend.backend()!r}"
         )
     directory = module_directory(handle, sha256)
     if not (directory / SAVED_MODEL).is_file():

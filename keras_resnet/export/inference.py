@@ -238,7 +238,7 @@ def _compared(artefact, reference, shape, images, quantize):
         reason = f"a difference of {difference:.1e} of the largest output"
     if wrong:
         raise RuntimeError(
-            f"What was written does not answer as {reference.name!r} does, with {reason}; it was "
-            "not kept."
+            "What was written must answer as `model` does; it was not kept. "
+            f"Received: {reason}, for model {reference.name!r}"
         )
     return float(difference), float(agreement), len(images)

@@ -64,7 +64,10 @@ def write_litert(
             f"Received: model {net.name!r} ({first_line(error)})"
         ) from error
     if custom := custom_operations(data):
-        raise RuntimeError(f"The LiteRT file needs operations not built in: {', '.join(custom)}.")
+        raise RuntimeError(
+            "`model` must consist of operations that LiteRT has built in. "
+            f"Received: model {net.name!r} ({', '.join(custom)})"
+        )
     path.write_bytes(data)
     if labels is not None:
         # TensorFlow Lite's "associated files": an archive behind what readers of the model see.

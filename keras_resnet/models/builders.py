@@ -124,7 +124,7 @@ def build(architecture: Architecture | DenseArchitecture | str, *args, **kwargs)
     return general(**fixed, **given.arguments)
 
 
-def CifarResNet(depth: int, *args, shortcut: str | None = "A", **kwargs) -> Network:
+def CifarResNet(depth: int, *args, shortcut: str | None = "A", **kwargs) -> Network:  # noqa: N802
     """Builds the CIFAR network of any depth 6n+2 (section 4.2), plain with `shortcut=None`.
 
     Args:
@@ -142,7 +142,7 @@ def CifarResNet(depth: int, *args, shortcut: str | None = "A", **kwargs) -> Netw
     return build(cifar_architecture(depth), *args, shortcut=shortcut, **kwargs)
 
 
-def CifarWideResNet(depth: int, widening: int, *args, **kwargs) -> Network:
+def CifarWideResNet(depth: int, widening: int, *args, **kwargs) -> Network:  # noqa: N802
     """Builds the wide CIFAR network WRN-depth-widening (arXiv 1605.07146).
 
     Args:
@@ -160,7 +160,7 @@ def CifarWideResNet(depth: int, widening: int, *args, **kwargs) -> Network:
     return build(wide_architecture(depth, widening), *args, **kwargs)
 
 
-def CifarDenseNet(depth: int, growth_rate: int, *args, **kwargs) -> Network:
+def CifarDenseNet(depth: int, growth_rate: int, *args, **kwargs) -> Network:  # noqa: N802
     """Builds the CIFAR network DenseNet-BC of any depth and growth rate (Table 2 of the paper).
 
     Args:

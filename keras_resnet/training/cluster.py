@@ -59,7 +59,7 @@ def from_tf_config() -> Resolver:
             )
     except (ValueError, TypeError, AttributeError, KeyError) as error:
         raise ValueError(
-            "The variable TF_CONFIG must be JSON with a cluster and a task of it. "
+            "`TF_CONFIG` must be JSON with a cluster and a task of it. "
             f"Received: TF_CONFIG={os.environ['TF_CONFIG']!r} ({error})"
         ) from error
     return resolver
@@ -76,7 +76,7 @@ def from_slurm() -> Resolver:
     missing = [f"SLURM_{name}" for name in _SLURM if f"SLURM_{name}" not in os.environ]
     if missing:
         raise ValueError(
-            "SLURM's variables must be those of a step; start it with srun, not by sbatch alone. "
+            "`SLURM_STEP_*` must be variables of a step; start it with srun, not by sbatch alone. "
             f"Received: no {', '.join(missing)}"
         )
     try:
@@ -95,7 +95,7 @@ def from_slurm() -> Resolver:
     except (ValueError, RuntimeError) as error:
         values = ", ".join(f"SLURM_{name}={os.environ[f'SLURM_{name}']!r}" for name in _SLURM)
         raise ValueError(
-            f"SLURM's variables must be those of a step. Received: {values} ({error})"
+            f"`SLURM_STEP_*` must be the variables of a step. Received: {values} ({error})"
         ) from error
     return resolver
 
@@ -140,7 +140,7 @@ def _listening(address: str) -> contextlib.AbstractContextManager:
         return socket.create_server(("", port), backlog=128)
     except OSError as error:
         raise ValueError(
-            "TF_CONFIG or SLURM's variables must name a free port of this machine for this worker. "
+            "`TF_CONFIG` or SLURM's variables must name a free port of this worker's machine. "
             f"Received: {address!r} ({error.strerror})"
         ) from error
 
@@ -161,7 +161,7 @@ def _host_and_port(address: str) -> tuple[str, int]:
         encoded = b""
     if not encoded or not port.isdecimal() or int(port) > 65535:
         raise ValueError(
-            "TF_CONFIG or SLURM's variables must name a host and a port for each worker. "
+            "`TF_CONFIG` or SLURM's variables must name a host and a port for each worker. "
             f"Received: {address!r}"
         )
     return host.strip("[]"), int(port)

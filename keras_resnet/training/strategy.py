@@ -106,7 +106,7 @@ def make_strategy(
     key = (name, gpus, virtual_devices, tpu)
     if name != "one" and key not in _made and _made:
         raise ValueError(
-            "A process holds one strategy; start a new process for another. "
+            "`strategy` must be the one that this process holds; start a new process for another. "
             f"Received: strategy={name!r} after {next(iter(_made))[0]!r}"
         )
     if virtual_devices:
@@ -252,7 +252,7 @@ def _make_multi_worker(gpus: int | None) -> tf.distribute.Strategy:
         return tf.distribute.MultiWorkerMirroredStrategy(resolver)
     except tf.errors.OpError as error:
         raise ValueError(
-            "TF_CONFIG or SLURM's variables must name a host and a port for each worker. "
+            "`TF_CONFIG` or SLURM's variables must name a host and a port for each worker. "
             f"Received: {checks.first_line(error)}"
         ) from error
     except RuntimeError as error:

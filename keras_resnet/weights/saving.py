@@ -43,7 +43,7 @@ def load_model(path: str | Path) -> keras.Model:
     """
     path = Path(path)
     if path.suffix != ".keras" or not path.is_file():
-        raise ValueError(f"A model must be an existing .keras file. Received: {str(path)!r}")
+        raise ValueError(f"`path` must be an existing .keras file. Received: {str(path)!r}")
     try:
         config = check_keras(path)
         if _HUB_LAYER in config and keras.saving.get_registered_object(_HUB_LAYER.decode()) is None:
@@ -51,7 +51,7 @@ def load_model(path: str | Path) -> keras.Model:
         model = keras.saving.load_model(path, compile=False, safe_mode=True)
     except Exception as error:  # Whatever layers and backends raise, for want of memory too.
         raise ValueError(
-            "A model must be a file that Keras can read. "
+            "`path` must be a file that Keras can read. "
             f"Received: {str(path)!r} ({first_line(error)})"
         ) from error
     warn_unless_finite(model, str(path), stacklevel=3)

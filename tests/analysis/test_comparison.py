@@ -24,6 +24,7 @@ from keras_resnet.analysis.plots import comparison as drawn
 from keras_resnet.analysis.published import APPLICATIONS, PAPER, Accuracy, published_accuracy
 from keras_resnet.utils.tables import text_table
 from keras_resnet.weights import PRETRAINED
+from tests.helpers import refused
 
 MEASURED = Accuracy(0.8, 0.95, 224, "single crop", "ImageNet", "metrics.json", measured=True)
 
@@ -85,16 +86,16 @@ def test_names(name, library, label, top1):
 
 
 @pytest.mark.parametrize(
-    ("name", "message"),
+    ("name", "words"),
     [
-        ("ResNet51", r"^`model` must be one of 'ResNet18', .*'VGG16'.*model='ResNet51'$"),
-        ("keras.applications.ResNet18", r"^`model` must be one of .*Received: model='ResNet18'$"),
-        ("ResNet50_D", r"^`shortcut` must be one of 'A', 'B', 'C'. Received: shortcut='D'$"),
-        ("get_file", "^`model` must be one of"),
+        ("ResNet51", ["`model`", "'ResNet18', ", "'VGG16'", "model='ResNet51'"]),
+        ("keras.applications.ResNet18", ["`model`", "model='ResNet18'"]),
+        ("ResNet50_D", ["`shortcut`", "'A', 'B', 'C'", "shortcut='D'"]),
+        ("get_file", ["`model`", "model='get_file'"]),
     ],
 )
-def test_unknown_names(name, message):
-    with pytest.raises(ValueError, match=message):
+def test_unknown_names(name, words):
+    with refused(*words):
         find_network(name)
 
 
@@ -107,7 +108,7 @@ def test_marks_reach_the_builder():
 
 
 def test_sizes_that_a_network_does_not_take():
-    with pytest.raises(ValueError, match="^`image_size` must suit InceptionV3: .*image_size=32$"):
+    with refused("`image_size`", "InceptionV3", "image_size=32"):
         list(compare(["InceptionV3"], image_size=32))
 
 
@@ -167,16 +168,16 @@ def test_saved_models_and_open_sides(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("names", "options", "message"),
+    ("names", "options", "argument", "received"),
     [
-        ([], {}, "^`models` must be different networks, at least one"),
-        (["VGG16", "VGG16"], {}, "must be different networks"),
-        (["VGG16"], {"accuracies": {"VGG19": MEASURED}}, "^`accuracy` must be one of 'VGG16'"),
-        (["VGG16"], {"image_size": 0}, "image_size=0$"),
+        ([], {}, "models", "models=[]"),
+        (["VGG16", "VGG16"], {}, "models", "models=['VGG16', 'VGG16']"),
+        (["VGG16"], {"accuracies": {"VGG19": MEASURED}}, "accuracy", "accuracy='VGG19'"),
+        (["VGG16"], {"image_size": 0}, "image_size", "image_size=0"),
     ],
 )
-def test_wrong_comparisons(names, options, message):
-    with pytest.raises(ValueError, match=message):
+def test_wrong_comparisons(names, options, argument, received):
+    with refused(f"`{argument}`", received):
         compare(names, **options)
 
 
@@ -196,11 +197,11 @@ def test_accuracies_from_the_command_line(tmp_path):
     accuracy = read(evaluation)[1]
     assert (accuracy.top1, accuracy.top5) == (0.75, 0.95)
     assert (accuracy.dataset, accuracy.protocol) == ("d", "p")
-    with pytest.raises(ValueError, match="^`accuracy` must name a file with `top1_error`"):
+    with refused("`accuracy`", "`top1_error`", "metrics.json"):
         read({"loss": 1})
-    with pytest.raises(ValueError, match="^`accuracy` must be NAME=VALUE"):
+    with refused("`accuracy`", "NAME=VALUE", "accuracy='0.75'"):
         read_accuracy("0.75")
-    with pytest.raises(ValueError, match=r"^`accuracy` must be a number in \[0, 1\].*74.9"):
+    with refused("`accuracy`", "[0, 1]", "accuracy=74.9"):
         read_accuracy("ResNet50=74.9")
     with pytest.raises(FileNotFoundError):
         read_accuracy("ResNet50=none.json")

@@ -12,7 +12,7 @@ from keras import layers
 import keras_resnet
 from keras_resnet.analysis import complexity
 from keras_resnet.analysis.counting import built_without_values
-from tests.helpers import trainable_parameters
+from tests.helpers import refused, trainable_parameters
 
 
 def model_of(*sequence, shape):
@@ -149,20 +149,20 @@ def test_open_sides_need_a_shape():
 
 
 @pytest.mark.parametrize(
-    ("sides", "input_shape", "message"),
+    ("sides", "input_shape"),
     [
-        ((None, None), None, r"^`input_shape` must be given .*Received: input_shape=None"),
-        ((None, 8), None, r"^`input_shape` must be given"),
-        ((None, None), (None, 8, 3), r"^`input_shape` .*Received: input_shape=\(None, 8, 3\)"),
-        ((None, None), (8, 8, 1), r"^`input_shape` must fit .*Received: input_shape=\(8, 8, 1\)"),
-        ((8, 8), (16, 16, 3), r"^`input_shape` must fit .*Received: input_shape=\(16, 16, 3\)"),
-        ((8, 8), (8, 8), r"^`input_shape` must fit"),
-        ((None, None), 8, r"^`input_shape` .*Received: input_shape=8"),
+        ((None, None), None),
+        ((None, 8), None),
+        ((None, None), (None, 8, 3)),
+        ((None, None), (8, 8, 1)),
+        ((8, 8), (16, 16, 3)),
+        ((8, 8), (8, 8)),
+        ((None, None), 8),
     ],
 )
-def test_shapes_that_do_not_fit(sides, input_shape, message):
+def test_shapes_that_do_not_fit(sides, input_shape):
     model = keras_resnet.CifarResNet(8, input_shape=(*sides, 3))
-    with pytest.raises(ValueError, match=message):
+    with refused("`input_shape`", f"input_shape={input_shape}"):
         complexity(model, input_shape)
 
 
@@ -210,13 +210,13 @@ def test_operations_without_a_layer():
 def test_products_without_a_rule_are_named(call, named):
     inputs = keras.Input((5, 4))
     model = keras.Model(inputs, call(inputs))
-    with pytest.raises(ValueError, match=rf"^`model` must consist of .* of class {named}$"):
+    with refused("`model`", f"class {named}"):
         complexity(model)
 
 
 def test_shapes_that_only_a_run_would_show_are_named():
     model = model_of(layers.EinsumDense("abc,cd->abd", (None, 6)), shape=(3, 5))
-    with pytest.raises(ValueError, match=r"^`model` .*class EinsumDense with output \(1, None, 6"):
+    with refused("`model`", "EinsumDense", "(1, None, 6)"):
         complexity(model)
 
 
@@ -228,10 +228,10 @@ class Subclassed(keras.Model):
 def test_models_that_are_not_functional():
     inputs = keras.Input((4,))
     for model in (Subclassed(), keras.Model(inputs, Subclassed()(inputs)), keras.Sequential()):
-        with pytest.raises(ValueError, match="^`model` must be a functional Keras model"):
+        with refused("`model`", "functional", model.name):
             complexity(model)
     two = keras.Model([inputs, keras.Input((4,))], inputs)
-    with pytest.raises(ValueError, match="with one input"):
+    with refused("`model`", "one input", two.name):
         complexity(two)
 
 
@@ -319,7 +319,7 @@ def test_table_and_rows():
     heading, *lines = cost.table().splitlines()
     assert "multiply-adds" in heading and "FLOP" not in cost.table()
     assert lines[-2].startswith("total") and f"{cost.multiply_adds:,}" in lines[-2]
-    assert f"{cost.training_activation_bytes:,} bytes kept for the gradient" in lines[-1]
+    assert f"{cost.training_activation_bytes:,} bytes" in lines[-1]
 
 
 # --- other people's networks, by the counts that their authors publish ------------------------

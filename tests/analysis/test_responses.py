@@ -11,7 +11,7 @@ import pytest
 import keras_resnet
 from keras_resnet.analysis import layer_responses, plots
 from keras_resnet.utils.moments import Moments
-from tests.helpers import images, randomize
+from tests.helpers import images, randomize, refused
 
 X = images(11, 8, 8, 1)
 
@@ -149,14 +149,13 @@ def test_wrong_arguments():
         ((model, X), {"layers": "5x5"}, "layers='5x5'"),
         ((model, X[:, :4]), {}, "images of shape (11, 4, 8, 1)"),
         ((model, X[0]), {}, "images of shape (8, 8, 1)"),
-        ((model, X[:0]), {}, "at least one image"),
+        ((model, X[:0]), {}, "`images`"),
         ((model, X), {"batch_size": 0}, "batch_size=0"),
-        ((dense, X), {}, "`model` must be a network of this package"),
-        ((wild, X), {}, "not finite from layer 'conv2_block1_1_conv' on"),
+        ((dense, X), {}, "model='sequential'"),
+        ((wild, X), {}, "conv2_block1_1_conv"),
     ):
-        with pytest.raises(ValueError) as error:
+        with refused(named):
             layer_responses(*arguments, **options)
-        assert named in str(error.value) and "\n" not in str(error.value)
 
 
 def test_figure_and_table(tmp_path):

@@ -1,8 +1,7 @@
 import shutil
 
-import pytest
-
 from keras_resnet.data import Finding, check_data
+from tests.helpers import refused
 
 from .helpers import damage, encode
 
@@ -54,5 +53,5 @@ def test_every_fault_is_found(folder, photographs):
 
 
 def test_a_missing_folder(tmp_path):
-    with pytest.raises(ValueError, match="`data_dir` must be an existing folder"):
+    with refused("`data_dir`", tmp_path / "no"):
         check_data(tmp_path / "no")

@@ -1,6 +1,7 @@
 import pytest
 
 from keras_resnet.data import ImageDataset, load_dataset
+from tests.helpers import refused
 
 
 def test_a_known_name():
@@ -10,20 +11,13 @@ def test_a_known_name():
 
 
 @pytest.mark.parametrize(
-    "arguments, message",
+    "arguments, argument, received",
     [
-        (
-            {"name": "mnist"},
-            "`dataset` must be one of digits, .*, or tfds:NAME. Received: dataset='mnist'",
-        ),
-        (
-            {"name": "digits", "data_dir": "/x"},
-            "takes image_size, classes, per_class. Received: data_dir='/x'",
-        ),
-        ({"name": "digits", "size": 3}, "takes image_size, classes, per_class. Received: size=3"),
+        ({"name": "mnist"}, "dataset", "dataset='mnist'"),
+        ({"name": "digits", "data_dir": "/x"}, "data_dir", "data_dir='/x'"),
+        ({"name": "digits", "size": 3}, "size", "size=3"),
     ],
 )
-def test_wrong_arguments(arguments, message):
-    with pytest.raises(ValueError, match=message) as error:
+def test_wrong_arguments(arguments, argument, received):
+    with refused(f"`{argument}`", received):
         load_dataset(**arguments)
-    assert "\n" not in str(error.value)

@@ -4,6 +4,7 @@ import tensorflow as tf
 
 from keras_resnet.data.augmentation import PadCropFlip
 from keras_resnet.data.dataset import ArrayDataset, train_order
+from tests.helpers import refused
 
 from .helpers import assert_equal, joined, take
 
@@ -124,36 +125,35 @@ def test_order_numbers_its_steps():
 
 
 @pytest.mark.parametrize(
-    "arguments, message",
+    "arguments, argument, received",
     [
-        ({"batch_size": 38}, "`batch_size` must be at most the number of training images, 37"),
-        ({"batch_size": 0}, "`batch_size` must be a whole number of at least 1"),
-        ({"batch_size": 2.5}, "Received: batch_size=2.5"),
-        ({"batch_size": 8, "shard": (0, 3)}, "multiple of the number of shards, 3"),
-        ({"batch_size": 8, "shard": (2, 2)}, "`shard` must be"),
-        ({"batch_size": 8, "shard": (0, 0)}, "`shard` must be"),
-        ({"batch_size": 8, "seed": -1}, "`seed` must be a whole number of at least 0"),
-        ({"batch_size": 8, "seed": True}, "Received: seed=True"),
-        ({"batch_size": 8, "start_step": -1}, "`start_step` must be"),
+        ({"batch_size": 38}, "batch_size", "batch_size=38"),
+        ({"batch_size": 0}, "batch_size", "batch_size=0"),
+        ({"batch_size": 2.5}, "batch_size", "batch_size=2.5"),
+        ({"shard": (0, 3)}, "batch_size", "batch_size=8"),
+        ({"shard": (2, 2)}, "shard", "(2, 2)"),
+        ({"shard": (0, 0)}, "shard", "(0, 0)"),
+        ({"seed": -1}, "seed", "seed=-1"),
+        ({"seed": True}, "seed", "seed=True"),
+        ({"start_step": -1}, "start_step", "start_step=-1"),
     ],
 )
-def test_wrong_training_arguments(dataset, arguments, message):
-    with pytest.raises(ValueError, match=message) as error:
-        dataset.train_batches(**arguments)
-    assert "\n" not in str(error.value)
+def test_wrong_training_arguments(dataset, arguments, argument, received):
+    with refused(f"`{argument}`", received):
+        dataset.train_batches(**{"batch_size": 8, **arguments})
 
 
 @pytest.mark.parametrize(
-    "arguments, message",
+    "arguments, argument, received",
     [
-        (("validation", 8), r"`split` must be one of \('train', 'test'\)"),
-        (("test", 0), "`batch_size`"),
-        (("test", 9, (0, 2)), "multiple of the number of shards"),
+        (("validation", 8), "split", "split='validation'"),
+        (("test", 0), "batch_size", "batch_size=0"),
+        (("test", 9, (0, 2)), "batch_size", "batch_size=9"),
     ],
 )
-def test_wrong_evaluation_arguments(dataset, arguments, message):
+def test_wrong_evaluation_arguments(dataset, arguments, argument, received):
     split, batch_size, *shard = arguments
-    with pytest.raises(ValueError, match=message):
+    with refused(f"`{argument}`", received):
         dataset.eval_batches(split, batch_size, **({"shard": shard[0]} if shard else {}))
 
 
@@ -161,21 +161,20 @@ IMAGES, LABELS = images_and_labels(6)
 
 
 @pytest.mark.parametrize(
-    "splits, message",
+    "splits, received",
     [
-        ({"test": (IMAGES, LABELS)}, "`splits` must have 'train'"),
+        ({"test": (IMAGES, LABELS)}, "'train'"),
         ({"train": (IMAGES, LABELS), "dev": (IMAGES, LABELS)}, "'dev'"),
-        ({"train": (IMAGES / 255, LABELS)}, "uint8.*train images of type float64"),
-        ({"train": (IMAGES[..., 0], LABELS)}, r"shape \(6, 4, 6\)"),
-        ({"train": (IMAGES[:0], LABELS[:0])}, r"shape \(0, 4, 6, 3\)"),
-        ({"train": (IMAGES, LABELS[:5])}, r"labels of type int64 and shape \(5,\)"),
-        ({"train": (IMAGES, LABELS / 2)}, "type float64"),
-        ({"train": (IMAGES, LABELS + 5)}, r"Labels must be in \[0, 4\]"),
-        ({"train": (IMAGES, LABELS - 5)}, r"Labels must be in \[0, 4\]"),
-        ({"train": (IMAGES, LABELS), "test": (IMAGES[:, :3], LABELS)}, "test images of shape"),
+        ({"train": (IMAGES / 255, LABELS)}, "float64"),
+        ({"train": (IMAGES[..., 0], LABELS)}, "(6, 4, 6)"),
+        ({"train": (IMAGES[:0], LABELS[:0])}, "(0, 4, 6, 3)"),
+        ({"train": (IMAGES, LABELS[:5])}, "(5,)"),
+        ({"train": (IMAGES, LABELS / 2)}, "float64"),
+        ({"train": (IMAGES, LABELS + 5)}, "[5, 9]"),
+        ({"train": (IMAGES, LABELS - 5)}, "[-5, -1]"),
+        ({"train": (IMAGES, LABELS), "test": (IMAGES[:, :3], LABELS)}, "(3, 6, 3)"),
     ],
 )
-def test_wrong_arrays(splits, message):
-    with pytest.raises(ValueError, match=message) as error:
+def test_wrong_arrays(splits, received):
+    with refused("`splits`", received):
         ArrayDataset("wrong", splits, "abcde")
-    assert "\n" not in str(error.value)

@@ -1,3 +1,4 @@
+import re
 import warnings
 
 import numpy as np
@@ -7,6 +8,7 @@ import tensorflow as tf
 from keras_resnet.data import BadImageWarning, load_dataset
 from keras_resnet.data.encoded import EncodedDataset
 from keras_resnet.data.views import Views
+from tests.helpers import refused
 
 from .helpers import assert_equal, damage, encode, joined, take
 
@@ -113,10 +115,8 @@ def test_bad_images_are_named_counted_and_replaced(folder, photographs):
     assert len(messages) == 5
     for name, kind in KINDS.items():
         (message,) = [m for m in messages if str(folder / "train" / "china" / name) in m]
-        assert f" is {kind}" in message
-    assert sorted(m.split(":")[0] for m in messages) == [
-        f"Bad image {number} of at most 100" for number in range(1, 6)
-    ]
+        assert kind in message
+    assert sorted(re.match(r"\D*(\d+)", m)[1] for m in messages) == ["1", "2", "3", "4", "5"]
 
 
 @pytest.mark.filterwarnings("ignore::keras_resnet.data.BadImageWarning")
@@ -146,7 +146,7 @@ def test_a_bad_image_of_evaluation_has_no_weight(folder):
     bad = folder / "val" / "flower" / "0.jpg"
     bad.write_bytes(bad.read_bytes()[:700])
     dataset = load_dataset("folder", folder, **SMALL)
-    with pytest.warns(BadImageWarning, match=f"Bad image 1 of at most 100: {bad} is truncated"):
+    with pytest.warns(BadImageWarning, match=f"1 of .* 100: {bad}.*truncated"):
         batches = take(dataset.eval_batches("validation", 4), 9)
     assert [weights.tolist() for _, _, weights in batches] == [[1, 1, 1, 0], [1, 1, 0, 0]]
 
@@ -155,8 +155,8 @@ def test_more_bad_images_than_allowed_stop_reading(folder, photographs):
     damage(folder / "train" / "china", photographs[0])
     dataset = load_dataset("folder", folder, max_bad_files=2, **SMALL)
     message = pipeline_error(dataset, dataset.train_batches(5))
-    assert message.startswith("More bad images than `max_bad_files`=2; the last one: ")
-    assert str(folder / "train" / "china") in message and "\n" not in message
+    assert "Received: max_bad_files=2" in message and "\n" not in message
+    assert str(folder / "train" / "china") in message
     assert len(dataset.bad_images.found) == 3
 
 
@@ -164,7 +164,7 @@ def test_no_bad_image_is_allowed_with_a_limit_of_none_at_all(folder):
     (folder / "train" / "china" / "2.jpg").write_bytes(b"")
     dataset = load_dataset("folder", folder, max_bad_files=0, **SMALL)
     message = pipeline_error(dataset, dataset.train_batches(5))
-    assert "china/2.jpg is zero-byte" in message
+    assert "china/2.jpg" in message and "zero-byte" in message
 
 
 def test_nothing_but_bad_images_is_an_error_without_any_limit(folder):
@@ -172,7 +172,7 @@ def test_nothing_but_bad_images_is_an_error_without_any_limit(folder):
         path.write_bytes(b"")
     dataset = load_dataset("folder", folder, max_bad_files=None, **SMALL)
     message = pipeline_error(dataset, dataset.train_batches(1))
-    assert message == "None of the 10 images of 'train' can be read."
+    assert "`split`" in message and "Received: split='train' of 10" in message
 
 
 def test_an_iterator_can_be_left_at_any_time(folder, photographs):
@@ -182,19 +182,14 @@ def test_an_iterator_can_be_left_at_any_time(folder, photographs):
 
 
 @pytest.mark.parametrize(
-    "arguments, message",
-    [
-        ({"max_bad_files": -1}, "`max_bad_files` must be a whole number of at least 0"),
-        ({"max_bad_files": "many"}, "Received: max_bad_files='many'"),
-        ({"crop": "none"}, "`crop` must be one of"),
-        ({"zoom": 2}, "takes data_dir, cache_dir, max_bad_files, image_size,.*Received: zoom=2"),
-    ],
+    "option, value",
+    [("max_bad_files", -1), ("max_bad_files", "many"), ("crop", "none"), ("zoom", 2)],
 )
-def test_wrong_options(folder, arguments, message):
-    with pytest.raises(ValueError, match=message):
-        load_dataset("folder", folder, **arguments)
+def test_wrong_options(folder, option, value):
+    with refused(f"`{option}`", f"{option}={value!r}"):
+        load_dataset("folder", folder, **{option: value})
 
 
 def test_training_images_are_required():
-    with pytest.raises(ValueError, match="`sources` must have training images"):
+    with refused("`sources`"):
         EncodedDataset("empty", {}, ["a"], Views())

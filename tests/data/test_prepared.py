@@ -8,6 +8,7 @@ import tensorflow_datasets as tfds
 from keras_resnet.data import BadImageWarning, load_dataset
 from keras_resnet.data.augmentation import PadCropFlip
 from keras_resnet.data.prepared import TFRecords
+from tests.helpers import refused
 
 from .helpers import assert_equal, encode, joined, take
 
@@ -90,7 +91,7 @@ def test_a_bad_record_is_named(tmp_path, encoded):
     dataset = load_dataset(
         "imagenet2012", prepare("imagenet2012", str(tmp_path), in_files), **SMALL
     )
-    with pytest.warns(BadImageWarning, match=r"record \d+ of imagenet2012/train is truncated"):
+    with pytest.warns(BadImageWarning, match=r"\d+ of imagenet2012/train.*truncated"):
         take(dataset.train_batches(11), 1)
     assert len(dataset.bad_images.found) == 1
 
@@ -111,7 +112,7 @@ def test_a_cut_record_file_is_refused(tmp_path):
     data = open(path, "rb").read()
     for length in (len(data) - 1, len(data) - 30, 5):
         (tmp_path / "cut").write_bytes(data[:length])
-        with pytest.raises(ValueError, match="TFRecord files must be whole.*cut, which ends"):
+        with refused("`data_dir`", tmp_path / "cut"):
             TFRecords([str(tmp_path / "cut")])
 
 
@@ -171,24 +172,23 @@ def test_any_other_classification_of_tfds(tmp_path, encoded):
 
 
 def test_what_tfds_has_no_images_and_labels_of(tmp_path):
-    with pytest.raises(ValueError, match="TensorFlow Datasets knows.*'tfds:no_such_data'"):
+    with refused("`dataset`", "'tfds:no_such_data'"):
         load_dataset("tfds:no_such_data", tmp_path)
-    with pytest.raises(ValueError, match="`tfds build beans"):
+    with refused("`data_dir`", "`tfds build beans"):
         load_dataset("tfds:beans", tmp_path)
-    with pytest.raises(ValueError, match="or tfds:NAME. Received: dataset='tfds:'"):
+    with refused("`dataset`", "tfds:NAME", "dataset='tfds:'"):
         load_dataset("tfds:", tmp_path)
 
 
 @pytest.mark.parametrize("name", ["cifar10", "cifar100", "imagenet2012"])
 def test_data_that_are_not_prepared(name, tmp_path):
-    with pytest.raises(ValueError) as error:
+    build = f"`tfds build {name} --data_dir {tmp_path}`"
+    with refused("`data_dir`", build, f"data_dir='{tmp_path}'"):
         load_dataset(name, tmp_path)
-    assert f"`tfds build {name} --data_dir {tmp_path}`" in str(error.value)
-    assert f"Received: data_dir='{tmp_path}'" in str(error.value)
-    assert "\n" not in str(error.value) and list(tmp_path.iterdir()) == []
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_without_tfds_the_error_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
-    with pytest.raises(ImportError, match=r"install keras-deep-residual\[datasets\]"):
+    with pytest.raises(ImportError, match=r"keras-deep-residual\[datasets\]"):
         load_dataset("cifar10")

@@ -6,6 +6,7 @@ import tensorflow as tf
 from PIL import Image
 
 from keras_resnet.data.views import Views, inception_extent, scaled_extent
+from tests.helpers import refused
 
 from .helpers import encode
 
@@ -131,19 +132,18 @@ def test_grey_views(photographs):
 
 
 @pytest.mark.parametrize(
-    "arguments, message",
+    "name, value",
     [
-        ({"image_size": 0}, "`image_size` must be a whole number of at least 1"),
-        ({"channels": 4}, "`channels` must be 1 or 3. Received: channels=4"),
-        ({"crop": "random"}, r"`crop` must be one of \('scale', 'inception'\)"),
-        ({"resize_range": (200, 480)}, "`resize_range` must rise.*(200, 480)"),
-        ({"resize_range": (480, 256)}, "`resize_range` must rise"),
-        ({"eval_resize": 200}, "`eval_resize` must be a whole number of at least 224"),
-        ({"lighting": -0.1}, "`lighting` must be 0 or more"),
-        ({"lighting": float("nan")}, "`lighting` must be 0 or more"),
+        ("image_size", 0),
+        ("channels", 4),
+        ("crop", "random"),
+        ("resize_range", (200, 480)),
+        ("resize_range", (480, 256)),
+        ("eval_resize", 200),
+        ("lighting", -0.1),
+        ("lighting", float("nan")),
     ],
 )
-def test_wrong_values(arguments, message):
-    with pytest.raises(ValueError, match=message) as error:
-        Views(**arguments)
-    assert "\n" not in str(error.value)
+def test_wrong_values(name, value):
+    with refused(f"`{name}`", f"{name}={value!r}"):
+        Views(**{name: value})

@@ -7,6 +7,7 @@ from PIL import Image
 
 from keras_resnet.data import ArrayDataset, BadImageWarning, load_dataset
 from keras_resnet.data.decoding import decode_whole, resize_shorter_side
+from tests.helpers import refused
 
 from .helpers import damage, encode, take
 
@@ -111,16 +112,13 @@ def test_too_many_bad_images_stop_reading(folder, photographs):
     dataset = load_dataset("folder", folder, image_size=24, max_bad_files=0)
     with pytest.raises(tf.errors.OpError):
         take(dataset.whole_images("validation"), 99)
-    assert str(dataset.reading_error()).startswith("More bad images than `max_bad_files`=0")
+    assert "`max_bad_files`" in str(dataset.reading_error())
 
 
 @pytest.mark.parametrize(
-    "arguments, message",
-    [
-        (("dev",), "`split` must be"),
-        (("test", 0), "`shorter_side` must be a whole number of at least 1"),
-    ],
+    "arguments, argument, received",
+    [(("dev",), "split", "split='dev'"), (("test", 0), "shorter_side", "shorter_side=0")],
 )
-def test_wrong_arguments(dataset, arguments, message):
-    with pytest.raises(ValueError, match=message):
+def test_wrong_arguments(dataset, arguments, argument, received):
+    with refused(f"`{argument}`", received):
         dataset.whole_images(*arguments)

@@ -15,6 +15,7 @@ from keras_resnet.evaluation import (
     with_logits,
 )
 from tests.data.helpers import write_folder
+from tests.helpers import refused
 
 from .helpers import SHAPE, images_of, noise, small_net, softmax
 
@@ -164,9 +165,9 @@ def test_bad_data_end_in_one_line(photos):
     for path in (photos / "val").glob("*/*"):
         path.write_bytes(b"")
     model = small_net(shape=(16, 16, 3), classes=2)
-    with pytest.raises(ValueError, match="None of the 8 images of 'validation' can be read"):
+    with refused("`split`", "split='validation' of 8"):
         evaluate(model, load_dataset("folder", photos, image_size=16))
-    with pytest.raises(ValueError, match="More bad images than `max_bad_files`=3"):
+    with refused("`max_bad_files`", "max_bad_files=3"):
         evaluate(model, load_dataset("folder", photos, image_size=16, max_bad_files=3))
 
 
@@ -177,23 +178,22 @@ def not_finite():
 
 
 @pytest.mark.parametrize(
-    "model, options, named",
+    "model, options, words",
     [
-        (lambda: [], {}, r"models=\[\]"),
-        (small_net, {"split": "validation"}, "split='validation'"),
-        (small_net, {"average": "votes"}, "average='votes'"),
-        (small_net, {"batch_size": 0}, "batch_size=0"),
-        (lambda: small_net(classes=3), {"names": ["m"]}, "7 outputs.*m with outputs.*3"),
-        (lambda: small_net(shape=(8, 8, 3)), {"names": ["m"]}, r"`image_size`.*\(8, 8, 3\)"),
-        (lambda: small_net(shape=(8, 12, 1)), {}, r"shape \(8, 12, 1\)"),
-        (lambda: keras.layers.Dense(3), {"names": ["m"]}, "functional Keras model"),
-        (not_finite, {"names": ["m"]}, "finite scores. Received: m"),
+        (lambda: [], {}, ["`models`", "models=[]"]),
+        (small_net, {"split": "validation"}, ["`split`", "split='validation'"]),
+        (small_net, {"average": "votes"}, ["`average`", "average='votes'"]),
+        (small_net, {"batch_size": 0}, ["`batch_size`", "batch_size=0"]),
+        (lambda: small_net(classes=3), {"names": ["m"]}, ["`models`", " 7 ", ": m ", "(None, 3)"]),
+        (lambda: small_net(shape=(8, 8, 3)), {}, ["`models`", "`image_size`", "(8, 8, 3)"]),
+        (lambda: small_net(shape=(8, 12, 1)), {}, ["`models`", "(8, 12, 1)"]),
+        (lambda: keras.layers.Dense(3), {"names": ["m"]}, ["`model`", "functional"]),
+        (not_finite, {"names": ["m"]}, ["`models`", "finite", ": m,"]),
     ],
 )
-def test_wrong_arguments(dataset, model, options, named):
-    with pytest.raises(ValueError, match=named) as error:
+def test_wrong_arguments(dataset, model, options, words):
+    with refused(*words):
         evaluate(model(), dataset, **options)
-    assert "\n" not in str(error.value)
 
 
 def test_open_models_take_the_size_of_the_data(dataset):

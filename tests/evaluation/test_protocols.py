@@ -3,6 +3,7 @@ import pytest
 import tensorflow as tf
 
 from keras_resnet.evaluation import MultiScale, SingleCrop, TenCrop, make_protocol
+from tests.helpers import refused
 
 from .helpers import noise
 
@@ -70,20 +71,19 @@ def test_protocols_by_name():
     "name, attributes, named",
     [
         ("five-crop", {}, "protocol='five-crop'"),
-        ("ten-crop", {"scales": (8,)}, "takes resize. Received: scales="),
-        ("multi-scale", {"resize": 9}, "takes scales and flip. Received: resize=9"),
+        ("ten-crop", {"scales": (8,)}, "scales=(8,)"),
+        ("multi-scale", {"resize": 9}, "resize=9"),
         ("ten-crop", {"resize": 0}, "resize=0"),
-        ("multi-scale", {"scales": ()}, r"scales=\(\)"),
+        ("multi-scale", {"scales": ()}, "scales=()"),
         ("multi-scale", {"scales": (8, 0)}, "scales=0"),
         ("multi-scale", {"flip": "yes"}, "flip='yes'"),
     ],
 )
 def test_wrong_protocols(name, attributes, named):
-    with pytest.raises(ValueError, match=named) as error:
+    with refused(f"`{named.partition('=')[0]}`", named):
         make_protocol(name, **attributes)
-    assert "\n" not in str(error.value)
 
 
 def test_crops_must_fit_the_image():
-    with pytest.raises(ValueError, match="`resize` must be at least 8.*Received: resize=7"):
+    with refused("`resize`", " 8,", "resize=7"):
         TenCrop(7).resolved(noise())

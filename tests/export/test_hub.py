@@ -13,6 +13,7 @@ import tensorflow as tf
 import keras_resnet
 from keras_resnet.export import export_hub, hub
 from tests.export.conftest import features_of, random_images, small_net, stage_ends
+from tests.helpers import refused
 
 
 def load(path):
@@ -286,7 +287,7 @@ def test_an_adapted_normalization_keeps_what_it_measured(tmp_path):
 def test_replaces_a_saved_model_only_when_told(net, feature_vector, tmp_path):
     path = shutil.copytree(feature_vector, tmp_path / "m")
     old = (path / "fingerprint.pb").read_bytes()
-    with pytest.raises(ValueError, match="overwrite=True"):
+    with refused("`path`", "overwrite=True", path):
         export_hub(net, path, "classification")
     assert (path / "fingerprint.pb").read_bytes() == old
     export_hub(net, path, "classification", overwrite=True)
@@ -309,7 +310,7 @@ def test_never_replaces_anything_else(net, tmp_path, as_file):
     else:
         path.mkdir()
         (path / "precious").write_text("")
-    with pytest.raises(ValueError, match="`path` must be new or a SavedModel's directory"):
+    with refused("`path`", "SavedModel", path):
         export_hub(net, path, overwrite=True)
     assert path.read_text() == "precious" if as_file else os.listdir(path) == ["precious"]
 
@@ -323,7 +324,7 @@ def test_a_wrong_module_leaves_nothing_behind(net, tmp_path, monkeypatch):
 
     hub_copy = hub.float32_copy
     monkeypatch.setattr(hub, "float32_copy", wrong)
-    with pytest.raises(RuntimeError, match="differs from 'resnet' by"):
+    with refused("`model`", "'resnet'", error=RuntimeError):
         export_hub(net, tmp_path / "m")
     assert os.listdir(tmp_path) == []
 
@@ -346,7 +347,7 @@ def test_a_failure_leaves_the_existing_module_as_it_was(
         monkeypatch.setattr(tf.saved_model, "save", no_space)
     else:
         monkeypatch.setattr(os, "replace", second_fails)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(OSError, match="space"):
         export_hub(net, path, overwrite=True)
     assert os.listdir(tmp_path) == ["m"]
     assert (path / "fingerprint.pb").read_bytes() == old
@@ -364,25 +365,24 @@ def test_wrong_arguments_are_named(net, tmp_path):
     named = keras.Model(photos, {"a": scaled.output})
     unnamed = keras.Model(photos, rescaled)
     wrong = [
-        (net, {"kind": "features"}, "`kind` must be one of 'feature_vector', 'classification'"),
-        (net, {"labels": ["a", "b"]}, r"`labels` .* \(10 lines\). Received: 2 labels"),
-        (net, {"labels": ["a\nb"] * 10}, "Received: 10 labels, 0 of them lines of text"),
-        (net, {"labels": "0123456789"}, "Received: 1 labels"),
-        (net, {"card": tmp_path / "none.md"}, "`card` must be text or the Path"),
-        (maps, as_it_is, "`model` must give a vector per image"),
-        (maps, {**as_it_is, "kind": "classification"}, "`model` must end in the Dense layer"),
-        (maps, {}, "`model` must standardise its images itself"),
-        (scaled, {"preprocessing": "imagenet"}, "`model` must have no layer 'preprocessing' yet"),
-        (net, {"preprocessing": "torch"}, "`preprocessing` must be one of 'inside'"),
-        (named, {}, "`model` must have one output without a name; .* outputs a"),
-        (unnamed, {"kind": "feature_maps"}, "`model` must have stages whose layers are named"),
-        (subclassed, {}, "`model` must be a functional Keras model"),
-        (keras.Model(vector, keras.layers.Dense(2)(vector)), {}, "`model` must take images"),
+        (net, {"kind": "features"}, "`kind`", "'feature_vector', 'classification'", "'features'"),
+        (net, {"labels": ["a", "b"]}, "`labels`", "(10 ", "2 labels"),
+        (net, {"labels": ["a\nb"] * 10}, "`labels`", "10 labels, 0 "),
+        (net, {"labels": "0123456789"}, "`labels`", "1 labels"),
+        (net, {"card": tmp_path / "none.md"}, "`card`", "none.md"),
+        (maps, as_it_is, "`model`", "pooling='avg'", "(None, 2, 2, 64)"),
+        (maps, {**as_it_is, "kind": "classification"}, "`model`", "'predictions'"),
+        (maps, {}, "`model`", "preprocessing='imagenet'"),
+        (scaled, {"preprocessing": "imagenet"}, "`model`", "'preprocessing'"),
+        (net, {"preprocessing": "torch"}, "`preprocessing`", "'inside'", "'torch'"),
+        (named, {}, "`model`", "kind='feature_maps'", "outputs a"),
+        (unnamed, {"kind": "feature_maps"}, "`model`", "conv2_"),
+        (subclassed, {}, "`model`", "Mine"),
+        (keras.Model(vector, keras.layers.Dense(2)(vector)), {}, "`model`", "(None, 3)"),
     ]
-    for model, arguments, message in wrong:
-        with pytest.raises(ValueError, match=message) as error:
+    for model, arguments, *words in wrong:
+        with refused(*words):
             export_hub(model, tmp_path / "m", **arguments)
-        assert "\n" not in str(error.value)
     assert os.listdir(tmp_path) == []
 
 
@@ -400,6 +400,7 @@ DOWNSTREAM = """
 import sys
 sys.modules["keras_resnet"] = None  # whoever imports it fails
 import numpy as np, tensorflow as tf
+from tests.helpers import refused
 
 module = tf.saved_model.load(sys.argv[1])
 images, expected = (np.load(path) for path in sys.argv[2:])

@@ -8,6 +8,7 @@ import tensorflow as tf
 from keras_resnet.export import HubLayer
 from keras_resnet.weights.saving import load_model
 from tests.export.conftest import features_of, random_images
+from tests.helpers import refused
 
 
 def model_on(layer, classes=3):
@@ -123,7 +124,7 @@ def test_load_model_names_the_import_that_knows_the_layer(feature_vector, tmp_pa
     np.testing.assert_array_equal(loaded(random_images()), model(random_images()))
     # As in a process that has not imported the export room.
     monkeypatch.delitem(keras.saving.get_custom_objects(), "keras_resnet>HubLayer")
-    with pytest.raises(ValueError, match="import keras_resnet.export"):
+    with refused("`path`", "import keras_resnet.export"):
         load_model(tmp_path / "model.keras")
 
 
@@ -187,21 +188,21 @@ def test_wrong_handles_are_named(net, tmp_path):
     broken.mkdir()
     (broken / "saved_model.pb").write_bytes(b"no protocol buffer")
     wrong = [
-        (tmp_path / "none", "`handle` must be the directory of a SavedModel"),
-        ("gs://bucket/module", "`handle` must be the path of a module on this machine, or begin"),
-        ("http://example.org/m", "`handle` must be the path of a module on this machine, or begin"),
-        (broken, "`handle` must be a whole SavedModel"),
-        (whole, "`handle` must be a Reusable SavedModel"),
+        (tmp_path / "none", "saved_model.pb"),
+        ("gs://bucket/module", "https"),
+        ("http://example.org/m", "https"),
+        (broken, "whole"),
+        (whole, "Reusable"),
     ]
-    for handle, message in wrong:
-        with pytest.raises(ValueError, match=message) as error:
+    for handle, telling in wrong:
+        with refused("`handle`", telling, handle):
             HubLayer(handle)
-        assert "\n" not in str(error.value)
 
 
 OTHER_BACKEND = """
 import sys, keras_resnet
 from keras_resnet.export import HubLayer, export_hub
+from tests.helpers import refused
 
 calls = [
     lambda: HubLayer(sys.argv[1]),
@@ -211,7 +212,7 @@ for call in calls:
     try:
         call()
     except RuntimeError as error:
-        assert "set KERAS_BACKEND=tensorflow. The backend is 'jax'" in str(error), error
+        assert "Received: KERAS_BACKEND='jax'" in str(error), error
     else:
         raise AssertionError("no error")
 """

@@ -15,6 +15,7 @@ import keras_resnet
 from keras_resnet.export import export, inference, load_artefact
 from keras_resnet.export.litert import custom_operations
 from tests.export.conftest import FORMS, LABELS, small_net
+from tests.helpers import refused
 
 # All of the `export` extra.
 for package in ("ai_edge_litert", "onnxruntime", "tf2onnx"):
@@ -69,9 +70,9 @@ def test_a_model_that_litert_lacks_operations_for_is_refused(tmp_path):
     inputs = keras.Input((4, 4, 1))
     x = keras.layers.Flatten()(keras.layers.Rescaling(1 / 255)(inputs))
     model = keras.Model(inputs, keras.ops.erfinv(x))
-    with pytest.raises(ValueError, match="must consist of operations that LiteRT has") as error:
+    with refused("`model`", "LiteRT", model.name):
         export(model, tmp_path / "m.tflite", "litert")
-    assert "\n" not in str(error.value) and os.listdir(tmp_path) == []
+    assert os.listdir(tmp_path) == []
 
 
 def test_normalisation_is_folded(exported):
@@ -119,7 +120,7 @@ def test_images_of_any_size(tmp_path):
     for side in (9, 16):
         images = np.random.default_rng(0).uniform(0, 255, (2, side, side + 3, 3))
         np.testing.assert_allclose(artefact(images), net(images), atol=1e-5)
-    with pytest.raises(ValueError, match="`image_size` must be given for a model that takes"):
+    with refused("`image_size`", "image_size=None"):
         export(net, tmp_path / "m.tflite", "litert")
     fixed = load_artefact(export(net, tmp_path / "m.tflite", "litert", image_size=8).path)
     assert fixed.image_shape == (8, 8, 3)
@@ -171,7 +172,7 @@ def test_is_float32_whatever_the_training_precision(tmp_path):
 
 def test_imagenet_standardisation_can_be_put_in_front(tmp_path):
     net = keras_resnet.CifarResNet(8, input_shape=(8, 8, 3), classifier_activation=None)
-    with pytest.raises(ValueError, match="`model` must standardise its images itself"):
+    with refused("`model`", "preprocessing='imagenet'", "'resnet8'"):
         export(net, tmp_path / "m")
     images = np.random.default_rng(0).uniform(0, 255, (2, 8, 8, 3)).astype("float32")
     artefact = load_artefact(export(net, tmp_path / "m", preprocessing="imagenet").path)
@@ -189,7 +190,7 @@ def test_a_wrong_file_is_not_kept(net, tmp_path, monkeypatch):
 
     fold = inference.fold_batch_norm
     monkeypatch.setattr(inference, "fold_batch_norm", wrong)
-    with pytest.raises(RuntimeError, match="does not answer as 'resnet' does, with a difference"):
+    with refused("`model`", "'resnet'", error=RuntimeError):
         export(net, tmp_path / "m")
     assert os.listdir(tmp_path) == []
 
@@ -208,7 +209,7 @@ def test_small_outputs_are_compared_as_strictly(tmp_path, monkeypatch):
 
     monkeypatch.setattr(inference, "fold_batch_norm", wrong)
     for path, options in ((tmp_path / "m", {}), (tmp_path / "m.onnx", {"format": "onnx"})):
-        with pytest.raises(RuntimeError, match="with a difference of 1.0e-01 of the largest"):
+        with refused("`model`", "1.0e-01", error=RuntimeError):
             export(model, path, overwrite=True, **options)
 
 
@@ -225,32 +226,31 @@ def test_wrong_arguments_are_named(net, tmp_path):
     lite = tmp_path / "m.tflite"
     maps = keras_resnet.CifarResNet(8, include_top=False, input_shape=(8, 8, 1))
     wrong = [
-        (path, {"format": "torch"}, "`format` must be one of 'saved_model', 'litert', 'onnx'"),
-        (path, {"quantize": "int8"}, "`quantize` must be one of 'float32' for format="),
-        (path, {"format": "litert"}, "`path` must end in '.tflite'"),
-        (lite, {"format": "litert", "quantize": "int8"}, "`calibration` must be batches"),
-        (lite, {"format": "litert", "calibration": [images]}, "`calibration` must be batches"),
-        (path, {"labels": ["one"]}, "`labels` must be a line of text for every class"),
-        (path, {"image_size": 9}, "`image_size` must be the model's own"),
+        (path, {"format": "torch"}, "`format`", "'saved_model', 'litert', 'onnx'", "'torch'"),
+        (path, {"quantize": "int8"}, "`quantize`", "'float32'", "quantize='int8'"),
+        (path, {"format": "litert"}, "`path`", "'.tflite'", path),
+        (lite, {"format": "litert", "quantize": "int8"}, "`calibration`", "quantize='int8'"),
+        (lite, {"format": "litert", "calibration": [images]}, "`calibration`", "type list"),
+        (path, {"labels": ["one"]}, "`labels`", "1 labels"),
+        (path, {"image_size": 9}, "`image_size`", "image_size=9"),
         (path, {"model": maps, "preprocessing": "none", "labels": ["a"]}, "`labels`"),
-        (path, {"preprocessing": "tf"}, "`preprocessing` must be one of"),
+        (path, {"preprocessing": "tf"}, "`preprocessing`", "'tf'"),
     ]
     int8 = {"format": "litert", "quantize": "int8"}
     wrong += [
-        (lite, {**int8, "calibration": []}, "Received: no images"),
-        (lite, {**int8, "calibration": [images[:, :4]]}, r"Received: images of shape \(4, 8, 1\)"),
+        (lite, {**int8, "calibration": []}, "`calibration`", "no images"),
+        (lite, {**int8, "calibration": [images[:, :4]]}, "`calibration`", "(4, 8, 1)"),
     ]
-    for where, arguments, message in wrong:
-        with pytest.raises(ValueError, match=message) as error:
+    for where, arguments, *words in wrong:
+        with refused(*words):
             export(**{"model": net, "path": where, **arguments})
-        assert "\n" not in str(error.value)
     assert os.listdir(tmp_path) == []
 
 
 def test_replaces_a_file_only_when_told(net, tmp_path):
     path = tmp_path / "m.onnx"
     path.write_text("old")
-    with pytest.raises(ValueError, match="pass overwrite=True to replace the .onnx file"):
+    with refused("`path`", "overwrite=True", ".onnx", path):
         export(net, path, "onnx")
     assert path.read_text() == "old"
 
@@ -262,7 +262,7 @@ def test_replaces_a_file_only_when_told(net, tmp_path):
 def test_a_missing_package_is_one_sentence(exported, net, tmp_path, monkeypatch, form, package):
     monkeypatch.setitem(sys.modules, package, None)
     monkeypatch.setitem(sys.modules, f"{package}.interpreter", None)
-    with pytest.raises(ImportError, match=r"install keras-deep-residual\[export\]"):
+    with pytest.raises(ImportError, match=r"keras-deep-residual\[export\]"):
         if package == "tf2onnx":
             export(net, tmp_path / "m.onnx", form)
         else:

@@ -21,6 +21,7 @@ from tests.helpers import (
     gradients,
     images,
     randomize,
+    refused,
     trainable_parameters,
 )
 
@@ -219,24 +220,23 @@ def test_arguments_are_those_of_residual_networks():
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("options", "argument", "received"),
     [
-        ({"growth_rate": 0}, r"^`growth_rate` must be a whole number .*growth_rate=0"),
-        ({"blocks": ()}, r"^`blocks` must be a sequence .*blocks=\(\)"),
-        ({"stem": "mnist"}, r"^`stem` must be one of 'imagenet', 'cifar'"),
-        ({"recompute": True, "stack_blocks": False}, r"^`recompute` works on stacked blocks"),
-        ({"blocks": (200,), "stack_blocks": False}, r"^`stack_blocks` must be True or None"),
-        ({"input_shape": (1, 8, 3)}, r"^`input_shape` must have sides of at least 2"),
+        ({"growth_rate": 0}, "growth_rate", "growth_rate=0"),
+        ({"blocks": ()}, "blocks", "blocks=()"),
+        ({"stem": "mnist"}, "stem", "stem='mnist'"),
+        ({"recompute": True, "stack_blocks": False}, "recompute", "stack_blocks=False"),
+        ({"blocks": (200,), "stack_blocks": False}, "stack_blocks", "stack_blocks=False"),
+        ({"input_shape": (1, 8, 3)}, "input_shape", "input_shape=(1, 8, 3)"),
     ],
 )
-def test_wrong_arguments(options, message):
-    with pytest.raises(ValueError, match=message) as error:
+def test_wrong_arguments(options, argument, received):
+    with refused(f"`{argument}`", received):
         keras_resnet.DenseNet(**{**SMALL, **options})
-    assert "\n" not in str(error.value)
 
 
 def test_wrong_depth():
-    with pytest.raises(ValueError, match=r"^`depth` of a CIFAR network must be 6n\+4.*depth=101"):
+    with refused("`depth`", "6n+4", "depth=101"):
         keras_resnet.CifarDenseNet(101, 12)
-    with pytest.raises(ValueError, match=r"^`growth_rate` must be .*growth_rate=-1"):
+    with refused("`growth_rate`", "growth_rate=-1"):
         keras_resnet.CifarDenseNet(100, -1)

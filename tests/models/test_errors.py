@@ -13,6 +13,7 @@ import tensorflow as tf
 import keras_resnet
 from keras_resnet import CifarResNet, PlainNet20, ResNet, ResNet18, ResNet20, ResNet50, ResNet1202
 from keras_resnet.models import resnet as models
+from tests.helpers import refused
 
 SMALL = {"input_shape": (8, 8, 3)}
 
@@ -25,138 +26,123 @@ def CifarWideResNet(depth=10, widening=1, **options):  # noqa: N802
     return models.CifarWideResNet(depth, widening, **options)
 
 
-def case(build, argument, received, remedy, id, **options):
-    return pytest.param(build, options, argument, received, remedy, id=id)
+def case(build, argument, received, *words, **options):
+    id = f"{build.__name__}-" + ",".join(f"{name}={value!r}" for name, value in options.items())
+    return pytest.param(build, options, argument, received, words, id=id)
 
 
-def wrong(build, argument, remedy, *values):
+def wrong(build, argument, *values, words=()):
     """One case for each wrong value of one argument."""
     for value in values:
-        yield case(
-            build, argument, repr(value), remedy, f"{argument}={value!r}", **{argument: value}
-        )
+        yield case(build, argument, repr(value), *words, **{argument: value})
 
 
 CASES = [
-    *wrong(ResNet20, "shortcut", "'A', 'B', 'C', None", "D", "a", "none", "", 0, False, ("A",)),
-    *wrong(ResNet50, "version", "'v1', 'v1.5', 'v2'", "v3", "1.5", 1.5, None, "V1"),
-    *wrong(general, "block", "'basic', 'bottleneck'", "wide", None, "Basic", 3),
-    *wrong(general, "stem", "'imagenet', 'cifar'", "mnist", None, 7, (7, 2, True)),
-    case(ResNet20, "pooling", "'mean'", "None, 'avg', 'max'", "pooling unknown",
-         pooling="mean", include_top=False),
-    case(ResNet20, "pooling", "'avg'", "include_top=False", "pooling with top", pooling="avg"),
+    *wrong(ResNet20, "shortcut", "D", "a", "none", "", 0, False, ("A",),
+           words=("'A', 'B', 'C', None",)),
+    *wrong(ResNet50, "version", "v3", "1.5", 1.5, None, "V1", words=("'v1', 'v1.5', 'v2'",)),
+    *wrong(general, "block", "wide", None, "Basic", 3, words=("'basic', 'bottleneck'",)),
+    *wrong(general, "stem", "mnist", None, 7, (7, 2, True), words=("'imagenet', 'cifar'",)),
+    case(ResNet20, "pooling", "'mean'", "None, 'avg', 'max'", pooling="mean", include_top=False),
+    case(ResNet20, "pooling", "'avg'", "include_top=False", pooling="avg"),
     # depth
-    *wrong(CifarResNet, "depth", "6n+2", 21, 2, -4, 0, 20.0, True, "20", None),
+    *wrong(CifarResNet, "depth", 21, 2, -4, 0, 20.0, True, "20", None, words=("6n+2",)),
     # classes
-    *wrong(ResNet20, "classes", "whole number of at least 1", 0, -1, 2.5, True, "10"),
-    case(ResNet20, "classes", "10", "include_top=True", "classes without top",
-         classes=10, include_top=False),
+    *wrong(ResNet20, "classes", 0, -1, 2.5, True, "10"),
+    case(ResNet20, "classes", "10", "include_top=True", classes=10, include_top=False),
     # rates and numbers
-    *wrong(ResNet20, "dropout", "[0, 1)", 1.0, 1, -0.1, "x", None, True, float("nan"), 50),
-    *wrong(ResNet20, "stochastic_depth", "[0, 1)", 1.0, -0.1, "x", None, True),
-    *wrong(PlainNet20, "stochastic_depth", "needs a shortcut", 0.5),
-    *wrong(ResNet20, "bn_momentum", "[0, 1)", 1.0, -0.1, "x", None, float("nan"), 99),
-    *wrong(ResNet20, "bn_epsilon", "above 0", 0, 0.0, -1e-5, "x", None, float("nan"), float("inf")),
-    *wrong(ResNet20, "kernel_regularizer", "regularizer", "l3", 0.1, "L-2"),
-    *wrong(ResNet20, "classifier_activation", "activation", "sotfmax", 3),
-    *wrong(ResNet20, "zero_init_residual", "True or False", "no", None, 2),
-    *wrong(ResNet20, "include_preprocessing", "True or False", "no", None, 2),
-    *wrong(ResNet20, "include_top", "True or False", "no", None, 1000),
-    *wrong(ResNet20, "synchronized_bn", "True or False", "no", None, 2),
-    *wrong(ResNet20, "recompute", "True or False", "no", None, 2),
-    *wrong(ResNet20, "stack_blocks", "None, True, False", "yes", 1, 0),
+    *wrong(ResNet20, "dropout", 1.0, 1, -0.1, "x", None, True, float("nan"), 50),
+    *wrong(ResNet20, "stochastic_depth", 1.0, -0.1, "x", None, True),
+    *wrong(PlainNet20, "stochastic_depth", 0.5),
+    *wrong(ResNet20, "bn_momentum", 1.0, -0.1, "x", None, float("nan"), 99),
+    *wrong(ResNet20, "bn_epsilon", 0, 0.0, -1e-5, "x", None, float("nan"), float("inf")),
+    *wrong(ResNet20, "kernel_regularizer", "l3", 0.1, "L-2"),
+    *wrong(ResNet20, "classifier_activation", "sotfmax", 3),
+    *wrong(ResNet20, "zero_init_residual", "no", None, 2),
+    *wrong(ResNet20, "include_preprocessing", "no", None, 2),
+    *wrong(ResNet20, "include_top", "no", None, 1000),
+    *wrong(ResNet20, "synchronized_bn", "no", None, 2),
+    *wrong(ResNet20, "recompute", "no", None, 2),
+    *wrong(ResNet20, "stack_blocks", "yes", 1, 0, words=("None, True, False",)),
     # the wider family
-    *wrong(ResNet20, "squeeze_excitation", "whole number of at least 1", 0, 0.5, True, "yes"),
-    *wrong(ResNet50, "groups", "whole number of at least 1", 0, 2.0, None),
-    *wrong(ResNet50, "width_per_group", "whole number of at least 1", 0, 2.0, None),
-    *wrong(ResNet20, "groups", "inside of bottlenecks", 2),
-    *wrong(ResNet20, "width_per_group", "inside of bottlenecks", 128),
-    *wrong(general, "width_per_group", "whole channels", 5),
-    *wrong(ResNet20, "deep_stem", "True or False", "no", None, 2),
-    *wrong(ResNet50, "shortcut_pool", "True or False", "no", None, 2),
-    *wrong(ResNet20, "shortcut_pool", "'B' or 'C'", True),
-    *wrong(ResNet20, "activation", "activation", "rellu", 3, None),
-    *wrong(ResNet20, "normalization", "'batch', 'group'", "layer", None, 32),
-    *wrong(general, "stem_filters", "whole number of at least 1", 0, 1.5, "16"),
-    *wrong(PlainNet20, "version", "plain net", "v2"),
-    *wrong(CifarWideResNet, "depth", "6n+4", 20, 4, 28.0, None),
-    case(CifarWideResNet, "widening", "0", "whole number", "widening=0", widening=0),
-    case(ResNet20, "synchronized_bn", "'group'", "'batch'", "synchronised groups",
+    *wrong(ResNet20, "squeeze_excitation", 0, 0.5, True, "yes"),
+    *wrong(ResNet50, "groups", 0, 2.0, None),
+    *wrong(ResNet50, "width_per_group", 0, 2.0, None),
+    *wrong(ResNet20, "groups", 2),
+    *wrong(ResNet20, "width_per_group", 128),
+    *wrong(general, "width_per_group", 5),
+    *wrong(ResNet20, "deep_stem", "no", None, 2),
+    *wrong(ResNet50, "shortcut_pool", "no", None, 2),
+    *wrong(ResNet20, "shortcut_pool", True, words=("'B'", "'C'")),
+    *wrong(ResNet20, "activation", "rellu", 3, None),
+    *wrong(ResNet20, "normalization", "layer", None, 32, words=("'batch', 'group'",)),
+    *wrong(general, "stem_filters", 0, 1.5, "16"),
+    *wrong(PlainNet20, "version", "v2"),
+    *wrong(CifarWideResNet, "depth", 20, 4, 28.0, None, words=("6n+4",)),
+    *wrong(CifarWideResNet, "widening", 0),
+    case(ResNet20, "synchronized_bn", "'group'", "'batch'",
          synchronized_bn=True, normalization="group"),
-    case(ResNet20, "zero_init_residual", "'group'", "'batch'", "zero standardised kernels",
+    case(ResNet20, "zero_init_residual", "'group'", "'batch'",
          zero_init_residual=True, normalization="group", version="v2"),
     # what does not go together
-    case(ResNet20, "zero_init_residual", "shortcut=None", "needs a shortcut", "zero_init of plain",
-         zero_init_residual=True, shortcut=None),
-    case(ResNet20, "recompute", "stack_blocks=False", "stacked blocks", "recompute unstacked",
-         recompute=True, stack_blocks=False),
-    case(ResNet1202, "stack_blocks", "stack_blocks=False", "True or None", "1202 unstacked",
-         stack_blocks=False),
-    case(general, "widths", "(8, 4)", "shortcut='B'", "A with decreasing widths",
-         widths=(8, 4), shortcut="A"),
-    case(ResNet20, "include_preprocessing", "1 channels", "RGB", "preprocessing of grey",
+    case(ResNet20, "zero_init_residual", "shortcut=None", zero_init_residual=True, shortcut=None),
+    case(ResNet20, "recompute", "stack_blocks=False", recompute=True, stack_blocks=False),
+    *wrong(ResNet1202, "stack_blocks", False),
+    case(general, "widths", "(8, 4)", "shortcut='B'", widths=(8, 4), shortcut="A"),
+    case(ResNet20, "include_preprocessing", "1 channels", "RGB",
          include_preprocessing=True, input_shape=(8, 8, 1)),
     # blocks and widths
-    *wrong(general, "blocks", "one whole number per stage", (), "12", 3, None),
-    *wrong(general, "widths", "one whole number per stage", (), "48", 3),
-    *(case(general, name, f"{name}={value[at]!r}", "whole number of at least 1", f"{name}={value}",
-           **{name: value})
+    *wrong(general, "blocks", (), "12", 3, None, (1, 1, 1)),
+    *wrong(general, "widths", (), "48", 3),
+    *(case(general, name, f"{name}={value[at]!r}", **{name: value})
       for name in ("blocks", "widths")
       for value, at in (([0, 1], 0), ((1, -1), 1), ((1.0, 2), 0), ((1, True), 1))),
-    case(general, "blocks", "(1, 1, 1)", "one number per stage", "too many blocks",
-         blocks=(1, 1, 1)),
     # input_shape
-    *wrong(ResNet20, "input_shape", "(height, width, channels)",
-           (8, 8), (1, 8, 8, 3), (), 8, "8x8x3", (None, None, None), (8, 8, 0), (8, 8, -3),
-           (8, 8, 3.0), (8, 8, True)),
-    *wrong(ResNet20, "input_shape", "sides of at least 4", (-8, 8, 3), (8, -8, 3), (8.0, 8, 3),
-           (3, 8, 3), (8, 0, 3), (True, 8, 3), ("8", 8, 3)),
-    *wrong(ResNet18, "input_shape", "sides of at least 32", (31, 224, 3), (224, 31, 3)),
-    *wrong(ResNet50, "input_shape", "sides of at least 32", (31, 31, 3)),
-    case(general, "input_shape", "(7, 32, 3)", "sides of at least 8", "too small for two stages",
-         input_shape=(7, 32, 3)),
+    *wrong(ResNet20, "input_shape", (8, 8), (1, 8, 8, 3), (), 8, "8x8x3", (None, None, None),
+           (8, 8, 0), (8, 8, -3), (8, 8, 3.0), (8, 8, True)),
+    *wrong(ResNet20, "input_shape", (-8, 8, 3), (8, -8, 3), (8.0, 8, 3), (3, 8, 3), (8, 0, 3),
+           (True, 8, 3), ("8", 8, 3), words=(" 4 ",)),
+    *wrong(ResNet18, "input_shape", (31, 224, 3), (224, 31, 3), words=(" 32 ",)),
+    *wrong(ResNet50, "input_shape", (31, 31, 3), words=(" 32 ",)),
+    *wrong(general, "input_shape", (7, 32, 3), words=(" 8 ",)),
     # input_tensor
-    *(case(ResNet20, "input_tensor", f"type {type(value).__name__}", "Keras tensor",
-           f"input_tensor={value!r}", input_tensor=value)
+    *(case(ResNet20, "input_tensor", f"type {type(value).__name__}", input_tensor=value)
       for value in (3, "x", [1, 2], np.zeros(2))),
-    case(ResNet20, "data_format", "'NHWC'", "'channels_last', 'channels_first'", "data_format",
-         data_format="NHWC"),
+    *wrong(ResNet20, "data_format", "NHWC", words=("'channels_last', 'channels_first'",)),
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("build", "options", "argument", "received", "remedy"), CASES)
-def test_wrong_argument(build, options, argument, received, remedy):
+@pytest.mark.parametrize(("build", "options", "argument", "received", "words"), CASES)
+def test_wrong_argument(build, options, argument, received, words):
     with pytest.raises(ValueError) as error:
         build(**({} if "input_shape" in options or build is general else SMALL) | options)
     message = str(error.value)
     assert message.startswith(f"`{argument}` ")
     assert "\n" not in message
-    assert remedy in message
+    assert [word for word in words if word not in message] == []
     assert received in message.partition("Received: ")[2]
 
 
 @pytest.mark.parametrize(
-    ("shape", "input_shape", "message"),
+    ("shape", "input_shape", "words"),
     [
-        ((8, 8, 3), (8, 8, 1), r"^`input_shape` must be that of `input_tensor`, \(8, 8, 3\)"),
-        ((8, 8, 3), (16, 16, 3), r"Received: input_shape=\(16, 16, 3\)$"),
-        ((8, 8, 3), (None, None, 3), r"^`input_shape` must be that of `input_tensor`"),
-        ((None, None, 3), (8, 8, 3), r"^`input_shape` must be that of `input_tensor`"),
-        ((8, 8), None, r"^`input_tensor` .*\(height, width, channels\).*input_tensor=\(8, 8\)"),
-        ((2, 8, 3), None, r"^`input_tensor` must have sides of at least 4"),
-        ((8, 8, None), None, r"^`input_tensor` must have a whole number of channels"),
+        ((8, 8, 3), (8, 8, 1), ["`input_shape`", "(8, 8, 3)", "input_shape=(8, 8, 1)"]),
+        ((8, 8, 3), (16, 16, 3), ["`input_shape`", "input_shape=(16, 16, 3)"]),
+        ((8, 8, 3), (None, None, 3), ["`input_shape`", "input_shape=(None, None, 3)"]),
+        ((None, None, 3), (8, 8, 3), ["`input_shape`", "input_shape=(8, 8, 3)"]),
+        ((8, 8), None, ["`input_tensor`", "(height, width, channels)", "input_tensor=(8, 8)"]),
+        ((2, 8, 3), None, ["`input_tensor`", " 4 "]),
+        ((8, 8, None), None, ["`input_tensor`", "channels", "(8, 8, None)"]),
     ],
 )
-def test_input_tensor_and_shape(shape, input_shape, message):
-    with pytest.raises(ValueError, match=message) as error:
+def test_input_tensor_and_shape(shape, input_shape, words):
+    with refused(*words):
         ResNet20(input_tensor=keras.Input(shape), input_shape=input_shape)
-    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "int32"])
 def test_input_tensor_of_whole_numbers(dtype):
-    message = rf"^`input_tensor` must be of floating point.*Received: .*{dtype}"
-    with pytest.raises(ValueError, match=message):
+    with refused("`input_tensor`", dtype):
         ResNet20(input_tensor=keras.Input((8, 8, 3), dtype=dtype))
 
 
@@ -168,10 +154,8 @@ def test_channels_first_on_tensorflow_without_a_gpu(how):
         options["data_format"] = "channels_first"
     else:
         keras.config.set_image_data_format("channels_first")
-    message = r"^`data_format` must be 'channels_last' here: .*Received: data_format='channels_f"
-    with pytest.raises(ValueError, match=message) as error:
+    with refused("`data_format`", "'channels_last'", "data_format='channels_first'"):
         ResNet20(**options)
-    assert "\n" not in str(error.value)
 
 
 def test_too_small_an_image_would_really_fail():
@@ -189,5 +173,5 @@ def test_unknown_arguments_are_type_errors_that_name_the_builder(name, wrong):
 
 
 def test_options_are_by_keyword_only():
-    with pytest.raises(TypeError, match=r"^ResNet20\(\) too many positional arguments"):
+    with pytest.raises(TypeError, match=r"^ResNet20\(\)"):
         ResNet20(True, None, None, (8, 8, 3), None, 10, "softmax", "name", "A")

@@ -14,7 +14,7 @@ from keras_resnet.architectures import ARCHITECTURES
 from keras_resnet.models import zoo
 from keras_resnet.models.zoo import END, START, list_models, models_table, with_models
 from keras_resnet.weights.registry import PRETRAINED
-from tests.helpers import trainable_parameters
+from tests.helpers import refused, trainable_parameters
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -78,7 +78,7 @@ def test_counted_as_built(name, monkeypatch):
 def test_what_has_not_been_counted_is_said(monkeypatch):
     line = dataclasses.replace(ARCHITECTURES["ResNet20"], name="ResNet20Mine")
     monkeypatch.setitem(ARCHITECTURES, line.name, line)
-    with pytest.raises(ValueError, match="^ResNet20Mine has not been counted: run .*--count"):
+    with pytest.raises(ValueError, match="ResNet20Mine"):
         list_models("resnet20")
 
 
@@ -96,7 +96,7 @@ def test_all_as_built(name):
 def test_building_one():
     model = find("WideResNet16_8").build(include_top=False, stack_blocks=True)
     assert model.name == "wideresnet16_8"
-    with pytest.raises(ValueError, match=r"^`classes` goes with include_top=True"):
+    with refused("`classes`", "include_top=True", "classes=3"):
         find("ResNet50_v1.5").build(include_top=False, classes=3)
 
 
@@ -118,15 +118,11 @@ def test_filters(arguments, names):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"pattern": None}, r"^`pattern` must be a pattern of names .*pattern=None"),
-        ({"family": "mnist"}, r"^`family` must be one of None, 'imagenet', 'cifar'"),
-        ({"pretrained": "yes"}, r"^`pretrained` must be one of None, True, False"),
-    ],
+    "arguments", [{"pattern": None}, {"family": "mnist"}, {"pretrained": "yes"}], ids=str
 )
-def test_wrong_arguments(arguments, message):
-    with pytest.raises(ValueError, match=message):
+def test_wrong_arguments(arguments):
+    ((name, value),) = arguments.items()
+    with refused(f"`{name}`", f"{name}={value!r}"):
         list_models(**arguments)
 
 
@@ -152,5 +148,5 @@ def test_documents_without_a_place():
         "|\n\n" + END + "\nafter\n"
     )
     for document in ("", START, f"{END}\n{START}\n"):
-        with pytest.raises(ValueError, match=r"^`document` must have '<!-- model zoo -->' and"):
+        with refused("`document`", START, END):
             with_models(document)

@@ -38,7 +38,7 @@ def test_prints_the_best_classes(folder):
         (["{model}", "missing.jpg"], "missing.jpg"),
         (["{model}", "photo.jpg", "--top", "0"], "top=0"),
         (["{model}", "photo.jpg", "--resize", "4"], "resize=4"),
-        (["{model}"], "the following arguments are required: IMAGE"),
+        (["{model}"], "IMAGE"),
     ],
 )
 def test_wrong_flag_is_one_line(folder, flags, named, monkeypatch, capsys):

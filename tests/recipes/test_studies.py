@@ -77,12 +77,12 @@ def test_very_deep_net_with_three_kinds_of_regularisation(tmp_path):
     ("recipe", "flags", "named"),
     [
         ("degradation", ("--models", "ResNet21"), "ResNet21"),
-        ("degradation", ("--models", "ResNet20", "resnet20"), "different"),
+        ("degradation", ("--models", "ResNet20", "resnet20"), "`models`"),
         ("degradation", ("--seeds", "0", "0"), "seeds"),
         ("degradation", ("--jobs", "0"), "jobs=0"),
         ("degradation", ("--reach", "2"), "reach=2"),
         ("shortcuts", ("--shortcuts", "D"), "'D'"),
-        ("shortcuts", ("--shortcuts", "A", "A"), "different options"),
+        ("shortcuts", ("--shortcuts", "A", "A"), "`shortcuts`"),
         ("very_deep", ("--dropout", "1.5"), "dropout=1.5"),
     ],
 )

@@ -23,7 +23,7 @@ def test_seven_digits_carried_over_to_three(tmp_path):
 def test_a_wrong_source_is_one_line_and_writes_nothing(tmp_path, monkeypatch, capsys):
     for flags, named in (
         (("--init", "nowhere.keras", *SHORT[2:]), "nowhere.keras"),
-        (("--dataset", "folder", "--data-dir", tmp_path, *SHORT), "`init` must name"),
+        (("--dataset", "folder", "--data-dir", tmp_path, *SHORT), "`init`"),
         (("--head-epochs", -1), "head_epochs=-1"),
     ):
         workdir = tmp_path / "run"

@@ -113,6 +113,6 @@ def test_files_that_are_no_models(tmp_path):
     unsafe = keras.Sequential([keras.Input((2,)), keras.layers.Lambda(lambda x: x)])
     unsafe.save(tmp_path / "unsafe.keras")
     for name in ("missing.keras", "model.h5", "broken.keras", "unsafe.keras"):
-        with pytest.raises(ValueError, match=f"A model must be .*{name}") as error:
+        with pytest.raises(ValueError, match=f"`path` .*{name}") as error:
             load_model(tmp_path / name)
         assert "\n" not in str(error.value)

@@ -19,6 +19,7 @@ from keras_resnet.training.checkpoints import (
     write_checkpoint,
 )
 from keras_resnet.utils.files import replacing
+from tests.helpers import refused
 
 ARRAYS = {
     "model/0000": np.arange(6, dtype="float32").reshape(2, 3),
@@ -87,7 +88,7 @@ def test_a_damaged_newest_is_reported_and_passed_over(tmp_path, damage):
     save(checkpoints, 1)
     newest = save(checkpoints, 2)
     newest.write_bytes(newest.read_bytes()[:-200] if damage is None else damage)
-    with pytest.warns(UserWarning, match="Passed over a damaged checkpoint: .*step-000000002"):
+    with pytest.warns(UserWarning, match="damaged.*step-000000002"):
         assert checkpoints.newest({"seed": 0}).arrays["x"][0] == 1
 
 
@@ -97,7 +98,7 @@ def test_damaged_files_are_set_aside_and_do_not_count(tmp_path):
     for step in (20, 30):
         (tmp_path / f"step-0000000{step}.npz").write_bytes(b"damaged")
     checkpoints = Checkpoints(tmp_path, keep=2)
-    with pytest.warns(UserWarning, match="Passed over"):
+    with pytest.warns(UserWarning, match="damaged.*step-0000000"):
         assert checkpoints.newest({"seed": 0}).arrays["x"][0] == 10
     assert checkpoints.last_good().endswith("step-000000010.npz")
     for step in (15, 20):
@@ -136,14 +137,13 @@ def test_other_settings_are_refused(tmp_path):
     assert same.newest({"seed": 0}) is not None
     newer = Checkpoints(tmp_path, config={"model": "ResNet20", "added_later": 0})
     assert newer.newest({"seed": 0}) is not None
-    for config, settings, message in (
-        ({"model": "ResNet32", "drops": (0.5,)}, {"seed": 0}, "model='ResNet32'.*'ResNet20'"),
+    for config, settings, *words in (
+        ({"model": "ResNet32", "drops": (0.5,)}, {"seed": 0}, "model='ResNet32'", "'ResNet20'"),
         ({"model": "ResNet20", "drops": (0.5,)}, {"seed": 1}, "seed=1"),
-        ({"model": "ResNet20", "drops": ()}, {"seed": 0}, r"drops=\[\]"),
+        ({"model": "ResNet20", "drops": ()}, {"seed": 0}, "drops=[]"),
     ):
-        with pytest.raises(ValueError, match=message) as error:
+        with refused("`checkpoints`", *words):
             Checkpoints(tmp_path, config=config).newest(settings)
-        assert "\n" not in str(error.value)
 
 
 def test_a_full_disk_leaves_the_last_good_one(tmp_path, monkeypatch):
@@ -155,7 +155,7 @@ def test_a_full_disk_leaves_the_last_good_one(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(np, "savez", full)
-    with pytest.raises(TrainingStopped, match="step 2 .*No space left.*step-000000001") as error:
+    with pytest.raises(TrainingStopped, match="step 2 .*space.*step-000000001") as error:
         save(checkpoints, 2)
     assert "\n" not in str(error.value)
     monkeypatch.undo()
@@ -180,5 +180,6 @@ def test_what_a_killed_run_left_is_cleared(tmp_path):
 
 @pytest.mark.parametrize("arguments", [{"every": 0}, {"keep": 0}])
 def test_bad_arguments(tmp_path, arguments):
-    with pytest.raises(ValueError, match="must be a whole number of at least 1"):
+    ((name, value),) = arguments.items()
+    with refused(f"`{name}`", f"{name}={value}"):
         Checkpoints(tmp_path, **arguments)

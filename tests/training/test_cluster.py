@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from keras_resnet.training import cluster, make_strategy
 from keras_resnet.training.signals import sigterm_handled
+from tests.helpers import refused
 
 
 def tf_config(hosts: list[str], index: int = 0, kind: str = "worker", job: str = "worker") -> str:
@@ -32,22 +33,21 @@ def free_addresses(count: int) -> list[str]:
 @pytest.mark.parametrize(
     ("config", "reason"),
     [
-        ("{", "Expecting property name"),
-        ("[]", "it names no task"),
+        ("{", "line 1 column 2"),
+        ("[]", "task"),
         ('{"cluster": {"worker": ["a:1"]}}', "task"),
-        (tf_config(["a:1", "b:2"], index=2), "no chief or worker 'worker' 2"),
-        (tf_config(["a:1", "b:2"], index=-1), "no chief or worker 'worker' -1"),
-        (tf_config(["a:1", "b:2"], kind="chief"), "no chief or worker 'chief' 0"),
-        (tf_config(["a:1", "b:2"], kind="boss", job="boss"), "no chief or worker 'boss' 0"),
-        (tf_config(["a:1", "a:1"]), "the same address twice"),
-        (tf_config({"0": "a:1", "5": "b:2"}), "not numbered from 0 on"),
+        (tf_config(["a:1", "b:2"], index=2), "'worker' 2"),
+        (tf_config(["a:1", "b:2"], index=-1), "'worker' -1"),
+        (tf_config(["a:1", "b:2"], kind="chief"), "'chief' 0"),
+        (tf_config(["a:1", "b:2"], kind="boss", job="boss"), "'boss' 0"),
+        (tf_config(["a:1", "a:1"]), "twice"),
+        (tf_config({"0": "a:1", "5": "b:2"}), "numbered"),
     ],
 )
 def test_a_wrong_tf_config_is_named(config, reason, monkeypatch):
     monkeypatch.setenv("TF_CONFIG", config)
-    with pytest.raises(ValueError, match="TF_CONFIG must be JSON .* Received: TF_CONFIG=") as error:
+    with refused("`TF_CONFIG`", f"TF_CONFIG={config!r}", reason):
         make_strategy("multi_worker")
-    assert reason in str(error.value) and "\n" not in str(error.value)
 
 
 SLURM = {
@@ -79,7 +79,7 @@ def test_slurm_names_the_machines(monkeypatch):
 @pytest.mark.parametrize("name", [name for name in SLURM if "STEP" in name])
 def test_slurm_without_srun(name, monkeypatch):
     set_slurm(monkeypatch, **{name: None})
-    with pytest.raises(ValueError, match=f"start it with srun.* Received: no {name}$"):
+    with refused("srun", f"no {name}"):
         make_strategy("multi_worker")
 
 
@@ -95,9 +95,8 @@ def test_slurm_without_srun(name, monkeypatch):
 )
 def test_variables_of_slurm_that_make_no_sense(name, value, monkeypatch):
     set_slurm(monkeypatch, **{name: value})
-    with pytest.raises(ValueError, match="must be those of a step. Received: SLURM_") as error:
+    with refused("`SLURM_STEP_*`", f"{name}={value!r}"):
         make_strategy("multi_worker")
-    assert f"{name}={value!r}" in str(error.value) and "\n" not in str(error.value)
 
 
 def resolver_of(addresses: list[str], index: int) -> cluster.Resolver:
@@ -135,17 +134,15 @@ def test_sigterm_ends_the_wait_for_a_worker_that_does_not_come(capsys):
     with sigterm_handled(end), pytest.raises(InterruptedError):
         timer.start()
         cluster.await_workers(resolver)
-    assert capsys.readouterr().err == f"waiting for the other workers: {addresses[1]}\n"
+    (line,) = capsys.readouterr().err.splitlines()
+    assert addresses[1] in line and addresses[0] not in line
 
 
 def test_a_port_that_is_taken():
     (address,) = free_addresses(1)
     host, port = address.split(":")
     resolver = resolver_of([address, "localhost:1"], 0)
-    with (
-        socket.create_server(("", int(port))),
-        pytest.raises(ValueError, match=f"a free port .* Received: '{address}'"),
-    ):
+    with socket.create_server(("", int(port))), refused("`TF_CONFIG`", "port", repr(address)):
         cluster.await_workers(resolver)
 
 
@@ -154,5 +151,5 @@ def test_a_port_that_is_taken():
 )
 def test_an_address_without_a_port(address):
     resolver = resolver_of(["localhost:1", address], 1)
-    with pytest.raises(ValueError, match=f"a host and a port .* Received: '{address}'"):
+    with refused("`TF_CONFIG`", repr(address)):
         cluster.await_workers(resolver)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import keras
-import pytest
 
 from keras_resnet.training import Trainer, sgd
+from tests.helpers import refused
 from tests.training.fakes import Rows, blobs, cross_entropy, small_model
 
 
@@ -42,7 +42,5 @@ def test_padding_is_not_counted_and_every_figure_is_logged():
 
 def test_a_vector_is_refused():
     trainer = Trainer(small_model(), sgd(0.1), cross_entropy(), [Classes("classes")])
-    with pytest.raises(
-        ValueError, match=r"single numbers.*'classes', which gives the shape \(2,\)"
-    ):
+    with refused("`metrics`", "'classes'", "(2,)"):
         trainer.evaluate(blobs(), "test", 8)

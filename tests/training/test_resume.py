@@ -19,6 +19,7 @@ from keras_resnet.training import (
     make_schedule,
     sgd,
 )
+from tests.helpers import refused
 from tests.training.fakes import assert_same_weights, blobs, make_trainer, small_model
 
 
@@ -89,7 +90,7 @@ def test_sigterm_saves_and_exits(tmp_path, capsys):
     trainer = make_trainer()
     ended = []
     end = keras.callbacks.LambdaCallback(on_train_end=lambda logs: ended.append(True))
-    with pytest.raises(Terminated, match="SIGTERM at step 3; .*step-000000003") as error:
+    with pytest.raises(Terminated, match="SIGTERM .*3.*step-000000003") as error:
         trainer.fit(
             blobs(), 32, steps=8, checkpoints=checkpoints, callbacks=[StopAt(3, terminate), end]
         )
@@ -182,8 +183,7 @@ def test_averages_that_lie_in_the_model_between_epochs(tmp_path):
 def test_diverging_run_stops(tmp_path):
     checkpoints = Checkpoints(tmp_path, every=1)
     trainer = make_trainer(1e30)
-    message = "Training diverged by step [234], learning rate 1e[+]30: .* is (nan|inf|not finite)"
-    with pytest.raises(Diverged, match=message) as error:
+    with pytest.raises(Diverged, match=r"step [234], .* 1e\+30: .*(nan|inf|finite)") as error:
         trainer.fit(blobs(), 32, steps=6, log_every=4, checkpoints=checkpoints)
     assert "\n" not in str(error.value)
     for path in checkpoints.paths():
@@ -192,7 +192,7 @@ def test_diverging_run_stops(tmp_path):
             assert all(
                 np.isfinite(file[name]).all() for name in file.files if file[name].dtype == "f"
             )
-    with pytest.raises(Diverged, match="no checkpoints are kept"):
+    with pytest.raises(Diverged, match="no checkpoints"):
         make_trainer(1e30).fit(blobs(), 32, steps=4, log_every=4)
 
 
@@ -203,15 +203,14 @@ def test_other_model_and_other_settings_are_refused(tmp_path):
 
     run(make_trainer(), model="small")
     before = sorted((path, path.stat().st_mtime_ns) for path in tmp_path.iterdir())
-    for arguments, message in (
-        ({"trainer": make_trainer(optimizer=keras.optimizers.Adam())}, "same model, optimizer"),
+    for arguments, received in (
+        ({"trainer": make_trainer(optimizer=keras.optimizers.Adam())}, "optimizer"),
         ({"trainer": make_trainer(), "batch_size": 16}, "batch_size=16"),
         ({"trainer": make_trainer(), "seed": 1}, "seed=1"),
         ({"trainer": make_trainer(), "model": "other"}, "model='other'"),
     ):
-        with pytest.raises(ValueError, match=message) as error:
+        with refused("`checkpoints`", received):
             run(**{"model": "small", **arguments})
-        assert "\n" not in str(error.value)
     assert sorted((path, path.stat().st_mtime_ns) for path in tmp_path.iterdir()) == before
 
 
@@ -226,7 +225,7 @@ def test_full_disk_stops_the_run(tmp_path, monkeypatch):
         savez(file, **arrays)
 
     monkeypatch.setattr(np, "savez", savez_until_full)
-    with pytest.raises(TrainingStopped, match="No space left.*step-000000002"):
+    with pytest.raises(TrainingStopped, match="space.*step-000000002"):
         make_trainer().fit(blobs(), 32, steps=8, checkpoints=checkpoints)
     assert [path.name for path in checkpoints.paths()] == ["step-000000002.npz"]
 
@@ -234,7 +233,7 @@ def test_full_disk_stops_the_run(tmp_path, monkeypatch):
 def test_keras_backup_is_refused_beside_checkpoints(tmp_path):
     """It would load its own, older state over that of the checkpoint."""
     backup = keras.callbacks.BackupAndRestore(tmp_path / "backup", save_freq=False)
-    with pytest.raises(ValueError, match="^`callbacks` must have no BackupAndRestore"):
+    with refused("`callbacks`", "BackupAndRestore", "`checkpoints`"):
         make_trainer().fit(
             blobs(), 32, steps=1, callbacks=[backup], checkpoints=Checkpoints(tmp_path)
         )

@@ -16,6 +16,7 @@ from keras_resnet.training import (
     scaled_learning_rate,
     sgd,
 )
+from tests.helpers import refused
 from tests.training.fakes import blobs, cross_entropy, small_model
 
 
@@ -113,18 +114,17 @@ def test_schedules_survive_serialisation(name):
 
 
 @pytest.mark.parametrize(
-    "call, message",
+    "call, received",
     [
-        (lambda: make_schedule("step", 0.1, total_steps=9), "`schedule` must be one of"),
-        (lambda: make_schedule("steps", 0.1, total_steps=9), r"boundaries=\(\)"),
-        (lambda: make_schedule("steps", 0.1, total_steps=9, boundaries=(5, 3)), r"\(5, 3\)"),
+        (lambda: make_schedule("step", 0.1, total_steps=9), "schedule='step'"),
+        (lambda: make_schedule("steps", 0.1, total_steps=9), "boundaries=()"),
+        (lambda: make_schedule("steps", 0.1, total_steps=9, boundaries=(5, 3)), "(5, 3)"),
         (lambda: ErrorWarmup(None, threshold=1.5), "threshold=1.5"),
         (lambda: ErrorWarmup(None, window=0), "window=0"),
         (lambda: LinearWarmup(None, 0), "steps=0"),
         (lambda: LinearWarmup(None, 1, start=math.nan), "start=nan"),
     ],
 )
-def test_bad_arguments(call, message):
-    with pytest.raises(ValueError, match=message) as error:
+def test_bad_arguments(call, received):
+    with refused(received):
         call()
-    assert "\n" not in str(error.value)

@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 
 from keras_resnet.training import Diverged, DynamicLossScale, Trainer, sgd
+from tests.helpers import refused
 from tests.training.fakes import (
     Noise,
     assert_same_weights,
@@ -52,9 +53,7 @@ def test_micro_batches_move_the_statistics_one_after_the_other():
 
 
 def test_a_batch_that_cannot_be_cut():
-    with pytest.raises(
-        ValueError, match="must divide a replica's batch of 32. Received: micro_batches=5"
-    ):
+    with refused("`micro_batches`", " 32.", "micro_batches=5"):
         fit(make_trainer(micro_batches=5))
 
 
@@ -81,7 +80,7 @@ def test_statistics_are_plain_averages():
 def test_statistics_of_a_model_without_any():
     images = keras.Input((8, 8, 1))
     model = keras.Model(images, keras.layers.Dense(4)(keras.layers.Flatten()(images)))
-    with pytest.raises(ValueError, match="must have batch normalisation"):
+    with refused("`model`", "batch", repr(model.name)):
         Trainer(model, sgd(0.1), cross_entropy()).recompute_bn_statistics(blobs(), 32)
 
 
@@ -187,28 +186,25 @@ def test_an_evaluation_leaves_the_figures_of_the_epoch():
 
 
 def test_wrong_losses_and_metrics_are_refused():
-    with pytest.raises(ValueError, match="`metrics` must be objects.*'accuracy'"):
+    with refused("`metrics`", "'accuracy'"):
         Trainer(small_model(), sgd(0.1), cross_entropy(), ["accuracy"])
     scalar = make_trainer(loss=lambda y, p: tf.reduce_mean(cross_entropy()(y, p)))
-    with pytest.raises(ValueError, match="`loss` must give one value an example"):
+    with refused("`loss`", "shape ()"):
         fit(scalar, 1)
 
 
 @pytest.mark.parametrize(
-    ("layer", "message"),
+    ("layer", "telling"),
     [
-        (
-            lambda: keras.layers.SpectralNormalization(keras.layers.Conv2D(4, 3)),
-            "must leave its weights to the optimizer",
-        ),
-        (Noise, "must draw random numbers from a keras.random.SeedGenerator"),
+        (lambda: keras.layers.SpectralNormalization(keras.layers.Conv2D(4, 3)), "optimizer"),
+        (Noise, "keras.random.SeedGenerator"),
     ],
 )
-def test_what_a_stateless_step_would_get_wrong_is_refused(layer, message):
+def test_what_a_stateless_step_would_get_wrong_is_refused(layer, telling):
     images = keras.Input((8, 8, 1))
     outputs = keras.layers.Flatten()(layer()(images))
     model = keras.Model(images, keras.layers.Dense(4)(outputs))
-    with pytest.raises(ValueError, match=message):
+    with refused("`model`", telling):
         fit(Trainer(model, sgd(0.1), cross_entropy()), 1)
 
 
@@ -216,7 +212,7 @@ def test_weights_that_are_not_finite_in_the_end_are_no_result():
     def steep(labels, predictions):
         return 1e6 * keras.losses.sparse_categorical_crossentropy(labels, predictions, True)
 
-    with pytest.raises(Diverged, match="step 1, .*model/.* is not finite; no checkpoints are kept"):
+    with pytest.raises(Diverged, match="step 1, .*model/.* finite.*no checkpoints"):
         fit(make_trainer(1e38, loss=steep), 1)
 
 

@@ -11,6 +11,7 @@ import tensorflow as tf
 from keras_resnet.training import Trainer, TrainingStopped, is_chief, layout, make_strategy, sgd
 from keras_resnet.training import strategy as strategy_module
 from keras_resnet.training.strategy import others_reachable
+from tests.helpers import refused
 from tests.training.fakes import cross_entropy, small_model
 
 
@@ -28,25 +29,27 @@ def test_layout():
 
 
 @pytest.mark.parametrize(
-    "arguments, message",
+    "arguments, words",
     [
-        ({"name": "horovod"}, "`strategy` must be one of"),
-        ({"gpus": 0}, "gpus=0"),
-        ({"virtual_devices": -1}, "virtual_devices=-1"),
-        ({"gpus": 2, "virtual_devices": 2}, "exclude each other"),
-        ({"name": "multi_worker"}, "TF_CONFIG"),
-        ({"name": "multi_worker", "virtual_devices": 2}, "goes with the strategy 'mirrored'"),
-        ({"tpu": "local", "gpus": 2}, "gpus=2 with strategy 'tpu'"),
-        ({"name": "one", "gpus": 2}, "gpus=2 with strategy 'one'"),
-        ({"name": "one", "virtual_devices": 4}, "virtual_devices=4 with strategy 'one'"),
+        ({"name": "horovod"}, ["`strategy`", "strategy='horovod'"]),
+        ({"gpus": 0}, ["`gpus`", "gpus=0"]),
+        ({"virtual_devices": -1}, ["`virtual_devices`", "virtual_devices=-1"]),
+        ({"gpus": 2, "virtual_devices": 2}, ["`gpus`", "gpus=2, virtual_devices=2"]),
+        ({"name": "multi_worker"}, ["`strategy`", "TF_CONFIG"]),
+        (
+            {"name": "multi_worker", "virtual_devices": 2},
+            ["`virtual_devices`", "'mirrored'", "'multi_worker'"],
+        ),
+        ({"tpu": "local", "gpus": 2}, ["`gpus`", "gpus=2", "'tpu'"]),
+        ({"name": "one", "gpus": 2}, ["`gpus`", "gpus=2", "'one'"]),
+        ({"name": "one", "virtual_devices": 4}, ["`virtual_devices`", "=4", "'one'"]),
     ],
 )
-def test_bad_flags(arguments, message, monkeypatch):
+def test_bad_flags(arguments, words, monkeypatch):
     for name in ("TF_CONFIG", "SLURM_PROCID"):
         monkeypatch.delenv(name, raising=False)
-    with pytest.raises(ValueError, match=message) as error:
+    with refused(*words):
         make_strategy(**arguments)
-    assert "\n" not in str(error.value)
 
 
 def test_a_tpu_that_cannot_be_reached(monkeypatch):
@@ -54,26 +57,26 @@ def test_a_tpu_that_cannot_be_reached(monkeypatch):
         raise RuntimeError("no route\nto it")
 
     monkeypatch.setattr(tf.distribute.cluster_resolver, "TPUClusterResolver", unreachable)
-    with pytest.raises(ValueError, match=r"`tpu` must be .* Received: tpu='far' \(no route\)$"):
+    with refused("`tpu`", "tpu='far' (no route)"):
         make_strategy("tpu", tpu="far")
 
 
 @pytest.mark.parametrize("name", ["auto", "one", "mirrored", "multi_worker"])
 def test_more_gpus_than_there_are(name):
     available = len(tf.config.list_physical_devices("GPU"))
-    with pytest.raises(ValueError, match=f"at most the {available} GPU.*gpus={available + 1}"):
+    with refused("`gpus`", f" {available} ", f"gpus={available + 1}"):
         make_strategy(name, gpus=available + 1)
 
 
 def test_virtual_devices_come_too_late():
     tf.config.list_logical_devices()
-    with pytest.raises(ValueError, match="before TensorFlow runs its first operation"):
+    with refused("`virtual_devices`", "virtual_devices=3"):
         make_strategy(virtual_devices=3)
 
 
 @pytest.mark.parametrize("batch_size", [0, -8])
 def test_batch_must_divide(batch_size):
-    with pytest.raises(ValueError, match=f"batch_size={batch_size}"):
+    with refused("`batch_size`", f"batch_size={batch_size}"):
         layout(make_strategy(), batch_size)
 
 
@@ -82,19 +85,18 @@ def test_model_of_another_strategy():
         pass
 
     strategy = Elsewhere("CPU:0")
-    with pytest.raises(ValueError, match="`model` must be made under the scope") as error:
+    with refused("`model`", "scope"):
         Trainer(small_model(), sgd(0.1), cross_entropy(), strategy=strategy)
-    assert "\n" not in str(error.value)
     with strategy.scope():
         model = small_model()
-    with pytest.raises(ValueError, match="`optimizer` must be made under the scope"):
+    with refused("`optimizer`", "scope"):
         Trainer(model, keras.optimizers.SGD(), cross_entropy(), strategy=strategy)
 
 
 def test_one_strategy_a_process(monkeypatch):
     made = tf.distribute.get_strategy()
     monkeypatch.setattr(strategy_module, "_made", {("mirrored", None, 2, None): made})
-    with pytest.raises(ValueError, match="holds one strategy.*'tpu' after 'mirrored'"):
+    with refused("`strategy`", "strategy='tpu'", "'mirrored'"):
         make_strategy(tpu="local")
 
 
@@ -115,8 +117,8 @@ def test_a_worker_that_is_gone_is_said_in_one_line(monkeypatch):
     with pytest.raises(tf.errors.UnavailableError), others_reachable(make_strategy()):
         raise error
     monkeypatch.setattr(strategy_module, "is_only_worker", lambda strategy: False)
-    gone = (
-        r"^Another worker ended, or cannot be reached \(UnavailableError\); nothing saved is lost"
-    )
-    with pytest.raises(TrainingStopped, match=gone), others_reachable(make_strategy()):
+    with (
+        pytest.raises(TrainingStopped, match=r"\A.*UnavailableError.*\Z"),
+        others_reachable(make_strategy()),
+    ):
         raise error

@@ -19,6 +19,7 @@ from keras_resnet.training import (
     read_records,
     sgd,
 )
+from tests.helpers import refused
 from tests.training.fakes import (
     assert_same_weights,
     blobs,
@@ -300,7 +301,7 @@ def test_progress_prints_lines(capsys):
     make_trainer().fit(blobs(), 32, steps=4, log_every=2, callbacks=[Progress()])
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("step 2/4") and "images/s" in lines[0]
-    assert "% waiting for input" in lines[0] and "left" in lines[0]
+    assert "%" in lines[0]
     assert all(name in lines[1] for name in ("loss", "accuracy", "learning_rate"))
     assert lines[2].startswith("epoch 1/1  val_accuracy") and "val_loss" in lines[2]
 
@@ -315,29 +316,28 @@ def test_progress_draws_a_bar_on_a_terminal(capsys, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "arguments, message",
+    "arguments, argument, received",
     [
-        ({"batch_size": 32}, "Give one of `epochs` and `steps`"),
-        ({"batch_size": 32, "epochs": 1, "steps": 1}, "Received: epochs=1, steps=1"),
-        ({"batch_size": 0, "epochs": 1}, "Received: batch_size=0"),
-        ({"batch_size": 1000, "epochs": 1}, "Received: batch_size=1000"),
-        ({"batch_size": 32, "steps": 1, "log_every": 0}, "Received: log_every=0"),
+        ({"batch_size": 32}, "epochs", "epochs=None, steps=None"),
+        ({"batch_size": 32, "epochs": 1, "steps": 1}, "epochs", "epochs=1, steps=1"),
+        ({"batch_size": 0, "epochs": 1}, "batch_size", "batch_size=0"),
+        ({"batch_size": 1000, "epochs": 1}, "batch_size", "batch_size=1000"),
+        ({"batch_size": 32, "steps": 1, "log_every": 0}, "log_every", "log_every=0"),
     ],
 )
-def test_bad_arguments_of_fit(arguments, message):
-    with pytest.raises(ValueError, match=message) as error:
+def test_bad_arguments_of_fit(arguments, argument, received):
+    with refused(f"`{argument}`", received):
         make_trainer().fit(blobs(), **arguments)
-    assert "\n" not in str(error.value)
 
 
 def test_optimizer_options_that_belong_to_the_trainer():
     model = small_model()
-    for optimizer, message in (
-        (keras.optimizers.SGD(gradient_accumulation_steps=2), "micro_batches"),
-        (keras.optimizers.SGD(loss_scale_factor=8.0), "loss_scale"),
+    for optimizer, instead in (
+        (keras.optimizers.SGD(gradient_accumulation_steps=2), "`micro_batches`"),
+        (keras.optimizers.SGD(loss_scale_factor=8.0), "`loss_scale`"),
         (keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD()), "inner_optimizer"),
     ):
-        with pytest.raises(ValueError, match=message):
+        with refused("`optimizer`", instead):
             Trainer(model, optimizer, cross_entropy())
 
 

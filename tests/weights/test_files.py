@@ -24,6 +24,7 @@ from tests.helpers import (
     distance,
     images,
     randomize,
+    refused,
 )
 
 SHAPE = (8, 8, 3)
@@ -132,7 +133,7 @@ def test_without_the_top(saved, file):
 @pytest.mark.parametrize("file", FILES)
 def test_a_classifier_of_another_size_keeps_the_backbone_and_says_so(saved, file):
     folder, original = saved
-    with pytest.warns(UserWarning, match=r"resnet14 has a classifier of 7 classes.*one of 10"):
+    with pytest.warns(UserWarning, match="resnet14.* 7 .* 10"):
         model = keras_resnet.CifarResNet(14, weights=folder / file, input_shape=SHAPE, classes=7)
     layers, expected = layer_weights(model), layer_weights(original)
     kernel, bias = layers.pop("predictions")
@@ -145,7 +146,7 @@ def test_a_classifier_of_another_size_keeps_the_backbone_and_says_so(saved, file
 def test_a_file_without_a_classifier(tmp_path):
     backbone = net(include_top=False)
     backbone.save_weights(tmp_path / "backbone.weights.h5")
-    with pytest.warns(UserWarning, match=r"classifier of 10 classes and .*backbone\S* none:"):
+    with pytest.warns(UserWarning, match=r"10 .*backbone"):
         model = keras_resnet.CifarResNet(
             14, weights=tmp_path / "backbone.weights.h5", input_shape=SHAPE
         )
@@ -158,7 +159,7 @@ def test_weights_that_are_not_finite_are_told_of(tmp_path):
     diverged = net()
     diverged.get_layer("conv3_block1_1_bn").gamma.assign(np.full(32, np.nan))
     diverged.save(tmp_path / "net.keras")
-    message = r"net.keras has numbers that are not finite, first in conv3_block1_1_bn/gamma$"
+    message = r"net.keras .* conv3_block1_1_bn/gamma"
     with pytest.warns(UserWarning, match=message):
         keras_resnet.CifarResNet(14, weights=tmp_path / "net.keras", input_shape=SHAPE)
     with pytest.warns(UserWarning, match=message) as told:
@@ -175,35 +176,31 @@ def model():
     return net()
 
 
-def refused(model, path, message):
-    """Loading raises the one-line message and leaves the model alone."""
+def refuses(model, path, *words):
+    """Loading raises an error of one line with these words and leaves the model unchanged."""
     before = model.get_weights()
-    with pytest.raises(ValueError, match=message) as error:
+    with refused("`weights`", *words):
         load_weights(model, path)
-    assert "\n" not in str(error.value)
     for value, expected in zip(model.get_weights(), before, strict=True):
         np.testing.assert_array_equal(value, expected)
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("options", "words"),
     [
-        (
-            {"depth": 20},
-            r"^`weights` .*lacks conv2_block3_1_conv, .* and 9 more and has nothing too",
-        ),
-        ({"depth": 8}, r"^`weights` .*lacks nothing and has conv\d_block2_.* and 9 more too many"),
-        ({"shortcut": "B"}, r"^`weights` .*lacks conv3_block1_0_conv"),
-        ({"input_shape": (8, 8, 1)}, r"^`weights` .*'conv1_conv' takes shapes \[\(3, 3, 1, 16\)\]"),
+        ({"depth": 20}, ["conv2_block3_1_conv", "27 layers for 39"]),
+        ({"depth": 8}, ["_block2_", "27 layers for 15"]),
+        ({"shortcut": "B"}, ["conv3_block1_0_conv", "27 layers for 31"]),
+        ({"input_shape": (8, 8, 1)}, ["'conv1_conv'", "[(3, 3, 1, 16)]", "[(3, 3, 3, 16)]"]),
     ],
     ids=str,
 )
-def test_another_architecture(saved, options, message):
+def test_another_architecture(saved, options, words):
     # A name of one's own, so that only the layers can tell.
     options = {"depth": 14, "input_shape": SHAPE, "name": "other", **options}
     model = keras_resnet.CifarResNet(**options)
     for file in FILES:
-        refused(model, saved[0] / file, message)
+        refuses(model, saved[0] / file, *words)
 
 
 def test_nets_of_the_same_layers_in_other_widths(saved):
@@ -211,7 +208,7 @@ def test_nets_of_the_same_layers_in_other_widths(saved):
     model = keras_resnet.ResNet(
         (2, 2, 2), block="basic", widths=(16, 32, 48), stem="cifar", input_shape=SHAPE, shortcut="A"
     )
-    refused(model, saved[0] / "unrolled.weights.h5", r"takes shapes")
+    refuses(model, saved[0] / "unrolled.weights.h5", "(3, 3, 32, 48)", "(3, 3, 32, 64)")
 
 
 @pytest.mark.parametrize("ending", ["keras", "weights.h5"])
@@ -219,7 +216,7 @@ def test_a_plain_net_is_not_its_option_a_twin(tmp_path, ending):
     plain, twin = (keras_resnet.CifarResNet(8, shortcut=option) for option in (None, "A"))
     path = tmp_path / f"plain.{ending}"
     plain.save(path) if ending == "keras" else plain.save_weights(path)
-    refused(twin, path, r"^`weights` must be those of 'resnet8'.*holds the network 'plainnet8'$")
+    refuses(twin, path, "'resnet8'", "'plainnet8'")
     load_weights(plain, path)
 
 
@@ -230,7 +227,7 @@ def test_v1_is_not_v1_5(tmp_path, ending):
     v1_5 = keras_resnet.ResNet(**options, name="resnet50_v1.5", version="v1.5")
     path = tmp_path / f"v1.{ending}"
     v1.save(path) if ending == "keras" else v1.save_weights(path)
-    refused(v1_5, path, r"^`weights` must be those of 'resnet50_v1.5'.*the network 'resnet50'$")
+    refuses(v1_5, path, "'resnet50_v1.5'", "'resnet50'")
 
 
 def test_an_activation_that_is_an_object_is_known_again(tmp_path):
@@ -242,7 +239,7 @@ def test_an_activation_that_is_an_object_is_known_again(tmp_path):
     save_torch_weights(net(0.1), tmp_path / "leaky.safetensors")
     for name in ("leaky.keras", "leaky.safetensors"):
         load_weights(net(0.1), tmp_path / name)
-        refused(net(0.2), tmp_path / name, "^`weights` must be those of a network wired as")
+        refuses(net(0.2), tmp_path / name, "'resnet8_leakyrelu'", "`activation`")
 
 
 @pytest.mark.parametrize(
@@ -270,10 +267,11 @@ def test_nets_of_one_name_and_shapes_but_other_wiring(tmp_path, one, other, diff
     first = keras_resnet.ResNet(**options, **one)
     second = keras_resnet.ResNet(**options, **other, stack_blocks=stack_blocks)
     first.save(tmp_path / "first.keras")
-    refused(
+    refuses(
         second,
         tmp_path / "first.keras",
-        rf"^`weights` .*`version`, `shortcut`, `stem` and `activation`.*{differs}",
+        *("`version`", "`shortcut`", "`stem`", "`activation`"),
+        differs,
     )
 
 
@@ -292,7 +290,7 @@ def test_dense_nets_come_stacked_and_unrolled(tmp_path):
     loaded = keras_resnet.CifarDenseNet(**options, weights=tmp_path / "net.keras")
     assert_same_weights(loaded, stacked)
     relu = keras_resnet.CifarDenseNet(**options, activation="silu")
-    refused(relu, tmp_path / "net.keras", "differs in conv2_block1_0_relu, conv2_block1_0_silu")
+    refuses(relu, tmp_path / "net.keras", "conv2_block1_0_relu, conv2_block1_0_silu")
 
 
 @pytest.mark.parametrize(
@@ -309,7 +307,7 @@ def test_names_of_other_networks(model, saved, tmp_path, name):
         file["vars"].attrs["name"] = name
 
     path = edited(saved, tmp_path, rename)
-    refused(model, path, f"^`weights` must be those of 'resnet14'.*holds the network '{name}'$")
+    refuses(model, path, "'resnet14'", f"'{name}'")
 
 
 def test_the_network_counts_not_what_the_model_is_called(tmp_path):
@@ -320,7 +318,7 @@ def test_the_network_counts_not_what_the_model_is_called(tmp_path):
     same = keras_resnet.ResNet50(version="v1.5", name="backbone", weights=path, **options)
     assert same.name == "backbone"
     assert_same_weights(source, same)
-    with pytest.raises(ValueError, match="must be those of 'resnet50'.*'resnet50_v1.5'"):
+    with refused("`weights`", "'resnet50'", "'resnet50_v1.5'"):
         keras_resnet.ResNet50(name="backbone", weights=path, **options)
 
 
@@ -340,8 +338,8 @@ def test_another_stem(tmp_path):
     path = tmp_path / "net.keras"
     small(Stem(3, 2, True)).save(path)
     load_weights(small(Stem(3, 2, True)), path)
-    for stem in (Stem(3, 1, True), Stem(3, 2, False)):
-        with pytest.raises(ValueError, match="differs in (conv1_conv|pool1_pool)"):
+    for stem, layer in ((Stem(3, 1, True), "conv1_conv"), (Stem(3, 2, False), "pool1_pool")):
+        with refused("`weights`", layer):
             load_weights(small(stem), path)
 
 
@@ -358,23 +356,20 @@ def test_bfloat16_weights(tmp_path):
 
 @pytest.mark.parametrize("name", ["cifar10", "weights.npz", "imagenet.txt", ""])
 def test_names_are_not_known(name):
-    with pytest.raises(
-        ValueError, match=r"^`weights` must be None, .*\.safetensors.*Received: weig"
-    ):
+    with refused("`weights`", "'.safetensors'", f"weights={name!r}"):
         keras_resnet.ResNet20(weights=name)
 
 
 @pytest.mark.parametrize("weights", [3, True, ["a.keras"]])
 def test_weights_that_are_no_path(weights):
-    with pytest.raises(ValueError, match=r"^`weights` must be None, a name or the path"):
+    with refused("`weights`", f"weights={weights!r}"):
         keras_resnet.ResNet20(weights=weights)
 
 
 @pytest.mark.parametrize("file", ["none.keras", "none.weights.h5", "folder.keras"])
 def test_no_such_file(model, tmp_path, file):
     (tmp_path / "folder.keras").mkdir()
-    message = r"^`weights` must name an existing file. Received: weights='.*\.(keras|weights\.h5)'"
-    refused(model, tmp_path / file, message)
+    refuses(model, tmp_path / file, f"weights='{tmp_path / file}'")
 
 
 DAMAGES = {
@@ -400,20 +395,20 @@ DAMAGED.remove(("noise in its middle", "weights.h5"))
 def test_damaged_files(model, saved, tmp_path, ending, damage):
     path = tmp_path / f"damaged.{ending}"
     path.write_bytes(DAMAGES[damage]((saved[0] / f"unrolled.{ending}").read_bytes()))
-    refused(model, path, r"^`weights` .*Received: .*damaged")
+    refuses(model, path, path)
 
 
 def test_files_of_one_kind_under_the_name_of_the_other(model, saved, tmp_path):
     for file, other in (("unrolled.keras", "a.weights.h5"), ("unrolled.weights.h5", "a.keras")):
         shutil.copy(saved[0] / file, tmp_path / other)
-        refused(model, tmp_path / other, r"^`weights` must be a whole file written by Keras")
+        refuses(model, tmp_path / other, "Keras", tmp_path / other)
 
 
 def test_a_zip_that_holds_no_weights(model, tmp_path):
     path = tmp_path / "empty.keras"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("config.json", "{}")
-    refused(model, path, r"^`weights` must be a whole file written by Keras")
+    refuses(model, path, "Keras", path)
 
 
 def edited(saved, tmp_path, edit):
@@ -552,7 +547,7 @@ EDITS = [
 # Those that point elsewhere would read other files of the machine under the name of weights.
 @pytest.mark.parametrize("edit", EDITS, ids=lambda edit: edit.__name__)
 def test_tampered_files(model, saved, tmp_path, edit):
-    refused(model, edited(saved, tmp_path, edit), r"^`weights` .*Received: ")
+    refuses(model, edited(saved, tmp_path, edit))
 
 
 @pytest.mark.parametrize("edit", [unallocated, compressed, one_array_by_many_names])
@@ -565,7 +560,7 @@ def test_swelling_files_of_keras_1_and_2(model, tmp_path, edit):
         file["conv1_conv"] = group
         group.attrs["weight_names"] = [name.encode() for name in group]
         del file["layers"]
-    refused(model, path, r"which cannot be read \(its arrays claim more bytes than the file has\)$")
+    refuses(model, path, path, "bytes")
 
 
 def test_more_names_than_weights(model, tmp_path):
@@ -574,7 +569,7 @@ def test_more_names_than_weights(model, tmp_path):
     with h5py.File(path, "w") as file:
         names = file.create_group("conv1_conv").attrs
         names.create("weight_names", ["kernel"] * 17, dtype=h5py.string_dtype())
-    refused(model, path, r"\(weight_names of /conv1_conv has more names than a layer has weights")
+    refuses(model, path, "weight_names of /conv1_conv")
 
 
 def test_compressed_zips(model, saved, tmp_path):
@@ -585,8 +580,8 @@ def test_compressed_zips(model, saved, tmp_path):
     ):
         for name in source.namelist():
             target.writestr(name, source.read(name))
-    refused(model, path, r"\(metadata.json in it is compressed, which Keras never does\)$")
-    with pytest.raises(ValueError, match=r"^A model must .*compressed, which Keras never does"):
+    refuses(model, path, "metadata.json")
+    with refused("`path`", "metadata.json"):
         load_model(path)
 
 
@@ -598,12 +593,12 @@ def test_swelling_models_are_refused_before_keras_reads_them(saved, tmp_path):
     ):
         target.writestr("config.json", source.read("config.json"))
         target.write(edited(saved, tmp_path, unallocated), "model.weights.h5")
-    with pytest.raises(ValueError, match=r"^A model must .*claim more bytes than the file has\)$"):
+    with refused("`path`", path, "bytes"):
         load_model(path)
 
 
 def test_builder_refuses_too(saved):
-    with pytest.raises(ValueError, match=r"^`weights` must be those of 'resnet20'.*'resnet14'$"):
+    with refused("`weights`", "'resnet20'", "'resnet14'"):
         keras_resnet.ResNet20(weights=saved[0] / "unrolled.keras", name="other")
 
 

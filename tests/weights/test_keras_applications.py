@@ -13,7 +13,7 @@ from keras.src.applications import resnet  # the code behind all of theirs, not 
 import keras_resnet
 from keras_resnet.preprocessing import CAFFE, IMAGENET_STD
 from keras_resnet.weights import find_weights, layer_weights, save_torch_weights
-from tests.helpers import assert_same_weights, distance, randomize
+from tests.helpers import assert_same_weights, distance, randomize, refused
 
 SHAPE = (37, 32, 3)
 OPTIONS = {"input_shape": SHAPE, "classes": 5, "classifier_activation": None}
@@ -84,7 +84,7 @@ def test_preprocessing_outside_of_the_model(saved, pixels, expected):
 def test_another_epsilon(saved, pixels, expected):
     model = ours(saved / "whole.h5", include_preprocessing=True, bn_epsilon=1e-3)
     assert distance(model(pixels), expected) < TOLERANCE
-    with pytest.raises(ValueError, match="^`bn_epsilon` must be 1.001e-05 .*bn_epsilon=0.9$"):
+    with refused("`bn_epsilon`", "1.001e-05", "bn_epsilon=0.9"):
         ours(saved / "whole.h5", bn_epsilon=0.9)
 
 
@@ -131,29 +131,22 @@ def test_the_name_that_the_classifier_had_in_2019(theirs, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("options", "words"),
     [
-        (
-            {"version": "v1.5"},
-            r"^`version` must be 'v1' .*version='v1.5' with weights='.*whole.h5'",
-        ),
-        ({"shortcut": None}, r"^`weights` must be those of the same arch.* has conv2_block1_0_"),
-        (
-            {"widths": (4, 12)},
-            r"^`weights` must be those .*layer 'conv3_block1_1_conv' takes shapes",
-        ),
+        ({"version": "v1.5"}, ["`version`", "'v1'", "version='v1.5'"]),
+        ({"shortcut": None}, ["`weights`", "conv2_block1_0_", "19 layers for 15"]),
+        ({"widths": (4, 12)}, ["`weights`", "'conv3_block1_1_conv'", "(1, 1, 16, 12)"]),
     ],
     ids=str,
 )
-def test_another_architecture(saved, options, message):
-    with pytest.raises(ValueError, match=message) as error:
+def test_another_architecture(saved, options, words):
+    with refused(*words, "whole.h5"):
         ours(saved / "whole.h5", **options)
-    assert "\n" not in str(error.value)
 
 
 def test_a_model_that_subtracts_another_mean(saved):
     model = ours(None, include_preprocessing=True)
-    with pytest.raises(ValueError, match="builder itself for include_preprocessing=True"):
+    with refused("`weights`", "include_preprocessing=True", "123.68", "123.675"):
         keras_resnet.weights.load_weights(model, saved / "whole.h5")
 
 
@@ -183,11 +176,8 @@ def test_damaged_files(saved, tmp_path, damage):
     path = tmp_path / "damaged.h5"
     shutil.copy(saved / "whole.h5", path)
     damage(path)
-    with pytest.raises(
-        ValueError, match="^`weights` must be a whole file written by Keras"
-    ) as error:
+    with refused("`weights`", "Keras", path):
         ours(path)
-    assert "\n" not in str(error.value)
 
 
 @pytest.mark.slow

@@ -15,7 +15,7 @@ import pytest
 import keras_resnet
 from keras_resnet.weights import find_weights, load_weights, save_torch_weights
 from keras_resnet.weights.pytorch import to_torch
-from tests.helpers import assert_same_weights, distance, images, randomize
+from tests.helpers import assert_same_weights, distance, images, randomize, refused
 from tests.reference import cases, weights
 
 safetensors_numpy = pytest.importorskip("safetensors.numpy")
@@ -182,43 +182,41 @@ def test_what_the_file_says(path):
     assert sorted(file.name for file in path.parent.iterdir()) == [path.name]
 
 
-def refused(path, message, **options):
-    with pytest.raises(ValueError, match=message) as error:
-        small(weights=path, **options)
-    assert "\n" not in str(error.value)
-
-
 def test_v1_is_not_v1_5(path):
     """Which the weights do not show: files of ours say it, all others are taken for v1.5."""
     save_torch_weights(small(version="v1"), path)
-    refused(path, "differs in conv3_block1_1_conv, conv3_block1_2_conv", version="v1.5")
+    with refused("`weights`", "`version`", "conv3_block1_1_conv, conv3_block1_2_conv"):
+        small(weights=path, version="v1.5")
     assert small(version="v1", weights=path).name == "resnet"
     safetensors_numpy.save_file(to_torch(small()), path, {"format": "pt"})
-    refused(path, "^`version` must be 'v1.5' for these weights", version="v1")
+    with refused("`version`", "'v1.5'", "version='v1'"):
+        small(weights=path, version="v1")
     assert small(weights=path).name == "resnet"
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("options", "layer"),
     [
-        ({"widths": (4, 12)}, "layer 'conv3_block1_1_conv' takes shapes"),
-        ({"shortcut": "A", "stem_filters": 4}, "has layer1.0.downsample.0, "),
-        ({"squeeze_excitation": 4}, "lacks conv2_block1_se_reduce, "),
-        ({"block": "basic"}, "has layer1.0.bn3, "),
+        ({"widths": (4, 12)}, "'conv3_block1_1_conv'"),
+        ({"shortcut": "A", "stem_filters": 4}, "layer1.0.downsample.0, "),
+        ({"squeeze_excitation": 4}, "conv2_block1_se_reduce, "),
+        ({"block": "basic"}, "layer1.0.bn3, "),
     ],
     ids=str,
 )
-def test_another_architecture(path, options, message):
+def test_another_architecture(path, options, layer):
     safetensors_numpy.save_file(to_torch(small()), path)
     if "stem_filters" in options:
         options = {**options, "widths": (4, 8)}
-    refused(path, f"^`weights` must be those of the same architecture.*{message}", **options)
+    with refused("`weights`", layer):
+        small(weights=path, **options)
 
 
 def test_a_model_of_another_kind(path):
     state = {"encoder.layer.0.weight": np.zeros((2, 2), "float32")}
     safetensors_numpy.save_file(state, path)
-    refused(path, r"lacks conv1_conv, .* and has encoder.layer.0 too many")
+    with refused("`weights`", "conv1_conv, ", "encoder.layer.0"):
+        small(weights=path)
 
 
 @pytest.mark.parametrize("damage", ["empty", "cut", "noise", "header"])
@@ -234,34 +232,35 @@ def test_damaged_files(path, damage):
             "header": content[:8] + b"{" * length + content[8 + length :],
         }[damage]
     )
-    refused(path, r"^`weights` must be a whole file written by safetensors\. Received: .*cannot be")
+    with refused("`weights`", "safetensors", path):
+        small(weights=path)
 
 
 def test_a_wiring_that_is_none(path):
     safetensors_numpy.save_file(to_torch(small()), path, {"wiring": json.dumps([1, 2])})
-    refused(path, "^`weights` must be a whole file")
+    with refused("`weights`", path):
+        small(weights=path)
 
 
 @pytest.mark.parametrize(
-    ("numbers", "message"),
+    ("numbers", "received"),
     [
-        ({"mean": [1, 2, 3], "std": [1, 2]}, r"whole file.*mean=\(1.0, 2.0, 3.0\) and std"),
-        ({"mean": [1, 2, "x"], "std": [1, 2, 3]}, "whole file.*cannot be read"),
-        ({"mean": [1], "std": [1]}, r"network of RGB images .*Received: .*subtracts \(1.0,\)$"),
-        ({"mean": [1, 2, 3], "std": [1, 2, 3]}, "given to the builder itself"),
+        ({"mean": [1, 2, 3], "std": [1, 2]}, "mean=(1.0, 2.0, 3.0)"),
+        ({"mean": [1, 2, "x"], "std": [1, 2, 3]}, "'x'"),
+        ({"mean": [1], "std": [1]}, "(1.0,)"),
+        ({"mean": [1, 2, 3], "std": [1, 2, 3]}, "(123.675, 116.28, 103.53)"),
     ],
     ids=["lengths", "text", "grey", "others"],
 )
-def test_a_preprocessing_that_is_none_or_another(path, numbers, message):
+def test_a_preprocessing_that_is_none_or_another(path, numbers, received):
     about = {"wiring": json.dumps({}), "preprocessing": json.dumps(numbers)}
     model = small(include_preprocessing=True)
     safetensors_numpy.save_file(to_torch(model), path, about)
-    with pytest.raises(ValueError, match=message) as error:
-        if "builder" in message:
-            keras_resnet.weights.load_weights(model, path)
+    with refused("`weights`", received):
+        if received.startswith("(123"):
+            load_weights(model, path)
         else:
             small(weights=path, include_preprocessing=True)
-    assert "\n" not in str(error.value)
 
 
 def test_an_unfinished_file_replaces_nothing(path, monkeypatch):
@@ -273,18 +272,18 @@ def test_an_unfinished_file_replaces_nothing(path, monkeypatch):
         raise OSError("no space left")
 
     monkeypatch.setattr(safetensors_numpy, "save_file", fail)
-    with pytest.raises(OSError, match="no space left"):
+    with pytest.raises(OSError, match="space"):
         save_torch_weights(small(), path)
     assert path.read_bytes() == before
     assert [file.name for file in path.parent.iterdir()] == [path.name]
 
 
 def test_what_cannot_be_saved(path):
-    with pytest.raises(ValueError, match="^`path` must end in '.safetensors'"):
+    with refused("`path`", "'.safetensors'", "small.pth"):
         save_torch_weights(small(), path.with_suffix(".pth"))
-    with pytest.raises(ValueError, match="^`weights` under PyTorch's names are for resid"):
+    with refused("`weights`", "'v1'", "conv3_block1_preact_bn"):
         save_torch_weights(small(version="v2"), path)
-    with pytest.raises(ValueError, match="^`weights` must be the path .*Received: weights=None"):
+    with refused("`weights`", "weights=None"):
         load_weights(small(), None)
     assert not path.exists()
 

@@ -9,7 +9,7 @@ import pytest
 import keras_resnet
 from keras_resnet.layers import BlockStack
 from keras_resnet.weights import assign_weights, copy_weights, layer_weights
-from tests.helpers import assert_same_weights, images, randomize
+from tests.helpers import assert_same_weights, images, randomize, refused
 
 
 def net(stack_blocks, **options):
@@ -97,30 +97,29 @@ def one_less(weights):
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("change", "named"),
     [
-        (missing, r"^`weights` .*lacks conv2_block2_1_bn and has nothing too many"),
-        (left_over, r"^`weights` .*lacks nothing and has conv9 too many"),
-        (other_shape, r"^`weights` .*'predictions' takes shapes .*Received: .*\(5,\)"),
-        (one_less, r"^`weights` .*'predictions' takes shapes"),
+        (missing, "conv2_block2_1_bn"),
+        (left_over, "conv9"),
+        (other_shape, "'predictions'"),
+        (one_less, "'predictions'"),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
 @pytest.mark.parametrize("stack_blocks", [False, True], ids=["unrolled", "stacked"])
-def test_all_or_none(stack_blocks, change, message):
+def test_all_or_none(stack_blocks, change, named):
     model = drawn(stack_blocks)
     before = model.get_weights()
     weights = changed(layer_weights(drawn(False)), change)
     weights["conv1_conv"] = [0 * weights["conv1_conv"][0]]
-    with pytest.raises(ValueError, match=message) as error:
+    with refused("`weights`", named):
         assign_weights(model, weights)
-    assert "\n" not in str(error.value)
     for value, expected in zip(model.get_weights(), before, strict=True):
         np.testing.assert_array_equal(value, expected)
 
 
 def test_copy_between_architectures_is_refused():
-    with pytest.raises(ValueError, match=r"^`weights` .*model 'resnet' lacks conv2_block4_1_conv"):
+    with refused("`weights`", "'resnet'", "conv2_block4_1_conv"):
         copy_weights(net(False), net(True, blocks=(4,)))
 
 
