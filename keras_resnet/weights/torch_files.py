@@ -84,8 +84,8 @@ def _tuple(value: Any) -> tuple:
 
 
 # The names that a file may have: types of storages, and all the functions that it can call.
-_KINDS = dict(Double="f8", Float="f4", Half="f2", Long="i8", Int="i4", Short="i2", Char="i1")
-_KINDS |= dict(Byte="u1", Bool="?", BFloat16=ml_dtypes.bfloat16)
+_KINDS = {"Double": "f8", "Float": "f4", "Half": "f2", "Long": "i8", "Int": "i4", "Short": "i2"}
+_KINDS |= {"Char": "i1", "Byte": "u1", "Bool": "?", "BFloat16": ml_dtypes.bfloat16}
 _ALLOWED = {
     **{f"torch.{kind}Storage": np.dtype(dtype) for kind, dtype in _KINDS.items()},
     "torch._utils._rebuild_tensor": _tensor,
