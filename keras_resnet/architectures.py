@@ -238,7 +238,8 @@ class Architecture:
         if self.family == "cifar" and len(set(self.repeats)) == 1 and len(self.repeats) == 3:
             layers, width = BLOCKS[self.block].weighted_layers, self.widths[0] / 16
             depth = 3 * layers * self.repeats[0] + 2
-            yield cifar_architecture(depth, self.shortcut, block=self.block, widening=width)
+            kind = "A" if self.shortcut else None
+            yield cifar_architecture(depth, kind, block=self.block, widening=width)
             if self.block == "basic" and width == int(width):
                 yield wide_architecture(depth + 2, int(width))
 

@@ -10,7 +10,7 @@ from keras import ops
 
 import keras_resnet
 from keras_resnet.layers import FusedBatchNormalization, StochasticDepth, ZeroPadShortcut
-from keras_resnet.models.blocks import ResidualParts, residual_block
+from keras_resnet.models.blocks import ResidualParts, Step, residual_block
 from tests.helpers import distance, images, randomize
 
 
@@ -21,7 +21,7 @@ def parts(**changes):
 def block_model(channels, width, strides=1, size=(None, None), **changes):
     """One block as a model of its own."""
     inputs = keras.Input((*size, channels))
-    return keras.Model(inputs, residual_block(inputs, width, strides, parts(**changes), "block"))
+    return keras.Model(inputs, residual_block(inputs, width, Step(strides), parts(**changes), "block"))
 
 
 def kinds(model):
@@ -349,7 +349,7 @@ def test_a_dropped_branch_leaves_the_shortcut():
     x = np.random.default_rng(0).uniform(0, 1, (400, 2, 2, 8)).astype("float32")
     inputs = keras.Input((2, 2, 8))
     block = keras.Model(
-        inputs, residual_block(inputs, 8, 1, parts(shortcut="A"), "block", drop_rate=0.25)
+        inputs, residual_block(inputs, 8, Step(), parts(shortcut="A"), "block", drop_rate=0.25)
     )
     outputs = ops.convert_to_numpy(block(x, training=True))
     dropped = (outputs == x).all(axis=(1, 2, 3))
