@@ -42,7 +42,7 @@ def stage_name(stage: int) -> str:
 
 
 def transition_name(stage: int) -> str:
-    """Returns the prefix of DenseNet's layers in front of the stage of that index."""
+    """Returns the prefix of DenseNet's layers behind the stage of that index: "pool2"."""
     return f"pool{stage + _FIRST_STAGE}"
 
 

@@ -7,10 +7,11 @@ rate, momentum and weight decay), trains each for 8 epochs on scikit-learn's han
 prints their table, draws accuracy against multiply-adds, and trains the best of them on the
 validation images for 60 epochs: a few minutes on 2 cores. The test images choose nothing.
 
-Interrupted and started again, it goes on where it was, in the middle of a trial too; with more
---trials it adds them. A budget: --max-multiply-adds 1000000, --max-parameters 50000. Other ways to
-choose: --tuner hyperband (--epochs are those of the candidates that get the most) and --tuner
-bayesian. Another space: --repeats 3 5 7 9 --widenings 1 2 4 --shortcuts A.
+Interrupted and started again, it resumes, in the middle of a trial too; with more --trials it adds
+them. A budget: --max-multiply-adds 1000000, --max-parameters 50000; candidates over it are trials
+that are not trained. Other ways to choose: --tuner hyperband (--epochs are those of the candidates
+that get the most) and --tuner bayesian. Another space: --repeats 3 5 7 9 --widenings 1 2 4
+--shortcuts A.
 """
 
 import os
@@ -33,7 +34,7 @@ def main() -> None:
     parser = cli.Parser(__doc__, {"digits": DIGITS}, without=(*SEARCHED, *fixed))
     tuners = ("random", "hyperband", "bayesian")
     parser.add_own("--tuner", choices=tuners, default="random", help="How to choose candidates")
-    parser.add_own("--trials", type=int, help=f"Candidates to train (by default {TRIALS})")
+    parser.add_own("--trials", type=int, help=f"Number of candidates (by default {TRIALS})")
     parser.add_own("--factor", type=int, default=3, help="Hyperband trains one of so many on")
     parser.add_own("--max-parameters", type=int, help="The most parameters of a candidate")
     parser.add_own("--max-multiply-adds", type=int, help="The most multiply-adds of one image")

@@ -159,7 +159,7 @@ def DenseNet(  # noqa: N802, named as in keras.applications
         x = parts.conv(x, 2 * growth_rate, spec.kernel_size, spec.strides, name=STEM)
     for i, (count, step) in enumerate(zip(blocks, steps, strict=True)):
         if i:
-            x = transition(x, step, parts, transition_name(i))
+            x = transition(x, step, parts, transition_name(i - 1))
         x = dense_block(x, count, growth_rate, step.after, parts, stage_name(i), stack, recompute)
         if i == len(blocks) - 1:
             x = parts.norm_act(x, name=POST)

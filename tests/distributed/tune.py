@@ -1,21 +1,29 @@
-"""A search in a process of its own, which may be killed: folder, tuner, replicas, and where."""
+"""A search in a process of its own, killed after so many checkpoints: folder, tuner, replicas."""
 
 from __future__ import annotations
 
 import json
+import os
+import signal
 import sys
 
-from keras_resnet.training import make_strategy
-from tests.experiment.search.fakes import make_search, results
+from keras_resnet.training import Checkpoints, make_strategy
+from tests.experiment.search.fakes import dense, results, searched
 
-folder, tuner, replicas, *kill_at = sys.argv[1:]
+folder, tuner, replicas, *killed_after = sys.argv[1:]
+save, saved = Checkpoints.save, []
+
+
+def save_and_die(self, step, *args, **options):
+    path = save(self, step, *args, **options)
+    saved.append(step)
+    print(f"saved {step}", flush=True)
+    if killed_after and len(saved) == int(killed_after[0]):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return path
+
+
+Checkpoints.save = save_and_die
 strategy = make_strategy(virtual_devices=int(replicas)) if int(replicas) > 1 else None
-found = make_search(
-    folder,
-    tuner,
-    trials=None if tuner == "hyperband" else 3,
-    strategy=strategy,
-    kill_at=(kill_at[0], int(kill_at[1])) if kill_at else None,
-)
-found.search()
+found = searched(dense(folder, strategy=strategy), tuner)
 print("results", json.dumps(results(found)))

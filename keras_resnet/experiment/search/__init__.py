@@ -1,1 +1,1 @@
-"""Search with keras-tuner: the space, the tuner, and the conductor of one search."""
+"""Search with keras-tuner: the space, the candidates, and the conductor of one search."""

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-import time
 from pathlib import Path
 
 from keras_resnet.analysis import plots
 from keras_resnet.experiment.runner import opened, run
-from keras_resnet.experiment.search.space import SearchSpace
+from keras_resnet.experiment.search.space import SearchSpace, candidate
 from keras_resnet.experiment.settings import Experiment
 from keras_resnet.experiment.workdir import expect_settings
 from keras_resnet.training import TrainingStopped
 from keras_resnet.utils import checks
 from keras_resnet.utils.files import clear_leftovers, write_json
 from keras_resnet.utils.tables import text_table
-from keras_resnet.utils.terminal import format_seconds
 
 # Trials of "random" and "bayesian" where nobody says how many.
 TRIALS = 12
@@ -36,11 +34,11 @@ def search(
     """Trains candidates for a few epochs each, and the best of them for many.
 
     The best has the highest accuracy on the validation images; of equals, the fewest multiply-adds.
-    Candidates over the budget are not trained and cost no trial. A search that was interrupted goes
-    on where it was, and one that is started again with more trials adds them.
+    Candidates over the budget are trials that are not trained. A search that was interrupted
+    resumes, in the middle of a trial too, and one that is started again with more trials adds them.
 
-    Writes to `base.workdir`: search.json, the settings; search/, keras-tuner's files and a folder
-    for each trial; table.csv and table.json, a row per candidate; accuracy.png, .svg and .csv,
+    Writes to `base.workdir`: search.json, the settings; search/, keras-tuner's files and the
+    candidates' checkpoints; table.csv and table.json, a row per trial; accuracy.png, .svg and .csv,
     accuracy against multiply-adds; best-trial-N/, the best one's run as in `experiment.run`.
 
     Args:
@@ -48,7 +46,7 @@ def search(
             of the trials that get the most.
         space: What to choose from.
         tuner: "random", "hyperband" (arXiv 1603.06560) or "bayesian".
-        trials: Candidates to train; None for 12, and with "hyperband", whose brackets decide it.
+        trials: Number of candidates; None for 12, and with "hyperband", whose brackets decide it.
         factor: "hyperband" trains one of so many candidates on, for so many times the epochs.
         max_parameters: The most parameters that a candidate may have, or None.
         max_multiply_adds: The most multiply-adds of one image, or None.
@@ -65,12 +63,11 @@ def search(
     # Here, since keras-tuner comes with an extra.
     from keras_resnet.experiment.search.tuner import (
         ResNetHyperModel,
-        ResNetTuner,
-        check_base,
+        atomic_files,
+        make_tuner,
     )
 
     checks.integer("final_epochs", final_epochs)
-    check_base(base)
     if trials is None and tuner != "hyperband":
         trials = TRIALS
     workdir = Path(base.workdir)
@@ -92,105 +89,52 @@ def search(
             max_parameters=max_parameters,
             max_multiply_adds=max_multiply_adds,
         )
-        oracle = hypermodel.oracle(tuner, trials=trials, factor=factor)
-        progress, fresh = _Progress(oracle, hypermodel), not (workdir / "search").exists()
-        found = ResNetTuner(oracle, hypermodel, workdir / "search", on_end=progress)
+        fresh = not hypermodel.folder.exists()
+        found = make_tuner(hypermodel, tuner, trials=trials, factor=factor)
         clear_leftovers(workdir)
         write_json(workdir / "search.json", settings)
-        progress.begin()
-        try:
+        with atomic_files():
             found.search()
-        except ValueError:
-            if fresh and not oracle.start_order:
-                # None was within the budget: the folder is free for another one.
-                (workdir / "search.json").unlink()
-                shutil.rmtree(workdir / "search")
-            raise
-    rows = _rows(oracle, hypermodel)
+    rows = _rows(found, hypermodel)
+    if all(row["state"] == "over budget" for row in rows):
+        if fresh:
+            # Nothing was trained: the folder is free for another search.
+            (workdir / "search.json").unlink()
+            shutil.rmtree(hypermodel.folder)
+        raise ValueError(
+            "`max_parameters` and `max_multiply_adds` must leave some candidates. Received: "
+            f"max_parameters={max_parameters}, max_multiply_adds={max_multiply_adds}, which all "
+            f"{len(rows)} candidates are over"
+        )
     best = _best(rows)
     _report(rows, best, base, dataset.name, max_multiply_adds)
-    values = oracle.get_trial(best["trial"]).hyperparameters.values
-    run(
-        dataclasses.replace(
-            hypermodel.experiment(values),
-            epochs=final_epochs,
-            workdir=str(workdir / f"best-trial-{best['trial']}"),
-        )
-    )
+    values = found.oracle.get_trial(best["trial"]).hyperparameters.values
+    final = str(workdir / f"best-trial-{best['trial']}")
+    run(candidate(base, values, epochs=final_epochs, workdir=final))
     return rows
 
 
-class _Progress:
-    """Prints a line for each trial that has ended, and how long the rest will take."""
-
-    def __init__(self, oracle, hypermodel):
-        self._oracle, self._hypermodel = oracle, hypermodel
-
-    def begin(self) -> None:
-        """To be called when the search is about to start or to go on."""
-        self._planned = self._oracle.planned_epochs()
-        self._done = sum(map(self._epochs, self._ended()))
-        self._started, self._first = time.monotonic(), self._done
-        if self._done:
-            print(f"{len(self._ended())} trials of this search are done; it goes on", flush=True)
-
-    def __call__(self, trial) -> None:
-        self._done += self._epochs(trial)
-        elapsed = time.monotonic() - self._started
-        left = elapsed / (self._done - self._first) * max(0, self._planned - self._done)
-        row = _row(trial, self._hypermodel)
-        end = trial.message if row["state"] == "failed" else f"{100 * row['val_accuracy']:.2f} %"
-        share = min(1.0, self._done / self._planned)
-        epochs = "1 epoch" if row["epochs"] == 1 else f"{row['epochs']} epochs"
-        print(
-            f"trial {trial.trial_id} ({100 * share:.0f} %)  {row['network']}, "
-            f"{row['multiply_adds'] / 1e6:.2f} million multiply-adds, {epochs}, rate "
-            f"{row['learning_rate']:.3g}: validation accuracy {end}  "
-            f"about {format_seconds(left)} left",
-            flush=True,
-        )
-
-    def _ended(self):
-        return [self._oracle.get_trial(trial_id) for trial_id in self._oracle.end_order]
-
-    def _epochs(self, trial) -> int:
-        """Epochs that the trial itself took; with Hyperband, others may have come before."""
-        values = trial.hyperparameters.values
-        epochs = values.get("tuner/epochs", self._hypermodel.base.epochs)
-        return epochs - values.get("tuner/initial_epoch", 0)
-
-
-def _rows(oracle, hypermodel) -> list[dict[str, object]]:
-    """Returns the table: trials as they ended, then what was over the budget."""
-    trials = [oracle.get_trial(trial_id) for trial_id in oracle.end_order]
-    over = [_described(None, values, "over budget", hypermodel) for values in oracle.rejected]
-    return [*(_row(trial, hypermodel) for trial in trials), *over]
+def _rows(tuner, hypermodel) -> list[dict[str, object]]:
+    # A trial that ended while the search was being killed has ended twice.
+    ended = dict.fromkeys(tuner.oracle.end_order)
+    return [_row(tuner.oracle.get_trial(trial_id), hypermodel) for trial_id in ended]
 
 
 def _row(trial, hypermodel) -> dict[str, object]:
     values = trial.hyperparameters.values
-    state = "trained" if trial.message is None else "failed"
-    row = _described(trial.trial_id, values, state, hypermodel)
-    if state == "trained":
-        for name in ("val_accuracy", "val_loss", "seconds"):
-            row[name] = trial.metrics.get_last_value(name)
-    return row
-
-
-def _described(trial_id, values, state, hypermodel) -> dict[str, object]:
-    cost = hypermodel.cost(values)
-    chosen = {name: values[name] for name in hypermodel.space.names()}
+    figures = {name: trial.metrics.get_last_value(name) for name in trial.metrics.metrics}
+    over, trained = hypermodel.over_budget(figures), "val_loss" in figures
     return {
-        "trial": trial_id,
-        "network": hypermodel.experiment(values).architecture.name,
-        "state": state,
-        **chosen,
-        "parameters": cost.parameters,
-        "multiply_adds": cost.multiply_adds,
-        "epochs": values.get("tuner/epochs", hypermodel.base.epochs) if trial_id else 0,
-        "val_accuracy": None,
-        "val_loss": None,
-        "seconds": None,
+        "trial": trial.trial_id,
+        "network": candidate(hypermodel.base, values).architecture.name,
+        "state": "over budget" if over else "trained" if trained else "failed",
+        **{name: values[name] for name in hypermodel.space.names()},
+        "parameters": int(figures["parameters"]),
+        "multiply_adds": int(figures["multiply_adds"]),
+        "epochs": 0 if over else values.get("tuner/epochs", hypermodel.base.epochs),
+        "val_accuracy": figures["val_accuracy"] if trained else None,
+        "val_loss": figures.get("val_loss"),
+        "seconds": figures.get("seconds"),
     }
 
 
@@ -206,11 +150,10 @@ def _report(rows, best, base, data, max_multiply_adds) -> None:
     workdir = Path(base.workdir)
     plots.write_table(workdir / "table.csv", rows)
     write_json(workdir / "table.json", {"best": best["trial"], "rows": rows})
-    count = sum(row["trial"] is not None for row in rows)
     plots.search(
         rows,
         workdir / "accuracy.png",
-        title=f"Search on {data}, {count} trials, seed {base.seed}",
+        title=f"Search on {data}, {len(rows)} trials, seed {base.seed}",
         best=best["trial"],
         max_multiply_adds=max_multiply_adds,
     )
@@ -225,7 +168,7 @@ def _printed(row) -> dict[str, object]:
     """Returns what of a row goes on a terminal."""
     trained = row["state"] == "trained"
     return {
-        "trial": row["trial"] or "-",
+        "trial": row["trial"],
         "network": row["network"],
         "dropout": row["dropout"],
         "stoch. depth": row["stochastic_depth"],

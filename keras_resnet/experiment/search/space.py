@@ -76,11 +76,11 @@ class SearchSpace:
         if isinstance(values, str) or not isinstance(values, Sequence) or not values:
             raise ValueError(f"`{name}` must be a list of values. Received: {name}={values!r}")
         values = tuple(check(name, value) for value in values)
-        object.__setattr__(self, name, tuple(dict.fromkeys(values)) if _many(name) else values)
+        object.__setattr__(self, name, values if name in _RANGES else tuple(dict.fromkeys(values)))
 
     def choices(self) -> dict[str, Sequence[object]]:
         """Returns the values of what is chosen from a list, by the name that it has in a search."""
-        names = [field.name for field in dataclasses.fields(self) if _many(field.name)]
+        names = [field.name for field in dataclasses.fields(self) if field.name not in _RANGES]
         return {_singular(name): getattr(self, name) for name in names}
 
     def ranges(self) -> dict[str, tuple[float, float]]:
@@ -92,21 +92,18 @@ class SearchSpace:
         return (*self.choices(), *self.ranges())
 
 
-def _many(name: str) -> bool:
-    return name not in _RANGES
-
-
 def _singular(name: str) -> str:
     return name if name == "repeats" else name.removesuffix("s")
 
 
-def candidate(base: Experiment, values: Mapping[str, object]) -> Experiment:
+def candidate(base: Experiment, values: Mapping[str, object], **others: object) -> Experiment:
     """Returns the experiment that a choice stands for.
 
     Args:
         base: Settings that all candidates share.
-        values: A value for each name of `SearchSpace.choices` and `ranges`; others are ignored.
+        values: A value for each name of `SearchSpace.choices` and `ranges`; more are ignored.
+        **others: Further settings to replace.
     """
     depth = 3 * BLOCKS[values["block"]].weighted_layers * values["repeats"] + 2
     chosen = {name: values[name] for name in _SETTINGS}
-    return dataclasses.replace(base, depth=depth, **chosen)
+    return dataclasses.replace(base, depth=depth, **chosen, **others)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import os
-import signal
+import json
 from pathlib import Path
 
 import keras
+import keras_tuner
 
 from keras_resnet.experiment import Experiment
 from keras_resnet.experiment.search.space import SearchSpace
-from keras_resnet.experiment.search.tuner import ResNetHyperModel, ResNetTuner
+from keras_resnet.experiment.search.tuner import ResNetHyperModel, atomic_files, make_tuner
 from tests.training.fakes import blobs
 
 BASE = Experiment(batch_size=32, epochs=2, schedule="constant", warmup="none")
@@ -19,52 +19,41 @@ SPACE = SearchSpace(repeats=(1, 2), blocks=("basic",), learning_rates=(0.001, 0.
 
 
 class DenseHyperModel(ResNetHyperModel):
-    """Builds a linear classifier in place of each network, and may end the process."""
+    """Builds a linear classifier in place of each network."""
 
-    # The folder of the trial, and its epoch from 0, at whose end SIGKILL comes.
-    kill_at: tuple[str, int] | None = None
-
-    def build(self, hp):
-        self.declare_hyperparameters(hp)
-        keras.utils.set_random_seed(self.base.seed)
-        with self.strategy.scope():
-            images = keras.Input((8, 8, 1))
-            x = keras.layers.Flatten()(keras.layers.Rescaling(1 / 64, -2.0)(images))
-            classes = len(self.dataset.class_names)
-            return keras.Model(images, keras.layers.Dense(classes, "softmax")(x))
-
-    def fit(self, hp, model, *, callbacks=(), checkpoints=None, **options):
-        trial = None if checkpoints is None else checkpoints.directory.parent.name
-        watching = [*callbacks, Watcher(trial, self.kill_at)]
-        return super().fit(hp, model, callbacks=watching, checkpoints=checkpoints, **options)
+    def network(self, values):
+        images = keras.Input((8, 8, 1))
+        x = keras.layers.Flatten()(keras.layers.Rescaling(1 / 64, -2.0)(images))
+        classes = len(self.dataset.class_names)
+        return keras.Model(images, keras.layers.Dense(classes, "softmax")(x))
 
 
-class Watcher(keras.callbacks.Callback):
-    """Prints every epoch."""
+class Untrained(DenseHyperModel):
+    """The nearer to a learning rate of 0.1, the better."""
 
-    def __init__(self, trial: str | None, kill_at: tuple[str, int] | None):
-        super().__init__()
-        self.trial, self.kill_at = trial, kill_at
-
-    def on_epoch_end(self, epoch, logs=None):
-        print(f"{self.trial} epoch {epoch}", flush=True)
-        if (self.trial, epoch) == self.kill_at:
-            os.kill(os.getpid(), signal.SIGKILL)
+    def train(self, values, model, epochs):
+        return {"val_accuracy": values["learning_rate"], "val_loss": 1.0, "seconds": 2.0}
 
 
-def make_search(folder: Path, tuner: str, *, trials=None, strategy=None, kill_at=None, **options):
-    """Returns the tuner of a search over dense layers."""
-    base = dataclasses.replace(BASE, **options)
-    hypermodel = DenseHyperModel(base, blobs(), SPACE, strategy=strategy)
-    hypermodel.kill_at = kill_at
-    oracle = hypermodel.oracle(tuner, trials=trials, factor=2)
-    return ResNetTuner(oracle, hypermodel, folder)
+def dense(folder: Path, kind=DenseHyperModel, *, strategy=None, epochs=2, **limits):
+    """Returns candidates whose files go to a folder."""
+    base = dataclasses.replace(BASE, workdir=str(folder), epochs=epochs)
+    return kind(base, blobs(), SPACE, strategy=strategy, **limits)
 
 
-def results(tuner: ResNetTuner) -> list[tuple]:
-    """Returns what each trial was and came to, in their order."""
-    trials = [tuner.oracle.get_trial(trial_id) for trial_id in tuner.oracle.end_order]
-    return [
+def searched(hypermodel: ResNetHyperModel, tuner: str, trials: int = 3) -> keras_tuner.Tuner:
+    """Runs a search, or the rest of it, and returns its tuner."""
+    trials = None if tuner == "hyperband" else trials
+    found = make_tuner(hypermodel, tuner, trials=trials, factor=2)
+    with atomic_files():
+        found.search()
+    return found
+
+
+def results(tuner: keras_tuner.Tuner) -> list:
+    """Returns what each trial was and came to, in their order, as JSON has it."""
+    trials = [tuner.oracle.get_trial(one) for one in dict.fromkeys(tuner.oracle.end_order)]
+    rows = [
         (
             one.trial_id,
             one.status,
@@ -74,3 +63,4 @@ def results(tuner: ResNetTuner) -> list[tuple]:
         )
         for one in trials
     ]
+    return json.loads(json.dumps(rows))

@@ -4,6 +4,7 @@ import pytest
 
 from keras_resnet.experiment import Experiment
 from keras_resnet.experiment.search.space import SearchSpace, candidate
+from tests.helpers import refused
 
 VALUES = {
     **{"repeats": 2, "widening": 0.5, "block": "basic", "shortcut": "B", "squeeze_excitation": 8},
@@ -18,8 +19,8 @@ VALUES = {
 )
 def test_a_choice_is_an_experiment(block, depth, name):
     base = Experiment(epochs=3, seed=5)
-    found = candidate(base, VALUES | {"block": block, "tuner/epochs": 9})
-    assert (found.depth, found.epochs, found.seed) == (depth, 3, 5)
+    found = candidate(base, VALUES | {"block": block, "tuner/epochs": 9}, workdir="other")
+    assert (found.depth, found.epochs, found.seed, found.workdir) == (depth, 3, 5, "other")
     assert (found.learning_rate, found.momentum, found.weight_decay) == (0.03, 0.8, 1e-5)
     assert (found.dropout, found.stochastic_depth) == (0.1, 0.2)
     network = found.architecture
@@ -41,7 +42,7 @@ def test_every_name_of_the_space_is_one_of_a_candidate():
     ("options", "named"),
     [
         ({"repeats": (0,)}, "repeats=0"),
-        ({"repeats": ()}, r"repeats=\(\)"),
+        ({"repeats": ()}, "repeats=()"),
         ({"widenings": (-1.0,)}, "widenings=-1.0"),
         ({"blocks": ("wide",)}, "blocks='wide'"),
         ({"blocks": "basic"}, "blocks='basic'"),
@@ -50,10 +51,9 @@ def test_every_name_of_the_space_is_one_of_a_candidate():
         ({"dropouts": (1.0,)}, "dropouts=1.0"),
         ({"learning_rates": (0.1,)}, "learning_rates="),
         ({"weight_decays": (1e-3, 1e-5)}, "weight_decays="),
-        ({"shortcuts": ("A", "none")}, r"stochastic_depths=.* with shortcuts="),
+        ({"shortcuts": ("A", "none")}, "stochastic_depths="),
     ],
 )
 def test_wrong_values_are_named(options, named):
-    with pytest.raises(ValueError, match=named) as error:
+    with refused(named):
         SearchSpace(**options)
-    assert "\n" not in str(error.value)
