@@ -600,6 +600,22 @@ def is_named(name: str | None) -> bool:
     return str(name).lower() in _by_name()
 
 
+def is_network_name(name: str) -> bool:
+    """Whether the builders call a network so: an entry, of any depth, with suffixes for options."""
+    return _name_pattern().fullmatch(name) is not None
+
+
+@functools.cache
+def _name_pattern() -> re.Pattern[str]:
+    entries = {re.sub(r"\d+", r"\\d+", name.lower()) for name in ARCHITECTURES}
+    any_entry = "|".join(entries).replace("resnet", "(cifar)?(res|plain)net")
+    activations = [name for name in dir(keras.activations) if not name.startswith("_")]
+    shortcuts = [shortcut.lower() for shortcut in SHORTCUTS if shortcut]
+    words = (*VERSIONS, *NORMALIZATIONS, *BLOCKS, *activations, *shortcuts, "plain")
+    suffix = rf"{'|'.join(map(re.escape, words))}|\d+x\d+d|(no-)?(se\d*|deep|pool)"
+    return re.compile(rf"({any_entry})(x[\d.]+)?(_({suffix}))*")
+
+
 @functools.cache
 def _by_name() -> dict[str, Architecture | DenseArchitecture]:
     """Returns all networks by lower-case name, the table's last: their names count."""

@@ -66,7 +66,10 @@ class NetworkConfig:
         """Returns what decides, beside the weights, what the network computes of an image."""
         architecture = dataclasses.asdict(self.architecture)
         own = {name: value for name, value in architecture.items() if name not in _ABOUT}
-        parts = {name: self.arguments[name] for name in ("activation", "normalization")}
+        names = ["activation", "normalization"]
+        if self.arguments["normalization"] != "batch":
+            names.append("bn_epsilon")  # of batch statistics the variances can take it up
+        parts = {name: self.arguments[name] for name in names}
         return {name: _meaning(value) for name, value in (own | parts).items()}
 
     def to_json(self) -> str:

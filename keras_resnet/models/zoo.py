@@ -180,12 +180,12 @@ def builder_of(network: Architecture | DenseArchitecture) -> tuple[str, dict[str
     """Returns the name of a network's builder, and the options that it needs."""
     if network.name in ARCHITECTURES:
         return network.name, {}
-    entry = next(
-        entry for entry in RESIDUAL_NETWORKS.values() if entry.variant(**network.options) == network
-    )
-    return entry.name, {
-        name: value for name, value in network.options.items() if value != entry.options[name]
+    changes = {
+        entry.name: {k: v for k, v in network.options.items() if v != entry.options[k]}
+        for entry in RESIDUAL_NETWORKS.values()
+        if entry.variant(**network.options) == network
     }
+    return min(changes.items(), key=lambda item: len(item[1]))
 
 
 def _info(line: Architecture | DenseArchitecture) -> ModelInfo:

@@ -12,7 +12,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_resnet.architectures import find_architecture, is_named
+from keras_resnet.architectures import is_network_name
 from keras_resnet.network import NetworkConfig, remembered
 from keras_resnet.preprocessing import CAFFE, Preprocessing
 from keras_resnet.utils import checks
@@ -56,13 +56,13 @@ def find_weights(weights: str | Path | SavedWeights | None, network: str) -> Sav
         saved = _read(published.fetch(), published.name)
         return dataclasses.replace(saved, preprocessing=published.preprocessing)
     saved = _read(_existing(weights), str(weights))
-    if saved.network is None and is_named(saved.name) and is_named(network):
-        # A file without a config tells its network by the name of its model alone.
-        if find_architecture(saved.name) != find_architecture(network):
-            raise ValueError(
-                f"`weights` must be those of {network!r}. Received: weights={str(weights)!r}, "
-                f"which holds the network {saved.name!r}"
-            )
+    # A file without a config tells its network by the name of its model alone.
+    told = saved.name if saved.network is None else None
+    if told not in (None, network) and is_network_name(told) and is_network_name(network):
+        raise ValueError(
+            f"`weights` must be those of {network!r}. Received: weights={str(weights)!r}, which "
+            f"holds the network {told!r}"
+        )
     return saved
 
 
@@ -89,7 +89,7 @@ def load_weights(model: keras.Model, path: str | Path, network: str | None = Non
     """
     config = remembered(model)
     name = model.name if config is None else config.architecture.name.lower()
-    saved = find_weights(path, network or name)
+    saved = find_weights(path, network or (name if is_network_name(name) else model.name))
     if saved is None:
         raise ValueError(f"`weights` must be {_FILES}. Received: weights=None")
     saved.load_into(model)

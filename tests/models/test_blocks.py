@@ -21,7 +21,9 @@ def parts(**changes):
 def block_model(channels, width, strides=1, size=(None, None), **changes):
     """One block as a model of its own."""
     inputs = keras.Input((*size, channels))
-    return keras.Model(inputs, residual_block(inputs, width, Step(strides), parts(**changes), "block"))
+    return keras.Model(
+        inputs, residual_block(inputs, width, Step(strides), parts(**changes), "block")
+    )
 
 
 def kinds(model):

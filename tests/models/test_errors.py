@@ -11,8 +11,16 @@ import pytest
 import tensorflow as tf
 
 import keras_resnet
-from keras_resnet import CifarResNet, PlainNet20, ResNet, ResNet18, ResNet20, ResNet50, ResNet1202
-from keras_resnet.models import resnet as models
+from keras_resnet import (
+    CifarResNet,
+    PlainNet20,
+    ResNet,
+    ResNet18,
+    ResNet20,
+    ResNet50,
+    ResNet1202,
+    models,
+)
 from tests.helpers import refused
 
 SMALL = {"input_shape": (8, 8, 3)}
@@ -89,7 +97,7 @@ CASES = [
     case(ResNet20, "recompute", "stack_blocks=False", recompute=True, stack_blocks=False),
     *wrong(ResNet1202, "stack_blocks", False),
     case(general, "widths", "(8, 4)", "shortcut='B'", widths=(8, 4), shortcut="A"),
-    case(ResNet20, "include_preprocessing", "1 channels", "RGB",
+    case(ResNet20, "include_preprocessing", "1 channels", "3 channels",
          include_preprocessing=True, input_shape=(8, 8, 1)),
     # blocks and widths
     *wrong(general, "blocks", (), "12", 3, None, (1, 1, 1)),

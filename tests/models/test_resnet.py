@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import pickle
 
 import keras
 import numpy as np
@@ -437,7 +438,10 @@ def test_arguments_follow_keras_applications():
         assert builder.__name__ == name
         assert builder.__doc__.startswith(f"Builds {name}, ")
         for p in parameters:
+            assert f"{p.name}: " in keras_resnet.ResNet.__doc__
+        for p in parameters[:8]:
             assert f"{p.name}: " in builder.__doc__
+        assert pickle.loads(pickle.dumps(builder)) is builder
     assert list(inspect.signature(keras_resnet.ResNet).parameters)[1:9] == theirs[:8]
 
 

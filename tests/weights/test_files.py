@@ -216,7 +216,8 @@ def test_a_plain_net_is_not_its_option_a_twin(tmp_path, ending):
     plain, twin = (keras_resnet.CifarResNet(8, shortcut=option) for option in (None, "A"))
     path = tmp_path / f"plain.{ending}"
     plain.save(path) if ending == "keras" else plain.save_weights(path)
-    refuses(twin, path, "'resnet8'", "'plainnet8'")
+    named = ("'resnet8'", "'plainnet8'")
+    refuses(twin, path, *{"keras": ("shortcut='A'", "shortcut=None")}.get(ending, named))
     load_weights(plain, path)
 
 
@@ -227,7 +228,8 @@ def test_v1_is_not_v1_5(tmp_path, ending):
     v1_5 = keras_resnet.ResNet(**options, name="resnet50_v1.5", version="v1.5")
     path = tmp_path / f"v1.{ending}"
     v1.save(path) if ending == "keras" else v1.save_weights(path)
-    refuses(v1_5, path, "'resnet50_v1.5'", "'resnet50'")
+    named = ("'resnet50_v1.5'", "'resnet50'")
+    refuses(v1_5, path, *{"keras": ("version='v1.5'", "version='v1'")}.get(ending, named))
 
 
 def test_an_activation_that_is_an_object_is_known_again(tmp_path):
@@ -239,40 +241,31 @@ def test_an_activation_that_is_an_object_is_known_again(tmp_path):
     save_torch_weights(net(0.1), tmp_path / "leaky.safetensors")
     for name in ("leaky.keras", "leaky.safetensors"):
         load_weights(net(0.1), tmp_path / name)
-        refuses(net(0.2), tmp_path / name, "'resnet8_leakyrelu'", "`activation`")
+        refuses(net(0.2), tmp_path / name, "activation=", "0.2", "0.1")
 
 
 @pytest.mark.parametrize(
     ("one", "other", "differs"),
     [
-        ({"version": "v1"}, {"version": "v1.5"}, "conv3_block1_1_conv, conv3_block1_2_conv"),
-        ({"shortcut": "A"}, {"shortcut": None}, "conv2_block1_add, conv3_block1_add"),
-        (
-            {"activation": "silu"},
-            {"activation": "relu"},
-            "conv1_relu, conv1_silu, conv2_block1_1_relu",
-        ),
+        ({"version": "v1"}, {"version": "v1.5"}, "version='v1'"),
+        ({"shortcut": "A"}, {"shortcut": None}, "shortcut='A'"),
+        ({"activation": "silu"}, {"activation": "relu"}, "activation='silu'"),
         (
             {"normalization": "group", "bn_epsilon": 1e-5},
             {"normalization": "group", "bn_epsilon": 1e-3},
-            "conv1_gn, conv2_block1_0_gn",
+            "bn_epsilon=1e-05",
         ),
     ],
     ids=["version", "shortcut", "activation", "epsilon of groups"],
 )
 @pytest.mark.parametrize("stack_blocks", [False, True], ids=["unrolled", "stacked"])
-def test_nets_of_one_name_and_shapes_but_other_wiring(tmp_path, one, other, differs, stack_blocks):
+def test_nets_of_one_name_and_shapes_but_other_options(tmp_path, one, other, differs, stack_blocks):
     # Only a `.keras` file tells; in a `.weights.h5` file nothing but the name could.
     options = {"blocks": (1, 2), "widths": (2, 3), "input_shape": (32, 32, 3), "name": "mine"}
     first = keras_resnet.ResNet(**options, **one)
     second = keras_resnet.ResNet(**options, **other, stack_blocks=stack_blocks)
     first.save(tmp_path / "first.keras")
-    refuses(
-        second,
-        tmp_path / "first.keras",
-        *("`version`", "`shortcut`", "`stem`", "`activation`"),
-        differs,
-    )
+    refuses(second, tmp_path / "first.keras", differs)
 
 
 def test_an_epsilon_that_the_file_tells_goes_into_the_variances(tmp_path):
@@ -289,8 +282,8 @@ def test_dense_nets_come_stacked_and_unrolled(tmp_path):
     stacked.save(tmp_path / "net.keras")
     loaded = keras_resnet.CifarDenseNet(**options, weights=tmp_path / "net.keras")
     assert_same_weights(loaded, stacked)
-    relu = keras_resnet.CifarDenseNet(**options, activation="silu")
-    refuses(relu, tmp_path / "net.keras", "conv2_block1_0_relu, conv2_block1_0_silu")
+    silu = keras_resnet.CifarDenseNet(**options, activation="silu")
+    refuses(silu, tmp_path / "net.keras", "activation='silu'", "activation='relu'")
 
 
 @pytest.mark.parametrize(

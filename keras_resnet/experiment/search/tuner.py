@@ -15,7 +15,6 @@ from pathlib import Path
 import keras
 import tensorflow as tf
 
-from keras_resnet import models
 from keras_resnet.analysis.counting import complexity
 from keras_resnet.data import ImageDataset
 from keras_resnet.experiment.runner import build_model, fit, make_trainer, settle_statistics
