@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 from keras_resnet.analysis import plots
+from keras_resnet.experiment.factories import architecture_of
 from keras_resnet.experiment.runner import opened, run
 from keras_resnet.experiment.search.space import SearchSpace
 from keras_resnet.experiment.settings import Experiment
@@ -73,7 +74,7 @@ def search(
     check_base(base)
     if trials is None and tuner != "hyperband":
         trials = TRIALS
-    workdir = Path(base.workdir)
+    workdir = Path(base.output.workdir)
     settings = {
         **base.of_the_result(),
         "space": dataclasses.asdict(space),
@@ -111,10 +112,8 @@ def search(
     _report(rows, best, base, dataset.name, max_multiply_adds)
     values = oracle.get_trial(best["trial"]).hyperparameters.values
     run(
-        dataclasses.replace(
-            hypermodel.experiment(values),
-            epochs=final_epochs,
-            workdir=str(workdir / f"best-trial-{best['trial']}"),
+        hypermodel.experiment(values).replace(
+            epochs=final_epochs, workdir=str(workdir / f"best-trial-{best['trial']}")
         )
     )
     return rows
@@ -156,7 +155,7 @@ class _Progress:
     def _epochs(self, trial) -> int:
         """Epochs that the trial itself took; with Hyperband, others may have come before."""
         values = trial.hyperparameters.values
-        epochs = values.get("tuner/epochs", self._hypermodel.base.epochs)
+        epochs = values.get("tuner/epochs", self._hypermodel.base.optimization.epochs)
         return epochs - values.get("tuner/initial_epoch", 0)
 
 
@@ -178,16 +177,16 @@ def _row(trial, hypermodel) -> dict[str, object]:
 
 
 def _described(trial_id, values, state, hypermodel) -> dict[str, object]:
-    cost = hypermodel.cost(values)
+    cost, epochs = hypermodel.cost(values), hypermodel.base.optimization.epochs
     chosen = {name: values[name] for name in hypermodel.space.names()}
     return {
         "trial": trial_id,
-        "network": hypermodel.experiment(values).architecture.name,
+        "network": architecture_of(hypermodel.experiment(values).network).name,
         "state": state,
         **chosen,
         "parameters": cost.parameters,
         "multiply_adds": cost.multiply_adds,
-        "epochs": values.get("tuner/epochs", hypermodel.base.epochs) if trial_id else 0,
+        "epochs": values.get("tuner/epochs", epochs) if trial_id else 0,
         "val_accuracy": None,
         "val_loss": None,
         "seconds": None,
@@ -203,14 +202,14 @@ def _best(rows) -> dict[str, object]:
 
 def _report(rows, best, base, data, max_multiply_adds) -> None:
     """Prints the table, and writes table and figure."""
-    workdir = Path(base.workdir)
+    workdir = Path(base.output.workdir)
     plots.write_table(workdir / "table.csv", rows)
     write_json(workdir / "table.json", {"best": best["trial"], "rows": rows})
     count = sum(row["trial"] is not None for row in rows)
     plots.search(
         rows,
         workdir / "accuracy.png",
-        title=f"Search on {data}, {count} trials, seed {base.seed}",
+        title=f"Search on {data}, {count} trials, seed {base.optimization.seed}",
         best=best["trial"],
         max_multiply_adds=max_multiply_adds,
     )

@@ -24,7 +24,13 @@ import tensorflow as tf
 from keras_resnet.analysis.counting import complexity
 from keras_resnet.architectures import Architecture
 from keras_resnet.data import ImageDataset
-from keras_resnet.experiment.runner import build_model, make_trainer, settle_statistics
+from keras_resnet.experiment.factories import (
+    architecture_of,
+    build_model,
+    make_callbacks,
+    make_trainer,
+)
+from keras_resnet.experiment.runner import settle_statistics
 from keras_resnet.experiment.search.oracles import (
     OBJECTIVE,
     Oracle,
@@ -112,7 +118,7 @@ class ResNetHyperModel(keras_tuner.HyperModel):
     def build(self, hp: keras_tuner.HyperParameters) -> keras.Model:
         """Builds a candidate's network, with the same seed for each."""
         self.declare_hyperparameters(hp)
-        keras.utils.set_random_seed(self.base.seed)
+        keras.utils.set_random_seed(self.base.optimization.seed)
         with self.strategy.scope():
             return build_model(self.experiment(hp.values), self.dataset)
 
@@ -148,25 +154,26 @@ class ResNetHyperModel(keras_tuner.HyperModel):
         if not self.affords(hp.values):
             raise errors.FailedTrialError(f"over budget: {self.cost(hp.values)}")
         experiment = self.experiment(hp.values)
-        epochs = self.base.epochs if epochs is None else epochs
+        chosen = experiment.optimization
+        epochs = chosen.epochs if epochs is None else epochs
         if checkpoints is None:
             epochs -= initial_epoch
-        steps = epochs * self.dataset.steps_per_epoch(experiment.batch_size)
+        steps = epochs * self.dataset.steps_per_epoch(chosen.batch_size)
         trainer = make_trainer(experiment, self.strategy, model, self.dataset, steps)
         try:
             trainer.fit(
                 self.dataset,
-                experiment.batch_size,
+                chosen.batch_size,
                 steps=steps,
-                seed=experiment.seed,
-                callbacks=[*experiment.callbacks(self.dataset), *callbacks],
+                seed=chosen.seed,
+                callbacks=[*make_callbacks(experiment, self.dataset), *callbacks],
                 checkpoints=checkpoints,
-                log_every=experiment.log_every,
+                log_every=experiment.output.log_every,
             )
         except Diverged as error:
             raise errors.FailedTrialError(str(error)) from error
         settle_statistics(experiment, trainer, self.dataset)
-        measured = trainer.evaluate(self.dataset, "validation", experiment.batch_size)
+        measured = trainer.evaluate(self.dataset, "validation", chosen.batch_size)
         return {
             OBJECTIVE: measured["accuracy"],
             "val_loss": measured["loss"],
@@ -183,8 +190,8 @@ class ResNetHyperModel(keras_tuner.HyperModel):
         budget = f"max_parameters={self.max_parameters}, max_multiply_adds={self.max_multiply_adds}"
         return make_oracle(
             tuner,
-            epochs=self.base.epochs,
-            seed=self.base.seed,
+            epochs=self.base.optimization.epochs,
+            seed=self.base.optimization.seed,
             affords=self.affords,
             budget=budget,
             **options,
@@ -196,7 +203,7 @@ class ResNetHyperModel(keras_tuner.HyperModel):
 
     def cost(self, values: Mapping[str, object]) -> Cost:
         """Returns what the network of a choice costs."""
-        architecture = self.experiment(values).architecture
+        architecture = architecture_of(self.experiment(values).network)
         if architecture not in self._costs:
             shape, classes = self.dataset.image_shape, len(self.dataset.class_names)
             found = complexity(models.build(architecture, input_shape=shape, classes=classes))
@@ -221,7 +228,7 @@ def check_base(base: Experiment) -> None:
         ("steps", None, "candidates are trained for epochs"),
         ("validation_split", "validation", "the test images must not choose"),
     ):
-        value = getattr(base, name)
+        value = base.flat()[name]
         if value != wanted:
             raise ValueError(
                 f"`{name}` must be {wanted!r} in a search: {why}. Received: {name}={value!r}"
@@ -297,7 +304,7 @@ class ResNetTuner(keras_tuner.Tuner):
             epochs=values.get("tuner/epochs"),
             checkpoints=Checkpoints(
                 checkpoints,
-                every=self.hypermodel.base.checkpoint_every,
+                every=self.hypermodel.base.output.checkpoint_every,
                 config=self.hypermodel.experiment(values).of_the_result(),
             ),
         )
