@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import signal
 from pathlib import Path
@@ -14,7 +13,7 @@ from keras_resnet.experiment.search.space import SearchSpace
 from keras_resnet.experiment.search.tuner import ResNetHyperModel, ResNetTuner
 from tests.training.fakes import blobs
 
-BASE = Experiment(batch_size=32, epochs=2, schedule="constant", warmup="none")
+BASE = Experiment.from_flat(batch_size=32, epochs=2, schedule="constant", warmup="none")
 SPACE = SearchSpace(repeats=(1, 2), blocks=("basic",), learning_rates=(0.001, 0.1))
 
 
@@ -26,7 +25,7 @@ class DenseHyperModel(ResNetHyperModel):
 
     def build(self, hp):
         self.declare_hyperparameters(hp)
-        keras.utils.set_random_seed(self.base.seed)
+        keras.utils.set_random_seed(self.base.optimization.seed)
         with self.strategy.scope():
             images = keras.Input((8, 8, 1))
             x = keras.layers.Flatten()(keras.layers.Rescaling(1 / 64, -2.0)(images))
@@ -54,7 +53,7 @@ class Watcher(keras.callbacks.Callback):
 
 def make_search(folder: Path, tuner: str, *, trials=None, strategy=None, kill_at=None, **options):
     """Returns the tuner of a search over dense layers."""
-    base = dataclasses.replace(BASE, **options)
+    base = BASE.replace(**options)
     hypermodel = DenseHyperModel(base, blobs(), SPACE, strategy=strategy)
     hypermodel.kill_at = kill_at
     oracle = hypermodel.oracle(tuner, trials=trials, factor=2)

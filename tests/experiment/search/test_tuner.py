@@ -1,6 +1,5 @@
 """Search: candidates within the budget, rounds that go on, files that can be trusted."""
 
-import dataclasses
 import json
 import math
 
@@ -86,7 +85,7 @@ class Reckoned(DenseHyperModel):
 
 @pytest.mark.parametrize("tuner", ["random", "hyperband", "bayesian"])
 def test_only_what_is_within_the_budget_becomes_a_trial(tmp_path, tuner):
-    base = dataclasses.replace(BASE, epochs=4)
+    base = BASE.replace(epochs=4)
     limit = 1_000_000
     hypermodel = Reckoned(base, blobs(), SPACE, max_multiply_adds=limit)
 
@@ -114,7 +113,7 @@ def test_only_what_is_within_the_budget_becomes_a_trial(tmp_path, tuner):
 
 
 def test_hyperband_trains_the_epochs_that_were_planned(tmp_path):
-    hypermodel = DenseHyperModel(dataclasses.replace(BASE, epochs=9), blobs(), SPACE)
+    hypermodel = DenseHyperModel(BASE.replace(epochs=9), blobs(), SPACE)
     oracle = hypermodel.oracle("hyperband")
     found = run_without_training(oracle, hypermodel, tmp_path / "search")
     epochs = [
@@ -288,7 +287,7 @@ def test_damaged_files_are_one_line(tmp_path, name, content):
 )
 def test_settings_that_no_search_can_have(change, named):
     with pytest.raises(ValueError, match=named):
-        ResNetHyperModel(Experiment(**change), blobs())
+        ResNetHyperModel(Experiment.from_flat(**change), blobs())
 
 
 def test_arguments_that_do_not_go_together():
