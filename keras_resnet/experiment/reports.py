@@ -134,13 +134,13 @@ def _by_label(runs: Sequence[StudyRun]) -> dict[str, list]:
 
 
 def _subject(base: Experiment, seeds: Sequence[int]) -> str:
-    chosen = base.optimization
-    length = _counted(chosen.head_epochs + chosen.epochs, "epoch")
-    if chosen.steps is not None:
-        length = _counted(chosen.steps, "step")
+    training = base.optimization
+    length = _counted(training.head_epochs + training.epochs, "epoch")
+    if training.steps is not None:
+        length = _counted(training.steps, "step")
     return (
-        f"{base.data.dataset}: {length} of batch {chosen.batch_size}, rate {chosen.peak_rate:g}, "
-        f"{base.devices.precision}, {_counted(len(seeds), 'seed')}"
+        f"{base.data.dataset}: {length} of batch {training.batch_size}, "
+        f"rate {training.peak_rate:g}, {base.devices.precision}, {_counted(len(seeds), 'seed')}"
     )
 
 

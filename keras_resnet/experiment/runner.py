@@ -68,14 +68,14 @@ def run(experiment: Experiment) -> dict[str, object]:
         ValueError: If a setting is wrong, or `workdir` holds another run.
         TrainingStopped: If training cannot go on; the message says why.
     """
-    workdir, chosen = Path(experiment.output.workdir), experiment.optimization
+    workdir, optimization = Path(experiment.output.workdir), experiment.optimization
     finished = _finished_metrics(experiment, workdir)
     if finished is not None:
         print(f"{workdir} holds this run, finished: nothing to do.")
         return finished
     with opened(experiment) as (strategy, dataset):
         chief = is_chief(strategy)
-        keras.utils.set_random_seed(chosen.seed)
+        keras.utils.set_random_seed(optimization.seed)
         with strategy.scope():
             model = build_model(experiment, dataset)
         subject = _subject(experiment, model)
@@ -83,13 +83,13 @@ def run(experiment: Experiment) -> dict[str, object]:
             _expect_no_module(experiment)
 
         # The new classifier alone first, where that is asked for, then all of the network.
-        steps = total_steps(chosen, dataset)
-        phases = {workdir: steps}
-        if chosen.head_epochs:
-            head_steps = chosen.head_epochs * dataset.steps_per_epoch(chosen.batch_size)
-            phases = {workdir / HEAD: head_steps, **phases}
+        steps = total_steps(optimization, dataset)
+        phases = [(workdir, steps)]
+        if optimization.head_epochs:
+            head_steps = optimization.head_epochs * dataset.steps_per_epoch(optimization.batch_size)
+            phases.insert(0, (workdir / HEAD, head_steps))
         seconds = 0.0
-        for phase, (folder, last_step) in enumerate(phases.items()):
+        for phase, (folder, last_step) in enumerate(phases):
             if folder != workdir:
                 freeze(model)
             elif experiment.network.init is not None:
@@ -102,7 +102,7 @@ def run(experiment: Experiment) -> dict[str, object]:
 
         settle_statistics(experiment, trainer, dataset)
         split = "test" if "test" in dataset.splits else "validation"
-        measured = trainer.evaluate(dataset, split, chosen.batch_size)
+        measured = trainer.evaluate(dataset, split, optimization.batch_size)
         if strategy.num_replicas_in_sync > 1:
             # What follows is one process's work; a distributed model would wait for the others.
             single = build_model(experiment, dataset)
@@ -112,12 +112,12 @@ def run(experiment: Experiment) -> dict[str, object]:
             "split": split,
             **{f"{split}_{name}": value for name, value in measured.items()},
             f"{split}_images": trainer.evaluated_images,
-            "steps": sum(phases.values()),
+            "steps": sum(last_step for _, last_step in phases),
             "train_seconds": round(seconds, 1),
             "parameters": subject.parameters,
             "multiply_adds": subject.multiply_adds,
             "jit_compile": trainer.jit_compile,
-            "seed": chosen.seed,
+            "seed": optimization.seed,
         }
         if chief:
             figures = _finish(experiment, subject, model, dataset, figures)
@@ -156,11 +156,11 @@ def opened(experiment: Experiment) -> Iterator[tuple[tf.distribute.Strategy, Ima
 
 def settle_statistics(experiment: Experiment, trainer: Trainer, dataset: ImageDataset) -> None:
     """Recomputes the statistics of batch normalization after training, where they need it."""
-    chosen = experiment.optimization
+    optimization = experiment.optimization
     # Averaged weights have no statistics of their own.
-    averaged = chosen.ema is not None and not experiment.network.freeze_bn
-    if chosen.recompute_bn or (averaged and not _holds_a_module(trainer.model)):
-        trainer.recompute_bn_statistics(dataset, chosen.batch_size, seed=chosen.seed)
+    averaged = optimization.ema is not None and not experiment.network.freeze_bn
+    if optimization.recompute_bn or (averaged and not _holds_a_module(trainer.model)):
+        trainer.recompute_bn_statistics(dataset, optimization.batch_size, seed=optimization.seed)
 
 
 def epochs_of(experiment: Experiment) -> list[dict[str, float]]:
@@ -229,19 +229,19 @@ def _begin(
     steps: int,
 ) -> None:
     """Says what is about to be trained, and writes config.json."""
-    chosen, devices = experiment.optimization, experiment.devices
+    optimization, devices = experiment.optimization, experiment.devices
     workdir = Path(experiment.output.workdir)
     operations = "multiply-adds not known"
     if subject.multiply_adds is not None:
         operations = f"{subject.multiply_adds / 1e6:.3g} million multiply-adds per image"
-    rate = f"{chosen.peak_rate:g}"
-    if chosen.base_batch not in (None, chosen.batch_size):
-        factor = f"{chosen.batch_size}/{chosen.base_batch}"
-        rate = f"{chosen.learning_rate:g} x {factor} = {rate}"
+    rate = f"{optimization.peak_rate:g}"
+    if optimization.base_batch not in (None, optimization.batch_size):
+        factor = f"{optimization.batch_size}/{optimization.base_batch}"
+        rate = f"{optimization.learning_rate:g} x {factor} = {rate}"
     print(
         f"{subject.name}: {subject.parameters:,} parameters, {operations}. "
         f"{dataset.name}: {dataset.num_examples('train'):,} training images, {steps:,} steps.\n"
-        f"{layout(strategy, chosen.batch_size)}; learning rate {rate}; {devices.precision}; "
+        f"{layout(strategy, optimization.batch_size)}; learning rate {rate}; {devices.precision}; "
         f"writing to {workdir}"
     )
     clear_leftovers(workdir)
@@ -256,7 +256,7 @@ def _finish(
     figures: dict[str, object],
 ) -> dict[str, object]:
     """Draws the curve, writes card and models, and last metrics.json, whose content it returns."""
-    chosen, output = experiment.optimization, experiment.output
+    optimization, output = experiment.optimization, experiment.output
     workdir, split = Path(output.workdir), figures["split"]
     epochs, accuracy = epochs_of(experiment), figures[f"{split}_accuracy"]
     figures = {
@@ -270,7 +270,7 @@ def _finish(
     learning_curve(
         epochs,
         workdir / "learning_curve.png",
-        title=f"{subject.name} on {dataset.name}, seed {chosen.seed}",
+        title=f"{subject.name} on {dataset.name}, seed {optimization.seed}",
         watched=experiment.data.validation_split,
         final=(split, 1 - accuracy),
     )
@@ -282,8 +282,8 @@ def _finish(
             dataset,
             split,
             epochs=output.fine_tune_epochs,
-            batch_size=chosen.batch_size,
-            seed=chosen.seed,
+            batch_size=optimization.batch_size,
+            seed=optimization.seed,
         )
     write_json(workdir / "metrics.json", figures)
     print(f"Everything is in {workdir}: begin with model_card.md and learning_curve.png")

@@ -154,18 +154,18 @@ class ResNetHyperModel(keras_tuner.HyperModel):
         if not self.affords(hp.values):
             raise errors.FailedTrialError(f"over budget: {self.cost(hp.values)}")
         experiment = self.experiment(hp.values)
-        chosen = experiment.optimization
-        epochs = chosen.epochs if epochs is None else epochs
+        optimization = experiment.optimization
+        epochs = optimization.epochs if epochs is None else epochs
         if checkpoints is None:
             epochs -= initial_epoch
-        steps = epochs * self.dataset.steps_per_epoch(chosen.batch_size)
+        steps = epochs * self.dataset.steps_per_epoch(optimization.batch_size)
         trainer = make_trainer(experiment, self.strategy, model, self.dataset, steps)
         try:
             trainer.fit(
                 self.dataset,
-                chosen.batch_size,
+                optimization.batch_size,
                 steps=steps,
-                seed=chosen.seed,
+                seed=optimization.seed,
                 callbacks=[*make_callbacks(experiment, self.dataset), *callbacks],
                 checkpoints=checkpoints,
                 log_every=experiment.output.log_every,
@@ -173,7 +173,7 @@ class ResNetHyperModel(keras_tuner.HyperModel):
         except Diverged as error:
             raise errors.FailedTrialError(str(error)) from error
         settle_statistics(experiment, trainer, self.dataset)
-        measured = trainer.evaluate(self.dataset, "validation", chosen.batch_size)
+        measured = trainer.evaluate(self.dataset, "validation", optimization.batch_size)
         return {
             OBJECTIVE: measured["accuracy"],
             "val_loss": measured["loss"],
