@@ -33,16 +33,8 @@ import os
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-from keras_resnet import cli  # noqa: E402
-from keras_resnet.experiment import (  # noqa: E402
-    Data,
-    Devices,
-    Experiment,
-    Network,
-    Optimization,
-    Output,
-    run,
-)
+from keras_resnet import cli
+from keras_resnet.experiment import Data, Devices, Experiment, Network, Optimization, Output, run
 
 PRESETS = {
     "paper": Experiment(

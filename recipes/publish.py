@@ -16,16 +16,9 @@ import os
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-from keras_resnet import cli  # noqa: E402
-from keras_resnet.experiment import (  # noqa: E402
-    Data,
-    Devices,
-    Experiment,
-    Network,
-    Optimization,
-    Output,
-)
-from keras_resnet.experiment.publishing import publish  # noqa: E402
+from keras_resnet import cli
+from keras_resnet.experiment import Data, Devices, Experiment, Network, Optimization, Output
+from keras_resnet.experiment.publishing import publish
 
 DIGITS = Experiment(
     Network("ResNet20"),

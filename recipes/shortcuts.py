@@ -18,17 +18,11 @@ import os
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-from keras_resnet import cli  # noqa: E402
-from keras_resnet.experiment import (  # noqa: E402
-    Data,
-    Experiment,
-    Network,
-    Optimization,
-    Output,
-)
-from keras_resnet.experiment.factories import architecture_of  # noqa: E402
-from keras_resnet.experiment.reports import side_by_side  # noqa: E402
-from keras_resnet.utils import checks  # noqa: E402
+from keras_resnet import cli
+from keras_resnet.experiment import Data, Experiment, Network, Optimization, Output
+from keras_resnet.experiment.factories import architecture_of
+from keras_resnet.experiment.reports import side_by_side
+from keras_resnet.utils import checks
 
 DIGITS = Experiment(
     Network("ResNet20"),

@@ -25,17 +25,11 @@ import os
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-import argparse  # noqa: E402
+import argparse
 
-from keras_resnet import cli  # noqa: E402
-from keras_resnet.experiment import (  # noqa: E402
-    Data,
-    Experiment,
-    Network,
-    Optimization,
-    Output,
-)
-from keras_resnet.experiment.transferring import pretrain, transfer  # noqa: E402
+from keras_resnet import cli
+from keras_resnet.experiment import Data, Experiment, Network, Optimization, Output
+from keras_resnet.experiment.transferring import pretrain, transfer
 
 FINE_TUNING = Experiment(
     Network(init="runs/transfer/pretrained-0/model.keras", freeze_bn=True),

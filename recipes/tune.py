@@ -20,15 +20,10 @@ import os
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-from keras_resnet import cli  # noqa: E402
-from keras_resnet.experiment import (  # noqa: E402
-    Data,
-    Experiment,
-    Optimization,
-    Output,
-)
-from keras_resnet.experiment.search.searching import TRIALS, search  # noqa: E402
-from keras_resnet.experiment.search.space import SEARCHED, SearchSpace  # noqa: E402
+from keras_resnet import cli
+from keras_resnet.experiment import Data, Experiment, Optimization, Output
+from keras_resnet.experiment.search.searching import TRIALS, search
+from keras_resnet.experiment.search.space import SEARCHED, SearchSpace
 
 DIGITS = Experiment(
     data=Data("digits"),
