@@ -7,7 +7,7 @@ import functools
 import json
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import keras
 
@@ -17,8 +17,14 @@ from keras_resnet.naming import map_name
 from keras_resnet.preprocessing import Preprocessing
 from keras_resnet.utils import checks, private
 
-if TYPE_CHECKING:
-    from keras_resnet.weights.saved import SavedWeights
+
+class Loadable(Protocol):
+    """Weights that have been read, as `weights.SavedWeights`."""
+
+    preprocessing: Preprocessing | None
+
+    def load_into(self, model: keras.Model) -> None: ...
+
 
 # Arguments of a builder that say where a model comes from, not what it is.
 _PASSING = ("weights", "input_tensor", "name")
@@ -99,7 +105,7 @@ class NetworkConfig:
         return cls(**{**values, "arguments": arguments, "preprocessing": prepared})
 
     def prepared(
-        self, include_preprocessing: bool | Preprocessing, saved: SavedWeights | None
+        self, include_preprocessing: bool | Preprocessing, saved: Loadable | None
     ) -> NetworkConfig:
         """Returns it with what the weights want done to an image.
 
@@ -189,7 +195,7 @@ class Backbone(Network):
 
 
 def make_network(
-    config: NetworkConfig, inputs, outputs, name: str | None, saved: SavedWeights | None
+    config: NetworkConfig, inputs, outputs, name: str | None, saved: Loadable | None
 ) -> Network:
     """Returns the model of a graph that a builder has made, with its memory and its weights.
 

@@ -26,37 +26,40 @@ import os
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-from keras_resnet import cli  # noqa: E402
-from keras_resnet.experiment import Experiment, run  # noqa: E402
+from keras_resnet import cli
+from keras_resnet.experiment import Data, Experiment, Network, Optimization, Output, run
 
 PRESETS = {
     "paper": Experiment(
-        model="ResNet20",
-        dataset="cifar10",
-        workdir="runs/cifar10",
-        batch_size=128,
-        steps=64_000,
-        learning_rate=0.1,
-        base_batch=128,
-        schedule="steps",
-        drops=(0.5, 0.75),
-        warmup="auto",
-        recompute_bn=True,
+        Network("ResNet20"),
+        Data("cifar10"),
+        Optimization(
+            batch_size=128,
+            steps=64_000,
+            learning_rate=0.1,
+            base_batch=128,
+            schedule="steps",
+            drops=(0.5, 0.75),
+            warmup="auto",
+            recompute_bn=True,
+        ),
+        output=Output("runs/cifar10"),
     ),
     "modern": Experiment(
-        model="ResNet56",
-        dataset="cifar10",
-        workdir="runs/cifar10",
-        batch_size=256,
-        epochs=200,
-        learning_rate=0.1,
-        base_batch=128,
-        schedule="cosine",
-        warmup="linear",
-        weight_decay=5e-4,
-        decay_norm_and_bias=False,
-        label_smoothing=0.1,
-        mixup=0.2,
+        Network("ResNet56"),
+        Data("cifar10", mixup=0.2),
+        Optimization(
+            batch_size=256,
+            epochs=200,
+            learning_rate=0.1,
+            base_batch=128,
+            schedule="cosine",
+            warmup="linear",
+            weight_decay=5e-4,
+            decay_norm_and_bias=False,
+            label_smoothing=0.1,
+        ),
+        output=Output("runs/cifar10"),
     ),
 }
 

@@ -17,19 +17,15 @@ import os
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-from keras_resnet import cli  # noqa: E402
-from keras_resnet.experiment import Experiment  # noqa: E402
-from keras_resnet.experiment.growth import deepening  # noqa: E402
+from keras_resnet import cli
+from keras_resnet.experiment import Data, Experiment, Network, Optimization, Output
+from keras_resnet.experiment.growth import deepening
 
 DIGITS = Experiment(
-    depth=20,
-    dataset="digits",
-    workdir="runs/deepen",
-    epochs=12,
-    warmup="linear",
-    warmup_share=0.2,
-    validation_split="test",
-    export=False,
+    Network(depth=20),
+    Data("digits", validation_split="test"),
+    Optimization(epochs=12, warmup="linear", warmup_share=0.2),
+    output=Output("runs/deepen", export=False),
 )
 
 # Set by the recipe, or meant for runs on several devices.

@@ -26,26 +26,20 @@ import os
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-from keras_resnet import cli  # noqa: E402
-from keras_resnet.experiment import Experiment  # noqa: E402
-from keras_resnet.experiment.reports import degradation  # noqa: E402
+from keras_resnet import cli
+from keras_resnet.experiment import Data, Experiment, Optimization, Output
+from keras_resnet.experiment.reports import degradation
 
 PRESETS = {
     "digits": Experiment(
-        dataset="digits",
-        workdir="runs/degradation",
-        epochs=27,
-        warmup="linear",
-        warmup_share=0.2,
-        validation_split="test",
-        export=False,
+        data=Data("digits", validation_split="test"),
+        optimization=Optimization(epochs=27, warmup="linear", warmup_share=0.2),
+        output=Output("runs/degradation", export=False),
     ),
     "paper": Experiment(
-        dataset="cifar10",
-        workdir="runs/degradation-cifar10",
-        steps=64_000,
-        validation_split="test",
-        export=False,
+        data=Data("cifar10", validation_split="test"),
+        optimization=Optimization(steps=64_000),
+        output=Output("runs/degradation-cifar10", export=False),
     ),
 }
 

@@ -15,19 +15,16 @@ import os
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-
-from keras_resnet import cli  # noqa: E402
-from keras_resnet.experiment import Experiment, run  # noqa: E402
+from keras_resnet import cli
+from keras_resnet.experiment import Data, Experiment, Network, Optimization, Output, run
 
 
 def main() -> None:
     digits = Experiment(
-        model="ResNet20",
-        dataset="digits",
-        workdir="runs/digits",
-        epochs=60,
-        warmup="linear",
-        fine_tune_epochs=5,
+        Network("ResNet20"),
+        Data("digits"),
+        Optimization(epochs=60, warmup="linear"),
+        output=Output("runs/digits", fine_tune_epochs=5),
     )
     run(cli.Parser(__doc__, {"digits": digits}).experiment())
 

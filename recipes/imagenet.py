@@ -33,41 +33,39 @@ import os
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-from keras_resnet import cli  # noqa: E402
-from keras_resnet.experiment import Experiment, run  # noqa: E402
+from keras_resnet import cli
+from keras_resnet.experiment import Data, Devices, Experiment, Network, Optimization, Output, run
 
 PRESETS = {
     "paper": Experiment(
-        model="ResNet50",
-        dataset="imagenet2012",
-        data_options={"crop": "scale"},
-        workdir="runs/imagenet",
-        batch_size=256,
-        epochs=120,
-        learning_rate=0.1,
-        base_batch=256,
-        schedule="plateau",
-        recompute_bn=True,
-        checkpoint_every=1000,
+        Network("ResNet50"),
+        Data("imagenet2012", data_options={"crop": "scale"}),
+        Optimization(
+            batch_size=256,
+            epochs=120,
+            learning_rate=0.1,
+            base_batch=256,
+            schedule="plateau",
+            recompute_bn=True,
+        ),
+        output=Output("runs/imagenet", checkpoint_every=1000),
     ),
     "modern": Experiment(
-        model="ResNet50",
-        version="v1.5",
-        dataset="imagenet2012",
-        data_options={"crop": "inception", "lighting": 0.0},
-        workdir="runs/imagenet",
-        precision="mixed_bfloat16",
-        batch_size=1024,
-        epochs=90,
-        learning_rate=0.1,
-        base_batch=256,
-        schedule="cosine",
-        warmup="linear",
-        warmup_share=5 / 90,
-        decay_norm_and_bias=False,
-        label_smoothing=0.1,
-        zero_init_residual=True,
-        checkpoint_every=1000,
+        Network("ResNet50", version="v1.5", zero_init_residual=True),
+        Data("imagenet2012", data_options={"crop": "inception", "lighting": 0.0}),
+        Optimization(
+            batch_size=1024,
+            epochs=90,
+            learning_rate=0.1,
+            base_batch=256,
+            schedule="cosine",
+            warmup="linear",
+            warmup_share=5 / 90,
+            decay_norm_and_bias=False,
+            label_smoothing=0.1,
+        ),
+        Devices(precision="mixed_bfloat16"),
+        Output("runs/imagenet", checkpoint_every=1000),
     ),
 }
 

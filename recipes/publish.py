@@ -16,17 +16,16 @@ import os
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-from keras_resnet import cli  # noqa: E402
-from keras_resnet.experiment import Experiment  # noqa: E402
-from keras_resnet.experiment.publishing import publish  # noqa: E402
+from keras_resnet import cli
+from keras_resnet.experiment import Data, Devices, Experiment, Network, Optimization, Output
+from keras_resnet.experiment.publishing import publish
 
 DIGITS = Experiment(
-    model="ResNet20",
-    dataset="digits",
-    workdir="runs/publish",
-    epochs=60,
-    warmup="linear",
-    deterministic=True,
+    Network("ResNet20"),
+    Data("digits"),
+    Optimization(epochs=60, warmup="linear"),
+    Devices(deterministic=True),
+    Output("runs/publish"),
 )
 
 WITHOUT = ("export", "fine_tune_epochs", *cli.OF_A_FINISHED_NETWORK)

@@ -18,21 +18,17 @@ import os
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-import dataclasses  # noqa: E402
-
-from keras_resnet import cli  # noqa: E402
-from keras_resnet.experiment import Experiment  # noqa: E402
-from keras_resnet.experiment.reports import side_by_side  # noqa: E402
-from keras_resnet.utils import checks  # noqa: E402
+from keras_resnet import cli
+from keras_resnet.experiment import Data, Experiment, Network, Optimization, Output
+from keras_resnet.experiment.factories import architecture_of
+from keras_resnet.experiment.reports import side_by_side
+from keras_resnet.utils import checks
 
 DIGITS = Experiment(
-    model="ResNet20",
-    dataset="digits",
-    workdir="runs/shortcuts",
-    epochs=30,
-    warmup="linear",
-    validation_split="test",
-    export=False,
+    Network("ResNet20"),
+    Data("digits", validation_split="test"),
+    Optimization(epochs=30, warmup="linear"),
+    output=Output("runs/shortcuts", export=False),
 )
 
 WITHOUT = ("shortcut", "seed", *cli.OF_A_FINISHED_NETWORK)
@@ -51,10 +47,10 @@ def main() -> None:
     base, own = parser.settings()
     checks.different("shortcuts", own["shortcuts"], "options")
     side_by_side(
-        {f"option {s}": dataclasses.replace(base, shortcut=s) for s in own["shortcuts"]},
+        {f"option {s}": base.replace(shortcut=s) for s in own["shortcuts"]},
         base,
         own["seeds"],
-        title=f"Shortcut options of {base.architecture.name}",
+        title=f"Shortcut options of {architecture_of(base.network).name}",
         jobs=own["jobs"],
     )
 

@@ -25,26 +25,21 @@ import os
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-import argparse  # noqa: E402
-import dataclasses  # noqa: E402
+import argparse
 
-from keras_resnet import cli  # noqa: E402
-from keras_resnet.experiment import Experiment  # noqa: E402
-from keras_resnet.experiment.transferring import pretrain, transfer  # noqa: E402
+from keras_resnet import cli
+from keras_resnet.experiment import Data, Experiment, Network, Optimization, Output
+from keras_resnet.experiment.transferring import pretrain, transfer
 
 FINE_TUNING = Experiment(
-    dataset="digits",
-    data_options={"classes": (7, 8, 9), "per_class": 5},
-    workdir="runs/transfer",
-    batch_size=15,
-    head_epochs=20,
-    epochs=40,
-    learning_rate=0.05,
-    schedule="cosine",
-    freeze_bn=True,
-    init="runs/transfer/pretrained-0/model.keras",
-    validation_split="test",
-    export=False,
+    Network(init="runs/transfer/pretrained-0/model.keras", freeze_bn=True),
+    Data(
+        "digits",
+        data_options={"classes": (7, 8, 9), "per_class": 5},
+        validation_split="test",
+    ),
+    Optimization(batch_size=15, head_epochs=20, epochs=40, learning_rate=0.05, schedule="cosine"),
+    output=Output("runs/transfer", export=False),
 )
 
 
@@ -60,8 +55,7 @@ def main() -> None:
     parser.add_study()
     settings, own = parser.settings()
     init = own["init"] or pretrain(settings, own["jobs"])
-    settings = dataclasses.replace(settings, init=init)
-    transfer(settings, own["seeds"], scratch=own["scratch"], jobs=own["jobs"])
+    transfer(settings.replace(init=init), own["seeds"], scratch=own["scratch"], jobs=own["jobs"])
 
 
 if __name__ == "__main__":

@@ -21,12 +21,16 @@ import os
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-from keras_resnet import cli  # noqa: E402
-from keras_resnet.experiment import Experiment  # noqa: E402
-from keras_resnet.experiment.search.searching import TRIALS, search  # noqa: E402
-from keras_resnet.experiment.search.space import SEARCHED, SearchSpace  # noqa: E402
+from keras_resnet import cli
+from keras_resnet.experiment import Data, Experiment, Optimization, Output
+from keras_resnet.experiment.search.searching import TRIALS, search
+from keras_resnet.experiment.search.space import SEARCHED, SearchSpace
 
-DIGITS = Experiment(dataset="digits", workdir="runs/tune", epochs=8, warmup="linear", export=False)
+DIGITS = Experiment(
+    data=Data("digits"),
+    optimization=Optimization(epochs=8, warmup="linear"),
+    output=Output("runs/tune", export=False),
+)
 
 
 def main() -> None:

@@ -24,38 +24,24 @@ import os
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-import dataclasses  # noqa: E402
-
-from keras_resnet import cli  # noqa: E402
-from keras_resnet.experiment import Experiment  # noqa: E402
-from keras_resnet.experiment.reports import side_by_side  # noqa: E402
+from keras_resnet import cli
+from keras_resnet.experiment import Data, Experiment, Network, Optimization, Output
+from keras_resnet.experiment.factories import architecture_of
+from keras_resnet.experiment.reports import side_by_side
 
 PRESETS = {
     "digits": Experiment(
-        model="ResNet56",
-        dataset="digits",
-        workdir="runs/very_deep",
-        epochs=27,
-        warmup="linear",
-        warmup_share=0.2,
-        dropout=0.2,
-        # At 0.5, as below, 27 epochs do not train it.
-        stochastic_depth=0.2,
-        validation_split="test",
-        export=False,
+        # At a stochastic depth of 0.5, as below, 27 epochs do not train it.
+        Network("ResNet56", dropout=0.2, stochastic_depth=0.2),
+        Data("digits", validation_split="test"),
+        Optimization(epochs=27, warmup="linear", warmup_share=0.2),
+        output=Output("runs/very_deep", export=False),
     ),
     "paper": Experiment(
-        model="ResNet1202",
-        dataset="cifar10",
-        workdir="runs/very_deep-cifar10",
-        steps=64_000,
-        dropout=0.2,
-        stochastic_depth=0.5,
-        recompute=True,
-        recompute_bn=True,
-        validation_split="test",
-        checkpoint_every=500,
-        export=False,
+        Network("ResNet1202", dropout=0.2, stochastic_depth=0.5, recompute=True),
+        Data("cifar10", validation_split="test"),
+        Optimization(steps=64_000, recompute_bn=True),
+        output=Output("runs/very_deep-cifar10", export=False, checkpoint_every=500),
     ),
 }
 
@@ -66,13 +52,13 @@ def main() -> None:
     base, own = parser.settings()
     side_by_side(
         {
-            "none": dataclasses.replace(base, dropout=0.0, stochastic_depth=0.0),
-            "dropout": dataclasses.replace(base, stochastic_depth=0.0),
-            "stochastic-depth": dataclasses.replace(base, dropout=0.0),
+            "none": base.replace(dropout=0.0, stochastic_depth=0.0),
+            "dropout": base.replace(stochastic_depth=0.0),
+            "stochastic-depth": base.replace(dropout=0.0),
         },
         base,
         own["seeds"],
-        title=f"Regularisation of {base.architecture.name}",
+        title=f"Regularisation of {architecture_of(base.network).name}",
         jobs=own["jobs"],
     )
 

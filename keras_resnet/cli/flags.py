@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import re
 import sys
 import typing
@@ -14,7 +13,7 @@ from keras_resnet.experiment import Experiment
 from keras_resnet.training import Terminated, TrainingStopped
 from keras_resnet.utils.checks import first_line
 
-# Options of the data sets that have photographs, gathered in `Experiment.data_options`.
+# Options of the data sets that have photographs, gathered in `data_options`.
 _DATA_OPTIONS = {
     "image_size": (int, "Side of the training and test images in pixels"),
     "crop": (str, "Random crop of training images: scale (the paper's) or inception"),
@@ -65,24 +64,26 @@ class Parser(LineParser):
             )
         else:
             self.set_defaults(preset=first)
-        types, helps = typing.get_type_hints(Experiment), _field_descriptions(Experiment)
-        for field in dataclasses.fields(Experiment):
-            if field.name == "data_options" or field.name in without:
-                continue
-            self._add(field.name, types[field.name], helps[field.name])
-        for name, (kind, text) in _DATA_OPTIONS.items():
-            self._add(name, kind, text)
+        groups = {}
+        for name, kind in typing.get_type_hints(Experiment).items():
+            groups[name] = self.add_argument_group(name, kind.__doc__.partition("\n")[0])
+            helps = _field_descriptions(kind)
+            for setting, its_kind in typing.get_type_hints(kind).items():
+                if setting != "data_options" and setting not in without:
+                    self._add(groups[name], setting, its_kind, helps[setting])
+        for setting, (kind, text) in _DATA_OPTIONS.items():
+            self._add(groups["data"], setting, kind, text)
 
-    def _add(self, name: str, kind: object, text: str) -> None:
+    def _add(self, group: argparse._ArgumentGroup, name: str, kind: object, text: str) -> None:
         options = {"default": argparse.SUPPRESS, "help": text.replace("%", "%%")}
-        kinds = [k for k in (typing.get_args(kind) or (kind,)) if k is not type(None)]
-        if kinds == [bool]:
+        # X, X | None, or tuple[X, ...]
+        options["type"] = (typing.get_args(kind) or (kind,))[0]
+        if typing.get_origin(kind) is tuple:
+            options["nargs"] = "*"
+        elif options["type"] is bool:
+            del options["type"]
             options["action"] = argparse.BooleanOptionalAction
-        elif name == "drops":
-            options |= {"type": float, "nargs": "*"}
-        else:
-            options["type"] = kinds[0]
-        self.add_argument(f"--{name.replace('_', '-')}", **options)
+        group.add_argument(f"--{name.replace('_', '-')}", **options)
 
     def experiment(self, argv: Sequence[str] | None = None) -> Experiment:
         """Returns the experiment that a command line asks for.
@@ -104,14 +105,12 @@ class Parser(LineParser):
         own = {name: given.pop(name) for name in list(given) if name in self._own}
         preset = self._presets[given.pop("preset")]
         # Those of the preset are for its own data set; another one takes some of them.
-        takes = option_names(given.get("dataset", preset.dataset))
-        data_options = {k: v for k, v in preset.data_options.items() if k in takes}
+        takes = option_names(given.get("dataset", preset.data.dataset))
+        data_options = {k: v for k, v in preset.data.data_options.items() if k in takes}
         data_options |= {name: given.pop(name) for name in _DATA_OPTIONS if name in given}
         if "epochs" in given:
             given.setdefault("steps", None)
-        if "drops" in given:
-            given["drops"] = tuple(given["drops"])
-        return dataclasses.replace(preset, **given, data_options=data_options), own
+        return preset.replace(**given, data_options=data_options), own
 
     def add_own(self, name: str, **options: typing.Any) -> None:
         """Adds a flag of the recipe's own; `options` are those of `add_argument`."""

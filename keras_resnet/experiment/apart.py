@@ -8,7 +8,6 @@ TensorFlow.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import json
 import os
 import shutil
@@ -46,7 +45,7 @@ class RunApart:
     """
 
     def __init__(self, experiment: Experiment, threads: int | None = None):
-        self._workdir = Path(experiment.workdir)
+        self._workdir = Path(experiment.output.workdir)
         self._fresh = not self._workdir.exists()
         self._workdir.mkdir(parents=True, exist_ok=True)
         names = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS")
@@ -61,7 +60,7 @@ class RunApart:
                 stderr=log,
                 text=True,
             )
-        order = {"argv": sys.argv, "experiment": dataclasses.asdict(experiment)}
+        order = {"argv": sys.argv, "experiment": experiment.flat()}
         # Where it has died already, the result will say so.
         with contextlib.suppress(BrokenPipeError):
             # Stays open: its end tells the run that nobody waits for it any more.
@@ -125,7 +124,7 @@ def run_ordered() -> None:
 
 def _outcome(settings: Mapping[str, object]) -> dict[str, object]:
     try:
-        return {"metrics": run(Experiment(**settings | {"drops": tuple(settings["drops"])}))}
+        return {"metrics": run(Experiment.from_flat(**settings))}
     except (TrainingStopped, Terminated, OSError) as error:
         outcome = {"stopped": first_line(error)}
     except (ValueError, ImportError) as error:

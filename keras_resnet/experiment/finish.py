@@ -38,7 +38,7 @@ def save(
     Raises:
         RuntimeError: If one of them answers otherwise than the trained model.
     """
-    workdir, allowed = Path(experiment.workdir), TOLERANCES[experiment.precision]
+    workdir, allowed = Path(experiment.output.workdir), TOLERANCES[experiment.devices.precision]
     images, _, _ = next(iter(dataset.eval_batches(dataset.splits[-1], 32)))
     images = np.asarray(images, "float32")
     answers = model(images, training=False)
@@ -50,7 +50,7 @@ def save(
     write_text(workdir / "model_card.md", card)
     labels = list(dataset.class_names)
     write_text(workdir / "labels.txt", "".join(f"{label}\n" for label in labels))
-    if experiment.export:
+    if experiment.output.export:
         for name, kind in (("saved_model", "classification"), ("feature_vector", "feature_vector")):
             export_hub(model, workdir / name, kind, labels=labels, card=card, overwrite=True)
         logits = tf.saved_model.load(workdir / "saved_model")(images / 255)

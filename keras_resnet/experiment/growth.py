@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -13,7 +12,15 @@ import tensorflow as tf
 
 from keras_resnet.analysis import plots
 from keras_resnet.data import ImageDataset
-from keras_resnet.experiment.runner import fit, make_trainer, settle_statistics
+from keras_resnet.experiment.factories import (
+    architecture_of,
+    fit_options,
+    load_data,
+    make_loss,
+    make_trainer,
+    total_steps,
+)
+from keras_resnet.experiment.runner import settle_statistics
 from keras_resnet.experiment.settings import Experiment
 from keras_resnet.experiment.study import StoppedRun, Study, StudyRun, attempt_study
 from keras_resnet.surgery.deepening import deepen
@@ -78,32 +85,35 @@ def deepening(
         ValueError: If a setting is wrong, or the deep net is not deeper.
         TrainingStopped: If runs could not go on; all of the report is written.
     """
-    more = base.epochs if more_epochs is None else checks.integer("more_epochs", more_epochs)
-    if base.depth is None or depth <= base.depth:
+    first = base.optimization.epochs
+    more = first if more_epochs is None else checks.integer("more_epochs", more_epochs)
+    if base.network.depth is None or depth <= base.network.depth:
         raise ValueError(
-            f"`depth` must be more than that of the shallow net, {base.depth}. "
+            f"`depth` must be more than that of the shallow net, {base.network.depth}. "
             f"Received: depth={depth}"
         )
-    deep = dataclasses.replace(base, depth=depth, epochs=base.epochs + more)
-    blocks = deep.architecture.repeats
-    if base.deterministic:
+    deep = base.replace(depth=depth, epochs=first + more)
+    shallow_name = architecture_of(base.network).name
+    architecture = architecture_of(deep.network)
+    deep_name, blocks = architecture.name, architecture.repeats
+    if base.devices.deterministic:
         tf.config.experimental.enable_op_determinism()
     plots.require_matplotlib()
-    shallow_name, deep_name = base.architecture.name, deep.architecture.name
-    study = attempt_study({shallow_name: base, deep_name: deep}, seeds, base.workdir, jobs=jobs)
+    workdir = Path(base.output.workdir)
+    study = attempt_study({shallow_name: base, deep_name: deep}, seeds, workdir, jobs=jobs)
     runs = {(run.label, run.seed): run for run in study.finished}
     finished, stopped = list(study.finished), list(study.stopped)
     networks = (shallow_name, f"{deep_name}, deepened", f"{deep_name} from scratch")
 
-    dataset = base.load_data()
+    dataset = load_data(base.data)
     rows, curves = [], []
 
-    def add(seed, network, epochs, first=0):
+    def add(seed, network, epochs, before=0):
         curves.extend(
             {
                 "network": network,
                 "seed": seed,
-                "epoch": first + row["epoch"],
+                "epoch": before + row["epoch"],
                 "loss": row["loss"],
                 "val_accuracy": row.get("val_accuracy"),
             }
@@ -116,20 +126,19 @@ def deepening(
             rows += measured
             add(seed, shallow_name, run.epochs)
             try:
-                grown = _train_on(model, run, base, deep, more, dataset)
+                grown = _train_on(model, deep_name, run, base, deep.replace(epochs=more), dataset)
                 finished.append(grown)
                 rows.append(grown.metrics)
-                add(seed, networks[1], grown.epochs, base.epochs)
+                add(seed, networks[1], grown.epochs, first)
             except TrainingStopped as error:
                 stopped.append(StoppedRun(networks[1], seed, str(error)))
                 print(f"{networks[1]}, seed {seed}: {error}", flush=True)
         if run := runs.get((deep_name, seed)):
             measured = _measured(_model(run), base, dataset, seed)
             rows.append(
-                _row(networks[2], seed, deep.epochs, run.metrics["train_seconds"], measured)
+                _row(networks[2], seed, first + more, run.metrics["train_seconds"], measured)
             )
             add(seed, networks[2], run.epochs)
-    workdir = Path(base.workdir)
     if curves:
         plots.deepening(
             curves,
@@ -140,10 +149,10 @@ def deepening(
         )
     rows += [{"seed": r.seed, "network": r.label, "stopped": r.reason} for r in stopped]
     plots.write_table(workdir / "table.csv", rows)
-    write_json(workdir / "table.json", {"settings": dataclasses.asdict(base), "rows": rows})
+    write_json(workdir / "table.json", {"settings": base.flat(), "rows": rows})
     print(_text(rows))
-    first = "deepening.png and table.csv" if curves else "table.csv"
-    print(f"Everything is in {workdir}: begin with {first}")
+    start = "deepening.png and table.csv" if curves else "table.csv"
+    print(f"Everything is in {workdir}: begin with {start}")
     Study(finished, stopped).expect_all_finished()
     return rows
 
@@ -180,9 +189,10 @@ def _deepened(
     """Deepens a trained net; returns the deeper one, and rows of both."""
     shallow = _model(run)
     keras.utils.set_random_seed(run.seed)
-    images = dataset.train_batches(base.batch_size, seed=run.seed).take(BATCHES)
+    batch_size = base.optimization.batch_size
+    images = dataset.train_batches(batch_size, seed=run.seed).take(BATCHES)
     model = deepen(shallow, blocks, images=images)
-    answers = [_answers(net, dataset, base.batch_size) for net in (shallow, model)]
+    answers = [_answers(net, dataset, batch_size) for net in (shallow, model)]
     begun = (run.seed, run.epochs[-1]["epoch"], run.metrics["train_seconds"])
     rows = [
         _row(name, *begun, _measured(net, base, dataset, run.seed))
@@ -194,32 +204,28 @@ def _deepened(
 
 def _train_on(
     model: keras.Model,
+    deep_name: str,
     run: StudyRun,
     base: Experiment,
-    deep: Experiment,
-    epochs: int,
+    settings: Experiment,
     dataset: ImageDataset,
 ) -> StudyRun:
     """Trains a deepened net on; the metrics of what it returns are a row.
 
     Goes on where it was interrupted, as the runs of the study do.
     """
-    folder = Path(base.workdir) / f"{deep.architecture.name}-deepened-{run.seed}"
-    settings = dataclasses.replace(
-        deep,
-        epochs=epochs,
-        learning_rate=base.learning_rate / 10,
-        seed=run.seed,
-        workdir=str(folder),
-    )
+    folder = Path(base.output.workdir) / f"{deep_name}-deepened-{run.seed}"
+    rate = base.optimization.learning_rate / 10
+    settings = settings.replace(learning_rate=rate, seed=run.seed, workdir=str(folder))
     trainer = _trainer(model, settings, dataset)
-    fit(settings, trainer, dataset, settings.total_steps(dataset), folder, chief=True)
+    steps = total_steps(settings.optimization, dataset)
+    trainer.fit(steps=steps, **fit_options(settings, dataset, folder))
     settle_statistics(settings, trainer, dataset)
     save_model(model, folder / "model.keras")
     row = _row(
-        f"{deep.architecture.name}, deepened and trained on",
+        f"{deep_name}, deepened and trained on",
         run.seed,
-        run.epochs[-1]["epoch"] + epochs,
+        run.epochs[-1]["epoch"] + settings.optimization.epochs,
         round(run.metrics["train_seconds"] + trainer.seconds, 1),
         _measured(model, base, dataset, run.seed),
     )
@@ -231,7 +237,7 @@ def _model(run: StudyRun) -> keras.Model:
 
 
 def _trainer(model: keras.Model, settings: Experiment, dataset: ImageDataset) -> Trainer:
-    steps = settings.total_steps(dataset)
+    steps = total_steps(settings.optimization, dataset)
     return make_trainer(settings, tf.distribute.get_strategy(), model, dataset, steps)
 
 
@@ -240,10 +246,11 @@ def _measured(
 ) -> dict[str, object]:
     """Loss in training mode, the split that is tested on, and loss and accuracy there."""
     split = "test" if "test" in dataset.splits else "validation"
-    tested = _trainer(model, base, dataset).evaluate(dataset, split, base.batch_size)
-    batches = dataset.train_batches(base.batch_size, seed=seed).take(BATCHES)
+    batch_size = base.optimization.batch_size
+    tested = _trainer(model, base, dataset).evaluate(dataset, split, batch_size)
+    batches = dataset.train_batches(batch_size, seed=seed).take(BATCHES)
     return {
-        "loss_in_training": _loss_in_training(model, base.loss(), batches),
+        "loss_in_training": _loss_in_training(model, make_loss(base.optimization), batches),
         "split": split,
         **{f"{split}_{name}": value for name, value in tested.items()},
     }

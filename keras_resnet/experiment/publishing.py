@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from keras_resnet.data import ImageDataset
+from keras_resnet.experiment.factories import architecture_of, load_data
 from keras_resnet.experiment.runner import run
 from keras_resnet.experiment.settings import Experiment
 from keras_resnet.export.artefacts import load_artefact
@@ -44,18 +45,19 @@ def publish(experiment: Experiment, folder: str | Path) -> list[Path]:
         ValueError: If a setting is wrong.
         TrainingStopped: If training cannot go on.
     """
-    dataset = experiment.load_data()
+    dataset = load_data(experiment.data)
     if "test" not in dataset.splits:
         raise ValueError(
             "`dataset` must have a test split, which the cards state the accuracy of. "
-            f"Received: dataset={experiment.dataset!r} with {', '.join(dataset.splits)}"
+            f"Received: dataset={experiment.data.dataset!r} with {', '.join(dataset.splits)}"
         )
     metrics = run(experiment)
+    network = architecture_of(experiment.network).name.lower()
     written = []
     for source, kind in _KINDS.items():
-        name = f"{experiment.architecture.name.lower()}_{dataset.name}_{kind}"
+        name = f"{network}_{dataset.name}_{kind}"
         with replacing(Path(folder) / name) as module:
-            shutil.copytree(Path(experiment.workdir) / source, module)
+            shutil.copytree(Path(experiment.output.workdir) / source, module)
             accuracy = module_accuracy(module, dataset)
             write_text(module / CARD, _card(name, kind, accuracy, module, dataset, metrics))
         print(f"{name}: test accuracy {100 * accuracy:.2f} %")

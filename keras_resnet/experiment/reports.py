@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import statistics
 from collections.abc import Mapping, Sequence
@@ -27,10 +26,10 @@ def degradation(
 ) -> list[dict[str, object]]:
     """Plain against residual nets of several depths (Fig. 1, 4 and 6 of the paper).
 
-    Writes to `base.workdir`: a folder per run, degradation.png, .svg and .csv (error curves),
-    table.csv and table.json (final errors, and epochs until the training error was reached). Where
-    runs had to stop, such as those that diverged, they are named there, and the report is of the
-    others.
+    Writes to the `workdir` of `base`: a folder per run, degradation.png, .svg and .csv (error
+    curves), table.csv and table.json (final errors, and epochs until the training error was
+    reached). Where runs had to stop, such as those that diverged, they are named there, and the
+    report is of the others.
 
     Args:
         models: Named networks, plain and residual.
@@ -49,21 +48,20 @@ def degradation(
     """
     names = [find_architecture(model).name for model in models]
     checks.different("models", names, "networks")
-    experiments = {name: dataclasses.replace(base, model=name) for name in names}
-    study = _trained(experiments, base, seeds, jobs, reach)
-    epochs = _by_label(study.finished)
-    groups = {
-        "plain nets": {n: epochs[n] for n in epochs if find_architecture(n).shortcut is None},
-        "residual nets": {n: epochs[n] for n in epochs if find_architecture(n).shortcut},
-    }
-    if epochs:
+
+    experiments = {name: base.replace(model=name) for name in names}
+    study, rows, subject = _studied(experiments, base, seeds, jobs, reach)
+    groups = {"plain nets": {}, "residual nets": {}}
+    for name, epochs in _by_label(study.finished).items():
+        kind = "residual nets" if find_architecture(name).shortcut else "plain nets"
+        groups[kind][name] = epochs
+    if study.finished:
         plots.error_curves(
             {name: studies.error_curves(group) for name, group in groups.items() if group},
-            Path(base.workdir) / "degradation.png",
-            title=f"Plain and residual nets on {_subject(base, seeds)}{_without(study)}",
-            test_name=base.validation_split,
+            Path(base.output.workdir) / "degradation.png",
+            title=f"Plain and residual nets on {subject}",
+            test_name=base.data.validation_split,
         )
-    rows = _table(study, names, base, reach)
     study.expect_all_finished()
     return rows
 
@@ -79,9 +77,9 @@ def side_by_side(
 ) -> list[dict[str, object]]:
     """Variants of one experiment: errors, parameters, operations and time next to each other.
 
-    Writes to `base.workdir`: a folder per run, comparison.png, .svg and .csv (final errors),
-    curves.png, .svg and .csv (error curves), table.csv and table.json. Where runs had to stop, they
-    are named there, and the report is of the others.
+    Writes to the `workdir` of `base`: a folder per run, comparison.png, .svg and .csv (final
+    errors), curves.png, .svg and .csv (error curves), table.csv and table.json. Where runs had to
+    stop, they are named there, and the report is of the others.
 
     Args:
         experiments: The variants by label.
@@ -98,28 +96,36 @@ def side_by_side(
         ValueError: A setting is wrong.
         TrainingStopped: Runs had to stop; all of the report is written.
     """
-    study = _trained(experiments, base, seeds, jobs, reach)
-    rows = _table(study, list(experiments), base, reach)
-    finished = [row for row in rows if row["seeds"]]
-    title = f"{title} on {_subject(base, seeds)}{_without(study)}"
-    workdir, split = Path(base.workdir), base.validation_split
-    if finished:
-        plots.final_errors(finished, workdir / "comparison.png", title=title, test_name=split)
-        plots.error_curves(
-            {"": studies.error_curves(_by_label(study.finished))},
-            workdir / "curves.png",
-            title=title,
-            test_name=split,
-        )
+    study, rows, subject = _studied(experiments, base, seeds, jobs, reach)
+    workdir = Path(base.output.workdir)
+    options = {"title": f"{title} on {subject}", "test_name": base.data.validation_split}
+    if study.finished:
+        finished = [row for row in rows if row["seeds"]]
+        plots.final_errors(finished, workdir / "comparison.png", **options)
+        curves = {"": studies.error_curves(_by_label(study.finished))}
+        plots.error_curves(curves, workdir / "curves.png", **options)
     study.expect_all_finished()
     return rows
 
 
-def _trained(experiments, base, seeds, jobs, reach) -> Study:
+def _studied(
+    experiments: Mapping[str, Experiment],
+    base: Experiment,
+    seeds: Sequence[int],
+    jobs: int | None,
+    reach: Sequence[float],
+) -> tuple[Study, list[dict[str, object]], str]:
+    """Trains and writes the table; returns study, table, and what a title says of them."""
     for error in reach:
         checks.fraction("reach", error)
     plots.require_matplotlib()
-    return attempt_study(experiments, seeds, base.workdir, jobs=jobs)
+    study = attempt_study(experiments, seeds, base.output.workdir, jobs=jobs)
+    rows = _table(study, list(experiments), base, reach)
+    subject = _subject(base, seeds)
+    if study.stopped:
+        stopped = ", ".join(f"{one.label} (seed {one.seed})" for one in study.stopped)
+        subject += f"; stopped before their end: {stopped}"
+    return study, rows, subject
 
 
 def _by_label(runs: Sequence[StudyRun]) -> dict[str, list]:
@@ -128,25 +134,18 @@ def _by_label(runs: Sequence[StudyRun]) -> dict[str, list]:
 
 
 def _subject(base: Experiment, seeds: Sequence[int]) -> str:
-    length = (
-        _counted(base.steps, "step")
-        if base.steps
-        else _counted(base.head_epochs + base.epochs, "epoch")
-    )
+    training = base.optimization
+    length = _counted(training.head_epochs + training.epochs, "epoch")
+    if training.steps is not None:
+        length = _counted(training.steps, "step")
     return (
-        f"{base.dataset}: {length} of batch {base.batch_size}, rate {base.peak_rate():g}, "
-        f"{base.precision}, {_counted(len(seeds), 'seed')}"
+        f"{base.data.dataset}: {length} of batch {training.batch_size}, "
+        f"rate {training.peak_rate:g}, {base.devices.precision}, {_counted(len(seeds), 'seed')}"
     )
 
 
 def _counted(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
-
-
-def _without(study: Study) -> str:
-    """Says in a title which runs are missing."""
-    stopped = ", ".join(f"{one.label} (seed {one.seed})" for one in study.stopped)
-    return f"; stopped before their end: {stopped}" if stopped else ""
 
 
 def _table(
@@ -163,7 +162,7 @@ def _table(
             row["parameters"] = own[0]["parameters"]
             row["multiply_adds"] = own[0]["multiply_adds"]
             row["train_seconds"] = statistics.fmean(metrics["train_seconds"] for metrics in own)
-            final = [metrics.get(f"{base.validation_split}_accuracy") for metrics in own]
+            final = [metrics.get(f"{base.data.validation_split}_accuracy") for metrics in own]
             if None not in final:
                 # Of the finished models, whose weights or statistics may have been averaged since
                 # the last epoch.
@@ -173,12 +172,12 @@ def _table(
         stopped = [one for one in study.stopped if one.label == row["network"]]
         if stopped:
             row["stopped"] = " | ".join(f"seed {one.seed}: {one.reason}" for one in stopped)
-    workdir = Path(base.workdir)
+    workdir = Path(base.output.workdir)
     plots.write_table(workdir / "table.csv", rows)
-    write_json(workdir / "table.json", {"settings": dataclasses.asdict(base), "rows": rows})
+    write_json(workdir / "table.json", {"settings": base.flat(), "rows": rows})
     print(text_table(_printed(rows, study, base, reach)))
     print("wall s: of a run, with compilation, and with what runs side by side cost each other")
-    if base.ema is not None:
+    if base.optimization.ema is not None:
         print("training error: of the weights as they were trained; the other: of their average")
     print(f"Everything is in {os.fspath(workdir)}")
     return rows
@@ -193,7 +192,7 @@ def _printed(rows, study, base, reach) -> list[dict[str, object]]:
             "parameters": row.get("parameters", "-"),
             "multiply_adds": row.get("multiply_adds") or "-",
             "training error %": _percent(row, "training"),
-            f"{base.validation_split} error %": _percent(row, "test"),
+            f"{base.data.validation_split} error %": _percent(row, "test"),
             **{f"epochs to {100 * error:g} %": _epochs_to(row, error) for error in reach},
             "wall s": round(row["train_seconds"]) if row["seeds"] else "-",
         }

@@ -1,59 +1,54 @@
-"""The settings of an experiment: plain values, checked, as they stand in config.json."""
+"""The settings of an experiment: plain values in five groups, checked when they are made.
+
+On a command line and in config.json they stand side by side, under the same names.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
-import keras
-
-from keras_resnet.architectures import (
-    VERSIONS,
-    Architecture,
-    DenseArchitecture,
-    cifar_architecture,
-    find_architecture,
-)
-from keras_resnet.data import ImageDataset, load_dataset
-from keras_resnet.training import (
-    CrossEntropy,
-    ErrorWarmup,
-    Mixing,
-    make_schedule,
-    scaled_learning_rate,
-    sgd,
-)
+from keras_resnet.training import scaled_learning_rate
 from keras_resnet.training.optimizers import DECAYS
-from keras_resnet.training.precision import PRECISIONS
 from keras_resnet.utils import checks
 
 WARMUPS = ("none", "linear", "error", "auto")
 SCHEDULES = ("steps", "cosine", "polynomial", "constant", "plateau")
 
-# What says where and how fast a run computes, but not what: a run may go on with others.
+# Settings that say where and how fast a run computes, but not what: it may resume with others.
 _NOT_OF_THE_RESULT = (
     *("workdir", "data_dir", "log_every", "checkpoint_every", "resume"),
     *("strategy", "gpus", "virtual_devices", "tpu", "steps_per_call", "jit_compile"),
 )
 
-# What is built into a network, and cannot be asked of a finished one.
+# Options that a network is built with, and that a trained one cannot take.
 OF_THE_NETWORK = (
     *("dropout", "stochastic_depth", "zero_init_residual"),
     *("synchronized_bn", "recompute"),
 )
-_OF_RESIDUAL_NETWORKS = (
-    *("shortcut", "version", "squeeze_excitation"),
-    *("stochastic_depth", "zero_init_residual"),
-)
+_GOES_WITH_INIT = "goes with `init`, a trained network to train on from"
+
+
+def expect_defaults(group: object, names: tuple[str, ...], why: str) -> None:
+    """Raises a ValueError that says why one of these settings cannot be made here."""
+    for name in names:
+        value = getattr(group, name)
+        if value != getattr(type(group), name):
+            raise ValueError(f"`{name}` {why}. Received: {name}={value!r}")
+
+
+def _check(group: object, check: Callable, *names: str, **options: object) -> None:
+    """Checks settings of a group; None passes where it is the default."""
+    for name in names:
+        value = getattr(group, name)
+        if value is not None or getattr(type(group), name) is not None:
+            check(name, value, **options)
 
 
 @dataclasses.dataclass(frozen=True)
-class Experiment:
-    """Settings of one experiment.
-
-    A run is a function of these, its data and the versions used; on a GPU also of `jit_compile` in
-    metrics.json, where that is left open here.
+class Network:
+    """The network, and what it begins from.
 
     Attributes:
         model: Named network of the table.
@@ -63,35 +58,97 @@ class Experiment:
         widening: Factor of the widths of the network of `depth`; None for 1.
         shortcut: "A", "B", "C", "none" for the plain net, or None for the network's own.
         version: "v1", "v1.5" or "v2", or None for the network's own.
-        squeeze_excitation: Reduction of channel gates in the blocks; 0 for none, or None for the
-            network's own.
-        init: Finished network to train on from, with a new classifier: a .keras file or a Hub
+        squeeze_excitation: Reduction of the squeeze-and-excitation in the blocks; 0 for none, or
+            None for the network's own.
+        init: Trained network to train on from, with a new classifier: a .keras file or a Hub
             module (a folder or an https address), which bring their own network in place of
             that of `model` to `squeeze_excitation`; or weights for that of `model` (a name such as
             "imagenet", or a file). None for random values.
-        head_epochs: Epochs in which only the new classifier of `init` trains, before the rest does.
-        freeze_bn: Whether the normalisations of `init` keep their statistics and scales.
-        rate_decay: Factor of the learning rate from one stage of `init` to the one in front of it,
-            in (0, 1]; the classifier has the full rate.
+        freeze_bn: Whether the normalizations of `init` keep their statistics and scales.
+        dropout: Rate of dropout in the branches, in [0, 1).
+        stochastic_depth: Drop rate of stochastic depth of the last block, in [0, 1).
+        zero_init_residual: Whether branches start at zero.
+        synchronized_bn: Whether batch statistics are taken over all devices.
+        recompute: Whether activations are computed again for the gradient, to save memory.
+    """
+
+    model: str = "ResNet20"
+    depth: int | None = None
+    block: str | None = None
+    widening: float | None = None
+    shortcut: str | None = None
+    version: str | None = None
+    squeeze_excitation: int | None = None
+    init: str | None = None
+    freeze_bn: bool = False
+    dropout: float = 0.0
+    stochastic_depth: float = 0.0
+    zero_init_residual: bool = False
+    synchronized_bn: bool = False
+    recompute: bool = False
+
+    def __post_init__(self):
+        _check(self, checks.fraction, "dropout", "stochastic_depth")
+        if self.init is None:
+            expect_defaults(self, ("freeze_bn",), _GOES_WITH_INIT)
+        if self.init_is_model:
+            expect_defaults(
+                self,
+                OF_THE_NETWORK,
+                f"must be left out with init={self.init!r}, which brings its own network",
+            )
+
+    @property
+    def init_is_model(self) -> bool:
+        """Whether `init` is a whole model, not weights for `model`."""
+        return self.init is not None and (
+            self.init.endswith(".keras")
+            or "://" in self.init
+            or (os.path.isdir(self.init) and self.init != "imagenet")
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """The images, and what is done to them in training.
+
+    Attributes:
         dataset: Name of the data set.
         data_dir: Where its files lie, or None.
         data_options: Further options of its loader, such as {"crop": "inception"}.
-        workdir: Folder that everything is written to.
-        strategy: "auto", "one", "mirrored", "multi_worker" or "tpu", as in `make_strategy`.
-        gpus: GPUs of this machine to train on, or None.
-        virtual_devices: Logical CPU devices to train on, or None.
-        tpu: Name of a TPU, or None.
-        precision: "float32", "mixed_bfloat16" or "mixed_float16".
-        jit_compile: Whether XLA compiles the step; None for what suits the devices, on GPUs by a
-            trial that a run of a thousand steps or more begins with.
+        validation_split: Split to evaluate after each epoch: "validation", or "test" to watch how
+            the test error falls (of schedules, "plateau" must not see it).
+        mixup: Alpha of mixup; 0 for none.
+        cutmix: Alpha of CutMix; 0 for none.
+        rand_augment: Strength of RandAugment, in [0, 1]; 0 for none.
+    """
+
+    dataset: str = "digits"
+    data_dir: str | None = None
+    data_options: Mapping[str, object] = dataclasses.field(default_factory=dict)
+    validation_split: str = "validation"
+    mixup: float = 0.0
+    cutmix: float = 0.0
+    rand_augment: float = 0.0
+
+    def __post_init__(self):
+        checks.one_of("validation_split", self.validation_split, ("validation", "test"))
+
+
+@dataclasses.dataclass(frozen=True)
+class Optimization:
+    """The length of training, the learning rate and the optimizer.
+
+    Attributes:
         batch_size: Images per step over all devices.
-        micro_batches: Parts that a device's batch is cut into, to save memory.
-        steps_per_call: Steps per call of the compiled function.
         epochs: Passes over the training images.
         steps: Steps, in place of epochs.
+        head_epochs: Epochs in which only the new classifier of `init` trains, before the rest does.
         learning_rate: Highest rate, for a batch of `base_batch` where that is given.
         base_batch: Batch that `learning_rate` is meant for; the rate grows in proportion to the
             batch. None for a rate that does not depend on the batch.
+        rate_decay: Factor of the learning rate from one stage of `init` to the one in front of it,
+            in (0, 1]; the classifier has the full rate.
         schedule: "steps" (divided by 10 at `drops`), "cosine", "polynomial", "constant", or
             "plateau" (divided by 10 when the validation accuracy has not risen for 5 epochs).
         drops: For "steps": shares of all steps after which the rate is divided by 10.
@@ -106,55 +163,18 @@ class Experiment:
         clip_norm: Largest norm of the gradient, or None.
         ema: Momentum of an average of the weights that replaces them in the end, or None.
         label_smoothing: Share of a label that goes to all classes alike, in [0, 1).
-        mixup: Alpha of mixup; 0 for none.
-        cutmix: Alpha of CutMix; 0 for none.
-        rand_augment: Strength of RandAugment, in [0, 1]; 0 for none.
-        dropout: Rate of dropout in the branches, in [0, 1).
-        stochastic_depth: Rate of stochastic depth of the last block, in [0, 1).
-        zero_init_residual: Whether branches start at zero.
-        synchronized_bn: Whether batch statistics are taken over all devices.
-        recompute: Whether activations are computed again for the gradient, to save memory.
-        recompute_bn: Whether the statistics of batch normalisation are averaged over the training
+        recompute_bn: Whether the statistics of batch normalization are averaged over the training
             images after training, as the authors of the paper did.
-        validation_split: Split to evaluate after each epoch: "validation", or "test" to watch how
-            the test error falls (of schedules, "plateau" must not see it).
-        export: Whether the finished model is exported as Hub modules, too.
-        fine_tune_epochs: Epochs of a trial that fine-tunes the exported module; 0 for none.
-        log_every: Steps from one line of metrics to the next.
-        checkpoint_every: Steps from one checkpoint to the next; None for one an epoch.
-        resume: Whether an unfinished run in `workdir` goes on.
         seed: Of initial values, order and augmentation.
-        deterministic: Whether operations may only be those that repeat bit for bit.
     """
 
-    model: str = "ResNet20"
-    depth: int | None = None
-    block: str | None = None
-    widening: float | None = None
-    shortcut: str | None = None
-    version: str | None = None
-    squeeze_excitation: int | None = None
-    init: str | None = None
-    head_epochs: int = 0
-    freeze_bn: bool = False
-    rate_decay: float = 1.0
-    dataset: str = "digits"
-    data_dir: str | None = None
-    data_options: Mapping[str, object] = dataclasses.field(default_factory=dict)
-    workdir: str = "runs/digits"
-    strategy: str = "auto"
-    gpus: int | None = None
-    virtual_devices: int | None = None
-    tpu: str | None = None
-    precision: str = "float32"
-    jit_compile: bool | None = None
     batch_size: int = 128
-    micro_batches: int = 1
-    steps_per_call: int = 1
     epochs: int = 60
     steps: int | None = None
+    head_epochs: int = 0
     learning_rate: float = 0.1
     base_batch: int | None = None
+    rate_decay: float = 1.0
     schedule: str = "steps"
     # The paper's 32k and 48k of 64k iterations.
     drops: tuple[float, ...] = (0.5, 0.75)
@@ -167,233 +187,163 @@ class Experiment:
     clip_norm: float | None = None
     ema: float | None = None
     label_smoothing: float = 0.0
-    mixup: float = 0.0
-    cutmix: float = 0.0
-    rand_augment: float = 0.0
-    dropout: float = 0.0
-    stochastic_depth: float = 0.0
-    zero_init_residual: bool = False
-    synchronized_bn: bool = False
-    recompute: bool = False
     recompute_bn: bool = False
-    validation_split: str = "validation"
-    export: bool = True
-    fine_tune_epochs: int = 0
-    log_every: int = 100
-    checkpoint_every: int | None = None
-    resume: bool = True
     seed: int = 0
-    deterministic: bool = False
 
     def __post_init__(self):
-        for name in ("batch_size", "micro_batches", "steps_per_call", "epochs", "log_every"):
-            checks.integer(name, getattr(self, name))
-        for name in ("steps", "base_batch", "checkpoint_every", "gpus", "virtual_devices"):
-            if getattr(self, name) is not None:
-                checks.integer(name, getattr(self, name))
-        for name in ("seed", "fine_tune_epochs", "head_epochs"):
-            checks.integer(name, getattr(self, name), minimum=0)
+        # JSON and command lines have lists.
+        object.__setattr__(self, "drops", tuple(self.drops))
+        _check(self, checks.integer, "batch_size", "epochs", "steps", "base_batch")
+        _check(self, checks.integer, "seed", "head_epochs", minimum=0)
         if self.seed >= 2**32:
             raise ValueError(f"`seed` must be below 2**32. Received: seed={self.seed}")
-        for name in ("learning_rate", *(n for n in ("clip_norm",) if self.clip_norm is not None)):
-            checks.positive(name, getattr(self, name))
-        for name in (
-            *("warmup_share", "momentum", "weight_decay", "label_smoothing"),
-            *("dropout", "stochastic_depth"),
-        ):
-            checks.fraction(name, getattr(self, name))
-        if self.ema is not None:
-            checks.fraction("ema", self.ema)
+        _check(self, checks.positive, "learning_rate", "clip_norm", "rate_decay")
+        _check(self, checks.fraction, "warmup_share", "momentum", "weight_decay", "ema")
+        _check(self, checks.fraction, "label_smoothing")
         for drop in self.drops:
             checks.fraction("drops", drop)
-        if checks.positive("rate_decay", self.rate_decay) > 1.0:
+        if self.rate_decay > 1.0:
             raise ValueError(
                 f"`rate_decay` must be in (0, 1]. Received: rate_decay={self.rate_decay}"
             )
         checks.one_of("schedule", self.schedule, SCHEDULES)
         checks.one_of("warmup", self.warmup, WARMUPS)
         checks.one_of("decay", self.decay, DECAYS)
-        checks.one_of("precision", self.precision, PRECISIONS)
-        checks.one_of("validation_split", self.validation_split, ("validation", "test"))
-        if self.schedule == "plateau" and self.validation_split == "test":
+        if self.schedule == "plateau" and self.warmup in ("linear", "error"):
             raise ValueError(
-                "`validation_split` must be 'validation' with schedule='plateau', which would "
-                "choose the learning rate by the test images. Received: validation_split='test'"
+                "`warmup` must be 'none' with schedule='plateau', which sets the rate itself. "
+                f"Received: warmup={self.warmup!r}"
             )
-        self._check_warmup(self.warmup)
-        self._check_init()
+
+    @property
+    def peak_rate(self) -> float:
+        """The highest learning rate for this batch."""
+        if self.base_batch is None:
+            return self.learning_rate
+        return scaled_learning_rate(self.learning_rate, self.batch_size, self.base_batch)
+
+
+@dataclasses.dataclass(frozen=True)
+class Devices:
+    """Where and how a step is computed.
+
+    Attributes:
+        strategy: "auto", "one", "mirrored", "multi_worker" or "tpu", as in `make_strategy`.
+        gpus: GPUs of this machine to train on, or None.
+        virtual_devices: Logical CPU devices to train on, or None.
+        tpu: Name of a TPU, or None.
+        precision: "float32", "mixed_bfloat16" or "mixed_float16".
+        micro_batches: Parts that a device's batch is cut into, to save memory.
+        steps_per_call: Steps per call of the compiled function.
+        jit_compile: Whether XLA compiles the step; None for yes on TPUs and no elsewhere.
+        deterministic: Whether operations may only be those that repeat bit for bit.
+    """
+
+    # All but `steps_per_call` are checked by what they are handed to before the data are read.
+    strategy: str = "auto"
+    gpus: int | None = None
+    virtual_devices: int | None = None
+    tpu: str | None = None
+    precision: str = "float32"
+    micro_batches: int = 1
+    steps_per_call: int = 1
+    jit_compile: bool | None = None
+    deterministic: bool = False
+
+    def __post_init__(self):
+        _check(self, checks.integer, "steps_per_call")
+
+
+@dataclasses.dataclass(frozen=True)
+class Output:
+    """What a run writes, and where.
+
+    Attributes:
+        workdir: Folder that everything is written to.
+        log_every: Steps from one line of metrics to the next.
+        checkpoint_every: Steps from one checkpoint to the next; None for one an epoch.
+        resume: Whether an unfinished run in `workdir` resumes.
+        export: Whether the trained model is exported as Hub modules, too.
+        fine_tune_epochs: Epochs of a trial that fine-tunes the exported module; 0 for none.
+    """
+
+    workdir: str = "runs/digits"
+    log_every: int = 100
+    checkpoint_every: int | None = None
+    resume: bool = True
+    export: bool = True
+    fine_tune_epochs: int = 0
+
+    def __post_init__(self):
+        _check(self, checks.integer, "log_every", "checkpoint_every")
+        _check(self, checks.integer, "fine_tune_epochs", minimum=0)
         if self.fine_tune_epochs and not self.export:
             raise ValueError(
                 "`fine_tune_epochs` fine-tunes the exported module; leave `export` on. "
                 f"Received: fine_tune_epochs={self.fine_tune_epochs} with export=False"
             )
 
-    def _check_warmup(self, warmup):
-        """Raises a ValueError where the schedule knows no such warm-up, asked for or automatic."""
-        if self.schedule == "plateau" and warmup in ("linear", "error"):
-            raise ValueError(
-                "`warmup` must be 'none' with schedule='plateau', which sets the rate itself. "
-                f"Received: warmup={self.warmup!r}"
-            )
 
-    def _check_init(self):
-        """Raises a ValueError where a setting makes no sense with `init`, or without it."""
-        if self.init is None:
-            self._expect_default(
-                ("head_epochs", "freeze_bn", "rate_decay"),
-                "goes with `init`, a finished network to train on from",
-            )
-        if self.freeze_bn and self.recompute_bn:
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """One experiment. A run is a function of these settings, its data and the versions used.
+
+    Attributes:
+        network: The network, and what it begins from.
+        data: The images, and what is done to them in training.
+        optimization: The length of training, the learning rate and the optimizer.
+        devices: Where and how a step is computed.
+        output: What a run writes, and where.
+
+    Raises:
+        ValueError: If a setting is out of its range, or contradicts another one.
+    """
+
+    network: Network = Network()
+    data: Data = Data()
+    optimization: Optimization = Optimization()
+    devices: Devices = Devices()
+    output: Output = Output()
+
+    def __post_init__(self):
+        if self.network.init is None:
+            expect_defaults(self.optimization, ("head_epochs", "rate_decay"), _GOES_WITH_INIT)
+        if self.network.freeze_bn and self.optimization.recompute_bn:
             raise ValueError(
                 "`recompute_bn` must be False with freeze_bn=True, which keeps the statistics. "
                 "Received: recompute_bn=True"
             )
-        if self.init_is_model:
-            self._expect_default(
-                OF_THE_NETWORK,
-                f"must be left out with init={self.init!r}, which brings its own network",
+        if self.optimization.schedule == "plateau" and self.data.validation_split == "test":
+            raise ValueError(
+                "`validation_split` must be 'validation' with schedule='plateau', which would "
+                "choose the learning rate by the test images. Received: validation_split='test'"
             )
 
-    def _expect_default(self, names, why):
-        """Raises a ValueError if one of these settings was made, which cannot be here."""
-        for name in names:
-            value = getattr(self, name)
-            if value != _DEFAULTS[name]:
-                raise ValueError(f"`{name}` {why}. Received: {name}={value!r}")
+    @classmethod
+    def from_flat(cls, **settings: object) -> Experiment:
+        """Returns the experiment of settings by name, as in config.json; others have defaults."""
+        return cls().replace(**settings)
 
-    @property
-    def init_is_model(self) -> bool:
-        """Whether `init` is a whole model, not weights for `model`."""
-        return self.init is not None and (
-            self.init.endswith(".keras")
-            or "://" in self.init
-            or (os.path.isdir(self.init) and self.init != "imagenet")
-        )
+    def flat(self) -> dict[str, object]:
+        """Returns the settings of all groups by name, as in config.json."""
+        groups = (getattr(self, field.name) for field in dataclasses.fields(self))
+        return {name: value for group in groups for name, value in vars(group).items()}
+
+    def replace(self, **settings: object) -> Experiment:
+        """Returns the experiment with other values of some settings, by name.
+
+        Raises:
+            ValueError: If there is no such setting, or a value is wrong.
+        """
+        groups = {}
+        for field in dataclasses.fields(self):
+            group = getattr(self, field.name)
+            own = {name: settings.pop(name) for name in vars(group) if name in settings}
+            groups[field.name] = dataclasses.replace(group, **own)
+        for name, value in settings.items():
+            raise ValueError(f"`{name}` is no setting. Received: {name}={value!r}")
+        return Experiment(**groups)
 
     def of_the_result(self) -> dict[str, object]:
-        """Returns the settings that a result depends on."""
-        settings = dataclasses.asdict(self)
-        return {key: settings[key] for key in settings if key not in _NOT_OF_THE_RESULT}
-
-    @property
-    def architecture(self) -> Architecture | DenseArchitecture:
-        """The network's line of the table, with those options replaced that were asked for.
-
-        Raises:
-            ValueError: If there is no such network.
-        """
-        own = {"block": self.block, "widening": self.widening}
-        own = {name: value for name, value in own.items() if value is not None}
-        if self.depth is not None:
-            architecture = cifar_architecture(self.depth, **own)
-        elif own:
-            name, value = next(iter(own.items()))
-            raise ValueError(
-                f"`{name}` goes with `depth`; a named network has its own. "
-                f"Received: {name}={value!r} with depth=None"
-            )
-        else:
-            architecture = find_architecture(self.model)
-        if isinstance(architecture, DenseArchitecture):
-            self._expect_default(
-                _OF_RESIDUAL_NETWORKS,
-                f"must be left out for {architecture.name}, which has no residual blocks",
-            )
-            return architecture
-        shortcut, version = architecture.shortcut, architecture.version
-        gates = architecture.squeeze_excitation
-        if self.shortcut is not None:
-            checks.one_of("shortcut", self.shortcut, ("A", "B", "C", "none"))
-            shortcut = None if self.shortcut == "none" else self.shortcut
-        if self.version is not None:
-            version = checks.one_of("version", self.version, VERSIONS)
-        if self.squeeze_excitation is not None:
-            reduction = checks.integer("squeeze_excitation", self.squeeze_excitation, minimum=0)
-            gates = reduction or None
-        return architecture.variant(shortcut, version, squeeze_excitation=gates)
-
-    def total_steps(self, dataset: ImageDataset) -> int:
-        """Returns the steps of the whole run on `dataset`."""
-        per_epoch = dataset.steps_per_epoch(self.batch_size)
-        if self.steps is not None:
-            return self.steps
-        return self.epochs * per_epoch
-
-    def load_data(self) -> ImageDataset:
-        """Returns the data set.
-
-        Raises:
-            ValueError: If there is none of that name, or its files or options are wrong.
-        """
-        return load_dataset(self.dataset, self.data_dir, **self.data_options)
-
-    def peak_rate(self) -> float:
-        """Returns the highest learning rate for this batch."""
-        if self.base_batch is None:
-            return self.learning_rate
-        return scaled_learning_rate(self.learning_rate, self.batch_size, self.base_batch)
-
-    def optimizer(
-        self, steps: int, rates: Mapping[str, float] | None = None
-    ) -> keras.optimizers.Optimizer:
-        """Returns SGD with schedule, warm-up and decay for a run of `steps` steps.
-
-        Args:
-            steps: Steps of the run.
-            rates: Factors of the learning rate by layer, as in `training.SGD`.
-        """
-        return sgd(
-            self._rate(steps),
-            momentum=self.momentum,
-            weight_decay=self.weight_decay,
-            decay=self.decay,
-            decay_norm_and_bias=self.decay_norm_and_bias,
-            clip_norm=self.clip_norm,
-            ema=self.ema,
-            rates=rates,
-        )
-
-    def _rate(self, steps):
-        warmup = self.warmup
-        if warmup == "auto" and self.init is not None:
-            warmup = "none"
-        if warmup == "auto":
-            deep = self.architecture.family == "cifar" and self.architecture.depth >= 110
-            warmup = "error" if deep else "none"
-        self._check_warmup(warmup)
-        if self.schedule == "plateau":
-            return self.peak_rate()
-        schedule = make_schedule(
-            self.schedule,
-            self.peak_rate(),
-            total_steps=steps,
-            boundaries=sorted({max(1, round(drop * steps)) for drop in self.drops}),
-            warmup_steps=round(self.warmup_share * steps) if warmup == "linear" else 0,
-        )
-        return ErrorWarmup(schedule, rate=self.peak_rate() / 10) if warmup == "error" else schedule
-
-    def callbacks(self, dataset: ImageDataset) -> list[keras.callbacks.Callback]:
-        """Returns the Keras callbacks that belong to the settings."""
-        if self.schedule != "plateau":
-            return []
-        monitor = "val_accuracy" if "validation" in dataset.splits else "accuracy"
-        return [keras.callbacks.ReduceLROnPlateau(monitor, 0.1, patience=5, mode="max", verbose=1)]
-
-    def loss(self) -> keras.losses.Loss:
-        """Returns cross-entropy on the model's probabilities, smoothed as set."""
-        return CrossEntropy(label_smoothing=self.label_smoothing)
-
-    def mixing(self, classes: int) -> Mixing | None:
-        """Returns what changes whole batches on the device, or None."""
-        if not (self.mixup or self.cutmix or self.rand_augment):
-            return None
-        return Mixing(
-            classes,
-            mixup=self.mixup,
-            cutmix=self.cutmix,
-            rand_augment=self.rand_augment,
-            seed=self.seed,
-        )
-
-
-_DEFAULTS = {field.name: field.default for field in dataclasses.fields(Experiment)}
+        """Returns the settings that a result depends on, by name."""
+        return {k: value for k, value in self.flat().items() if k not in _NOT_OF_THE_RESULT}

@@ -119,23 +119,11 @@ def attempt_study(
     *,
     jobs: int | None = None,
 ) -> Study:
-    """Does what `run_study` does, and returns what became of the runs where some had to stop.
-
-    Args:
-        experiments: As in `run_study`.
-        seeds: As in `run_study`.
-        workdir: As in `run_study`.
-        jobs: As in `run_study`.
-
-    Raises:
-        ValueError: A setting is wrong, or a folder holds another run.
-    """
+    """Does what `run_study` does, and returns what became of the runs where some had to stop."""
     seeds = [checks.integer("seeds", seed, minimum=0) for seed in seeds]
     checks.different("seeds", seeds, "numbers")
     plan = {
-        (label, seed): dataclasses.replace(
-            experiment, seed=seed, workdir=str(Path(workdir) / f"{label}-{seed}")
-        )
+        (label, seed): experiment.replace(seed=seed, workdir=str(Path(workdir) / f"{label}-{seed}"))
         for label, experiment in experiments.items()
         for seed in seeds
     }
@@ -143,7 +131,7 @@ def attempt_study(
     ends = _run_all(plan, min(jobs, len(plan)))
     return Study(
         [
-            StudyRun(*key, Path(one.workdir), ends[key], epochs_of(one))
+            StudyRun(*key, Path(one.output.workdir), ends[key], epochs_of(one))
             for key, one in plan.items()
             if not isinstance(ends[key], StoppedRun)
         ],
@@ -171,7 +159,8 @@ def _run_all(
         )
 
     for key, one in plan.items():
-        if all((Path(one.workdir) / f"{name}.json").exists() for name in ("config", "metrics")):
+        folder = Path(one.output.workdir)
+        if all((folder / f"{name}.json").exists() for name in ("config", "metrics")):
             # It reads them, and refuses those of another run.
             metrics = run(one)
             end(key, metrics, _figures(metrics))
@@ -208,7 +197,8 @@ def _figures(metrics: Mapping[str, object]) -> str:
 
 
 def _default_jobs(experiments: Collection[Experiment]) -> int:
-    cpu_only = not any(one.gpus or one.tpu or one.virtual_devices for one in experiments)
+    devices = [one.devices for one in experiments]
+    cpu_only = not any(one.gpus or one.tpu or one.virtual_devices for one in devices)
     return _cores() if cpu_only and not tf.config.list_physical_devices("GPU") else 1
 
 

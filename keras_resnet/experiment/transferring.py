@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
 import tensorflow as tf
 
+from keras_resnet.experiment.factories import build_model, load_data
 from keras_resnet.experiment.reports import side_by_side
-from keras_resnet.experiment.runner import build_model
-from keras_resnet.experiment.settings import Experiment
+from keras_resnet.experiment.settings import Data, Experiment, Optimization
 from keras_resnet.experiment.study import run_study
 
 # What the recipe carries over where nothing else is given: all images of seven of the digits.
 FIRST_DIGITS = Experiment(
-    dataset="digits",
-    data_options={"classes": (0, 1, 2, 3, 4, 5, 6)},
-    epochs=30,
-    warmup="linear",
+    data=Data("digits", data_options={"classes": (0, 1, 2, 3, 4, 5, 6)}),
+    optimization=Optimization(epochs=30, warmup="linear"),
 )
 
 
@@ -32,20 +29,18 @@ def pretrain(settings: Experiment, jobs: int | None = None) -> str:
         ValueError: If `settings` is about other images.
         TrainingStopped: If training cannot go on.
     """
-    if settings.dataset != "digits":
+    if settings.data.dataset != "digits":
         raise ValueError(
             "`init` must name a finished network for another data set than the digits. "
-            f"Received: dataset={settings.dataset!r} without init"
+            f"Received: dataset={settings.data.dataset!r} without init"
         )
-    network = {
-        name: getattr(settings, name)
-        for name in (
-            *("model", "depth", "block", "widening", "shortcut", "version", "squeeze_excitation"),
-            *("precision", "deterministic"),
-        )
-    }
-    first = dataclasses.replace(FIRST_DIGITS, **network)
-    (run,) = run_study({"pretrained": first}, [0], settings.workdir, jobs=jobs)
+    taken = (
+        *("model", "depth", "block", "widening", "shortcut", "version", "squeeze_excitation"),
+        *("precision", "deterministic"),
+    )
+    own = settings.flat()
+    first = FIRST_DIGITS.replace(**{name: own[name] for name in taken})
+    (run,) = run_study({"pretrained": first}, [0], settings.output.workdir, jobs=jobs)
     return str(run.workdir / "model.keras")
 
 
@@ -73,19 +68,18 @@ def transfer(
         ValueError: If a setting is wrong.
         TrainingStopped: If a run cannot go on.
     """
-    experiments = {"fine-tuned": settings}
+    experiments, network = {"fine-tuned": settings}, settings.network
     if scratch:
-        experiments["from scratch"] = dataclasses.replace(
-            settings,
+        experiments["from scratch"] = settings.replace(
             init=None,
             head_epochs=0,
             freeze_bn=False,
             rate_decay=1.0,
-            epochs=settings.head_epochs + settings.epochs,
+            epochs=settings.optimization.head_epochs + settings.optimization.epochs,
         )
     # Once here, so that what does not fit is said before anything is written; not on a GPU, whose
     # memory the runs will want.
     tf.config.set_visible_devices([], "GPU")
-    build_model(settings, settings.load_data())
-    name = Path(settings.init).name if settings.init_is_model else settings.init
+    build_model(settings, load_data(settings.data))
+    name = Path(network.init).name if network.init_is_model else network.init
     return side_by_side(experiments, settings, seeds, title=f"From {name}", jobs=jobs)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from pathlib import Path
 
@@ -30,7 +29,7 @@ def expect_settings(path: Path, own: dict[str, object], *, of: str) -> bool:
         return False
     # Through JSON, as the file went: tuples become lists.
     held = read_object(path)
-    defaults = dataclasses.asdict(Experiment())
+    defaults = Experiment().flat()
     own, defaults = (json.loads(json.dumps(settings)) for settings in (own, defaults))
     different = [key for key in own if own[key] != held.get(key, defaults.get(key))]
     if different:

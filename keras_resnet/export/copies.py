@@ -13,7 +13,7 @@ import tensorflow as tf
 from keras import ops
 
 from keras_resnet.layers import BlockStack, StandardizedConv2D
-from keras_resnet.preprocessing import standardize_layer
+from keras_resnet.preprocessing import Preprocessing, standardize_layer
 from keras_resnet.surgery.graphs import Config, rebuilt, rewired
 from keras_resnet.utils import checks, private
 from keras_resnet.weights import copy_weights
@@ -174,7 +174,7 @@ class _Unrolled(BlockStack):
 def _with_standardization(model: keras.Model) -> keras.Model:
     """Returns the model with `preprocess_input` as a layer between input and first layer."""
     images = keras.Input(model.inputs[0].shape[1:], name=private.layer_of(model.inputs[0]).name)
-    front = keras.Model(images, standardize_layer(images, axis=-1)(images)).get_config()
+    front = keras.Model(images, standardize_layer(images, -1, Preprocessing())(images)).get_config()
     source, standardized = front["layers"]
     config = config_of(model)
     if any(layer["name"] == standardized["name"] for layer in config["layers"]):

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from keras_resnet.data.dataset import ImageDataset
-from keras_resnet.utils import checks
-
 
 class Plan(NamedTuple):
     """What `Trainer.fit` was asked for, in steps.
@@ -48,42 +45,3 @@ class Plan(NamedTuple):
             "seed": self.seed,
             "steps_per_epoch": self.steps_per_epoch,
         }
-
-
-def make_plan(
-    dataset: ImageDataset,
-    batch_size: int,
-    *,
-    epochs: int | None,
-    steps: int | None,
-    steps_per_epoch: int | None,
-    log_every: int,
-    save_every: int | None,
-    validation_split: str | None,
-    seed: int,
-    read_every: tuple[int, ...] = (),
-) -> Plan:
-    """Turns the arguments of `Trainer.fit` into steps.
-
-    Raises:
-        ValueError: Neither or both of `epochs` and `steps`, or a number that does not fit.
-    """
-    if (epochs is None) == (steps is None):
-        raise ValueError(
-            f"Give one of `epochs` and `steps`. Received: epochs={epochs}, steps={steps}"
-        )
-    if steps_per_epoch is None:
-        steps_per_epoch = dataset.steps_per_epoch(batch_size)
-    checks.integer("steps_per_epoch", steps_per_epoch)
-    if epochs is not None:
-        steps = checks.integer("epochs", epochs) * steps_per_epoch
-    return Plan(
-        batch_size=batch_size,
-        seed=seed,
-        steps_per_epoch=steps_per_epoch,
-        last_step=checks.integer("steps", steps),
-        log_every=checks.integer("log_every", log_every),
-        save_every=save_every or steps_per_epoch,
-        validation_split=validation_split if validation_split in dataset.splits else None,
-        read_every=read_every,
-    )

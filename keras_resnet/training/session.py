@@ -63,9 +63,6 @@ class Session:
             self.seconds = details["seconds"]
             self.stop_training = details["stop_training"]
             self._callbacks = details["callbacks"]
-            if self._step.jit_compile is None:
-                # Another trial might find otherwise.
-                self._step.jit_compile = details.get("xla_is_quicker")
         if not workers_agree(strategy, self._count()):
             raise ValueError(
                 "`checkpoints` must lie in a directory that all workers share. Received: "
@@ -91,7 +88,6 @@ class Session:
                 "seconds": self.tick(),
                 "stop_training": bool(self._step.model.stop_training),
                 "callbacks": state.collect_callbacks(callbacks),
-                "xla_is_quicker": self._step.jit_compile if self._step.tries_xla else None,
             }
             self._checkpoints.save(self._count(), arrays, self.plan.settings(), details)
         # Asked for the waiting alone: no worker goes on before the file is there.

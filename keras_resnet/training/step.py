@@ -10,9 +10,10 @@ statistics move by themselves.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import keras
@@ -33,47 +34,25 @@ BatchTransform = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf
 _REPLICA_SEED_STRIDE = 10**9
 
 
-class Pass(NamedTuple):
-    """What the pass over one replica's images gives; gradients are those of the scaled loss."""
+class Outcome(NamedTuple):
+    """What one replica hands to the update: the first four reduced over all, the others its own."""
 
     gradients: list[tf.Tensor]
     statistics: list[tf.Tensor]
+    error: tf.Tensor
+    finite: tf.Tensor
     seeds: list[tf.Tensor]
     loss: tf.Tensor
     labels: tf.Tensor
     predictions: tf.Tensor
 
 
-class Outcome(NamedTuple):
-    """What one replica hands to the update: reduced over all replicas, but for its own `local`."""
-
-    gradients: list[tf.Tensor]
-    statistics: list[tf.Tensor]
-    error: tf.Tensor
-    finite: tf.Tensor
-    local: Pass
-
-
 class Step:
     """The compiled training step and evaluation step of a model under a strategy.
 
-    Args:
-        model: Built Keras model, made under the strategy's scope.
-        optimizer: Keras optimizer.
-        loss: Keras loss, its name, or a function of (labels, predictions) to one value an example.
-        metrics: Keras metrics that read (labels, predictions), made under the strategy's scope.
-        strategy: The strategy.
-        micro_batches: Parts that a replica's batch is cut into, one after the other.
-        loss_scale: For float16, else None.
-        transform: Maps (images, labels, seed) to images and labels on the device; `seed` is an
-            int64 vector [step, replica].
-        steps_per_call: Batches of one call at most.
-        jit_compile: Whether XLA compiles the forward and backward pass; None leaves it to a trial.
+    The arguments are those of `Trainer`, which has checked them.
 
     Attributes:
-        tries_xla: Whether it is left to a trial.
-        jit_compile: Whether XLA compiles the pass from the next call on; None as long as there was
-            no trial, which is no.
         count: Batches trained on so far, which is also the position in the data.
         metrics: The loss and the metrics, of training or of an evaluation.
         input_seconds: Time spent waiting for those batches, or None where it cannot be known.
@@ -87,11 +66,10 @@ class Step:
         metrics: Sequence[keras.metrics.Metric],
         *,
         strategy: tf.distribute.Strategy,
-        micro_batches: int = 1,
-        loss_scale: DynamicLossScale | None = None,
-        transform: BatchTransform | None = None,
-        steps_per_call: int = 1,
-        jit_compile: bool | None = False,
+        micro_batches: int,
+        loss_scale: DynamicLossScale | None,
+        transform: BatchTransform | None,
+        jit_compile: bool,
     ):
         self.model = model
         self.optimizer = optimizer
@@ -104,11 +82,9 @@ class Step:
         self.example_losses = _without_reduction(loss)
         self.count = tf.Variable(0, dtype=tf.int64, trainable=False, name="step")
         # TensorFlow has no clock in its deterministic mode.
-        self.input_seconds = (
-            None
-            if private.is_op_determinism_enabled()
-            else tf.Variable(0.0, dtype=tf.float64, trainable=False)
-        )
+        self.input_seconds = None
+        if not private.is_op_determinism_enabled():
+            self.input_seconds = tf.Variable(0.0, dtype=tf.float64, trainable=False)
         with strategy.scope():
             optimizer.build(model.trainable_variables)
             self.metrics = [keras.metrics.Mean("loss"), *metrics]
@@ -116,57 +92,29 @@ class Step:
         # Shows who draws from Keras's global generator, which no checkpoint holds.
         self._decoy = keras.random.SeedGenerator(0)
         self._observe_error = getattr(private.schedule_of(optimizer), "observe", None)
-        self._share = 1.0 / (strategy.num_replicas_in_sync * micro_batches)
         frozen = model.non_trainable_variables
         self._seeds = [v for v in frozen if v.name == "seed_generator_state"]
         self._statistics = [v for v in frozen if v.name != "seed_generator_state"]
         self._changing: list[int] = []
-        self.steps_per_call = steps_per_call
-        self.tries_xla = jit_compile is None
-        self.jit_compile = jit_compile
-        self._compiled_pass = tf.function(self._forward_backward, jit_compile=True, autograph=False)
+        self._pass = self._forward_backward
+        if jit_compile:
+            self._pass = tf.function(self._pass, jit_compile=True, autograph=False)
+        self.train = tf.function(self._train, autograph=False)
 
     @property
     def metric_variables(self) -> list[keras.Variable]:
         """The state of the metrics."""
         return [variable for metric in self.metrics for variable in metric.variables]
 
-    def train(self, iterator, count: int) -> None:
-        """Trains on the next `count` batches of a distributed iterator."""
-        # A loop takes time of its own, and a shorter one is no reason to trace anew.
-        steps = None if self.steps_per_call == 1 else tf.constant(count)
-        self._train(iterator, steps, bool(self.jit_compile))
-
     @tf.function(autograph=False)
-    def _train(self, iterator, steps: tf.Tensor | None, jit_compile: bool) -> None:
+    def train_several(self, iterator, steps: tf.Tensor) -> None:
+        """Does what `train` does, so many times without a way back to Python."""
+
         def body(step: tf.Tensor) -> tf.Tensor:
-            self._train_on(self._next(iterator), jit_compile)
-            self.count.assign_add(1)
+            self._train(iterator)
             return step + 1
 
-        if steps is None:
-            body(tf.constant(0))
-        else:
-            tf.while_loop(lambda step: step < steps, body, [0], parallel_iterations=1)
-
-    def pass_alone(self, *, jit_compile: bool) -> Callable[[tuple], None]:
-        """Returns a function that takes a batch through the pass and waits; it updates nothing.
-
-        Replicas do not meet in it, so that it may fail on one of them alone.
-        """
-
-        @tf.function(autograph=False)
-        def through(batch: tuple):
-            return self.strategy.run(
-                lambda *batch: self._local_pass(*batch, self._scale(), jit_compile), args=batch
-            )
-
-        def through_and_back(batch: tuple) -> None:
-            # What is read comes after all that the device was given before.
-            for loss in self.strategy.experimental_local_results(through(batch).loss):
-                loss.numpy()
-
-        return through_and_back
+        tf.while_loop(lambda step: step < steps, body, [0], parallel_iterations=1)
 
     @tf.function(autograph=False)
     def evaluate(self, batch: tuple) -> None:
@@ -190,58 +138,37 @@ class Step:
             self.input_seconds.assign_add(tf.timestamp() - started)
         return batch
 
-    def _train_on(self, batch: tuple, jit_compile: bool) -> None:
-        run = self.strategy.run
-        backward = functools.partial(self._backward, jit_compile=jit_compile)
-        if self.loss_scale is None:
-            run(lambda *batch: self._update(backward(*batch)), args=batch)
-            return
-        outcome = run(backward, args=batch)
-        finite = self.strategy.experimental_local_results(outcome.finite)[0]
-        tf.cond(finite, lambda: run(self._update, args=(outcome,)), lambda: None)
-        self.loss_scale.update(finite)
+    def _train(self, iterator) -> None:
+        """Trains on the next batch of a distributed iterator."""
+        outcome = self.strategy.run(self._train_replica, args=self._next(iterator))
+        if self.loss_scale is not None:
+            finite = self.strategy.experimental_local_results(outcome.finite)[0]
+            update = functools.partial(self.strategy.run, self._update, args=(outcome,))
+            tf.cond(finite, update, lambda: None)
+            self.loss_scale.update(finite)
+        self.count.assign_add(1)
 
-    def _backward(self, images: tf.Tensor, labels: tf.Tensor, jit_compile: bool) -> Outcome:
-        """Runs the model over this replica's images and reduces the result over all replicas."""
-        scale = self._scale()
-        local = self._local_pass(images, labels, scale, jit_compile)
-        context = tf.distribute.get_replica_context()
-        gradients = context.all_reduce(tf.distribute.ReduceOp.SUM, local.gradients)
-        watched = self._observe_error is not None
-        error = _error(local.labels, local.predictions) if watched else tf.zeros(())
-        changing = [local.statistics[i] for i in self._changing]
-        *statistics, error = mean_over_replicas([*changing, error])
-        return Outcome(
-            gradients=gradients if scale is None else [one / scale for one in gradients],
-            statistics=statistics,
-            error=error,
-            # An infinity on any replica has made the sum over all of them infinite or NaN.
-            finite=_all_finite(gradients),
-            local=local,
-        )
+    def _train_replica(self, images: tf.Tensor, labels: tf.Tensor) -> Outcome | None:
+        """Runs the model over this replica's images, one micro-batch after the other.
 
-    def _scale(self) -> tf.Tensor | None:
-        return None if self.loss_scale is None else self.loss_scale.scale.value()
-
-    def _local_pass(
-        self, images: tf.Tensor, labels: tf.Tensor, scale: tf.Tensor | None, jit_compile: bool
-    ) -> Pass:
-        """Runs the model over this replica's images, one micro-batch after the other."""
+        Returns:
+            What to update with, where it may overflow; else None, and the update is done.
+        """
         context = tf.distribute.get_replica_context()
         replica = tf.cast(context.replica_id_in_sync_group, tf.int64)
+        scale = None if self.loss_scale is None else self.loss_scale.scale.value()
         given_labels = labels
         if self.transform is not None:
             images, labels = self.transform(images, labels, tf.stack([self.count, replica]))
         weights, statistics, seeds = self._values()
         own_seed = tf.stack([replica * _REPLICA_SEED_STRIDE, 0])
         seeds = [seed + tf.cast(own_seed, seed.dtype) for seed in seeds]
-        run = self._compiled_pass if jit_compile else self._forward_backward
 
         gradients, loss, predictions = [], 0.0, []
         for image_part, label_part in self._parts(images, labels):
             # Without the dependency the parts would run side by side and save no memory.
             with tf.control_dependencies(gradients):
-                part_gradients, statistics, seeds, part_loss, part_predictions = run(
+                part_gradients, statistics, seeds, part_loss, part_predictions = self._pass(
                     weights, statistics, seeds, image_part, label_part, scale
                 )
                 gradients = _add(gradients, part_gradients)
@@ -252,8 +179,23 @@ class Step:
         # Soft labels of the transform are for the loss; metrics read labels as the data has them.
         if labels.shape.rank > given_labels.shape.rank:
             labels = tf.cast(tf.argmax(labels, -1), given_labels.dtype)
-        seeds = [seed - tf.cast(own_seed, seed.dtype) for seed in seeds]
-        return Pass(gradients, statistics, seeds, loss, labels, predictions)
+        gradients = context.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
+        watched = self._observe_error is not None
+        error = _error(labels, predictions) if watched else tf.zeros(())
+        changing = [statistics[i] for i in self._changing]
+        *statistics, error = mean_over_replicas([*changing, error])
+        outcome = Outcome(
+            gradients=gradients if scale is None else [one / scale for one in gradients],
+            statistics=statistics,
+            error=error,
+            # An infinity on any replica has made the sum over all of them infinite or NaN.
+            finite=_all_finite(gradients),
+            seeds=[seed - tf.cast(own_seed, seed.dtype) for seed in seeds],
+            loss=loss,
+            labels=labels,
+            predictions=predictions,
+        )
+        return self._update(outcome) if scale is None else outcome
 
     def _parts(self, images: tf.Tensor, labels: tf.Tensor) -> list[tuple[tf.Tensor, tf.Tensor]]:
         """Cuts a replica's batch into micro-batches."""
@@ -266,12 +208,14 @@ class Step:
         """Gradients, statistics, seeds, loss and predictions, from its arguments alone."""
         with tf.GradientTape() as tape:
             tape.watch(weights)
-            predictions, penalty, statistics, seeds = self._forward(
-                weights, statistics, seeds, images
-            )
+            with self._values_in_place(weights, statistics, seeds) as scope:
+                predictions = tf.cast(self.model(images, training=True), tf.float32)
+                penalty = _penalty(self.model)
+            statistics, seeds = self._new_values(scope, statistics)
             # Shares are equal, so their means add up to the mean over the global batch.
             losses = self.example_losses(labels, predictions)
-            loss = (tf.reduce_mean(losses) + penalty) * self._share
+            share = 1.0 / (self.strategy.num_replicas_in_sync * self.micro_batches)
+            loss = (tf.reduce_mean(losses) + penalty) * share
             scaled_loss = loss if scale is None else loss * scale
         # A SavedModel inside the model reads its own variables, past the scope's substitutes.
         variables = self.model.trainable_variables
@@ -282,15 +226,16 @@ class Step:
         ]
         return gradients, statistics, seeds, loss, predictions
 
-    def _forward(self, weights, statistics, seeds, images):
+    @contextlib.contextmanager
+    def _values_in_place(self, weights, statistics, seeds) -> Iterator[keras.StatelessScope]:
+        """Has the model read these values, not its variables, and refuses one that does not."""
         variables = self.model.trainable_variables + self._statistics + self._seeds
         values = zip(variables, weights + statistics + seeds, strict=True)
         with (
             private.global_generator(self._decoy),
             keras.StatelessScope(state_mapping=values, collect_losses=True) as scope,
         ):
-            predictions = tf.cast(self.model(images, training=True), tf.float32)
-            penalty = _penalty(self.model)
+            yield scope
         for variable, value in zip(self.model.trainable_variables, weights, strict=True):
             if scope.get_current_value(variable) is not value:
                 raise ValueError(
@@ -303,33 +248,37 @@ class Step:
                 "so that they differ from step to step and a run can be resumed. Received: a model "
                 "that draws from Keras's global generator"
             )
-        new_statistics = [scope.get_current_value(v) for v in self._statistics]
-        pairs = enumerate(zip(statistics, new_statistics, strict=True))
-        self._changing = [i for i, (old, new) in pairs if new is not old]
-        new_seeds = [scope.get_current_value(v) for v in self._seeds]
-        return predictions, penalty, new_statistics, new_seeds
+
+    def _new_values(self, scope: keras.StatelessScope, statistics) -> tuple[list, list]:
+        """Returns statistics and seeds as the model has left them; notes which it has changed."""
+        new = [scope.get_current_value(v) for v in self._statistics]
+        pairs = enumerate(zip(statistics, new, strict=True))
+        self._changing = [i for i, (old, value) in pairs if value is not old]
+        return new, [scope.get_current_value(v) for v in self._seeds]
 
     def _update(self, outcome: Outcome) -> None:
         """Updates weights, statistics and metrics of one replica with a batch that is good."""
         with private.gradients_are_summed(self.optimizer):
             self.optimizer.apply(outcome.gradients, self.model.trainable_variables)
         changing = [self._statistics[i] for i in self._changing]
-        assign_on_replicas(changing + self._seeds, outcome.statistics + outcome.local.seeds)
+        assign_on_replicas(changing + self._seeds, outcome.statistics + outcome.seeds)
         if self._observe_error is not None:
             self._observe_error(outcome.error, self.optimizer.iterations.value)
         loss, *metrics = self.metrics
-        local = outcome.local
-        examples = tf.cast(tf.shape(local.predictions)[0], tf.float32)
-        loss.update_state(local.loss * self.strategy.num_replicas_in_sync, sample_weight=examples)
+        examples = tf.cast(tf.shape(outcome.predictions)[0], tf.float32)
+        loss.update_state(outcome.loss * self.strategy.num_replicas_in_sync, sample_weight=examples)
         for metric in metrics:
-            metric.update_state(local.labels, local.predictions)
+            metric.update_state(outcome.labels, outcome.predictions)
 
     def _values(self) -> tuple[list[tf.Tensor], ...]:
         groups = (self.model.trainable_variables, self._statistics, self._seeds)
         return tuple([tf.convert_to_tensor(v.value) for v in group] for group in groups)
 
     def _average_statistics_replica(self, images: tf.Tensor, labels: tf.Tensor) -> None:
-        _, _, statistics, _ = self._forward(*self._values(), images)
+        values = self._values()
+        with self._values_in_place(*values) as scope:
+            self.model(images, training=True)
+        statistics, _ = self._new_values(scope, values[1])
         changing = [self._statistics[i] for i in self._changing]
         assign_on_replicas(changing, mean_over_replicas([statistics[i] for i in self._changing]))
 

@@ -119,15 +119,16 @@ def make_strategy(
     return _made[key]
 
 
-def layout(strategy: tf.distribute.Strategy, global_batch: int) -> Layout:
+def layout(strategy: tf.distribute.Strategy, global_batch: int, micro_batches: int = 1) -> Layout:
     """Says how a global batch lies over a strategy's replicas.
 
     Args:
         strategy: The strategy.
         global_batch: Images per step over all replicas.
+        micro_batches: Parts that a replica's batch is to be cut into.
 
     Raises:
-        ValueError: The batch is not a positive multiple of the number of replicas.
+        ValueError: The batch cannot be cut into equal parts for replicas and micro-batches.
     """
     replicas = strategy.num_replicas_in_sync
     if global_batch < 1 or global_batch % replicas:
@@ -136,7 +137,13 @@ def layout(strategy: tf.distribute.Strategy, global_batch: int) -> Layout:
             f"Received: batch_size={global_batch}"
         )
     workers = private.worker_count(strategy)
-    return Layout(replicas, workers, global_batch, global_batch // replicas)
+    shape = Layout(replicas, workers, global_batch, global_batch // replicas)
+    if shape.replica_batch % checks.integer("micro_batches", micro_batches):
+        raise ValueError(
+            f"`micro_batches` must divide a replica's batch of {shape.replica_batch}. "
+            f"Received: micro_batches={micro_batches}"
+        )
+    return shape
 
 
 def is_chief(strategy: tf.distribute.Strategy) -> bool:

@@ -7,8 +7,9 @@ starts again from a checkpoint goes on exactly where it was. What a step compute
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import keras
 import tensorflow as tf
@@ -25,25 +26,18 @@ from keras_resnet.training.metrics import (
     set_directions,
 )
 from keras_resnet.training.optimizers import check_optimizer, last_learning_rate
-from keras_resnet.training.plan import Plan, make_plan
+from keras_resnet.training.plan import Plan
 from keras_resnet.training.precision import DynamicLossScale, needs_loss_scale
 from keras_resnet.training.session import Session
 from keras_resnet.training.signals import sigterm_noted
-from keras_resnet.training.statistics import synchronized_in_a_loop
+from keras_resnet.training.statistics import synchronized, synchronized_in_a_loop
 from keras_resnet.training.step import BatchTransform, Step
 from keras_resnet.training.strategy import (
-    Layout,
     any_worker,
     check_scope,
     is_only_worker,
     layout,
     others_reachable,
-)
-from keras_resnet.training.xla import (
-    WORTH_A_TRIAL,
-    default_jit_compile,
-    replicas_meet,
-    try_xla,
 )
 from keras_resnet.utils import checks
 
@@ -69,11 +63,11 @@ class Trainer:
             float16, else none.
         transform: Maps (images, labels, position) to images and labels on the device, where
             `position` is an int64 vector [step, replica]; for instance a `Mixing`.
-        jit_compile: Whether XLA compiles the forward and backward pass; None for yes on TPUs, no
-            on the CPU, and on GPUs what proves quicker in a trial, which `fit` begins with where it
-            has a thousand steps to go (`default_jit_compile` names the exceptions).
+        jit_compile: Whether XLA compiles the forward and backward pass; None for yes on TPUs, which
+            run nothing else, and no elsewhere.
 
     Attributes:
+        jit_compile: Whether XLA compiles it.
         evaluated_images: Images that the last evaluation counted; bad ones are not among them.
 
     Raises:
@@ -99,20 +93,21 @@ class Trainer:
         self.optimizer = optimizer
         self.strategy = strategy or tf.distribute.get_strategy()
         self.steps_per_call = checks.integer("steps_per_call", steps_per_call)
-        checks.integer("micro_batches", micro_batches)
         check_scope("model", model.variables, self.strategy)
         check_scope("optimizer", optimizer.variables, self.strategy)
         check_optimizer(optimizer, self.strategy.num_replicas_in_sync)
         check_metrics(metrics, self.strategy)
         if jit_compile is None:
-            jit_compile = default_jit_compile(self.strategy, model)
-        if jit_compile and replicas_meet(self.strategy, model):
+            jit_compile = isinstance(self.strategy, tf.distribute.TPUStrategy)
+        self.jit_compile = jit_compile
+        several = self.strategy.num_replicas_in_sync > 1
+        if jit_compile and several and synchronized(model):
             raise ValueError(
                 "`jit_compile` must be False with synchronised batch normalisation on several "
                 "replicas: inside XLA's graph one replica cannot ask the others. "
                 "Received: jit_compile=True"
             )
-        if self.strategy.num_replicas_in_sync > 1 and synchronized_in_a_loop(model):
+        if several and synchronized_in_a_loop(model):
             raise ValueError(
                 "`model` must have no stacked blocks (stack_blocks=False, recompute=False) with "
                 "synchronised batch normalisation on several replicas: inside a loop one replica "
@@ -131,7 +126,6 @@ class Trainer:
             micro_batches=micro_batches,
             loss_scale=loss_scale,
             transform=transform,
-            steps_per_call=self.steps_per_call,
             jit_compile=jit_compile,
         )
 
@@ -147,25 +141,6 @@ class Trainer:
     def seconds(self) -> float:
         """Time that `fit` spent on the way to the present step, before interruptions too."""
         return 0.0 if self._session is None else self._session.seconds
-
-    @property
-    def jit_compile(self) -> bool:
-        """Whether XLA compiles the step; where a trial decides, as it did, or not yet."""
-        return bool(self._step.jit_compile)
-
-    def layout(self, batch_size: int) -> Layout:
-        """Says how a global batch lies over the replicas.
-
-        Raises:
-            ValueError: The batch cannot be cut into equal parts for replicas and micro-batches.
-        """
-        shape = layout(self.strategy, batch_size)
-        if shape.replica_batch % self._step.micro_batches:
-            raise ValueError(
-                f"`micro_batches` must divide a replica's batch of {shape.replica_batch}. "
-                f"Received: micro_batches={self._step.micro_batches}"
-            )
-        return shape
 
     def fit(
         self,
@@ -210,23 +185,31 @@ class Trainer:
             TrainingStopped: A checkpoint could not be written.
             Terminated: SIGTERM came; where nobody catches it, the process exits with code 143.
         """
-        self.layout(batch_size)
+        layout(self.strategy, batch_size, self._step.micro_batches)
         if checkpoints is not None:
             _expect_no_backup(callbacks)
-        plan = make_plan(
-            dataset,
-            batch_size,
-            epochs=epochs,
-            steps=steps,
-            steps_per_epoch=steps_per_epoch,
-            log_every=log_every,
-            save_every=None if checkpoints is None else checkpoints.every,
-            validation_split=validation_split,
+        if (epochs is None) == (steps is None):
+            raise ValueError(
+                f"Give one of `epochs` and `steps`. Received: epochs={epochs}, steps={steps}"
+            )
+        if steps_per_epoch is None:
+            steps_per_epoch = dataset.steps_per_epoch(batch_size)
+        checks.integer("steps_per_epoch", steps_per_epoch)
+        if epochs is not None:
+            steps = checks.integer("epochs", epochs) * steps_per_epoch
+        plan = Plan(
+            batch_size=batch_size,
             seed=seed,
+            steps_per_epoch=steps_per_epoch,
+            last_step=checks.integer("steps", steps),
+            log_every=checks.integer("log_every", log_every),
+            save_every=getattr(checkpoints, "every", None) or steps_per_epoch,
+            validation_split=validation_split if validation_split in dataset.splits else None,
             read_every=_save_frequencies(callbacks),
         )
         session = self._session = Session(self._step, plan, checkpoints, self.seconds)
         session.restore()
+        first_step = step = self.step
         callbacks = keras.callbacks.CallbackList(
             list(callbacks),
             add_history=True,
@@ -236,23 +219,54 @@ class Trainer:
             epochs=math.ceil(plan.last_step / plan.steps_per_epoch),
             steps=plan.steps_per_epoch,
             batch_size=batch_size,
-            first_step=self.step,
+            first_step=first_step,
             last_step=plan.last_step,
         )
-        self.model.stop_training = session.stop_training
-        set_directions(callbacks.callbacks, self._step.metrics)
-        callbacks.on_train_begin()
-        session.restore_callbacks(callbacks.callbacks)
-        try:
-            with others_reachable(self.strategy, session.last_good):
-                with sigterm_noted(session.keeps_checkpoints) as terminated:
-                    self._train(session, dataset, callbacks, terminated)
-                # Where the optimizer keeps an average of the weights, it becomes the weights.
-                self.optimizer.finalize_variable_values(self.model.trainable_variables)
-                session.expect_finite({"model": self.model.variables})
-        finally:
-            session.tick()
-            callbacks.on_train_end()
+        with self._training(session, callbacks) as terminated:
+            batches = feed.train_batches(self.strategy, dataset, batch_size, seed, first_step)
+            batches = iter(batches)
+            clock = Clock(batch_size, self._step.input_seconds)
+            while step < plan.last_step and not self.model.stop_training:
+                epoch, batch = divmod(step, plan.steps_per_epoch)
+                if batch == 0:
+                    reset_metrics(self._step.metrics)
+                    callbacks.on_epoch_begin(epoch)
+                elif step == first_step:
+                    self._begin_epoch_again(session, callbacks, epoch)
+                callbacks.on_train_batch_begin(batch)
+                count = min(self.steps_per_call, plan.next_stop(step) - step)
+                # A loop takes time of its own, and a shorter one is no reason to trace anew.
+                if self.steps_per_call == 1:
+                    self._step.train(batches)
+                else:
+                    self._step.train_several(batches, tf.constant(count))
+                step += count
+                if step == first_step + count:
+                    # From the first step on, so that callbacks never miss a name.
+                    logs = self._read_metrics(session)
+                    clock.start(step)  # The first call traced and compiled.
+                logs_are_due = plan.is_due(step, plan.log_every)
+                epoch_ends = plan.is_due(step, plan.steps_per_epoch)
+                if logs_are_due or epoch_ends:
+                    logs = self._log(session, step, clock, callbacks)
+                elif any(plan.is_due(step, every) for every in plan.read_every):
+                    logs = self._read_metrics(session)
+                callbacks.on_train_batch_end(batch + count - 1, logs)
+                if self.model.stop_training and not (logs_are_due or epoch_ends):
+                    logs = self._log(session, step, clock, callbacks)
+                if epoch_ends or self.model.stop_training:
+                    results = self._validate(plan, dataset, callbacks)
+                    callbacks.on_epoch_end(epoch, logs | results)
+                    clock.start(step)
+                # Workers have to stop at the same step, and asking them all at each costs time.
+                terminate = (logs_are_due or is_only_worker(self.strategy)) and any_worker(
+                    self.strategy, terminated()
+                )
+                save = terminate or self.model.stop_training or plan.is_due(step, plan.save_every)
+                if session.keeps_checkpoints and save:
+                    session.save(callbacks.callbacks)
+                    if terminate:
+                        raise Terminated(f"SIGTERM at step {step}; {session.last_good()}")
         return self.model.history
 
     def evaluate(
@@ -317,66 +331,25 @@ class Trainer:
         for count in range(1, steps + 1):
             self._step.average_statistics(next(batches), tf.constant(count))
 
-    def _train(
-        self,
-        session: Session,
-        dataset: ImageDataset,
-        callbacks: keras.callbacks.CallbackList,
-        terminated: Callable[[], bool],
-    ) -> None:
-        plan = session.plan
-        first_step = step = self.step
-        self._settle_xla(plan, dataset)
-        batches = feed.train_batches(self.strategy, dataset, plan.batch_size, plan.seed, first_step)
-        batches = iter(batches)
-        clock = Clock(plan.batch_size, self._step.input_seconds)
-        while step < plan.last_step and not self.model.stop_training:
-            epoch, batch = divmod(step, plan.steps_per_epoch)
-            if batch == 0:
-                reset_metrics(self._step.metrics)
-                callbacks.on_epoch_begin(epoch)
-            elif step == first_step:
-                self._begin_epoch_again(session, callbacks, epoch)
-            callbacks.on_train_batch_begin(batch)
-            count = min(self.steps_per_call, plan.next_stop(step) - step)
-            self._step.train(batches, count)
-            step += count
-            if step == first_step + count:
-                # From the first step on, so that callbacks never miss a name.
-                logs = self._read_metrics(session)
-                clock.start(step)  # The first call traced and compiled.
-            logs_are_due = plan.is_due(step, plan.log_every)
-            epoch_ends = plan.is_due(step, plan.steps_per_epoch)
-            if logs_are_due or epoch_ends:
-                logs = self._log(session, step, clock, callbacks)
-            elif any(plan.is_due(step, every) for every in plan.read_every):
-                logs = self._read_metrics(session)
-            callbacks.on_train_batch_end(batch + count - 1, logs)
-            if self.model.stop_training and not (logs_are_due or epoch_ends):
-                logs = self._log(session, step, clock, callbacks)
-            if epoch_ends or self.model.stop_training:
-                results = self._validate(plan, dataset, callbacks)
-                callbacks.on_epoch_end(epoch, logs | results)
-                clock.start(step)
-            # Workers have to stop at the same step, and asking them all at each costs time.
-            terminate = (logs_are_due or is_only_worker(self.strategy)) and any_worker(
-                self.strategy, terminated()
-            )
-            save = terminate or self.model.stop_training or plan.is_due(step, plan.save_every)
-            if session.keeps_checkpoints and save:
-                session.save(callbacks.callbacks)
-                if terminate:
-                    raise Terminated(f"SIGTERM at step {step}; {session.last_good()}")
-
-    def _settle_xla(self, plan: Plan, dataset: ImageDataset) -> None:
-        """Tries XLA on the next batch, where that is left to a trial and the run is long enough."""
-        worth_it = plan.last_step - self.step >= WORTH_A_TRIAL and not self.model.stop_training
-        # All workers or none: one that has no GPU would wait for the others.
-        if any_worker(self.strategy, self._step.jit_compile is not None or not worth_it):
-            return
-        batches = feed.train_batches(self.strategy, dataset, plan.batch_size, plan.seed, self.step)
-        with state.kept(self.strategy, {"model": self.model.variables}):
-            self._step.jit_compile = try_xla(self._step, lambda: next(iter(batches)))
+    @contextlib.contextmanager
+    def _training(
+        self, session: Session, callbacks: keras.callbacks.CallbackList
+    ) -> Iterator[Callable[[], bool]]:
+        """Begins training and ends it, however it ends; gives what tells whether SIGTERM came."""
+        self.model.stop_training = session.stop_training
+        set_directions(callbacks.callbacks, self._step.metrics)
+        callbacks.on_train_begin()
+        session.restore_callbacks(callbacks.callbacks)
+        try:
+            with others_reachable(self.strategy, session.last_good):
+                with sigterm_noted(session.keeps_checkpoints) as terminated:
+                    yield terminated
+                # Where the optimizer keeps an average of the weights, it becomes the weights.
+                self.optimizer.finalize_variable_values(self.model.trainable_variables)
+                session.expect_finite({"model": self.model.variables})
+        finally:
+            session.tick()
+            callbacks.on_train_end()
 
     def _log(
         self, session: Session, step: int, clock: Clock, callbacks: keras.callbacks.CallbackList

@@ -64,8 +64,8 @@ class SavedWeights:
         if config is not None and self.preprocessing and not config.standardizes:
             model.remember(dataclasses.replace(config, preprocessing=self.preprocessing))
         if message:
-            warnings.warn(message, UserWarning, stacklevel=5)
-        warn_unless_finite(model, self.source, stacklevel=6)
+            warnings.warn(message, UserWarning, stacklevel=6)
+        warn_unless_finite(model, self.source, stacklevel=7)
 
     def _fit_classifier(self, layers: Layers, own: Layers, model: str) -> str | None:
         """Lets the model keep its classifier where that of the file has other classes."""

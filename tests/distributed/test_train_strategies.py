@@ -111,9 +111,3 @@ def test_an_infinity_on_one_replica_skips_the_step_on_all(results, kind):
     assert found["overflow_equal"] and found["overflow_finite"]
     assert found["overflow_scale"] == 512.0
     assert found["overflow_updates"] == 3
-
-
-@pytest.mark.parametrize("kind", KINDS[1:])
-def test_a_trial_of_xla_changes_nothing(results, kind):
-    """That workers come to the same answer, `results` has seen."""
-    assert results[kind]["trial"].dtype == bool and results[kind]["trial_keeps"]

@@ -19,14 +19,12 @@ from keras_resnet.training import (
     DynamicLossScale,
     ErrorWarmup,
     Trainer,
-    feed,
     make_schedule,
     make_strategy,
     set_precision,
     sgd,
     state,
 )
-from keras_resnet.training.xla import try_xla
 from tests.training.fakes import (
     F1,
     Counter,
@@ -113,20 +111,6 @@ def train_with_overflow(strategy) -> dict[str, np.ndarray]:
     }
 
 
-def trial(strategy) -> dict[str, np.ndarray]:
-    """What a trial of XLA finds, and whether it leaves the model as it was."""
-    set_precision("mixed_float16")
-    with strategy.scope():
-        trainer = Trainer(
-            small_model(), sgd(0.05), cross_entropy(), strategy=strategy, micro_batches=2
-        )
-    before = trainer.model.get_weights()
-    batches = feed.train_batches(strategy, blobs(), BATCH, 0, 0)
-    found = try_xla(trainer._step, lambda: next(iter(batches)))
-    kept = [np.array_equal(*pair) for pair in zip(before, trainer.model.get_weights(), strict=True)]
-    return {"trial": np.array(found), "trial_keeps": np.array(all(kept))}
-
-
 def noisy() -> keras.Model:
     """Draws from Keras's global generator."""
     model = small_model()
@@ -201,7 +185,6 @@ def main(output: str, replicas: int, directory: str) -> None:
     results["refusal"] = np.array(refusal(strategy, noisy))
     if strategy.num_replicas_in_sync > 1:
         results["loop_refusal"] = np.array(refusal(strategy, looping))
-        results |= trial(strategy)
     results |= train_with_overflow(strategy)
     np.savez(output, **results)
 

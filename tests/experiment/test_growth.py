@@ -1,6 +1,5 @@
 """The report of `deepening`, on runs that were made by hand."""
 
-import dataclasses
 import json
 
 import numpy as np
@@ -13,7 +12,7 @@ from keras_resnet.experiment.study import StoppedRun, Study, StudyRun
 from keras_resnet.training import TrainingStopped, tensorboard_installed
 from keras_resnet.weights.saving import save_model
 
-BASE = Experiment(depth=8, epochs=1, batch_size=8, validation_split="test", log_every=1)
+BASE = Experiment.from_flat(depth=8, epochs=1, batch_size=8, validation_split="test", log_every=1)
 
 
 @pytest.fixture
@@ -24,14 +23,14 @@ def dataset(monkeypatch):
         for split in ("train", "validation")
     }
     data = ArrayDataset("noise", splits, class_names=("a", "b"))
-    monkeypatch.setattr(growth.Experiment, "load_data", lambda self: data)
+    monkeypatch.setattr(growth, "load_data", lambda settings: data)
     return data
 
 
 def test_report_without_test_images_and_without_the_net_from_scratch(
     tmp_path, dataset, monkeypatch, capsys
 ):
-    base = dataclasses.replace(BASE, workdir=str(tmp_path))
+    base = BASE.replace(workdir=str(tmp_path))
     save_model(build_model(base, dataset), tmp_path / "ResNet8-0" / "model.keras")
     shallow = StudyRun(
         "ResNet8", 0, tmp_path / "ResNet8-0", {"train_seconds": 1.0}, [{"epoch": 1, "loss": 0.7}]

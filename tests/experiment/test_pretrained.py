@@ -1,7 +1,5 @@
 """Training that begins from a finished network: a file, a module, weights."""
 
-import dataclasses
-import importlib
 import json
 from pathlib import Path
 
@@ -11,9 +9,9 @@ import pytest
 import tensorflow as tf
 
 import keras_resnet
-from keras_resnet.experiment import Experiment, run
+from keras_resnet.experiment import Experiment, factories, run
 from keras_resnet.experiment.pretrained import with_new_classifier
-from keras_resnet.experiment.runner import epochs_of, observers
+from keras_resnet.experiment.runner import epochs_of
 from keras_resnet.export import HubLayer, export_hub
 from tests.helpers import images, randomize
 
@@ -94,11 +92,11 @@ def test_what_does_not_fit_is_named(first, form, shape, named):
 )
 def test_settings_that_contradict_each_other(settings, named):
     with pytest.raises(ValueError, match=named):
-        Experiment(**settings)
+        Experiment.from_flat(**settings)
 
 
 def head_first(first, workdir):
-    return Experiment(
+    return Experiment.from_flat(
         init=str(first[1] / "first.keras"),
         data_options={"classes": (5, 6), "per_class": 8},
         workdir=str(workdir),
@@ -122,7 +120,7 @@ def finished(first, tmp_path_factory):
 def test_head_first_then_the_rest_with_frozen_normalisations(first, finished):
     model, _ = first
     settings, metrics = finished
-    workdir = Path(settings.workdir)
+    workdir = Path(settings.output.workdir)
     assert [row["epoch"] for row in epochs_of(settings)] == [1, 2, 3, 4, 5]
     assert metrics["epochs"] == 5 and metrics["steps"] == 10
     trained = keras.models.load_model(workdir / "model.keras")
@@ -140,21 +138,21 @@ def test_head_first_then_the_rest_with_frozen_normalisations(first, finished):
     # The head was trained alone: its checkpoint has the network's weights of before.
     config = json.loads((workdir / "config.json").read_text())
     assert config["head_epochs"] == 2
-    assert run(dataclasses.replace(settings)) == metrics
+    assert run(settings.replace()) == metrics
 
 
 def test_interrupted_in_either_part_it_ends_as_if_never_interrupted(
     first, finished, tmp_path, monkeypatch
 ):
     settings = head_first(first, tmp_path / "run")
-    begun = []
+    begun, observers = [], factories.make_observers
 
     def run_until(**steps):
         def with_interrupts(folder):
             part = folder.name
             return [*observers(folder), Interrupts(begun, part, steps.get(part, -1))]
 
-        monkeypatch.setattr(importlib.import_module(run.__module__), "observers", with_interrupts)
+        monkeypatch.setattr(factories, "make_observers", with_interrupts)
         return run(settings)
 
     with pytest.raises(KeyboardInterrupt):
@@ -166,7 +164,7 @@ def test_interrupted_in_either_part_it_ends_as_if_never_interrupted(
     assert begun == [("head", 0), ("head", 3), ("run", 0), ("head", 4), ("run", 3)]
     assert metrics["test_accuracy"] == finished[1]["test_accuracy"]
     ours, theirs = (
-        keras.models.load_model(Path(one.workdir) / "model.keras")
+        keras.models.load_model(Path(one.output.workdir) / "model.keras")
         for one in (settings, finished[0])
     )
     for a, b in zip(ours.weights, theirs.weights, strict=True):
@@ -175,7 +173,7 @@ def test_interrupted_in_either_part_it_ends_as_if_never_interrupted(
 
 def test_a_module_is_fine_tuned_and_exported_again(first, tmp_path):
     """What leaves the run as a module of its own holds the first one's weights, as trained on."""
-    settings = Experiment(
+    settings = Experiment.from_flat(
         init=str(first[1] / "module"),
         data_options={"classes": (5, 6), "per_class": 8},
         workdir=str(tmp_path / "run"),
@@ -185,7 +183,7 @@ def test_a_module_is_fine_tuned_and_exported_again(first, tmp_path):
         freeze_bn=True,
     )
     with pytest.raises(ValueError, match="`jit_compile` must be left out"):
-        run(dataclasses.replace(settings, jit_compile=True))
+        run(settings.replace(jit_compile=True))
     metrics = run(settings)
     assert metrics["steps"] == 6 and metrics["jit_compile"] is False
     assert metrics["multiply_adds"] is None and metrics["parameters"] > 70_000

@@ -42,7 +42,7 @@ def test_a_shipped_module_is_what_its_card_says(name):
 
 
 def test_modules_made_anew_are_measured_and_carded(tmp_path, monkeypatch):
-    experiment = Experiment(
+    experiment = Experiment.from_flat(
         depth=8, epochs=2, warmup="linear", workdir=str(tmp_path / "run"), batch_size=256
     )
     modules = publish(experiment, tmp_path / "saved_models")

@@ -53,7 +53,7 @@ def test_degradation_of_nets_of_which_some_diverged(tmp_path, outcome, capsys):
     )
     models = ["PlainNet20", "PlainNet56", "ResNet20"]
     with pytest.raises(TrainingStopped, match="Of 6 runs, 3 stopped .PlainNet56, seed 0; Plain"):
-        reports.degradation(models, Experiment(workdir=str(tmp_path), epochs=3), [0, 1])
+        reports.degradation(models, Experiment.from_flat(workdir=str(tmp_path), epochs=3), [0, 1])
     plain, deep, residual = table(tmp_path)
     assert (plain["network"], plain["seeds"]) == ("PlainNet20", 2) and "stopped" not in plain
     assert deep == {
@@ -74,7 +74,7 @@ def test_degradation_of_nets_of_which_some_diverged(tmp_path, outcome, capsys):
 
 def test_a_study_in_which_nothing_came_to_its_end_has_a_table(tmp_path, outcome):
     outcome([], [("a", 0), ("b", 0)])
-    base = Experiment(workdir=str(tmp_path))
+    base = Experiment.from_flat(workdir=str(tmp_path))
     with pytest.raises(TrainingStopped):
         reports.side_by_side({"a": base, "b": base}, base, [0], title="Two")
     assert [row["stopped"] for row in table(tmp_path)] == [f"seed 0: {REASON}"] * 2
@@ -83,7 +83,7 @@ def test_a_study_in_which_nothing_came_to_its_end_has_a_table(tmp_path, outcome)
 
 def test_side_by_side_with_one_that_stopped(tmp_path, outcome):
     outcome([("a", 0)], [("b", 0)])
-    base = Experiment(workdir=str(tmp_path))
+    base = Experiment.from_flat(workdir=str(tmp_path))
     with pytest.raises(TrainingStopped):
         reports.side_by_side({"a": base, "b": base}, base, [0], title="Two")
     for name in ("comparison", "curves"):
@@ -92,7 +92,7 @@ def test_side_by_side_with_one_that_stopped(tmp_path, outcome):
 
 def test_whole_study_says_what_its_time_is(tmp_path, outcome, capsys):
     outcome([("ResNet20", 0, 1), ("ResNet20", 1, 1)])
-    base = Experiment(workdir=str(tmp_path), epochs=1, validation_split="test")
+    base = Experiment.from_flat(workdir=str(tmp_path), epochs=1, validation_split="test")
     (row,) = reports.degradation(["ResNet20"], base, [0, 1])
     assert row["train_seconds"] == 7.0 and "stopped" not in row
     printed = capsys.readouterr().out

@@ -1,6 +1,5 @@
 """Settings become the network, the rate and the optimizer that they name."""
 
-import dataclasses
 import json
 
 import numpy as np
@@ -8,9 +7,10 @@ import pytest
 
 from keras_resnet import cli
 from keras_resnet.data import load_dataset
-from keras_resnet.experiment import Experiment
+from keras_resnet.experiment import Devices, Experiment, Network, Optimization, build_model
 from keras_resnet.experiment.card import network_text
-from keras_resnet.experiment.runner import build_model
+from keras_resnet.experiment.factories import architecture_of, make_callbacks, make_optimizer
+from tests.helpers import refused
 
 
 @pytest.fixture(scope="module")
@@ -19,25 +19,25 @@ def digits():
 
 
 def rates(experiment, steps):
-    rate = experiment.optimizer(steps)._learning_rate
+    rate = make_optimizer(experiment, steps)._learning_rate
     return np.array([float(rate(step)) for step in range(steps)])
 
 
 def test_architecture_follows_depth_shortcut_and_version():
-    assert Experiment(depth=26).architecture.repeats == (4, 4, 4)
-    plain = Experiment(model="resnet34", shortcut="none").architecture
+    assert architecture_of(Network(depth=26)).repeats == (4, 4, 4)
+    plain = architecture_of(Network(model="resnet34", shortcut="none"))
     assert (plain.name, plain.shortcut, plain.depth) == ("PlainNet34", None, 34)
-    assert Experiment(model="ResNet20", shortcut="A").architecture.name == "ResNet20"
-    assert Experiment(model="ResNet50", version="v1.5").architecture.name == "ResNet50_v1.5"
+    assert architecture_of(Network(model="ResNet20", shortcut="A")).name == "ResNet20"
+    assert architecture_of(Network(model="ResNet50", version="v1.5")).name == "ResNet50_v1.5"
 
 
 def test_network_of_a_depth_takes_block_width_and_gates():
-    found = Experiment(depth=20, block="bottleneck", widening=2.0, squeeze_excitation=8)
-    line = found.architecture
+    found = Experiment.from_flat(depth=20, block="bottleneck", widening=2.0, squeeze_excitation=8)
+    line = architecture_of(found.network)
     assert (line.repeats, line.widths, line.stem_filters) == ((2, 2, 2), (32, 64, 128), 32)
     assert (line.name, line.squeeze_excitation) == ("ResNet20x2_bottleneck_se8", 8)
-    assert Experiment(model="SEResNet50", squeeze_excitation=0).architecture.name == "ResNet50"
-    plain = Experiment(depth=14, widening=0.5, shortcut="none").architecture
+    assert architecture_of(Network(model="SEResNet50", squeeze_excitation=0)).name == "ResNet50"
+    plain = architecture_of(Network(depth=14, widening=0.5, shortcut="none"))
     assert (plain.name, plain.widths) == ("PlainNet14x0.5", (8, 16, 32))
     for options, named in (
         ({"block": "basic"}, "`block` goes with `depth`.*block='basic'"),
@@ -47,27 +47,28 @@ def test_network_of_a_depth_takes_block_width_and_gates():
         ({"squeeze_excitation": -1}, "squeeze_excitation=-1"),
     ):
         with pytest.raises(ValueError, match=named):
-            Experiment(**options).architecture  # noqa: B018
+            architecture_of(Network(**options))
 
 
 def test_densely_connected_networks_are_built_too(digits):
-    experiment = Experiment(model="DenseNetBC100_12", recompute=True)
-    assert experiment.architecture.growth_rate == 12
-    assert network_text(experiment.architecture).startswith("A densely connected network of 100")
+    experiment = Experiment.from_flat(model="DenseNetBC100_12", recompute=True)
+    assert architecture_of(experiment.network).growth_rate == 12
+    text = network_text(architecture_of(experiment.network))
+    assert text.startswith("A densely connected network of 100")
     assert build_model(experiment, digits).count_params() > 700_000
     with pytest.raises(ValueError, match="`shortcut` must be left out for DenseNetBC100_12"):
-        build_model(Experiment(model="densenetbc100_12", shortcut="B"), digits)
+        build_model(Experiment.from_flat(model="densenetbc100_12", shortcut="B"), digits)
 
 
 def test_steps_are_divided_by_ten_at_the_papers_shares():
-    rate = rates(Experiment(schedule="steps", warmup="none"), 64)
+    rate = rates(Experiment.from_flat(schedule="steps", warmup="none"), 64)
     np.testing.assert_allclose(rate[[0, 31]], 0.1, rtol=1e-6)
     np.testing.assert_allclose(rate[[32, 47]], 0.01, rtol=1e-6)
     np.testing.assert_allclose(rate[[48, 63]], 0.001, rtol=1e-6)
 
 
 def test_linear_warmup_reaches_the_full_rate_and_stays():
-    rate = rates(Experiment(schedule="constant", warmup="linear", warmup_share=0.1), 100)
+    rate = rates(Experiment.from_flat(schedule="constant", warmup="linear", warmup_share=0.1), 100)
     np.testing.assert_allclose(rate[:10], 0.01 * np.arange(1, 11), rtol=1e-5)
     np.testing.assert_allclose(rate[10:], 0.1, rtol=1e-6)
 
@@ -76,7 +77,7 @@ def test_linear_warmup_reaches_the_full_rate_and_stays():
     ("model", "first"), [("ResNet110", 0.01), ("ResNet1202", 0.01), ("ResNet56", 0.1)]
 )
 def test_warmup_by_error_is_for_the_deepest_cifar_nets(model, first):
-    rate = Experiment(model=model, warmup="auto").optimizer(100)._learning_rate
+    rate = make_optimizer(Experiment.from_flat(model=model, warmup="auto"), 100)._learning_rate
     assert float(rate(0)) == pytest.approx(first)
     for step in range(40):
         getattr(rate, "observe", lambda error, steps: None)(0.5, step + 1)
@@ -84,15 +85,15 @@ def test_warmup_by_error_is_for_the_deepest_cifar_nets(model, first):
 
 
 def test_rate_grows_with_the_batch():
-    assert Experiment(base_batch=256, batch_size=1024).peak_rate() == pytest.approx(0.4)
-    assert Experiment(batch_size=1024).peak_rate() == pytest.approx(0.1)
+    assert Optimization(base_batch=256, batch_size=1024).peak_rate == pytest.approx(0.4)
+    assert Optimization(batch_size=1024).peak_rate == pytest.approx(0.1)
 
 
 def test_plateau_divides_the_rate_by_ten(digits):
-    experiment = Experiment(schedule="plateau", warmup="none")
-    (callback,) = experiment.callbacks(digits)
+    experiment = Experiment.from_flat(schedule="plateau", warmup="none")
+    (callback,) = make_callbacks(experiment, digits)
     assert (callback.monitor, callback.factor, callback.mode) == ("val_accuracy", 0.1, "max")
-    assert float(experiment.optimizer(10).learning_rate) == pytest.approx(0.1)
+    assert float(make_optimizer(experiment, 10).learning_rate) == pytest.approx(0.1)
 
 
 @pytest.mark.parametrize(
@@ -112,20 +113,33 @@ def test_plateau_divides_the_rate_by_ten(digits):
 )
 def test_wrong_settings_are_named(settings, named):
     with pytest.raises(ValueError) as error:
-        Experiment(**settings).optimizer(10)
+        make_optimizer(Experiment.from_flat(**settings), 10)
     assert named in str(error.value) and "\n" not in str(error.value)
 
 
+def test_settings_have_one_name_in_all_groups():
+    """As flags and in config.json they stand without their group."""
+    groups = vars(Experiment()).values()
+    assert len(Experiment().flat()) == sum(len(vars(group)) for group in groups)
+    changed = Experiment().replace(learning_rate=0.5, model="ResNet32", gpus=2)
+    assert changed == Experiment(
+        Network("ResNet32"), optimization=Optimization(learning_rate=0.5), devices=Devices(gpus=2)
+    )
+    assert changed.replace(gpus=None, learning_rate=0.1, model="ResNet20") == Experiment()
+    with refused("rate", "rate=0.5"):
+        Experiment().replace(rate=0.5)
+
+
 def test_settings_survive_json():
-    experiment = Experiment(drops=(0.3, 0.6), data_options={"crop": "scale"})
-    stored = json.loads(json.dumps(dataclasses.asdict(experiment)))
-    assert Experiment(**{**stored, "drops": tuple(stored["drops"])}) == experiment
+    experiment = Experiment.from_flat(drops=(0.3, 0.6), data_options={"crop": "scale"})
+    stored = json.loads(json.dumps(experiment.flat()))
+    assert Experiment.from_flat(**stored) == experiment
 
 
 class TestParser:
     presets = {
-        "paper": Experiment(dataset="folder", steps=100, data_options={"crop": "scale"}),
-        "modern": Experiment(schedule="cosine", epochs=7),
+        "paper": Experiment.from_flat(dataset="folder", steps=100, data_options={"crop": "scale"}),
+        "modern": Experiment.from_flat(schedule="cosine", epochs=7),
     }
 
     def parse(self, *words):
@@ -137,28 +151,28 @@ class TestParser:
 
     def test_every_setting_has_a_flag_and_a_help_text(self):
         text = cli.Parser("text", self.presets).format_help()
-        for field in dataclasses.fields(Experiment):
-            if field.name != "data_options":
-                assert f"--{field.name.replace('_', '-')}" in text
+        for name in Experiment().flat().keys() - {"data_options"}:
+            assert f"--{name.replace('_', '-')}" in text
         for flag in ("model", "dataset", "data-dir", "workdir", "gpus", "virtual-devices"):
             assert f"--{flag}" in text
 
     def test_flags_replace_single_settings(self):
         parsed = self.parse("--gpus", "8", "--deterministic", "--no-resume", "--drops", "0.3")
-        assert (parsed.gpus, parsed.deterministic, parsed.resume) == (8, True, False)
-        assert parsed.drops == (0.3,) and parsed.steps == 100
+        assert (parsed.devices.gpus, parsed.devices.deterministic) == (8, True)
+        assert not parsed.output.resume
+        assert parsed.optimization.drops == (0.3,) and parsed.optimization.steps == 100
 
     def test_epochs_take_the_place_of_a_presets_steps(self):
         parsed = self.parse("--epochs", "3")
-        assert (parsed.epochs, parsed.steps) == (3, None)
+        assert (parsed.optimization.epochs, parsed.optimization.steps) == (3, None)
 
     def test_data_options_are_gathered(self):
         parsed = self.parse("--image-size", "64", "--crop", "inception")
-        assert parsed.data_options == {"crop": "inception", "image_size": 64}
+        assert parsed.data.data_options == {"crop": "inception", "image_size": 64}
 
     def test_another_data_set_takes_its_own_options_only(self):
-        assert self.parse("--dataset", "digits").data_options == {}
-        assert self.parse("--dataset", "imagenet2012").data_options == {"crop": "scale"}
+        assert self.parse("--dataset", "digits").data.data_options == {}
+        assert self.parse("--dataset", "imagenet2012").data.data_options == {"crop": "scale"}
 
     def test_malformed_numbers_end_with_code_2(self, capsys):
         with pytest.raises(SystemExit) as exit:

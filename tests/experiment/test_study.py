@@ -5,7 +5,6 @@ start real ones.
 """
 
 import _thread
-import dataclasses
 import json
 import signal
 import subprocess
@@ -73,7 +72,7 @@ def ctrl_c():
 
 
 def experiments(*kinds):
-    return {kind: Experiment(model=kind) for kind in kinds}
+    return {kind: Experiment.from_flat(model=kind) for kind in kinds}
 
 
 def test_a_run_that_is_killed_takes_no_other_along(tmp_path, capsys):
@@ -146,11 +145,11 @@ def test_how_a_run_ended_is_reported_and_logged_in_a_line(
     monkeypatch, capsys, error, outcome, logged
 ):
     def run(experiment):
-        assert experiment == Experiment(depth=8, drops=(0.5,))
+        assert experiment == Experiment.from_flat(depth=8, drops=(0.5,))
         raise error
 
     monkeypatch.setattr(apart, "run", run)
-    order = json.loads(json.dumps(dataclasses.asdict(Experiment(depth=8, drops=(0.5,)))))
+    order = json.loads(json.dumps(Experiment.from_flat(depth=8, drops=(0.5,)).flat()))
     (kind, text), *_ = apart._outcome(order).items()
     assert kind == outcome and str(error) in text and "\n" not in text
     log = capsys.readouterr().err
@@ -161,7 +160,7 @@ def test_how_a_run_ended_is_reported_and_logged_in_a_line(
 def test_a_process_ends_with_the_one_that_started_it(tmp_path):
     code = f"""
 import runpy, time
-runpy.run_path({str(ROOT / "keras_resnet" / "processes.py")!r})["end_with_parent"]()
+runpy.run_path({str(ROOT / "keras_resnet" / "utils" / "processes.py")!r})["end_with_parent"]()
 time.sleep(60)
 """
     with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE) as process:
@@ -176,13 +175,13 @@ def test_how_a_process_died():
 
 
 def test_a_finished_run_is_read_and_one_of_other_settings_refused(tmp_path, monkeypatch):
-    one = Experiment(workdir=str(tmp_path / "good-0"), model="good")
+    one = Experiment.from_flat(workdir=str(tmp_path / "good-0"), model="good")
     (tmp_path / "good-0").mkdir()
-    settings = dataclasses.asdict(one)
+    settings = one.flat()
     (tmp_path / "good-0" / "config.json").write_text(json.dumps(settings))
     (tmp_path / "good-0" / "metrics.json").write_text(json.dumps(METRICS))
     monkeypatch.setattr(apart, "COMMAND", ("no process is started",))
     (found,) = run_study({"good": one}, [0], tmp_path)
     assert found.metrics == METRICS
     with pytest.raises(ValueError, match="another batch_size"):
-        run_study({"good": dataclasses.replace(one, batch_size=7)}, [0], tmp_path)
+        run_study({"good": one.replace(batch_size=7)}, [0], tmp_path)

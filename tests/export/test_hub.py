@@ -400,7 +400,6 @@ DOWNSTREAM = """
 import sys
 sys.modules["keras_resnet"] = None  # whoever imports it fails
 import numpy as np, tensorflow as tf
-from tests.helpers import refused
 
 module = tf.saved_model.load(sys.argv[1])
 images, expected = (np.load(path) for path in sys.argv[2:])

@@ -1,6 +1,5 @@
 """The training recipes end to end on small data, killed and started again."""
 
-import dataclasses
 import json
 import shutil
 import signal
@@ -202,7 +201,7 @@ def test_refused_in_one_line(tmp_path, flags, named, monkeypatch, capsys):
 @pytest.mark.parametrize("name", ["config.json", "metrics.json"])
 @pytest.mark.parametrize("text", ["[1, 2", "[]"])
 def test_a_damaged_file_of_the_run_is_named(tmp_path, name, text, monkeypatch, capsys):
-    settings = dataclasses.asdict(Experiment(workdir=str(tmp_path)))
+    settings = Experiment.from_flat(workdir=str(tmp_path)).flat()
     (tmp_path / "config.json").write_text(json.dumps(settings))
     (tmp_path / name).write_text(text)
     lines = refused(

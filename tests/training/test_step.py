@@ -52,9 +52,10 @@ def test_micro_batches_move_the_statistics_one_after_the_other():
         np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
 
 
-def test_a_batch_that_cannot_be_cut():
-    with refused("`micro_batches`", " 32.", "micro_batches=5"):
-        fit(make_trainer(micro_batches=5))
+@pytest.mark.parametrize("parts", [5, 0])
+def test_a_batch_that_cannot_be_cut(parts):
+    with refused("micro_batches", parts):
+        fit(make_trainer(micro_batches=parts))
 
 
 def test_xla_computes_the_same():

@@ -344,5 +344,5 @@ def test_optimizer_options_that_belong_to_the_trainer():
 def test_step_is_traced_once():
     trainer = make_trainer(steps_per_call=2)
     trainer.fit(blobs(), 32, steps=7, log_every=3, validation_split=None)
-    assert trainer._step._train.experimental_get_tracing_count() == 1
+    assert trainer._step.train_several.experimental_get_tracing_count() == 1
     assert tf.distribute.get_strategy() is trainer.strategy

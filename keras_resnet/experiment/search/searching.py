@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 from keras_resnet.analysis import plots
+from keras_resnet.experiment.factories import architecture_of
 from keras_resnet.experiment.runner import opened, run
 from keras_resnet.experiment.search.space import SearchSpace, candidate
 from keras_resnet.experiment.settings import Experiment
@@ -70,7 +71,7 @@ def search(
     checks.integer("final_epochs", final_epochs)
     if trials is None and tuner != "hyperband":
         trials = TRIALS
-    workdir = Path(base.workdir)
+    workdir = Path(base.output.workdir)
     settings = {
         **base.of_the_result(),
         "space": dataclasses.asdict(space),
@@ -126,12 +127,12 @@ def _row(trial, hypermodel) -> dict[str, object]:
     over, trained = hypermodel.over_budget(figures), "val_loss" in figures
     return {
         "trial": trial.trial_id,
-        "network": candidate(hypermodel.base, values).architecture.name,
+        "network": architecture_of(candidate(hypermodel.base, values).network).name,
         "state": "over budget" if over else "trained" if trained else "failed",
         **{name: values[name] for name in hypermodel.space.names()},
         "parameters": int(figures["parameters"]),
         "multiply_adds": int(figures["multiply_adds"]),
-        "epochs": 0 if over else values.get("tuner/epochs", hypermodel.base.epochs),
+        "epochs": 0 if over else values.get("tuner/epochs", hypermodel.base.optimization.epochs),
         "val_accuracy": figures["val_accuracy"] if trained else None,
         "val_loss": figures.get("val_loss"),
         "seconds": figures.get("seconds"),
@@ -147,13 +148,13 @@ def _best(rows) -> dict[str, object]:
 
 def _report(rows, best, base, data, max_multiply_adds) -> None:
     """Prints the table, and writes table and figure."""
-    workdir = Path(base.workdir)
+    workdir = Path(base.output.workdir)
     plots.write_table(workdir / "table.csv", rows)
     write_json(workdir / "table.json", {"best": best["trial"], "rows": rows})
     plots.search(
         rows,
         workdir / "accuracy.png",
-        title=f"Search on {data}, {len(rows)} trials, seed {base.seed}",
+        title=f"Search on {data}, {len(rows)} trials, seed {base.optimization.seed}",
         best=best["trial"],
         max_multiply_adds=max_multiply_adds,
     )

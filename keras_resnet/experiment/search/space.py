@@ -106,4 +106,4 @@ def candidate(base: Experiment, values: Mapping[str, object], **others: object) 
     """
     depth = 3 * BLOCKS[values["block"]].weighted_layers * values["repeats"] + 2
     chosen = {name: values[name] for name in _SETTINGS}
-    return dataclasses.replace(base, depth=depth, **chosen, **others)
+    return base.replace(depth=depth, **chosen, **others)

@@ -17,7 +17,8 @@ import tensorflow as tf
 
 from keras_resnet.analysis.counting import complexity
 from keras_resnet.data import ImageDataset
-from keras_resnet.experiment.runner import build_model, fit, make_trainer, settle_statistics
+from keras_resnet.experiment.factories import build_model, fit_options, make_trainer
+from keras_resnet.experiment.runner import settle_statistics
 from keras_resnet.experiment.search.space import SearchSpace, candidate
 from keras_resnet.experiment.settings import Experiment
 from keras_resnet.experiment.workdir import read_object
@@ -89,7 +90,7 @@ class ResNetHyperModel(keras_tuner.HyperModel):
             ("steps", None, "candidates are trained for epochs"),
             ("validation_split", "validation", "the test images must not choose"),
         ):
-            value = getattr(base, name)
+            value = base.flat()[name]
             if value != wanted:
                 raise ValueError(
                     f"`{name}` must be {wanted!r} in a search: {why}. Received: {name}={value!r}"
@@ -101,7 +102,7 @@ class ResNetHyperModel(keras_tuner.HyperModel):
             )
         self.base, self.dataset = base, dataset
         self.space = space or SearchSpace()
-        self.folder = Path(base.workdir) / "search"
+        self.folder = Path(base.output.workdir) / "search"
         self.strategy = strategy or tf.distribute.get_strategy()
         if not is_only_worker(self.strategy):
             raise ValueError(
@@ -124,7 +125,7 @@ class ResNetHyperModel(keras_tuner.HyperModel):
                 hp.Fixed(name, low)
             else:
                 hp.Float(name, low, high, sampling="log")
-        keras.utils.set_random_seed(self.base.seed)
+        keras.utils.set_random_seed(self.base.optimization.seed)
         with self.strategy.scope():
             return self.network(hp.values)
 
@@ -157,7 +158,7 @@ class ResNetHyperModel(keras_tuner.HyperModel):
         Raises:
             FatalError: If the search cannot continue.
         """
-        epochs = epochs or self.base.epochs
+        epochs = epochs or self.base.optimization.epochs
         cost = complexity(model)
         figures = {"parameters": cost.parameters, "multiply_adds": cost.multiply_adds}
         figures[OBJECTIVE] = 0.0
@@ -184,11 +185,12 @@ class ResNetHyperModel(keras_tuner.HyperModel):
         experiment, dataset = candidate(self.base, values), self.dataset
         chosen = json.dumps({name: values[name] for name in self.space.names()})
         folder = self.folder / "candidates" / hashlib.sha256(chosen.encode()).hexdigest()[:16]
-        steps = epochs * dataset.steps_per_epoch(experiment.batch_size)
+        batch_size = experiment.optimization.batch_size
+        steps = epochs * dataset.steps_per_epoch(batch_size)
         trainer = make_trainer(experiment, self.strategy, model, dataset, steps)
-        fit(experiment, trainer, dataset, steps, folder, chief=False)
+        trainer.fit(steps=steps, **fit_options(experiment, dataset, folder, chief=False))
         settle_statistics(experiment, trainer, dataset)
-        measured = trainer.evaluate(dataset, "validation", experiment.batch_size)
+        measured = trainer.evaluate(dataset, "validation", batch_size)
         return {
             OBJECTIVE: measured["accuracy"],
             "val_loss": measured["loss"],
@@ -222,7 +224,7 @@ def make_tuner(
                 f"epochs. Received: trials={trials}"
             )
         factor = checks.integer("factor", factor, minimum=2)
-        options = {"max_epochs": hypermodel.base.epochs, "factor": factor}
+        options = {"max_epochs": hypermodel.base.optimization.epochs, "factor": factor}
     else:
         options = {"max_trials": checks.integer("trials", trials)}
     if tuner == "bayesian":
@@ -235,7 +237,7 @@ def make_tuner(
         return kind(
             hypermodel,
             objective=keras_tuner.Objective(OBJECTIVE, "max"),
-            seed=hypermodel.base.seed + 1,  # keras-tuner takes 0 for no seed
+            seed=hypermodel.base.optimization.seed + 1,  # keras-tuner takes 0 for no seed
             max_consecutive_failed_trials=1,  # what still fails is an error in the program
             directory=str(folder.parent),
             project_name=folder.name,

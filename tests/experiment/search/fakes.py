@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from keras_resnet.experiment.search.space import SearchSpace
 from keras_resnet.experiment.search.tuner import ResNetHyperModel, atomic_files, make_tuner
 from tests.training.fakes import blobs
 
-BASE = Experiment(batch_size=32, epochs=2, schedule="constant", warmup="none")
+BASE = Experiment.from_flat(batch_size=32, epochs=2, schedule="constant", warmup="none")
 SPACE = SearchSpace(repeats=(1, 2), blocks=("basic",), learning_rates=(0.001, 0.1))
 
 
@@ -37,7 +36,7 @@ class Untrained(DenseHyperModel):
 
 def dense(folder: Path, kind=DenseHyperModel, *, strategy=None, epochs=2, **limits):
     """Returns candidates whose files go to a folder."""
-    base = dataclasses.replace(BASE, workdir=str(folder), epochs=epochs)
+    base = BASE.replace(workdir=str(folder), epochs=epochs)
     return kind(base, blobs(), SPACE, strategy=strategy, **limits)
 
 

@@ -1,7 +1,6 @@
 """A search from settings to table, figure and the run of the best, without real networks."""
 
 import csv
-import dataclasses
 import json
 
 import keras
@@ -39,7 +38,7 @@ def final_runs(monkeypatch):
 
 
 def test_table_figure_and_final_run(tmp_path, final_runs, capsys):
-    base = Experiment(workdir=str(tmp_path), epochs=2, export=False)
+    base = Experiment.from_flat(workdir=str(tmp_path), epochs=2, export=False)
     options = {"max_multiply_adds": 6000, "final_epochs": 7}
     rows = searching.search(base, SPACE, trials=6, **options)
     assert [row["trial"] for row in rows] == ["0", "1", "2", "3", "4", "5"]
@@ -62,9 +61,10 @@ def test_table_figure_and_final_run(tmp_path, final_runs, capsys):
         assert [row["state"] for row in csv.DictReader(file)] == [row["state"] for row in rows]
     assert {path.suffix for path in tmp_path.glob("accuracy.*")} == {".png", ".svg", ".csv"}
     (final,) = final_runs
-    assert (final.epochs, final.depth, final.widening) == (7, 8, 0.5)
-    assert final.learning_rate == best["learning_rate"]
-    assert final.workdir == str(tmp_path / f"best-trial-{best['trial']}")
+    assert final.optimization.epochs == 7
+    assert (final.network.depth, final.network.widening) == (8, 0.5)
+    assert final.optimization.learning_rate == best["learning_rate"]
+    assert final.output.workdir == str(tmp_path / f"best-trial-{best['trial']}")
     printed = capsys.readouterr().out
     assert printed.count("is over the budget") == len(over) and "Trial 6 Complete" in printed
 
@@ -77,14 +77,14 @@ def test_table_figure_and_final_run(tmp_path, final_runs, capsys):
         with refused("workdir", next(iter(changed))):
             searching.search(base, SPACE, **options | changed)
     with refused("workdir", "seed"):
-        searching.search(dataclasses.replace(base, seed=1), SPACE, **options)
+        searching.search(base.replace(seed=1), SPACE, **options)
     (tmp_path / "search" / "oracle.json").write_text("{")
     with refused("workdir", "oracle.json"):
         searching.search(base, SPACE, **options)
 
 
 def test_a_budget_that_leaves_nothing_leaves_the_folder_free(tmp_path, final_runs):
-    base = Experiment(workdir=str(tmp_path), epochs=1, export=False)
+    base = Experiment.from_flat(workdir=str(tmp_path), epochs=1, export=False)
     with refused("max_parameters", "max_multiply_adds=10"):
         searching.search(base, SPACE, trials=2, max_multiply_adds=10)
     assert list(tmp_path.iterdir()) == []
@@ -99,7 +99,7 @@ def test_a_budget_that_leaves_nothing_leaves_the_folder_free(tmp_path, final_run
 def test_workdir_that_is_a_file_or_damaged(tmp_path):
     (tmp_path / "file").touch()
     with refused("workdir", "file"):
-        searching.search(Experiment(workdir=str(tmp_path / "file")), SPACE)
+        searching.search(Experiment.from_flat(workdir=str(tmp_path / "file")), SPACE)
     (tmp_path / "search.json").write_text("[")
     with refused("workdir", "search.json"):
-        searching.search(Experiment(workdir=str(tmp_path)), SPACE)
+        searching.search(Experiment.from_flat(workdir=str(tmp_path)), SPACE)

@@ -3,6 +3,7 @@
 import pytest
 
 from keras_resnet.experiment import Experiment
+from keras_resnet.experiment.factories import architecture_of
 from keras_resnet.experiment.search.space import SearchSpace, candidate
 from tests.helpers import refused
 
@@ -18,12 +19,14 @@ VALUES = {
     [("basic", 14, "ResNet14x0.5_B_se8"), ("bottleneck", 20, "ResNet20x0.5_bottleneck_B_se8")],
 )
 def test_a_choice_is_an_experiment(block, depth, name):
-    base = Experiment(epochs=3, seed=5)
+    base = Experiment.from_flat(epochs=3, seed=5)
     found = candidate(base, VALUES | {"block": block, "tuner/epochs": 9}, workdir="other")
-    assert (found.depth, found.epochs, found.seed, found.workdir) == (depth, 3, 5, "other")
-    assert (found.learning_rate, found.momentum, found.weight_decay) == (0.03, 0.8, 1e-5)
-    assert (found.dropout, found.stochastic_depth) == (0.1, 0.2)
-    network = found.architecture
+    assert (found.network.depth, found.output.workdir) == (depth, "other")
+    sgd = found.optimization
+    assert (sgd.epochs, sgd.seed) == (3, 5)
+    assert (sgd.learning_rate, sgd.momentum, sgd.weight_decay) == (0.03, 0.8, 1e-5)
+    assert (found.network.dropout, found.network.stochastic_depth) == (0.1, 0.2)
+    network = architecture_of(found.network)
     assert (network.name, network.widths, network.repeats) == (name, (8, 16, 32), (2, 2, 2))
     assert (network.stem_filters, network.squeeze_excitation) == (8, 8)
 

@@ -222,7 +222,7 @@ def test_damaged_files_are_one_line(tmp_path, name, content):
 )
 def test_settings_that_no_search_can_have(change, named):
     with refused(named):
-        ResNetHyperModel(Experiment(**change), blobs())
+        ResNetHyperModel(Experiment.from_flat(**change), blobs())
 
 
 def test_arguments_that_do_not_go_together(tmp_path):

@@ -1,0 +1,50 @@
+"""The way from a recipe to its model, which a reader follows frame by frame."""
+
+import runpy
+import sys
+import traceback
+from pathlib import Path
+
+import keras
+import pytest
+
+from keras_resnet.experiment import runner
+from tests.recipes.running import ROOT
+
+OURS = (str(ROOT / "keras_resnet"), str(ROOT / "recipes"))
+
+
+class Noted(Exception):
+    """Ends the run with the frames that lead to the model's call in training."""
+
+
+class Notes(keras.layers.Layer):
+    """Gives its input back, or in training says who called the model."""
+
+    def call(self, inputs, training=False):
+        if training:
+            raise Noted(
+                [frame for frame in traceback.extract_stack() if frame.filename.startswith(OURS)]
+            )
+        return inputs
+
+
+def tiny(experiment, dataset):
+    images = keras.Input(dataset.image_shape)
+    outputs = keras.layers.Flatten()(Notes()(images))
+    return keras.Model(images, keras.layers.Dense(10, "softmax")(outputs))
+
+
+def test_from_a_recipe_to_the_model_there_are_at_most_eight_frames(tmp_path, monkeypatch):
+    monkeypatch.setattr(runner, "build_model", tiny)
+    monkeypatch.setattr(sys, "argv", ["digits.py", "--workdir", str(tmp_path)])
+    keras.config.disable_traceback_filtering()
+    try:
+        with pytest.raises(Noted) as noted:
+            runpy.run_path(str(ROOT / "recipes" / "digits.py"), run_name="__main__")
+    finally:
+        keras.config.enable_traceback_filtering()
+    (frames,) = noted.value.args
+    names = [f"{Path(frame.filename).stem}.{frame.name}" for frame in frames]
+    assert names[:5] == ["digits.<module>", "flags.run", "digits.main", "runner.run", "trainer.fit"]
+    assert len(names) <= 8, names
