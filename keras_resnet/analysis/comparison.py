@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from keras_resnet.analysis.counting import Complexity, built_without_values, complexity
-from keras_resnet.analysis.networks import Network, closed_shape, find_network
+from keras_resnet.analysis.networks import NamedNetwork, closed_shape, find_network
 from keras_resnet.analysis.published import Accuracy
 from keras_resnet.utils import checks
 
@@ -31,7 +31,7 @@ class Entry:
         accuracy: Measured by the user, or published for images of this size, or None.
     """
 
-    network: Network
+    network: NamedNetwork
     image_shape: tuple[int, ...]
     complexity: Complexity
     accuracy: Accuracy | None
@@ -105,7 +105,7 @@ def compare(
     return (_entry(network, image_size, accuracies.get(network.name)) for network in networks)
 
 
-def _entry(network: Network, image_size: int | None, measured: Accuracy | None) -> Entry:
+def _entry(network: NamedNetwork, image_size: int | None, measured: Accuracy | None) -> Entry:
     if network.library == "file":
         model = network.build()
     else:

@@ -24,7 +24,7 @@ _PREFIX = "keras.applications."
 
 
 @dataclasses.dataclass(frozen=True)
-class Network:
+class NamedNetwork:
     """A network that can be built from its name alone, also in another process.
 
     Attributes:
@@ -87,7 +87,7 @@ def application_names() -> tuple[str, ...]:
     )
 
 
-def find_network(name: str) -> Network:
+def find_network(name: str) -> NamedNetwork:
     """Returns the network of that name.
 
     Args:
@@ -99,16 +99,16 @@ def find_network(name: str) -> Network:
         ValueError: If there is none.
     """
     if name.endswith(".keras"):
-        return Network(name, "/".join(Path(name).with_suffix("").parts[-2:]), "file", None)
+        return NamedNetwork(name, "/".join(Path(name).with_suffix("").parts[-2:]), "file", None)
     applications = application_names()
     # Of the densely connected ones, those that `keras.applications` has are taken from there.
     theirs = set(applications) - set(RESIDUAL_NETWORKS)
     ours = [known for known in ARCHITECTURES if known not in theirs]
     if is_named(name) and (name in ours or name not in applications):
         label = find_architecture(name).name
-        return Network(name, label, "keras_resnet", published_accuracy(label))
+        return NamedNetwork(name, label, "keras_resnet", published_accuracy(label))
     short = name.removeprefix(_PREFIX)
     known = (*ours, *(n for n in applications if n not in ours))
     checks.one_of("model", short, applications if name.startswith(_PREFIX) else known)
     label = f"{short} (Keras)" if short in ours else short
-    return Network(name, label, "keras.applications", APPLICATIONS.get(short))
+    return NamedNetwork(name, label, "keras.applications", APPLICATIONS.get(short))

@@ -90,7 +90,7 @@ def test_names(name, library, label, top1):
     [
         ("ResNet51", ["`model`", "'ResNet18', ", "'VGG16'", "model='ResNet51'"]),
         ("keras.applications.ResNet18", ["`model`", "model='ResNet18'"]),
-        ("ResNet50_D", ["`shortcut`", "'A', 'B', 'C'", "shortcut='D'"]),
+        ("ResNet50_D", ["`model`", "model='ResNet50_D'"]),
         ("get_file", ["`model`", "model='get_file'"]),
     ],
 )
