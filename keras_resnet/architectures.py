@@ -1,6 +1,7 @@
-"""The table: one line for every named network, and one for every kind of block.
+"""The table: one entry for every named network, and one for every kind of block.
 
-Nothing here imports Keras; the rest of the package reads the networks' shapes from these lines.
+The identity of a network, which is to say its blocks and options and the name that tells them, is
+decided here and nowhere else.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ class Block:
         return len(self.kernel_sizes)
 
     def strided(self, version: str) -> int:
-        """Which convolution has the stride: the first in "v1", the first 3x3 in others."""
+        """Returns the index of the strided convolution: the first in "v1", else the first 3x3."""
         return 0 if version == "v1" else self.kernel_sizes.index(3)
 
 
@@ -60,7 +61,7 @@ NORMALIZATIONS = ("batch", "group")
 
 @dataclasses.dataclass(frozen=True)
 class Stem:
-    """What stands before the first stage: one convolution or three, and a max pool or none.
+    """Layers in front of the first stage: one convolution or three, and a max pool or none.
 
     Attributes:
         kernel_size: Odd side of the convolutions' kernels.
@@ -87,7 +88,7 @@ class Stem:
 
     @property
     def reduction(self) -> int:
-        """How many input pixels one pixel of the stem's output stands for, along a side."""
+        """Stride of the stem's output: input pixels per output pixel along a side."""
         return self.strides * (2 if self.pool else 1)
 
     def smallest_image(self, stages: int) -> int:
@@ -101,7 +102,7 @@ class Stem:
 
 @dataclasses.dataclass(frozen=True)
 class Family:
-    """What the networks made for one data set have in common."""
+    """Defaults of the networks for one data set."""
 
     stem: Stem
     widths: tuple[int, ...]
@@ -122,7 +123,7 @@ def family_and_stem(stem: str | Stem) -> tuple[Family, Stem]:
     """Returns the family that sets the defaults of a network with that stem, and the stem.
 
     Args:
-        stem: Key of `FAMILIES`, or a stem of one's own, which has the defaults of "imagenet".
+        stem: Key of `FAMILIES`, or a custom stem, which has the defaults of "imagenet".
 
     Raises:
         ValueError: If it is neither.
@@ -152,10 +153,10 @@ class Architecture:
         version: "v1", "v1.5" (the same but for bottlenecks) or "v2" (pre-activation).
         groups: Groups of a bottleneck's 3x3 convolution.
         width_per_group: Channels of each where the stage's width is 64.
-        squeeze_excitation: Reduction of the channel gates, or None.
+        squeeze_excitation: Reduction of squeeze-and-excitation, or None.
         deep_stem: Whether the stem has three 3x3 convolutions.
         shortcut_pool: Whether strided projections are an average pool and a convolution.
-        activation: The nonlinearity.
+        activation: Nonlinearity.
         normalization: "batch" or "group".
         custom_stem: Stem in place of the family's.
         source: Where it is described.
@@ -186,15 +187,15 @@ class Architecture:
         return stem.deepened() if self.deep_stem else stem
 
     @property
-    def options(self) -> dict[str, object]:
-        """Those of its builder that the entry decides."""
+    def options(self) -> dict[str, Any]:
+        """Options of its builder that the entry decides."""
         return {name: getattr(self, name) for name in OPTIONS}
 
     def variant(self, shortcut: str | None, version: str, **options) -> Architecture:
         """Returns this network with other options, and the name that tells them.
 
         ResNet50 with version "v1.5" is ResNet50_v1.5, ResNet20 with projections ResNet20_B, and
-        without shortcuts PlainNet20. What has a line of its own has that line's name: ResNet50
+        without shortcuts PlainNet20. What has an entry of its own has that name: ResNet50
         with version "v2" is ResNet50V2. Basic blocks are the same in versions "v1" and "v1.5".
 
         Args:
@@ -221,15 +222,17 @@ class Architecture:
         entries = [entry for entry in network._candidates() if network._extends(entry)]
         if not entries:
             return network
-        plain = [entry for entry in entries if (entry.shortcut is None) == (self.shortcut is None)]
-        entry = min(plain or entries, key=network._distance)
+        alike = [entry for entry in entries if (entry.shortcut is None) == (self.shortcut is None)]
+        entry = min(alike or entries, key=network._distance)
         if network.options == entry.options:
             return entry
         kind = "PlainNet" if self.shortcut is None else "ResNet"
         name = re.sub("(Plain|Res)Net", kind, entry.name)
-        # ResNeXt's has no such word in it.
-        marks = ["plain"] * (self.shortcut is None and kind not in name) + network._marks(entry)
-        name = "_".join([name, *marks])
+        # ResNeXt has no such word in it.
+        suffixes = ["plain"] * (self.shortcut is None and kind not in name) + network._suffixes(
+            entry
+        )
+        name = "_".join([name, *suffixes])
         return dataclasses.replace(network, name=name, depth=entry.depth, source=entry.source)
 
     def _candidates(self) -> Iterator[Architecture]:
@@ -244,36 +247,36 @@ class Architecture:
                 yield wide_architecture(depth + 2, int(width))
 
     def _extends(self, entry: Architecture) -> bool:
-        """Whether this is `entry` with options added, or with another shortcut or version."""
+        """Returns whether this is `entry` with options added, or another shortcut or version."""
         same = ("family", "block", "repeats", "widths", "stem_filters", "custom_stem")
         return all(getattr(entry, name) == getattr(self, name) for name in same) and all(
             getattr(entry, name) in (_DEFAULTS[name], getattr(self, name)) for name in ADDED
         )
 
     def _distance(self, entry: Architecture) -> tuple[int, int]:
-        """How far the name goes from that of `entry`: options added, and marks of all kinds."""
+        """Returns the distance of the name from that of `entry`: options added, and suffixes."""
         added = sum(getattr(self, name) != getattr(entry, name) for name in ADDED)
-        return added, len(self._marks(entry))
+        return added, len(self._suffixes(entry))
 
-    def _marks(self, entry: Architecture) -> list[str]:
-        """Returns the parts of the name that tell this network from `entry`."""
-        marks = []
+    def _suffixes(self, entry: Architecture) -> list[str]:
+        """Returns the suffixes that tell this network from `entry`."""
+        suffixes = []
         # Against the family's where the entry is plain, which its name says.
         if self.shortcut not in (None, entry.shortcut or FAMILIES[self.family].shortcut):
-            marks.append(str(self.shortcut))
-        if self._behaviour != entry._behaviour:
-            marks.append(str(self.version))
+            suffixes.append(str(self.shortcut))
+        if self._stride_version != entry._stride_version:
+            suffixes.append(str(self.version))
         if (self.groups, self.width_per_group) != (entry.groups, entry.width_per_group):
-            marks.append(f"{self.groups}x{self.width_per_group}d")
-        for name, mark in _MARKS.items():
+            suffixes.append(f"{self.groups}x{self.width_per_group}d")
+        for name, suffix in _SUFFIXES.items():
             value = getattr(self, name)
             if value != getattr(entry, name):
-                marks.append(mark(value))
-        return marks
+                suffixes.append(suffix(value))
+        return suffixes
 
     @property
-    def _behaviour(self) -> str:
-        """The version, "v1" for all that are the same."""
+    def _stride_version(self) -> str:
+        """Version, "v1" for all that compute the same."""
         same = BLOCKS[self.block].strided(self.version) == BLOCKS[self.block].strided("v1")
         return "v1" if same and self.version != "v2" else self.version
 
@@ -312,8 +315,8 @@ ADDED = (
 )
 OPTIONS = ("shortcut", "version", *ADDED)
 _DEFAULTS = {field.name: field.default for field in dataclasses.fields(Architecture)}
-# What they add to the name, beside those that `Architecture._marks` writes itself.
-_MARKS = {
+# Suffixes of options, beside those that `Architecture._suffixes` makes itself.
+_SUFFIXES: dict[str, Callable[[Any], str]] = {
     "squeeze_excitation": lambda reduction: f"se{reduction}" if reduction else "no-se",
     "deep_stem": lambda deep: "deep" if deep else "no-deep",
     "shortcut_pool": lambda pool: "pool" if pool else "no-pool",
@@ -323,7 +326,7 @@ _MARKS = {
 
 
 def activation_name(activation: str | Callable) -> str:
-    """Returns what the layers of a nonlinearity are called, such as "relu"."""
+    """Returns the name of a nonlinearity in the names of layers, such as "relu"."""
     if not isinstance(activation, str):
         activation = getattr(activation, "__name__", type(activation).__name__)
     return re.sub(r"\W", "", activation).lower()
@@ -341,7 +344,7 @@ def cifar_repeats(depth: int, block: str = "basic", others: int = 2) -> tuple[in
     Args:
         depth: Weighted layers: 6n+2 with basic blocks (section 4.2), 9n+2 with bottlenecks.
         block: Key of `BLOCKS`.
-        others: Layers outside of the blocks: 4 in wide nets, which are said to have 6n+4.
+        others: Layers outside of the blocks: 4 in wide networks, whose depth is 6n+4.
 
     Raises:
         ValueError: If `depth` is not of that form for a whole n >= 1.
@@ -382,9 +385,9 @@ def _cifar(name, depth, block="basic", others=2, **options):
 def cifar_architecture(
     depth: int, shortcut: str | None = "A", *, block: str = "basic", widening: float = 1.0
 ) -> Architecture:
-    """Returns the CIFAR network of any depth, named as its line of the table would be.
+    """Returns the CIFAR network of any depth, named as its entry of the table would be.
 
-    Those of as many layers as one of Table 1 are called otherwise: CifarResNet50.
+    Networks as deep as one of Table 1 have a prefix: CifarResNet50.
 
     Args:
         depth: Weighted layers: 6n+2 with basic blocks, 9n+2 with bottlenecks.
@@ -483,7 +486,7 @@ RESIDUAL_NETWORKS: dict[str, Architecture] = {
             )
             for depth in TABLE_1
         ),
-        # Channel gates, on the networks of the first paper.
+        # Squeeze-and-excitation, on the networks of the first paper.
         *(
             _imagenet(
                 f"SEResNet{depth}", depth, squeeze_excitation=16, source=SQUEEZE_AND_EXCITATION

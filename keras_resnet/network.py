@@ -7,7 +7,7 @@ import functools
 import json
 import math
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any
 
 import keras
 
@@ -15,16 +15,7 @@ from keras_resnet.architectures import Architecture, DenseArchitecture, Stem, id
 from keras_resnet.layers import PACKAGE, Remembering
 from keras_resnet.naming import map_name
 from keras_resnet.preprocessing import Preprocessing
-from keras_resnet.utils import checks, private
-
-
-class Loadable(Protocol):
-    """Weights that have been read, as `weights.SavedWeights`."""
-
-    preprocessing: Preprocessing | None
-
-    def load_into(self, model: keras.Model) -> None: ...
-
+from keras_resnet.utils import private
 
 # Arguments of a builder that say where a model comes from, not what it is.
 _PASSING = ("weights", "input_tensor", "name")
@@ -64,7 +55,9 @@ class NetworkConfig:
     def stride_version(self) -> str | None:
         """Which version the strides are of; None without bottlenecks, where all are the same."""
         architecture = self.architecture
-        if getattr(architecture, "block", None) != "bottleneck" or len(architecture.repeats) == 1:
+        if isinstance(architecture, DenseArchitecture) or architecture.block != "bottleneck":
+            return None
+        if len(architecture.repeats) == 1:
             return None
         return "v1" if architecture.version == "v1" else "v1.5"
 
@@ -103,25 +96,6 @@ class NetworkConfig:
                 arguments[name] = kind(**arguments[name])
         prepared = values["preprocessing"] and Preprocessing(**_tuples(values["preprocessing"]))
         return cls(**{**values, "arguments": arguments, "preprocessing": prepared})
-
-    def prepared(
-        self, include_preprocessing: bool | Preprocessing, saved: Loadable | None
-    ) -> NetworkConfig:
-        """Returns it with what the weights want done to an image.
-
-        Args:
-            include_preprocessing: Whether the model standardizes images by itself, or how.
-            saved: The weights that it gets, or None.
-
-        Raises:
-            ValueError: If `include_preprocessing` is of another kind.
-        """
-        wanted = include_preprocessing
-        if not isinstance(wanted, Preprocessing):
-            known = None if saved is None else saved.preprocessing
-            include = checks.boolean("include_preprocessing", include_preprocessing)
-            wanted = known or (Preprocessing() if include else None)
-        return dataclasses.replace(self, preprocessing=wanted)
 
 
 def kept_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:
@@ -194,26 +168,6 @@ class Backbone(Network):
         )
 
 
-def make_network(
-    config: NetworkConfig, inputs, outputs, name: str | None, saved: Loadable | None
-) -> Network:
-    """Returns the model of a graph that a builder has made, with its memory and its weights.
-
-    Args:
-        config: How it was built.
-        inputs: Its input.
-        outputs: Its output, or a dictionary of maps.
-        name: Name of the model; the network's where None.
-        saved: The weights that it gets, or None.
-    """
-    kind = Backbone if isinstance(outputs, dict) else Network
-    model = kind(inputs, outputs, name=name or config.architecture.name.lower())
-    model.remember(config)
-    if saved is not None:
-        saved.load_into(model)
-    return model
-
-
 def remembered(model: object) -> NetworkConfig | None:
     """Returns how a model was built, or None for models that are no network of this package."""
     return model.network if isinstance(model, Network) else None
@@ -235,7 +189,7 @@ def network_of(model: object, argument: str = "model") -> NetworkConfig:
 
 def _plain(value: Any) -> Any:
     """Returns a dataclass as a dictionary, and everything else as it is."""
-    return dataclasses.asdict(value) if dataclasses.is_dataclass(value) else value
+    return dataclasses.asdict(value) if isinstance(value, (Stem, Preprocessing)) else value
 
 
 def _tuples(value: Any) -> Any:

@@ -8,10 +8,11 @@ from collections.abc import Collection, Sequence
 
 import keras
 
+from keras_resnet.preprocessing import Preprocessing
 from keras_resnet.utils import checks
 
 
-def check_output(include_top, pooling, classes, classifier_activation, default_classes) -> int:
+def check_top(include_top, pooling, classes, classifier_activation, default_classes) -> int:
     """Returns the number of classes.
 
     Raises:
@@ -60,6 +61,20 @@ def some_of(argument: str, names, maps: Collection[str]) -> tuple[str, ...]:
             f"Received: {argument}={names!r}"
         )
     return tuple(checks.one_of(argument, name, tuple(maps)) for name in names)
+
+
+def check_preprocessing(include_preprocessing, saved) -> Preprocessing | None:
+    """Returns what the weights want done to an image, or None where nothing is known.
+
+    Args:
+        include_preprocessing: Whether the model standardizes images by itself, or how.
+        saved: The weights that it gets (`SavedWeights`), or None.
+    """
+    if isinstance(include_preprocessing, Preprocessing):
+        return include_preprocessing
+    include = checks.boolean("include_preprocessing", include_preprocessing)
+    known = None if saved is None else saved.preprocessing
+    return known or (Preprocessing() if include else None)
 
 
 def check_input(input_tensor, input_shape, default_size, minimum_size, data_format):

@@ -2,7 +2,7 @@
 
 A block is `act(shortcut(x) + branch(x))`; a plain net's is `act(branch(x))`. With pre-activation
 (version "v2") it is `x + branch(act(norm(x)))`, in which nothing stands on the path from one block
-to the next (arXiv 1603.05027). What a network decides once is bound in `ResidualParts`.
+to the next (arXiv 1603.05027). Options of a network are bound once in `ResidualParts`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from keras_resnet.utils import checks
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ResidualParts(Parts):
-    """What all blocks of one residual or plain network share.
+    """Options that all blocks of one residual or plain network share.
 
     Attributes:
         block: Key of `BLOCKS`: "basic" or "bottleneck".
@@ -37,9 +37,9 @@ class ResidualParts(Parts):
             "v2", with pre-activation, as well.
         groups: Groups of a bottleneck's 3x3 convolution.
         width_per_group: Channels of each group where the width is 64, in proportion elsewhere.
-        squeeze_excitation: Reduction of the channel gate at the end of each branch, or None.
+        squeeze_excitation: Reduction of squeeze-and-excitation at the end of each branch, or None.
         shortcut_pool: Whether a strided projection is an average pool and a convolution.
-        zero_init_residual: Whether a branch's last normalisation (in v2, its last convolution)
+        zero_init_residual: Whether a branch's last normalization (in v2, its last convolution)
             starts at zero, its block as the identity.
 
     Raises:
@@ -90,7 +90,7 @@ class ResidualParts(Parts):
             )
         if self.zero_init_residual and self.preactivated and self.normalization != "batch":
             raise ValueError(
-                "`zero_init_residual` in version 'v2' starts kernels at zero, which standardised "
+                "`zero_init_residual` in version 'v2' starts kernels at zero, which standardized "
                 "ones cannot; leave it out or use normalization='batch'. Received: "
                 f"zero_init_residual=True with normalization={self.normalization!r}"
             )
@@ -119,7 +119,7 @@ class ResidualParts(Parts):
         return per_group * self.groups
 
     def last_conv(self, x, filters, kernel_size, strides=1, *, name, dilation=1, zero=False):
-        """The convolution that ends a path, and its normalisation where the path has that.
+        """The convolution that ends a path, and its normalization where the path has that.
 
         With `zero` the last thing with weights starts at zero.
         """

@@ -1,4 +1,4 @@
-"""The named networks, one line each: a general builder with an entry of the table filled in."""
+"""From an entry of the table to its builder: a general one with some arguments filled in."""
 
 from __future__ import annotations
 
@@ -206,8 +206,8 @@ def _signature(architecture: Architecture | DenseArchitecture) -> inspect.Signat
     )
 
 
-def _named(name: str) -> Callable[..., Network]:
-    """Returns the builder of an entry of the table, as a function of this module."""
+def named_builder(name: str) -> Callable[..., Network]:
+    """Returns the builder of an entry of the table, as a function of `models.named`."""
     architecture = ARCHITECTURES[name]
     general, fixed = _filled_in(architecture)
 
@@ -219,7 +219,8 @@ def _named(name: str) -> Callable[..., Network]:
     size = FAMILIES[architecture.family].image_size
     given = ", ".join(f"{option}={value!r}" for option, value in fixed.items())
     builder.__name__ = builder.__qualname__ = name
-    builder.__signature__ = _signature(architecture)
+    builder.__module__ = "keras_resnet.models.named"
+    setattr(builder, "__signature__", _signature(architecture))  # noqa: B010
     builder.__doc__ = f"""Builds {name}, the {kind} network of {architecture.depth} weighted layers.
 
     Source: {architecture.source}. It is `{general.__name__}({given})`,
@@ -245,54 +246,3 @@ def _named(name: str) -> Callable[..., Network]:
         ValueError: If an argument is wrong; the message names it and what would do.
     """
     return builder
-
-
-ResNet18: ResNetBuilder = _named("ResNet18")
-ResNet34: ResNetBuilder = _named("ResNet34")
-ResNet50: ResNetBuilder = _named("ResNet50")
-ResNet101: ResNetBuilder = _named("ResNet101")
-ResNet152: ResNetBuilder = _named("ResNet152")
-PlainNet18: ResNetBuilder = _named("PlainNet18")
-PlainNet34: ResNetBuilder = _named("PlainNet34")
-ResNet20: ResNetBuilder = _named("ResNet20")
-ResNet32: ResNetBuilder = _named("ResNet32")
-ResNet44: ResNetBuilder = _named("ResNet44")
-ResNet56: ResNetBuilder = _named("ResNet56")
-ResNet110: ResNetBuilder = _named("ResNet110")
-ResNet1202: ResNetBuilder = _named("ResNet1202")
-PlainNet20: ResNetBuilder = _named("PlainNet20")
-PlainNet32: ResNetBuilder = _named("PlainNet32")
-PlainNet44: ResNetBuilder = _named("PlainNet44")
-PlainNet56: ResNetBuilder = _named("PlainNet56")
-PlainNet110: ResNetBuilder = _named("PlainNet110")
-ResNet18V2: ResNetBuilder = _named("ResNet18V2")
-ResNet34V2: ResNetBuilder = _named("ResNet34V2")
-ResNet50V2: ResNetBuilder = _named("ResNet50V2")
-ResNet101V2: ResNetBuilder = _named("ResNet101V2")
-ResNet152V2: ResNetBuilder = _named("ResNet152V2")
-ResNet110V2: ResNetBuilder = _named("ResNet110V2")
-ResNet164V2: ResNetBuilder = _named("ResNet164V2")
-ResNet1001V2: ResNetBuilder = _named("ResNet1001V2")
-ResNet18D: ResNetBuilder = _named("ResNet18D")
-ResNet34D: ResNetBuilder = _named("ResNet34D")
-ResNet50D: ResNetBuilder = _named("ResNet50D")
-ResNet101D: ResNetBuilder = _named("ResNet101D")
-ResNet152D: ResNetBuilder = _named("ResNet152D")
-SEResNet18: ResNetBuilder = _named("SEResNet18")
-SEResNet34: ResNetBuilder = _named("SEResNet34")
-SEResNet50: ResNetBuilder = _named("SEResNet50")
-SEResNet101: ResNetBuilder = _named("SEResNet101")
-SEResNet152: ResNetBuilder = _named("SEResNet152")
-ResNeXt50_32x4d: ResNetBuilder = _named("ResNeXt50_32x4d")
-ResNeXt101_32x8d: ResNetBuilder = _named("ResNeXt101_32x8d")
-ResNeXt29_8x64d: ResNetBuilder = _named("ResNeXt29_8x64d")
-WideResNet50_2: ResNetBuilder = _named("WideResNet50_2")
-WideResNet101_2: ResNetBuilder = _named("WideResNet101_2")
-WideResNet16_8: ResNetBuilder = _named("WideResNet16_8")
-WideResNet28_10: ResNetBuilder = _named("WideResNet28_10")
-WideResNet40_4: ResNetBuilder = _named("WideResNet40_4")
-DenseNet121: DenseNetBuilder = _named("DenseNet121")
-DenseNet169: DenseNetBuilder = _named("DenseNet169")
-DenseNet201: DenseNetBuilder = _named("DenseNet201")
-DenseNet264: DenseNetBuilder = _named("DenseNet264")
-DenseNetBC100_12: DenseNetBuilder = _named("DenseNetBC100_12")

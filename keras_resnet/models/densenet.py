@@ -14,24 +14,21 @@ from keras.layers import Concatenate
 
 from keras_resnet.architectures import Stem, family_and_stem
 from keras_resnet.layers import BlockStack
-from keras_resnet.models.arguments import check_features, check_output
 from keras_resnet.models.blocks import Step, halving_pool, steps_to
-from keras_resnet.models.parts import Parts, image_input, image_output
+from keras_resnet.models.parts import Parts, assemble
 from keras_resnet.models.parts import stem as stem_layers
 from keras_resnet.naming import (
     POST,
     STEM,
     block_name,
-    map_name,
     stack_name,
     stage_name,
     transition_name,
 )
-from keras_resnet.network import Network, NetworkConfig, kept_arguments, make_network
+from keras_resnet.network import Network, kept_arguments
 from keras_resnet.preprocessing import Preprocessing
 from keras_resnet.utils import checks
 from keras_resnet.utils.recursion import stacks_blocks
-from keras_resnet.weights.files import find_weights
 
 # Section 3: a layer's 1x1 convolution gives 4k channels, and a transition keeps half.
 BOTTLENECK = 4
@@ -73,10 +70,10 @@ def DenseNet(  # noqa: N802, named as in keras.applications
         blocks: Layers per block, such as (6, 12, 24, 16). A transition between two blocks halves
             the channels and the map.
         include_top: Whether to end in global average pooling and the classifier.
-        weights: None for random initialisation; "imagenet", or the name of published weights such
+        weights: None for random initialization; "imagenet", or the name of published weights such
             as "keras/densenet121", for a download of what there is for the network, which
             `DenseNet` itself knows by `name`; or the path of a file of Keras. A classifier of
-            other `classes` than theirs is left as it is, with a warning.
+            other `classes` is not loaded, with a warning.
         input_tensor: Keras tensor to build on, in place of `input_shape`.
         input_shape: Shape of one image without the batch, such as (224, 224, 3); sides may be
             None. With the top the default is RGB of 224x224 pixels, 32x32 for a CIFAR network;
@@ -88,12 +85,12 @@ def DenseNet(  # noqa: N802, named as in keras.applications
         name: Name of the model; by default that of the network.
         growth_rate: Channels that each layer adds, the paper's k; the stem has 2k.
         stem: "imagenet" (7x7 of stride 2 and max pool), "cifar" (3x3), or a `Stem`.
-        activation: The nonlinearity everywhere, such as "silu".
-        normalization: "batch", or "group" (32 groups, arXiv 1803.08494) with standardised kernels
+        activation: Nonlinearity everywhere, such as "silu".
+        normalization: "batch", or "group" (32 groups, arXiv 1803.08494) with standardized kernels
             (arXiv 1903.10520).
         kernel_regularizer: Penalty on convolution and classifier kernels, as in `ResNet`.
         bn_momentum: Weight of the old value in the moving statistics, in [0, 1).
-        bn_epsilon: Added to the variance in the normalisation.
+        bn_epsilon: Added to the variance in the normalization.
         synchronized_bn: Whether batch statistics are taken over all replicas of a strategy.
         dropout: Rate of dropout after each layer, in [0, 1); the paper's for CIFAR without
             augmentation is 0.2.
@@ -134,42 +131,33 @@ def DenseNet(  # noqa: N802, named as in keras.applications
     family, spec = family_and_stem(stem)
     blocks = checks.integers("blocks", blocks)
     stack = stacks_blocks(stack_blocks, recompute, (7 + bool(parts.dropout)) * sum(blocks))
-    classes = check_output(include_top, pooling, classes, classifier_activation, family.classes)
-    maps = {map_name(i): None for i in range(len(blocks))}
-    features = check_features(features, include_top, pooling, maps)
     steps = steps_to(output_stride, spec.reduction, len(blocks))
 
+    def stages(x):
+        if spec.pool:
+            x = stem_layers(x, 2 * growth_rate, spec, parts)
+        else:
+            # What follows the convolution directly begins with a normalization of its own.
+            x = parts.conv(x, 2 * growth_rate, spec.kernel_size, spec.strides, name=STEM)
+        for i, (count, step) in enumerate(zip(blocks, steps, strict=True)):
+            if i:
+                x = transition(x, step, parts, transition_name(i - 1))
+            dilation, name = step.after, stage_name(i)
+            x = dense_block(x, count, growth_rate, dilation, parts, name, stack, recompute)
+            yield parts.norm_act(x, name=POST) if i == len(blocks) - 1 else x
+
     arguments |= {"blocks": blocks, "growth_rate": growth_rate}
-    arguments |= {"activation": parts.activation, "data_format": parts.data_format}
-    config = NetworkConfig("DenseNet", arguments, on_tensor=input_tensor is not None)
-    saved = find_weights(weights, config.architecture.name.lower())
-    config = config.prepared(include_preprocessing, saved)
-    inputs, x = image_input(
-        input_tensor,
-        input_shape,
-        default_size=family.image_size if include_top else None,
-        minimum_size=spec.smallest_image(len(blocks)),
-        data_format=parts.data_format,
-        preprocessing=config.preprocessing if include_preprocessing else None,
+    return assemble(
+        "DenseNet",
+        arguments,
+        stages,
+        parts,
+        spec,
+        family,
+        name=name,
+        weights=weights,
+        input_tensor=input_tensor,
     )
-    if spec.pool:
-        x = stem_layers(x, 2 * growth_rate, spec, parts)
-    else:
-        # What follows the convolution directly begins with a normalization of its own.
-        x = parts.conv(x, 2 * growth_rate, spec.kernel_size, spec.strides, name=STEM)
-    for i, (count, step) in enumerate(zip(blocks, steps, strict=True)):
-        if i:
-            x = transition(x, step, parts, transition_name(i - 1))
-        x = dense_block(x, count, growth_rate, step.after, parts, stage_name(i), stack, recompute)
-        if i == len(blocks) - 1:
-            x = parts.norm_act(x, name=POST)
-        maps[map_name(i)] = x
-        if features and all(maps[name] is not None for name in features):
-            break
-    outputs = {name: maps[name] for name in features}
-    if not features:
-        outputs = image_output(x, include_top, pooling, classes, classifier_activation, parts)
-    return make_network(config, inputs, outputs, name, saved)
 
 
 def dense_layer(x, growth_rate: int, dilation: int, parts: Parts, name: str):

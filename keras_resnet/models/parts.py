@@ -1,6 +1,6 @@
 """What every network is made of, in Keras's functional API: convolutions, stem, input and top.
 
-What a network decides once (normalisation, activation, regularisation) is bound in `Parts` and
+Options of a network (normalization, activation, regularization) are bound once in `Parts` and
 handed to each block.
 """
 
@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
 
 import keras
 from keras.layers import (
@@ -23,12 +25,19 @@ from keras.layers import (
     ZeroPadding2D,
 )
 
-from keras_resnet.architectures import NORMALIZATIONS, Stem, activation_name
+from keras_resnet.architectures import NORMALIZATIONS, Family, Stem, activation_name
 from keras_resnet.layers import FusedBatchNormalization, StandardizedConv2D
-from keras_resnet.models.arguments import check_input
-from keras_resnet.naming import AVERAGE_POOL, CLASSIFIER, MAX_POOL, STEM, STEM_POOL
+from keras_resnet.models.arguments import (
+    check_features,
+    check_input,
+    check_preprocessing,
+    check_top,
+)
+from keras_resnet.naming import AVERAGE_POOL, CLASSIFIER, MAX_POOL, STEM, STEM_POOL, map_name
+from keras_resnet.network import Backbone, Network, NetworkConfig
 from keras_resnet.preprocessing import standardize_layer
 from keras_resnet.utils import checks
+from keras_resnet.weights.files import find_weights
 
 
 def he_normal() -> keras.initializers.Initializer:
@@ -38,12 +47,12 @@ def he_normal() -> keras.initializers.Initializer:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Parts:
-    """What all blocks of one network share.
+    """Options that all blocks of one network share.
 
     Attributes:
         data_format: "channels_last" or "channels_first"; Keras's default where None is given.
-        activation: The nonlinearity: a name or a function that Keras knows.
-        normalization: "batch", or "group" for groups of channels and standardised kernels.
+        activation: Nonlinearity: a name or a function that Keras knows.
+        normalization: "batch", or "group" for groups of channels and standardized kernels.
         bn_momentum: Weight of the old value in the moving statistics.
         bn_epsilon: Added to the variance.
         synchronized_bn: Whether batch statistics are taken over all replicas.
@@ -154,26 +163,6 @@ class Parts:
         return Dropout(self.dropout, name=f"{name}_dropout")(x) if self.dropout else x
 
 
-def image_input(
-    input_tensor,
-    input_shape,
-    *,
-    default_size,
-    minimum_size,
-    data_format,
-    preprocessing,
-):
-    """Returns the model's inputs and the tensor to build on, standardized where that is asked for.
-
-    Args are those of `check_input`, and `preprocessing`: the `Preprocessing` by which the model
-    itself standardizes images, or None.
-    """
-    inputs, x = check_input(input_tensor, input_shape, default_size, minimum_size, data_format)
-    if preprocessing is not None:
-        x = standardize_layer(x, 1 if data_format == "channels_first" else -1, preprocessing)(x)
-    return inputs, x
-
-
 def stem(x, filters: int, spec: Stem, parts: Parts):
     """The layers before the first stage: `conv1` and, for large images, a 3x3 max pool."""
     if spec.deep:
@@ -193,8 +182,8 @@ def stem(x, filters: int, spec: Stem, parts: Parts):
     return MaxPooling2D(1, 2, data_format=parts.data_format, name=f"{STEM_POOL}_stride")(x)
 
 
-def image_output(x, include_top, pooling, classes, classifier_activation, parts: Parts):
-    """Returns what the network gives out for the feature maps `x`."""
+def top(x, include_top, pooling, classes, classifier_activation, parts: Parts):
+    """What a network gives for its last maps: the classifier, or pooled maps, or the maps."""
     if include_top or pooling == "avg":
         x = GlobalAveragePooling2D(parts.data_format, name=AVERAGE_POOL)(x)
     elif pooling == "max":
@@ -210,3 +199,64 @@ def image_output(x, include_top, pooling, classes, classifier_activation, parts:
         dtype=keras.config.dtype_policy().variable_dtype,
         name=CLASSIFIER,
     )(x)
+
+
+def assemble(
+    builder: str,
+    arguments: dict[str, Any],
+    stages: Callable[[keras.KerasTensor], Iterable[keras.KerasTensor]],
+    parts: Parts,
+    stem: Stem,
+    family: Family,
+    *,
+    name: str | None,
+    weights: str | Path | None,
+    input_tensor: keras.KerasTensor | None,
+) -> Network:
+    """Returns the model of a network: input, standardization, stages, top, memory and weights.
+
+    Args:
+        builder: Name of the general builder.
+        arguments: Its other arguments.
+        stages: Function from the images to the last map of every stage, in order.
+        parts: What the blocks are made of.
+        stem: What stands before the first stage.
+        family: Family with the defaults.
+        name: Name of the model, or None for the network's.
+        weights: Weights to load, as the builders take them.
+        input_tensor: Keras tensor to build on, or None.
+    """
+    include_top, pooling = arguments["include_top"], arguments["pooling"]
+    activation, blocks = arguments["classifier_activation"], arguments["blocks"]
+    classes = check_top(include_top, pooling, arguments["classes"], activation, family.classes)
+    names = [map_name(i) for i in range(len(blocks))]
+    features = check_features(arguments["features"], include_top, pooling, names)
+
+    include, data_format = arguments["include_preprocessing"], parts.data_format
+    arguments |= {"activation": parts.activation, "data_format": data_format}
+    config = NetworkConfig(builder, arguments, on_tensor=input_tensor is not None)
+    saved = find_weights(weights, config.architecture.name.lower())
+    preprocessing = check_preprocessing(include, saved)
+    inputs, x = check_input(
+        input_tensor,
+        arguments["input_shape"],
+        family.image_size if include_top else None,
+        stem.smallest_image(len(blocks)),
+        data_format,
+    )
+    if include and preprocessing is not None:
+        x = standardize_layer(x, parts.channel_axis, preprocessing)(x)
+    maps = {}
+    for map_, last in zip(names, stages(x), strict=False):
+        maps[map_] = last
+        if features and maps.keys() >= set(features):
+            break
+    kind = Backbone if features else Network
+    outputs = {map_: maps[map_] for map_ in features}
+    if not features:
+        outputs = top(last, include_top, pooling, classes, activation, parts)
+    model = kind(inputs, outputs, name=name or config.architecture.name.lower())
+    model.remember(dataclasses.replace(config, preprocessing=preprocessing))
+    if saved is not None:
+        saved.load_into(model)
+    return model

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import keras
 
 from keras_resnet.architectures import Stem, family_and_stem
-from keras_resnet.models.arguments import check_features, check_output
 from keras_resnet.models.blocks import ResidualParts, stage, steps_to
-from keras_resnet.models.parts import image_input, image_output
+from keras_resnet.models.parts import assemble
 from keras_resnet.models.parts import stem as stem_layers
-from keras_resnet.naming import POST, map_name, stage_name
-from keras_resnet.network import Network, NetworkConfig, kept_arguments, make_network
+from keras_resnet.naming import POST, stage_name
+from keras_resnet.network import Network, kept_arguments
 from keras_resnet.preprocessing import Preprocessing
 from keras_resnet.utils import checks
 from keras_resnet.utils.recursion import stacks_blocks
-from keras_resnet.weights.files import find_weights
 
 
 def ResNet(  # noqa: N802, named as in keras.applications
@@ -66,11 +65,11 @@ def ResNet(  # noqa: N802, named as in keras.applications
     Args:
         blocks: Blocks per stage, such as (3, 4, 6, 3). Every stage but the first halves the map.
         include_top: Whether to end in global average pooling and the classifier.
-        weights: None for random initialisation; "imagenet", or the name of published weights such
+        weights: None for random initialization; "imagenet", or the name of published weights such
             as "timm/resnet50.a1_in1k" (`keras_resnet.weights.PRETRAINED`), for a download of what
             there is for the network, which `ResNet` itself knows by `name`; or the path of a file
-            of Keras, PyTorch or safetensors. A classifier of other `classes` than theirs is left as
-            it is, with a warning.
+            of Keras, PyTorch or safetensors. A classifier of other `classes` is not loaded, with a
+            warning.
         input_tensor: Keras tensor to build on, in place of `input_shape`.
         input_shape: Shape of one image without the batch, such as (224, 224, 3); sides may be
             None. With the top the default is RGB of 224x224 pixels, 32x32 for a CIFAR network;
@@ -79,8 +78,8 @@ def ResNet(  # noqa: N802, named as in keras.applications
         classes: Classes of the classifier, only with `include_top`; by default 1000, 10 for a
             CIFAR network.
         classifier_activation: Activation of the classifier; None gives logits.
-        name: Name of the model; by default that of the network, with marks for other options than
-            its own (resnet50_v1.5).
+        name: Name of the model; by default that of the network, with suffixes for
+            other options than its own.
         block: "basic" (two 3x3 convolutions) or "bottleneck" (1x1, 3x3, 1x1 to 4 x width).
         widths: Width of each stage; the family's of the stem where not given.
         stem: "imagenet" (7x7 of stride 2 and max pool), "cifar" (3x3), or a `Stem`.
@@ -88,26 +87,26 @@ def ResNet(  # noqa: N802, named as in keras.applications
         shortcut: "A" (zero-padded identity, no parameters), "B" (1x1 projection where the shape
             changes), "C" (projection everywhere), or None for the plain net.
         version: "v1" (a bottleneck's stride on its first 1x1 convolution, as in the paper), "v1.5"
-            (on its 3x3, as in torchvision; basic blocks do not differ), or "v2" (normalisation and
+            (on its 3x3, as in torchvision; basic blocks do not differ), or "v2" (normalization and
             activation in front of the convolutions, arXiv 1603.05027; the stride on the 3x3, as in
             timm, where the authors' code has it on the 1x1).
         groups: Groups of a bottleneck's 3x3 convolution (ResNeXt, arXiv 1611.05431).
         width_per_group: Channels of each of these groups where the stage's width is 64, and in
             proportion in the others; with one group the factor of a wide net (arXiv 1605.07146).
-        squeeze_excitation: Reduction of the channel gate at the end of every branch (arXiv
-            1709.01507, which takes 16), or None for no gates.
+        squeeze_excitation: Reduction of squeeze-and-excitation at the end of every branch (arXiv
+            1709.01507, which takes 16), or None for none.
         deep_stem: Whether the stem's convolution is three of 3x3 (arXiv 1812.01187, ResNet-C).
         shortcut_pool: Whether a strided projection is an average pool and a convolution of stride
             1 (arXiv 1812.01187, ResNet-D).
-        activation: The nonlinearity everywhere, such as "silu"; the channel gates keep their own.
-        normalization: "batch", or "group" (32 groups, arXiv 1803.08494) with standardised kernels
+        activation: Nonlinearity everywhere, such as "silu", but in squeeze-and-excitation.
+        normalization: "batch", or "group" (32 groups, arXiv 1803.08494) with standardized kernels
             (arXiv 1903.10520).
         kernel_regularizer: Penalty on convolution and classifier kernels. The paper's weight decay
             of 1e-4 is `keras.regularizers.L2(5e-5)`, since Keras's L2 has no factor 1/2.
-        zero_init_residual: Start the last normalisation of every branch at zero; in version "v2",
+        zero_init_residual: Start the last normalization of every branch at zero; in version "v2",
             where nothing follows it, the last convolution.
         bn_momentum: Weight of the old value in the moving statistics, in [0, 1).
-        bn_epsilon: Added to the variance in the normalisation.
+        bn_epsilon: Added to the variance in the normalization.
         synchronized_bn: Whether batch statistics are taken over all replicas of a strategy.
         dropout: Rate of dropout between the convolutions of each branch, in [0, 1).
         stochastic_depth: Rate at which training drops the branch of the last block, in [0, 1); it
@@ -181,44 +180,34 @@ def ResNet(  # noqa: N802, named as in keras.applications
     per_block = 3 * parts.kind.weighted_layers + 1 + bool(parts.dropout) + any(drop_rates)
     per_block += 4 * bool(squeeze_excitation)
     stack = stacks_blocks(stack_blocks, recompute, per_block * depth)
-    classes = check_output(include_top, pooling, classes, classifier_activation, family.classes)
-    maps = {map_name(i): None for i in range(len(blocks))}
-    features = check_features(features, include_top, pooling, maps)
     steps = steps_to(output_stride, spec.reduction, len(blocks))
 
+    def stages(x):
+        x, rates = stem_layers(x, filters, spec, parts), iter(drop_rates)
+        for i, (width, step, count) in enumerate(zip(widths, steps, blocks, strict=True)):
+            x = stage(
+                x,
+                width,
+                list(itertools.islice(rates, count)),
+                parts,
+                step=step,
+                name=stage_name(i),
+                stack=stack,
+                recompute=recompute,
+                activated=i == 0,
+            )
+            last = i == len(blocks) - 1
+            yield parts.norm_act(x, name=POST) if parts.preactivated and last else x
+
     arguments |= {"blocks": blocks, "widths": widths, "stem_filters": filters}
-    arguments |= {"activation": parts.activation, "data_format": parts.data_format}
-    config = NetworkConfig("ResNet", arguments, on_tensor=input_tensor is not None)
-    saved = find_weights(weights, config.architecture.name.lower())
-    config = config.prepared(include_preprocessing, saved)
-    inputs, x = image_input(
-        input_tensor,
-        input_shape,
-        default_size=family.image_size if include_top else None,
-        minimum_size=spec.smallest_image(len(blocks)),
-        data_format=parts.data_format,
-        preprocessing=config.preprocessing if include_preprocessing else None,
+    return assemble(
+        "ResNet",
+        arguments,
+        stages,
+        parts,
+        spec,
+        family,
+        name=name,
+        weights=weights,
+        input_tensor=input_tensor,
     )
-    x = stem_layers(x, filters, spec, parts)
-    for i, (width, step) in enumerate(zip(widths, steps, strict=True)):
-        before = sum(blocks[:i])
-        x = stage(
-            x,
-            width,
-            drop_rates[before : before + blocks[i]],
-            parts,
-            step=step,
-            name=stage_name(i),
-            stack=stack,
-            recompute=recompute,
-            activated=i == 0,
-        )
-        if parts.preactivated and i == len(blocks) - 1:
-            x = parts.norm_act(x, name=POST)
-        maps[map_name(i)] = x
-        if features and all(maps[name] is not None for name in features):
-            break
-    outputs = {name: maps[name] for name in features}
-    if not features:
-        outputs = image_output(x, include_top, pooling, classes, classifier_activation, parts)
-    return make_network(config, inputs, outputs, name, saved)

@@ -178,7 +178,7 @@ def entries() -> list[Architecture | DenseArchitecture]:
 
 def builder_of(network: Architecture | DenseArchitecture) -> tuple[str, dict[str, object]]:
     """Returns the name of a network's builder, and the options that it needs."""
-    if network.name in ARCHITECTURES:
+    if network.name in ARCHITECTURES or isinstance(network, DenseArchitecture):
         return network.name, {}
     changes = {
         entry.name: {k: v for k, v in network.options.items() if v != entry.options[k]}
