@@ -1,0 +1,80 @@
+"""A network built again with other options keeps its weights, and what stands around it."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+
+import keras_resnet
+from keras_resnet.surgery import rebuild
+from tests.helpers import assert_same_weights, distance, images, randomize, refused
+
+SHAPE = (8, 8, 1)
+
+
+def network(**options):
+    model = keras_resnet.CifarResNet(8, **{"input_shape": SHAPE, "classes": 3, **options})
+    randomize(model)
+    return model
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"stack_blocks": True, "shortcut": "C"},
+        {"version": "v2", "squeeze_excitation": 4, "dropout": 0.1, "stochastic_depth": 0.2},
+        {"normalization": "group", "activation": "silu"},
+    ],
+    ids=str,
+)
+def test_without_changes_it_is_the_same(options):
+    model = network(**options)
+    again = rebuild(model)
+    assert_same_weights(again, model)
+    assert distance(again(images(2, *SHAPE)), model(images(2, *SHAPE))) == 0
+    assert again.network.to_json() == model.network.to_json()
+    assert (again.name, rebuild(model, name="other").name) == (model.name, "other")
+
+
+def test_logits_and_any_size():
+    model = network()
+    logits = rebuild(model, classifier_activation=None, input_shape=(None, None, 1))
+    x = images(2, *SHAPE)
+    assert distance(keras.ops.softmax(logits(x)), model(x)) < 1e-6
+    assert logits(images(1, 20, 13, 1)).shape == (1, 3)
+
+
+def test_other_classes_have_a_classifier_of_their_own():
+    model = network()
+    other = rebuild(model, classes=5)
+    np.testing.assert_array_equal(
+        other.get_layer("conv4_block1_2_conv").kernel, model.get_layer("conv4_block1_2_conv").kernel
+    )
+    assert other.output_shape == (None, 5)
+
+
+def test_policy_frozen_layers_and_the_layers_in_front():
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    inputs = keras.Input(SHAPE)
+    front = keras.layers.Normalization(mean=[3.0], variance=[4.0], dtype="float32", name="front")
+    model = network(input_tensor=front(inputs), input_shape=None)
+    model.get_layer("conv1_conv").trainable = False
+    keras.config.set_dtype_policy("float32")
+    again = rebuild(model, input_shape=(None, None, 1))
+    assert keras.config.dtype_policy().name == "float32"
+    assert again.get_layer("conv2_block1_1_conv").compute_dtype == "bfloat16"
+    assert not again.get_layer("conv1_conv").trainable
+    assert again.get_layer("conv2_block1_1_conv").trainable
+    x = images(2, *SHAPE, low=0.0, high=8.0)
+    assert distance(again(x), model(x)) == 0
+    assert again.get_layer("front") is not model.get_layer("front")
+
+
+def test_models_that_remember_nothing():
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)], name="mine")
+    with refused("`model`", "mine"):
+        rebuild(model)
+    with refused("`output_stride`", "1, 2, 4", "3"):
+        rebuild(network(), output_stride=3)

@@ -1,0 +1,140 @@
+"""A model remembers its network through building, saving, loading and cloning."""
+
+from __future__ import annotations
+
+import keras
+import pytest
+
+import keras_resnet
+from keras_resnet.architectures import ARCHITECTURES, Stem
+from keras_resnet.network import Backbone, Network, NetworkConfig, network_of, remembered
+from keras_resnet.preprocessing import Preprocessing
+from tests.helpers import refused
+
+SMALL = {"input_shape": (16, 16, 3), "classes": 3}
+GREY = Preprocessing((33.0,), (21.0,), image_size=8)
+
+# One network for each way in which an argument is kept, and what it is called.
+NETWORKS = {
+    "named": (lambda: keras_resnet.ResNet20(**SMALL), "ResNet20"),
+    "variant": (lambda: keras_resnet.ResNet20(shortcut="B", **SMALL), "ResNet20_B"),
+    "of any depth": (lambda: keras_resnet.CifarResNet(8, **SMALL), "ResNet8"),
+    "wide": (lambda: keras_resnet.CifarWideResNet(10, 2, **SMALL), "WideResNet10_2"),
+    "dense": (lambda: keras_resnet.CifarDenseNet(10, 4, **SMALL), "DenseNetBC10_4"),
+    "dense stack": (
+        lambda: keras_resnet.CifarDenseNet(10, 4, stack_blocks=True, **SMALL),
+        "DenseNetBC10_4",
+    ),
+    "of its own": (
+        lambda: keras_resnet.ResNet((1, 2), widths=(4, 8), stem=Stem(3, 1, True), **SMALL),
+        "ResNet",
+    ),
+    "objects": (
+        lambda: keras_resnet.CifarResNet(
+            8,
+            activation=keras.layers.LeakyReLU(negative_slope=0.2),
+            kernel_regularizer=keras.regularizers.L2(1e-4),
+            classifier_activation=None,
+            **SMALL,
+        ),
+        "ResNet8_leakyrelu",
+    ),
+    "group normalization": (
+        lambda: keras_resnet.CifarResNet(8, normalization="group", **SMALL),
+        "ResNet8_group",
+    ),
+    "grey": (
+        lambda: keras_resnet.CifarResNet(8, input_shape=(8, 8, 1), include_preprocessing=GREY),
+        "ResNet8",
+    ),
+    "backbone": (
+        lambda: keras_resnet.CifarResNet(8, include_top=False, features=["C2", "C4"]),
+        "ResNet8",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", NETWORKS)
+def test_saved_loaded_and_cloned(kind, tmp_path):
+    build, name = NETWORKS[kind]
+    model = build()
+    assert model.network.architecture.name == name
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras", safe_mode=True)
+    for other in (loaded, keras.models.clone_model(model), keras.models.clone_model(loaded)):
+        assert type(other) is type(model)
+        assert other.network.to_json() == model.network.to_json()
+        assert other.network.architecture == model.network.architecture
+        assert other.preprocessing == model.preprocessing
+
+
+def test_an_entry_of_the_table_is_found_again():
+    general = keras_resnet.ResNet(
+        (3, 3, 3), block="basic", widths=(16, 32, 64), stem="cifar", shortcut="A"
+    )
+    assert general.network.architecture is ARCHITECTURES["ResNet20"]
+    assert general.name == "resnet"
+
+
+def test_preprocessing_is_that_of_the_weights(tmp_path):
+    assert keras_resnet.CifarResNet(8).preprocessing is None
+    assert keras_resnet.CifarResNet(8, include_preprocessing=True).preprocessing == Preprocessing()
+    own = Preprocessing((1.0, 2.0, 3.0), (4.0, 5.0, 6.0))
+    source = keras_resnet.CifarResNet(8, include_preprocessing=own)
+    source.save(tmp_path / "source.keras")
+    # The standardization comes with the weights, inside of the model or beside it.
+    inside = keras_resnet.CifarResNet(
+        8, weights=tmp_path / "source.keras", include_preprocessing=True
+    )
+    assert inside.preprocessing == own
+    assert inside.get_layer("preprocessing").get_config()["mean"] == list(own.mean)
+    beside = keras_resnet.CifarResNet(8)
+    keras_resnet.weights.load_weights(beside, tmp_path / "source.keras")
+    assert beside.preprocessing == own
+
+
+def test_the_policy_and_the_tensor_it_was_built_on():
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    inputs = keras.Input((16, 16, 3))
+    model = keras_resnet.CifarResNet(8, input_tensor=keras.layers.Rescaling(1 / 255)(inputs))
+    assert (model.network.dtype_policy, model.network.on_tensor) == ("mixed_bfloat16", True)
+
+
+def test_models_that_are_no_network():
+    model = keras_resnet.CifarResNet(8, **SMALL)
+    part = keras.Model(model.input, model.get_layer("conv2_block1_out").output, name="part")
+    assert not isinstance(part, Network) and remembered(part) is None
+    for other in (part, keras.Sequential(name="part"), "part"):
+        with refused("`model`", "part"):
+            network_of(other)
+
+
+def test_backbones_know_their_maps():
+    model = keras_resnet.ResNet18(include_top=False, features=["C5", "C3"], output_stride=8)
+    assert isinstance(model, Backbone)
+    assert [(f.name, f.stride, f.channels) for f in model.features] == [
+        ("C3", 8, 128),
+        ("C5", 8, 512),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"features": "C3", "include_top": False}, ("'C2', 'C3', 'C4'", "'C3'")),
+        ({"features": [], "include_top": False}, ("[]",)),
+        ({"features": ["C5"], "include_top": False}, ("'C5'",)),
+        ({"features": ["C3"]}, ("include_top",)),
+        ({"features": ["C3"], "include_top": False, "pooling": "avg"}, ("pooling",)),
+    ],
+)
+def test_wrong_features(options, words):
+    with refused("`features`", *words):
+        keras_resnet.ResNet20(**options)
+
+
+def test_config_round_trip():
+    config = keras_resnet.CifarResNet(8, **SMALL).network
+    again = NetworkConfig.from_json(config.to_json())
+    assert again.arguments["blocks"] == (1, 1, 1) and again.arguments["classes"] == 3
+    assert not {"weights", "input_tensor", "name"} & set(again.arguments)
