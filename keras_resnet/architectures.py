@@ -434,6 +434,16 @@ def dense_architecture(depth: int, growth_rate: int) -> DenseArchitecture:
     return DenseArchitecture(name, "cifar", depth, repeats, growth_rate)
 
 
+# Options that the networks of a paper share.
+_CIFAR_V2 = {"shortcut": "B", "version": "v2", "source": IDENTITY_MAPPINGS}
+_RESNET_D = {
+    **{"version": "v1.5", "deep_stem": True, "shortcut_pool": True},
+    "source": BAG_OF_TRICKS,
+}
+_SE = {"squeeze_excitation": 16, "source": SQUEEZE_AND_EXCITATION}
+_RESNEXT = {"version": "v1.5", "source": AGGREGATED_TRANSFORMATIONS}
+_WIDE = {"version": "v1.5", "width_per_group": 128, "source": WIDE_RESIDUAL_NETWORKS}
+
 RESIDUAL_NETWORKS: dict[str, Architecture] = {
     architecture.name: architecture
     for architecture in (
@@ -458,53 +468,17 @@ RESIDUAL_NETWORKS: dict[str, Architecture] = {
         _cifar("PlainNet56", 56, shortcut=None),
         _cifar("PlainNet110", 110, shortcut=None),
         # Pre-activation.
-        *(
-            _imagenet(f"ResNet{depth}V2", depth, version="v2", source=IDENTITY_MAPPINGS)
-            for depth in TABLE_1
-        ),
+        *(_imagenet(f"ResNet{d}V2", d, version="v2", source=IDENTITY_MAPPINGS) for d in TABLE_1),
         _cifar("ResNet110V2", 110, version="v2", source=IDENTITY_MAPPINGS),
-        *(
-            _cifar(
-                f"ResNet{depth}V2",
-                depth,
-                "bottleneck",
-                shortcut="B",
-                version="v2",
-                source=IDENTITY_MAPPINGS,
-            )
-            for depth in (164, 1001)
-        ),
+        _cifar("ResNet164V2", 164, "bottleneck", **_CIFAR_V2),
+        _cifar("ResNet1001V2", 1001, "bottleneck", **_CIFAR_V2),
         # Deep stem, and average pools in front of projections.
-        *(
-            _imagenet(
-                f"ResNet{depth}D",
-                depth,
-                version="v1.5",
-                deep_stem=True,
-                shortcut_pool=True,
-                source=BAG_OF_TRICKS,
-            )
-            for depth in TABLE_1
-        ),
+        *(_imagenet(f"ResNet{d}D", d, **_RESNET_D) for d in TABLE_1),
         # Squeeze-and-excitation, on the networks of the first paper.
-        *(
-            _imagenet(
-                f"SEResNet{depth}", depth, squeeze_excitation=16, source=SQUEEZE_AND_EXCITATION
-            )
-            for depth in TABLE_1
-        ),
+        *(_imagenet(f"SEResNet{d}", d, **_SE) for d in TABLE_1),
         # Grouped convolutions: groups x channels of each.
-        *(
-            _imagenet(
-                f"ResNeXt{depth}_{groups}x{width}d",
-                depth,
-                version="v1.5",
-                groups=groups,
-                width_per_group=width,
-                source=AGGREGATED_TRANSFORMATIONS,
-            )
-            for depth, groups, width in ((50, 32, 4), (101, 32, 8))
-        ),
+        _imagenet("ResNeXt50_32x4d", 50, groups=32, width_per_group=4, **_RESNEXT),
+        _imagenet("ResNeXt101_32x8d", 101, groups=32, width_per_group=8, **_RESNEXT),
         _cifar(
             "ResNeXt29_8x64d",
             29,
@@ -512,21 +486,12 @@ RESIDUAL_NETWORKS: dict[str, Architecture] = {
             widths=(64, 128, 256),
             stem_filters=64,
             shortcut="B",
-            version="v1.5",
             groups=8,
-            source=AGGREGATED_TRANSFORMATIONS,
+            **_RESNEXT,
         ),
         # Wide: the inner channels of bottlenecks doubled; all of the basic blocks' multiplied.
-        *(
-            _imagenet(
-                f"WideResNet{depth}_2",
-                depth,
-                version="v1.5",
-                width_per_group=128,
-                source=WIDE_RESIDUAL_NETWORKS,
-            )
-            for depth in (50, 101)
-        ),
+        _imagenet("WideResNet50_2", 50, **_WIDE),
+        _imagenet("WideResNet101_2", 101, **_WIDE),
         wide_architecture(16, 8),
         wide_architecture(28, 10),
         wide_architecture(40, 4),
