@@ -1,12 +1,12 @@
-"""A training step of `Trainer` beside one of Keras's `fit`: the same model, data and optimizer.
+"""Compares a training step of `Trainer` with one of Keras's `fit`: same model, data and optimizer.
 
     python benchmarks/train_step.py --model ResNet20 --batch-size 128 --steps 20 --rounds 5
 
-All run on the CPU in one process and take turns step by step, so that the machine's moods, which
-last for seconds, meet all of them; each round builds the models anew. What counts are the ratios,
-and on a machine that is busy otherwise those of processor time. (Batches are read ahead in
-anybody's turn; reading one is a thousandth of a step.) `--xla` adds a `Trainer` that XLA compiles.
-Takes about 2 minutes on two idle cores.
+All run on the CPU in one process and alternate step by step, so that variations in the machine's
+speed, which last for seconds, affect all of them; each round builds new models. Compare the ratios,
+on a busy machine those of processor time. (Batches are prefetched in anyone's turn; reading one
+takes a thousandth of a step.) `--xla` adds a `Trainer` compiled by XLA. Takes about 2 minutes on
+two idle cores.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def main() -> None:
         runners["Trainer, XLA"] = functools.partial(run_trainer, jit_compile=True)
     times = {name: [] for name in runners}
     for round_number in range(options.rounds):
-        # Whoever comes first in a round may find the processor cooler.
+        # The first runner of a round may run on a cooler processor.
         names = np.roll(list(runners), round_number).tolist()
         keras.utils.clear_session()
         models = {name: build(options) for name in names}
@@ -77,7 +77,7 @@ def build(options: argparse.Namespace) -> keras.Model:
 
 
 class Turns:
-    """Lets one of several threads run at a time, each in its turn, until it leaves."""
+    """Lets several threads run one at a time, in turn, until each leaves."""
 
     def __init__(self, names: Iterable[str]):
         self._names = deque(names)
@@ -88,7 +88,7 @@ class Turns:
         with self._changed:
             self._changed.wait_for(lambda: self._ended or self._names[0] == name)
             if self._ended:
-                raise RuntimeError("the benchmark was ended")
+                raise RuntimeError("the benchmark was stopped")
 
     def pass_on(self) -> None:
         with self._changed:
@@ -107,7 +107,7 @@ class Turns:
 
 
 class Timer(keras.callbacks.Callback):
-    """How long each step took, by the clock and in processor time of all threads."""
+    """Measures each step in wall time and in processor time of all threads."""
 
     def __init__(self, turns: Turns, name: str):
         super().__init__()
@@ -134,7 +134,7 @@ def run_in_turn(
     options: argparse.Namespace,
     timer: Timer,
 ) -> list[np.ndarray]:
-    """Returns the seconds of each step of a run; what comes before the first is part of it."""
+    """Returns the seconds of each step of a run; the first includes the preparation before it."""
     timer.begin()
     try:
         run(model, dataset, options, timer)
@@ -172,11 +172,11 @@ def run_trainer(
 
 
 def report(times: dict[str, np.ndarray], options: argparse.Namespace) -> None:
-    """Prints medians, and of the ratios of one turn to the same turn of Keras also quartiles.
+    """Prints median times, and medians and quartiles of the ratios to the same turn of Keras.
 
     Args:
-        times: Seconds by name, (rounds, steps, clock and processor).
-        options: The flags.
+        times: Seconds by name, of shape (rounds, steps, 2): wall time and processor time.
+        options: Parsed flags.
     """
     print(
         f"{options.model}, {options.size}x{options.size}, batch {options.batch_size}, "
@@ -184,7 +184,7 @@ def report(times: dict[str, np.ndarray], options: argparse.Namespace) -> None:
         f"keras {keras.__version__}, tensorflow {tf.__version__}"
     )
     print(f"medians in seconds; ratios to the same turn of {PEER}: median (quartiles)")
-    for what, steps in (("first step", slice(0, 1)), ("steps after it", slice(1, None))):
+    for what, steps in (("first step", slice(0, 1)), ("later steps", slice(1, None))):
         for clock, unit in enumerate(("", ", processor time")):
             theirs = times[PEER][:, steps, clock]
             print(f"{what}{unit}\n  {PEER:<12}  {np.median(theirs):.3f}")
@@ -199,11 +199,11 @@ def report(times: dict[str, np.ndarray], options: argparse.Namespace) -> None:
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", default="ResNet20", help="a builder of keras_resnet")
-    parser.add_argument("--size", type=int, default=32, help="height and width of the images")
+    parser.add_argument("--size", type=int, default=32, help="side of the images in pixels")
     parser.add_argument("--batch-size", type=int, default=128)
-    parser.add_argument("--steps", type=int, default=20, help="steps of a round after the first")
+    parser.add_argument("--steps", type=int, default=20, help="steps per round after the first")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--xla", action="store_true", help="also a trainer that XLA compiles")
+    parser.add_argument("--xla", action="store_true", help="add a trainer compiled by XLA")
     return parser.parse_args()
 
 

@@ -1,4 +1,4 @@
-"""What is handed out: a complete sdist, and a wheel that works without the checkout."""
+"""The distributions: a complete sdist, and a wheel that works without the checkout."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FILES = (
 
 
 def run(*command: str | Path) -> None:
-    """Runs a module of this Python, and fails with its output."""
+    """Runs a module of this Python, and fails with its output if it fails."""
     done = subprocess.run(
         [sys.executable, "-m", *map(str, command)], capture_output=True, text=True, timeout=120
     )
@@ -32,7 +32,7 @@ def run(*command: str | Path) -> None:
 
 
 def files(folder: Path) -> set[str]:
-    """Returns the paths of all files of a checkout that are handed out."""
+    """Returns the paths of all files of a checkout that are distributed."""
     inside = (path for name in FOLDERS for path in (folder / name).rglob("*") if path.is_file())
     kept = {str(path.relative_to(folder)) for path in inside if path.suffix != ".pyc"}
     return kept | set(FILES)
@@ -40,13 +40,13 @@ def files(folder: Path) -> set[str]:
 
 @pytest.fixture(scope="module")
 def distributions(tmp_path_factory) -> tuple[Path, Path]:
-    """The sdist of a copy of the checkout, and the wheel that is built from it."""
-    # Building writes into the source tree, which other tests are reading.
+    """Returns the sdist of a copy of the checkout, and the wheel built from it."""
+    # Building writes into the source tree, which other tests read.
     copy, output = tmp_path_factory.mktemp("checkout"), tmp_path_factory.mktemp("dist")
     for name in files(ROOT):
         (copy / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(ROOT / name, copy / name)
-    # With the setuptools that is installed: nothing is downloaded.
+    # With the installed setuptools, so that nothing is downloaded.
     run("build", "--no-isolation", "--outdir", output, copy)
     (sdist,), (wheel,) = output.glob("*.tar.gz"), output.glob("*.whl")
     return sdist, wheel

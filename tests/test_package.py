@@ -1,4 +1,4 @@
-"""The package as a thing to install and read: light to import, described truthfully."""
+"""The package as installed and documented: light to import, with true documents."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import keras_resnet
 
 ROOT = Path(__file__).resolve().parents[1]
 
-# What the commands and the tools leave in a checkout; nothing in there is ours to check.
+# Folders that commands and tools create in a checkout.
 OUTPUTS = ("build", "dist", "runs")
 DOCUMENTS = sorted(
     path.relative_to(ROOT)
@@ -23,7 +23,7 @@ DOCUMENTS = sorted(
 )
 COMMANDED = [name for name in DOCUMENTS if "```bash" in (ROOT / name).read_text(encoding="utf-8")]
 
-# Packages of the extras, and pandas, which some of them bring.
+# Packages of the extras, and pandas, a dependency of some of them.
 HEAVY = {
     "PIL",
     "ai_edge_litert",
@@ -44,13 +44,13 @@ HEAVY = {
 
 
 def fenced(name: Path, language: str) -> str:
-    """Returns the blocks of code of one language in a document, one after the other."""
+    """Returns all code blocks of one language in a document, joined."""
     text = (ROOT / name).read_text(encoding="utf-8")
     return "\n".join(re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL))
 
 
 def test_import_is_light(subprocess_python):
-    # Keras imports some of these itself, so what counts is what we add.
+    # Keras imports some of these itself; only what the package adds counts.
     script = """
 import json, sys
 import keras
@@ -78,7 +78,7 @@ def test_public_names_exist():
 
 
 def test_every_room_is_packaged():
-    # `find_packages` passes over a directory without __init__.py, and the wheel then lacks it.
+    # `find_packages` skips a directory without __init__.py, so the wheel would lack it.
     modules = (ROOT / "keras_resnet").rglob("*.py")
     bare = {str(path.parent) for path in modules if not (path.parent / "__init__.py").exists()}
     assert bare == set()
@@ -97,7 +97,7 @@ def test_commands_name_existing_files(name):
     words = shlex.split(fenced(name, "bash"), comments=True)
     paths = {word for word in words if re.fullmatch(r"(?:[\w.-]+/)+[\w.-]+", word)}
     ours = {path for path in paths if not path.startswith((".venv/", "runs/"))}
-    assert ours, "no command names a file of ours"
+    assert ours, "no command names a file of the repository"
     assert {path for path in ours if not (ROOT / path).exists()} == set()
 
 
