@@ -541,7 +541,8 @@ def identify(arguments: Mapping[str, Any]) -> Architecture | DenseArchitecture:
         widths=arguments["widths"],
         stem_filters=arguments["stem_filters"],
         custom_stem=custom,
-        **{name: arguments[name] for name in OPTIONS},
+        # A model that was saved before there was an option has its default.
+        **{name: arguments[name] for name in OPTIONS if name in arguments},
     ).named()
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import keras
 import pytest
 
@@ -138,3 +140,10 @@ def test_config_round_trip():
     again = NetworkConfig.from_json(config.to_json())
     assert again.arguments["blocks"] == (1, 1, 1) and again.arguments["classes"] == 3
     assert not {"weights", "input_tensor", "name"} & set(again.arguments)
+
+
+def test_a_model_from_before_an_option_has_its_default():
+    saved = json.loads(keras_resnet.ResNet20(shortcut="B").network.to_json())
+    del saved["arguments"]["squeeze_excitation"]
+    again = NetworkConfig.from_json(json.dumps(saved))
+    assert again.architecture == keras_resnet.ResNet20(shortcut="B").network.architecture

@@ -8,7 +8,7 @@ to the next (arXiv 1603.05027). Options of a network are bound once in `Residual
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import keras
 from keras.layers import Add, AveragePooling2D, Conv2D, GlobalAveragePooling2D, Multiply
@@ -183,7 +183,7 @@ def steps_to(output_stride: int | None, first: int, stages: int) -> list[Step]:
     return steps
 
 
-def branch(x, width: int, step: Step, parts: ResidualParts, name: str):
+def convolutions(x, width: int, step: Step, parts: ResidualParts, name: str):
     """The convolutions of a block (Fig. 5), from its entry of the table."""
     kind, inner = parts.kind, parts.inner_width(width)
     strided = kind.strided(parts.version)
@@ -201,7 +201,16 @@ def branch(x, width: int, step: Step, parts: ResidualParts, name: str):
     x = parts.drop(x, name=name)
     end, zero = f"{name}_{kind.weighted_layers}", parts.zero_init_residual
     filters = width * kind.expansion
-    x = parts.last_conv(x, filters, last, name=end, dilation=step.after, zero=zero)
+    return parts.last_conv(x, filters, last, name=end, dilation=step.after, zero=zero)
+
+
+# Branches of the kinds of block that are more than the convolutions of their entry.
+BRANCHES: dict[str, Callable] = {}
+
+
+def branch(x, width: int, step: Step, parts: ResidualParts, name: str):
+    """The path of a block beside its shortcut, with squeeze-and-excitation at its end."""
+    x = BRANCHES.get(parts.block, convolutions)(x, width, step, parts, name)
     return gated(x, parts, name) if parts.squeeze_excitation else x
 
 

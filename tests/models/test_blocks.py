@@ -9,8 +9,15 @@ import tensorflow as tf
 from keras import ops
 
 import keras_resnet
+from keras_resnet.architectures import BLOCKS, Block
 from keras_resnet.layers import FusedBatchNormalization, StochasticDepth, ZeroPadShortcut
-from keras_resnet.models.blocks import ResidualParts, Step, residual_block
+from keras_resnet.models.blocks import (
+    BRANCHES,
+    ResidualParts,
+    Step,
+    convolutions,
+    residual_block,
+)
 from tests.helpers import distance, images, randomize
 
 
@@ -358,3 +365,24 @@ def test_a_dropped_branch_leaves_the_shortcut():
     # Of 400 draws, three standard deviations.
     assert dropped.mean() == pytest.approx(0.25, abs=0.065)
     assert [layer.name for layer in block.layers if "drop" in layer.name] == ["block_drop"]
+
+
+def test_a_kind_of_block_with_a_branch_of_its_own(monkeypatch, tmp_path):
+    """By the text of CONTRIBUTING: one entry and one function."""
+
+    def doubled(x, width, step, parts, name):
+        x = convolutions(x, width, step, parts, name)
+        return keras.layers.Rescaling(2.0, name=f"{name}_double")(x)
+
+    monkeypatch.setitem(BLOCKS, "doubled", Block((3, 3), expansion=1, grouped=False))
+    monkeypatch.setitem(BRANCHES, "doubled", doubled)
+    options = {"stem": "cifar", "widths": (4, 8, 8), "input_shape": (8, 8, 3), "classes": 2}
+    basic = keras_resnet.ResNet((1, 2, 1), block="basic", **options)
+    model = keras_resnet.ResNet((1, 2, 1), block="doubled", weights=None, **options)
+    assert model.count_params() == basic.count_params()
+    assert model.get_layer("conv3_block2_double").scale == 2.0
+    model.save(tmp_path / "model.keras")
+    again = keras.models.load_model(tmp_path / "model.keras")
+    assert again.network.arguments["block"] == "doubled"
+    deeper = keras_resnet.deepen(model, (2, 2, 2))
+    assert distance(deeper(images(2, 8, 8, 3)), model(images(2, 8, 8, 3))) < 1e-6

@@ -21,6 +21,7 @@ from keras_resnet import (
     ResNet1202,
     models,
 )
+from keras_resnet.architectures import BLOCKS
 from tests.helpers import refused
 
 SMALL = {"input_shape": (8, 8, 3)}
@@ -49,7 +50,7 @@ CASES = [
     *wrong(ResNet20, "shortcut", "D", "a", "none", "", 0, False, ("A",),
            words=("'A', 'B', 'C', None",)),
     *wrong(ResNet50, "version", "v3", "1.5", 1.5, None, "V1", words=("'v1', 'v1.5', 'v2'",)),
-    *wrong(general, "block", "wide", None, "Basic", 3, words=("'basic', 'bottleneck'",)),
+    *wrong(general, "block", "wide", None, "Basic", 3, words=(", ".join(map(repr, BLOCKS)),)),
     *wrong(general, "stem", "mnist", None, 7, (7, 2, True), words=("'imagenet', 'cifar'",)),
     case(ResNet20, "pooling", "'mean'", "None, 'avg', 'max'", pooling="mean", include_top=False),
     case(ResNet20, "pooling", "'avg'", "include_top=False", pooling="avg"),
