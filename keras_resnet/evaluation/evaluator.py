@@ -80,7 +80,7 @@ def evaluate(
     mean_scores = _averaged([_scorer(m, protocol, average) for m in models], protocol, dataset)
 
     total = dataset.num_examples(split)
-    tally = _Tally(total, len(dataset.class_names))
+    tally = _Tally()
     height, width, _ = dataset.image_shape
     begin = time.perf_counter()
     if progress is not None:
@@ -98,12 +98,14 @@ def evaluate(
             if progress is not None:
                 progress(tally.done, total)
     seconds = time.perf_counter() - begin
-    ranked = tally.ranked
-    if not ranked.any():
+    if not tally.ranked:
         raise ValueError(
             "`split` must have images that can be read. "
             f"Received: split={split!r} of {total}, none of which can"
         )
+    indices = np.array(sorted(tally.ranked))
+    columns = zip(*(tally.ranked[index] for index in indices), strict=True)
+    labels, ranking, scores = map(np.array, columns)
     return Evaluation(
         models=tuple(names),
         dataset=dataset.name,
@@ -111,11 +113,11 @@ def evaluate(
         protocol=protocol,
         average=average,
         class_names=dataset.class_names,
-        indices=np.flatnonzero(ranked),
-        labels=tally.labels[ranked],
-        ranking=tally.ranking[ranked],
-        scores=tally.scores[ranked],
-        left_out=int(total - ranked.sum()),
+        indices=indices,
+        labels=labels,
+        ranking=ranking,
+        scores=scores,
+        left_out=total - len(indices),
         seconds=seconds,
     )
 
@@ -227,14 +229,11 @@ def _crops(dataset: ImageDataset, split: str, protocol: Protocol) -> Iterator[tu
 def _batches(
     images: Iterable[tuple[int, Sequence[np.ndarray]]], pixels: int
 ) -> Iterator[tuple[tuple[int, ...], np.ndarray]]:
-    """Batches crops of one size.
+    """Yields batches of crops of one size, with the number of the image of each.
 
     Args:
         images: Number of each image, and its stacks of crops.
         pixels: Pixels of a full batch.
-
-    Yields:
-        Number of the image of each crop, and the crops.
     """
     waiting: dict[tuple[int, int], list[tuple[int, np.ndarray]]] = collections.defaultdict(list)
     held = 0
@@ -266,13 +265,11 @@ def _batches(
 class _Tally:
     """Adds up the scores of the crops of each image, and keeps the ranking by their mean."""
 
-    def __init__(self, total: int, classes: int):
-        self.labels = np.zeros(total, np.int32)
-        self.ranking = np.zeros((total, min(TOP, classes)), np.int32)
-        self.scores = np.zeros(total, np.float32)
-        self.ranked = np.zeros(total, bool)
+    def __init__(self) -> None:
         self.done = 0
-        # Number of an image's crops, how many of them are still to come, and the sum of the others.
+        # Label, best classes and best score of each image.
+        self.ranked: dict[int, tuple[int, np.ndarray, float]] = {}
+        # Label, number of crops, number of these still to come, and the sum of the others.
         self._open: dict[int, list] = {}
 
     def readable(self, images: Iterable[tuple]) -> Iterator[tuple[int, Sequence[np.ndarray]]]:
@@ -281,22 +278,19 @@ class _Tally:
             if not weight:
                 self.done += 1
                 continue
-            self.labels[number] = label
             crops = sum(len(stack) for stack in stacks)
-            self._open[number] = [crops, crops, 0.0]
+            self._open[number] = [label, crops, crops, 0.0]
             yield number, stacks
 
     def add(self, numbers: Sequence[int], scores: np.ndarray) -> None:
         """Adds the scores `(crops, classes)` of crops of the images `numbers`."""
         for number, row in zip(numbers, scores, strict=True):
             image = self._open[number]
-            image[1] -= 1
-            image[2] = image[2] + row
-            if image[1] == 0:
-                del self._open[number]
-                mean = image[2] / image[0]
-                best = np.argsort(-mean, kind="stable")[: self.ranking.shape[1]]
-                self.ranking[number] = best
-                self.scores[number] = mean[best[0]]
-                self.ranked[number] = True
+            image[2] -= 1
+            image[3] = image[3] + row
+            if image[2] == 0:
+                label, crops, _, summed = self._open.pop(number)
+                mean = summed / crops
+                best = np.argsort(-mean, kind="stable")[:TOP].astype(np.int32)
+                self.ranked[number] = label, best, mean[best[0]]
                 self.done += 1

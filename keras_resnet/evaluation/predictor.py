@@ -106,19 +106,7 @@ def predict(
 def read_images(
     images: str | Path | Iterable[str | Path], view: Views
 ) -> Iterator[tuple[Path, np.ndarray]]:
-    """Yields image files decoded and cropped as for `predict`.
-
-    Args:
-        images: Image files and folders.
-        view: Size, channels and `eval_resize` of the images.
-
-    Yields:
-        The path, and uint8 in [0, 255] of shape `view.shape`.
-
-    Raises:
-        ValueError: If a named file cannot be decoded, or a folder has no images.
-        OSError: If a file is missing.
-    """
+    """Yields the path and the pixels, uint8, of image files, cropped as for `predict`."""
     bad = BadImages(limit=None)
     for given in [images] if isinstance(images, (str, os.PathLike)) else images:
         given = Path(given)
@@ -140,18 +128,12 @@ def read_images(
 def calibration_batches(
     source: str, model: keras.Model, image_size: int | None = None
 ) -> Iterator[np.ndarray]:
-    """Returns batches of images to calibrate an int8 file on.
+    """Returns batches of images in [0, 255] to calibrate an int8 file on.
 
     Args:
         source: A folder of images, or "digits" for the digits' training images.
         model: The model, of square images.
         image_size: Side of the images for a model that takes any size.
-
-    Returns:
-        Batches of images in [0, 255], as the model takes them.
-
-    Raises:
-        ValueError: If there is no such folder, or the model does not take such images.
     """
     shape = model.input_shape[1:]
     size = shape[0] or image_size or SIDE

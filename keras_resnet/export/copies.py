@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
+from keras_resnet.export.verification import require_tensorflow
 from keras_resnet.layers import BlockStack, StandardizedConv2D
 from keras_resnet.preprocessing import Preprocessing, standardize_layer
 from keras_resnet.surgery.graphs import Config, rebuilt, rewired
@@ -23,27 +24,13 @@ PREPROCESSINGS = ("inside", "imagenet", "none")
 
 
 def image_network(model: keras.Model, preprocessing: str = "inside") -> keras.Model:
-    """Returns a model that can be exported: of images in [0, 255], standardized inside.
+    """Returns a model of images in [0, 255] after checking that it can be exported.
 
-    Args:
-        model: Functional model of one input, `(batch, H, W, C)`. It is not changed.
-        preprocessing: "inside" (the model begins with `Normalization` or `Rescaling`, which is
-            checked), "imagenet" (`preprocess_input` is put in front), or "none" (the model takes
-            [0, 255] as it is, or standardizes in a way of its own).
-
-    Returns:
-        `model`, or with "imagenet" a copy with one layer more.
-
-    Raises:
-        ValueError: If the model cannot be exported.
-        RuntimeError: If Keras does not run on TensorFlow.
+    That is `model` itself, which must begin with `Normalization` or `Rescaling` unless
+    `preprocessing` is "none"; with "imagenet" a copy with `preprocess_input` in front.
     """
     checks.one_of("preprocessing", preprocessing, PREPROCESSINGS)
-    if keras.backend.backend() != "tensorflow":
-        raise RuntimeError(
-            "`KERAS_BACKEND` must be tensorflow to export a model. "
-            f"Received: KERAS_BACKEND={keras.backend.backend()!r}"
-        )
+    require_tensorflow()
     inputs = getattr(model, "inputs", None)
     if not isinstance(model, keras.Model) or not inputs or len(inputs) != 1 or not model.outputs:
         raise ValueError(

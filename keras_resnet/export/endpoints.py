@@ -15,11 +15,7 @@ KINDS = {"feature_vector": "features", "classification": "logits", "feature_maps
 
 
 def endpoint(model: keras.Model, kind: str) -> keras.Model:
-    """Returns the part of the model that a module of that kind computes, on the model's own layers.
-
-    Raises:
-        ValueError: If the model has no such part.
-    """
+    """Returns the part of the model that a module of that kind computes, on its own layers."""
     named = isinstance(model.output, dict)
     several = named or len(model.outputs) > 1
     outputs = model.output if named else dict(zip(model.output_names, model.outputs, strict=True))

@@ -125,22 +125,13 @@ def write_onnx(serve: Any, path: Path, *, labels: str | None, **_: Any) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Format:
-    """A format that `export` writes.
-
-    Attributes:
-        write: Writes a traced function `serve` of the model `net` to a path, with the text of the
-            labels file, "float32", "float16" or "int8", and images to calibrate the latter.
-        suffix: Suffix of the file; "" for a directory.
-        quantizations: Allowed values of `quantize`.
-        functions: Whether loops and calls may stay in the graph.
-        any_size: Whether images may be of any size.
-    """
+    """A format that `export` writes."""
 
     write: Callable[..., None]
-    suffix: str = ""
+    suffix: str = ""  # of the file; "" for a directory
     quantizations: tuple[str, ...] = ("float32",)
-    functions: bool = False
-    any_size: bool = True
+    functions: bool = False  # Whether loops and calls may stay in the graph.
+    any_size: bool = True  # Whether images may be of any size.
 
 
 FORMATS = {

@@ -45,18 +45,12 @@ def module_directory(handle: str, sha256: str | None = None, *, download: bool =
     """Returns the directory of a module, and downloads the module if need be.
 
     An address is that of an archive (.tar.gz), or of a module on a server that gives its archive
-    when asked with `tf-hub-format=compressed`, as tfhub.dev does. It is unpacked atomically.
-
-    Args:
-        handle: Path of a module's directory, or "https://..."; "http://..." on this machine only.
-        sha256: Checksum of the archive, in hexadecimal. A module in the cache that was not
-            verified against it is downloaded again.
-        download: Whether it may be downloaded.
+    when asked with `tf-hub-format=compressed`, as tfhub.dev does. A module in the cache that was
+    not verified against `sha256` is downloaded again.
 
     Raises:
-        ValueError: If the handle is neither, the module is not here and may not be downloaded, its
-            archive is damaged, too large, not the one of that checksum, or has anything in it but
-            files and directories inside the module, or others can write to the cache by default.
+        ValueError: If the handle is neither a path nor an address, the module may not be
+            downloaded, or its archive or the cache is unsafe.
         OSError: If it cannot be downloaded.
     """
     if sha256 is not None and not re.fullmatch("[0-9a-f]{64}", str(sha256)):
@@ -99,9 +93,7 @@ def module_directory(handle: str, sha256: str | None = None, *, download: bool =
 def cache_directory() -> Path:
     """Returns TensorFlow Hub's cache: `TFHUB_CACHE_DIR`, or its folder among temporary files.
 
-    Raises:
-        ValueError: If the folder among temporary files belongs to another user or others can write
-            to it, since they could put any module there.
+    That folder must be this user's own, since others could put any module there.
     """
     if chosen := os.environ.get("TFHUB_CACHE_DIR"):
         return Path(chosen)

@@ -13,15 +13,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_resnet.export import verification
 from keras_resnet.export.copies import computes_in_float32, float32_copy, image_network
 from keras_resnet.export.endpoints import KINDS, endpoint, find_classifier
 from keras_resnet.export.formats import LABELS
-from keras_resnet.export.verification import (
-    check_path,
-    label_lines,
-    largest_difference,
-    random_images,
-)
 from keras_resnet.naming import CLASSIFIER
 from keras_resnet.utils import checks
 from keras_resnet.utils.files import replacing
@@ -86,7 +81,7 @@ def export_hub(
     """
     checks.one_of("kind", kind, tuple(KINDS))
     path = Path(path)
-    check_path(path, overwrite)
+    verification.check_path(path, overwrite)
     model = image_network(model, preprocessing)
     source = endpoint(model, kind)
     texts = _texts(model, labels, card)
@@ -110,7 +105,7 @@ def _texts(
     texts = {}
     if labels is not None:
         classifier = find_classifier(model)
-        texts["labels"] = LABELS, label_lines(labels, classifier and classifier.units)
+        texts["labels"] = LABELS, verification.label_lines(labels, classifier and classifier.units)
     if isinstance(card, Path):
         if not card.is_file():
             raise ValueError(
@@ -180,7 +175,7 @@ def _signatures(module: Any, net: keras.Model, output: str | None) -> dict[str, 
 
 def _verify(written: Path, source: keras.Model, net: keras.Model, kind: str) -> None:
     """Runs the module that was written, and compares its outputs with the model's."""
-    images = random_images(net.inputs[0].shape[1:]) / np.float32(255)
+    images = verification.random_images(net.inputs[0].shape[1:]) / np.float32(255)
     # Another precision gives other outputs; the float32 copy has the same weights.
     exact = computes_in_float32(source)
     classifier = find_classifier(source) if kind == "classification" and exact else None
@@ -196,7 +191,7 @@ def _verify(written: Path, source: keras.Model, net: keras.Model, kind: str) -> 
             if classifier is not None:
                 received = [classifier.activation(logits) for logits in received]
             for one, other in zip(received, expected, strict=True):
-                difference = largest_difference(one.numpy(), other.numpy(), 1.0)
+                difference = verification.largest_difference(one.numpy(), other.numpy(), 1.0)
                 if not difference <= TOLERANCE:  # so that NaN fails too
                     raise RuntimeError(
                         "The module written must give the outputs of `model`, within "

@@ -13,7 +13,7 @@ import keras
 import tensorflow as tf
 
 from keras_resnet.export.handles import module_directory
-from keras_resnet.export.verification import SAVED_MODEL
+from keras_resnet.export.verification import SAVED_MODEL, require_tensorflow
 from keras_resnet.layers import PACKAGE
 from keras_resnet.utils.checks import first_line
 
@@ -120,11 +120,7 @@ class _ModuleLosses(keras.regularizers.Regularizer):
 
 
 def _load(handle: str, sha256: str | None) -> Any:
-    if keras.backend.backend() != "tensorflow":
-        raise RuntimeError(
-            "`KERAS_BACKEND` must be tensorflow for a HubLayer. "
-            f"Received: KERAS_BACKEND={keras.backend.backend()!r}"
-        )
+    require_tensorflow()
     directory = module_directory(handle, sha256)
     if not (directory / SAVED_MODEL).is_file():
         raise ValueError(

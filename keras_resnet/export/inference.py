@@ -14,6 +14,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_resnet.export import verification
 from keras_resnet.export.copies import (
     computes_in_float32,
     float32_copy,
@@ -22,12 +23,6 @@ from keras_resnet.export.copies import (
 )
 from keras_resnet.export.formats import FORMATS
 from keras_resnet.export.reading import ExportedModel, load_exported, output_name
-from keras_resnet.export.verification import (
-    check_path,
-    label_lines,
-    largest_difference,
-    random_images,
-)
 from keras_resnet.surgery.folding import fold_batch_norm
 from keras_resnet.utils import checks
 from keras_resnet.utils.files import replacing
@@ -123,12 +118,14 @@ def export(
             f"Received: quantize={quantize!r}"
         )
     path = Path(path)
-    check_path(path, overwrite, kind.suffix)
+    verification.check_path(path, overwrite, kind.suffix)
     model = image_network(model, preprocessing)
     shape = _image_shape(model, image_size, kind.any_size)
     output = output_name(model)
     if labels is not None:
-        labels = label_lines(labels, model.output_shape[-1] if output != "outputs" else None)
+        labels = verification.label_lines(
+            labels, model.output_shape[-1] if output != "outputs" else None
+        )
     images = _calibration_images(shape, calibration, quantize)
 
     single = float32_copy(model)
@@ -143,7 +140,7 @@ def export(
 
     with replacing(path) as written:
         kind.write(serve, written, net=net, labels=labels, quantize=quantize, images=images)
-        compared = random_images(shape) if images is None else images
+        compared = verification.random_images(shape) if images is None else images
         reference = model if computes_in_float32(model) else single
         difference, agreement = _compare(load_exported(written), reference, compared, quantize)
         files = [file for file in (written, *written.rglob("*")) if file.is_file()]
@@ -204,7 +201,7 @@ def _compare(
     with tf.device("CPU:0"):
         expected = np.concatenate([reference(part, training=False) for part in parts])
     received, expected = (a.reshape(len(images), -1) for a in (received, expected))
-    difference = largest_difference(received, expected, _ZERO)
+    difference = verification.largest_difference(received, expected, _ZERO)
     if quantize == "int8":
         lengths = np.linalg.norm(received, axis=1) * np.linalg.norm(expected, axis=1)
         cosine = np.mean(np.sum(received * expected, axis=1) / np.maximum(lengths, 1e-30))

@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+import keras
 import numpy as np
 
 from keras_resnet.utils.files import clear_leftovers
@@ -16,15 +17,19 @@ SAVED_MODEL = "saved_model.pb"
 _LONGEST_WRITING = 24 * 3600
 
 
+def require_tensorflow() -> None:
+    """Raises a RuntimeError unless Keras runs on TensorFlow."""
+    if (backend := keras.backend.backend()) != "tensorflow":
+        raise RuntimeError(
+            "`KERAS_BACKEND` must be tensorflow to export models and to run Hub modules. "
+            f"Received: KERAS_BACKEND={backend!r}"
+        )
+
+
 def check_path(path: Path, overwrite: bool, suffix: str = "") -> None:
-    """Raises a ValueError unless `path` is free, or holds what may be replaced.
+    """Raises a ValueError unless `path` is free, or holds a file or SavedModel to overwrite.
 
     What a killed export to `path` has left behind is deleted after a day.
-
-    Args:
-        path: File or directory to write.
-        overwrite: Whether it may exist already, as a file or SavedModel of the same kind.
-        suffix: Suffix of the file; "" for the directory of a SavedModel.
     """
     if suffix and path.suffix != suffix:
         raise ValueError(f"`path` must end in {suffix!r}. Received: path={str(path)!r}")
@@ -46,15 +51,7 @@ def check_path(path: Path, overwrite: bool, suffix: str = "") -> None:
 
 
 def label_lines(labels: Sequence[str], classes: int | None) -> str:
-    """Returns the text of a labels file, one line per class.
-
-    Args:
-        labels: Name of every class.
-        classes: Number of classes; None for a model without a classifier.
-
-    Raises:
-        ValueError: If there is not one line of text per class.
-    """
+    """Returns the text of a labels file; `classes` is None for a model without a classifier."""
     labels = [labels] if isinstance(labels, str) else list(labels)
     lines = [name for name in labels if isinstance(name, str) and name.splitlines() == [name]]
     if classes is None or len(labels) != classes or len(lines) != classes:
