@@ -22,9 +22,10 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 from keras_resnet import cli  # noqa: E402
-from keras_resnet.evaluation.predictor import calibration_batches, read_labels  # noqa: E402
+from keras_resnet.evaluation.predictor import calibration_batches  # noqa: E402
 from keras_resnet.export import export, labels_beside  # noqa: E402
-from keras_resnet.export.inference import FORMATS  # noqa: E402
+from keras_resnet.export.formats import FORMATS  # noqa: E402
+from keras_resnet.export.reading import read_labels  # noqa: E402
 from keras_resnet.weights.saving import load_model  # noqa: E402
 
 SUFFIXES = {kind.suffix: name for name, kind in FORMATS.items()}

@@ -1,7 +1,6 @@
-"""Finished models measured by the paper's protocols. Needs TensorFlow."""
+"""Evaluation of trained models by the paper's test protocols. Needs TensorFlow."""
 
-from keras_resnet.evaluation.evaluator import evaluate
-from keras_resnet.evaluation.progress import Progress
+from keras_resnet.evaluation.evaluator import Progress, evaluate
 from keras_resnet.evaluation.protocols import (
     MultiScale,
     Protocol,

@@ -1,10 +1,11 @@
-"""Models measured on a data set by a protocol. Needs TensorFlow."""
+"""Evaluation of models on a data set by a protocol. Needs TensorFlow."""
 
 from __future__ import annotations
 
 import collections
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -17,13 +18,14 @@ from keras_resnet.evaluation.results import TOP, Evaluation
 from keras_resnet.surgery.conversion import any_size, with_logits
 from keras_resnet.surgery.graphs import functional_config, output_activation
 from keras_resnet.utils import checks
+from keras_resnet.utils.terminal import format_seconds, start_bar
 
 AVERAGES = ("softmax", "logits")
 
-# Views that wait for others of their size, in full batches: what bounds the memory they take.
+# Batches of crops that may wait for others of their size, which bounds the memory they take.
 _WAITING_BATCHES = 8
 
-# Images that the input pipeline makes ahead of their use.
+# Images that the input pipeline prefetches.
 _READ_AT_ONCE = 32
 
 
@@ -38,11 +40,11 @@ def evaluate(
     names: Sequence[str] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
-    """Measures a model, or several whose answers are averaged, on every image of a split.
+    """Evaluates a model, or several whose outputs are averaged, on every image of a split.
 
-    All views of an image, and all models, count alike: the mean over them of the probabilities or
-    of the logits ranks the classes. Views of one size are computed together; those waiting for
-    others, and what is kept of an image, take a bounded amount of memory.
+    All crops of an image, and all models, have equal weight: the mean over them of the
+    probabilities or of the logits ranks the classes. Crops of one size are computed together;
+    those waiting for others, and what is kept of an image, take a bounded amount of memory.
 
     Args:
         models: One or more functional models of images in [0, 255], `(batch, H, W, C)`, that end
@@ -52,18 +54,17 @@ def evaluate(
         split: "train", "validation" or "test"; None for the last of these that there is.
         average: "softmax" for the mean of probabilities (as the authors' Caffe models were
             tested), "logits" for the mean of logits (as fb.resnet.torch does).
-        batch_size: Views of the network's own size per call of the network; larger views are fewer
-            in proportion to their pixels.
-        names: Names of the models, for the result; those that they carry where not given.
-        progress: Called with the images that are done and all there are, first and after every
-            batch.
+        batch_size: Crops of the network's own size per call of the network; for larger crops it is
+            smaller in proportion to their pixels.
+        names: Names of the models in the result; by default their own.
+        progress: Called with the number of images done and in all, first and after every batch.
 
     Returns:
-        The answers, and the figures that follow from them.
+        The predictions, and the figures that follow from them.
 
     Raises:
-        ValueError: If an argument is wrong, a model does not go with the data set or the protocol,
-            its scores are not finite, or reading the data had to stop.
+        ValueError: If an argument is wrong, a model does not fit the data set or the protocol, its
+            scores are not finite, or reading the data had to stop.
     """
     models = list(models) if isinstance(models, (list, tuple)) else [models]
     if not models:
@@ -76,18 +77,18 @@ def evaluate(
     protocol = (SingleCrop() if protocol is None else protocol).resolved(dataset)
     for model, name in zip(models, names, strict=True):
         _check_model(model, name, dataset)
-    answer = _averaged([_scorer(model, protocol, average) for model in models], protocol, dataset)
+    mean_scores = _averaged([_scorer(m, protocol, average) for m in models], protocol, dataset)
 
     total = dataset.num_examples(split)
-    tally = _Tally(total, len(dataset.class_names))
-    size = dataset.image_shape[:2]
+    tally = _Tally()
+    height, width, _ = dataset.image_shape
     begin = time.perf_counter()
     if progress is not None:
         progress(0, total)
     with dataset.reading():
-        stacks = tally.readable(_views(dataset, split, protocol))
-        for numbers, views in _batches(stacks, batch_size * size[0] * size[1]):
-            scores = answer(views).numpy()
+        stacks = tally.readable(_crops(dataset, split, protocol))
+        for numbers, crops in _batches(stacks, batch_size * height * width):
+            scores = mean_scores(crops).numpy()
             if not np.isfinite(scores).all():
                 raise ValueError(
                     f"`models` must give finite scores. Received: {' + '.join(names)}, which gives "
@@ -97,12 +98,14 @@ def evaluate(
             if progress is not None:
                 progress(tally.done, total)
     seconds = time.perf_counter() - begin
-    answered = tally.answered
-    if not answered.any():
+    if not tally.ranked:
         raise ValueError(
             "`split` must have images that can be read. "
             f"Received: split={split!r} of {total}, none of which can"
         )
+    indices = np.array(sorted(tally.ranked))
+    columns = zip(*(tally.ranked[index] for index in indices), strict=True)
+    labels, ranking, scores = map(np.array, columns)
     return Evaluation(
         models=tuple(names),
         dataset=dataset.name,
@@ -110,13 +113,50 @@ def evaluate(
         protocol=protocol,
         average=average,
         class_names=dataset.class_names,
-        indices=np.flatnonzero(answered),
-        labels=tally.labels[answered],
-        ranking=tally.ranking[answered],
-        scores=tally.scores[answered],
-        left_out=int(total - answered.sum()),
+        indices=indices,
+        labels=labels,
+        ranking=ranking,
+        scores=scores,
+        left_out=total - len(indices),
         seconds=seconds,
     )
+
+
+class Progress:
+    """Shows images done, their rate and the time left: a bar on a terminal, plain lines elsewhere.
+
+    A context manager, which yields the `progress` of `evaluate`.
+
+    Args:
+        every: Seconds from one line to the next.
+    """
+
+    def __init__(self, every: float = 10.0):
+        self._every = every
+
+    def __enter__(self) -> Progress:
+        self._bar: Any = None
+        self._begin: float | None = None
+        return self
+
+    def __call__(self, done: int, total: int) -> None:
+        now = time.perf_counter()
+        if self._begin is None:
+            self._begin = self._shown = now
+            self._bar = start_bar(total)
+        status = f"{done}/{total} images"
+        if done:
+            rate = done / (now - self._begin)
+            status += f"  {rate:.3g} images/s  {format_seconds((total - done) / rate)} left"
+        if self._bar is not None:
+            self._bar.update(self._bar.task_ids[0], completed=done, status=status)
+        elif now - self._shown >= self._every:
+            self._shown = now
+            print(status, flush=True)
+
+    def __exit__(self, *error: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
 
 
 def _check_model(model: keras.Model, name: str, dataset: ImageDataset) -> None:
@@ -124,19 +164,19 @@ def _check_model(model: keras.Model, name: str, dataset: ImageDataset) -> None:
     classes = len(dataset.class_names)
     if tuple(model.output_shape[1:]) != (classes,):
         raise ValueError(
-            f"`models` must have {classes} outputs, one a class of {dataset.name}. "
+            f"`models` must have {classes} outputs, one per class of {dataset.name}. "
             f"Received: {name} with outputs of shape {tuple(model.output_shape)}"
         )
     own, images = tuple(model.input_shape[1:]), dataset.image_shape
     if len(own) != 3 or any(a not in (None, b) for a, b in zip(own, images, strict=True)):
         raise ValueError(
-            f"`models` must take the images of the data set; of photographs `image_size` sets the "
+            "`models` must take the images of the data set; for photographs `image_size` sets the "
             f"size. Received: {name} for images of shape {own}, {dataset.name} with {images}"
         )
 
 
 def _scorer(model: keras.Model, protocol: Protocol, average: str) -> Callable:
-    """Returns what gives the scores that are averaged, from images as float32."""
+    """Returns a function from images, float32, to the scores that are averaged."""
     activation = output_activation(functional_config(model))
     if average == "logits" or activation != "softmax":
         model = with_logits(model)
@@ -154,31 +194,31 @@ def _scorer(model: keras.Model, protocol: Protocol, average: str) -> Callable:
 def _averaged(
     scorers: Sequence[Callable], protocol: Protocol, dataset: ImageDataset
 ) -> Callable[[np.ndarray], tf.Tensor]:
-    """Returns one graph for views of all sizes, uint8, to the mean of the models' scores."""
+    """Returns one graph from crops of all sizes, uint8, to the mean of the models' scores."""
     height, width, channels = dataset.image_shape
     sides = (None, None) if protocol.any_size else (height, width)
     spec = tf.TensorSpec((None, *sides, channels), tf.uint8)
 
     @tf.function(input_signature=[spec], autograph=False)
-    def answer(views: tf.Tensor) -> tf.Tensor:
-        images = tf.cast(views, tf.float32)
+    def mean_scores(crops: tf.Tensor) -> tf.Tensor:
+        images = tf.cast(crops, tf.float32)
         return tf.add_n([scorer(images) for scorer in scorers]) / len(scorers)
 
-    # Traced and optimised here, so that the clock measures the images only.
-    answer(tf.zeros((1, height, width, channels), tf.uint8))
-    return answer
+    # Traced and optimized here, so that the clock measures the images only.
+    mean_scores(tf.zeros((1, height, width, channels), tf.uint8))
+    return mean_scores
 
 
-def _views(dataset: ImageDataset, split: str, protocol: Protocol) -> Iterator[tuple]:
-    """Yields (stacks of views, label, weight) of every image, made ahead of their use."""
+def _crops(dataset: ImageDataset, split: str, protocol: Protocol) -> Iterator[tuple]:
+    """Yields (stacks of crops, label, weight) of every image, prefetched."""
     size = dataset.image_shape[:2]
 
     def cut(image: tf.Tensor, label: tf.Tensor, weight: tf.Tensor) -> tuple:
-        return protocol.views(image, size), label, weight
+        return protocol.crops(image, size), label, weight
 
     images = dataset.whole_images(split, protocol.shorter_side)
     images = images.map(cut, num_parallel_calls=tf.data.AUTOTUNE)
-    if not all(views.shape.is_fully_defined() for views in images.element_spec[0]):
+    if not all(crops.shape.is_fully_defined() for crops in images.element_spec[0]):
         yield from images.prefetch(_READ_AT_ONCE).as_numpy_iterator()
         return
     # Many at a time where they have one size: coming out of a pipeline takes half a millisecond.
@@ -188,15 +228,12 @@ def _views(dataset: ImageDataset, split: str, protocol: Protocol) -> Iterator[tu
 
 def _batches(
     images: Iterable[tuple[int, Sequence[np.ndarray]]], pixels: int
-) -> Iterator[tuple[list[int], np.ndarray]]:
-    """Puts views of one size together.
+) -> Iterator[tuple[tuple[int, ...], np.ndarray]]:
+    """Yields batches of crops of one size, with the number of the image of each.
 
     Args:
-        images: Number of each image, and its stacks of views.
+        images: Number of each image, and its stacks of crops.
         pixels: Pixels of a full batch.
-
-    Yields:
-        Number of the image of each view, and the views.
     """
     waiting: dict[tuple[int, int], list[tuple[int, np.ndarray]]] = collections.defaultdict(list)
     held = 0
@@ -204,16 +241,16 @@ def _batches(
     def held_by(shape: tuple[int, int]) -> int:
         return len(waiting[shape]) * shape[0] * shape[1]
 
-    def batch(shape: tuple[int, int]) -> tuple[list[int], np.ndarray]:
-        numbers, views = zip(*waiting.pop(shape), strict=True)
-        return list(numbers), np.stack(views)
+    def batch(shape: tuple[int, int]) -> tuple[tuple[int, ...], np.ndarray]:
+        numbers, crops = zip(*waiting.pop(shape), strict=True)
+        return numbers, np.stack(crops)
 
     for number, stacks in images:
         for stack in stacks:
             shape = stack.shape[1:3]
             area = shape[0] * shape[1]
-            for view in stack:
-                waiting[shape].append((number, view))
+            for crop in stack:
+                waiting[shape].append((number, crop))
                 held += area
                 ready = shape if len(waiting[shape]) >= max(1, pixels // area) else None
                 if ready is None and held > _WAITING_BATCHES * pixels:
@@ -226,41 +263,34 @@ def _batches(
 
 
 class _Tally:
-    """Adds up the scores of the views of each image, and keeps what is wanted of their mean."""
+    """Adds up the scores of the crops of each image, and keeps the ranking by their mean."""
 
-    def __init__(self, total: int, classes: int):
-        self.labels = np.zeros(total, np.int32)
-        self.ranking = np.zeros((total, min(TOP, classes)), np.int32)
-        self.scores = np.zeros(total, np.float32)
-        self.answered = np.zeros(total, bool)
+    def __init__(self) -> None:
         self.done = 0
-        # Views of an image, how many of them are still to come, and the sum over the others.
+        # Label, best classes and best score of each image.
+        self.ranked: dict[int, tuple[int, np.ndarray, float]] = {}
+        # Label, number of crops, number of these still to come, and the sum of the others.
         self._open: dict[int, list] = {}
 
     def readable(self, images: Iterable[tuple]) -> Iterator[tuple[int, Sequence[np.ndarray]]]:
-        """Yields the number and the views of every image that has a weight."""
+        """Yields the number and the crops of every image that has a weight."""
         for number, (stacks, label, weight) in enumerate(images):
             if not weight:
                 self.done += 1
                 continue
-            self.labels[number] = label
-            views = sum(len(stack) for stack in stacks)
-            self._open[number] = [views, views, 0.0]
+            crops = sum(len(stack) for stack in stacks)
+            self._open[number] = [label, crops, crops, 0.0]
             yield number, stacks
 
     def add(self, numbers: Sequence[int], scores: np.ndarray) -> None:
-        """Takes the scores `(views, classes)` of views of the images `numbers`."""
+        """Adds the scores `(crops, classes)` of crops of the images `numbers`."""
         for number, row in zip(numbers, scores, strict=True):
             image = self._open[number]
-            image[1] -= 1
-            image[2] = image[2] + row
-            if image[1] == 0:
-                views, _, summed = self._open.pop(number)
-                self._answer(number, summed / views)
-
-    def _answer(self, number: int, mean: np.ndarray) -> None:
-        best = np.argsort(-mean, kind="stable")[: self.ranking.shape[1]]
-        self.ranking[number] = best
-        self.scores[number] = mean[best[0]]
-        self.answered[number] = True
-        self.done += 1
+            image[2] -= 1
+            image[3] = image[3] + row
+            if image[2] == 0:
+                label, crops, _, summed = self._open.pop(number)
+                mean = summed / crops
+                best = np.argsort(-mean, kind="stable")[:TOP].astype(np.int32)
+                self.ranked[number] = label, best, mean[best[0]]
+                self.done += 1

@@ -1,4 +1,4 @@
-"""From image files to labels and probabilities, by any finished model. Needs TensorFlow."""
+"""Predictions of a trained model, of any format, for image files. Needs TensorFlow."""
 
 from __future__ import annotations
 
@@ -15,20 +15,21 @@ import tensorflow as tf
 from keras_resnet.data import Views, load_dataset
 from keras_resnet.data.decoding import FORMATS, decode_whole, decoding_fault
 from keras_resnet.data.encoded import BadImages
-from keras_resnet.export import Artefact, load_artefact
+from keras_resnet.export import ExportedModel, load_exported
+from keras_resnet.export.reading import read_labels
 from keras_resnet.preprocessing import decode_predictions
 from keras_resnet.utils import checks
 
-# Of images for a model that takes any.
+# Default side of images for a model that takes any size.
 SIDE = 224
 
 
 @dataclasses.dataclass(frozen=True)
 class Prediction:
-    """A model's answer for one image.
+    """A model's prediction for one image.
 
     Attributes:
-        path: The image.
+        path: The image file.
         labels: The best classes, best first.
         probabilities: Their probabilities.
     """
@@ -39,7 +40,7 @@ class Prediction:
 
 
 def predict(
-    model: Artefact | str | Path,
+    model: ExportedModel | str | Path,
     images: str | Path | Iterable[str | Path],
     top: int = 5,
     *,
@@ -48,42 +49,44 @@ def predict(
     resize: int | None = None,
     batch_size: int = 32,
 ) -> list[Prediction]:
-    """Classifies image files by a finished model of any form.
+    """Classifies image files with a trained model of any format.
 
-    Images are decoded and cut as for evaluation (`Views`): the centre of the image with its shorter
-    side resized to `resize`. An image that has the model's size already is taken as it is.
+    Images are decoded and cropped as for evaluation (`Views`): the center of the image with its
+    shorter side resized to `resize`. An image that has the model's size already is unchanged.
 
     Args:
         model: A `.keras` file, a Hub module or SavedModel's directory, a `.tflite` or `.onnx` file,
-            or one opened by `load_artefact`.
-        images: Image files, and folders, of which all images are taken, those of folders inside
-            too. A file that cannot be read is an error if it is named itself; of a folder it is
-            left out with a warning (`BadImageWarning`) that counts them.
-        top: Classes to name, if there are so many.
+            or one opened by `load_exported`.
+        images: Image files, and folders, of which all images are read, those in folders inside
+            too. A file that cannot be read is an error if it is named itself; in a folder it is
+            skipped with a warning (`BadImageWarning`) that counts them.
+        top: Number of best classes, or all classes where there are fewer.
         labels: Name of every class, or the `Path` of a file with a line for each. By default those
-            that the model carries along; the names of ImageNet's where it has 1000 classes and no
-            labels; else their numbers.
+            stored with the model; the names of ImageNet's where it has 1000 classes and no labels;
+            else their numbers.
         image_size: Side of the images for a model that takes any size; 224 where not given.
         resize: Shorter side in pixels; by default 256 for a model of 224, and in proportion.
-        batch_size: Images at a time.
+        batch_size: Number of images per call of the model.
 
     Returns:
-        A `Prediction` for every image that could be read, in the order given, in folders by name.
+        One `Prediction` per image that could be read, in the order given, in folders by name.
 
     Raises:
         ValueError: If an argument is wrong, the model is no classifier, or an image cannot be read.
         ImportError: If a package that the model needs is missing.
-        OSError: If an image is missing, or the names of ImageNet's classes cannot be fetched.
+        OSError: If an image is missing, or the names of ImageNet's classes cannot be downloaded.
     """
     checks.integer("top", top)
     checks.integer("batch_size", batch_size)
-    model = model if isinstance(model, Artefact) else load_artefact(model)
+    model = model if isinstance(model, ExportedModel) else load_exported(model)
     if model.output not in ("probabilities", "logits"):
         raise ValueError(
             "`model` must be a classifier, with probabilities or logits as its output. "
             f"Received: {str(model.path)!r}, which gives {model.output}"
         )
-    labels = _labels(labels, model)
+    if isinstance(labels, Path):
+        labels = read_labels(labels)
+    names = model.labels if labels is None else labels
     view = _view(model, image_size, resize)
     predictions = []
     read = read_images(images, view)
@@ -91,38 +94,26 @@ def predict(
         scores = model(np.stack([image for _, image in batch]))
         if model.output == "logits":
             scores = tf.nn.softmax(scores).numpy()
-        if labels is None and scores.shape[1] != 1000:
-            labels = [str(number) for number in range(scores.shape[1])]
-        decoded = decode_predictions(scores, min(top, scores.shape[1]), labels)
+        if names is None and scores.shape[1] != 1000:
+            names = [str(number) for number in range(scores.shape[1])]
+        decoded = decode_predictions(scores, min(top, scores.shape[1]), names)
         for (path, _), classes in zip(batch, decoded, strict=True):
-            _, names, probabilities = zip(*classes, strict=True)
-            predictions.append(Prediction(path, names, probabilities))
+            _, best, probabilities = zip(*classes, strict=True)
+            predictions.append(Prediction(path, best, probabilities))
     return predictions
 
 
 def read_images(
     images: str | Path | Iterable[str | Path], view: Views
 ) -> Iterator[tuple[Path, np.ndarray]]:
-    """Yields image files as a model of `view` takes them, as `predict` says.
-
-    Args:
-        images: Image files and folders.
-        view: Size, channels and `eval_resize`.
-
-    Yields:
-        The path, and uint8 in [0, 255] of shape `view.shape`.
-
-    Raises:
-        ValueError: If a file that is named itself cannot be decoded, or a folder has no images.
-        OSError: If a file is missing.
-    """
+    """Yields the path and the pixels, uint8, of image files, cropped as for `predict`."""
     bad = BadImages(limit=None)
     for given in [images] if isinstance(images, (str, os.PathLike)) else images:
         given = Path(given)
         for path in _images_in(given) if given.is_dir() else [given]:
             data = path.read_bytes()
             try:
-                yield path, _seen(data, view)
+                yield path, _cropped(data, view)
             except tf.errors.OpError as error:
                 fault = decoding_fault(data) or "unreadable"
                 if not given.is_dir():
@@ -137,18 +128,12 @@ def read_images(
 def calibration_batches(
     source: str, model: keras.Model, image_size: int | None = None
 ) -> Iterator[np.ndarray]:
-    """Returns images to calibrate an int8 file on.
+    """Returns batches of images in [0, 255] to calibrate an int8 file on.
 
     Args:
         source: A folder of images, or "digits" for the digits' training images.
         model: The model, of square images.
         image_size: Side of the images for a model that takes any size.
-
-    Returns:
-        Batches of images in [0, 255], as the model takes them.
-
-    Raises:
-        ValueError: If there is no such folder, or the model does not take such images.
     """
     shape = model.input_shape[1:]
     size = shape[0] or image_size or SIDE
@@ -164,17 +149,7 @@ def calibration_batches(
     return (image[None] for _, image in read_images(source, view))
 
 
-def read_labels(path: Path) -> list[str]:
-    """Reads a text file with the name of a class on every line."""
-    try:
-        return path.read_text(encoding="utf-8").splitlines()
-    except UnicodeDecodeError as error:
-        raise ValueError(
-            f"`labels` must be a text file with a line for every class. Received: {str(path)!r}"
-        ) from error
-
-
-def _images_in(folder):
+def _images_in(folder: Path) -> list[Path]:
     """Returns the images of a folder and of those inside, by name."""
     paths = sorted(
         path for path in folder.rglob("*") if path.suffix.lower() in FORMATS and path.is_file()
@@ -187,8 +162,8 @@ def _images_in(folder):
     return paths
 
 
-def _seen(data, view):
-    """Returns the view of an encoded image."""
+def _cropped(data: bytes, view: Views) -> np.ndarray:
+    """Returns the pixels of an encoded image, cropped unless it has the size already."""
     size = view.image_size
     shape = tf.io.extract_jpeg_shape(data)[:2] if tf.io.is_jpeg(data) else None
     if shape is None or tuple(shape.numpy()) == (size, size):
@@ -198,7 +173,7 @@ def _seen(data, view):
     return view.evaluation(data).numpy()
 
 
-def _view(model, image_size, resize):
+def _view(model: ExportedModel, image_size: int | None, resize: int | None) -> Views:
     height, width, channels = model.image_shape
     if image_size is not None and height not in (None, checks.integer("image_size", image_size)):
         raise ValueError(
@@ -207,17 +182,10 @@ def _view(model, image_size, resize):
         )
     if height != width or channels not in (1, 3):
         raise ValueError(
-            "`model` must take square images, grey or RGB. "
+            "`model` must take square images, grayscale or RGB. "
             f"Received: {str(model.path)!r}, which takes images of shape {model.image_shape}"
         )
     size = height or image_size or SIDE
     if resize is not None:
         checks.integer("resize", resize, size)
     return Views(image_size=size, channels=channels, eval_resize=resize)
-
-
-def _labels(labels, model):
-    """Returns the labels given, or else the model's own; None where there are none."""
-    if labels is None:
-        return model.labels
-    return read_labels(labels) if isinstance(labels, Path) else labels

@@ -1,4 +1,4 @@
-"""Which views of an image a model is asked about, for the mean of its answers. Needs TensorFlow.
+"""Test protocols: the crops of an image that a model's outputs are averaged over. Needs TensorFlow.
 
 Sources: sections 3.4 and 4.1 of arXiv 1512.03385; Krizhevsky et al. 2012 for the ten crops.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import tensorflow as tf
 
@@ -21,11 +21,11 @@ PAPER_SIZE = 224
 
 
 class Protocol(abc.ABC):
-    """Makes views of an image. What an attribute leaves open, `resolved` takes from the data.
+    """Makes crops of an image. Attributes left at None are set by `resolved` from the data set.
 
     Attributes:
         name: Name on a command line.
-        any_size: Whether views may have other sizes than the network's own, which then has to be
+        any_size: Whether crops may have other sizes than the network's own, which then has to be
             fully convolutional.
     """
 
@@ -34,27 +34,27 @@ class Protocol(abc.ABC):
 
     @abc.abstractmethod
     def resolved(self, dataset: ImageDataset) -> Self:
-        """Returns the protocol with every attribute set that it left to the data set.
+        """Returns the protocol with every attribute set.
 
         Raises:
-            ValueError: if an attribute does not go with the images of the data set.
+            ValueError: If an attribute does not fit the images of the data set.
         """
 
     @property
     def shorter_side(self) -> int | None:
-        """What `views` wants the shorter side of an image to be, in pixels; None for its own."""
+        """Shorter side in pixels of the images that `crops` takes; None for their own."""
         return None
 
     @abc.abstractmethod
-    def views(self, image: tf.Tensor, size: tuple[int, int]) -> tuple[tf.Tensor, ...]:
-        """Returns the views of an image, those of one size stacked.
+    def crops(self, image: tf.Tensor, size: tuple[int, int]) -> tuple[tf.Tensor, ...]:
+        """Returns the crops of an image, those of one size stacked.
 
         Args:
             image: uint8 in [0, 255] of shape `(H, W, C)`, resized to `shorter_side`.
             size: Height and width of the network's own images.
 
         Returns:
-            uint8 tensors of shape `(views, height, width, C)`.
+            uint8 tensors of shape `(crops, height, width, C)`.
         """
 
     @abc.abstractmethod
@@ -62,29 +62,22 @@ class Protocol(abc.ABC):
 
 
 @dataclasses.dataclass(frozen=True)
-class Crops(Protocol):
-    """Crops of the network's own size out of a resized image.
-
-    Attributes:
-        resize: Shorter side of the image that is cropped, in pixels. None for the data set's own:
-            256 for photographs at 224 pixels and in proportion at other sizes; images of a fixed
-            size as they are stored, which leaves a crop no room to be elsewhere.
-
-    Raises:
-        ValueError: if `resize` is not 1 or more.
-    """
+class _FixedCrops(Protocol):
+    """Crops of the network's own size from a resized image."""
 
     resize: int | None = None
+
+    _description: ClassVar[str]
 
     def __post_init__(self):
         if self.resize is not None:
             checks.integer("resize", self.resize)
 
     def resolved(self, dataset: ImageDataset) -> Self:
-        size = dataset.image_shape[:2]
-        if self.resize is not None and self.resize < min(size):
+        side = min(dataset.image_shape[:2])
+        if self.resize is not None and self.resize < side:
             raise ValueError(
-                f"`resize` must be at least {min(size)}, the side of the crops. "
+                f"`resize` must be at least {side}, the side of the crops. "
                 f"Received: resize={self.resize}"
             )
         return dataclasses.replace(self, resize=self.resize or dataset.eval_resize)
@@ -93,60 +86,61 @@ class Crops(Protocol):
     def shorter_side(self) -> int | None:
         return self.resize
 
-    def _of(self) -> str:
-        return f" of shorter side {self.resize}" if self.resize else ""
+    def __str__(self) -> str:
+        return self._description + (f" of shorter side {self.resize}" if self.resize else "")
 
 
 @dataclasses.dataclass(frozen=True)
-class SingleCrop(Crops):
-    """The centre of the image.
+class SingleCrop(_FixedCrops):
+    """The center of the image.
 
     Photographs are resized whole and then cropped, as for most published figures.
     `ImageDataset.eval_batches` resizes the crop alone, which is faster and differs from this by
-    less than a pixel's shift; of images of a fixed size both are the same.
+    less than a pixel's shift; for images of a fixed size both are the same.
 
     Attributes:
-        resize: As in `Crops`.
+        resize: Shorter side of the image that is cropped, in pixels. None for the data set's own:
+            256 for photographs at 224 pixels and in proportion at other sizes; images of a fixed
+            size as they are stored, where all crops coincide.
+
+    Raises:
+        ValueError: If `resize` is not 1 or more.
     """
 
     name: ClassVar[str] = "single-crop"
+    _description: ClassVar[str] = "center crop"
 
-    def views(self, image: tf.Tensor, size: tuple[int, int]) -> tuple[tf.Tensor, ...]:
-        return (_crops(image, size)[4:],)
-
-    def __str__(self) -> str:
-        return f"centre crop{self._of()}"
+    def crops(self, image: tf.Tensor, size: tuple[int, int]) -> tuple[tf.Tensor, ...]:
+        return (_five_crops(image, size)[4:],)
 
 
 @dataclasses.dataclass(frozen=True)
-class TenCrop(Crops):
-    """The four corners of the image, its centre, and the mirror images of these five.
+class TenCrop(_FixedCrops):
+    """The four corners of the image, its center, and the mirror images of these five.
 
     Attributes:
-        resize: As in `Crops`.
+        resize: As in `SingleCrop`.
     """
 
     name: ClassVar[str] = "ten-crop"
+    _description: ClassVar[str] = "10 crops"
 
-    def views(self, image: tf.Tensor, size: tuple[int, int]) -> tuple[tf.Tensor, ...]:
-        crops = _crops(image, size)
+    def crops(self, image: tf.Tensor, size: tuple[int, int]) -> tuple[tf.Tensor, ...]:
+        crops = _five_crops(image, size)
         return (tf.concat([crops, tf.reverse(crops, [2])], axis=0),)
-
-    def __str__(self) -> str:
-        return f"10 crops{self._of()}"
 
 
 @dataclasses.dataclass(frozen=True)
 class MultiScale(Protocol):
-    """The whole image at several sizes, seen by a fully convolutional network.
+    """The whole image at several sizes, for a fully convolutional network.
 
     Attributes:
         scales: Shorter sides in pixels; None for the paper's 224, 256, 384, 480 and 640 at 224
             pixels, in proportion at other sizes of the network's images.
-        flip: Whether the mirror image counts too. The paper does not say that it did.
+        flip: Whether to add the mirror images. The paper does not say that it did.
 
     Raises:
-        ValueError: if there is no scale, or one is not 1 or more.
+        ValueError: If there is no scale, or one is not 1 or more.
     """
 
     scales: tuple[int, ...] | None = None
@@ -172,10 +166,11 @@ class MultiScale(Protocol):
         scales = self.scales or tuple(round(side * s / PAPER_SIZE) for s in PAPER_SCALES)
         return dataclasses.replace(self, scales=scales)
 
-    def views(self, image: tf.Tensor, size: tuple[int, int]) -> tuple[tf.Tensor, ...]:
-        resized = [resize_shorter_side(image, scale)[tf.newaxis] for scale in self.scales]
+    def crops(self, image: tf.Tensor, size: tuple[int, int]) -> tuple[tf.Tensor, ...]:
+        scales = self.scales or ()
+        resized = [resize_shorter_side(image, scale)[tf.newaxis] for scale in scales]
         if self.flip:
-            resized = [tf.concat([view, tf.reverse(view, [2])], axis=0) for view in resized]
+            resized = [tf.concat([crop, tf.reverse(crop, [2])], axis=0) for crop in resized]
         return tuple(resized)
 
     def __str__(self) -> str:
@@ -183,21 +178,18 @@ class MultiScale(Protocol):
         return f"whole image at {', '.join(map(str, self.scales or ()))} pixels{mirrored}"
 
 
-PROTOCOLS = {protocol.name: protocol for protocol in (SingleCrop, TenCrop, MultiScale)}
+PROTOCOLS: dict[str, Any] = {cls.name: cls for cls in (SingleCrop, TenCrop, MultiScale)}
 
 
-def make_protocol(name: str, **attributes: object) -> Protocol:
-    """Makes a protocol by its name.
+def make_protocol(name: str, **attributes: Any) -> Protocol:
+    """Returns a protocol by its name.
 
     Args:
         name: "single-crop", "ten-crop" or "multi-scale".
         **attributes: Its attributes: `resize` of the crops, `scales` and `flip` of "multi-scale".
 
-    Returns:
-        The protocol.
-
     Raises:
-        ValueError: if there is none of that name, or it has no such attribute.
+        ValueError: If there is none of that name, or it has no such attribute.
     """
     cls = PROTOCOLS[checks.one_of("protocol", name, tuple(PROTOCOLS))]
     known = [field.name for field in dataclasses.fields(cls)]
@@ -210,8 +202,8 @@ def make_protocol(name: str, **attributes: object) -> Protocol:
     return cls(**attributes)
 
 
-def _crops(image: tf.Tensor, size: tuple[int, int]) -> tf.Tensor:
-    """The crops at the top left, top right, bottom left, bottom right, and at the centre."""
+def _five_crops(image: tf.Tensor, size: tuple[int, int]) -> tf.Tensor:
+    """Returns the crops at the top left, top right, bottom left, bottom right and center."""
     bottom, right = tf.unstack(tf.shape(image)[:2] - size)
     corners = ((0, 0), (0, right), (bottom, 0), (bottom, right), (bottom // 2, right // 2))
     return tf.stack(

@@ -1,9 +1,10 @@
-"""What was measured: every image's answer, and the figures that follow from them."""
+"""Results of an evaluation: the ranking for every image, and the figures that follow from it."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
+from typing import Any
 
 import numpy as np
 
@@ -16,22 +17,22 @@ TOP = 5
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Evaluation:
-    """Answers of a model, or of several averaged, for every image of a split.
+    """Predictions of a model, or of several averaged, for every image of a split.
 
     Attributes:
         models: Names of the models.
         dataset: Name of the data set.
         split: Name of the split.
-        protocol: Which views of each image were averaged, with nothing left open.
-        average: What was averaged over views and models: "softmax" or "logits".
-        class_names: One name a class.
+        protocol: Crops of each image that were averaged over, with every attribute set.
+        average: "softmax" or "logits", averaged over crops and models.
+        class_names: Name of every class.
         indices: Position of each image in the split, rising, `(n,)`.
         labels: Class of each image, `(n,)`.
         ranking: The five best classes of each image, best first, `(n, 5)`; all of them where there
             are fewer. Of equal scores the class of the smaller number comes first.
         scores: Averaged probability (or logit) of each image's best class, `(n,)`.
-        left_out: Images of the split that could not be read.
-        seconds: Time from the first image read to the last one answered.
+        left_out: Number of images of the split that could not be read.
+        seconds: Time from the first image read to the last one ranked.
     """
 
     models: tuple[str, ...]
@@ -49,34 +50,34 @@ class Evaluation:
 
     @property
     def count(self) -> int:
-        """Images that were evaluated."""
+        """Number of images that were evaluated."""
         return len(self.labels)
 
     @property
     def top1_error(self) -> float:
-        """Share of images whose best class is not their own, in [0, 1]."""
+        """Fraction of images whose best class is not their own, in [0, 1]."""
         return float(np.mean(~self._hits(1)))
 
     @property
     def top5_error(self) -> float | None:
-        """Share of images whose class is not among the best five; None for five classes or less."""
+        """Fraction of images whose class is not among the best five; None for up to 5 classes."""
         return float(np.mean(~self._hits(TOP))) if len(self.class_names) > TOP else None
 
     @property
     def images_per_second(self) -> float:
-        """Images, not views, per second: reading, all their views and all models included."""
+        """Images, not crops, per second: reading, all crops and all models included."""
         return self.count / self.seconds
 
     @functools.cached_property
     def confusion(self) -> np.ndarray:
-        """How often an image of class `i` was taken for class `j`: `(classes, classes)`."""
+        """Number of images of class `i` that were classified as `j`, `(classes, classes)`."""
         counts = np.zeros((len(self.class_names),) * 2, np.int64)
         np.add.at(counts, (self.labels, self.ranking[:, 0]), 1)
         return counts
 
-    def metrics(self) -> dict[str, object]:
-        """Returns the figures of the whole split, and what they are figures of."""
-        figures = {}
+    def metrics(self) -> dict[str, Any]:
+        """Returns the figures of the whole split, and how they were measured."""
+        figures: dict[str, Any] = {}
         for name, error in (("top1", self.top1_error), ("top5", self.top5_error)):
             if error is not None:
                 figures[f"{name}_error"] = error
@@ -85,7 +86,7 @@ class Evaluation:
             "models": list(self.models),
             "dataset": self.dataset,
             "split": self.split,
-            "protocol": {"name": self.protocol.name, **dataclasses.asdict(self.protocol)},
+            "protocol": {"name": self.protocol.name, **vars(self.protocol)},
             "average": self.average,
             "images": self.count,
             "left_out": self.left_out,
@@ -94,22 +95,22 @@ class Evaluation:
             "seconds": self.seconds,
         }
 
-    def per_class(self) -> list[dict[str, object]]:
+    def per_class(self) -> list[dict[str, Any]]:
         """Returns a row for each class.
 
         Each has `class` (its number), `name`, `images`, and, where it has images: `error`, `low`
         and `high` (95 % interval of the error), `top5_error`, and `taken_for` and `taken_for_share`
-        (the class that its images are most often taken for by mistake, and how often). `precision`
-        is the share of the images taken for this class that are of it.
+        (the class that its images are most often mistaken for, and the fraction that are).
+        `precision` is the fraction of the images classified as this class that are of it.
         """
         counts, taken = self.confusion.sum(axis=1), self.confusion.sum(axis=0)
         first, among_best = (
-            np.bincount(self.labels, hits, minlength=len(counts))
-            for hits in (self._hits(1), self._hits(TOP))
+            np.bincount(self.labels, self._hits(places), minlength=len(counts))
+            for places in (1, TOP)
         )
         rows = []
         for i, name in enumerate(self.class_names):
-            row = {"class": i, "name": name, "images": int(counts[i])}
+            row: dict[str, Any] = {"class": i, "name": name, "images": int(counts[i])}
             if counts[i]:
                 row["error"] = float(1 - first[i] / counts[i])
                 row["low"], row["high"] = wilson_interval(row["error"], row["images"])
@@ -124,19 +125,12 @@ class Evaluation:
             rows.append(row)
         return rows
 
-    def predictions(self) -> list[dict[str, object]]:
+    def predictions(self) -> list[dict[str, Any]]:
         """Returns a row for each image: `index`, `label`, `score` of the best class, `top1`, ..."""
-        return [
-            {
-                "index": int(index),
-                "label": int(label),
-                "score": float(score),
-                **{f"top{place + 1}": int(best) for place, best in enumerate(ranking)},
-            }
-            for index, label, score, ranking in zip(
-                self.indices, self.labels, self.scores, self.ranking, strict=True
-            )
-        ]
+        columns = {"index": self.indices, "label": self.labels, "score": self.scores}
+        columns |= {f"top{i + 1}": classes for i, classes in enumerate(self.ranking.T)}
+        rows = zip(*(column.tolist() for column in columns.values()), strict=True)
+        return [dict(zip(columns, row, strict=True)) for row in rows]
 
     def __str__(self) -> str:
         low, high = (100 * end for end in wilson_interval(self.top1_error, self.count))

@@ -12,7 +12,7 @@ from keras_resnet.data import ImageDataset
 from keras_resnet.experiment.factories import architecture_of, load_data
 from keras_resnet.experiment.runner import run
 from keras_resnet.experiment.settings import Experiment
-from keras_resnet.export.artefacts import load_artefact
+from keras_resnet.export import load_exported
 from keras_resnet.utils.files import replacing, write_text
 
 CARD = "CARD.md"
@@ -80,7 +80,7 @@ def module_accuracy(module: str | Path, dataset: ImageDataset) -> float:
         ImportError: If scikit-learn is missing, for features.
         ValueError: If there is no such module.
     """
-    call = load_artefact(module)
+    call = load_exported(module)
     outputs, labels = _outputs(call, dataset, "test")
     if call.output == "logits":
         return float(np.mean(np.argmax(outputs, axis=1) == labels))

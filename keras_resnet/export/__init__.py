@@ -1,18 +1,18 @@
-"""Finished models for other programs, and other programs' modules for ours. Needs TensorFlow."""
+"""Trained models exported for other programs, and their Hub modules read here. Needs TensorFlow."""
 
-from keras_resnet.export.artefacts import Artefact, labels_beside, load_artefact
 from keras_resnet.export.hub import export_hub
 from keras_resnet.export.hub_layer import HubLayer
-from keras_resnet.export.inference import Exported, export
+from keras_resnet.export.inference import ExportReport, export
+from keras_resnet.export.reading import ExportedModel, labels_beside, load_exported
 from keras_resnet.surgery.folding import fold_batch_norm
 
 __all__ = [
-    "Artefact",
-    "Exported",
+    "ExportReport",
+    "ExportedModel",
     "HubLayer",
     "export",
     "export_hub",
     "fold_batch_norm",
     "labels_beside",
-    "load_artefact",
+    "load_exported",
 ]

@@ -1,4 +1,4 @@
-"""Copies of finished networks that are ready to leave: checked, standardising, in float32.
+"""Copies of trained networks prepared for export: checked, standardizing, in float32.
 
 Needs TensorFlow, as Keras's backend too.
 """
@@ -12,38 +12,25 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
+from keras_resnet.export.verification import require_tensorflow
 from keras_resnet.layers import BlockStack, StandardizedConv2D
 from keras_resnet.preprocessing import Preprocessing, standardize_layer
 from keras_resnet.surgery.graphs import Config, rebuilt, rewired
 from keras_resnet.utils import checks, private
 from keras_resnet.weights import copy_weights
 
-# Who standardises the images: the model itself, a layer put in front of it, or nobody.
+# How images are standardized: by the model itself, by a layer put in front of it, or not at all.
 PREPROCESSINGS = ("inside", "imagenet", "none")
 
 
 def image_network(model: keras.Model, preprocessing: str = "inside") -> keras.Model:
-    """Returns a model that can be exported: of images in [0, 255], standardised inside.
+    """Returns a model of images in [0, 255] after checking that it can be exported.
 
-    Args:
-        model: Functional model of one input, `(batch, H, W, C)`. It is not changed.
-        preprocessing: "inside" (the model begins with `Normalization` or `Rescaling`, which is
-            checked), "imagenet" (`preprocess_input` is put in front), or "none" (the model takes
-            [0, 255] as it is, or standardises in a way of its own).
-
-    Returns:
-        `model`, or with "imagenet" a copy with one layer more.
-
-    Raises:
-        ValueError: If the model cannot be exported; the message says what would do.
-        RuntimeError: If Keras does not run on TensorFlow.
+    That is `model` itself, which must begin with `Normalization` or `Rescaling` unless
+    `preprocessing` is "none"; with "imagenet" a copy with `preprocess_input` in front.
     """
     checks.one_of("preprocessing", preprocessing, PREPROCESSINGS)
-    if keras.backend.backend() != "tensorflow":
-        raise RuntimeError(
-            "`KERAS_BACKEND` must be tensorflow to export a model. "
-            f"Received: KERAS_BACKEND={keras.backend.backend()!r}"
-        )
+    require_tensorflow()
     inputs = getattr(model, "inputs", None)
     if not isinstance(model, keras.Model) or not inputs or len(inputs) != 1 or not model.outputs:
         raise ValueError(
@@ -62,52 +49,47 @@ def image_network(model: keras.Model, preprocessing: str = "inside") -> keras.Mo
         )
     if preprocessing == "imagenet":
         return _with_standardization(model)
-    if preprocessing == "inside" and not standardizes(model):
+    if preprocessing == "inside" and not _standardizes(model):
         raise ValueError(
-            "`model` must standardise its images itself, by a layer Normalization or Rescaling in "
+            "`model` must standardize its images itself, by a layer Normalization or Rescaling in "
             "front; pass preprocessing='imagenet' to have `preprocess_input` put there, or 'none' "
             f"if it takes [0, 255] as it is. Received: model {model.name!r} without such a layer"
         )
     return model
 
 
-def standardizes(model: keras.Model) -> bool:
-    """Whether a model scales or standardises its images before the first layer with weights."""
+def _standardizes(model: keras.Model) -> bool:
+    """Returns whether images are scaled or standardized before the first layer with weights."""
     for layer in model.layers:
         if isinstance(layer, (keras.layers.Normalization, keras.layers.Rescaling)):
             return True
         if isinstance(layer, keras.Model):
-            return standardizes(layer)
+            return _standardizes(layer)
         if layer.weights:
             return False
     return False
 
 
-def config_of(model: keras.Model) -> Config:
+def _config_of(model: keras.Model) -> Config:
     """Returns the config of a model of one input as a functional one, a `Sequential` too."""
     outputs = model.outputs[0] if isinstance(model, keras.Sequential) else model.output
     return keras.Model(model.inputs[0], outputs, name=model.name).get_config()
 
 
 def float32_copy(model: keras.Model, linear: str | None = None) -> keras.Model:
-    """Returns the network with weights of its own, in float32, whatever it was trained in.
-
-    Args:
-        model: Functional model of one input.
-        linear: Name of a layer whose activation is left out.
-    """
-    config = _in_float32(config_of(model))
+    """Returns a copy in float32, without the activation of the layer named `linear`."""
+    config = _in_float32(_config_of(model))
     for layer in config["layers"]:
-        if linear is not None and layer["config"].get("name") == linear:
+        if layer["name"] == linear:
             layer["config"]["activation"] = "linear"
         if layer["class_name"] == BlockStack.__name__:
-            # Recomputation is Python code that runs with the gradient, and stays behind here.
+            # Recomputation is Python code that runs with the gradient, which cannot be exported.
             layer["config"]["recompute"] = False
     return rebuilt(model, config)
 
 
 def computes_in_float32(model: keras.Model) -> bool:
-    """Whether no layer computes in another precision."""
+    """Returns whether no layer computes in another precision."""
     return all(layer.compute_dtype == "float32" for layer in model.layers)
 
 
@@ -115,8 +97,8 @@ def of_plain_operations(model: keras.Model) -> keras.Model:
     """Returns a copy for inference that traces to plain operations, for formats without functions.
 
     Stacked blocks are traced one after the other, with constants for weights; Keras still sees a
-    stack, so depth is no matter. Grouped convolutions, which Keras hands to XLA, become one
-    operation; TensorFlow itself cannot run it on every CPU, what it is converted for can.
+    stack, so that depth is not limited. Grouped convolutions, which Keras hands to XLA, become one
+    operation that TensorFlow itself cannot run on every CPU, but the formats can.
     """
     if not any(isinstance(layer, BlockStack) or _is_grouped(layer) for layer in model.layers):
         return model
@@ -125,7 +107,7 @@ def of_plain_operations(model: keras.Model) -> keras.Model:
     return copy
 
 
-def _plain(layer):
+def _plain(layer: keras.Layer) -> keras.Layer:
     kind = type(layer)
     if isinstance(layer, BlockStack):
         kind = _Unrolled
@@ -134,7 +116,7 @@ def _plain(layer):
     return kind.from_config(layer.get_config())
 
 
-def _is_grouped(layer):
+def _is_grouped(layer: keras.Layer) -> bool:
     return type(layer) in _GROUPED and layer.groups > 1
 
 
@@ -145,17 +127,14 @@ class _GroupedConv2D(keras.layers.Conv2D):
 
 
 class _GroupedStandardizedConv2D(StandardizedConv2D, _GroupedConv2D):
-    """Standardises its kernel, and hands it on to the grouped convolution."""
+    """Standardizes its kernel before the grouped convolution."""
 
 
-_GROUPED = {
-    keras.layers.Conv2D: _GroupedConv2D,
-    StandardizedConv2D: _GroupedStandardizedConv2D,
-}
+_GROUPED = {keras.layers.Conv2D: _GroupedConv2D, StandardizedConv2D: _GroupedStandardizedConv2D}
 
 
 class _Unrolled(BlockStack):
-    """A stack of blocks that a graph holds as so many blocks, with constants for weights."""
+    """A stack whose blocks are traced one after the other, with constants for weights."""
 
     def __init__(self, block, *args, **kwargs):
         super().__init__(keras.models.clone_model(block, clone_function=_plain), *args, **kwargs)
@@ -176,18 +155,17 @@ def _with_standardization(model: keras.Model) -> keras.Model:
     images = keras.Input(model.inputs[0].shape[1:], name=private.layer_of(model.inputs[0]).name)
     front = keras.Model(images, standardize_layer(images, -1, Preprocessing())(images)).get_config()
     source, standardized = front["layers"]
-    config = config_of(model)
+    config = _config_of(model)
     if any(layer["name"] == standardized["name"] for layer in config["layers"]):
         raise ValueError(
             f"`model` must have no layer {standardized['name']!r} yet for "
             f"preprocessing='imagenet'. Received: model {model.name!r}, which has one"
         )
-
-    def follow(name):
-        return standardized["name"] if name == source["name"] else name
-
+    renamed = {source["name"]: standardized["name"]}
     for layer in config["layers"]:
-        layer["inbound_nodes"] = rewired(layer["inbound_nodes"], follow)
+        layer["inbound_nodes"] = rewired(
+            layer["inbound_nodes"], lambda name: renamed.get(name, name)
+        )
     config["layers"].insert(1, standardized)
     return rebuilt(model, config)
 

@@ -1,4 +1,4 @@
-"""Which part of a network a module computes: its logits, its features, or the maps of its stages.
+"""The part of a network that a Hub module computes: logits, features, or the stages' maps.
 
 Uses Keras only.
 """
@@ -10,23 +10,28 @@ import keras
 from keras_resnet.naming import CLASSIFIER
 from keras_resnet.surgery.stages import stage_ends
 
-# Kinds of modules, and what their single output is called; feature maps have the stages' names.
+# Kinds of modules, and the name of their single output; feature maps have the stages' names.
 KINDS = {"feature_vector": "features", "classification": "logits", "feature_maps": None}
 
 
 def endpoint(model: keras.Model, kind: str) -> keras.Model:
-    """Returns the part of the model that a module of that kind computes, on the model's own layers.
-
-    Raises:
-        ValueError: If the model has no such part.
-    """
+    """Returns the part of the model that a module of that kind computes, on its own layers."""
+    named = isinstance(model.output, dict)
+    several = named or len(model.outputs) > 1
+    outputs = model.output if named else dict(zip(model.output_names, model.outputs, strict=True))
+    received = f"Received: model {model.name!r} with outputs {', '.join(outputs)}"
     if kind == "feature_maps":
-        return keras.Model(model.inputs[0], _maps(model), name=model.name)
-    if len(model.outputs) > 1 or isinstance(model.output, dict):
+        maps = dict(outputs) if several else stage_ends(model)
+        if not maps or any(len(value.shape) != 4 for value in maps.values()):
+            raise ValueError(
+                "`model` must have stages whose layers are named conv2_... and on, or several maps "
+                f"(batch, h, w, channels) as outputs. {received}"
+            )
+        return keras.Model(model.inputs[0], maps, name=model.name)
+    if several:
         raise ValueError(
             "`model` must have one output without a name; export one of several or of named "
-            f"outputs as kind='feature_maps'. Received: model {model.name!r} with outputs "
-            f"{', '.join(named_outputs(model))}"
+            f"outputs as kind='feature_maps'. {received}"
         )
     classifier = find_classifier(model)
     if kind == "classification":
@@ -50,25 +55,3 @@ def find_classifier(model: keras.Model) -> keras.layers.Dense | None:
     """Returns the layer that turns features into scores, or None where there is none."""
     named = [layer for layer in model.layers if layer.name == CLASSIFIER]
     return named[0] if named and isinstance(named[0], keras.layers.Dense) else None
-
-
-def named_outputs(model: keras.Model) -> dict[str, keras.KerasTensor]:
-    """Returns a model's outputs by the names that it gives them, or else by those of its layers."""
-    if isinstance(model.output, dict):
-        return dict(model.output)
-    return dict(zip(model.output_names, model.outputs, strict=True))
-
-
-def _maps(model):
-    """Returns the last map of every stage by name, C2 to C5."""
-    if len(model.outputs) > 1 or isinstance(model.output, dict):
-        maps = named_outputs(model)
-    else:
-        maps = stage_ends(model)
-    if not maps or any(len(value.shape) != 4 for value in maps.values()):
-        raise ValueError(
-            "`model` must have stages whose layers are named conv2_... and on, or several maps "
-            f"(batch, h, w, channels) as outputs. Received: model {model.name!r} with outputs "
-            f"{', '.join(named_outputs(model))}"
-        )
-    return maps

@@ -1,7 +1,7 @@
-"""Handles of TF Hub modules: paths, or addresses whose modules are fetched once and kept.
+"""Handles of TF Hub modules: paths, or addresses whose modules are downloaded once and kept.
 
-The cache is TensorFlow Hub's own, `TFHUB_CACHE_DIR`, and a module lies in it where that library
-puts and finds it: in a directory named by the SHA-1 of its handle.
+The cache is TensorFlow Hub's own, `TFHUB_CACHE_DIR`: that library finds what is stored here, and
+the other way round.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pathlib import Path, PurePosixPath
 
 import filelock
 
-from keras_resnet.export.writing import SAVED_MODEL
+from keras_resnet.export.verification import SAVED_MODEL
 from keras_resnet.utils.checks import first_line
 from keras_resnet.utils.download import fetch
 from keras_resnet.utils.files import clear_leftovers, replacing, write_text
@@ -35,27 +35,22 @@ _DAMAGE = (
     *(FileExistsError, NotADirectoryError, IsADirectoryError),
 )
 
+# Query that asks a server for a module's archive.
+_FORMAT = ("tf-hub-format", "compressed")
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _CHUNK = 1 << 20
 
 
 def module_directory(handle: str, sha256: str | None = None, *, download: bool = True) -> Path:
-    """Returns the directory of a module, fetching it if need be.
+    """Returns the directory of a module, and downloads the module if need be.
 
     An address is that of an archive (.tar.gz), or of a module on a server that gives its archive
-    when asked with `tf-hub-format=compressed`, as tfhub.dev does. It is unpacked beside its place
-    in the cache and renamed to it when it is whole.
-
-    Args:
-        handle: Path of a module's directory, or "https://..."; "http://..." on this machine only.
-        sha256: Checksum of the archive, in hexadecimal. A module that came without it is fetched
-            again.
-        download: Whether it may be fetched.
+    when asked with `tf-hub-format=compressed`, as tfhub.dev does. A module in the cache that was
+    not verified against `sha256` is downloaded again.
 
     Raises:
-        ValueError: If the handle is neither, the module is not here and may not be fetched, its
-            archive is damaged, too large, not the one of that checksum, or has anything in it but
-            files and directories inside the module, or others can write to the cache by default.
+        ValueError: If the handle is neither a path nor an address, the module may not be
+            downloaded, or its archive or the cache is unsafe.
         OSError: If it cannot be downloaded.
     """
     if sha256 is not None and not re.fullmatch("[0-9a-f]{64}", str(sha256)):
@@ -69,7 +64,7 @@ def module_directory(handle: str, sha256: str | None = None, *, download: bool =
         return Path(handle)
     try:
         url = urllib.parse.urlsplit(handle)
-        _ = url.port  # Which is looked at only now.
+        _ = url.port  # It is parsed only now.
     except ValueError as error:
         raise ValueError(
             f"`handle` must be a whole address. Received: handle={handle!r} ({error})"
@@ -88,21 +83,22 @@ def module_directory(handle: str, sha256: str | None = None, *, download: bool =
                 f"address, call keras_resnet.export.HubLayer({handle!r}, sha256={sha256!r}) first. "
                 f"Received: handle={handle!r}, which is not in {place.parent}"
             )
-        _keep(handle, _archive_url(url), place, sha256)
+        if not url.path.endswith((".tar.gz", ".tgz")):
+            query = [pair for pair in urllib.parse.parse_qsl(url.query) if pair[0] != _FORMAT[0]]
+            url = url._replace(query=urllib.parse.urlencode([*query, _FORMAT]))
+        _keep(handle, url.geturl(), place, sha256)
     return place
 
 
 def cache_directory() -> Path:
     """Returns TensorFlow Hub's cache: `TFHUB_CACHE_DIR`, or its folder among temporary files.
 
-    Raises:
-        ValueError: If the folder among temporary files is not this user's own: whoever made it can
-            put any module there.
+    That folder must be this user's own, since others could put any module there.
     """
     if chosen := os.environ.get("TFHUB_CACHE_DIR"):
         return Path(chosen)
     default = Path(tempfile.gettempdir()) / "tfhub_modules"
-    with contextlib.suppress(FileExistsError):  # What it is comes out below.
+    with contextlib.suppress(FileExistsError):  # Checked below.
         default.mkdir(mode=0o700)
     found = default.lstat()
     if hasattr(os, "getuid") and (
@@ -117,18 +113,42 @@ def cache_directory() -> Path:
     return default
 
 
-def unpack(archive: Path, directory: Path) -> None:
-    """Unpacks a module from a .tar.gz into a new directory.
+def _is_kept(place: Path, sha256: str | None) -> bool:
+    if not (place / SAVED_MODEL).is_file():
+        return False
+    file = _descriptor(place)
+    return sha256 is None or (
+        file.is_file() and f"Archive SHA-256: {sha256}" in file.read_text("utf-8").splitlines()
+    )
 
-    Args:
-        archive: The file.
-        directory: It is created; on an error it may hold a part of the archive.
 
-    Raises:
-        ValueError: If it is no whole archive, larger than the limits above, holds no SavedModel, or
-            has in it an absolute path, "..", a link, or anything else that is not a file or
-            directory.
-    """
+def _descriptor(place: Path) -> Path:
+    """Returns the file in which TensorFlow Hub too says what a directory of the cache holds."""
+    return place.with_name(f"{place.name}.descriptor.txt")
+
+
+def _keep(handle: str, url: str, place: Path, sha256: str | None) -> None:
+    """Downloads and unpacks a module, while other processes that want it wait."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with filelock.FileLock(f"{place}.locked"):
+        if _is_kept(place, sha256):
+            return
+        clear_leftovers(place.parent, place.name)
+        try:
+            with replacing(place) as temporary:
+                archive = fetch(url, temporary.with_name("module.tar.gz"), sha256)
+                _unpack(archive, temporary)
+                with open(archive, "rb") as file:
+                    digest = hashlib.file_digest(file, "sha256").hexdigest()
+                # So that no module stands under the checksum of another, whenever this ends.
+                _descriptor(place).unlink(missing_ok=True)
+            write_text(_descriptor(place), f"Module: {handle}\nArchive SHA-256: {digest}\n")
+        except ValueError as error:
+            raise ValueError(f"{error}. Received: handle={handle!r}") from error
+
+
+def _unpack(archive: Path, directory: Path) -> None:
+    """Unpacks a .tar.gz into a new directory, which holds a part of it after an error."""
     try:
         with _Chunks(archive) as stream, tarfile.open(fileobj=stream, mode="r:") as tar:
             tar.extraction_filter = getattr(tarfile, "data_filter", None)  # From Python 3.11.4 on.
@@ -151,8 +171,8 @@ class _Chunks(gzip.GzipFile):
 
     total = 0
 
-    def read(self, size: int = -1) -> bytes:
-        if size > _CHUNK:
+    def read(self, size: int | None = -1) -> bytes:
+        if size is not None and size > _CHUNK:
             raise tarfile.ReadError(f"a header of it claims {size:,} bytes")
         content = super().read(size)
         self.total += len(content)
@@ -161,7 +181,7 @@ class _Chunks(gzip.GzipFile):
         return content
 
 
-def _checked(member, index):
+def _checked(member: tarfile.TarInfo, index: int) -> tarfile.TarInfo:
     path = PurePosixPath(member.name)
     if path.is_absolute() or ".." in path.parts or "\\" in member.name or ":" in member.name:
         raise ValueError(f"its entry {member.name!r} leads outside of the module")
@@ -170,46 +190,3 @@ def _checked(member, index):
     if index == UNPACKED_FILES:
         raise ValueError(f"it has more than {UNPACKED_FILES:,} entries")
     return member
-
-
-def _archive_url(url):
-    """Returns the address of a module's archive, asking for one where the name promises none."""
-    if url.path.endswith((".tar.gz", ".tgz")):
-        return url.geturl()
-    query = [pair for pair in urllib.parse.parse_qsl(url.query) if pair[0] != "tf-hub-format"]
-    query.append(("tf-hub-format", "compressed"))
-    return url._replace(query=urllib.parse.urlencode(query)).geturl()
-
-
-def _descriptor(place):
-    """Returns the file in which TensorFlow Hub too says what a directory of the cache holds."""
-    return place.with_name(f"{place.name}.descriptor.txt")
-
-
-def _is_kept(place, sha256):
-    if not (place / SAVED_MODEL).is_file():
-        return False
-    if sha256 is None:
-        return True
-    file = _descriptor(place)
-    return file.is_file() and f"Archive SHA-256: {sha256}" in file.read_text("utf-8").splitlines()
-
-
-def _keep(handle, url, place, sha256):
-    """Downloads and unpacks a module, while other processes that want it wait."""
-    place.parent.mkdir(parents=True, exist_ok=True)
-    with filelock.FileLock(f"{place}.locked"):
-        if _is_kept(place, sha256):
-            return
-        clear_leftovers(place.parent, place.name)
-        try:
-            with replacing(place) as temporary:
-                archive = fetch(url, temporary.with_name("module.tar.gz"), sha256)
-                unpack(archive, temporary)
-                with open(archive, "rb") as file:
-                    digest = hashlib.file_digest(file, "sha256").hexdigest()
-                # Whenever this ends, no module stands under the checksum of another.
-                _descriptor(place).unlink(missing_ok=True)
-            write_text(_descriptor(place), f"Module: {handle}\nArchive SHA-256: {digest}\n")
-        except ValueError as error:
-            raise ValueError(f"{error}. Received: handle={handle!r}") from error

@@ -1,32 +1,29 @@
 """Networks as TF Hub modules: SavedModels that other programs run and fine-tune without us.
 
-Needs TensorFlow, as Keras's backend too. The interface is TF Hub's "Reusable SavedModel", and the
-images are those of its common signatures: float32 in [0, 1], `(batch, H, W, C)`, any batch.
+Needs TensorFlow, as Keras's backend too.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_resnet.export.copies import (
-    computes_in_float32,
-    float32_copy,
-    image_network,
-)
+from keras_resnet.export import verification
+from keras_resnet.export.copies import computes_in_float32, float32_copy, image_network
 from keras_resnet.export.endpoints import KINDS, endpoint, find_classifier
-from keras_resnet.export.writing import check_path, label_lines
+from keras_resnet.export.formats import LABELS
 from keras_resnet.naming import CLASSIFIER
 from keras_resnet.utils import checks
 from keras_resnet.utils.files import replacing
 
-# The largest difference between module and model, as a part of the largest output (of 1, if that is
-# larger). Grappler fuses what Keras runs op by op, which moves the last bits only: 3e-7 for a
-# ResNet-152.
+# The largest difference between module and model, as a fraction of the largest output (of 1, if
+# that is larger). Grappler fuses what Keras runs op by op, which moves the last bits only: 3e-7 for
+# a ResNet-152.
 TOLERANCE = 1e-5
 
 
@@ -47,27 +44,27 @@ def export_hub(
     - `__call__(images, training=False)`, from images `(batch, H, W, C)`, float32 in [0, 1], to
       features `(batch, features)`, logits `(batch, classes)` or a dict of maps `(batch, h, w,
       channels)`, any batch, and any H and W if the model takes any. With `training=True` batch
-      normalisation uses the statistics of the batch and moves its averages, except in layers that
-      were frozen in `model`;
+      normalization uses the statistics of the batch and updates its moving averages, except in
+      layers that were frozen in `model`;
     - `variables`; `trainable_variables`, without those of frozen layers; `regularization_losses`,
       a function without arguments for each kernel that has a regularizer;
     - the signatures `serving_default`, `images` as above, and `serving_bytes`, `encoded`: a vector
-      of JPEG or PNG files, made grey or RGB as the model is, and scaled (bilinear, antialiased) to
-      the model's size. A model of any size needs a batch of images of one size. Both return
-      `features`, `logits`, or the maps by name;
+      of JPEG or PNG files, converted to the model's channels and scaled (bilinear, antialiased) to
+      its size. A model of any size needs a batch of images of one size. Both return `features`,
+      `logits`, or the maps by name;
     - the assets `labels.txt` and `card.md`, where given; `labels` and `card` hold their paths.
 
     Source: "Reusable SavedModels" and "Common Signatures for Images" on tensorflow.org/hub.
 
     Args:
-        model: Functional model of images in [0, 255], channels last, that standardises them
+        model: Functional model of images in [0, 255], channels last, that standardizes them
             itself. It is not changed.
-        path: Directory to write. It appears whole or not at all.
-        kind: "feature_vector" (what goes into the classifier, the layer "predictions"; the output
-            of a model without one), "classification" (the classifier without its activation) or
+        path: Directory to write, atomically.
+        kind: "feature_vector" (the input of the classifier, the layer "predictions"; the output of
+            a model without one), "classification" (the classifier without its activation) or
             "feature_maps" (the last map of every stage, C2 to C5, found by the names of the
             layers; of a model of several or named outputs, these).
-        preprocessing: For a model that does not standardise its images: "imagenet" puts
+        preprocessing: For a model that does not standardize its images: "imagenet" puts
             `preprocess_input` in front of it, "none" gives it [0, 255] as it is.
         labels: Name of every class, for a model with a classifier.
         card: Text of the model card, Markdown, or the `Path` of a file that holds it.
@@ -78,24 +75,22 @@ def export_hub(
         `path`.
 
     Raises:
-        ValueError: If an argument is wrong, `path` exists, or the model standardises nothing; the
-            message says what would do.
+        ValueError: If an argument is wrong, `path` exists, or the model standardizes nothing.
         RuntimeError: If the module that was written does not give the model's outputs. Like every
             other failure, it leaves nothing behind and an existing `path` as it was.
     """
     checks.one_of("kind", kind, tuple(KINDS))
     path = Path(path)
-    check_path(path, overwrite)
+    verification.check_path(path, overwrite)
     model = image_network(model, preprocessing)
     source = endpoint(model, kind)
-    texts = _assets(model, labels, card)
+    texts = _texts(model, labels, card)
     net = float32_copy(source, linear=CLASSIFIER)
 
     with replacing(path) as written:
         module = _module(net)
         for name, (file_name, text) in texts.items():
-            # Beside the module, which gets a copy of its own.
-            asset = written.with_name(file_name)
+            asset = written.with_name(file_name)  # TensorFlow copies it.
             asset.write_text(text, encoding="utf-8")
             setattr(module, name, tf.saved_model.Asset(str(asset)))
         tf.saved_model.save(module, str(written), _signatures(module, net, KINDS[kind]))
@@ -103,33 +98,34 @@ def export_hub(
     return path
 
 
-def _assets(model, labels, card):
-    """Returns (file name, text) by the name of the module's attribute."""
-    assets = {}
+def _texts(
+    model: keras.Model, labels: Sequence[str] | None, card: str | Path | None
+) -> dict[str, tuple[str, str]]:
+    """Returns (file name, text) of each asset by the name of the module's attribute."""
+    texts = {}
     if labels is not None:
         classifier = find_classifier(model)
-        classes = None if classifier is None else classifier.units
-        assets["labels"] = ("labels.txt", label_lines(labels, classes))
-    if card is not None:
-        if isinstance(card, Path) and not card.is_file():
+        texts["labels"] = LABELS, verification.label_lines(labels, classifier and classifier.units)
+    if isinstance(card, Path):
+        if not card.is_file():
             raise ValueError(
                 f"`card` must be text or the Path of an existing file. Received: card={card!r}"
             )
-        text = card.read_text(encoding="utf-8") if isinstance(card, Path) else str(card)
-        assets["card"] = ("card.md", text)
-    return assets
+        card = card.read_text(encoding="utf-8")
+    if card is not None:
+        texts["card"] = "card.md", str(card)
+    return texts
 
 
-def _module(net):
+def _module(net: keras.Model) -> Any:
     """Returns the root of the SavedModel: TF Hub's interface around a network of [0, 255]."""
 
     @tf.function(autograph=False)
     def call(inputs, training=False):
         return net(inputs * 255.0, training=training)
 
-    images = _image_spec(net)
     for training in (True, False):
-        call.get_concrete_function(images, training=training)
+        call.get_concrete_function(_image_spec(net, "inputs"), training=training)
     module = tf.__internal__.tracking.AutoTrackable()
     module.__call__ = call
     # With the seeds of dropout, which `weights` lacks.
@@ -143,15 +139,15 @@ def _module(net):
     return module
 
 
-def _loss_function(variable):
+def _loss_function(variable: keras.Variable) -> Any:
     return tf.function(lambda: variable.regularizer(variable), input_signature=[], autograph=False)
 
 
-def _image_spec(net, name="inputs"):
+def _image_spec(net: keras.Model, name: str) -> tf.TensorSpec:
     return tf.TensorSpec((None, *net.inputs[0].shape[1:]), tf.float32, name=name)
 
 
-def _signatures(module, net, output):
+def _signatures(module: Any, net: keras.Model, output: str | None) -> dict[str, Any]:
     height, width, channels = net.inputs[0].shape[1:]
 
     @tf.function(input_signature=[_image_spec(net, "images")], autograph=False)
@@ -172,42 +168,33 @@ def _signatures(module, net, output):
         return from_images(tf.map_fn(decoded, encoded, fn_output_signature=spec))
 
     signatures = {"serving_default": from_images}
-    if channels in (1, 3, 4):  # grey, RGB, RGBA: what an image file can hold
+    if channels in (1, 3, 4):  # grayscale, RGB, RGBA: what an image file can hold
         signatures["serving_bytes"] = from_bytes
     return signatures
 
 
-def _verify(written, source, net, kind):
+def _verify(written: Path, source: keras.Model, net: keras.Model, kind: str) -> None:
     """Runs the module that was written, and compares its outputs with the model's."""
-    # Any side will do that leaves a pixel on the last map of the deepest of the networks.
-    shape = [64 if side is None else side for side in net.inputs[0].shape[1:]]
-    images = np.random.default_rng(0).random((2, *shape), dtype=np.float32)
+    images = verification.random_images(net.inputs[0].shape[1:]) / np.float32(255)
     # Another precision gives other outputs; the float32 copy has the same weights.
     exact = computes_in_float32(source)
-    activation = find_classifier(source).activation if kind == "classification" and exact else None
+    classifier = find_classifier(source) if kind == "classification" and exact else None
     # On the CPU, where float32 is float32 everywhere and convolutions give the same bits.
     with tf.device("CPU:0"):
         module = tf.saved_model.load(str(written))
-        answers = [
+        outputs = [
             module(tf.constant(images), training=False),
             module.signatures["serving_default"](images=tf.constant(images)),
         ]
-        expected = _by_name((source if exact else net)(images * 255.0, training=False), kind)
-        for answer in answers:
-            for name, received in _by_name(answer, kind).items():
-                received = received if activation is None else activation(received)
-                _compare(received, expected[name], source.name)
-
-
-def _by_name(outputs, kind):
-    return outputs if isinstance(outputs, dict) else {KINDS[kind]: outputs}
-
-
-def _compare(received, expected, name):
-    received, expected = np.asarray(received), np.asarray(expected)
-    difference = np.max(np.abs(received - expected)) / max(1.0, np.max(np.abs(expected)))
-    if not difference <= TOLERANCE:  # so that NaN fails too
-        raise RuntimeError(
-            f"The module written must answer as `model` does, within {TOLERANCE} of the largest "
-            f"output; it was not kept. Received: a difference of {difference:.1e} from {name!r}"
-        )
+        expected = tf.nest.flatten((source if exact else net)(images * 255.0, training=False))
+        for received in map(tf.nest.flatten, outputs):
+            if classifier is not None:
+                received = [classifier.activation(logits) for logits in received]
+            for one, other in zip(received, expected, strict=True):
+                difference = verification.largest_difference(one.numpy(), other.numpy(), 1.0)
+                if not difference <= TOLERANCE:  # so that NaN fails too
+                    raise RuntimeError(
+                        "The module written must give the outputs of `model`, within "
+                        f"{TOLERANCE} of the largest; it was not kept. "
+                        f"Received: a difference of {difference:.1e} from {source.name!r}"
+                    )

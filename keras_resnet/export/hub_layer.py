@@ -13,7 +13,7 @@ import keras
 import tensorflow as tf
 
 from keras_resnet.export.handles import module_directory
-from keras_resnet.export.writing import SAVED_MODEL
+from keras_resnet.export.verification import SAVED_MODEL, require_tensorflow
 from keras_resnet.layers import PACKAGE
 from keras_resnet.utils.checks import first_line
 
@@ -22,18 +22,17 @@ from keras_resnet.utils.checks import first_line
 class HubLayer(keras.layers.Layer):
     """A Reusable SavedModel (a TF2 Hub module) as a layer.
 
-    While the layer is trainable its weights can be fine-tuned, its regularisation losses count, and
-    `training` is passed on. While it is not, which is the default, nothing in it moves, the
-    statistics of batch normalisation included. `trainable` can be set at any time, before
-    `compile`.
+    While the layer is trainable its weights can be fine-tuned, its regularization losses count, and
+    `training` is passed on. While it is not, the default, nothing in it changes, the statistics of
+    batch normalization included. `trainable` can be set at any time, before `compile`.
 
     A module from the web is downloaded once and kept in TensorFlow Hub's cache
-    (`TFHUB_CACHE_DIR`). A `.keras` file keeps the weights of the layer, and of the module its
+    (`TFHUB_CACHE_DIR`). A `.keras` file holds the weights of the layer, and of the module its
     handle only: the module has to be on the machine when the file is loaded, in its directory or
     in the cache, since loading a file downloads nothing; calling `HubLayer` with the handle does.
-    Such files are read once this module is
-    imported. Running a SavedModel runs the code in its graph, so use modules, and files that name
-    modules, from sources that you trust.
+    Files with this layer can be loaded once `keras_resnet.export` is imported. Running a SavedModel
+    runs the code in its graph, so use modules, and files that name modules, from sources that you
+    trust.
 
     Args:
         handle: Path of the module's directory, or its address, "https://...": of a .tar.gz archive,
@@ -41,7 +40,7 @@ class HubLayer(keras.layers.Layer):
         trainable: Whether to fine-tune the module.
         sha256: Checksum of the archive that an address leads to, in hexadecimal.
         frozen_norms: Whether the module computes as in inference while its weights train: the
-            statistics of its normalisations stay, their scales do not, and it drops nothing out.
+            statistics of its normalizations stay, their scales train, and nothing is dropped out.
         **kwargs: As for every layer, such as `name`.
 
     Input shape: what the module takes; for images float32 in [0, 1], `(batch, H, W, C)`.
@@ -62,7 +61,7 @@ class HubLayer(keras.layers.Layer):
         frozen_norms: bool = False,
         **kwargs,
     ):
-        # Modules say themselves which dtype they take; Keras would cast to its policy's.
+        # Modules specify the dtype that they take; Keras would cast to its policy's.
         super().__init__(autocast=False, **kwargs)
         self.handle = str(handle)
         self.sha256 = sha256
@@ -107,25 +106,21 @@ class HubLayer(keras.layers.Layer):
 
 
 class _ModuleLosses(keras.regularizers.Regularizer):
-    """The sum of a module's regularisation losses, in the place of one weight's.
+    """The sum of a module's regularization losses, as the regularizer of one of its weights.
 
-    There Keras counts it exactly once, however often the layer is called, and only while the
-    weight is trainable.
+    Keras counts it exactly once, however often the layer is called, and only while the weight is
+    trainable.
     """
 
-    def __init__(self, losses):
+    def __init__(self, losses: list):
         self.losses = losses
 
-    def __call__(self, weight):
+    def __call__(self, weight: Any) -> Any:
         return tf.add_n([loss() for loss in self.losses])
 
 
-def _load(handle, sha256):
-    if keras.backend.backend() != "tensorflow":
-        raise RuntimeError(
-            "`KERAS_BACKEND` must be tensorflow for a HubLayer. "
-            f"Received: KERAS_BACKEND={keras.backend.backend()!r}"
-        )
+def _load(handle: str, sha256: str | None) -> Any:
+    require_tensorflow()
     directory = module_directory(handle, sha256)
     if not (directory / SAVED_MODEL).is_file():
         raise ValueError(
@@ -134,7 +129,7 @@ def _load(handle, sha256):
         )
     try:
         module = tf.saved_model.load(str(directory))
-    except Exception as error:  # What TensorFlow raises for damaged ones is of many kinds.
+    except Exception as error:  # Damaged ones raise errors of many kinds.
         raise ValueError(
             f"`handle` must be a whole SavedModel. Received: handle={handle!r}, which cannot be "
             f"read ({first_line(error)})"
@@ -147,10 +142,10 @@ def _load(handle, sha256):
     return module
 
 
-def _listed(module, name):
+def _listed(module: Any, name: str) -> list:
     return list(getattr(module, name, None) or ())
 
 
-def _in_float32(tensor):
-    # 16-bit activations of a mixed-precision model; integers are left for the module to judge.
+def _in_float32(tensor: Any) -> Any:
+    # 16-bit activations of a mixed-precision model; the module judges integers.
     return tf.cast(tensor, tf.float32) if tensor.dtype in (tf.bfloat16, tf.float16) else tensor

@@ -1,59 +1,55 @@
-"""Finished networks for inference: SavedModel, LiteRT and ONNX through one function.
+"""Networks for inference: SavedModel, LiteRT and ONNX through one function.
 
-Needs TensorFlow, as Keras's backend too; LiteRT and ONNX need the extra `export`. All take what the
-model takes, images float32 in [0, 255] `(batch, H, W, C)`, any batch, and give what it gives.
+Needs TensorFlow, as Keras's backend too; LiteRT and ONNX need the extra `export`.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_resnet.export.artefacts import OUTPUTS, load_artefact
+from keras_resnet.export import verification
 from keras_resnet.export.copies import (
     computes_in_float32,
     float32_copy,
     image_network,
     of_plain_operations,
 )
-from keras_resnet.export.litert import QUANTIZATIONS, write_litert
-from keras_resnet.export.onnx import write_onnx
-from keras_resnet.export.saved_model import write_saved_model
-from keras_resnet.export.writing import check_path, label_lines
+from keras_resnet.export.formats import FORMATS
+from keras_resnet.export.reading import ExportedModel, load_exported, output_name
 from keras_resnet.surgery.folding import fold_batch_norm
-from keras_resnet.surgery.graphs import functional_config, output_activation
 from keras_resnet.utils import checks
 from keras_resnet.utils.files import replacing
 
-# Largest difference from the model, as a part of the largest output, however small that is. Folded
-# normalisation and other kernels move the last digits of float32; float16 has three.
+# Largest difference from the model, as a fraction of the largest output, however small that is.
+# Folded normalization and other kernels move the last digits of float32; float16 has three.
 TOLERANCES = {"float32": 1e-4, "float16": 1e-2}
 # Outputs below are sums that come to zero but for rounding.
 _ZERO = 1e-6
-# Of the outputs of an int8 file and those of the model, the mean over the calibration images.
+# Mean cosine between the outputs of an int8 file and the model's, over the calibration images.
 LEAST_COSINE = 0.9
 # More images than these make calibration longer and no better.
 CALIBRATION_IMAGES = 512
 
 
 @dataclasses.dataclass(frozen=True)
-class Exported:
-    """What was written, and how it compares with the model when it is run.
+class ExportReport:
+    """File that `export` wrote, and how it compares with the model.
 
     Attributes:
-        path: The file or directory.
+        path: File or directory.
         format: "saved_model", "litert" or "onnx".
         quantize: "float32", "float16" or "int8".
-        bytes: Size of it all.
-        difference: Largest difference from the model's outputs, as a part of the largest.
-        agreement: Share of the compared images whose largest output is the model's.
-        images: How many images were compared: random ones, or with int8 those of `calibration`.
+        bytes: Size of the file, or of all files of the directory.
+        difference: Largest difference from the model's outputs, as a fraction of the largest.
+        agreement: Fraction of the compared images whose largest output is the model's.
+        images: Number of images compared: random ones, or with int8 those of `calibration`.
     """
 
     path: Path
@@ -63,22 +59,6 @@ class Exported:
     difference: float
     agreement: float
     images: int
-
-
-@dataclasses.dataclass(frozen=True)
-class _Format:
-    write: Callable[..., None]
-    suffix: str = ""  # of the file; "" for a directory
-    quantizations: tuple[str, ...] = ("float32",)
-    functions: bool = False  # whether loops and calls may stay in the graph
-    any_size: bool = True  # whether images may be of any size
-
-
-FORMATS = {
-    "saved_model": _Format(write_saved_model, functions=True),
-    "litert": _Format(write_litert, ".tflite", QUANTIZATIONS, any_size=False),
-    "onnx": _Format(write_onnx, ".onnx"),
-}
 
 
 def export(
@@ -92,13 +72,13 @@ def export(
     preprocessing: str = "inside",
     labels: Sequence[str] | None = None,
     overwrite: bool = False,
-) -> Exported:
+) -> ExportReport:
     """Writes a network for inference, runs what was written, and compares it with the model.
 
-    Batch normalisation is folded into the convolutions, and everything computes in float32 whatever
-    the network was trained in. All formats have one input, `images`, and one output:
-    `probabilities` of a model that ends in softmax, `logits` of one that ends in a layer without
-    activation, else `outputs`.
+    Batch normalization is folded into the convolutions, and everything computes in float32 whatever
+    the network was trained in. All formats have one input, `images`, float32 in [0, 255], `(batch,
+    H, W, C)`, any batch, and one output: `probabilities` of a model that ends in softmax, `logits`
+    of one that ends in a layer without activation, else `outputs`.
 
     - "saved_model": a directory for TensorFlow and TensorFlow Serving, with the signature
       "serving_default". It cannot be called or fine-tuned; for that there is `export_hub`.
@@ -111,24 +91,23 @@ def export(
     Args:
         model: Functional model of one output, of images in [0, 255], channels last. It is not
             changed.
-        path: What to write: a directory, or a file that ends in .tflite or .onnx. It appears whole
-            or not at all.
+        path: Directory, or file that ends in .tflite or .onnx, to write atomically.
         format: "saved_model", "litert" or "onnx".
         quantize: "float32"; for LiteRT also "float16" or "int8".
         calibration: For "int8", batches of images as the model takes them, such as it was trained
             on; the first 512 images are used, and a hundred will do.
         image_size: Side of the images, for a model that takes any size; LiteRT needs it.
         preprocessing: As in `export_hub`: "inside", "imagenet" or "none".
-        labels: Name of every class, kept in the artefact.
-        overwrite: Whether `path` may exist, as what it is to be.
+        labels: Name of every class, stored in the exported model.
+        overwrite: Whether `path` may exist, as a file or SavedModel of the same format.
 
     Returns:
-        An `Exported`: path, size, difference from the model, agreement with it.
+        An `ExportReport`: path, size, difference from the model, agreement with it.
 
     Raises:
-        ValueError: If an argument is wrong; the message says what would do.
+        ValueError: If an argument is wrong.
         ImportError: If a package of the extra `export` is missing.
-        RuntimeError: If what was written answers otherwise than the model; it is not kept then.
+        RuntimeError: If the outputs of the exported model differ from the model's; it is not kept.
     """
     checks.one_of("format", format, tuple(FORMATS))
     kind = FORMATS[format]
@@ -139,13 +118,14 @@ def export(
             f"Received: quantize={quantize!r}"
         )
     path = Path(path)
-    check_path(path, overwrite, kind.suffix)
+    verification.check_path(path, overwrite, kind.suffix)
     model = image_network(model, preprocessing)
     shape = _image_shape(model, image_size, kind.any_size)
-    activation = output_activation(functional_config(model))
-    output = OUTPUTS.get(activation, "outputs")
+    output = output_name(model)
     if labels is not None:
-        labels = label_lines(labels, model.output_shape[-1] if output != "outputs" else None)
+        labels = verification.label_lines(
+            labels, model.output_shape[-1] if output != "outputs" else None
+        )
     images = _calibration_images(shape, calibration, quantize)
 
     single = float32_copy(model)
@@ -160,15 +140,16 @@ def export(
 
     with replacing(path) as written:
         kind.write(serve, written, net=net, labels=labels, quantize=quantize, images=images)
+        compared = verification.random_images(shape) if images is None else images
         reference = model if computes_in_float32(model) else single
-        compared = _compared(load_artefact(written), reference, shape, images, quantize)
+        difference, agreement = _compare(load_exported(written), reference, compared, quantize)
         files = [file for file in (written, *written.rglob("*")) if file.is_file()]
         size = sum(file.stat().st_size for file in files)
-    return Exported(path, format, quantize, size, *compared)
+    return ExportReport(path, format, quantize, size, difference, agreement, len(compared))
 
 
-def _image_shape(model, image_size, any_size):
-    """Returns the shape of the images that the artefact takes."""
+def _image_shape(model: keras.Model, image_size: int | None, any_size: bool) -> tuple:
+    """Returns the shape of the images that the exported model takes."""
     shape = tuple(model.inputs[0].shape[1:])
     if image_size is not None:
         size = checks.integer("image_size", image_size)
@@ -186,7 +167,9 @@ def _image_shape(model, image_size, any_size):
     return shape
 
 
-def _calibration_images(shape, calibration, quantize):
+def _calibration_images(
+    shape: tuple, calibration: Iterable[np.ndarray] | None, quantize: str
+) -> np.ndarray | None:
     """Returns the calibration images as one array; None where there is nothing to calibrate."""
     if (calibration is not None) != (quantize == "int8"):
         given = "none" if calibration is None else type(calibration).__name__
@@ -196,10 +179,8 @@ def _calibration_images(shape, calibration, quantize):
         )
     if calibration is None:
         return None
-    images = itertools.chain.from_iterable(calibration)
-    images = [
-        np.asarray(image, "float32") for image in itertools.islice(images, CALIBRATION_IMAGES)
-    ]
+    every = itertools.chain.from_iterable(calibration)
+    images = [np.asarray(image, "float32") for image in itertools.islice(every, CALIBRATION_IMAGES)]
     other = next((image.shape for image in images if image.shape != shape), None)
     if not images or other is not None:
         raise ValueError(
@@ -209,36 +190,30 @@ def _calibration_images(shape, calibration, quantize):
     return np.stack(images)
 
 
-def _compared(artefact, reference, shape, images, quantize):
-    """Runs the artefact on the images, of random noise where there are none.
-
-    Returns:
-        The largest difference from the model, the agreement, and how many images were compared.
-    """
-    if images is None:
-        # Any side will do that leaves a pixel on the last map of the deepest of the networks.
-        shape = [64 if side is None else side for side in shape]
-        images = np.random.default_rng(0).uniform(0, 255, (4, *shape)).astype("float32")
-    # Of one image, and of several.
+def _compare(
+    exported: ExportedModel, reference: keras.Model, images: np.ndarray, quantize: str
+) -> tuple[float, float]:
+    """Returns the largest difference of the outputs, and how often the largest output agrees."""
+    # Batches of one image, and of several.
     parts = [images[:1], *(images[i : i + 64] for i in range(1, len(images), 64))]
-    received = np.concatenate([artefact(part) for part in parts])
+    received = np.concatenate([exported(part) for part in parts])
     # On the CPU, where float32 is float32 everywhere.
     with tf.device("CPU:0"):
         expected = np.concatenate([reference(part, training=False) for part in parts])
     received, expected = (a.reshape(len(images), -1) for a in (received, expected))
-    difference = np.max(np.abs(received - expected)) / max(_ZERO, np.max(np.abs(expected)))
-    agreement = np.mean(np.argmax(received, axis=1) == np.argmax(expected, axis=1))
+    difference = verification.largest_difference(received, expected, _ZERO)
     if quantize == "int8":
         lengths = np.linalg.norm(received, axis=1) * np.linalg.norm(expected, axis=1)
         cosine = np.mean(np.sum(received * expected, axis=1) / np.maximum(lengths, 1e-30))
-        wrong = not cosine >= LEAST_COSINE
+        right = cosine >= LEAST_COSINE
         reason = f"a mean cosine of {cosine:.3f} between its outputs and the model's"
     else:
-        wrong = not difference <= TOLERANCES[quantize]  # so that NaN fails too
+        right = difference <= TOLERANCES[quantize]
         reason = f"a difference of {difference:.1e} of the largest output"
-    if wrong:
+    if not right:  # NaN too
         raise RuntimeError(
-            "What was written must answer as `model` does; it was not kept. "
+            "The exported model must give the outputs of `model`; it was not kept. "
             f"Received: {reason}, for model {reference.name!r}"
         )
-    return float(difference), float(agreement), len(images)
+    agreement = np.mean(np.argmax(received, axis=1) == np.argmax(expected, axis=1))
+    return difference, float(agreement)

@@ -1,4 +1,4 @@
-"""Data and models whose answers are known."""
+"""A data set of noise and small models with known outputs."""
 
 import keras
 import numpy as np
@@ -11,7 +11,7 @@ SHAPE = (8, 12, 3)
 
 
 def noise(test=23, classes=7, shape=SHAPE):
-    """A data set of noise; odd sizes, so that no batch comes out even."""
+    """Returns a data set of noise, of odd sizes so that batches do not divide it."""
     rng = np.random.default_rng(0)
     splits = {
         split: (rng.integers(0, 256, (count, *shape), np.uint8), rng.integers(0, classes, count))
@@ -21,13 +21,13 @@ def noise(test=23, classes=7, shape=SHAPE):
 
 
 def images_of(dataset, split="test"):
-    """All images as float32, and their labels."""
+    """Returns all images as float32, and their labels."""
     ((images, labels, _),) = dataset.eval_batches(split, dataset.num_examples(split))
     return images.numpy().astype("float32"), labels.numpy()
 
 
 def small_net(seed=0, shape=SHAPE, classes=7, activation="softmax", **options):
-    """An eight-layer net of noise in [0, 255] with answers that differ from image to image."""
+    """Returns a network of noise in [0, 255] whose outputs differ from image to image."""
     inputs = keras.Input(shape)
     x = keras.layers.Rescaling(1 / 20, offset=-6)(inputs)
     net = CifarResNet(

@@ -7,6 +7,7 @@ from sklearn.datasets import load_sample_images
 from keras_resnet.data import BadImageWarning, load_dataset
 from keras_resnet.evaluation import (
     MultiScale,
+    Progress,
     SingleCrop,
     TenCrop,
     any_size,
@@ -29,8 +30,8 @@ def best(scores, count=5):
     return np.argsort(-np.asarray(scores), axis=1, kind="stable")[:, :count]
 
 
-def assert_answers(evaluation, scores):
-    """The evaluation's ranking and best scores are those of `scores`."""
+def assert_predictions(evaluation, scores):
+    """Compares the evaluation's ranking and best scores with those of `scores`."""
     scores = np.asarray(scores)
     np.testing.assert_array_equal(evaluation.ranking, best(scores))
     np.testing.assert_allclose(evaluation.scores, scores.max(axis=1), rtol=1e-5, atol=1e-6)
@@ -44,10 +45,10 @@ def test_each_image_counts_once(dataset, batch_size):
     assert evaluation.count == 23 and evaluation.left_out == 0
     np.testing.assert_array_equal(evaluation.indices, np.arange(23))
     np.testing.assert_array_equal(evaluation.labels, labels)
-    assert_answers(evaluation, model(images))
+    assert_predictions(evaluation, model(images))
 
 
-def test_one_scale_of_the_images_own_is_the_plain_answer(dataset):
+def test_one_scale_of_the_images_own_is_the_single_crop(dataset):
     model = small_net()
     for average in ("softmax", "logits"):
         plain = evaluate(model, dataset, average=average)
@@ -67,20 +68,20 @@ def test_scales_are_averaged(dataset, average):
     ]
     # Budgets in pixels: at 16x24 a batch of 5 is one image.
     evaluation = evaluate(model, dataset, MultiScale((8, 11, 16)), average=average, batch_size=5)
-    assert_answers(evaluation, np.mean(scores, axis=0))
+    assert_predictions(evaluation, np.mean(scores, axis=0))
 
 
 @pytest.mark.parametrize("average", ["softmax", "logits"])
 def test_ten_crops_are_averaged(dataset, average):
     model = small_net()
-    answer = model if average == "softmax" else with_logits(model)
+    scorer = model if average == "softmax" else with_logits(model)
     scores = []
     for image, *_ in dataset.whole_images("test", 10):
         image = image.numpy().astype("float32")  # 10x15, room of 2x3
         crops = [image[t : t + 8, x : x + 12] for t in (0, 2) for x in (0, 3)]
         crops.append(image[1:9, 1:13])
-        scores.append(np.mean(answer(np.stack([*crops, *(c[:, ::-1] for c in crops)])), axis=0))
-    assert_answers(evaluate(model, dataset, TenCrop(10), average=average, batch_size=7), scores)
+        scores.append(np.mean(scorer(np.stack([*crops, *(c[:, ::-1] for c in crops)])), axis=0))
+    assert_predictions(evaluate(model, dataset, TenCrop(10), average=average, batch_size=7), scores)
 
 
 def test_ten_crops_of_constant_images_are_the_single_crop():
@@ -98,12 +99,12 @@ def test_an_ensemble_is_the_mean_of_its_models(dataset, average):
     images, _ = images_of(dataset)
     logits = [np.asarray(with_logits(model)(images)) for model in models]
     scores = logits if average == "logits" else [softmax(each) for each in logits]
-    assert_answers(evaluate(models, dataset, average=average), np.mean(scores, axis=0))
+    assert_predictions(evaluate(models, dataset, average=average), np.mean(scores, axis=0))
     for model, each in zip(models, scores, strict=True):
-        assert_answers(evaluate([model], dataset, average=average), each)
+        assert_predictions(evaluate([model], dataset, average=average), each)
 
 
-def test_what_was_evaluated_is_told(dataset):
+def test_the_result_says_what_was_evaluated(dataset):
     seen = []
     evaluation = evaluate(
         [small_net(0), small_net(1)],
@@ -123,7 +124,7 @@ def test_what_was_evaluated_is_told(dataset):
 @pytest.fixture
 def photos(tmp_path, photographs):
     folder = write_folder(tmp_path / "photos", photographs, train=1, val=4)
-    # Other sides, so that views have many sizes.
+    # Other sides, so that crops have many sizes.
     for number, path in enumerate(sorted((folder / "val").glob("*/*.jpg"))):
         Image.open(path).resize((60 + 7 * number, 70)).save(path)
     return folder
@@ -139,7 +140,7 @@ def test_photographs_of_many_sizes_in_bounded_memory(photos, monkeypatch):
     model = small_net(shape=(16, 16, 3), classes=2)
     protocol = MultiScale((16, 24), flip=True)
     every = evaluate(model, dataset, protocol)
-    # So few that the size with most pixels has to go although its batch is not full.
+    # So few that the size with most pixels is computed before its batch is full.
     monkeypatch.setattr(evaluator, "_WAITING_BATCHES", 1)
     few = evaluate(model, dataset, protocol, batch_size=4)
     assert every.count == few.count == 8 and every.protocol.any_size
@@ -147,13 +148,13 @@ def test_photographs_of_many_sizes_in_bounded_memory(photos, monkeypatch):
     np.testing.assert_allclose(every.scores, few.scores, rtol=1e-5)
 
 
-def test_bad_photographs_are_left_out(photos):
+def test_bad_photographs_are_skipped(photos):
     (photos / "val" / "china" / "1.jpg").write_bytes(b"")
     dataset = load_dataset("folder", photos, image_size=16)
     model = small_net(shape=(16, 16, 3), classes=2)
     with pytest.warns(BadImageWarning, match="zero-byte"):
         crop = evaluate(model, dataset)
-    # It is warned of once.
+    # There is one warning.
     for evaluation in (crop, evaluate(model, dataset, MultiScale((16,)))):
         assert evaluation.count == 7 and evaluation.left_out == 1
         assert evaluation.indices.tolist() == [0, 2, 3, 4, 5, 6, 7]
@@ -178,7 +179,7 @@ def not_finite():
 
 
 @pytest.mark.parametrize(
-    "model, options, words",
+    ("model", "options", "words"),
     [
         (lambda: [], {}, ["`models`", "models=[]"]),
         (small_net, {"split": "validation"}, ["`split`", "split='validation'"]),
@@ -203,3 +204,12 @@ def test_open_models_take_the_size_of_the_data(dataset):
     for protocol in (SingleCrop(), MultiScale((8, 12))):
         one, other = (evaluate(each, dataset, protocol) for each in (model, opened))
         np.testing.assert_array_equal(one.ranking, other.ranking)
+
+
+def test_progress_prints_lines_where_there_is_no_terminal(capsys):
+    with Progress(every=0) as progress:
+        progress(0, 10)
+        progress(5, 10)
+    first, second = capsys.readouterr().out.splitlines()
+    assert first == "0/10 images"
+    assert second.startswith("5/10 images  ") and second.endswith("0:00 left")

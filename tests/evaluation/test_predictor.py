@@ -1,4 +1,4 @@
-"""Image files in, labels and probabilities out, by every form of one trained model."""
+"""Predictions for image files by every format of one trained model."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def pixels():
 
 @pytest.fixture(scope="module")
 def folder(pixels, tmp_path_factory):
-    """Three images of the model's size, in folders, and a file that is none."""
+    """Three images of the model's size, in folders, and a file that is no image."""
     folder = tmp_path_factory.mktemp("images")
     (folder / "b").mkdir()
     for name, image in zip(["a.png", "b/c.bmp", "z.PNG"], pixels, strict=True):
@@ -47,7 +47,7 @@ def folder(pixels, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def forms(model, tmp_path_factory):
-    """The model in its forms, by name."""
+    """The model in all formats, by name."""
     folder = tmp_path_factory.mktemp("forms")
     model.save(folder / "model.keras")
     (folder / "labels.txt").write_text("".join(f"{label}\n" for label in LABELS))
@@ -59,7 +59,7 @@ def forms(model, tmp_path_factory):
     return {name: folder / name for name in names}
 
 
-def test_all_forms_answer_alike(model, pixels, folder, forms):
+def test_all_formats_predict_alike(model, pixels, folder, forms):
     scores = model.predict(pixels.astype("float32"), verbose=0)
     for name, path in forms.items():
         predictions = predict(path, folder, top=5, batch_size=2)
@@ -87,7 +87,7 @@ def test_numbers_where_there_are_no_labels(model, folder, tmp_path):
     assert sorted(numbered.labels) == ["0", "1", "2"]
 
 
-def test_images_are_cut_as_for_evaluation(tmp_path):
+def test_images_are_cropped_as_for_evaluation(tmp_path):
     pixels = np.random.default_rng(1).integers(0, 256, (30, 40, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / "photo.jpg")
     for resize in (None, 8, 12):
@@ -123,8 +123,8 @@ def test_a_corrupt_image_is_an_error_or_a_warning_that_counts(folder, forms, tmp
 def test_calibration_batches(model, pixels, folder):
     batches = list(calibration_batches(str(folder), model))
     np.testing.assert_array_equal(np.concatenate(batches), pixels)
-    grey = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Flatten()])
-    assert next(calibration_batches("digits", grey)).shape == (64, 8, 8, 1)
+    gray = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Flatten()])
+    assert next(calibration_batches("digits", gray)).shape == (64, 8, 8, 1)
     with refused("`calibration`", "'digits'", "calibration='nowhere'"):
         calibration_batches("nowhere", model)
 

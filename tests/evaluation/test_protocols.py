@@ -11,19 +11,19 @@ from .helpers import noise
 NUMBERS = np.arange(70, dtype=np.uint8).reshape(7, 10, 1)
 
 
-def views(protocol, image=NUMBERS, size=(4, 4)):
-    return [stack.numpy() for stack in protocol.views(tf.constant(image), size)]
+def crops(protocol, image=NUMBERS, size=(4, 4)):
+    return [stack.numpy() for stack in protocol.crops(tf.constant(image), size)]
 
 
-def test_the_single_crop_is_the_centre():
-    # Room is 3 rows and 6 columns; the centre begins at row 1 and column 3.
-    (stack,) = views(SingleCrop())
+def test_the_single_crop_is_the_center():
+    # Room is 3 rows and 6 columns; the center begins at row 1 and column 3.
+    (stack,) = crops(SingleCrop())
     assert stack.shape == (1, 4, 4, 1)
     np.testing.assert_array_equal(stack[0], NUMBERS[1:5, 3:7])
 
 
 def test_ten_crops_at_their_places():
-    (stack,) = views(TenCrop())
+    (stack,) = crops(TenCrop())
     assert stack.shape == (10, 4, 4, 1)
     assert stack[:5, 0, 0, 0].tolist() == [0, 6, 30, 36, 13]
     assert stack[:5, -1, -1, 0].tolist() == [33, 39, 63, 69, 46]
@@ -32,7 +32,7 @@ def test_ten_crops_at_their_places():
 
 def test_ten_crops_of_256_for_224():
     image = np.random.default_rng(0).integers(0, 256, (256, 300, 3), np.uint8)
-    (stack,) = views(TenCrop(256), image, (224, 224))
+    (stack,) = crops(TenCrop(256), image, (224, 224))
     for crop, (top, left) in zip(
         stack, [(0, 0), (0, 76), (32, 0), (32, 76), (16, 38)], strict=False
     ):
@@ -40,17 +40,17 @@ def test_ten_crops_of_256_for_224():
 
 
 def test_scales_keep_the_aspect_ratio():
-    stacks = views(MultiScale((7, 14, 3)))
+    stacks = crops(MultiScale((7, 14, 3)))
     assert [stack.shape for stack in stacks] == [(1, 7, 10, 1), (1, 14, 20, 1), (1, 3, 4, 1)]
     np.testing.assert_array_equal(stacks[0][0], NUMBERS)
 
 
 def test_flipped_scales_are_mirror_images():
-    (stack,) = views(MultiScale((14,), flip=True))
+    (stack,) = crops(MultiScale((14,), flip=True))
     np.testing.assert_array_equal(stack[1], stack[0][:, ::-1])
 
 
-def test_what_is_left_open_comes_from_the_data():
+def test_defaults_come_from_the_data_set():
     dataset = noise(shape=(32, 32, 3))
     # 32 times 256/224, 384/224, 480/224 and 640/224 is 36.6, 54.9, 68.6 and 91.4.
     assert MultiScale().resolved(dataset).scales == (32, 37, 55, 69, 91)
@@ -68,7 +68,7 @@ def test_protocols_by_name():
 
 
 @pytest.mark.parametrize(
-    "name, attributes, named",
+    ("name", "attributes", "named"),
     [
         ("five-crop", {}, "protocol='five-crop'"),
         ("ten-crop", {"scales": (8,)}, "scales=(8,)"),

@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from keras_resnet.evaluation import Evaluation, Progress, SingleCrop, TenCrop
+from keras_resnet.evaluation import Evaluation, SingleCrop, TenCrop
 
 
 def evaluation_of(labels, ranking, classes=7, **others):
@@ -29,7 +29,7 @@ def evaluation_of(labels, ranking, classes=7, **others):
 
 @pytest.fixture
 def known():
-    """Of five images three are right at once, one is among the best five and one is not."""
+    """Of five images three are right, one is among the best five and one is not."""
     return evaluation_of(
         [0, 0, 1, 2, 6],
         [[0, 1, 2, 3, 4], [0, 2, 1, 3, 4], [0, 6, 5, 4, 1], [2, 0, 1, 3, 4], [1, 2, 3, 4, 5]],
@@ -42,7 +42,7 @@ def test_errors(known):
     assert known.top5_error == pytest.approx(1 / 5)
 
 
-def test_the_best_five_of_five_say_nothing():
+def test_no_top5_error_of_five_classes():
     assert evaluation_of([0], [[1, 0, 2, 3, 4]], classes=5).top5_error is None
     assert evaluation_of([5], [[1, 0, 2, 3, 4]], classes=6).top5_error == 1
 
@@ -83,16 +83,7 @@ def test_metrics_say_what_was_measured_and_are_json(known):
     assert metrics["top1_error_interval_95"] == pytest.approx([0.11762, 0.76928], abs=1e-5)
 
 
-def test_one_line_for_people(known):
+def test_str_is_one_line(known):
     line = str(known)
     assert "\n" not in line and "40.00 %" in line and "10 crops" in line
     assert "crops" not in str(evaluation_of([0], [[0, 1, 2, 3, 4]], protocol=SingleCrop()))
-
-
-def test_progress_prints_lines_where_there_is_no_terminal(capsys):
-    with Progress(every=0) as progress:
-        progress(0, 10)
-        progress(5, 10)
-    first, second = capsys.readouterr().out.splitlines()
-    assert first == "0/10 images"
-    assert second.startswith("5/10 images  ") and second.endswith("0:00 left")

@@ -1,4 +1,4 @@
-"""A small network with statistics of its own, and its modules, made once for all tests."""
+"""A small network and its exported models, made once for all tests."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def classification(net, tmp_path_factory):
 
 LABELS = [f"digit {i}" for i in range(10)]
 
-# Format, quantisation and file name of everything that `export` writes.
+# Format, quantization and file name of everything that `export` writes.
 FORMS = {
     "saved_model": ("saved_model", "float32", "digits"),
     "litert": ("litert", "float32", "digits.tflite"),

@@ -1,4 +1,4 @@
-"""Modules from a server of one's own: fetched once, unpacked safely, or refused in one line."""
+"""Modules from a local server: downloaded once, unpacked safely, or refused in one line."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.wfile.write(content)
 
     def log_message(self, *_):
-        """Says nothing."""
+        """Logs nothing."""
 
 
 @pytest.fixture
 def server():
-    """Serves `content` by path, and notes the `requests`."""
+    """Serves `content` by path, and records the `requests`."""
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         server.daemon_threads = True
         server.content, server.requests = {}, []
@@ -80,7 +80,7 @@ MODULE = archive(
 )
 
 
-def test_a_module_is_fetched_once_and_loaded_from_the_cache(
+def test_a_module_is_downloaded_once_and_loaded_from_the_cache(
     net, feature_vector, server, cache, tmp_path
 ):
     with tarfile.open(tmp_path / "m.tar.gz", "w:gz") as tar:
@@ -99,7 +99,7 @@ def test_a_module_is_fetched_once_and_loaded_from_the_cache(
     # Where tensorflow_hub looks for it, and nothing else but a lock.
     name = hashlib.sha1(f"{server.url}/net/1".encode()).hexdigest()
     assert kept(cache) == {name, f"{name}.descriptor.txt"}
-    # Whoever gets the file is not made to download what it names.
+    # Loading a file downloads nothing.
     shutil.rmtree(cache)
     server.content["/net/1?tf-hub-format=compressed"] = data
     with pytest.raises(ValueError, match="HubLayer\\('http.*.* first.*not in .*cache") as error:
@@ -122,13 +122,13 @@ def test_archives_are_asked_for_by_name_or_by_format(server, cache):
     assert len(server.requests) == 2
 
 
-def test_what_was_kept_without_a_checksum_is_fetched_again_for_one(server, cache):
+def test_an_unverified_module_is_downloaded_again_for_a_checksum(server, cache):
     handle = f"{server.url}/m.tar.gz"
     server.content["/m.tar.gz"] = MODULE
     handles.module_directory(handle)
     for _ in range(2):
         handles.module_directory(handle, hashlib.sha256(MODULE).hexdigest())
-    assert len(server.requests) == 1  # The checksum was noted.
+    assert len(server.requests) == 1  # The checksum was recorded.
     (cache / f"{hashlib.sha1(handle.encode()).hexdigest()}.descriptor.txt").unlink()
     handles.module_directory(handle, hashlib.sha256(MODULE).hexdigest())
     assert len(server.requests) == 2
@@ -214,9 +214,10 @@ def test_a_module_never_stands_under_the_checksum_of_another(server, cache, monk
         raise KeyboardInterrupt
 
     server.content["/m.tar.gz"] = other
-    with monkeypatch.context() as context, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as context:
         context.setattr(handles, "write_text", killed)
-        handles.module_directory(handle, new)
+        with pytest.raises(KeyboardInterrupt):
+            handles.module_directory(handle, new)
     with pytest.raises(ValueError, match=f"must be a file of sha256 {old}"):
         handles.module_directory(handle, old)
 

@@ -54,12 +54,12 @@ def test_feature_maps_are_those_of_the_stages(net, feature_maps):
     images = random_images()
     module, maps = load(feature_maps), stage_ends(net)
     expected = maps(images * 255)
-    answers = [
+    outputs = [
         module(images),
         module(images, training=False),
         module.signatures["serving_default"](images=tf.constant(images)),
     ]
-    for received in answers:
+    for received in outputs:
         assert {name: tuple(value.shape) for name, value in received.items()} == {
             "C2": (5, 8, 8, 16),
             "C3": (5, 4, 4, 32),
@@ -105,7 +105,7 @@ def test_feature_maps_of_stacked_blocks(tmp_path):
     assert set(module(images)) == {"C2", "C3"}
 
 
-def test_imagenet_standardisation_can_be_put_in_front(tmp_path):
+def test_imagenet_standardization_can_be_put_in_front(tmp_path):
     net = keras_resnet.CifarResNet(8, input_shape=(8, 8, 3), include_top=False, pooling="avg")
     module = load(export_hub(net, tmp_path / "m", preprocessing="imagenet"))
     images = random_images(shape=(8, 8, 3))
@@ -202,12 +202,12 @@ def test_signatures_take_images_and_files(classification):
     np.testing.assert_allclose(module(pixels / np.float32(255)), from_images, rtol=1e-6)
 
 
-def test_files_become_as_large_and_grey_as_the_model_takes_them(classification):
+def test_files_become_as_large_and_gray_as_the_model_takes_them(classification):
     module = load(classification)
     pixels = np.random.default_rng(1).integers(0, 256, (20, 12, 3), dtype=np.uint8)
     file = tf.io.encode_jpeg(pixels, quality=90)
-    grey = tf.cast(tf.io.decode_jpeg(file, channels=1), tf.float32)
-    images = tf.image.resize(grey[None], (8, 8), antialias=True) / 255
+    gray = tf.cast(tf.io.decode_jpeg(file, channels=1), tf.float32)
+    images = tf.image.resize(gray[None], (8, 8), antialias=True) / 255
     received = module.signatures["serving_bytes"](encoded=file[None])["logits"]
     np.testing.assert_allclose(received, module(images), rtol=1e-5, atol=1e-5)
 
@@ -253,7 +253,7 @@ def test_stacked_blocks_can_be_fine_tuned(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "policy, stack_blocks",
+    ("policy", "stack_blocks"),
     [("mixed_bfloat16", False), ("mixed_bfloat16", True), ("bfloat16", False)],
 )
 def test_is_float32_whatever_the_training_precision(tmp_path, policy, stack_blocks):
@@ -386,7 +386,7 @@ def test_wrong_arguments_are_named(net, tmp_path):
     assert os.listdir(tmp_path) == []
 
 
-def test_eight_threads_get_the_answers_of_one(feature_vector):
+def test_eight_threads_get_the_outputs_of_one(feature_vector):
     module = load(feature_vector)
     batches = [random_images(1 + i % 3) * (1 + i) / 32 for i in range(32)]
     alone = [module(images).numpy() for images in batches]

@@ -64,7 +64,7 @@ def test_weights_and_statistics_move_while_trainable(feature_vector):
     history = fit(model, epochs=3).history["loss"]
     assert history[-1] < history[0]
     assert len(moved(before, layer)) == len(before)
-    # And no more, once frozen.
+    # Not once it is frozen.
     layer.trainable = False
     model.compile("sgd", "mse")
     before = layer.get_weights()
@@ -89,7 +89,7 @@ def test_fine_tuning_is_that_of_the_model_itself(net, feature_vector):
         np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-5)
 
 
-def test_regularisation_losses_count_once_and_while_trainable(net, feature_vector):
+def test_regularization_losses_count_once_and_while_trainable(net, feature_vector):
     layer = HubLayer(feature_vector, trainable=True)
     expected = sum(features_of(net).losses)
     inputs = keras.Input((8, 8, 1))
@@ -142,7 +142,7 @@ def test_stands_in_mixed_precision_models(feature_vector):
 
 
 class Scale(tf.Module):
-    """A module with the least there can be: no `training`, no losses, outputs with names."""
+    """A minimal module: no `training`, no losses, named outputs."""
 
     def __init__(self):
         self.factor = tf.Variable(2.0, name="factor")
@@ -152,7 +152,7 @@ class Scale(tf.Module):
         return {"scaled": self.factor * x}
 
 
-def test_takes_modules_of_others(tmp_path):
+def test_takes_foreign_modules(tmp_path):
     tf.saved_model.save(Scale(), str(tmp_path / "scale"))
     layer = HubLayer(tmp_path / "scale", trainable=True)
     outputs = layer(np.ones((2, 3), "float32"), training=True)

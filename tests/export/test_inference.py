@@ -1,8 +1,9 @@
-"""What leaves for inference answers as the model does, in every format."""
+"""Exported models give the outputs of the model, in every format."""
 
 from __future__ import annotations
 
 import concurrent.futures
+import functools
 import os
 import sys
 
@@ -12,8 +13,8 @@ import pytest
 import tensorflow as tf
 
 import keras_resnet
-from keras_resnet.export import export, inference, load_artefact
-from keras_resnet.export.litert import custom_operations
+from keras_resnet.export import export, inference, load_exported
+from keras_resnet.export.formats import custom_operations
 from tests.export.conftest import FORMS, LABELS, small_net
 from tests.helpers import refused
 
@@ -23,20 +24,20 @@ for package in ("ai_edge_litert", "onnxruntime", "tf2onnx"):
 
 
 @pytest.mark.parametrize("form", [form for form in FORMS if form != "litert int8"])
-def test_answers_are_the_models(trained, exported, test_images, form):
+def test_outputs_are_the_models(trained, exported, test_images, form):
     images = test_images[0][:7]
-    artefact = load_artefact(exported[form].path)
-    assert artefact.image_shape == (8, 8, 1) and artefact.output == "probabilities"
-    assert artefact.labels == tuple(LABELS)
+    loaded = load_exported(exported[form].path)
+    assert loaded.image_shape == (8, 8, 1) and loaded.output == "probabilities"
+    assert loaded.labels == tuple(LABELS)
     tolerance = 1e-2 if "float16" in form else 1e-5
     expected = trained.predict(images, verbose=0)
-    np.testing.assert_allclose(artefact(images), expected, atol=tolerance)
-    np.testing.assert_allclose(artefact(images[:1]), expected[:1], atol=tolerance)
+    np.testing.assert_allclose(loaded(images), expected, atol=tolerance)
+    np.testing.assert_allclose(loaded(images[:1]), expected[:1], atol=tolerance)
 
 
 def test_int8_is_as_accurate_to_a_point_on_all_test_images(trained, exported, test_images):
     images, labels = test_images
-    scores = load_artefact(exported["litert int8"].path)(images)
+    scores = load_exported(exported["litert int8"].path)(images)
     of_float = trained.predict(images, verbose=0)
     accuracy, of_int8 = (np.mean(np.argmax(s, axis=1) == labels) for s in (of_float, scores))
     assert accuracy > 0.9
@@ -75,7 +76,7 @@ def test_a_model_that_litert_lacks_operations_for_is_refused(tmp_path):
     assert os.listdir(tmp_path) == []
 
 
-def test_normalisation_is_folded(exported):
+def test_normalization_is_folded(exported):
     module = tf.saved_model.load(str(exported["saved_model"].path))
     functions = module.signatures["serving_default"].graph.as_graph_def().library.function
     operations = {node.op for function in functions for node in function.node_def}
@@ -83,12 +84,12 @@ def test_normalisation_is_folded(exported):
 
 
 @pytest.mark.parametrize("form", ["saved_model", "litert"])
-def test_eight_threads_get_the_answers_of_one(exported, test_images, form):
-    artefact = load_artefact(exported[form].path)
+def test_eight_threads_get_the_outputs_of_one(exported, test_images, form):
+    loaded = load_exported(exported[form].path)
     batches = [test_images[0][i : i + 1 + i % 3] for i in range(32)]
-    alone = [artefact(images) for images in batches]
+    alone = [loaded(images) for images in batches]
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
-        together = list(pool.map(artefact, batches))
+        together = list(pool.map(loaded, batches))
     for one, other in zip(alone, together, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-6, atol=1e-6)
 
@@ -115,26 +116,26 @@ def test_stacked_blocks_stay_a_loop_in_a_saved_model(tmp_path):
 
 def test_images_of_any_size(tmp_path):
     net = small_net((1, 1), input_shape=(None, None, 3))
-    artefact = load_artefact(export(net, tmp_path / "m.onnx", "onnx").path)
-    assert artefact.image_shape == (None, None, 3)
+    loaded = load_exported(export(net, tmp_path / "m.onnx", "onnx").path)
+    assert loaded.image_shape == (None, None, 3)
     for side in (9, 16):
         images = np.random.default_rng(0).uniform(0, 255, (2, side, side + 3, 3))
-        np.testing.assert_allclose(artefact(images), net(images), atol=1e-5)
+        np.testing.assert_allclose(loaded(images), net(images), atol=1e-5)
     with refused("`image_size`", "image_size=None"):
         export(net, tmp_path / "m.tflite", "litert")
-    fixed = load_artefact(export(net, tmp_path / "m.tflite", "litert", image_size=8).path)
+    fixed = load_exported(export(net, tmp_path / "m.tflite", "litert", image_size=8).path)
     assert fixed.image_shape == (8, 8, 3)
 
 
 VARIANTS = {
     "pre-activation": {"version": "v2", "stack_blocks": True},
-    "ResNet-D with gates": {
+    "ResNet-D with squeeze-and-excitation": {
         **{"version": "v1.5", "shortcut_pool": True, "deep_stem": True},
         "squeeze_excitation": 4,
     },
     "ResNeXt": {"groups": 2, "width_per_group": 32},
-    "group normalisation": {"normalization": "group"},
-    "ResNeXt with group normalisation": {
+    "group normalization": {"normalization": "group"},
+    "ResNeXt with group normalization": {
         **{"groups": 2, "width_per_group": 32, "normalization": "group"},
     },
 }
@@ -142,7 +143,7 @@ VARIANTS = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_variants_leave_in_every_format(tmp_path, variant):
+def test_variants_are_exported_in_every_format(tmp_path, variant):
     model = keras_resnet.ResNet(
         (2, 2),
         widths=(8, 16),
@@ -167,18 +168,18 @@ def test_is_float32_whatever_the_training_precision(tmp_path):
     reference = small_net((2,))
     keras_resnet.copy_weights(net, reference)
     images = np.random.default_rng(0).uniform(0, 255, (3, 8, 8, 1)).astype("float32")
-    np.testing.assert_allclose(load_artefact(written.path)(images), reference(images), atol=1e-5)
+    np.testing.assert_allclose(load_exported(written.path)(images), reference(images), atol=1e-5)
 
 
-def test_imagenet_standardisation_can_be_put_in_front(tmp_path):
+def test_imagenet_standardization_can_be_put_in_front(tmp_path):
     net = keras_resnet.CifarResNet(8, input_shape=(8, 8, 3), classifier_activation=None)
     with refused("`model`", "preprocessing='imagenet'", "'resnet8'"):
         export(net, tmp_path / "m")
     images = np.random.default_rng(0).uniform(0, 255, (2, 8, 8, 3)).astype("float32")
-    artefact = load_artefact(export(net, tmp_path / "m", preprocessing="imagenet").path)
-    assert artefact.output == "logits"
+    loaded = load_exported(export(net, tmp_path / "m", preprocessing="imagenet").path)
+    assert loaded.output == "logits"
     expected = net(keras_resnet.preprocess_input(images))
-    np.testing.assert_allclose(artefact(images), expected, atol=1e-5)
+    np.testing.assert_allclose(loaded(images), expected, atol=1e-5)
 
 
 def test_a_wrong_file_is_not_kept(net, tmp_path, monkeypatch):
@@ -213,7 +214,7 @@ def test_small_outputs_are_compared_as_strictly(tmp_path, monkeypatch):
             export(model, path, overwrite=True, **options)
 
 
-def test_grouped_convolutions_of_standardised_kernels(tmp_path):
+def test_grouped_convolutions_of_standardized_kernels(tmp_path):
     net = small_net(
         (1,), block="bottleneck", shortcut="B", groups=2, width_per_group=32, normalization="group"
     )
@@ -262,9 +263,9 @@ def test_replaces_a_file_only_when_told(net, tmp_path):
 def test_a_missing_package_is_one_sentence(exported, net, tmp_path, monkeypatch, form, package):
     monkeypatch.setitem(sys.modules, package, None)
     monkeypatch.setitem(sys.modules, f"{package}.interpreter", None)
+    use = functools.partial(load_exported, exported[form].path)
+    if package == "tf2onnx":
+        use = functools.partial(export, net, tmp_path / "m.onnx", form)
     with pytest.raises(ImportError, match=r"keras-deep-residual\[export\]"):
-        if package == "tf2onnx":
-            export(net, tmp_path / "m.onnx", form)
-        else:
-            load_artefact(exported[form].path)
+        use()
     assert os.listdir(tmp_path) == []

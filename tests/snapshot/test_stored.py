@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from keras_resnet.evaluation import load_model
-from keras_resnet.export import HubLayer, load_artefact
+from keras_resnet.export import HubLayer, load_exported
 from keras_resnet.weights import layer_weights, load_weights
 from tests.snapshot import describe, nets
 
@@ -77,7 +77,7 @@ def test_weights_of_a_whole_model(expected):
 def test_hub_module(expected):
     folder = nets.STORED / "hub_module"
     assert_gives(HubLayer(folder), (expected["grey"] + 1) / 2, expected["hub_module"])
-    opened = load_artefact(folder)
+    opened = load_exported(folder)
     assert (opened.labels, opened.output) == (nets.LABELS, "logits")
     assert opened.image_shape == (8, 8, 1)
     np.testing.assert_allclose(

@@ -1,4 +1,4 @@
-"""What every export checks before it writes: where to, and under which labels."""
+"""Checks of every export: where it goes, under which labels, and what it gives once written."""
 
 from __future__ import annotations
 
@@ -6,23 +6,30 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+import keras
+import numpy as np
+
 from keras_resnet.utils.files import clear_leftovers
 
 SAVED_MODEL = "saved_model.pb"
 
-# Seconds after which nobody is still writing an artefact.
+# Seconds after which an unfinished export belongs to a process that was killed.
 _LONGEST_WRITING = 24 * 3600
 
 
+def require_tensorflow() -> None:
+    """Raises a RuntimeError unless Keras runs on TensorFlow."""
+    if (backend := keras.backend.backend()) != "tensorflow":
+        raise RuntimeError(
+            "`KERAS_BACKEND` must be tensorflow to export models and to run Hub modules. "
+            f"Received: KERAS_BACKEND={backend!r}"
+        )
+
+
 def check_path(path: Path, overwrite: bool, suffix: str = "") -> None:
-    """Raises a ValueError unless `path` is free, or holds what may be replaced.
+    """Raises a ValueError unless `path` is free, or holds a file or SavedModel to overwrite.
 
-    What an export to `path` that was killed has left behind is deleted, a day later.
-
-    Args:
-        path: What is to be written.
-        overwrite: Whether it may exist already, as what it is to be.
-        suffix: Suffix of the file; the directory of a SavedModel where not given.
+    What a killed export to `path` has left behind is deleted after a day.
     """
     if suffix and path.suffix != suffix:
         raise ValueError(f"`path` must end in {suffix!r}. Received: path={str(path)!r}")
@@ -44,21 +51,25 @@ def check_path(path: Path, overwrite: bool, suffix: str = "") -> None:
 
 
 def label_lines(labels: Sequence[str], classes: int | None) -> str:
-    """Returns the text of a labels file, a line for every class.
-
-    Args:
-        labels: Name of every class.
-        classes: How many there are; None for a model without a classifier.
-
-    Raises:
-        ValueError: If there is not a line of text for every class.
-    """
+    """Returns the text of a labels file; `classes` is None for a model without a classifier."""
     labels = [labels] if isinstance(labels, str) else list(labels)
     lines = [name for name in labels if isinstance(name, str) and name.splitlines() == [name]]
     if classes is None or len(labels) != classes or len(lines) != classes:
         wanted = "none, as `model` has no classifier" if classes is None else f"{classes} lines"
         raise ValueError(
-            f"`labels` must be a line of text for every class ({wanted}). "
+            f"`labels` must be one line of text per class ({wanted}). "
             f"Received: {len(labels)} labels, {len(lines)} of them lines of text"
         )
     return "".join(f"{name}\n" for name in labels)
+
+
+def random_images(shape: Sequence[int | None]) -> np.ndarray:
+    """Returns four images of noise in [0, 255], with 64 pixels along sides of any length."""
+    # Enough for a pixel on the last map of the deepest networks.
+    sides = [64 if side is None else side for side in shape]
+    return np.random.default_rng(0).uniform(0, 255, (4, *sides)).astype("float32")
+
+
+def largest_difference(received: np.ndarray, expected: np.ndarray, least: float) -> float:
+    """Returns the largest difference as a fraction of the largest output, or of `least`."""
+    return float(np.max(np.abs(received - expected)) / max(least, np.max(np.abs(expected))))

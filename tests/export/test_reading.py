@@ -1,4 +1,4 @@
-"""Finished models of every form are opened by their path, and damaged ones are named."""
+"""Models of every format are opened by their path, and damaged ones are named in the error."""
 
 from __future__ import annotations
 
@@ -7,47 +7,47 @@ import pytest
 import tensorflow as tf
 
 import keras_resnet
-from keras_resnet.export import load_artefact
+from keras_resnet.export import load_exported
 from tests.export.conftest import features_of, random_images
 from tests.helpers import refused
 
 
 def test_a_keras_file_has_the_labels_beside_it(net, tmp_path):
     net.save(tmp_path / "model.keras")
-    artefact = load_artefact(tmp_path / "model.keras")
-    assert artefact.labels is None and artefact.output == "probabilities"
+    loaded = load_exported(tmp_path / "model.keras")
+    assert loaded.labels is None and loaded.output == "probabilities"
     images = random_images() * 255
-    np.testing.assert_allclose(artefact(images), net(images), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(loaded(images), net(images), rtol=1e-5, atol=1e-6)
     (tmp_path / "labels.txt").write_text("".join(f"{i}\n" for i in range(10)))
-    assert load_artefact(tmp_path / "model.keras").labels == tuple("0123456789")
+    assert load_exported(tmp_path / "model.keras").labels == tuple("0123456789")
 
 
-def test_hub_modules_are_shown_images_in_0_1(net, feature_vector, classification):
+def test_hub_modules_get_images_in_0_1(net, feature_vector, classification):
     images = random_images() * 255
-    artefact = load_artefact(classification)
-    assert artefact.output == "logits" and artefact.image_shape == (8, 8, 1)
-    assert artefact.labels[3] == "digit 3"
-    scores = tf.nn.softmax(artefact(images))
+    loaded = load_exported(classification)
+    assert loaded.output == "logits" and loaded.image_shape == (8, 8, 1)
+    assert loaded.labels[3] == "digit 3"
+    scores = tf.nn.softmax(loaded(images))
     np.testing.assert_allclose(scores, net(images), rtol=1e-5, atol=1e-5)
-    features = load_artefact(feature_vector)
+    features = load_exported(feature_vector)
     assert features.output == "features" and features.labels is None
     np.testing.assert_allclose(features(images), features_of(net)(images), rtol=1e-5, atol=1e-5)
 
 
 class Classifier(tf.Module):
-    """A module of others: its signature has names of its own."""
+    """A foreign module: its signature has names of its own."""
 
     @tf.function(input_signature=[tf.TensorSpec((None, 4, 4, 3))])
     def __call__(self, image):
         return tf.reduce_mean(image, axis=[1, 2])
 
 
-def test_modules_of_others_give_logits(tmp_path):
+def test_foreign_modules_give_logits(tmp_path):
     module = Classifier()
     tf.saved_model.save(module, str(tmp_path / "m"), {"default": module.__call__})
-    artefact = load_artefact(tmp_path / "m")
-    assert artefact.output == "logits" and artefact.image_shape == (4, 4, 3)
-    np.testing.assert_allclose(artefact(np.full((2, 4, 4, 3), 255.0)), np.ones((2, 3)))
+    loaded = load_exported(tmp_path / "m")
+    assert loaded.output == "logits" and loaded.image_shape == (4, 4, 3)
+    np.testing.assert_allclose(loaded(np.full((2, 4, 4, 3), 255.0)), np.ones((2, 3)))
 
 
 def test_what_is_no_model_is_named(net, tmp_path):
@@ -59,17 +59,17 @@ def test_what_is_no_model_is_named(net, tmp_path):
     keras_resnet.CifarResNet(8, input_shape=(8, 8, 1)).save(tmp_path / "bare.keras")
     for name in ("none.keras", "m.txt", "m.keras", "m.tflite", "m.onnx", "saved", "empty"):
         with refused("`path`", tmp_path / name):
-            load_artefact(tmp_path / name)
+            load_exported(tmp_path / name)
     with refused("`model`", "preprocessing='imagenet'", "'resnet8'"):
-        load_artefact(tmp_path / "bare.keras")
+        load_exported(tmp_path / "bare.keras")
 
 
 def test_feature_maps_are_too_many_outputs(net, feature_maps):
     with refused("`path`", feature_maps, "C2, C3, C4"):
-        load_artefact(feature_maps)
+        load_exported(feature_maps)
 
 
-def test_onnx_files_of_others_are_refused(tmp_path):
+def test_foreign_onnx_files_are_refused(tmp_path):
     onnx = pytest.importorskip("onnx")
     pytest.importorskip("onnxruntime")
     value = onnx.helper.make_tensor_value_info
@@ -82,9 +82,9 @@ def test_onnx_files_of_others_are_refused(tmp_path):
     opset = [onnx.helper.make_opsetid("", 17)]
     onnx.save(onnx.helper.make_model(graph, opset_imports=opset, ir_version=8), tmp_path / "m.onnx")
     with refused("`path`", "keras_resnet.export.export", "inputs x", "outputs y"):
-        load_artefact(tmp_path / "m.onnx")
+        load_exported(tmp_path / "m.onnx")
 
 
 def test_a_backbone_gives_outputs(net, tmp_path):
     features_of(net).save(tmp_path / "m.keras")
-    assert load_artefact(tmp_path / "m.keras").output == "outputs"
+    assert load_exported(tmp_path / "m.keras").output == "outputs"

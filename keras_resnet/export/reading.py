@@ -1,4 +1,4 @@
-"""Finished models of every form, opened to be run: one way to call them, one image convention.
+"""Trained and exported models of every format, opened to be called in one way.
 
 Needs TensorFlow; LiteRT and ONNX files need the extra `export`.
 """
@@ -8,37 +8,34 @@ from __future__ import annotations
 import dataclasses
 import threading
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from keras_resnet.export import onnx
 from keras_resnet.export.copies import image_network
 from keras_resnet.export.endpoints import KINDS
-from keras_resnet.export.saved_model import LABELS
-from keras_resnet.export.writing import SAVED_MODEL
+from keras_resnet.export.formats import LABELS, ONNX_LABELS, import_extra
+from keras_resnet.export.verification import SAVED_MODEL
 from keras_resnet.surgery.graphs import functional_config, output_activation
 from keras_resnet.utils.checks import first_line
 from keras_resnet.weights.saving import load_model
-
-# What the output of a model is, by the activation that it ends in.
-OUTPUTS = {"softmax": "probabilities", "linear": "logits"}
 
 # Bytes; archives can claim any length.
 _LONGEST_LABELS = 2**24
 
 
 @dataclasses.dataclass(frozen=True)
-class Artefact:
-    """A finished model, ready to be called.
+class ExportedModel:
+    """A trained model of any format, ready to be called.
 
     Attributes:
-        path: Where it lies.
-        image_shape: `(H, W, C)` of the images; None for sides that may be any.
-        output: "probabilities", "logits", or whatever else it gives.
-        labels: Name of every class that it carries along, or None.
+        path: File or directory of the model.
+        image_shape: `(H, W, C)` of the images; None for sides of any length.
+        output: "probabilities", "logits", or the name of another output.
+        labels: Name of every class as stored with the model, or None.
         run: From images, float32 in [0, 255], `(batch, H, W, C)`, to `(batch, classes)`.
     """
 
@@ -53,15 +50,15 @@ class Artefact:
         return np.asarray(self.run(np.asarray(images, "float32")))
 
 
-def load_artefact(path: str | Path) -> Artefact:
-    """Opens a finished model, of whatever form.
+def load_exported(path: str | Path) -> ExportedModel:
+    """Opens a trained model of any format.
 
     Args:
-        path: A `.keras` file that standardises its images; a Hub module's directory, ours or
-            another's, for images in [0, 1]; a SavedModel, `.tflite` or `.onnx` file of `export`.
+        path: A `.keras` file that standardizes its images; the directory of a Hub module, for
+            images in [0, 1]; a SavedModel, `.tflite` or `.onnx` file of `export`.
 
     Raises:
-        ValueError: If there is none, it cannot be read, or it is of another kind.
+        ValueError: If there is no model at `path`, or it cannot be read or called with images.
         ImportError: If the package that runs it is missing.
     """
     path = Path(path)
@@ -76,22 +73,41 @@ def load_artefact(path: str | Path) -> Artefact:
     return openers[path.suffix](path)
 
 
-def _open_keras(path):
-    model = image_network(load_model(path))
-    config = functional_config(model)
-    spec = tf.TensorSpec((None, *model.inputs[0].shape[1:]), tf.float32)
-    run = tf.function(lambda images: model(images, training=False), [spec], autograph=False)
-    output = OUTPUTS.get(output_activation(config), "outputs")
-    return Artefact(path, model.inputs[0].shape[1:], output, labels_beside(path), run)
+def output_name(model: Any) -> str:
+    """Returns "probabilities" or "logits" for a classifier's output, "outputs" for any other."""
+    activation = output_activation(functional_config(model))
+    return {"softmax": "probabilities", "linear": "logits"}.get(activation or "", "outputs")
 
 
 def labels_beside(path: Path) -> tuple[str, ...] | None:
-    """Returns the labels that lie beside a `.keras` file in labels.txt, as a run writes them."""
+    """Returns the labels in `labels.txt` beside a `.keras` file, or None where there is none."""
     file = path.with_name(LABELS)
-    return _lines(file, file.read_bytes()) if file.is_file() else None
+    return read_labels(file) if file.is_file() else None
 
 
-def _open_saved_model(path):
+def read_labels(path: Path) -> tuple[str, ...]:
+    """Reads a text file with the name of a class on every line."""
+    return _lines(path.read_bytes(), path)
+
+
+def _lines(data: bytes, path: Path) -> tuple[str, ...]:
+    try:
+        return tuple(data.decode("utf-8").splitlines())
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"`labels` must be text with one line per class. Received: {str(path)!r}"
+        ) from error
+
+
+def _open_keras(path: Path) -> ExportedModel:
+    model = image_network(load_model(path))
+    shape = model.inputs[0].shape[1:]
+    spec = tf.TensorSpec((None, *shape), tf.float32)
+    run = tf.function(lambda images: model(images, training=False), [spec], autograph=False)
+    return ExportedModel(path, shape, output_name(model), labels_beside(path), run)
+
+
+def _open_saved_model(path: Path) -> ExportedModel:
     try:
         module = tf.saved_model.load(str(path))
     except (OSError, tf.errors.OpError, ValueError, LookupError) as error:
@@ -113,102 +129,80 @@ def _open_saved_model(path):
         )
     (argument,), (name,) = inputs, signature.structured_outputs
     file = path / "assets" / LABELS
-    labels = _lines(file, file.read_bytes()) if file.is_file() else None
+    labels = read_labels(file) if file.is_file() else None
+    # Hub modules can be called, and take images in [0, 1]; those of `export` have signatures only.
     hub = callable(module)
-    # What other people's modules give has any name; TF Hub's classifiers give logits.
+    # Modules of others name their output as they like; classifiers on TF Hub give logits.
     output = "logits" if hub and name != KINDS["feature_vector"] else name
 
-    def run(images):
-        # Modules for TF Hub take images in [0, 1]; those of `export`, which have signatures only,
-        # [0, 255].
+    def run(images: np.ndarray) -> np.ndarray:
         images = tf.constant(images / np.float32(255) if hub else images)
         return signature(**{argument: images})[name]
 
-    return Artefact(path, tuple(shape[1:]), output, labels, run)
+    return ExportedModel(path, tuple(shape[1:]), output, labels, run)
 
 
-def _open_litert(path):
+def _open_litert(path: Path) -> ExportedModel:
+    litert = import_extra("ai_edge_litert.interpreter", "Running LiteRT files")
     try:
-        from ai_edge_litert.interpreter import Interpreter
-    except ImportError as error:
-        raise ImportError(
-            "LiteRT files are run by ai-edge-litert: install keras-deep-residual[export]."
-        ) from error
-    try:
-        interpreter = Interpreter(model_path=str(path))
+        interpreter = litert.Interpreter(model_path=str(path))
         runner = interpreter.get_signature_runner("serving_default")
     except (ValueError, RuntimeError) as error:
         raise _unreadable(path, error) from error
     inputs, outputs = runner.get_input_details(), runner.get_output_details()
-    _check_names(path, inputs, outputs)
-    (output,) = outputs
+    output = _check_names(path, inputs, outputs)
+    labels = None
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            if LABELS in archive.namelist():
+                with archive.open(LABELS) as file:
+                    labels = _lines(file.read(_LONGEST_LABELS), path)
     # An interpreter computes in tensors of its own.
     lock = threading.Lock()
 
-    def run(images):
+    def run(images: np.ndarray) -> np.ndarray:
         with lock:
             return runner(images=images)[output]
 
     shape = _image_shape(inputs["images"]["shape_signature"])
-    return Artefact(path, shape, output, _labels_behind(path), run)
+    return ExportedModel(path, shape, output, labels, run)
 
 
-def _labels_behind(path):
-    """Returns the labels in the archive behind a LiteRT model, where there is one."""
-    if not zipfile.is_zipfile(path):
-        return None
-    with zipfile.ZipFile(path) as archive:
-        if LABELS not in archive.namelist():
-            return None
-        with archive.open(LABELS) as file:
-            return _lines(path, file.read(_LONGEST_LABELS))
-
-
-def _open_onnx(path):
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise ImportError(
-            "ONNX files are run by ONNX Runtime: install keras-deep-residual[export]."
-        ) from error
+def _open_onnx(path: Path) -> ExportedModel:
+    onnxruntime = import_extra("onnxruntime", "Running ONNX files")
     try:
         session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's own classes are not public.
         raise _unreadable(path, error) from error
     inputs = {value.name: value for value in session.get_inputs()}
-    outputs = [value.name for value in session.get_outputs()]
-    _check_names(path, inputs, outputs)
-    labels = session.get_modelmeta().custom_metadata_map.get(onnx.LABELS)
-    return Artefact(
+    output = _check_names(path, inputs, [value.name for value in session.get_outputs()])
+    labels = session.get_modelmeta().custom_metadata_map.get(ONNX_LABELS)
+    return ExportedModel(
         path,
         _image_shape(inputs["images"].shape),
-        outputs[0],
-        labels and _lines(path, labels.encode()),
-        lambda images: session.run(outputs, {"images": images})[0],
+        output,
+        labels and tuple(labels.splitlines()),
+        lambda images: session.run([output], {"images": images})[0],
     )
 
 
-def _check_names(path, inputs, outputs):
+def _check_names(path: Path, inputs: Any, outputs: Any) -> str:
+    """Returns the name of the one output."""
     if list(inputs) != ["images"] or len(outputs) != 1:
         raise ValueError(
             "`path` must be a .tflite or .onnx file that keras_resnet.export.export wrote, with "
             f"the input 'images' and one output. Received: {str(path)!r} with inputs "
             f"{', '.join(inputs)} and outputs {', '.join(outputs)}"
         )
+    return next(iter(outputs))
 
 
-def _image_shape(shape):
-    """Returns the shape of one image; sides that are negative or have a name may be any."""
-    sides = (int(side) if not isinstance(side, str | None) else 0 for side in list(shape)[1:])
-    return tuple(side if side > 0 else None for side in sides)
+def _image_shape(shape: Sequence[Any]) -> Any:
+    """Returns the shape of one image, None for sides that are negative or have a name."""
+    return tuple(
+        None if isinstance(side, str | None) or side <= 0 else int(side) for side in list(shape)[1:]
+    )
 
 
-def _lines(path, data):
-    try:
-        return tuple(data.decode("utf-8").splitlines())
-    except UnicodeDecodeError as error:
-        raise _unreadable(path, error) from error
-
-
-def _unreadable(path, error):
+def _unreadable(path: Path, error: Exception) -> ValueError:
     return ValueError(f"`path` must be a whole file. Received: {str(path)!r} ({first_line(error)})")

@@ -1,0 +1,141 @@
+"""Formats of inference: SavedModel, LiteRT (.tflite) and ONNX, each with the labels inside.
+
+Needs TensorFlow; ONNX needs the extra `export`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from tensorflow.lite.python.convert import ConverterError
+
+from keras_resnet.utils import private
+from keras_resnet.utils.checks import first_line
+
+# File of the labels in a SavedModel, in a LiteRT file and beside a `.keras` file; key in ONNX.
+LABELS = "labels.txt"
+ONNX_LABELS = "labels"
+# The newest that tf2onnx writes well; ONNX Runtime runs it since 1.12.
+OPSET = 17
+
+
+def import_extra(package: str, use: str) -> Any:
+    """Imports a package of the extra `export`, or raises an ImportError that names the extra."""
+    try:
+        return importlib.import_module(package)
+    except ImportError as error:
+        name = package.partition(".")[0]
+        raise ImportError(f"{use} needs {name}: install keras-deep-residual[export].") from error
+
+
+def write_saved_model(
+    serve: Any, path: Path, *, net: keras.Model, labels: str | None = None, **_: Any
+) -> None:
+    """Writes a SavedModel with one signature, "serving_default"."""
+    module = tf.Module()
+    module.tracked = [variable.value for variable in net.variables]
+    if labels is not None:
+        asset = path.with_name(LABELS)  # TensorFlow copies it.
+        asset.write_text(labels, encoding="utf-8")
+        module.labels = tf.saved_model.Asset(str(asset))
+    tf.saved_model.save(module, str(path), {"serving_default": serve})
+
+
+def write_litert(
+    serve: Any,
+    path: Path,
+    *,
+    net: keras.Model,
+    labels: str | None,
+    quantize: str,
+    images: np.ndarray | None,
+) -> None:
+    """Writes a .tflite file of LiteRT's built-in operations only."""
+    # By way of a SavedModel, which gives inputs and outputs their names.
+    folder = path.with_name("saved_model")
+    write_saved_model(serve, folder, net=net)
+    converter = tf.lite.TFLiteConverter.from_saved_model(
+        str(folder), signature_keys=["serving_default"]
+    )
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
+    if quantize != "float32":
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    if quantize == "float16":
+        converter.target_spec.supported_types = [tf.float16]
+    if images is not None:
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+        converter.representative_dataset = lambda: ([image[None]] for image in images)
+    try:
+        data = converter.convert()
+        if custom := custom_operations(data):
+            raise ConverterError(", ".join(custom))
+    except ConverterError as error:
+        raise ValueError(
+            "`model` must consist of operations that LiteRT has built in. "
+            f"Received: model {net.name!r} ({first_line(error)})"
+        ) from error
+    path.write_bytes(data)
+    if labels is not None:
+        # TensorFlow Lite's "associated files": an archive behind what readers of the model see.
+        with zipfile.ZipFile(path, "a") as archive:
+            archive.writestr(LABELS, labels)
+
+
+def custom_operations(data: bytes) -> list[str]:
+    """Returns the names of a LiteRT file's operations that are not built in, such as FlexErf."""
+    from tensorflow.lite.python import schema_py_generated as schema
+
+    model = schema.Model.GetRootAs(bytearray(data), 0)
+    codes = (model.OperatorCodes(i) for i in range(model.OperatorCodesLength()))
+    return sorted(code.CustomCode().decode() for code in codes if code.CustomCode())
+
+
+def write_onnx(serve: Any, path: Path, *, labels: str | None, **_: Any) -> None:
+    """Writes an .onnx file with tf2onnx."""
+    onnx, tf2onnx = (import_extra(name, "Writing ONNX files") for name in ("onnx", "tf2onnx"))
+    traced = serve.get_concrete_function()
+    # Frozen here, because tf2onnx takes constants that a function has captured for inputs.
+    frozen = private.with_constants(traced)
+    graph, _ = tf2onnx.convert.from_graph_def(
+        frozen.graph.as_graph_def(),
+        input_names=[frozen.inputs[0].name],
+        output_names=[frozen.outputs[0].name],
+        opset=OPSET,
+    )
+    (output,) = traced.structured_outputs
+    names = {frozen.inputs[0].name: "images", frozen.outputs[0].name: output}
+    for value in (*graph.graph.input, *graph.graph.output):
+        value.name = names.get(value.name, value.name)
+    for node in graph.graph.node:
+        for tensors in (node.input, node.output):
+            tensors[:] = [names.get(tensor, tensor) for tensor in tensors]
+    if labels is not None:
+        onnx.helper.set_model_props(graph, {ONNX_LABELS: labels})
+    onnx.checker.check_model(graph)
+    onnx.save(graph, path)
+
+
+@dataclasses.dataclass(frozen=True)
+class Format:
+    """A format that `export` writes."""
+
+    write: Callable[..., None]
+    suffix: str = ""  # of the file; "" for a directory
+    quantizations: tuple[str, ...] = ("float32",)
+    functions: bool = False  # Whether loops and calls may stay in the graph.
+    any_size: bool = True  # Whether images may be of any size.
+
+
+FORMATS = {
+    "saved_model": Format(write_saved_model, functions=True),
+    "litert": Format(write_litert, ".tflite", ("float32", "float16", "int8"), any_size=False),
+    "onnx": Format(write_onnx, ".onnx"),
+}
