@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_resnet.training.errors import TrainingStopped
+from keras_resnet.training.stopping import TrainingStopped
 from keras_resnet.utils import checks
 from keras_resnet.utils.files import clear_leftovers, replacing
 

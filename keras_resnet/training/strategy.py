@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 import tensorflow as tf
 
 from keras_resnet.training.cluster import JOBS, await_workers, find_cluster, from_tf_config
-from keras_resnet.training.errors import TrainingStopped
+from keras_resnet.training.stopping import TrainingStopped
 from keras_resnet.utils import checks, private
 
 NAMES = ("auto", "one", "mirrored", "multi_worker", "tpu")

@@ -21,9 +21,9 @@ from keras_resnet.training import (
     Trainer,
     make_schedule,
     make_strategy,
+    session,
     set_precision,
     sgd,
-    state,
 )
 from tests.training.fakes import (
     F1,
@@ -167,8 +167,8 @@ def main(output: str, replicas: int, directory: str) -> None:
     # A count that cannot be cut into equal parts, out of a checkpoint.
     held = {"rows": trainer._step.metrics[-1].variables}
     with strategy.scope():
-        state.restore(held, {"rows/0000": np.int32(37)})
-    results["restored"] = state.collect(held)["rows/0000"]
+        session.restore(held, {"rows/0000": np.int32(37)})
+    results["restored"] = session.collect(held)["rows/0000"]
     trainer.recompute_bn_statistics(blobs(), BATCH)
     results |= weights("recomputed", trainer)
 

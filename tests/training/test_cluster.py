@@ -14,7 +14,7 @@ import pytest
 import tensorflow as tf
 
 from keras_resnet.training import cluster, make_strategy
-from keras_resnet.training.signals import sigterm_handled
+from keras_resnet.training.stopping import sigterm_handled
 from tests.helpers import refused
 
 
