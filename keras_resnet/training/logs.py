@@ -19,11 +19,7 @@ from keras_resnet.utils.terminal import format_seconds, start_bar
 
 
 class _Recorder(keras.callbacks.Callback):
-    """Hands the values of each logging interval and of each epoch to `_add`, with their step."""
-
-    def __init__(self):
-        super().__init__()
-        self._step = 0
+    """Passes the values of each logging interval and each epoch to `_add`; knows their step."""
 
     def on_train_begin(self, logs=None) -> None:
         self._step = self.params["first_step"]
@@ -70,8 +66,8 @@ class MetricsLogger(_Recorder):
 
     def _write_table(self, rows: list[dict]) -> None:
         self._columns = list(dict.fromkeys(name for row in rows for name in row))
-        header = _csv([dict(zip(self._columns, self._columns, strict=True))], self._columns)
-        write_text(self.table, header + _csv(rows, self._columns) if rows else "")
+        header = dict(zip(self._columns, self._columns, strict=True))
+        write_text(self.table, _csv([header, *rows], self._columns) if rows else "")
 
 
 class TensorBoardScalars(_Recorder):
@@ -142,7 +138,7 @@ class Progress(keras.callbacks.Callback):
 
 
 def tensorboard_installed() -> bool:
-    """Whether TensorFlow can write summaries."""
+    """Returns whether TensorFlow can write summaries."""
     return importlib.util.find_spec("tensorboard") is not None
 
 
@@ -157,7 +153,7 @@ def read_records(path: str | os.PathLike) -> list[dict]:
         return []
     lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
     rows = []
-    # What follows the last line break is empty, or was being written when the run was killed.
+    # After the last line break comes nothing, or a row that a killed run was writing.
     for number, line in enumerate(lines[:-1], start=1):
         try:
             row = json.loads(line)

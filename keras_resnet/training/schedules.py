@@ -6,10 +6,12 @@ are Keras's own; `make_schedule` puts them together by name.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 import keras
 from keras import ops
+from keras.optimizers import schedules
 from keras.optimizers.schedules import LearningRateSchedule
 
 from keras_resnet.utils import checks
@@ -60,15 +62,14 @@ def make_schedule(
         raise ValueError(
             f"`boundaries` must be increasing steps. Received: boundaries={tuple(boundaries)}"
         )
-    keras_schedules = keras.optimizers.schedules
     if name == "cosine":
-        schedule = keras_schedules.CosineDecay(learning_rate, total_steps)
+        schedule = schedules.CosineDecay(learning_rate, total_steps)
     elif name == "polynomial":
-        schedule = keras_schedules.PolynomialDecay(learning_rate, total_steps, 0.0, power)
+        schedule = schedules.PolynomialDecay(learning_rate, total_steps, 0.0, power)
     else:
         if name == "constant":
             boundaries, factor = [total_steps], 1.0
-        schedule = keras_schedules.PiecewiseConstantDecay(
+        schedule = schedules.PiecewiseConstantDecay(
             # Keras keeps the old rate on the boundary itself; the paper divides at it.
             [boundary - 1 for boundary in boundaries],
             [learning_rate * factor**index for index in range(len(boundaries) + 1)],
@@ -77,7 +78,7 @@ def make_schedule(
 
 
 class _Warmup(LearningRateSchedule):
-    """What precedes another schedule, which counts its steps from the start of the run."""
+    """A schedule in front of another one, with which it is serialized."""
 
     def __init__(self, schedule: LearningRateSchedule):
         self.schedule = schedule
@@ -96,7 +97,7 @@ class LinearWarmup(_Warmup):
     """Scales a schedule up linearly over its first steps, arXiv 1706.02677.
 
     Args:
-        schedule: The schedule that follows; it counts its steps from the start of the run.
+        schedule: Schedule that follows; it counts its steps from the start of the run.
         steps: Length of the warm-up; step `steps - 1` already has the full learning rate.
         start: Share of the learning rate that the warm-up rises from, in [0, 1].
     """
@@ -130,7 +131,7 @@ class ErrorWarmup(_Warmup):
     them.
 
     Args:
-        schedule: The schedule that follows; it counts its steps from the start of the run.
+        schedule: Schedule that follows; it counts its steps from the start of the run.
         rate: Learning rate of the warm-up.
         threshold: Training error, in (0, 1), below which the warm-up ends.
         window: Number of batches that the running average spans.
@@ -149,8 +150,10 @@ class ErrorWarmup(_Warmup):
         self.rate = checks.positive("rate", rate)
         self.threshold = checks.fraction("threshold", threshold)
         self.window = checks.integer("window", window)
-        self.error = _state(1.0, "float32", "warmup_error")
-        self.end = _state(_NEVER if end is None else end, "int64", "warmup_end")
+        # Every replica computes the same value, so that of the first one is the value.
+        state = functools.partial(keras.Variable, trainable=False, aggregation="only_first_replica")
+        self.error = state(1.0, dtype="float32", name="warmup_error")
+        self.end = state(_NEVER if end is None else end, dtype="int64", name="warmup_end")
 
     @property
     def variables(self) -> list[keras.Variable]:
@@ -158,7 +161,7 @@ class ErrorWarmup(_Warmup):
         return [self.error, self.end]
 
     def observe(self, error, steps) -> None:
-        """Takes in the training error of a global batch, a scalar in [0, 1], and the steps so far.
+        """Updates the average with the error of a global batch, in [0, 1], after so many steps.
 
         The batch's own step is among them; the learning rate changes from the next step on.
         """
@@ -179,10 +182,3 @@ class ErrorWarmup(_Warmup):
             "window": self.window,
             "end": None if end == _NEVER else end,
         }
-
-
-def _state(value, dtype: str, name: str) -> keras.Variable:
-    # Every replica computes the same value, so that of the first one is the value.
-    return keras.Variable(
-        value, dtype=dtype, name=name, trainable=False, aggregation="only_first_replica"
-    )

@@ -21,8 +21,8 @@ from keras_resnet.training.stopping import Diverged
 from keras_resnet.training.strategy import any_worker, is_chief, workers_agree
 from keras_resnet.utils import private
 
-# What Keras's own callbacks count with, such as the patience that is used up. By name: other
-# numbers among their attributes are settings, which Keras may change once it starts.
+# Counters of Keras's own callbacks, such as the patience that is used up. By name: other numbers
+# among their attributes are settings, which Keras may change once training begins.
 _COUNTERS = {
     keras.callbacks.EarlyStopping: ("wait", "best", "best_epoch", "stopped_epoch"),
     keras.callbacks.ModelCheckpoint: (
@@ -40,18 +40,7 @@ Variables = Mapping[str, Sequence[keras.Variable | tf.Variable]]
 
 
 class Plan(NamedTuple):
-    """What `Trainer.fit` was asked for, in steps.
-
-    Attributes:
-        batch_size: Global batch.
-        seed: Seed of the training data's order and augmentation.
-        steps_per_epoch: Steps after which an epoch ends.
-        last_step: Step after which the run ends.
-        log_every: Steps from one reading of the metrics to the next.
-        save_every: Steps from one checkpoint to the next.
-        read_every: Steps from one reading of the metrics to the next, for each callback that acts
-            between the others.
-    """
+    """Arguments of `Trainer.fit`, in steps."""
 
     batch_size: int
     seed: int
@@ -59,10 +48,10 @@ class Plan(NamedTuple):
     last_step: int
     log_every: int
     save_every: int
-    read_every: tuple[int, ...]
+    read_every: tuple[int, ...]  # of callbacks that act between two loggings
 
     def is_due(self, step: int, every: int) -> bool:
-        """Whether something that happens every so many steps, and at the end, happens now."""
+        """Returns whether something is due that happens every so many steps, and at the end."""
         return step % every == 0 or step == self.last_step
 
     def next_stop(self, step: int) -> int:
@@ -79,10 +68,7 @@ class Plan(NamedTuple):
 class Clock:
     """Measures the speed of training between two readings.
 
-    Args:
-        batch_size: Global batch.
-        input_seconds: Variable in which the step adds up the time spent waiting for input, or None
-            where it does not.
+    `input_seconds` holds the time spent waiting for input so far, or is None where it is unknown.
     """
 
     def __init__(self, batch_size: int, input_seconds: tf.Variable | None):
@@ -115,15 +101,8 @@ class Clock:
 class Session:
     """The state of a run: restored from its newest checkpoint, saved, and checked.
 
-    Args:
-        step: The step; its model, optimizer and metrics are what is saved.
-        plan: What the position in the data depends on.
-        checkpoints: Where to save and to look for the beginning of the run, or None.
-        seconds: Time spent on the way to the present step.
-
-    Attributes:
-        seconds: That time, as of the last `tick`.
-        stop_training: Whether a callback had ended the run.
+    `seconds` is the time spent on the way to the present step, as of the last `tick`, and
+    `stop_training` says whether a callback had ended the run.
     """
 
     def __init__(self, step: Step, plan: Plan, checkpoints: Checkpoints | None, seconds: float):
@@ -137,11 +116,7 @@ class Session:
         self._best_weights: dict[str, np.ndarray] = {}
 
     def restore(self) -> None:
-        """Resumes from the newest checkpoint, where it is further than the step.
-
-        Raises:
-            ValueError: It belongs to another run, or not every worker sees it.
-        """
+        """Resumes from the newest checkpoint, where it is further than the step."""
         checkpoints, strategy = self.checkpoints, self._step.strategy
         if checkpoints is None:
             return
@@ -162,7 +137,7 @@ class Session:
             )
 
     def restore_callbacks(self, callbacks: Sequence[keras.callbacks.Callback]) -> None:
-        """Gives callbacks, once they have begun, the counts and weights they had."""
+        """Restores counters and weights of callbacks, after their `on_train_begin`."""
         for position, (callback, saved) in enumerate(zip(callbacks, self._callbacks, strict=False)):
             if type(callback).__name__ == saved["class"]:
                 vars(callback).update(saved["counters"])
@@ -172,12 +147,7 @@ class Session:
                     setattr(callback, _BEST, [self._best_weights[name] for name in best])
 
     def save(self, callbacks: Sequence[keras.callbacks.Callback]) -> None:
-        """Writes a checkpoint of the present step, where there is a place for it.
-
-        Raises:
-            Diverged: A variable is not finite.
-            TrainingStopped: The checkpoint could not be written.
-        """
+        """Writes a checkpoint of the present step, where there is a place for it."""
         if self.checkpoints is None:
             return
         arrays = self.expect_finite(self.variables())
@@ -195,7 +165,7 @@ class Session:
                 ],
             }
             self.checkpoints.save(self._count(), arrays, self._plan.settings(), details)
-        # Asked for the waiting alone: no worker goes on before the file is there.
+        # Asked for the waiting alone: no worker continues before the file is there.
         any_worker(strategy, False)
 
     def variables(self) -> Variables:
@@ -240,7 +210,7 @@ class Session:
 
 @contextlib.contextmanager
 def kept(strategy: tf.distribute.Strategy, variables: Variables) -> Iterator[None]:
-    """Gives variables back the values that they had, when the block ends."""
+    """Restores the values of variables when the block ends."""
     before = collect(variables)
     try:
         yield
@@ -255,11 +225,7 @@ def collect(variables: Variables) -> dict[str, np.ndarray]:
 
 
 def restore(variables: Variables, arrays: Mapping[str, np.ndarray]) -> None:
-    """Gives groups of variables the values that `collect` read.
-
-    Raises:
-        ValueError: The arrays are those of other variables; nothing is assigned then.
-    """
+    """Assigns what `collect` read; where the arrays are those of other variables, nothing."""
     targets = _by_name(variables)
     for name in targets.keys() | arrays.keys():
         own = tuple(targets[name].shape) if name in targets else "nothing"

@@ -1,9 +1,9 @@
-"""What one training step and one evaluation step compute, on every replica.
+"""The computation of one training step and one evaluation step, on every replica.
 
 TensorFlow only. The forward and backward pass is a pure function: it runs the model in a
 `keras.StatelessScope` on tensors and returns gradients and new statistics, and nothing is assigned
 before the whole batch is known to be good. So a step that overflows leaves no trace in the moving
-averages, micro-batches hand their statistics on without touching a variable, and XLA may compile
+averages, micro-batches pass their statistics on without assigning a variable, and XLA may compile
 the pass under any strategy. The exception is a SavedModel inside the model (`HubLayer`): its
 statistics move by themselves.
 """
@@ -31,7 +31,7 @@ _REPLICA_SEED_STRIDE = 10**9
 
 
 class Outcome(NamedTuple):
-    """What one replica hands to the update: the first four reduced over all, the others its own."""
+    """Result of one replica for the update: the first four reduced over all, the others its own."""
 
     gradients: list[tf.Tensor]
     statistics: list[tf.Tensor]
@@ -46,12 +46,9 @@ class Outcome(NamedTuple):
 class Step:
     """The compiled training step and evaluation step of a model under a strategy.
 
-    The arguments are those of `Trainer`, which has checked them.
-
-    Attributes:
-        count: Batches trained on so far, which is also the position in the data.
-        metrics: The loss and the metrics, of training or of an evaluation.
-        input_seconds: Time spent waiting for those batches, or None where it cannot be known.
+    The arguments are those of `Trainer`, which has checked them. `count` is the number of batches
+    trained on, which is also the position in the data; `input_seconds` the time spent waiting for
+    them, or None where it cannot be known.
     """
 
     def __init__(
@@ -109,16 +106,12 @@ class Step:
         return [variable for metric in self.metrics for variable in metric.variables]
 
     def reset_metrics(self) -> None:
-        """Has all metrics begin anew."""
+        """Resets all metrics."""
         for metric in self.metrics:
             metric.reset_state()
 
     def read_metrics(self) -> dict[str, float]:
-        """Reads the metrics over all replicas; one whose result is a dict gives all its entries.
-
-        Raises:
-            ValueError: A result is not a single number.
-        """
+        """Reads the metrics over all replicas; one whose result is a dict gives all its entries."""
         results: dict = {}
         for metric in self.metrics:
             result = metric.result()
@@ -136,7 +129,7 @@ class Step:
 
     @tf.function(autograph=False)
     def train_several(self, iterator, steps: tf.Tensor) -> None:
-        """Does what `train` does, so many times without a way back to Python."""
+        """Does what `train` does several times, without returning to Python."""
 
         def body(step: tf.Tensor) -> tf.Tensor:
             self._train(iterator)
@@ -154,9 +147,6 @@ class Step:
         """Makes the statistics the average over `count` batches, of which this is the last.
 
         With the momentum 1 - 1/k at the k-th batch, a moving average is the plain average.
-
-        Raises:
-            ValueError: The model has no batch normalization.
         """
         norms = list(_batch_norms(self.model))
         if not norms:
@@ -196,11 +186,7 @@ class Step:
         self.count.assign_add(1)
 
     def _train_replica(self, images: tf.Tensor, labels: tf.Tensor) -> Outcome | None:
-        """Runs the model over this replica's images, one micro-batch after the other.
-
-        Returns:
-            What to update with, where it may overflow; else None, and the update is done.
-        """
+        """Runs the model over a replica's micro-batches; returns an outcome that may overflow."""
         context = tf.distribute.get_replica_context()
         replica = tf.cast(context.replica_id_in_sync_group, tf.int64)
         scale = None if self.loss_scale is None else self.loss_scale.scale.value()
@@ -256,7 +242,7 @@ class Step:
         return outcome
 
     def _forward_backward(self, weights, statistics, seeds, images, labels, scale):
-        """Gradients, statistics, seeds, loss and predictions, from its arguments alone."""
+        """Returns gradients, statistics, seeds, loss and predictions; assigns nothing."""
         with tf.GradientTape() as tape:
             tape.watch(weights)
             with self._values_in_place(weights, statistics, seeds) as scope:
@@ -414,7 +400,7 @@ def _assign_on_replicas(variables: list[keras.Variable], values: list[tf.Tensor]
 
 
 def _sum_of(gradients: Sequence, variable: keras.Variable) -> tf.Tensor:
-    """The sum of those gradients that there are."""
+    """Returns the sum of the gradients that are not None."""
     connected = [tf.convert_to_tensor(gradient) for gradient in gradients if gradient is not None]
     if not connected:
         warnings.warn(f"The loss does not depend on the weight {variable.path!r}.", stacklevel=2)
@@ -423,12 +409,12 @@ def _sum_of(gradients: Sequence, variable: keras.Variable) -> tf.Tensor:
 
 
 def _penalty(model: keras.Model) -> tf.Tensor:
-    """The model's regularization and added losses, a float32 scalar."""
+    """Returns the model's regularization and added losses, a float32 scalar."""
     return tf.add_n([tf.zeros(()), *(tf.cast(loss, tf.float32) for loss in model.losses)])
 
 
 def _without_reduction(loss: keras.losses.Loss | str | Callable) -> Callable:
-    """The loss as a function of (labels, predictions) to one float32 value an example."""
+    """Returns the loss as a function of (labels, predictions) to one float32 value an example."""
     if loss is None:
         raise ValueError("`loss` must be a Keras loss, its name or a function. Received: loss=None")
     loss = keras.losses.get(loss)

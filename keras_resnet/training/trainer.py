@@ -45,8 +45,8 @@ class Trainer:
         metrics: Keras metrics that read (labels, predictions), made under the strategy's scope.
         strategy: Strategy whose scope the model and the optimizer were made in; default: the
             current one.
-        steps_per_call: Steps that one call of the compiled function takes; more than 1 saves the
-            way back to Python where steps are short.
+        steps_per_call: Steps that one call of the compiled function takes; more than 1 saves
+            returns to Python where steps are short.
         micro_batches: Parts that a replica's batch is cut into to save memory. Gradients are
             summed, so that the result is that of one batch, except that batch normalization sees
             the parts.
@@ -54,11 +54,11 @@ class Trainer:
             float16, else none.
         transform: Maps (images, labels, position) to images and labels on the device, where
             `position` is an int64 vector [step, replica]; for instance a `Mixing`.
-        jit_compile: Whether XLA compiles the forward and backward pass; None for yes on TPUs, which
-            run nothing else, and no elsewhere.
+        jit_compile: Whether XLA compiles the forward and backward pass; default: on TPUs only,
+            which run nothing else.
 
     Attributes:
-        jit_compile: Whether XLA compiles it.
+        jit_compile: Whether XLA compiles the pass.
         evaluated_images: Images that the last evaluation counted; bad ones are not among them.
 
     Raises:
@@ -162,14 +162,14 @@ class Trainer:
             seed: Seed of the order and the augmentation of the training data.
 
         Returns:
-            Keras's history: one value an epoch of the loss, the metrics and their `val_` twins.
+            Keras's history: the loss, the metrics and their `val_` counterparts by epoch.
 
         Raises:
             ValueError: Neither or both of `epochs` and `steps`, a size that does not fit,
                 checkpoints of another run, or a callback that resumes from elsewhere.
             Diverged: The loss or a weight is not finite.
             TrainingStopped: A checkpoint could not be written.
-            Terminated: SIGTERM came; where nobody catches it, the process exits with code 143.
+            Terminated: SIGTERM came; uncaught, it exits the process with code 143.
         """
         layout(self.strategy, batch_size, self._step.micro_batches)
         backup = keras.callbacks.BackupAndRestore
@@ -188,6 +188,7 @@ class Trainer:
         checks.integer("steps_per_epoch", steps_per_epoch)
         if epochs is not None:
             steps = checks.integer("epochs", epochs) * steps_per_epoch
+        # Some callbacks save by the batch, not by the epoch.
         frequencies = (getattr(callback, "save_freq", None) for callback in callbacks)
         plan = Plan(
             batch_size=batch_size,
@@ -196,7 +197,6 @@ class Trainer:
             last_step=checks.integer("steps", steps),
             log_every=checks.integer("log_every", log_every),
             save_every=getattr(checkpoints, "every", None) or steps_per_epoch,
-            # Some callbacks save by the batch, not by the epoch.
             read_every=tuple(n for n in frequencies if type(n) is int),
         )
         session = self._session = Session(self._step, plan, checkpoints, self.seconds)
@@ -206,7 +206,7 @@ class Trainer:
             list(callbacks),
             add_history=True,
             model=self.model,
-            # Keras's own bar, where somebody adds it, is to be silent beside ours.
+            # Keras's own progress bar, where it is added, stays silent beside ours.
             verbose=0,
             epochs=math.ceil(plan.last_step / plan.steps_per_epoch),
             steps=plan.steps_per_epoch,
@@ -230,14 +230,14 @@ class Trainer:
                         called.on_epoch_begin(epoch)
                 called.on_train_batch_begin(batch)
                 count = min(self.steps_per_call, plan.next_stop(step) - step)
-                # A loop takes time of its own, and a shorter one is no reason to trace anew.
+                # The loop of several steps is slower for one; another count is not traced anew.
                 if self.steps_per_call == 1:
                     self._step.train(batches)
                 else:
                     self._step.train_several(batches, tf.constant(count))
                 step += count
                 if step == first_step + count:
-                    # From the first step on, so that callbacks never miss a name.
+                    # From the first step on, so that callbacks find all names.
                     logs = self._read_metrics(session)
                     clock.start(step)  # The first call traced and compiled.
                 logs_are_due = plan.is_due(step, plan.log_every)
@@ -260,8 +260,7 @@ class Trainer:
                 terminate = (logs_are_due or is_only_worker(self.strategy)) and any_worker(
                     self.strategy, terminated()
                 )
-                save = terminate or self.model.stop_training or plan.is_due(step, plan.save_every)
-                if save:
+                if terminate or self.model.stop_training or plan.is_due(step, plan.save_every):
                     session.save(called.callbacks)
                     if terminate:
                         raise Terminated(f"SIGTERM at step {step}; {session.last_good()}")
@@ -289,7 +288,7 @@ class Trainer:
             ValueError: The batch does not divide over the replicas.
         """
         callbacks = callbacks or keras.callbacks.CallbackList(model=self.model)
-        # An evaluation in the middle of an epoch leaves the figures of the epoch as they are.
+        # An evaluation in the middle of an epoch does not change the metrics of the epoch.
         with kept(self.strategy, {"metrics": self._step.metric_variables}):
             self._step.reset_metrics()
             callbacks.on_test_begin()
@@ -308,11 +307,9 @@ class Trainer:
     ) -> None:
         """Sets the moving means and variances to plain averages over training batches.
 
-        The trainer's `transform` is left out: images to be classified are not mixed either.
-
         Moving averages lag behind the weights, and averaged weights (EMA) have no statistics of
         their own at all. The authors of the paper recomputed them after training, as in section
-        3.1 of arXiv 1502.03167.
+        3.1 of arXiv 1502.03167. The trainer's `transform` is not applied.
 
         Args:
             dataset: The data, read and augmented as in training.
@@ -364,11 +361,10 @@ class Trainer:
         return iter(self._distribute(read, batch_size, endless=True))
 
     def _distribute(self, read: Callable, batch_size: int, *, endless: bool = False):
-        """Distributes what `read(shard=...)` gives, one piece of each global batch a replica.
+        """Distributes what `read(shard=...)` returns, one piece of each global batch a replica.
 
-        A worker reads its rows of a global batch at once; they are cut up among its replicas,
-        which take the pieces in turn. So every number of workers and replicas sees the same global
-        batches.
+        A worker reads its rows of a global batch at once, and its replicas take equal pieces in
+        turn. So every number of workers and replicas sees the same global batches.
         """
         replica_batch = layout(self.strategy, batch_size).replica_batch
 
@@ -387,11 +383,9 @@ class Trainer:
     def _log(
         self, session: Session, step: int, clock: Clock, callbacks: keras.callbacks.CallbackList
     ) -> dict[str, float]:
-        """Reads the metrics and hands them to the callbacks that log; returns those for Keras's.
-
-        Keras's callbacks want the same names each time: of a single step there is no speed.
-        """
+        """Reads the metrics and passes them to callbacks that log; returns those for Keras's."""
         logs = self._read_metrics(session)
+        # Not for Keras's callbacks, which expect the same names each time.
         speed = clock.read(step)
         for callback in callbacks.callbacks:
             if hasattr(callback, "on_log"):

@@ -14,7 +14,7 @@ import pytest
 from keras_resnet.training import Checkpoints, TrainingStopped
 from keras_resnet.training.checkpoints import (
     Checkpoint,
-    DamagedCheckpoint,
+    DamagedCheckpointError,
     read_checkpoint,
     write_checkpoint,
 )
@@ -74,7 +74,7 @@ def test_every_damage_is_noticed(tmp_path):
         path.write_bytes(content)
         try:
             again = read_checkpoint(path)
-        except DamagedCheckpoint:
+        except DamagedCheckpointError:
             noticed += 1
         else:
             for name, array in ARRAYS.items():
@@ -127,7 +127,7 @@ def test_a_file_that_cannot_be_read_now_is_not_called_damaged(number, tmp_path, 
 def test_pickles_are_not_read(tmp_path):
     path = tmp_path / "a.npz"
     np.savez(path, details=np.array([{"sha256": "x"}], dtype=object))
-    with pytest.raises(DamagedCheckpoint, match="allow_pickle"):
+    with pytest.raises(DamagedCheckpointError, match="allow_pickle"):
         read_checkpoint(path)
 
 
