@@ -42,8 +42,6 @@ Variables = Mapping[str, Sequence[keras.Variable | tf.Variable]]
 class Plan(NamedTuple):
     """Arguments of `Trainer.fit`, in steps."""
 
-    batch_size: int
-    seed: int
     steps_per_epoch: int
     last_step: int
     log_every: int
@@ -58,11 +56,6 @@ class Plan(NamedTuple):
         """Returns the next step at which something is due."""
         every = (self.steps_per_epoch, self.log_every, self.save_every, *self.read_every)
         return min(self.last_step, *(step - step % n + n for n in every))
-
-    def settings(self) -> dict[str, int]:
-        """Returns what decides the position in the data, which a resumed run must share."""
-        names = ("batch_size", "seed", "steps_per_epoch")
-        return {name: getattr(self, name) for name in names}
 
 
 class Clock:
@@ -101,16 +94,16 @@ class Clock:
 class Session:
     """The state of a run: restored from its newest checkpoint, saved, and checked.
 
-    `seconds` is the time spent on the way to the present step, as of the last `tick`, and
-    `stop_training` says whether a callback had ended the run.
+    A resumed run must share the `settings`. `seconds` is the time spent on the way to the present
+    step, as of the last `tick`; `stop_training` says whether a callback had ended the run.
     """
 
-    def __init__(self, step: Step, plan: Plan, checkpoints: Checkpoints | None, seconds: float):
+    def __init__(self, step: Step, settings: dict, checkpoints: Checkpoints | None, seconds: float):
         self.checkpoints = checkpoints
         self.seconds = seconds
         self.stop_training = False
         self._step = step
-        self._plan = plan
+        self._settings = settings
         self._last_tick = time.perf_counter()
         self._callbacks: list[dict] = []
         self._best_weights: dict[str, np.ndarray] = {}
@@ -120,7 +113,7 @@ class Session:
         checkpoints, strategy = self.checkpoints, self._step.strategy
         if checkpoints is None:
             return
-        checkpoint = checkpoints.newest(self._plan.settings())
+        checkpoint = checkpoints.newest(self._settings)
         if checkpoint is not None and checkpoint.arrays["step/0000"] > self._count():
             arrays = dict(checkpoint.arrays)
             best = [name for name in arrays if name.startswith(f"{_BEST}/")]
@@ -164,7 +157,7 @@ class Session:
                     for callback in callbacks
                 ],
             }
-            self.checkpoints.save(self._count(), arrays, self._plan.settings(), details)
+            self.checkpoints.save(self._count(), arrays, self._settings, details)
         # Asked for the waiting alone: no worker continues before the file is there.
         any_worker(strategy, False)
 

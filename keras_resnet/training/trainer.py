@@ -191,15 +191,15 @@ class Trainer:
         # Some callbacks save by the batch, not by the epoch.
         frequencies = (getattr(callback, "save_freq", None) for callback in callbacks)
         plan = Plan(
-            batch_size=batch_size,
-            seed=seed,
             steps_per_epoch=steps_per_epoch,
             last_step=checks.integer("steps", steps),
             log_every=checks.integer("log_every", log_every),
             save_every=getattr(checkpoints, "every", None) or steps_per_epoch,
             read_every=tuple(n for n in frequencies if type(n) is int),
         )
-        session = self._session = Session(self._step, plan, checkpoints, self.seconds)
+        # The position in the data depends on these.
+        settings = {"batch_size": batch_size, "seed": seed, "steps_per_epoch": steps_per_epoch}
+        session = self._session = Session(self._step, settings, checkpoints, self.seconds)
         session.restore()
         first_step = step = self.step
         called = keras.callbacks.CallbackList(

@@ -1,4 +1,4 @@
-"""Where the workers are found, what is said of mistakes, and the wait for those that lack."""
+"""Finding the workers in the environment, errors in it, and the wait for those that are missing."""
 
 from __future__ import annotations
 
