@@ -19,7 +19,7 @@ from keras_resnet.experiment.apart import RunApart
 from keras_resnet.experiment.runner import epochs_of, run
 from keras_resnet.experiment.settings import Experiment
 from keras_resnet.training import Terminated, TrainingStopped
-from keras_resnet.training.signals import sigterm_handled
+from keras_resnet.training.stopping import sigterm_handled
 from keras_resnet.utils import checks
 from keras_resnet.utils.terminal import format_seconds
 

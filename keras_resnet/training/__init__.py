@@ -1,9 +1,9 @@
 """Training on one device, several or several machines. Needs TensorFlow."""
 
 from keras_resnet.training.checkpoints import Checkpoints
-from keras_resnet.training.errors import Diverged, Terminated, TrainingStopped
 from keras_resnet.training.logs import (
     MetricsLogger,
+    Progress,
     TensorBoardScalars,
     read_epochs,
     read_records,
@@ -13,13 +13,13 @@ from keras_resnet.training.losses import CrossEntropy
 from keras_resnet.training.mixing import Mixing
 from keras_resnet.training.optimizers import SGD, sgd
 from keras_resnet.training.precision import DynamicLossScale, set_precision
-from keras_resnet.training.progress import Progress
 from keras_resnet.training.schedules import (
     ErrorWarmup,
     LinearWarmup,
     make_schedule,
     scaled_learning_rate,
 )
+from keras_resnet.training.stopping import Diverged, Terminated, TrainingStopped
 from keras_resnet.training.strategy import is_chief, layout, make_strategy
 from keras_resnet.training.trainer import Trainer
 

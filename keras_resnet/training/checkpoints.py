@@ -1,9 +1,8 @@
-"""Checkpoints: all that a run needs to go on, in one file each.
+"""Checkpoints: all that a run needs to resume, in one file each.
 
 A file is an npz archive of plain arrays (never pickles) plus `details`, a JSON text that holds
-the run's settings and a SHA-256 of everything else. It appears under its name only when it is
-complete; the newest few are kept. Reading trusts nothing: a damaged file is reported and the one
-before it is used.
+the run's settings and a SHA-256 of everything else. It is written atomically; the newest few are
+kept. A damaged file is reported, and the one before it is used.
 """
 
 from __future__ import annotations
@@ -21,23 +20,18 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_resnet.training.errors import TrainingStopped
+from keras_resnet.training.stopping import TrainingStopped
 from keras_resnet.utils import checks
 from keras_resnet.utils.files import clear_leftovers, replacing
 
 
-class DamagedCheckpoint(Exception):
+class DamagedCheckpointError(Exception):
     """The file is not a whole checkpoint."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Checkpoint:
-    """What a file holds.
-
-    Attributes:
-        arrays: The state, by name.
-        details: What else the run has to know, as JSON can hold it.
-    """
+    """Content of a file: the state by name, and what else the run has to know as JSON."""
 
     arrays: dict[str, np.ndarray]
     details: dict
@@ -48,7 +42,7 @@ class Checkpoints:
 
     Args:
         directory: Where the files lie; made when the first one is written.
-        every: Steps from one checkpoint to the next; None for one an epoch.
+        every: Steps from one checkpoint to the next; None for one per epoch.
         keep: Number of files to keep; more than one, so that a damaged one costs little.
         config: The run's settings, as JSON can hold them. A run with others is refused; a setting
             that only one of the two has is no difference, so that settings can be added.
@@ -80,20 +74,20 @@ class Checkpoints:
     ) -> Path:
         """Writes the checkpoint of a step, then deletes those that are too old.
 
-        Damaged ones that `newest` passed over are renamed to `.npz.damaged` and left alone.
+        Damaged ones that `newest` passed over are renamed to `.npz.damaged` and kept.
 
         Args:
             step: Steps done.
             arrays: The state, by name.
-            settings: What a run that goes on from here must have in common with this one.
+            settings: What a run that resumes from here must have in common with this one.
             details: What else the run has to know, as JSON can hold it.
 
         Returns:
             Path of the file.
 
         Raises:
-            TrainingStopped: The file could not be written, for instance for want of space; what
-                was there is untouched.
+            TrainingStopped: The file could not be written, for instance for want of space; older
+                ones are unchanged.
         """
         path = self.directory / f"step-{step:09d}.npz"
         checkpoint = Checkpoint(dict(arrays), {**(details or {}), "settings": self._all(settings)})
@@ -114,9 +108,7 @@ class Checkpoints:
         return path
 
     def newest(self, settings: Mapping) -> Checkpoint | None:
-        """Reads the newest checkpoint that is whole, or returns None if there is none.
-
-        Warns of every damaged file that it passes over.
+        """Returns the newest checkpoint that is whole, or None; warns of every damaged file.
 
         Args:
             settings: Must equal the `settings` in the checkpoint's details.
@@ -128,22 +120,29 @@ class Checkpoints:
         for path in reversed(self.paths()):
             try:
                 checkpoint = read_checkpoint(path)
-            except DamagedCheckpoint as error:
+            except DamagedCheckpointError as error:
                 warnings.warn(f"Passed over a damaged checkpoint: {path}: {error}", stacklevel=2)
                 self._damaged.add(path)
                 continue
-            self._expect_equal(checkpoint.details["settings"], self._all(settings))
+            saved = checkpoint.details["settings"]
+            for key, value in self._all(settings).items():
+                if key in saved and value != saved[key]:
+                    raise ValueError(
+                        f"`checkpoints` must be those of a run with the same {key}; use a new "
+                        f"directory. Received: {key}={value!r}, where "
+                        f"{str(self.directory)!r} has {saved[key]!r}"
+                    )
             return checkpoint
         return None
 
     def paths(self) -> list[Path]:
-        """The files that are not known to be damaged, oldest first."""
+        """Returns the files that are not known to be damaged, oldest first."""
         files = self.directory.glob("step-*.npz") if self.directory.is_dir() else ()
         named = (file for file in files if re.fullmatch(r"step-\d{9,}\.npz", file.name))
         return sorted(set(named) - self._damaged, key=lambda file: int(file.stem[5:]))
 
     def last_good(self) -> str:
-        """Half a sentence that names the newest checkpoint, for messages."""
+        """Returns half a sentence that names the newest checkpoint, for messages."""
         paths = self.paths()
         return f"the last good checkpoint is {paths[-1]}" if paths else "there is no checkpoint yet"
 
@@ -151,53 +150,45 @@ class Checkpoints:
         # Through JSON, as the file's went: tuples become lists.
         return json.loads(json.dumps({**self.config, **settings}))
 
-    def _expect_equal(self, saved: Mapping, own: Mapping) -> None:
-        for key in own:
-            if key in saved and own[key] != saved[key]:
-                raise ValueError(
-                    f"`checkpoints` must be those of a run with the same {key}; use a new "
-                    f"directory. Received: {key}={own[key]!r}, where "
-                    f"{str(self.directory)!r} has {saved[key]!r}"
-                )
-
 
 def write_checkpoint(path: str | os.PathLike, checkpoint: Checkpoint) -> None:
-    """Writes one checkpoint file; `Checkpoints.save` does it in a way that can be interrupted."""
+    """Writes one checkpoint file; `Checkpoints.save` does it atomically."""
     details = {**checkpoint.details, "sha256": _digest(checkpoint)}
     encoded = np.frombuffer(json.dumps(details).encode(), np.uint8)
+    arrays: dict = {"details": encoded, **checkpoint.arrays}
     with open(path, "wb") as file:
-        np.savez(file, details=encoded, **checkpoint.arrays)
+        np.savez(file, **arrays)
 
 
 def read_checkpoint(path: str | os.PathLike) -> Checkpoint:
-    """Reads one checkpoint file and compares it with its checksum.
+    """Reads one checkpoint file and verifies it against its checksum.
 
     Raises:
-        DamagedCheckpoint: The file is cut off, altered, or something else altogether.
-        OSError: Nothing can be said about the file: it may not be read, or its disk is at fault.
+        DamagedCheckpointError: The file is cut off, altered, or no checkpoint at all.
+        OSError: The file may be good, but cannot be read.
     """
     try:
         with zipfile.ZipFile(path) as archive:
             # First, so that no altered header asks for memory that does not exist.
             altered = archive.testzip()
         if altered is not None:
-            raise DamagedCheckpoint(f"{altered} does not have its checksum")
+            raise DamagedCheckpointError(f"{altered} does not have its checksum")
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         details = json.loads(arrays.pop("details").tobytes())
         expected = details.pop("sha256")
         details["settings"] = dict(details["settings"])
-    except (DamagedCheckpoint, MemoryError):
+    except (DamagedCheckpointError, MemoryError):
         raise
     except Exception as error:
         # The system's own errors, but for those of a place in the file that cannot be.
         if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
             raise
         # A damaged archive can fail in any way that zipfile, numpy and json know.
-        raise DamagedCheckpoint(f"{type(error).__name__}: {error}") from error
+        raise DamagedCheckpointError(f"{type(error).__name__}: {error}") from error
     checkpoint = Checkpoint(arrays, details)
     if _digest(checkpoint) != expected:
-        raise DamagedCheckpoint("its content does not have the SHA-256 that it names")
+        raise DamagedCheckpointError("its content does not have the SHA-256 that it names")
     return checkpoint
 
 
@@ -205,5 +196,5 @@ def _digest(checkpoint: Checkpoint) -> str:
     digest = hashlib.sha256(json.dumps(checkpoint.details, sort_keys=True).encode())
     for name, array in sorted(checkpoint.arrays.items()):
         digest.update(f"{name} {array.dtype.str} {array.shape}".encode())
-        digest.update(np.ascontiguousarray(array))
+        digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()

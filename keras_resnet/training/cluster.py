@@ -6,26 +6,22 @@ TensorFlow only.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import socket
-import sys
 import time
 from collections.abc import Sequence
 
 import tensorflow as tf
 
-Resolver = tf.distribute.cluster_resolver.ClusterResolver
+_LOGGER = logging.getLogger(__name__)
 
 JOBS = ("chief", "worker")
 _SLURM = ("PROCID", "STEP_NUM_TASKS", "STEP_NODELIST", "STEP_TASKS_PER_NODE")
 
 
-def find_cluster() -> Resolver:
-    """Finds the machines and this worker's place among them in the environment.
-
-    Raises:
-        ValueError: There is nothing, or it is not right.
-    """
+def find_cluster() -> tf.distribute.cluster_resolver.ClusterResolver:
+    """Finds the machines, and this worker's place among them, in the environment."""
     if os.environ.get("TF_CONFIG"):
         return from_tf_config()
     if "SLURM_PROCID" in os.environ:
@@ -36,12 +32,8 @@ def find_cluster() -> Resolver:
     )
 
 
-def from_tf_config() -> Resolver:
-    """Reads the variable TF_CONFIG.
-
-    Raises:
-        ValueError: It is no JSON, or its task is not in its cluster.
-    """
+def from_tf_config() -> tf.distribute.cluster_resolver.ClusterResolver:
+    """Reads the variable TF_CONFIG."""
     resolver = tf.distribute.cluster_resolver.TFConfigClusterResolver()
     try:
         jobs = resolver.cluster_spec().as_dict()
@@ -65,13 +57,10 @@ def from_tf_config() -> Resolver:
     return resolver
 
 
-def from_slurm() -> Resolver:
-    """Takes the tasks of this step of a SLURM job; each trains on all GPUs that it sees.
+def from_slurm() -> tf.distribute.cluster_resolver.ClusterResolver:
+    """Reads the tasks of this step of a SLURM job; each trains on all GPUs that it sees.
 
     Run one task a machine, or have `srun --gpus-per-task` give each its own.
-
-    Raises:
-        ValueError: A variable is missing, or they do not fit each other.
     """
     missing = [f"SLURM_{name}" for name in _SLURM if f"SLURM_{name}" not in os.environ]
     if missing:
@@ -100,44 +89,33 @@ def from_slurm() -> Resolver:
     return resolver
 
 
-def await_workers(resolver: Resolver) -> None:
-    """Waits until every other worker has come, and says so if it takes a while.
+def await_workers(resolver: tf.distribute.cluster_resolver.ClusterResolver) -> None:
+    """Waits until every other worker is there, and logs for whom if it takes a while.
 
-    TensorFlow waits too, but swallows SIGTERM and Ctrl-C meanwhile, and does not say for whom.
-
-    Raises:
-        ValueError: This worker's own port is taken.
+    TensorFlow waits too, but ignores SIGTERM and Ctrl-C meanwhile, and does not say for whom.
     """
-    own, others = _addresses(resolver)
-    if not others:
-        return
-    # A worker that has seen all goes on and gives up its port, which TensorFlow then listens at;
-    # so the last one finds it there.
-    with _listening(own):
-        started, announced = time.monotonic(), False
-        absent = [address for address in others if not _answers(address)]
-        while absent:
-            if not announced and time.monotonic() - started > 1.0:
-                print(f"waiting for the other workers: {', '.join(absent)}", file=sys.stderr)
-                announced = True
-            time.sleep(0.1)
-            absent = [address for address in absent if not _answers(address)]
-
-
-def _addresses(resolver: Resolver) -> tuple[str, list[str]]:
     jobs: dict[str, Sequence[str]] = resolver.cluster_spec().as_dict()
     own = jobs[resolver.task_type][resolver.task_id]
-    return own, [host for job in JOBS for host in jobs.get(job, ()) if host != own]
+    others = [host for job in JOBS for host in jobs.get(job, ()) if host != own]
+    if not others:
+        return
+    # A worker that has seen all others closes its port, at which TensorFlow then listens; so the
+    # last one finds it there.
+    with _listening(own):
+        started, announced = time.monotonic(), False
+        while absent := [address for address in others if not _answers(address)]:
+            if not announced and time.monotonic() - started > 1.0:
+                _LOGGER.warning("Waiting for the other workers: %s", ", ".join(absent))
+                announced = True
+            time.sleep(0.1)
 
 
 def _listening(address: str) -> contextlib.AbstractContextManager:
     try:
         port = _host_and_port(address)[1]
-        if socket.has_dualstack_ipv6():
-            return socket.create_server(
-                ("", port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=128
-            )
-        return socket.create_server(("", port), backlog=128)
+        both = socket.has_dualstack_ipv6()
+        family = socket.AF_INET6 if both else socket.AF_INET
+        return socket.create_server(("", port), family=family, dualstack_ipv6=both, backlog=128)
     except OSError as error:
         raise ValueError(
             "`TF_CONFIG` or SLURM's variables must name a free port of this worker's machine. "
@@ -157,7 +135,7 @@ def _host_and_port(address: str) -> tuple[str, int]:
     host, _, port = address.rpartition(":")
     try:
         encoded = host.encode("idna")
-    except UnicodeError:  # Of a length that no name of a machine has.
+    except UnicodeError:  # Too long, or an empty part.
         encoded = b""
     if not encoded or not port.isdecimal() or int(port) > 65535:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Metrics of a run as JSON lines, as CSV and for TensorBoard, also across interruptions."""
+"""Metrics of a run: as JSON lines, as CSV, for TensorBoard, and on the terminal."""
 
 from __future__ import annotations
 
@@ -15,14 +15,11 @@ import keras
 import tensorflow as tf
 
 from keras_resnet.utils.files import write_text
+from keras_resnet.utils.terminal import format_seconds, start_bar
 
 
 class _Recorder(keras.callbacks.Callback):
-    """Hands the values of each logging interval and of each epoch to `_add`, with their step."""
-
-    def __init__(self):
-        super().__init__()
-        self._step = 0
+    """Passes the values of each logging interval and each epoch to `_add`; knows their step."""
 
     def on_train_begin(self, logs=None) -> None:
         self._step = self.params["first_step"]
@@ -39,7 +36,7 @@ class MetricsLogger(_Recorder):
     """Writes a row for each logging interval and each epoch of `Trainer.fit`.
 
     `metrics.jsonl` is the record; `metrics.csv` holds the same rows as a table. A row has `kind`
-    (`"interval"` or `"epoch"`), `step`, `epoch` (counted from 1) and the values. When a run goes on
+    (`"interval"` or `"epoch"`), `step`, `epoch` (counted from 1) and the values. When a run resumes
     from a checkpoint, rows of steps that will be done again are dropped first.
 
     Args:
@@ -69,15 +66,15 @@ class MetricsLogger(_Recorder):
 
     def _write_table(self, rows: list[dict]) -> None:
         self._columns = list(dict.fromkeys(name for row in rows for name in row))
-        header = _csv([dict(zip(self._columns, self._columns, strict=True))], self._columns)
-        write_text(self.table, header + _csv(rows, self._columns) if rows else "")
+        header = dict(zip(self._columns, self._columns, strict=True))
+        write_text(self.table, _csv([header, *rows], self._columns) if rows else "")
 
 
 class TensorBoardScalars(_Recorder):
     """Writes for TensorBoard what `MetricsLogger` writes as rows, by step.
 
-    Needs the package tensorboard; `tensorboard_installed` says whether it is there. Where a run
-    that goes on from a checkpoint does steps again, TensorBoard shows those that came last.
+    Needs the package tensorboard; `tensorboard_installed` says whether it is there. Where a resumed
+    run does steps again, TensorBoard shows those that came last.
 
     Args:
         directory: Where to write; made if missing.
@@ -100,24 +97,63 @@ class TensorBoardScalars(_Recorder):
                 tf.summary.scalar(f"{kind}/{name}", value)
 
 
+class Progress(keras.callbacks.Callback):
+    """Shows steps, speed, time left, loss, metrics and learning rate while `Trainer.fit` runs.
+
+    Draws a bar with `rich` when standard output is a terminal and rich is installed, and prints a
+    line for each logging interval otherwise.
+    """
+
+    def on_train_begin(self, logs=None) -> None:
+        self._bar = start_bar(self.params["last_step"], self.params["first_step"])
+
+    def on_log(self, step: int, logs: Mapping[str, float]) -> None:
+        shown, last_step = dict(logs), self.params["last_step"]
+        speed, input_wait = shown.pop("images_per_second", None), shown.pop("input_wait", None)
+        parts = [f"step {step}/{last_step}"]
+        if speed:
+            parts.append(f"{speed:.0f} images/s")
+            if input_wait is not None:
+                parts.append(f"{100 * input_wait:.0f} % waiting for input")
+            seconds = (last_step - step) * self.params["batch_size"] / speed
+            parts.append(f"{format_seconds(seconds)} left")
+        status = "  ".join([*parts, _values(shown)])
+        if self._bar is None:
+            print(status, flush=True)
+        else:
+            self._bar.update(self._bar.task_ids[0], completed=step, status=status)
+
+    def on_epoch_end(self, epoch: int, logs=None) -> None:
+        values = {name: value for name, value in (logs or {}).items() if name.startswith("val_")}
+        if values:
+            line = f"epoch {epoch + 1}/{self.params['epochs']}  {_values(values)}"
+            if self._bar is None:
+                print(line, flush=True)
+            else:
+                self._bar.console.print(line, highlight=False)
+
+    def on_train_end(self, logs=None) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+
 def tensorboard_installed() -> bool:
-    """Whether TensorFlow can write summaries."""
+    """Returns whether TensorFlow can write summaries."""
     return importlib.util.find_spec("tensorboard") is not None
 
 
 def read_records(path: str | os.PathLike) -> list[dict]:
-    """Reads the rows of a `metrics.jsonl`.
+    """Reads the rows of a `metrics.jsonl`; a missing file has none.
 
-    Args:
-        path: The file; a missing one has no rows. A last line that was cut off is left out, and
-            damaged lines before it with a warning: a run can go on without them.
+    A last line that was cut off is left out, and damaged lines before it with a warning: a run can
+    continue without them.
     """
     path = Path(path)
     if not path.exists():
         return []
     lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
     rows = []
-    # What follows the last line break is empty, or was being written when the run was killed.
+    # After the last line break comes nothing, or a row that a killed run was writing.
     for number, line in enumerate(lines[:-1], start=1):
         try:
             row = json.loads(line)
@@ -133,6 +169,10 @@ def read_records(path: str | os.PathLike) -> list[dict]:
 def read_epochs(path: str | os.PathLike) -> list[dict]:
     """Reads those rows of a `metrics.jsonl` that were written at the end of an epoch."""
     return [row for row in read_records(path) if row["kind"] == "epoch"]
+
+
+def _values(logs: Mapping[str, float]) -> str:
+    return "  ".join(f"{name} {value:.4g}" for name, value in logs.items())
 
 
 def _csv(rows: list[dict], columns: list[str]) -> str:

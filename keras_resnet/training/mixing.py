@@ -1,8 +1,8 @@
 """Mixup, CutMix and RandAugment on the device, by Keras's own layers. TensorFlow only.
 
-Keras's layers draw from a counter that they move on. Here the counter follows from the step, so
-that a resumed run draws what the uninterrupted one drew, and no state has to be saved. A replica
-mixes within its own images, so results depend on the number of replicas.
+Keras's layers draw from a counter of their own. Here it follows from the step, so that a resumed
+run draws what the uninterrupted one drew, and no state has to be saved. A replica mixes within its
+own images, so results depend on the number of replicas.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _REPLICA_STRIDE = 10**9
 class Mixing:
     """A `transform` for the trainer: RandAugment, then mixup or CutMix.
 
-    Where both are asked for, each step takes one of them, with equal chances.
+    Given both, each step takes one of them, with equal probability.
 
     Args:
         classes: Number of classes; labels become distributions over them where images are mixed.
@@ -47,11 +47,11 @@ class Mixing:
         self.classes = checks.integer("classes", classes, 2)
         self.seed = checks.integer("seed", seed, 0)
         checks.fraction("rand_augment", rand_augment, one_allowed=True)
+        # All layers in float32, whatever the network that follows computes in.
         self.rand_augment = None
-        # In float32 whatever the network computes in: they come before it.
         if rand_augment:
             self.rand_augment = keras.layers.RandAugment(factor=rand_augment, dtype="float32")
-        self.mixers = []
+        self.mixers: list[keras.Layer] = []
         if mixup:
             alpha = checks.positive("mixup", mixup)
             self.mixers.append(keras.layers.MixUp(alpha=alpha, dtype="float32"))

@@ -1,6 +1,6 @@
-"""SGD with the paper's weight decay, and one function that makes it from flags.
+"""SGD with the paper's weight decay.
 
-Two decays go by the same name. The paper adds `weight_decay * w` to the gradient, which is then
+Two decays have the same name. The paper adds `weight_decay * w` to the gradient, which is then
 scaled by the learning rate and runs through the momentum; Keras subtracts
 `learning_rate * weight_decay * w` from the weight, past the momentum ("decoupled", arXiv
 1711.05101). `keras.regularizers.L2(l)` has the gradient `2 * l * w`, so the paper's 1e-4 is
@@ -16,7 +16,6 @@ import keras
 from keras_resnet.utils import checks, private
 
 DECAYS = ("l2", "decoupled")
-NORM_AND_BIAS = ("bias", "gamma", "beta")
 
 
 @keras.saving.register_keras_serializable("keras_resnet")
@@ -30,7 +29,7 @@ class SGD(keras.optimizers.SGD):
         learning_rate: Float or `LearningRateSchedule`.
         l2: Factor of the weight in its gradient; the paper uses 1e-4.
         rates: Factor of the learning rate by the name of a layer of the model, 1 for others; for
-            discriminative rates (`keras_resnet.stage_rates`). Decoupled decay goes without it.
+            discriminative learning rates (`keras_resnet.stage_rates`). Decoupled decay ignores it.
         **kwargs: As in `keras.optimizers.SGD`.
     """
 
@@ -107,25 +106,24 @@ def sgd(
         rates=rates,
     )
     if not decay_norm_and_bias:
-        optimizer.exclude_from_weight_decay(var_names=list(NORM_AND_BIAS))
+        optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     return optimizer
 
 
 def check_optimizer(optimizer: keras.optimizers.Optimizer, replicas: int = 1) -> None:
-    """Raises a ValueError if the optimizer is to do what the trainer does, or Keras's cannot."""
+    """Raises a ValueError for options that are the trainer's, or that Keras cannot do."""
     if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
         raise ValueError(
             "`optimizer` must not scale the loss, the trainer does. "
             "Received: a LossScaleOptimizer; give its inner_optimizer"
         )
-    for option, instead in (
-        ("gradient_accumulation_steps", "micro_batches"),
-        ("loss_scale_factor", "loss_scale"),
-    ):
-        if getattr(optimizer, option) is not None:
+    trainers = {"gradient_accumulation_steps": "micro_batches", "loss_scale_factor": "loss_scale"}
+    for option, instead in trainers.items():
+        value = getattr(optimizer, option)
+        if value is not None:
             raise ValueError(
                 f"`optimizer` must leave {option} to the trainer's `{instead}`. "
-                f"Received: {option}={getattr(optimizer, option)}"
+                f"Received: {option}={value}"
             )
     if optimizer.use_ema and optimizer.ema_overwrite_frequency and replicas > 1:
         raise ValueError(
@@ -136,7 +134,7 @@ def check_optimizer(optimizer: keras.optimizers.Optimizer, replicas: int = 1) ->
 
 
 def last_learning_rate(optimizer: keras.optimizers.Optimizer) -> float:
-    """The rate of the update that came last; the optimizer itself tells that of the next one."""
+    """Returns the learning rate of the last update; the optimizer itself has that of the next."""
     rate = private.schedule_of(optimizer)
     if isinstance(rate, keras.optimizers.schedules.LearningRateSchedule):
         rate = rate(max(int(optimizer.iterations.numpy()) - 1, 0))

@@ -9,9 +9,7 @@ from __future__ import annotations
 import keras
 import tensorflow as tf
 
-from keras_resnet.utils import checks, private
-
-PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
+from keras_resnet.utils import checks
 
 
 def set_precision(name: str) -> None:
@@ -23,13 +21,8 @@ def set_precision(name: str) -> None:
     Raises:
         ValueError: Another name.
     """
-    checks.one_of("precision", name, PRECISIONS)
+    checks.one_of("precision", name, ("float32", "mixed_bfloat16", "mixed_float16"))
     keras.config.set_dtype_policy(name)
-
-
-def needs_loss_scale(model: keras.Model) -> bool:
-    """Whether any layer of the model computes in float16."""
-    return any(layer.compute_dtype == "float16" for layer in private.nested_layers(model))
 
 
 class DynamicLossScale:
@@ -56,7 +49,7 @@ class DynamicLossScale:
         return [self.scale, self.good_steps]
 
     def update(self, finite: tf.Tensor) -> None:
-        """Adapts the scale to the outcome of one step; to be called outside of the replicas.
+        """Adapts the scale to one step; to be called outside of the replicas.
 
         Args:
             finite: Whether the reduced gradients were finite, a bool scalar.

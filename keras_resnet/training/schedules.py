@@ -6,20 +6,21 @@ are Keras's own; `make_schedule` puts them together by name.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 import keras
 from keras import ops
+from keras.optimizers import schedules
+from keras.optimizers.schedules import LearningRateSchedule
 
 from keras_resnet.utils import checks
-
-Schedule = keras.optimizers.schedules.LearningRateSchedule
 
 NAMES = ("constant", "steps", "cosine", "polynomial")
 
 
 def scaled_learning_rate(rate: float, batch_size: int, base_batch: int = 256) -> float:
-    """Linear scaling rule, arXiv 1706.02677: the rate grows with the global batch.
+    """Scales a learning rate with the global batch, by the linear rule of arXiv 1706.02677.
 
     Args:
         rate: Learning rate that is right for `base_batch`.
@@ -39,19 +40,19 @@ def make_schedule(
     power: float = 2.0,
     warmup_steps: int = 0,
     warmup_start: float = 0.0,
-) -> Schedule:
+) -> LearningRateSchedule:
     """Makes a schedule by name.
 
     Args:
         name: `"constant"`, `"steps"`, `"cosine"` or `"polynomial"`.
-        learning_rate: Highest rate.
+        learning_rate: Highest learning rate.
         total_steps: Steps of the whole run, where cosine and polynomial reach 0.
-        boundaries: For `"steps"`: the steps at which the rate is multiplied by `factor`. The
-            paper: 32000 and 48000 of 64000.
+        boundaries: For `"steps"`: the steps at which the learning rate is multiplied by `factor`.
+            The paper: 32000 and 48000 of 64000.
         factor: For `"steps"`.
         power: For `"polynomial"`.
         warmup_steps: Length of a linear warm-up in front; 0 for none.
-        warmup_start: Share of the rate that warm-up starts from.
+        warmup_start: Share of the learning rate that warm-up starts from, in [0, 1].
 
     Raises:
         ValueError: An unknown name, or boundaries that are missing or not increasing.
@@ -61,15 +62,14 @@ def make_schedule(
         raise ValueError(
             f"`boundaries` must be increasing steps. Received: boundaries={tuple(boundaries)}"
         )
-    keras_schedules = keras.optimizers.schedules
     if name == "cosine":
-        schedule = keras_schedules.CosineDecay(learning_rate, total_steps)
+        schedule = schedules.CosineDecay(learning_rate, total_steps)
     elif name == "polynomial":
-        schedule = keras_schedules.PolynomialDecay(learning_rate, total_steps, 0.0, power)
+        schedule = schedules.PolynomialDecay(learning_rate, total_steps, 0.0, power)
     else:
         if name == "constant":
             boundaries, factor = [total_steps], 1.0
-        schedule = keras_schedules.PiecewiseConstantDecay(
+        schedule = schedules.PiecewiseConstantDecay(
             # Keras keeps the old rate on the boundary itself; the paper divides at it.
             [boundary - 1 for boundary in boundaries],
             [learning_rate * factor**index for index in range(len(boundaries) + 1)],
@@ -77,18 +77,33 @@ def make_schedule(
     return LinearWarmup(schedule, warmup_steps, warmup_start) if warmup_steps else schedule
 
 
+class _Warmup(LearningRateSchedule):
+    """A schedule in front of another one, with which it is serialized."""
+
+    def __init__(self, schedule: LearningRateSchedule):
+        self.schedule = schedule
+
+    def get_config(self) -> dict:
+        return {"schedule": keras.saving.serialize_keras_object(self.schedule)}
+
+    @classmethod
+    def from_config(cls, config: dict):
+        schedule = keras.saving.deserialize_keras_object(config["schedule"])
+        return cls(**{**config, "schedule": schedule})
+
+
 @keras.saving.register_keras_serializable("keras_resnet")
-class LinearWarmup(Schedule):
+class LinearWarmup(_Warmup):
     """Scales a schedule up linearly over its first steps, arXiv 1706.02677.
 
     Args:
-        schedule: The schedule that follows; it counts its steps from the start of the run.
-        steps: Length of the warm-up; step `steps - 1` already has the full rate.
-        start: Share of the rate that the warm-up rises from, in [0, 1].
+        schedule: Schedule that follows; it counts its steps from the start of the run.
+        steps: Length of the warm-up; step `steps - 1` already has the full learning rate.
+        start: Share of the learning rate that the warm-up rises from, in [0, 1].
     """
 
-    def __init__(self, schedule: Schedule, steps: int, start: float = 0.0):
-        self.schedule = schedule
+    def __init__(self, schedule: LearningRateSchedule, steps: int, start: float = 0.0):
+        super().__init__(schedule)
         self.steps = checks.integer("steps", steps)
         self.start = checks.fraction("start", start, one_allowed=True)
 
@@ -98,34 +113,25 @@ class LinearWarmup(Schedule):
         return self.schedule(step) * share
 
     def get_config(self) -> dict:
-        return {
-            "schedule": keras.saving.serialize_keras_object(self.schedule),
-            "steps": self.steps,
-            "start": self.start,
-        }
-
-    @classmethod
-    def from_config(cls, config: dict) -> LinearWarmup:
-        schedule = keras.saving.deserialize_keras_object(config["schedule"])
-        return cls(schedule, config["steps"], config["start"])
+        return {**super().get_config(), "steps": self.steps, "start": self.start}
 
 
-# More steps than any run has.
-_GOES_ON = 2**62
+# The end of a warm-up that is not over: more steps than any run has.
+_NEVER = 2**62
 
 
 @keras.saving.register_keras_serializable("keras_resnet")
-class ErrorWarmup(Schedule):
-    """A low constant rate until the training error falls below a threshold, then a schedule.
+class ErrorWarmup(_Warmup):
+    """A low constant learning rate until the training error is below a threshold, then a schedule.
 
     Section 4.2 of the paper trains ResNet-110 at 0.01 until the training error is below 80 %
     (about 400 iterations), then at 0.1. The error is a running average over the last `window`
     batches or so, that starts at 1; once it was below the threshold the warm-up is over for good.
-    Both live in variables on the device: the trainer's step feeds `observe`, and a checkpoint
-    holds them.
+    Both are variables on the device: the trainer's step calls `observe`, and a checkpoint holds
+    them.
 
     Args:
-        schedule: The schedule that follows; it counts its steps from the start of the run.
+        schedule: Schedule that follows; it counts its steps from the start of the run.
         rate: Learning rate of the warm-up.
         threshold: Training error, in (0, 1), below which the warm-up ends.
         window: Number of batches that the running average spans.
@@ -134,18 +140,20 @@ class ErrorWarmup(Schedule):
 
     def __init__(
         self,
-        schedule: Schedule,
+        schedule: LearningRateSchedule,
         rate: float = 0.01,
         threshold: float = 0.8,
         window: int = 50,
         end: int | None = None,
     ):
-        self.schedule = schedule
+        super().__init__(schedule)
         self.rate = checks.positive("rate", rate)
         self.threshold = checks.fraction("threshold", threshold)
         self.window = checks.integer("window", window)
-        self.error = _state(1.0, "float32", "warmup_error")
-        self.end = _state(_GOES_ON if end is None else end, "int64", "warmup_end")
+        # Every replica computes the same value, so that of the first one is the value.
+        state = functools.partial(keras.Variable, trainable=False, aggregation="only_first_replica")
+        self.error = state(1.0, dtype="float32", name="warmup_error")
+        self.end = state(_NEVER if end is None else end, dtype="int64", name="warmup_end")
 
     @property
     def variables(self) -> list[keras.Variable]:
@@ -153,36 +161,24 @@ class ErrorWarmup(Schedule):
         return [self.error, self.end]
 
     def observe(self, error, steps) -> None:
-        """Takes in the training error of a global batch, a scalar in [0, 1], and the steps so far.
+        """Updates the average with the error of a global batch, in [0, 1], after so many steps.
 
-        The batch's own step is among them; the rate is another one from the next step on.
+        The batch's own step is among them; the learning rate changes from the next step on.
         """
         average = self.error + (error - self.error) / self.window
         self.error.assign(average)
-        ends = ops.logical_and(self.end == _GOES_ON, average < self.threshold)
+        ends = ops.logical_and(self.end == _NEVER, average < self.threshold)
         self.end.assign(ops.where(ends, ops.cast(steps, "int64"), self.end))
 
     def __call__(self, step):
         return ops.where(ops.cast(step, "int64") < self.end, self.rate, self.schedule(step))
 
     def get_config(self) -> dict:
+        end = int(self.end.numpy())
         return {
-            "schedule": keras.saving.serialize_keras_object(self.schedule),
+            **super().get_config(),
             "rate": self.rate,
             "threshold": self.threshold,
             "window": self.window,
-            "end": None if self.end.numpy() == _GOES_ON else int(self.end.numpy()),
+            "end": None if end == _NEVER else end,
         }
-
-    @classmethod
-    def from_config(cls, config: dict) -> ErrorWarmup:
-        config = dict(config)
-        schedule = keras.saving.deserialize_keras_object(config.pop("schedule"))
-        return cls(schedule, **config)
-
-
-def _state(value, dtype: str, name: str) -> keras.Variable:
-    # Every replica computes the same value, so that of the first one is the value.
-    return keras.Variable(
-        value, dtype=dtype, name=name, trainable=False, aggregation="only_first_replica"
-    )

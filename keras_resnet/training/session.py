@@ -1,68 +1,128 @@
-"""One call of `Trainer.fit` and its checkpoints: what it goes on from, and what it saves.
+"""One call of `Trainer.fit`: what is due at which step, and the state that checkpoints hold.
 
 TensorFlow only.
 """
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import keras
+import numpy as np
+import tensorflow as tf
 
-from keras_resnet.training import state
 from keras_resnet.training.checkpoints import Checkpoints
-from keras_resnet.training.errors import Diverged
 from keras_resnet.training.optimizers import last_learning_rate
-from keras_resnet.training.plan import Plan
 from keras_resnet.training.step import Step
+from keras_resnet.training.stopping import Diverged
 from keras_resnet.training.strategy import any_worker, is_chief, workers_agree
 from keras_resnet.utils import private
 
+# Counters of Keras's own callbacks, such as the patience that is used up. By name: other numbers
+# among their attributes are settings, which Keras may change once training begins.
+_COUNTERS = {
+    keras.callbacks.EarlyStopping: ("wait", "best", "best_epoch", "stopped_epoch"),
+    keras.callbacks.ModelCheckpoint: (
+        *("best", "_batches_seen_since_last_saving", "_last_batch_seen"),
+    ),
+    keras.callbacks.ReduceLROnPlateau: ("wait", "best", "cooldown_counter"),
+    # From an epoch's end to the next one's beginning, the averages lie in the model.
+    keras.callbacks.SwapEMAWeights: ("_ema_weights_in_model",),
+}
 
-class Session:
-    """What a call of `Trainer.fit` goes on from, takes of time, saves, and says when it ends badly.
+# The weights that `EarlyStopping` keeps: its attribute, and arrays `best_weights/callback/number`.
+_BEST = "best_weights"
 
-    Args:
-        step: The step; its model, optimizer and metrics are what is saved.
-        plan: What the position in the data depends on.
-        checkpoints: Where to save and to look for the beginning of the run, or None.
-        seconds: Time spent on the way to the present step.
+Variables = Mapping[str, Sequence[keras.Variable | tf.Variable]]
 
-    Attributes:
-        plan: The plan.
-        seconds: That time, as of the last `tick`.
-        stop_training: Whether a callback had ended the run.
+
+class Plan(NamedTuple):
+    """Arguments of `Trainer.fit`, in steps."""
+
+    steps_per_epoch: int
+    last_step: int
+    log_every: int
+    save_every: int
+    read_every: tuple[int, ...]  # of callbacks that act between two loggings
+
+    def is_due(self, step: int, every: int) -> bool:
+        """Returns whether something is due that happens every so many steps, and at the end."""
+        return step % every == 0 or step == self.last_step
+
+    def next_stop(self, step: int) -> int:
+        """Returns the next step at which something is due."""
+        every = (self.steps_per_epoch, self.log_every, self.save_every, *self.read_every)
+        return min(self.last_step, *(step - step % n + n for n in every))
+
+
+class Clock:
+    """Measures the speed of training between two readings.
+
+    `input_seconds` holds the time spent waiting for input so far, or is None where it is unknown.
     """
 
-    def __init__(self, step: Step, plan: Plan, checkpoints: Checkpoints | None, seconds: float):
-        self.plan = plan
+    def __init__(self, batch_size: int, input_seconds: tf.Variable | None):
+        self._batch_size = batch_size
+        self._input_seconds = input_seconds
+
+    def start(self, step: int) -> None:
+        """Forgets what was before `step`, such as tracing or an evaluation."""
+        self._step = step
+        self._time = time.perf_counter()
+        self._waited = self._waiting()
+
+    def read(self, step: int) -> dict[str, float]:
+        """Returns the speed since the last reading, or nothing where no step was made."""
+        steps = step - self._step
+        seconds = time.perf_counter() - self._time
+        waited = self._waiting() - self._waited
+        self.start(step)
+        if steps == 0:
+            return {}
+        speed = {"images_per_second": steps * self._batch_size / seconds}
+        if self._input_seconds is not None:
+            speed["input_wait"] = min(waited / seconds, 1.0)
+        return speed
+
+    def _waiting(self) -> float:
+        return 0.0 if self._input_seconds is None else float(self._input_seconds.numpy())
+
+
+class Session:
+    """The state of a run: restored from its newest checkpoint, saved, and checked.
+
+    A resumed run must share the `settings`. `seconds` is the time spent on the way to the present
+    step, as of the last `tick`; `stop_training` says whether a callback had ended the run.
+    """
+
+    def __init__(self, step: Step, settings: dict, checkpoints: Checkpoints | None, seconds: float):
+        self.checkpoints = checkpoints
+        self.seconds = seconds
         self.stop_training = False
         self._step = step
-        self._checkpoints = checkpoints
-        self.seconds = seconds
+        self._settings = settings
         self._last_tick = time.perf_counter()
-        self._callbacks: list = []
-        self._best_weights: state.BestWeights = {}
+        self._callbacks: list[dict] = []
+        self._best_weights: dict[str, np.ndarray] = {}
 
     def restore(self) -> None:
-        """Goes on from the newest checkpoint, where it is further than the step.
-
-        Raises:
-            ValueError: It belongs to another run, or not every worker sees it.
-        """
-        checkpoints, strategy = self._checkpoints, self._step.strategy
+        """Resumes from the newest checkpoint, where it is further than the step."""
+        checkpoints, strategy = self.checkpoints, self._step.strategy
         if checkpoints is None:
             return
-        checkpoint = checkpoints.newest(self.plan.settings())
+        checkpoint = checkpoints.newest(self._settings)
         if checkpoint is not None and checkpoint.arrays["step/0000"] > self._count():
-            arrays, self._best_weights = state.split_best_weights(checkpoint.arrays)
+            arrays = dict(checkpoint.arrays)
+            best = [name for name in arrays if name.startswith(f"{_BEST}/")]
+            self._best_weights = {name: arrays.pop(name) for name in best}
             with strategy.scope():
-                state.restore(self.variables(), arrays)
-            details = checkpoint.details
-            self.seconds = details["seconds"]
-            self.stop_training = details["stop_training"]
-            self._callbacks = details["callbacks"]
+                restore(self.variables(), arrays)
+            self.seconds = checkpoint.details["seconds"]
+            self.stop_training = checkpoint.details["stop_training"]
+            self._callbacks = checkpoint.details["callbacks"]
         if not workers_agree(strategy, self._count()):
             raise ValueError(
                 "`checkpoints` must lie in a directory that all workers share. Received: "
@@ -70,36 +130,39 @@ class Session:
             )
 
     def restore_callbacks(self, callbacks: Sequence[keras.callbacks.Callback]) -> None:
-        """Gives callbacks, once they have begun, the counts and weights they had."""
-        state.restore_callbacks(callbacks, self._callbacks, self._best_weights)
+        """Restores counters and weights of callbacks, after their `on_train_begin`."""
+        for position, (callback, saved) in enumerate(zip(callbacks, self._callbacks, strict=False)):
+            if type(callback).__name__ == saved["class"]:
+                vars(callback).update(saved["counters"])
+                prefix = f"{_BEST}/{position}/"
+                best = sorted(name for name in self._best_weights if name.startswith(prefix))
+                if best:
+                    setattr(callback, _BEST, [self._best_weights[name] for name in best])
 
     def save(self, callbacks: Sequence[keras.callbacks.Callback]) -> None:
-        """Writes a checkpoint of the present step.
-
-        Raises:
-            Diverged: A variable is not finite.
-            TrainingStopped: The checkpoint could not be written.
-        """
+        """Writes a checkpoint of the present step, where there is a place for it."""
+        if self.checkpoints is None:
+            return
         arrays = self.expect_finite(self.variables())
-        arrays |= state.collect_best_weights(callbacks)
+        for position, callback in enumerate(callbacks):
+            for index, array in enumerate(getattr(callback, _BEST, None) or ()):
+                arrays[f"{_BEST}/{position}/{index:04d}"] = array
         strategy = self._step.strategy
         if is_chief(strategy):
             details = {
                 "seconds": self.tick(),
                 "stop_training": bool(self._step.model.stop_training),
-                "callbacks": state.collect_callbacks(callbacks),
+                "callbacks": [
+                    {"class": type(callback).__name__, "counters": _counters(callback)}
+                    for callback in callbacks
+                ],
             }
-            self._checkpoints.save(self._count(), arrays, self.plan.settings(), details)
-        # Asked for the waiting alone: no worker goes on before the file is there.
+            self.checkpoints.save(self._count(), arrays, self._settings, details)
+        # Asked for the waiting alone: no worker continues before the file is there.
         any_worker(strategy, False)
 
-    @property
-    def keeps_checkpoints(self) -> bool:
-        """Whether there is a place for them."""
-        return self._checkpoints is not None
-
-    def variables(self) -> state.Variables:
-        """Everything that a step reads and changes."""
+    def variables(self) -> Variables:
+        """Returns everything that a step reads and changes."""
         step = self._step
         held = {"schedule": private.schedule_of(step.optimizer), "loss_scale": step.loss_scale}
         return {
@@ -110,24 +173,22 @@ class Session:
             **{name: getattr(holder, "variables", []) for name, holder in held.items()},
         }
 
-    def expect_finite(self, variables: state.Variables) -> dict:
+    def expect_finite(self, variables: Variables) -> dict[str, np.ndarray]:
         """Returns the variables as arrays, or raises `Diverged` if one is not finite."""
-        arrays = state.collect(variables)
-        bad = state.non_finite(arrays)
-        if bad is not None:
-            raise self.diverged(f"{bad} is not finite")
+        arrays = collect(variables)
+        for name, array in arrays.items():
+            if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
+                raise self.diverged(f"{name} is not finite")
         return arrays
 
     def diverged(self, reason: str) -> Diverged:
-        """The error that says what went wrong, where, and what there is to go on from."""
+        """Returns the error that says what went wrong, where, and what to resume from."""
         rate = last_learning_rate(self._step.optimizer)
         return Diverged(self._count(), rate, reason, self.last_good())
 
     def last_good(self) -> str:
-        """Half a sentence that names the newest checkpoint."""
-        if self._checkpoints is None:
-            return "no checkpoints are kept"
-        return self._checkpoints.last_good()
+        """Returns half a sentence that names the newest checkpoint."""
+        return self.checkpoints.last_good() if self.checkpoints else "no checkpoints are kept"
 
     def tick(self) -> float:
         """Returns the time spent on the way to the present step, earlier sessions' too."""
@@ -138,3 +199,58 @@ class Session:
 
     def _count(self) -> int:
         return int(self._step.count.numpy())
+
+
+@contextlib.contextmanager
+def kept(strategy: tf.distribute.Strategy, variables: Variables) -> Iterator[None]:
+    """Restores the values of variables when the block ends."""
+    before = collect(variables)
+    try:
+        yield
+    finally:
+        with strategy.scope():
+            restore(variables, before)
+
+
+def collect(variables: Variables) -> dict[str, np.ndarray]:
+    """Reads groups of variables into arrays named `group/number`."""
+    return {name: variable.numpy() for name, variable in _by_name(variables).items()}
+
+
+def restore(variables: Variables, arrays: Mapping[str, np.ndarray]) -> None:
+    """Assigns what `collect` read; where the arrays are those of other variables, nothing."""
+    targets = _by_name(variables)
+    for name in targets.keys() | arrays.keys():
+        own = tuple(targets[name].shape) if name in targets else "nothing"
+        saved = arrays[name].shape if name in arrays else "nothing"
+        if own != saved:
+            raise ValueError(
+                "`checkpoints` must be those of the same model, optimizer and metrics; use a new "
+                f"directory. Received: {name} of shape {own}, where the checkpoint has {saved}"
+            )
+    strategy = tf.distribute.get_strategy()
+    several = strategy.num_replicas_in_sync > 1
+    for name, variable in targets.items():
+        array = arrays[name]
+        counts = several and array.dtype.kind in "iu"
+        if counts and str(variable.aggregation).lower().endswith("sum"):
+            # All to the first replica: TensorFlow cuts a sum into equal whole parts, and loses.
+            for index, copy in enumerate(strategy.experimental_local_results(variable.value)):
+                copy.assign(array if index == 0 and is_chief(strategy) else np.zeros_like(array))
+        else:
+            variable.assign(array)
+
+
+def _by_name(variables: Variables) -> dict[str, keras.Variable | tf.Variable]:
+    return {
+        f"{group}/{index:04d}": variable
+        for group, members in variables.items()
+        for index, variable in enumerate(members)
+    }
+
+
+def _counters(callback: keras.callbacks.Callback) -> dict[str, object]:
+    for kind, names in _COUNTERS.items():
+        if isinstance(callback, kind):
+            return {name: getattr(callback, name) for name in names}
+    return {}

@@ -1,9 +1,9 @@
-"""What one training step and one evaluation step compute, on every replica.
+"""The computation of one training step and one evaluation step, on every replica.
 
 TensorFlow only. The forward and backward pass is a pure function: it runs the model in a
 `keras.StatelessScope` on tensors and returns gradients and new statistics, and nothing is assigned
 before the whole batch is known to be good. So a step that overflows leaves no trace in the moving
-averages, micro-batches hand their statistics on without touching a variable, and XLA may compile
+averages, micro-batches pass their statistics on without assigning a variable, and XLA may compile
 the pass under any strategy. The exception is a SavedModel inside the model (`HubLayer`): its
 statistics move by themselves.
 """
@@ -17,15 +17,11 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import keras
+import numpy as np
 import tensorflow as tf
 
-from keras_resnet.training.metrics import build_metrics
+from keras_resnet.layers import BlockStack
 from keras_resnet.training.precision import DynamicLossScale
-from keras_resnet.training.replicas import (
-    assign_on_replicas,
-    mean_over_replicas,
-)
-from keras_resnet.training.statistics import momentum
 from keras_resnet.utils import private
 
 BatchTransform = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
@@ -35,7 +31,7 @@ _REPLICA_SEED_STRIDE = 10**9
 
 
 class Outcome(NamedTuple):
-    """What one replica hands to the update: the first four reduced over all, the others its own."""
+    """Result of one replica for the update: the first four reduced over all, the others its own."""
 
     gradients: list[tf.Tensor]
     statistics: list[tf.Tensor]
@@ -50,12 +46,9 @@ class Outcome(NamedTuple):
 class Step:
     """The compiled training step and evaluation step of a model under a strategy.
 
-    The arguments are those of `Trainer`, which has checked them.
-
-    Attributes:
-        count: Batches trained on so far, which is also the position in the data.
-        metrics: The loss and the metrics, of training or of an evaluation.
-        input_seconds: Time spent waiting for those batches, or None where it cannot be known.
+    The arguments are those of `Trainer`, which has checked them. `count` is the number of batches
+    trained on, which is also the position in the data; `input_seconds` the time spent waiting for
+    them, or None where it cannot be known.
     """
 
     def __init__(
@@ -88,7 +81,13 @@ class Step:
         with strategy.scope():
             optimizer.build(model.trainable_variables)
             self.metrics = [keras.metrics.Mean("loss"), *metrics]
-            build_metrics(self.metrics, model)
+            # Some, such as F1Score, make their variables at their first update. Within a replica,
+            # or after a checkpoint was read, it would be too late.
+            labels = keras.KerasTensor((None,), "int32")
+            predictions = keras.KerasTensor(model.output_shape, "float32")
+            for metric in self.metrics:
+                if not metric.variables:
+                    private.compute_output_spec(metric.update_state, labels, predictions)
         # Shows who draws from Keras's global generator, which no checkpoint holds.
         self._decoy = keras.random.SeedGenerator(0)
         self._observe_error = getattr(private.schedule_of(optimizer), "observe", None)
@@ -106,9 +105,31 @@ class Step:
         """The state of the metrics."""
         return [variable for metric in self.metrics for variable in metric.variables]
 
+    def reset_metrics(self) -> None:
+        """Resets all metrics."""
+        for metric in self.metrics:
+            metric.reset_state()
+
+    def read_metrics(self) -> dict[str, float]:
+        """Reads the metrics over all replicas; one whose result is a dict gives all its entries."""
+        results: dict = {}
+        for metric in self.metrics:
+            result = metric.result()
+            results |= result if isinstance(result, dict) else {metric.name: result}
+        for name, result in results.items():
+            # Not by `float`: a variable on several replicas has an array, but no number.
+            array = keras.ops.convert_to_numpy(result)
+            if np.size(array) != 1:
+                raise ValueError(
+                    "`metrics` must give single numbers, or dicts of them. "
+                    f"Received: {name!r}, which gives the shape {np.shape(array)}"
+                )
+            results[name] = float(np.reshape(array, ()))
+        return results
+
     @tf.function(autograph=False)
     def train_several(self, iterator, steps: tf.Tensor) -> None:
-        """Does what `train` does, so many times without a way back to Python."""
+        """Does what `train` does several times, without returning to Python."""
 
         def body(step: tf.Tensor) -> tf.Tensor:
             self._train(iterator)
@@ -123,9 +144,25 @@ class Step:
 
     @tf.function(autograph=False)
     def average_statistics(self, batch: tuple, count: tf.Tensor) -> None:
-        """Makes the statistics the average over `count` batches, of which this is the last."""
-        with momentum(self.model, 1.0 - 1.0 / tf.cast(count, tf.float32)):
+        """Makes the statistics the average over `count` batches, of which this is the last.
+
+        With the momentum 1 - 1/k at the k-th batch, a moving average is the plain average.
+        """
+        norms = list(_batch_norms(self.model))
+        if not norms:
+            raise ValueError(
+                "`model` must have batch normalization. "
+                f"Received: {self.model.name!r}, which has none"
+            )
+        before = [norm.momentum for norm in norms]
+        momentum = 1.0 - 1.0 / tf.cast(count, tf.float32)
+        try:
+            for norm in norms:
+                norm.momentum = momentum
             self.strategy.run(self._average_statistics_replica, args=batch)
+        finally:
+            for norm, own in zip(norms, before, strict=True):
+                norm.momentum = own
 
     def _next(self, iterator) -> tuple:
         if self.input_seconds is None:
@@ -149,11 +186,7 @@ class Step:
         self.count.assign_add(1)
 
     def _train_replica(self, images: tf.Tensor, labels: tf.Tensor) -> Outcome | None:
-        """Runs the model over this replica's images, one micro-batch after the other.
-
-        Returns:
-            What to update with, where it may overflow; else None, and the update is done.
-        """
+        """Runs the model over a replica's micro-batches; returns an outcome that may overflow."""
         context = tf.distribute.get_replica_context()
         replica = tf.cast(context.replica_id_in_sync_group, tf.int64)
         scale = None if self.loss_scale is None else self.loss_scale.scale.value()
@@ -164,14 +197,20 @@ class Step:
         own_seed = tf.stack([replica * _REPLICA_SEED_STRIDE, 0])
         seeds = [seed + tf.cast(own_seed, seed.dtype) for seed in seeds]
 
-        gradients, loss, predictions = [], 0.0, []
-        for image_part, label_part in self._parts(images, labels):
+        gradients: list[tf.Tensor] = []
+        loss, predictions = 0.0, []
+        parts = [(images, labels)]
+        if self.micro_batches > 1:
+            cut = [tf.split(tensor, self.micro_batches) for tensor in (images, labels)]
+            parts = list(zip(*cut, strict=True))
+        for image_part, label_part in parts:
             # Without the dependency the parts would run side by side and save no memory.
             with tf.control_dependencies(gradients):
                 part_gradients, statistics, seeds, part_loss, part_predictions = self._pass(
                     weights, statistics, seeds, image_part, label_part, scale
                 )
-                gradients = _add(gradients, part_gradients)
+                pairs = zip(gradients, part_gradients, strict=True)
+                gradients = [a + b for a, b in pairs] if gradients else part_gradients
             loss += part_loss
             predictions.append(part_predictions)
         predictions = tf.concat(predictions, 0) if self.micro_batches > 1 else predictions[0]
@@ -180,32 +219,30 @@ class Step:
         if labels.shape.rank > given_labels.shape.rank:
             labels = tf.cast(tf.argmax(labels, -1), given_labels.dtype)
         gradients = context.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
-        watched = self._observe_error is not None
-        error = _error(labels, predictions) if watched else tf.zeros(())
+        error = tf.zeros(())
+        if self._observe_error is not None:
+            wrong = tf.argmax(predictions, -1) != tf.cast(labels, tf.int64)
+            error = tf.reduce_mean(tf.cast(wrong, tf.float32))
         changing = [statistics[i] for i in self._changing]
-        *statistics, error = mean_over_replicas([*changing, error])
+        *statistics, error = _mean_over_replicas([*changing, error])
         outcome = Outcome(
             gradients=gradients if scale is None else [one / scale for one in gradients],
             statistics=statistics,
             error=error,
             # An infinity on any replica has made the sum over all of them infinite or NaN.
-            finite=_all_finite(gradients),
+            finite=tf.reduce_all([tf.reduce_all(tf.math.is_finite(x)) for x in gradients]),
             seeds=[seed - tf.cast(own_seed, seed.dtype) for seed in seeds],
             loss=loss,
             labels=labels,
             predictions=predictions,
         )
-        return self._update(outcome) if scale is None else outcome
-
-    def _parts(self, images: tf.Tensor, labels: tf.Tensor) -> list[tuple[tf.Tensor, tf.Tensor]]:
-        """Cuts a replica's batch into micro-batches."""
-        if self.micro_batches == 1:
-            return [(images, labels)]
-        parts = (tf.split(tensor, self.micro_batches) for tensor in (images, labels))
-        return list(zip(*parts, strict=True))
+        if scale is None:
+            self._update(outcome)
+            return None
+        return outcome
 
     def _forward_backward(self, weights, statistics, seeds, images, labels, scale):
-        """Gradients, statistics, seeds, loss and predictions, from its arguments alone."""
+        """Returns gradients, statistics, seeds, loss and predictions; assigns nothing."""
         with tf.GradientTape() as tape:
             tape.watch(weights)
             with self._values_in_place(weights, statistics, seeds) as scope:
@@ -261,7 +298,7 @@ class Step:
         with private.gradients_are_summed(self.optimizer):
             self.optimizer.apply(outcome.gradients, self.model.trainable_variables)
         changing = [self._statistics[i] for i in self._changing]
-        assign_on_replicas(changing + self._seeds, outcome.statistics + outcome.seeds)
+        _assign_on_replicas(changing + self._seeds, outcome.statistics + outcome.seeds)
         if self._observe_error is not None:
             self._observe_error(outcome.error, self.optimizer.iterations.value)
         loss, *metrics = self.metrics
@@ -280,7 +317,7 @@ class Step:
             self.model(images, training=True)
         statistics, _ = self._new_values(scope, values[1])
         changing = [self._statistics[i] for i in self._changing]
-        assign_on_replicas(changing, mean_over_replicas([statistics[i] for i in self._changing]))
+        _assign_on_replicas(changing, _mean_over_replicas([statistics[i] for i in self._changing]))
 
     def _evaluate_replica(self, images: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor) -> None:
         predictions = tf.cast(self.model(images, training=False), tf.float32)
@@ -304,14 +341,66 @@ class Step:
         tf.cond(tf.reduce_any(real), update, lambda: None)
 
 
-def _add(totals: list[tf.Tensor], parts: list[tf.Tensor]) -> list[tf.Tensor]:
-    if not totals:
-        return parts
-    return [total + part for total, part in zip(totals, parts, strict=True)]
+def check_synchronization(model: keras.Model, jit_compile: bool) -> None:
+    """Raises a ValueError if a batch normalization could not ask the other replicas."""
+    if jit_compile and any(norm.synchronized for norm in _batch_norms(model)):
+        raise ValueError(
+            "`jit_compile` must be False with synchronized batch normalization on several "
+            "replicas: inside XLA's graph one replica cannot ask the others. "
+            "Received: jit_compile=True"
+        )
+    layers = private.nested_layers(model)
+    stacks = (layer for layer in layers if isinstance(layer, BlockStack) and layer.repeats > 1)
+    if any(norm.synchronized for stack in stacks for norm in _batch_norms(stack.block)):
+        raise ValueError(
+            "`model` must have no stacked blocks (stack_blocks=False, recompute=False) with "
+            "synchronized batch normalization on several replicas: inside a loop one replica "
+            f"cannot ask the others. Received: {model.name!r}"
+        )
+
+
+def _batch_norms(model: keras.Model) -> Iterator[keras.layers.BatchNormalization]:
+    for layer in private.nested_layers(model):
+        if isinstance(layer, BlockStack):
+            yield from _batch_norms(layer.block)
+        elif isinstance(layer, keras.layers.BatchNormalization):
+            yield layer
+
+
+def _mean_over_replicas(values: list[tf.Tensor]) -> list[tf.Tensor]:
+    """Returns the means of statistics over all replicas; whole numbers are the first replica's.
+
+    They count or point at something, alike on all replicas, and have no mean.
+    """
+    context = tf.distribute.get_replica_context()
+    is_first = tf.equal(context.replica_id_in_sync_group, 0)
+    floats = [value for value in values if value.dtype.is_floating]
+    # As int64, since TensorFlow keeps int32 on the host and does not reduce across it.
+    others = [tf.cast(value, tf.int64) for value in values if not value.dtype.is_floating]
+    others = [tf.where(is_first, value, tf.zeros_like(value)) for value in others]
+    reduce = tf.distribute.ReduceOp
+    means = iter(context.all_reduce(reduce.MEAN, floats) if floats else ())
+    firsts = iter(context.all_reduce(reduce.SUM, others) if others else ())
+    return [
+        next(means) if value.dtype.is_floating else tf.cast(next(firsts), value.dtype)
+        for value in values
+    ]
+
+
+def _assign_on_replicas(variables: list[keras.Variable], values: list[tf.Tensor]) -> None:
+    """Assigns on every replica, from within one, what is the same on all."""
+
+    def assign(strategy: tf.distribute.Strategy, values: list) -> None:
+        for variable, value in zip(variables, values, strict=True):
+            strategy.extended.update(
+                variable.value, lambda v, new: v.assign(new), args=(value,), group=False
+            )
+
+    tf.distribute.get_replica_context().merge_call(assign, args=(values,))
 
 
 def _sum_of(gradients: Sequence, variable: keras.Variable) -> tf.Tensor:
-    """The sum of those gradients that there are."""
+    """Returns the sum of the gradients that are not None."""
     connected = [tf.convert_to_tensor(gradient) for gradient in gradients if gradient is not None]
     if not connected:
         warnings.warn(f"The loss does not depend on the weight {variable.path!r}.", stacklevel=2)
@@ -320,22 +409,12 @@ def _sum_of(gradients: Sequence, variable: keras.Variable) -> tf.Tensor:
 
 
 def _penalty(model: keras.Model) -> tf.Tensor:
-    """The model's regularisation and added losses, a float32 scalar."""
+    """Returns the model's regularization and added losses, a float32 scalar."""
     return tf.add_n([tf.zeros(()), *(tf.cast(loss, tf.float32) for loss in model.losses)])
 
 
-def _error(labels: tf.Tensor, predictions: tf.Tensor) -> tf.Tensor:
-    """Share of the labels that are not the class predicted."""
-    wrong = tf.argmax(predictions, -1) != tf.cast(labels, tf.int64)
-    return tf.reduce_mean(tf.cast(wrong, tf.float32))
-
-
-def _all_finite(tensors: list[tf.Tensor]) -> tf.Tensor:
-    return tf.reduce_all(tf.stack([tf.reduce_all(tf.math.is_finite(x)) for x in tensors]))
-
-
 def _without_reduction(loss: keras.losses.Loss | str | Callable) -> Callable:
-    """The loss as a function of (labels, predictions) to one float32 value an example."""
+    """Returns the loss as a function of (labels, predictions) to one float32 value an example."""
     if loss is None:
         raise ValueError("`loss` must be a Keras loss, its name or a function. Received: loss=None")
     loss = keras.losses.get(loss)

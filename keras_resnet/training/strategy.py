@@ -14,12 +14,12 @@ from collections.abc import Callable, Iterator
 import tensorflow as tf
 
 from keras_resnet.training.cluster import JOBS, await_workers, find_cluster, from_tf_config
-from keras_resnet.training.errors import TrainingStopped
+from keras_resnet.training.stopping import TrainingStopped
 from keras_resnet.utils import checks, private
 
 NAMES = ("auto", "one", "mirrored", "multi_worker", "tpu")
 
-# What TensorFlow raises where a worker that takes part in a step is gone.
+# Errors of TensorFlow where a worker that takes part in a step is gone.
 _PEER_ERRORS = (
     tf.errors.UnavailableError,
     tf.errors.AbortedError,
@@ -33,7 +33,7 @@ _made: dict[tuple, tf.distribute.Strategy] = {}
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """How a global batch lies over the replicas of a strategy.
+    """How a global batch is divided over the replicas of a strategy.
 
     Attributes:
         replicas: Replicas over all workers.
@@ -61,7 +61,7 @@ def make_strategy(
     virtual_devices: int | None = None,
     tpu: str | None = None,
 ) -> tf.distribute.Strategy:
-    """Makes the strategy that the flags ask for. Call it before anything else runs on TensorFlow.
+    """Makes a strategy by name. To be called before anything else runs on TensorFlow.
 
     Args:
         name: `"one"` (the first device), `"mirrored"` (several devices of this machine),
@@ -96,13 +96,11 @@ def make_strategy(
             "`virtual_devices` goes with the strategy 'mirrored', or 'auto' on one machine. "
             f"Received: virtual_devices={virtual_devices} with strategy {name!r}"
         )
-
     if gpus is not None and (name == "tpu" or (name == "one" and gpus > 1)):
         raise ValueError(
             "`gpus` goes with the strategies 'mirrored' and 'multi_worker', and one with 'one'. "
             f"Received: gpus={gpus} with strategy {name!r}"
         )
-
     key = (name, gpus, virtual_devices, tpu)
     if name != "one" and key not in _made and _made:
         raise ValueError(
@@ -115,17 +113,17 @@ def make_strategy(
         _expect_gpus(gpus or 0)
         return tf.distribute.get_strategy()
     if key not in _made:
-        _made[key] = _make(name, gpus, virtual_devices, tpu)
+        _made[key] = _make(*key)
     return _made[key]
 
 
 def layout(strategy: tf.distribute.Strategy, global_batch: int, micro_batches: int = 1) -> Layout:
-    """Says how a global batch lies over a strategy's replicas.
+    """Returns how a global batch is divided over a strategy's replicas.
 
     Args:
         strategy: The strategy.
         global_batch: Images per step over all replicas.
-        micro_batches: Parts that a replica's batch is to be cut into.
+        micro_batches: Parts that a replica's batch is cut into.
 
     Raises:
         ValueError: The batch cannot be cut into equal parts for replicas and micro-batches.
@@ -147,18 +145,16 @@ def layout(strategy: tf.distribute.Strategy, global_batch: int, micro_batches: i
 
 
 def is_chief(strategy: tf.distribute.Strategy) -> bool:
-    """Whether this process is the one that writes files (the only one, or worker 0)."""
+    """Returns whether this process is the one that writes files (the only one, or worker 0)."""
     resolver = strategy.cluster_resolver
     if resolver is None or not resolver.cluster_spec() or resolver.task_type is None:
         return True
-    chief_exists = "chief" in resolver.cluster_spec().jobs
-    if resolver.task_type == "chief":
-        return True
-    return resolver.task_type == "worker" and resolver.task_id == 0 and not chief_exists
+    first = "chief" if "chief" in resolver.cluster_spec().jobs else "worker"
+    return resolver.task_type == first and resolver.task_id == 0
 
 
 def is_only_worker(strategy: tf.distribute.Strategy) -> bool:
-    """Whether no other process takes part."""
+    """Returns whether no other process takes part."""
     return private.worker_count(strategy) == 1
 
 
@@ -166,14 +162,10 @@ def is_only_worker(strategy: tf.distribute.Strategy) -> bool:
 def others_reachable(
     strategy: tf.distribute.Strategy, saved: Callable[[], str] = lambda: "nothing saved is lost"
 ) -> Iterator[None]:
-    """Says in one line that another worker is gone, where TensorFlow says it in many.
+    """Raises a `TrainingStopped` of one line where another worker is gone.
 
-    Args:
-        strategy: The strategy; with a single worker, errors stay what they are.
-        saved: Gives half a sentence on what there is to go on from.
-
-    Raises:
-        TrainingStopped: Another worker ended, or cannot be reached.
+    With a single worker, errors are unchanged. `saved` returns half a sentence on what there is to
+    resume from.
     """
     try:
         yield
@@ -182,12 +174,12 @@ def others_reachable(
             raise
         raise TrainingStopped(
             f"Another worker ended, or cannot be reached ({type(error).__name__}); {saved()}; "
-            "start all of them again to go on"
+            "start all of them again to resume"
         ) from error
 
 
 def any_worker(strategy: tf.distribute.Strategy, flag: bool) -> bool:
-    """Whether any worker says yes. All have to ask, at the same step."""
+    """Returns whether `flag` is true on any worker. All have to ask, at the same step."""
     if is_only_worker(strategy):
         return flag
     votes = strategy.run(lambda: tf.constant(float(flag)))
@@ -195,7 +187,7 @@ def any_worker(strategy: tf.distribute.Strategy, flag: bool) -> bool:
 
 
 def workers_agree(strategy: tf.distribute.Strategy, number: int) -> bool:
-    """Whether all workers have the same number. All have to ask, at the same step."""
+    """Returns whether all workers have the same number. All have to ask, at the same step."""
     if is_only_worker(strategy):
         return True
     numbers = strategy.run(lambda: tf.constant(float(number), tf.float64))
@@ -240,7 +232,7 @@ def _make(
         tf.tpu.experimental.initialize_tpu_system(resolver)
         return tf.distribute.TPUStrategy(resolver)
     except Exception as error:
-        # Whatever the resolver, the cloud's client and the runtime behind them raise.
+        # The resolver, the cloud's client and the runtime raise errors of any kind.
         raise ValueError(
             "`tpu` must be the name or address of a TPU that can be reached, or 'local' on a TPU "
             f"VM. Received: tpu={tpu!r} ({checks.first_line(error)})"

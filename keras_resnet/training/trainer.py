@@ -2,36 +2,27 @@
 
 TensorFlow only. The loop counts batches. Everything that depends on time (epochs, logging,
 validation, checkpoints, the position in the data) follows from that one number, so a run that
-starts again from a checkpoint goes on exactly where it was. What a step computes is in `step.py`.
+starts again from a checkpoint resumes exactly where it was. What a step computes is in `step.py`.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
+import threading
 from collections.abc import Callable, Iterator, Sequence
 
 import keras
 import tensorflow as tf
 
 from keras_resnet.data.dataset import ImageDataset
-from keras_resnet.training import feed, state
 from keras_resnet.training.checkpoints import Checkpoints
-from keras_resnet.training.clock import Clock
-from keras_resnet.training.errors import Terminated
-from keras_resnet.training.metrics import (
-    check_metrics,
-    read_metrics,
-    reset_metrics,
-    set_directions,
-)
 from keras_resnet.training.optimizers import check_optimizer, last_learning_rate
-from keras_resnet.training.plan import Plan
-from keras_resnet.training.precision import DynamicLossScale, needs_loss_scale
-from keras_resnet.training.session import Session
-from keras_resnet.training.signals import sigterm_noted
-from keras_resnet.training.statistics import synchronized, synchronized_in_a_loop
-from keras_resnet.training.step import BatchTransform, Step
+from keras_resnet.training.precision import DynamicLossScale
+from keras_resnet.training.session import Clock, Plan, Session, kept
+from keras_resnet.training.step import BatchTransform, Step, check_synchronization
+from keras_resnet.training.stopping import Terminated, sigterm_handled
 from keras_resnet.training.strategy import (
     any_worker,
     check_scope,
@@ -39,7 +30,7 @@ from keras_resnet.training.strategy import (
     layout,
     others_reachable,
 )
-from keras_resnet.utils import checks
+from keras_resnet.utils import checks, private
 
 
 class Trainer:
@@ -54,20 +45,20 @@ class Trainer:
         metrics: Keras metrics that read (labels, predictions), made under the strategy's scope.
         strategy: Strategy whose scope the model and the optimizer were made in; default: the
             current one.
-        steps_per_call: Steps that one call of the compiled function takes; more than 1 saves the
-            way back to Python where steps are short.
+        steps_per_call: Steps that one call of the compiled function takes; more than 1 saves
+            returns to Python where steps are short.
         micro_batches: Parts that a replica's batch is cut into to save memory. Gradients are
-            summed, so that the result is that of one batch, save that batch normalisation sees
+            summed, so that the result is that of one batch, except that batch normalization sees
             the parts.
         loss_scale: The loss scale; default: a `DynamicLossScale` where the model computes in
             float16, else none.
         transform: Maps (images, labels, position) to images and labels on the device, where
             `position` is an int64 vector [step, replica]; for instance a `Mixing`.
-        jit_compile: Whether XLA compiles the forward and backward pass; None for yes on TPUs, which
-            run nothing else, and no elsewhere.
+        jit_compile: Whether XLA compiles the forward and backward pass; default: on TPUs only,
+            which run nothing else.
 
     Attributes:
-        jit_compile: Whether XLA compiles it.
+        jit_compile: Whether XLA compiles the pass.
         evaluated_images: Images that the last evaluation counted; bad ones are not among them.
 
     Raises:
@@ -96,24 +87,20 @@ class Trainer:
         check_scope("model", model.variables, self.strategy)
         check_scope("optimizer", optimizer.variables, self.strategy)
         check_optimizer(optimizer, self.strategy.num_replicas_in_sync)
-        check_metrics(metrics, self.strategy)
+        for metric in metrics:
+            if not isinstance(metric, keras.metrics.Metric):
+                raise ValueError(
+                    "`metrics` must be objects, such as "
+                    f"keras.metrics.SparseCategoricalAccuracy(). Received: {metric!r}"
+                )
+            check_scope("metrics", metric.variables, self.strategy)
         if jit_compile is None:
             jit_compile = isinstance(self.strategy, tf.distribute.TPUStrategy)
         self.jit_compile = jit_compile
-        several = self.strategy.num_replicas_in_sync > 1
-        if jit_compile and several and synchronized(model):
-            raise ValueError(
-                "`jit_compile` must be False with synchronised batch normalisation on several "
-                "replicas: inside XLA's graph one replica cannot ask the others. "
-                "Received: jit_compile=True"
-            )
-        if several and synchronized_in_a_loop(model):
-            raise ValueError(
-                "`model` must have no stacked blocks (stack_blocks=False, recompute=False) with "
-                "synchronised batch normalisation on several replicas: inside a loop one replica "
-                f"cannot ask the others. Received: {model.name!r}"
-            )
-        if loss_scale is None and needs_loss_scale(model):
+        if self.strategy.num_replicas_in_sync > 1:
+            check_synchronization(model, jit_compile)
+        layers = private.nested_layers(model)
+        if loss_scale is None and any(layer.compute_dtype == "float16" for layer in layers):
             loss_scale = DynamicLossScale()
         with self.strategy.scope():
             model.compile(optimizer=optimizer, loss=loss, auto_scale_loss=False)
@@ -128,7 +115,6 @@ class Trainer:
             transform=transform,
             jit_compile=jit_compile,
         )
-
         self._session: Session | None = None
         self.evaluated_images = 0
 
@@ -159,7 +145,7 @@ class Trainer:
         """Trains up to a number of epochs or steps, counted from the start of the run.
 
         With `checkpoints`, a run that was ended at any moment and starts again with the same
-        arguments goes on from its newest checkpoint and ends as if it had never been interrupted;
+        arguments resumes from its newest checkpoint and ends as if it had never been interrupted;
         on SIGTERM it saves one more and exits.
 
         Args:
@@ -176,18 +162,23 @@ class Trainer:
             seed: Seed of the order and the augmentation of the training data.
 
         Returns:
-            Keras's history: one value an epoch of the loss, the metrics and their `val_` twins.
+            Keras's history: the loss, the metrics and their `val_` counterparts by epoch.
 
         Raises:
             ValueError: Neither or both of `epochs` and `steps`, a size that does not fit,
-                checkpoints of another run, or a callback that goes on from elsewhere.
+                checkpoints of another run, or a callback that resumes from elsewhere.
             Diverged: The loss or a weight is not finite.
             TrainingStopped: A checkpoint could not be written.
-            Terminated: SIGTERM came; where nobody catches it, the process exits with code 143.
+            Terminated: SIGTERM came; uncaught, it exits the process with code 143.
         """
         layout(self.strategy, batch_size, self._step.micro_batches)
-        if checkpoints is not None:
-            _expect_no_backup(callbacks)
+        backup = keras.callbacks.BackupAndRestore
+        if checkpoints is not None and any(isinstance(one, backup) for one in callbacks):
+            # Keras would load an older state over that of a checkpoint.
+            raise ValueError(
+                "`callbacks` must have no BackupAndRestore beside `checkpoints`, which do what it "
+                "does and more. Received: callbacks with a BackupAndRestore"
+            )
         if (epochs is None) == (steps is None):
             raise ValueError(
                 f"Give one of `epochs` and `steps`. Received: epochs={epochs}, steps={steps}"
@@ -197,24 +188,25 @@ class Trainer:
         checks.integer("steps_per_epoch", steps_per_epoch)
         if epochs is not None:
             steps = checks.integer("epochs", epochs) * steps_per_epoch
+        # Some callbacks save by the batch, not by the epoch.
+        frequencies = (getattr(callback, "save_freq", None) for callback in callbacks)
         plan = Plan(
-            batch_size=batch_size,
-            seed=seed,
             steps_per_epoch=steps_per_epoch,
             last_step=checks.integer("steps", steps),
             log_every=checks.integer("log_every", log_every),
             save_every=getattr(checkpoints, "every", None) or steps_per_epoch,
-            validation_split=validation_split if validation_split in dataset.splits else None,
-            read_every=_save_frequencies(callbacks),
+            read_every=tuple(n for n in frequencies if type(n) is int),
         )
-        session = self._session = Session(self._step, plan, checkpoints, self.seconds)
+        # The position in the data depends on these.
+        settings = {"batch_size": batch_size, "seed": seed, "steps_per_epoch": steps_per_epoch}
+        session = self._session = Session(self._step, settings, checkpoints, self.seconds)
         session.restore()
         first_step = step = self.step
-        callbacks = keras.callbacks.CallbackList(
+        called = keras.callbacks.CallbackList(
             list(callbacks),
             add_history=True,
             model=self.model,
-            # Keras's own bar, where somebody adds it, is to be silent beside ours.
+            # Keras's own progress bar, where it is added, stays silent beside ours.
             verbose=0,
             epochs=math.ceil(plan.last_step / plan.steps_per_epoch),
             steps=plan.steps_per_epoch,
@@ -222,49 +214,54 @@ class Trainer:
             first_step=first_step,
             last_step=plan.last_step,
         )
-        with self._training(session, callbacks) as terminated:
-            batches = feed.train_batches(self.strategy, dataset, batch_size, seed, first_step)
-            batches = iter(batches)
+        with self._training(session, called) as terminated:
+            batches = self._train_batches(dataset, batch_size, seed, first_step)
             clock = Clock(batch_size, self._step.input_seconds)
             while step < plan.last_step and not self.model.stop_training:
                 epoch, batch = divmod(step, plan.steps_per_epoch)
                 if batch == 0:
-                    reset_metrics(self._step.metrics)
-                    callbacks.on_epoch_begin(epoch)
+                    self._step.reset_metrics()
+                    called.on_epoch_begin(epoch)
                 elif step == first_step:
-                    self._begin_epoch_again(session, callbacks, epoch)
-                callbacks.on_train_batch_begin(batch)
+                    # Callbacks begin an epoch that a resumed run is in the middle of. What they
+                    # change in model and optimizer, such as a learning rate that is halved each
+                    # epoch, they had changed before the checkpoint was written.
+                    with kept(self.strategy, session.variables()):
+                        called.on_epoch_begin(epoch)
+                called.on_train_batch_begin(batch)
                 count = min(self.steps_per_call, plan.next_stop(step) - step)
-                # A loop takes time of its own, and a shorter one is no reason to trace anew.
+                # The loop of several steps is slower for one; another count is not traced anew.
                 if self.steps_per_call == 1:
                     self._step.train(batches)
                 else:
                     self._step.train_several(batches, tf.constant(count))
                 step += count
                 if step == first_step + count:
-                    # From the first step on, so that callbacks never miss a name.
+                    # From the first step on, so that callbacks find all names.
                     logs = self._read_metrics(session)
                     clock.start(step)  # The first call traced and compiled.
                 logs_are_due = plan.is_due(step, plan.log_every)
                 epoch_ends = plan.is_due(step, plan.steps_per_epoch)
                 if logs_are_due or epoch_ends:
-                    logs = self._log(session, step, clock, callbacks)
+                    logs = self._log(session, step, clock, called)
                 elif any(plan.is_due(step, every) for every in plan.read_every):
                     logs = self._read_metrics(session)
-                callbacks.on_train_batch_end(batch + count - 1, logs)
+                called.on_train_batch_end(batch + count - 1, logs)
                 if self.model.stop_training and not (logs_are_due or epoch_ends):
-                    logs = self._log(session, step, clock, callbacks)
+                    logs = self._log(session, step, clock, called)
                 if epoch_ends or self.model.stop_training:
-                    results = self._validate(plan, dataset, callbacks)
-                    callbacks.on_epoch_end(epoch, logs | results)
+                    results = {}
+                    if validation_split is not None and validation_split in dataset.splits:
+                        results = self.evaluate(dataset, validation_split, batch_size, called)
+                    results = {f"val_{name}": value for name, value in results.items()}
+                    called.on_epoch_end(epoch, logs | results)
                     clock.start(step)
                 # Workers have to stop at the same step, and asking them all at each costs time.
                 terminate = (logs_are_due or is_only_worker(self.strategy)) and any_worker(
                     self.strategy, terminated()
                 )
-                save = terminate or self.model.stop_training or plan.is_due(step, plan.save_every)
-                if session.keeps_checkpoints and save:
-                    session.save(callbacks.callbacks)
+                if terminate or self.model.stop_training or plan.is_due(step, plan.save_every):
+                    session.save(called.callbacks)
                     if terminate:
                         raise Terminated(f"SIGTERM at step {step}; {session.last_good()}")
         return self.model.history
@@ -291,16 +288,16 @@ class Trainer:
             ValueError: The batch does not divide over the replicas.
         """
         callbacks = callbacks or keras.callbacks.CallbackList(model=self.model)
-        # An evaluation in the middle of an epoch leaves the figures of the epoch as they are.
-        with state.kept(self.strategy, {"metrics": self._step.metric_variables}):
-            reset_metrics(self._step.metrics)
+        # An evaluation in the middle of an epoch does not change the metrics of the epoch.
+        with kept(self.strategy, {"metrics": self._step.metric_variables}):
+            self._step.reset_metrics()
             callbacks.on_test_begin()
-            batches = feed.eval_batches(self.strategy, dataset, split, batch_size)
-            for index, batch in enumerate(batches):
+            read = functools.partial(dataset.eval_batches, split, batch_size)
+            for index, batch in enumerate(self._distribute(read, batch_size)):
                 callbacks.on_test_batch_begin(index)
                 self._step.evaluate(batch)
                 callbacks.on_test_batch_end(index)
-            results = read_metrics(self._step.metrics)
+            results = self._step.read_metrics()
             self.evaluated_images = round(float(self._step.metrics[0].count.numpy()))
         callbacks.on_test_end(results)
         return results
@@ -310,11 +307,9 @@ class Trainer:
     ) -> None:
         """Sets the moving means and variances to plain averages over training batches.
 
-        The trainer's `transform` is left out: images to be classified are not mixed either.
-
         Moving averages lag behind the weights, and averaged weights (EMA) have no statistics of
         their own at all. The authors of the paper recomputed them after training, as in section
-        3.1 of arXiv 1502.03167.
+        3.1 of arXiv 1502.03167. The trainer's `transform` is not applied.
 
         Args:
             dataset: The data, read and augmented as in training.
@@ -323,11 +318,11 @@ class Trainer:
             seed: Seed of order and augmentation.
 
         Raises:
-            ValueError: The model has no batch normalisation, or a number does not fit.
+            ValueError: The model has no batch normalization, or a number does not fit.
         """
         steps = dataset.steps_per_epoch(batch_size) if steps is None else steps
         checks.integer("steps", steps)
-        batches = iter(feed.train_batches(self.strategy, dataset, batch_size, seed, 0))
+        batches = self._train_batches(dataset, batch_size, seed, 0)
         for count in range(1, steps + 1):
             self._step.average_statistics(next(batches), tf.constant(count))
 
@@ -335,15 +330,22 @@ class Trainer:
     def _training(
         self, session: Session, callbacks: keras.callbacks.CallbackList
     ) -> Iterator[Callable[[], bool]]:
-        """Begins training and ends it, however it ends; gives what tells whether SIGTERM came."""
+        """Begins training and ends it, however it ends; yields what says whether SIGTERM came."""
         self.model.stop_training = session.stop_training
-        set_directions(callbacks.callbacks, self._step.metrics)
+        directions = {metric.name: private.direction(metric) for metric in self._step.metrics}
+        for callback in callbacks.callbacks:
+            # Keras asks the compiled model whether what is monitored should rise.
+            direction = directions.get(str(getattr(callback, "monitor", None)).removeprefix("val_"))
+            if getattr(callback, "mode", None) == "auto" and direction is not None:
+                callback.mode = "max" if direction == "up" else "min"
         callbacks.on_train_begin()
         session.restore_callbacks(callbacks.callbacks)
+        terminated = threading.Event()
+        active = session.checkpoints is not None
         try:
             with others_reachable(self.strategy, session.last_good):
-                with sigterm_noted(session.keeps_checkpoints) as terminated:
-                    yield terminated
+                with sigterm_handled(lambda number, frame: terminated.set(), active):
+                    yield terminated.is_set
                 # Where the optimizer keeps an average of the weights, it becomes the weights.
                 self.optimizer.finalize_variable_values(self.model.trainable_variables)
                 session.expect_finite({"model": self.model.variables})
@@ -351,41 +353,47 @@ class Trainer:
             session.tick()
             callbacks.on_train_end()
 
+    def _train_batches(self, dataset: ImageDataset, batch_size: int, seed: int, start_step: int):
+        """Returns an iterator over the endless training batches from `start_step` on."""
+        read = functools.partial(
+            dataset.train_batches, batch_size, seed=seed, start_step=start_step
+        )
+        return iter(self._distribute(read, batch_size, endless=True))
+
+    def _distribute(self, read: Callable, batch_size: int, *, endless: bool = False):
+        """Distributes what `read(shard=...)` returns, one piece of each global batch a replica.
+
+        A worker reads its rows of a global batch at once, and its replicas take equal pieces in
+        turn. So every number of workers and replicas sees the same global batches.
+        """
+        replica_batch = layout(self.strategy, batch_size).replica_batch
+
+        def pieces(context: tf.distribute.InputContext) -> tf.data.Dataset:
+            batches = read(shard=(context.input_pipeline_id, context.num_input_pipelines))
+            if context.num_replicas_in_sync > context.num_input_pipelines:
+                batches = batches.rebatch(replica_batch, drop_remainder=True)
+            if endless:
+                # Spares TensorFlow its preparations for batches that may be missing.
+                infinite = tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY)
+                batches = batches.apply(infinite)
+            return batches.prefetch(tf.data.AUTOTUNE)
+
+        return self.strategy.distribute_datasets_from_function(pieces)
+
     def _log(
         self, session: Session, step: int, clock: Clock, callbacks: keras.callbacks.CallbackList
     ) -> dict[str, float]:
-        """Reads the metrics and hands them to the callbacks that log; returns those for Keras's.
-
-        Keras's callbacks want the same names each time: of a single step there is no speed.
-        """
+        """Reads the metrics and passes them to callbacks that log; returns those for Keras's."""
         logs = self._read_metrics(session)
+        # Not for Keras's callbacks, which expect the same names each time.
         speed = clock.read(step)
         for callback in callbacks.callbacks:
             if hasattr(callback, "on_log"):
                 callback.on_log(step, logs | speed)
         return logs
 
-    def _begin_epoch_again(
-        self, session: Session, callbacks: keras.callbacks.CallbackList, epoch: int
-    ) -> None:
-        """Lets callbacks begin an epoch that a resumed run is in the middle of.
-
-        What they change in model and optimizer they had changed before the checkpoint was written,
-        such as a rate that is halved each epoch.
-        """
-        with state.kept(self.strategy, session.variables()):
-            callbacks.on_epoch_begin(epoch)
-
-    def _validate(
-        self, plan: Plan, dataset: ImageDataset, callbacks: keras.callbacks.CallbackList
-    ) -> dict[str, float]:
-        if plan.validation_split is None:
-            return {}
-        results = self.evaluate(dataset, plan.validation_split, plan.batch_size, callbacks)
-        return {f"val_{name}": value for name, value in results.items()}
-
     def _read_metrics(self, session: Session) -> dict[str, float]:
-        logs = read_metrics(self._step.metrics)
+        logs = self._step.read_metrics()
         logs["learning_rate"] = last_learning_rate(self.optimizer)
         scale = self._step.loss_scale
         if not math.isfinite(logs["loss"]):
@@ -395,18 +403,3 @@ class Trainer:
                 f"gradients overflow even at a loss scale of {scale.scale.numpy():g}"
             )
         return logs
-
-
-def _expect_no_backup(callbacks: Sequence[keras.callbacks.Callback]) -> None:
-    """Raises a ValueError if Keras would load an older state over that of a checkpoint."""
-    if any(isinstance(callback, keras.callbacks.BackupAndRestore) for callback in callbacks):
-        raise ValueError(
-            "`callbacks` must have no BackupAndRestore beside `checkpoints`, which do what it does "
-            "and more. Received: callbacks with a BackupAndRestore"
-        )
-
-
-def _save_frequencies(callbacks: Sequence[keras.callbacks.Callback]) -> tuple[int, ...]:
-    """Batches from one saving to the next, of callbacks that do not save by the epoch."""
-    frequencies = (getattr(callback, "save_freq", None) for callback in callbacks)
-    return tuple(frequency for frequency in frequencies if type(frequency) is int)

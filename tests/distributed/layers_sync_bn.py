@@ -1,7 +1,7 @@
-"""Two replicas with synchronised normalisation against one with the whole batch.
+"""Two replicas with synchronized normalization against one with the whole batch.
 
 Only one strategy can live in a process, so this is a script of its own. It also looks at what an
-unsynchronised layer does there, as Keras's own does: each replica normalises by its own half and
+unsynchronized layer does there, as Keras's own does: each replica normalizes by its own half and
 keeps the moving statistics of that half in its own copy.
 """
 
@@ -48,7 +48,7 @@ def assert_close(value, expected, what):
 
 
 rng = np.random.default_rng(1)
-# The halves have different means, so that an unsynchronised layer gives other numbers.
+# The halves have different means, so that an unsynchronized layer gives other numbers.
 x = (rng.normal(size=SHAPE) + np.repeat([0.0, 3.0], SHAPE[0] // 2)[:, None, None, None]).astype("f")
 cotangent = rng.normal(size=SHAPE).astype("f")
 halves, cotangents = (np.split(value, REPLICAS) for value in (x, cotangent))
@@ -78,7 +78,7 @@ for training in (True, False):
     y, gradients = run(synchronized, training)
     assert_close(y, expected_y, f"outputs, training={training}")
     for name, value, expected in zip(
-        "x gamma beta".split(), gradients, expected_gradients, strict=True
+        ["x", "gamma", "beta"], gradients, expected_gradients, strict=True
     ):
         assert_close(value, expected, f"gradient of {name}, training={training}")
     for value, expected in zip(statistics(synchronized), statistics(one), strict=True):

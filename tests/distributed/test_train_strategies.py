@@ -12,7 +12,7 @@ KINDS = ("1", "2", "4", "2 processes")
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
-    """What `train_strategies.py` writes under every strategy."""
+    """Results of `train_strategies.py` under every strategy."""
     directory = tmp_path_factory.mktemp("strategies")
     outputs = [directory / f"{name}.npz" for name in (*KINDS, "second worker")]
     processes = [
@@ -48,7 +48,7 @@ def test_the_strategies_are_what_they_should_be(results):
 
 @pytest.mark.parametrize("kind", KINDS[1:])
 @pytest.mark.parametrize("group", ["synchronized", "synchronized_moving"])
-def test_synchronised_normalisation_gives_the_same_weights(results, kind, group):
+def test_synchronized_normalization_gives_the_same_weights(results, kind, group):
     assert_close(results, [kind], group)
 
 
@@ -99,7 +99,7 @@ def test_replicas_that_would_meet_in_a_loop_are_refused(results, kind):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_metric_that_makes_its_variables_late(results, kind):
-    assert 0.5 < results["1"]["f1"].min()
+    assert results["1"]["f1"].min() > 0.5
     np.testing.assert_allclose(results[kind]["f1"], results["1"]["f1"], rtol=1e-5)
 
 

@@ -1,4 +1,4 @@
-"""Searches that are killed and go on, and searches on several replicas."""
+"""Searches that are killed and resume, and searches on several replicas."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def saved(printed: str) -> list[int]:
 
 
 @pytest.mark.slow
-def test_a_search_on_two_replicas_that_was_killed_goes_on_where_it_was(tmp_path):
+def test_a_search_on_two_replicas_that_was_killed_resumes_where_it_was(tmp_path):
     """Killed in its first trial, of which keras-tuner itself would know nothing."""
     folder = tmp_path / "killed"
     first = start("tune.py", folder, "random", 2, 1)

@@ -1,7 +1,7 @@
 """A short run that can be killed and started again; `test_train_resume.py` does so.
 
-Usage: train_resume.py WORKDIR REPLICAS OUTPUT.npz [HOLD]. Prints a line for each step, and hardly
-goes on from step HOLD; writes the final weights and the optimizer's state to OUTPUT.
+Usage: train_resume.py WORKDIR REPLICAS OUTPUT.npz [HOLD]. Prints a line for each step, and
+almost stops from step HOLD on; writes the final weights and the optimizer's state to OUTPUT.
 """
 
 from __future__ import annotations

@@ -21,9 +21,9 @@ from keras_resnet.training import (
     Trainer,
     make_schedule,
     make_strategy,
+    session,
     set_precision,
     sgd,
-    state,
 )
 from tests.training.fakes import (
     F1,
@@ -42,9 +42,9 @@ OVERFLOW_AT = 2
 
 
 def train(strategy, *, synchronized: bool, lives=(STEPS,), checkpoints=None, **options) -> Trainer:
-    """Twenty steps with all that could go wrong between replicas: clipping, penalties, averages.
+    """Trains with all that could differ between replicas: clipping, penalties, averages.
 
-    Each of the `lives` begins with a new model, and goes on from the last one's checkpoint.
+    Each of the `lives` begins with a new model, and resumes from the last checkpoint.
     """
     for last_step in lives:
         trainer = make_trainer(strategy, synchronized, **options)
@@ -124,7 +124,7 @@ def looping() -> keras.Model:
 
 
 def refusal(strategy, build: Callable[[], keras.Model]) -> str:
-    """What is said of a model."""
+    """Returns the error that a model raises, or "nothing"."""
     with strategy.scope():
         model, optimizer = build(), keras.optimizers.SGD()
     try:
@@ -167,12 +167,12 @@ def main(output: str, replicas: int, directory: str) -> None:
     # A count that cannot be cut into equal parts, out of a checkpoint.
     held = {"rows": trainer._step.metrics[-1].variables}
     with strategy.scope():
-        state.restore(held, {"rows/0000": np.int32(37)})
-    results["restored"] = state.collect(held)["rows/0000"]
+        session.restore(held, {"rows/0000": np.int32(37)})
+    results["restored"] = session.collect(held)["rows/0000"]
     trainer.recompute_bn_statistics(blobs(), BATCH)
     results |= weights("recomputed", trainer)
 
-    # Four replicas, or fewer that take their batch in parts: the same images are normalised
+    # Four replicas, or fewer that take their batch in parts: the same images are normalized
     # together. Two replicas and two processes have two lives, and resume.
     trainer = train(
         strategy,

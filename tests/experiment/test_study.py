@@ -16,7 +16,7 @@ import pytest
 
 from keras_resnet.experiment import Experiment, apart, run_study, study
 from keras_resnet.training import Terminated, TrainingStopped
-from keras_resnet.training.errors import Diverged
+from keras_resnet.training.stopping import Diverged
 from keras_resnet.utils import processes
 from tests.recipes.running import ROOT
 

@@ -11,7 +11,7 @@ from keras_resnet.training import Trainer, sgd
 
 
 def blobs(train: int = 128, test: int = 37, augment: bool = True) -> ArrayDataset:
-    """Noisy grey images of 8x8 with one bright quarter, which is the label."""
+    """Noisy gray images of 8x8 with one bright quarter, which is the label."""
     rng = np.random.default_rng(0)
     held_out = _blobs(rng, test)
     splits = {"train": _blobs(rng, train), "validation": held_out, "test": held_out}
@@ -34,7 +34,7 @@ def small_model(
     l2: float = 0.0,
     frozen_norm: bool = False,
 ) -> keras.Model:
-    """Two convolutions with batch normalisation, for images of 8x8x1, to four logits."""
+    """Two convolutions with batch normalization, for images of 8x8x1, to four logits."""
     layers = keras.layers
     images = outputs = keras.Input((8, 8, 1))
     outputs = layers.Rescaling(1 / 64, -2.0)(outputs)
@@ -134,6 +134,6 @@ def make_trainer(learning_rate=0.05, *, model=None, optimizer=None, loss=None, *
     )
 
 
-def assert_same_weights(a: Trainer, b: Trainer) -> None:
+def assert_same_weights(a: Trainer, b: Trainer, tolerance: float = 0.0) -> None:
     for ours, theirs in zip(a.model.get_weights(), b.model.get_weights(), strict=True):
-        np.testing.assert_array_equal(ours, theirs)
+        np.testing.assert_allclose(ours, theirs, rtol=tolerance, atol=tolerance)

@@ -1,4 +1,4 @@
-"""Where the workers are found, what is said of mistakes, and the wait for those that lack."""
+"""Finding the workers in the environment, errors in it, and the wait for those that are missing."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 import tensorflow as tf
 
 from keras_resnet.training import cluster, make_strategy
-from keras_resnet.training.signals import sigterm_handled
+from keras_resnet.training.stopping import sigterm_handled
 from tests.helpers import refused
 
 
@@ -99,7 +99,7 @@ def test_variables_of_slurm_that_make_no_sense(name, value, monkeypatch):
         make_strategy("multi_worker")
 
 
-def resolver_of(addresses: list[str], index: int) -> cluster.Resolver:
+def resolver_of(addresses: list[str], index: int) -> tf.distribute.cluster_resolver.ClusterResolver:
     spec = tf.train.ClusterSpec({"worker": addresses})
     return tf.distribute.cluster_resolver.SimpleClusterResolver(
         spec, task_type="worker", task_id=index
@@ -123,7 +123,7 @@ def test_workers_find_each_other():
         assert list(pool.map(work, range(3))) == [None] * 3
 
 
-def test_sigterm_ends_the_wait_for_a_worker_that_does_not_come(capsys):
+def test_sigterm_ends_the_wait_for_a_worker_that_does_not_come(caplog):
     addresses = free_addresses(2)
     resolver = resolver_of(addresses, 0)
 
@@ -131,10 +131,10 @@ def test_sigterm_ends_the_wait_for_a_worker_that_does_not_come(capsys):
         raise InterruptedError
 
     timer = threading.Timer(1.5, os.kill, (os.getpid(), signal.SIGTERM))
+    timer.start()
     with sigterm_handled(end), pytest.raises(InterruptedError):
-        timer.start()
         cluster.await_workers(resolver)
-    (line,) = capsys.readouterr().err.splitlines()
+    (line,) = caplog.messages
     assert addresses[1] in line and addresses[0] not in line
 
 

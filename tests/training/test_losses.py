@@ -28,7 +28,7 @@ def test_hard_and_soft_labels(smoothing):
         assert float(loss(labels, LOGITS)) == pytest.approx(expected, rel=1e-6)
 
 
-def test_probabilities_and_serialisation():
+def test_probabilities_and_serialization():
     loss = CrossEntropy(label_smoothing=0.1)
     loss = keras.losses.deserialize(keras.losses.serialize(loss))
     probabilities = keras.ops.softmax(LOGITS)

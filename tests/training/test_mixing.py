@@ -77,7 +77,7 @@ def test_draws_follow_from_step_and_replica(options):
     assert not np.array_equal(mixed(mixing)[0], mixed(Mixing(4, seed=1, **options))[0])
 
 
-def test_both_are_used_with_equal_chances():
+def test_both_are_used_with_equal_probability():
     mixing = Mixing(4, mixup=0.4, cutmix=1.0)
     # CutMix leaves every pixel one of the originals.
     pasted = [np.isin(mixed(mixing, step)[0], IMAGES).all() for step in range(20)]
@@ -90,7 +90,7 @@ def test_rand_augment_keeps_labels_and_range():
     assert images.dtype == "float32" and images.min() >= 0 and images.max() <= 255
 
 
-def test_training_with_mixing_is_repeatable_and_goes_on():
+def test_training_with_mixing_is_repeatable_and_resumes():
     def make():
         return make_trainer(
             loss=CrossEntropy(from_logits=True, label_smoothing=0.1),

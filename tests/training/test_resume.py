@@ -1,4 +1,4 @@
-"""A run that stops and goes on, within one process; `tests/distributed` kills real ones."""
+"""A run that stops and resumes, within one process; `tests/distributed` kills real ones."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.helpers import refused
 from tests.training.fakes import assert_same_weights, blobs, make_trainer, small_model
 
 
-class Interrupted(Exception):
+class InterruptionError(Exception):
     """Raised by a test in the middle of training."""
 
 
@@ -42,7 +42,7 @@ class StopAt(keras.callbacks.Callback):
 
 
 def interrupt():
-    raise Interrupted
+    raise InterruptionError
 
 
 def terminate():
@@ -66,7 +66,7 @@ def test_interrupted_run_ends_as_if_it_had_not_been(tmp_path):
     whole = make()
     expected = whole.fit(blobs(), 32, **options).history
     for stop_after in (4, 3, 5):
-        with pytest.raises(Interrupted):
+        with pytest.raises(InterruptionError):
             make().fit(
                 blobs(),
                 32,
@@ -117,7 +117,7 @@ def test_early_stopping_remembers(tmp_path):
         )
         return trainer
 
-    with pytest.raises(Interrupted):
+    with pytest.raises(InterruptionError):
         run(StopAt(5, interrupt))
     assert run().step == 8
     assert run().step == 8
@@ -142,7 +142,7 @@ def test_early_stopping_remembers(tmp_path):
     ],
     ids=["EarlyStopping", "LearningRateScheduler", "ReduceLROnPlateau", "ModelCheckpoint"],
 )
-def test_callbacks_go_on_where_they_were(tmp_path, callback, monkeypatch):
+def test_callbacks_resume_where_they_were(tmp_path, callback, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
     def make():
@@ -151,7 +151,7 @@ def test_callbacks_go_on_where_they_were(tmp_path, callback, monkeypatch):
     whole = make()
     whole.fit(blobs(), 32, steps=12, callbacks=[callback()])
     checkpoints = Checkpoints(tmp_path, every=3)
-    with pytest.raises(Interrupted):  # in the middle of the second epoch of four steps
+    with pytest.raises(InterruptionError):  # in the middle of the second epoch of four steps
         make().fit(
             blobs(),
             32,
@@ -175,7 +175,7 @@ def test_averages_that_lie_in_the_model_between_epochs(tmp_path):
         return trainer
 
     checkpoints = Checkpoints(tmp_path, every=4)
-    with pytest.raises(Interrupted):
+    with pytest.raises(InterruptionError):
         run(StopAt(6, interrupt), checkpoints=checkpoints)
     assert_same_weights(run(), run(checkpoints=checkpoints))
 

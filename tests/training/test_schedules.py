@@ -78,7 +78,7 @@ def test_error_warmup_ends_below_the_threshold_and_stays_ended():
 
 
 def test_error_warmup_in_training():
-    """The classic mistake is a warm-up that never ends: the rate must rise, and the drop come."""
+    """The learning rate rises when the warm-up is over, and falls at the milestone."""
     schedule = ErrorWarmup(
         make_schedule("steps", 0.1, total_steps=32, boundaries=(28,)), 0.01, 0.6, window=2
     )
@@ -102,7 +102,7 @@ def test_error_warmup_in_training():
 
 
 @pytest.mark.parametrize("name", ["steps", "error"])
-def test_schedules_survive_serialisation(name):
+def test_schedules_survive_serialization(name):
     schedule = make_schedule("steps", 0.1, total_steps=9, boundaries=(5,), warmup_steps=3)
     if name == "error":
         schedule = ErrorWarmup(schedule, 0.02, end=4)
@@ -114,7 +114,7 @@ def test_schedules_survive_serialisation(name):
 
 
 @pytest.mark.parametrize(
-    "call, received",
+    ("call", "received"),
     [
         (lambda: make_schedule("step", 0.1, total_steps=9), "schedule='step'"),
         (lambda: make_schedule("steps", 0.1, total_steps=9), "boundaries=()"),

@@ -1,16 +1,19 @@
-"""What one step computes: micro-batches, loss scale, statistics, seeds, XLA."""
+"""One step: micro-batches, loss scale, statistics, seeds, XLA, losses and metrics."""
 
 from __future__ import annotations
+
+import json
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_resnet.training import Diverged, DynamicLossScale, Trainer, sgd
+from keras_resnet.training import Checkpoints, Diverged, DynamicLossScale, Trainer, sgd
 from tests.helpers import refused
 from tests.training.fakes import (
     Noise,
+    Rows,
     assert_same_weights,
     blobs,
     cross_entropy,
@@ -24,18 +27,13 @@ def fit(trainer: Trainer, steps: int = 4, **options) -> Trainer:
     return trainer
 
 
-def assert_close_weights(a: Trainer, b: Trainer, tolerance: float = 1e-5) -> None:
-    for ours, theirs in zip(a.model.get_weights(), b.model.get_weights(), strict=True):
-        np.testing.assert_allclose(ours, theirs, rtol=tolerance, atol=tolerance)
-
-
 def test_micro_batches_equal_one_batch_where_bn_is_frozen():
     def model():
         return small_model(frozen_norm=True, l2=1e-3)
 
     whole = fit(make_trainer(model=model))
     parts = fit(make_trainer(model=model, micro_batches=4))
-    assert_close_weights(whole, parts, 1e-6)
+    assert_same_weights(whole, parts, 1e-6)
 
 
 def test_micro_batches_move_the_statistics_one_after_the_other():
@@ -59,7 +57,23 @@ def test_a_batch_that_cannot_be_cut(parts):
 
 
 def test_xla_computes_the_same():
-    assert_close_weights(fit(make_trainer()), fit(make_trainer(jit_compile=True)), 1e-4)
+    plain, compiled = fit(make_trainer()), fit(make_trainer(jit_compile=True))
+    assert plain.jit_compile is False and compiled.jit_compile is True
+    assert make_trainer(jit_compile=False).jit_compile is False
+    assert_same_weights(plain, compiled, 1e-4)
+
+
+def test_xla_is_the_default_on_tpus(monkeypatch):
+    monkeypatch.setattr(tf.distribute, "TPUStrategy", type(tf.distribute.get_strategy()))
+    assert make_trainer().jit_compile is True
+
+
+def test_checkpoints_do_not_depend_on_xla(tmp_path):
+    for asked, steps in ((True, 1), (None, 2)):
+        trainer = make_trainer(jit_compile=asked)
+        trainer.fit(blobs(), 32, steps=steps, checkpoints=Checkpoints(tmp_path))
+    assert trainer.step == 2
+    assert "jit" not in json.dumps(Checkpoints(tmp_path).newest({}).details)
 
 
 def test_statistics_are_plain_averages():
@@ -121,7 +135,7 @@ def test_precisions_agree_roughly():
     half = fit(float16_trainer())
     assert half._step.loss_scale is not None and single._step.loss_scale is None
     assert all(v.dtype == "float32" for v in half.model.trainable_variables)
-    assert_close_weights(single, half, 0.05)
+    assert_same_weights(single, half, 0.05)
 
 
 def test_dropout_draws_anew_each_step_and_is_resumed():
@@ -177,7 +191,7 @@ def test_losses_and_metrics_of_ones_own_are_used_as_they_are():
     assert trainer.fit(blobs(), 32, steps=1).history["val_constant"] == [7.0]
 
 
-def test_an_evaluation_leaves_the_figures_of_the_epoch():
+def test_an_evaluation_leaves_the_metrics_of_the_epoch():
     trainer = make_trainer()
     fit(trainer, 3)
     before = [float(metric.result()) for metric in trainer._step.metrics]
@@ -227,3 +241,40 @@ def test_losses_by_name_and_object(loss):
     trainer = Trainer(keras.Model(images, outputs), sgd(0.1), loss)
     history = trainer.fit(blobs(), 32, epochs=2)
     assert history.history["loss"][1] < history.history["loss"][0]
+
+
+class WeightsIgnored(Rows):
+    """As the metric in Keras's documentation: it takes weights and does not look at them."""
+
+    def update_state(self, labels, predictions, sample_weight=None):
+        super().update_state(labels, predictions)
+
+
+class Both(Rows):
+    """Gives two results."""
+
+    def result(self):
+        return {"all": self.rows, "half": self.rows / 2}
+
+
+class Classes(Rows):
+    """Gives a vector."""
+
+    def result(self):
+        return keras.ops.ones(2) * self.rows
+
+
+def test_padding_is_not_counted_and_every_result_is_logged():
+    keras.utils.set_random_seed(0)
+    metrics = [Rows(), WeightsIgnored("ignored"), Rows("whole", dtype="int32"), Both()]
+    trainer = Trainer(small_model(), sgd(0.1), cross_entropy(), metrics)
+    history = trainer.fit(blobs(), 32, steps=2).history
+    # 37 images in batches of 32; 64 are trained on.
+    for name, share in {"rows": 1, "ignored": 1, "whole": 1, "all": 1, "half": 0.5}.items():
+        assert history[name] == [64 * share] and history[f"val_{name}"] == [37 * share]
+
+
+def test_a_metric_that_is_a_vector_is_refused():
+    trainer = Trainer(small_model(), sgd(0.1), cross_entropy(), [Classes("classes")])
+    with refused("`metrics`", "'classes'", "(2,)"):
+        trainer.evaluate(blobs(), "test", 8)

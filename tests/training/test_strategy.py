@@ -1,4 +1,4 @@
-"""What can be said about strategies without a second one in the process."""
+"""Strategies, as far as a process without a second one can test them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_layout():
 
 
 @pytest.mark.parametrize(
-    "arguments, words",
+    ("arguments", "words"),
     [
         ({"name": "horovod"}, ["`strategy`", "strategy='horovod'"]),
         ({"gpus": 0}, ["`gpus`", "gpus=0"]),

@@ -54,7 +54,7 @@ def test_equals_keras_fit():
 
 
 @pytest.mark.parametrize(
-    "size, batch_size, cuts_padding",
+    ("size", "batch_size", "cuts_padding"),
     # The last as on a TPU.
     [(37, 8, True), (37, 64, True), (64, 16, True), (1, 4, True), (37, 8, False)],
 )
@@ -79,7 +79,7 @@ def test_several_steps_per_call_change_nothing():
     assert_same_weights(one, several)
 
 
-def test_fit_goes_on_where_it_was():
+def test_fit_resumes_where_it_was():
     whole, parts = make_trainer(), make_trainer()
     whole.fit(blobs(), 32, steps=10, validation_split=None)
     for steps in (3, 4, 10):
@@ -196,7 +196,7 @@ def test_callbacks_are_called_in_order():
 
 
 def test_a_stop_within_an_epoch_ends_it_as_keras_does(tmp_path):
-    """With figures, validation and a row, and with a checkpoint of that very step."""
+    """With metrics, validation and a row, and with a checkpoint of that very step."""
     events = []
 
     class StopAtSix(keras.callbacks.Callback):
@@ -236,7 +236,7 @@ def test_a_stop_within_an_epoch_ends_it_as_keras_does(tmp_path):
     assert_same_weights(trainer, again)
 
 
-def test_callbacks_find_the_figures_of_the_step(tmp_path):
+def test_callbacks_find_the_metrics_of_the_step(tmp_path):
     """A file saved between two readings is named by the loss it was saved at."""
     save = keras.callbacks.ModelCheckpoint(
         tmp_path / "{batch:02d}-{loss:.6f}.weights.h5", save_weights_only=True, save_freq=2
@@ -316,7 +316,7 @@ def test_progress_draws_a_bar_on_a_terminal(capsys, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "arguments, argument, received",
+    ("arguments", "argument", "received"),
     [
         ({"batch_size": 32}, "epochs", "epochs=None, steps=None"),
         ({"batch_size": 32, "epochs": 1, "steps": 1}, "epochs", "epochs=1, steps=1"),
