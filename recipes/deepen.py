@@ -32,7 +32,7 @@ DIGITS = Experiment(
 WITHOUT = (
     *("model", "seed", "steps", "export", "fine_tune_epochs"),
     *("strategy", "gpus", "virtual_devices", "tpu"),
-    *cli.OF_A_FINISHED_NETWORK,
+    *cli.OF_A_TRAINED_NETWORK,
 )
 
 

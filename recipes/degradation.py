@@ -43,7 +43,7 @@ PRESETS = {
     ),
 }
 
-WITHOUT = ("model", "depth", "shortcut", "seed", *cli.OF_A_FINISHED_NETWORK)
+WITHOUT = ("model", "depth", "shortcut", "seed", *cli.OF_A_TRAINED_NETWORK)
 
 
 def main() -> None:

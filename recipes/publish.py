@@ -28,7 +28,7 @@ DIGITS = Experiment(
     Output("runs/publish"),
 )
 
-WITHOUT = ("export", "fine_tune_epochs", *cli.OF_A_FINISHED_NETWORK)
+WITHOUT = ("export", "fine_tune_epochs", *cli.OF_A_TRAINED_NETWORK)
 
 
 def main() -> None:

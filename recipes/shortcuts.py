@@ -31,7 +31,7 @@ DIGITS = Experiment(
     output=Output("runs/shortcuts", export=False),
 )
 
-WITHOUT = ("shortcut", "seed", *cli.OF_A_FINISHED_NETWORK)
+WITHOUT = ("shortcut", "seed", *cli.OF_A_TRAINED_NETWORK)
 
 
 def main() -> None:

@@ -29,7 +29,7 @@ import argparse
 
 from keras_resnet import cli
 from keras_resnet.experiment import Data, Experiment, Network, Optimization, Output
-from keras_resnet.experiment.transferring import pretrain, transfer
+from keras_resnet.experiment.reports import pretrain, transfer
 
 FINE_TUNING = Experiment(
     Network(init="runs/transfer/pretrained-0/model.keras", freeze_bn=True),

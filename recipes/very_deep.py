@@ -47,7 +47,7 @@ PRESETS = {
 
 
 def main() -> None:
-    parser = cli.Parser(__doc__, PRESETS, without=("seed", *cli.OF_A_FINISHED_NETWORK))
+    parser = cli.Parser(__doc__, PRESETS, without=("seed", *cli.OF_A_TRAINED_NETWORK))
     parser.add_study()
     base, own = parser.settings()
     side_by_side(

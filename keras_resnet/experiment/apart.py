@@ -1,6 +1,6 @@
-"""One run of a study in a process of its own, which may die without taking others along.
+"""One run of a study in a subprocess, which may die without taking others along.
 
-The process is a fresh Python that gets its order as a line of JSON on standard input and reports
+The subprocess is a fresh Python that gets its order as a line of JSON on standard input and reports
 on standard output; everything that is printed there, by TensorFlow too, goes to log.txt. Needs
 TensorFlow.
 """
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import shutil
 import signal
@@ -17,6 +18,7 @@ import sys
 import traceback
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from keras_resnet.experiment.runner import run
 from keras_resnet.experiment.settings import Experiment
@@ -37,11 +39,14 @@ COMMAND = (
 
 
 class RunApart:
-    """Starts a run.
+    """A run in a subprocess, which begins when this is made.
 
     Args:
         experiment: Its settings. What it prints is added to log.txt in its `workdir`.
         threads: Threads that TensorFlow may use, or None for as many as it likes.
+
+    Attributes:
+        process: The subprocess.
     """
 
     def __init__(self, experiment: Experiment, threads: int | None = None):
@@ -49,12 +54,12 @@ class RunApart:
         self._fresh = not self._workdir.exists()
         self._workdir.mkdir(parents=True, exist_ok=True)
         names = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS")
-        ours = {} if threads is None else dict.fromkeys(names, str(threads))
+        # What the user has set counts.
+        ours = {} if threads is None else {k: str(threads) for k in names if k not in os.environ}
         with open(self._workdir / LOG, "ab") as log:
-            self._process = subprocess.Popen(
+            self.process = subprocess.Popen(
                 COMMAND,
-                # What the user has set counts.
-                env=environment(**{k: v for k, v in ours.items() if k not in os.environ}),
+                env=environment(**ours),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -63,23 +68,18 @@ class RunApart:
         order = {"argv": sys.argv, "experiment": experiment.flat()}
         # Where it has died already, the result will say so.
         with contextlib.suppress(BrokenPipeError):
-            # Stays open: its end tells the run that nobody waits for it any more.
-            self._process.stdin.write(json.dumps(order) + "\n")
-            self._process.stdin.flush()
+            # Standard input stays open: its end tells the run that nobody waits for it any more.
+            print(json.dumps(order), file=self.process.stdin, flush=True)
 
-    def ended(self) -> bool:
-        """Whether the process has come to its end, in whatever way."""
-        return self._process.poll() is not None
-
-    def result(self) -> Mapping[str, object]:
+    def result(self) -> Mapping[str, Any]:
         """Waits for the run and returns its final figures.
 
         Raises:
             ValueError: A setting is wrong.
             TrainingStopped: The run ended early; the message says why.
         """
-        with self._process as process:
-            lines = process.stdout.read().splitlines()
+        with self.process as process:
+            lines = list(process.stdout or ())
         try:
             report = json.loads(lines[-1])
         except (IndexError, ValueError):  # It died before it could report, or while it did.
@@ -91,13 +91,9 @@ class RunApart:
             raise TrainingStopped(report["stopped"])
         return report["metrics"]
 
-    def terminate(self) -> None:
-        """Has the run save its state and end."""
-        self._process.terminate()
-
     def wait(self) -> None:
         """Waits until the process has ended; of one terminated before it began, nothing is left."""
-        if self._process.wait() in (-signal.SIGTERM, 128 + signal.SIGTERM):
+        if self.process.wait() in (-signal.SIGTERM, 128 + signal.SIGTERM):
             self._withdraw()
 
     def _withdraw(self) -> None:
@@ -107,14 +103,17 @@ class RunApart:
 
 
 def run_ordered() -> None:
-    """Does in the process that `RunApart` starts what it was ordered to."""
+    """Runs in the subprocess what `RunApart` orders, and reports how it ended."""
     order = json.loads(sys.stdin.readline())
     end_with_parent()
     sys.argv = order["argv"]
     # What libraries print to standard output themselves goes to the log too.
     report = os.dup(1)
     os.dup2(2, 1)
-    sys.stdout.reconfigure(encoding="utf-8", line_buffering=True)
+    sys.stdout.reconfigure(encoding="utf-8", line_buffering=True)  # type: ignore[union-attr]
+    logger = logging.getLogger("keras_resnet")
+    logger.setLevel(logging.INFO)
+    logger.addHandler(logging.StreamHandler())
     outcome = _outcome(order["experiment"])
     # A study that was killed asks for it no more.
     with contextlib.suppress(BrokenPipeError), os.fdopen(report, "w", encoding="utf-8") as file:
@@ -122,7 +121,7 @@ def run_ordered() -> None:
     sys.exit("metrics" not in outcome)
 
 
-def _outcome(settings: Mapping[str, object]) -> dict[str, object]:
+def _outcome(settings: Mapping[str, Any]) -> dict[str, Any]:
     try:
         return {"metrics": run(Experiment.from_flat(**settings))}
     except (TrainingStopped, Terminated, OSError) as error:
@@ -130,7 +129,7 @@ def _outcome(settings: Mapping[str, object]) -> dict[str, object]:
     except (ValueError, ImportError) as error:
         outcome = {"wrong": first_line(error)}
     except Exception as error:
-        # Ours, so the log gets all of it.
+        # A fault of the package, so the log gets all of it.
         traceback.print_exc()
         return {"stopped": f"{type(error).__name__}: {first_line(error)}; log.txt has more"}
     print(f"error: {next(iter(outcome.values()))}", file=sys.stderr)

@@ -288,12 +288,7 @@ class Output:
 class Experiment:
     """One experiment. A run is a function of these settings, its data and the versions used.
 
-    Attributes:
-        network: The network, and what it begins from.
-        data: The images, and what is done to them in training.
-        optimization: The length of training, the learning rate and the optimizer.
-        devices: Where and how a step is computed.
-        output: What a run writes, and where.
+    Its attributes are the five groups.
 
     Raises:
         ValueError: If a setting is out of its range, or contradicts another one.

@@ -1,14 +1,15 @@
-"""What a folder of results holds, and whether what was asked for may go on there."""
+"""Folders of results, and whether what was asked for may resume there."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from keras_resnet.experiment.settings import Experiment
 
 
-def expect_settings(path: Path, own: dict[str, object], *, of: str) -> bool:
+def expect_settings(path: Path, own: dict[str, Any], *, of: str) -> bool:
     """Returns whether a folder holds what was asked for, begun or finished.
 
     Args:
@@ -40,7 +41,7 @@ def expect_settings(path: Path, own: dict[str, object], *, of: str) -> bool:
     return True
 
 
-def read_object(path: Path) -> dict[str, object]:
+def read_object(path: Path) -> dict[str, Any]:
     """Reads a JSON file of such a folder.
 
     Raises:

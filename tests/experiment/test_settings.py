@@ -9,7 +9,7 @@ from keras_resnet import cli
 from keras_resnet.data import load_dataset
 from keras_resnet.experiment import Devices, Experiment, Network, Optimization, build_model
 from keras_resnet.experiment.card import network_text
-from keras_resnet.experiment.factories import architecture_of, make_callbacks, make_optimizer
+from keras_resnet.experiment.factories import architecture_of, fit_options, make_optimizer
 from tests.helpers import refused
 
 
@@ -89,9 +89,9 @@ def test_rate_grows_with_the_batch():
     assert Optimization(batch_size=1024).peak_rate == pytest.approx(0.1)
 
 
-def test_plateau_divides_the_rate_by_ten(digits):
+def test_plateau_divides_the_rate_by_ten(digits, tmp_path):
     experiment = Experiment.from_flat(schedule="plateau", warmup="none")
-    (callback,) = make_callbacks(experiment, digits)
+    (callback,) = fit_options(experiment, digits, tmp_path, chief=False)["callbacks"]
     assert (callback.monitor, callback.factor, callback.mode) == ("val_accuracy", 0.1, "max")
     assert float(make_optimizer(experiment, 10).learning_rate) == pytest.approx(0.1)
 
@@ -112,9 +112,8 @@ def test_plateau_divides_the_rate_by_ten(digits):
     ],
 )
 def test_wrong_settings_are_named(settings, named):
-    with pytest.raises(ValueError) as error:
+    with refused(named):
         make_optimizer(Experiment.from_flat(**settings), 10)
-    assert named in str(error.value) and "\n" not in str(error.value)
 
 
 def test_settings_have_one_name_in_all_groups():

@@ -75,12 +75,12 @@ def experiments(*kinds):
     return {kind: Experiment.from_flat(model=kind) for kind in kinds}
 
 
-def test_a_run_that_is_killed_takes_no_other_along(tmp_path, capsys):
+def test_a_run_that_is_killed_takes_no_other_along(tmp_path, logged):
     """As the kernel kills what is largest where memory runs out."""
     with pytest.raises(TrainingStopped) as error:
         run_study(experiments("killed", "good", "fine"), [0, 1], tmp_path, jobs=2)
     assert "Of 6 runs, 2 stopped (killed, seed 0; killed, seed 1)" in str(error.value)
-    printed = capsys.readouterr().out.splitlines()
+    printed = logged().splitlines()
     assert len(printed) == 7
     assert sum("killed by signal 9" in line for line in printed) == 2
     assert sum("training error 25.00 %, test error 50.00 %" in line for line in printed) == 4

@@ -38,7 +38,7 @@ def test_answers_are_equal_and_training_goes_on(deepened):
         assert [int(row["epoch"]) for row in csv.DictReader(file)] == [1, 2, 3, 1, 2, 3]
     for label in ("ResNet8", "ResNet14, deepened", "deepened here", "nats"):
         assert label in (workdir / "deepening.svg").read_text()
-    assert "answers 0 off" in output
+    assert "outputs 0 off" in output
 
 
 @pytest.mark.slow
