@@ -79,7 +79,7 @@ def model_card(
 
 | figure | value |
 |---|---|
-| {split} accuracy (single view, {count:,} images) | {100 * accuracy:.2f} % |
+| {split} accuracy (single crop, {count:,} images) | {100 * accuracy:.2f} % |
 | {split} accuracy, 95 % interval (Wilson) | {100 * low:.1f} to {100 * high:.1f} % |
 | {split} loss (cross-entropy, nats) | {metrics[f"{split}_loss"]:.4f} |
 | training accuracy, last epoch | {100 * metrics["train_accuracy"]:.2f} % |

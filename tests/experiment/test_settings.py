@@ -31,7 +31,7 @@ def test_architecture_follows_depth_shortcut_and_version():
     assert architecture_of(Network(model="ResNet50", version="v1.5")).name == "ResNet50_v1.5"
 
 
-def test_network_of_a_depth_takes_block_width_and_gates():
+def test_network_of_a_depth_takes_block_width_and_squeeze_excitation():
     found = Experiment.from_flat(depth=20, block="bottleneck", widening=2.0, squeeze_excitation=8)
     line = architecture_of(found.network)
     assert (line.repeats, line.widths, line.stem_filters) == ((2, 2, 2), (32, 64, 128), 32)

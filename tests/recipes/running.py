@@ -12,6 +12,8 @@ import pytest
 import keras_resnet
 
 ROOT = Path(__file__).parents[2]
+# Where a recipe that runs in this process finds the module that all of them import.
+sys.path.append(str(ROOT / "recipes"))
 
 
 def start_recipe(name, *flags, env=None, **options):

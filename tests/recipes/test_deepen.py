@@ -20,7 +20,7 @@ def deepened(tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_answers_are_equal_and_training_goes_on(deepened):
+def test_outputs_are_equal_and_training_continues(deepened):
     workdir, output = deepened
     held = json.loads((workdir / "table.json").read_text())
     shallow, grown, after, scratch = held["rows"]

@@ -71,7 +71,7 @@ def run_here(monkeypatch, *flags):
     runpy.run_path(str(ROOT / "recipes" / "evaluate.py"), run_name="__main__")
 
 
-def test_the_default_is_the_models_own_answer(models, tmp_path, monkeypatch, capsys):
+def test_the_default_is_the_models_own_prediction(models, tmp_path, monkeypatch, capsys):
     run_here(monkeypatch, "--models", models[0], "--workdir", tmp_path / "run")
     ((images, labels, _),) = load_dataset("digits").eval_batches("test", 360)
     best = np.argmax(keras.models.load_model(models[0])(np.asarray(images, "float32")), axis=1)

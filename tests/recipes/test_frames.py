@@ -14,7 +14,7 @@ from tests.recipes.running import ROOT
 OURS = (str(ROOT / "keras_resnet"), str(ROOT / "recipes"))
 
 
-class Noted(Exception):
+class NotedError(Exception):
     """Ends the run with the frames that lead to the model's call in training."""
 
 
@@ -23,7 +23,7 @@ class Notes(keras.layers.Layer):
 
     def call(self, inputs, training=False):
         if training:
-            raise Noted(
+            raise NotedError(
                 [frame for frame in traceback.extract_stack() if frame.filename.startswith(OURS)]
             )
         return inputs
@@ -40,7 +40,7 @@ def test_from_a_recipe_to_the_model_there_are_at_most_eight_frames(tmp_path, mon
     monkeypatch.setattr(sys, "argv", ["digits.py", "--workdir", str(tmp_path)])
     keras.config.disable_traceback_filtering()
     try:
-        with pytest.raises(Noted) as noted:
+        with pytest.raises(NotedError) as noted:
             runpy.run_path(str(ROOT / "recipes" / "digits.py"), run_name="__main__")
     finally:
         keras.config.enable_traceback_filtering()

@@ -22,7 +22,7 @@ from keras_resnet.utils.tables import text_table
 
 logger = logging.getLogger(__name__)
 
-# Trials of "random" and "bayesian" where nobody says how many.
+# Trials of "random" and "bayesian" by default.
 TRIALS = 12
 
 
@@ -64,7 +64,7 @@ def search(
 
     Raises:
         ValueError: If a setting is wrong, or the folder holds another search or a damaged one.
-        TrainingStopped: If training cannot go on, or no candidate could be trained.
+        TrainingStopped: If training cannot be finished, or no candidate could be trained.
     """
     # Here, since keras-tuner comes with an extra.
     from keras_resnet.experiment.search.tuner import ResNetHyperModel, atomic_files, make_tuner
