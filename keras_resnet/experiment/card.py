@@ -53,15 +53,7 @@ def model_card(
     settings: Mapping[str, Any],
     metrics: Mapping[str, Any],
 ) -> str:
-    """Returns the card as Markdown.
-
-    Args:
-        name: Name of the network.
-        network: Its kind, in a few words.
-        dataset: Images that it was trained and tested on.
-        settings: Settings of the run, as in its config.json.
-        metrics: Measured figures, as in its metrics.json.
-    """
+    """Returns the card as Markdown; `settings` and `metrics` are as in the run's JSON files."""
     height, width, channels = dataset.image_shape
     color = {1: "grayscale", 3: "RGB"}.get(channels, f"{channels}-channel")
     operations = metrics["multiply_adds"]

@@ -34,11 +34,7 @@ from keras_resnet.utils import checks
 
 
 def architecture_of(network: Network) -> Architecture | DenseArchitecture:
-    """Returns the network's entry of the table, with those options replaced that were asked for.
-
-    Raises:
-        ValueError: If there is no such network.
-    """
+    """Returns the network's entry of the table, with those options replaced that were asked for."""
     own: dict[str, Any] = {"block": network.block, "widening": network.widening}
     own = {name: value for name, value in own.items() if value is not None}
     architecture: Architecture | DenseArchitecture
@@ -127,13 +123,7 @@ def total_steps(optimization: Optimization, dataset: ImageDataset) -> int:
 def make_optimizer(
     experiment: Experiment, steps: int, rates: Mapping[str, float] | None = None
 ) -> keras.optimizers.Optimizer:
-    """Returns SGD with schedule, warm-up and decay for a run of `steps` steps.
-
-    Args:
-        experiment: Settings: optimization, and the network, which an "auto" warm-up looks at.
-        steps: Steps of the run.
-        rates: Factors of the learning rate by layer, as in `training.SGD`.
-    """
+    """Returns SGD with schedule, warm-up and decay; `rates` are as in `training.SGD`."""
     settings = experiment.optimization
     if settings.warmup == "auto":
         deep = False
@@ -220,11 +210,8 @@ def fit_options(
 ) -> dict[str, Any]:
     """Returns arguments of `Trainer.fit`: all but how long.
 
-    Args:
-        experiment: The settings.
-        dataset: The data.
-        folder: Where metrics and checkpoints go, and where an interrupted run resumes from.
-        chief: Whether this process shows and records the run.
+    Metrics and checkpoints go to `folder`, where an interrupted run resumes from; the `chief`
+    shows and records the run.
     """
     callbacks = make_observers(folder) if chief else []
     if experiment.optimization.schedule == "plateau":

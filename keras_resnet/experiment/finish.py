@@ -30,12 +30,6 @@ def save(
 ) -> dict[str, float]:
     """Writes card, labels.txt, model.keras and Hub modules to `workdir`, and reads them back.
 
-    Args:
-        model: Model from images in [0, 255] to probabilities.
-        dataset: Its class names, and images to compare outputs on.
-        card: The model card.
-        experiment: The folder, the precision, and whether Hub modules are wanted.
-
     Returns:
         The largest difference between the outputs of the trained model and those of each form.
 

@@ -49,19 +49,12 @@ def deepening(
 ) -> list[Row]:
     """Trains a CIFAR net, deepens it, and trains on; and the deep net from scratch as long.
 
-    The deepened net trains on with the schedule of `base` at a tenth of its learning rate, since it
-    begins where the shallow one ended.
+    The deepened net trains on for `more_epochs`, by default as many as before, with the schedule of
+    `base` at a tenth of its learning rate, since it begins where the shallow one ended.
 
     Writes to `base.workdir`: a folder per run with its metrics and `model.keras`; table.csv and
     table.json, a row per seed and net; deepening.png, .svg and .csv, the loss by epoch. Where runs
-    had to stop, the report is of the others.
-
-    Args:
-        base: Settings of the shallow net, with `depth` given.
-        depth: Layers of the deep net, 6n+2.
-        seeds: Seeds that every net is trained with.
-        more_epochs: Epochs that the deepened net trains on for; default: as many as before.
-        jobs: As in `run_study`.
+    had to stop, the report is of the others, and a TrainingStopped is raised in the end.
 
     Returns:
         Rows of `seed`, `network`, `epochs` (all that its weights have seen), `train_seconds` (wall
@@ -70,10 +63,6 @@ def deepening(
         there are no test images), `test_loss` and `test_accuracy` (or `validation_...`), and for
         the deepened net `answers_differ` (the largest difference of a probability on those images);
         and of `seed`, `network` and `stopped`, the reason, for runs that came to no end.
-
-    Raises:
-        ValueError: If a setting is wrong, or the deep net is not deeper.
-        TrainingStopped: If runs could not be finished; all of the report is written.
     """
     first = base.optimization.epochs
     more = first if more_epochs is None else checks.integer("more_epochs", more_epochs)

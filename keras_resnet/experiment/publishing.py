@@ -44,10 +44,6 @@ def publish(experiment: Experiment, folder: str | Path) -> list[Path]:
 
     Returns:
         The folders of the modules.
-
-    Raises:
-        ValueError: If a setting is wrong.
-        TrainingStopped: If training cannot be finished.
     """
     dataset = load_data(experiment.data)
     if "test" not in dataset.splits:
@@ -71,19 +67,12 @@ def publish(experiment: Experiment, folder: str | Path) -> list[Path]:
 
 
 def module_accuracy(module: str | Path, dataset: ImageDataset) -> float:
-    """Measures a Hub module on the test images of a data set.
+    """Returns the accuracy of a Hub module on the test images of a data set, in [0, 1].
 
     Args:
         module: Folder of a module from images in [0, 1] to logits of the data set's classes, or to
             features; on these a logistic regression is trained first, with the training images.
         dataset: The data set.
-
-    Returns:
-        Test accuracy, in [0, 1].
-
-    Raises:
-        ImportError: If scikit-learn is missing, for features.
-        ValueError: If there is no such module.
     """
     call = load_artefact(module)
     outputs, labels = _outputs(call, dataset, "test")

@@ -46,24 +46,13 @@ def degradation(
     """Trains plain and residual nets of several depths alike (Fig. 1, 4 and 6 of the paper).
 
     Writes to the `workdir` of `base`: a folder per run, degradation.png, .svg and .csv (error
-    curves), table.csv and table.json (final errors, and epochs until the training error was
-    reached). Where runs had to stop, such as those that diverged, they are named there, and the
-    report is of the others.
-
-    Args:
-        models: Named networks, plain and residual.
-        base: Settings that all share.
-        seeds: Seeds that every network is trained with.
-        jobs: As in `run_study`.
-        reach: Training errors in [0, 1] whose epoch the table tells.
+    curves), table.csv and table.json (final errors, and epochs until the training errors of
+    `reach`, in [0, 1]). Where runs had to stop, such as those that diverged, they are named there,
+    the report is of the others, and a TrainingStopped is raised in the end.
 
     Returns:
         The table's rows. `train_seconds` is wall time: compilation is included, and so is what
         runs side by side cost each other.
-
-    Raises:
-        ValueError: An unknown network or wrong setting.
-        TrainingStopped: Runs had to stop; all of the report is written.
     """
     names = [find_architecture(model).name for model in models]
     checks.different("models", names, "networks")
@@ -96,23 +85,8 @@ def side_by_side(
     """Compares variants of one experiment: errors, parameters, operations and time.
 
     Writes to the `workdir` of `base`: a folder per run, comparison.png, .svg and .csv (final
-    errors), curves.png, .svg and .csv (error curves), table.csv and table.json. Where runs had to
-    stop, they are named there, and the report is of the others.
-
-    Args:
-        experiments: The variants by label.
-        base: Settings that all share.
-        seeds: Seeds that every variant is trained with.
-        title: What is compared.
-        jobs: As in `run_study`.
-        reach: Training errors in [0, 1] whose epoch the table tells.
-
-    Returns:
-        The table's rows, as those of `degradation`.
-
-    Raises:
-        ValueError: A setting is wrong.
-        TrainingStopped: Runs had to stop; all of the report is written.
+    errors), curves.png, .svg and .csv (error curves), table.csv and table.json. Runs that had to
+    stop, and what is returned, are as with `degradation`.
     """
     study, rows, subject = _studied(experiments, base, seeds, jobs, reach)
     workdir = Path(base.output.workdir)
@@ -127,15 +101,7 @@ def side_by_side(
 
 
 def pretrain(settings: Experiment, jobs: int | None = None) -> str:
-    """Trains the network of `settings` on the digits 0 to 6, in a folder of its workdir.
-
-    Returns:
-        The path of the trained model.
-
-    Raises:
-        ValueError: If `settings` is about other images.
-        TrainingStopped: If training cannot be finished.
-    """
+    """Trains the network of `settings` on the digits 0 to 6, and returns the model's path."""
     if settings.data.dataset != "digits":
         raise ValueError(
             "`init` must name a trained network for another data set than the digits. "
@@ -153,20 +119,8 @@ def transfer(
     """Fine-tunes `settings.init` with every seed, and trains `settings.model` from random values.
 
     From scratch means `settings.model` on the same images, for as many epochs as head and rest
-    have together, at the same learning rate for all layers. Writes what `side_by_side` writes.
-
-    Args:
-        settings: The fine-tuning, with `init` given.
-        seeds: Seeds of the classifier, the order and the augmentation.
-        scratch: Whether to train from random values too.
-        jobs: As in `run_study`.
-
-    Returns:
-        The table's rows.
-
-    Raises:
-        ValueError: If a setting is wrong.
-        TrainingStopped: If a run cannot be finished.
+    have together, at the same learning rate for all layers. Writes and returns what `side_by_side`
+    does.
     """
     experiments, network = {"fine-tuned": settings}, settings.network
     if scratch:

@@ -121,13 +121,7 @@ def run(experiment: Experiment) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def opened(experiment: Experiment) -> Iterator[tuple[tf.distribute.Strategy, ImageDataset]]:
-    """Prepares this process: devices, precision, determinism; yields strategy and open data.
-
-    Raises:
-        ValueError: If a setting is wrong.
-        ImportError: If matplotlib is missing, which every report in the end is drawn by.
-        TrainingStopped: If another worker ended.
-    """
+    """Prepares this process: devices, precision, determinism; yields strategy and open data."""
     require_matplotlib()
     devices = experiment.devices
     strategy = training.make_strategy(

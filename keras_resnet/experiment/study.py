@@ -1,16 +1,25 @@
 """Studies: several experiments, each with several seeds, run side by side and read together.
 
 Every run is one of `experiment.run` in a folder and a subprocess of its own, so a study that was
-interrupted resumes, and a run that dies takes no other along. Needs TensorFlow.
+interrupted resumes, and a run that dies takes no other along. The subprocess is a fresh Python that
+gets its order as a line of JSON on standard input and reports on standard output; everything that
+is printed there, by TensorFlow too, goes to log.txt. Needs TensorFlow.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
+import json
 import logging
 import os
+import shutil
+import signal
+import subprocess
+import sys
 import time
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
@@ -18,18 +27,28 @@ from typing import Any, NoReturn
 
 import tensorflow as tf
 
-from keras_resnet.experiment.apart import RunApart
 from keras_resnet.experiment.runner import epochs_of, run
 from keras_resnet.experiment.settings import Experiment
 from keras_resnet.training import Terminated, TrainingStopped
 from keras_resnet.training.signals import sigterm_handled
 from keras_resnet.utils import checks
+from keras_resnet.utils.processes import death, end_with_parent, environment
 from keras_resnet.utils.terminal import format_seconds
 
 logger = logging.getLogger(__name__)
 
 # Seconds between two looks at the runs in progress.
 POLL = 0.2
+# What a run prints, in its folder.
+LOG = "log.txt"
+
+# Ctrl-C goes to all processes of a terminal; the study has the runs save their state instead.
+COMMAND = (
+    sys.executable,
+    "-c",
+    "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN); "
+    f"from {__name__} import run_ordered; run_ordered()",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,7 +162,7 @@ def _run_all(
     logger.info(f"{len(plan)} runs, {jobs} at a time; log.txt has what each prints")
     started = time.monotonic()
     ends: dict[tuple[str, int], StudyRun | StoppedRun] = {}
-    running: dict[tuple[str, int], RunApart] = {}
+    running: dict[tuple[str, int], _Child] = {}
 
     def end(key: tuple[str, int], result: Callable[[], Mapping[str, Any]]) -> None:
         one = plan[key]
@@ -171,7 +190,7 @@ def _run_all(
             while waiting or running:
                 while waiting and len(running) < jobs:
                     key = waiting.pop(0)
-                    running[key] = RunApart(plan[key], threads)
+                    running[key] = _Child(plan[key], threads)
                 time.sleep(POLL)
                 for key in [k for k, child in running.items() if child.process.poll() is not None]:
                     end(key, running.pop(key).result)
@@ -195,3 +214,93 @@ def _figures(metrics: Mapping[str, Any]) -> str:
 def _terminate(number: int, frame: FrameType | None) -> NoReturn:
     """Makes SIGTERM an exception, on whose way out the runs are ended too."""
     raise Terminated("SIGTERM; the same command resumes the study")
+
+
+class _Child:
+    """A run in a subprocess, which begins when this is made.
+
+    Args:
+        experiment: Its settings. What it prints is added to log.txt in its `workdir`.
+        threads: Threads that TensorFlow may use, or None for as many as it likes.
+    """
+
+    def __init__(self, experiment: Experiment, threads: int | None = None):
+        self._workdir = Path(experiment.output.workdir)
+        self._fresh = not self._workdir.exists()
+        self._workdir.mkdir(parents=True, exist_ok=True)
+        names = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS")
+        # What the user has set counts.
+        ours = {} if threads is None else {k: str(threads) for k in names if k not in os.environ}
+        with open(self._workdir / LOG, "ab") as log:
+            self.process = subprocess.Popen(
+                COMMAND,
+                env=environment(**ours),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+            )
+        order = {"argv": sys.argv, "experiment": experiment.flat()}
+        # Where it has died already, the result will say so.
+        with contextlib.suppress(BrokenPipeError):
+            # Standard input stays open: its end tells the run that nobody waits for it any more.
+            print(json.dumps(order), file=self.process.stdin, flush=True)
+
+    def result(self) -> Mapping[str, Any]:
+        """Waits for the run and returns its final figures; raises as `run` does."""
+        with self.process as process:
+            lines = list(process.stdout or ())
+        try:
+            report = json.loads(lines[-1])
+        except (IndexError, ValueError):  # It died before it could report, or while it did.
+            report = {"stopped": death(process.returncode)}
+        if "wrong" in report:
+            self._withdraw()
+            raise ValueError(report["wrong"])
+        if "stopped" in report:
+            raise TrainingStopped(report["stopped"])
+        return report["metrics"]
+
+    def wait(self) -> None:
+        """Waits until the process has ended; of one terminated before it began, nothing is left."""
+        if self.process.wait() in (-signal.SIGTERM, 128 + signal.SIGTERM):
+            self._withdraw()
+
+    def _withdraw(self) -> None:
+        """Removes a folder that was made for it if nothing but the log came into it."""
+        if self._fresh and [path.name for path in self._workdir.glob("*")] == [LOG]:
+            shutil.rmtree(self._workdir, ignore_errors=True)
+
+
+def run_ordered() -> None:
+    """Runs in the subprocess what `_Child` orders, and reports how it ended."""
+    order = json.loads(sys.stdin.readline())
+    end_with_parent()
+    sys.argv = order["argv"]
+    # What libraries print to standard output themselves goes to the log too.
+    report = os.dup(1)
+    os.dup2(2, 1)
+    sys.stdout.reconfigure(encoding="utf-8", line_buffering=True)  # type: ignore[union-attr]
+    ours = logging.getLogger("keras_resnet")
+    ours.setLevel(logging.INFO)
+    ours.addHandler(logging.StreamHandler())
+    outcome = _outcome(order["experiment"])
+    # A study that was killed asks for it no more.
+    with contextlib.suppress(BrokenPipeError), os.fdopen(report, "w", encoding="utf-8") as file:
+        print("", json.dumps(outcome), sep="\n", file=file)
+    sys.exit("metrics" not in outcome)
+
+
+def _outcome(settings: Mapping[str, Any]) -> dict[str, Any]:
+    try:
+        return {"metrics": run(Experiment.from_flat(**settings))}
+    except (TrainingStopped, Terminated, OSError) as error:
+        outcome = {"stopped": checks.first_line(error)}
+    except (ValueError, ImportError) as error:
+        outcome = {"wrong": checks.first_line(error)}
+    except Exception as error:
+        # A fault of the package, so the log gets all of it.
+        traceback.print_exc()
+        return {"stopped": f"{type(error).__name__}: {checks.first_line(error)}; log.txt has more"}
+    print(f"error: {next(iter(outcome.values()))}", file=sys.stderr)
+    return outcome

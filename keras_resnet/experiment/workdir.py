@@ -15,7 +15,7 @@ def expect_settings(path: Path, own: dict[str, Any], *, of: str) -> bool:
     Args:
         path: The file of the folder that has the settings.
         own: Those that were asked for. One that is newer than the file had its default then.
-        of: What they are of: "run" or "search".
+        of: "run" or "search".
 
     Raises:
         ValueError: If the folder is a file, the file is damaged, or the settings are others.
@@ -42,11 +42,7 @@ def expect_settings(path: Path, own: dict[str, Any], *, of: str) -> bool:
 
 
 def read_object(path: Path) -> dict[str, Any]:
-    """Reads a JSON file of such a folder.
-
-    Raises:
-        ValueError: If it is damaged.
-    """
+    """Reads a JSON file of such a folder; raises a ValueError if it is damaged."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(value, dict):

@@ -50,7 +50,7 @@ def search(
     Args:
         base: Settings that all candidates share; its epochs are those of a trial, with "hyperband"
             of the trials that get the most.
-        space: What to choose from.
+        space: Values to choose from.
         tuner: "random", "hyperband" (arXiv 1603.06560) or "bayesian".
         trials: Number of candidates; None for 12, and with "hyperband", whose brackets decide it.
         factor: "hyperband" trains one of so many candidates on, for so many times the epochs.
@@ -59,12 +59,7 @@ def search(
         final_epochs: Epochs that the best is trained for, from new random values.
 
     Returns:
-        The table's rows: `trial`, `network`, `state`, what was chosen, `parameters`,
-        `multiply_adds`, `epochs`, `val_accuracy`, `val_loss`, and `seconds` of training.
-
-    Raises:
-        ValueError: If a setting is wrong, or the folder holds another search or a damaged one.
-        TrainingStopped: If training cannot be finished, or no candidate could be trained.
+        The table's rows.
     """
     # Here, since keras-tuner comes with an extra.
     from keras_resnet.experiment.search.tuner import ResNetHyperModel, atomic_files, make_tuner

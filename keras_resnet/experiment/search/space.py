@@ -97,13 +97,7 @@ def _singular(name: str) -> str:
 
 
 def candidate(base: Experiment, values: Mapping[str, Any], **others: object) -> Experiment:
-    """Returns the experiment that a choice stands for.
-
-    Args:
-        base: Settings that all candidates share.
-        values: A value for each name of `SearchSpace.names`; more are ignored.
-        **others: Further settings to replace.
-    """
+    """Returns the experiment that a choice of values stands for; further values are ignored."""
     depth = 3 * BLOCKS[values["block"]].weighted_layers * values["repeats"] + 2
     chosen = {name: values[name] for name in _SETTINGS}
     return base.replace(depth=depth, **chosen, **others)

@@ -158,9 +158,6 @@ class ResNetHyperModel(keras_tuner.HyperModel):
         Returns:
             `val_accuracy`, `parameters` and `multiply_adds`; of a candidate that was trained,
             `val_loss` and `seconds` of training too.
-
-        Raises:
-            FatalError: If the search cannot continue.
         """
         epochs = epochs or self.base.optimization.epochs
         cost = complexity(model)
@@ -212,14 +209,7 @@ def make_tuner(
 ) -> keras_tuner.Tuner:
     """Returns keras-tuner's tuner of a search, with the trials that its folder holds already.
 
-    Args:
-        hypermodel: The candidates.
-        tuner: "random", "hyperband" or "bayesian".
-        trials: Number of candidates; None with "hyperband", whose brackets decide it.
-        factor: "hyperband" trains one of so many candidates on, for so many times the epochs.
-
-    Raises:
-        ValueError: If an argument is wrong, or the folder holds a damaged search.
+    `tuner`, `trials` and `factor` are as in `search`; "hyperband" takes no `trials`.
     """
     kind = TUNERS[checks.one_of("tuner", tuner, TUNERS)]
     if tuner == "hyperband":
