@@ -1,6 +1,7 @@
 """Settings become the network, the rate and the optimizer that they name."""
 
 import json
+import logging
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from keras_resnet.data import load_dataset
 from keras_resnet.experiment import Devices, Experiment, Network, Optimization, build_model
 from keras_resnet.experiment.card import network_text
 from keras_resnet.experiment.factories import architecture_of, fit_options, make_optimizer
+from keras_resnet.training import TrainingStopped
 from tests.helpers import refused
 
 
@@ -178,3 +180,19 @@ class TestParser:
             self.parse("--gpus", "many")
         assert exit.value.code == 2
         assert "argument --gpus" in capsys.readouterr().err
+
+
+def test_what_the_package_logs_is_plain_lines_on_standard_output(capsys):
+    def main():
+        logger = logging.getLogger("keras_resnet.experiment.runner")
+        logger.info("ResNet20: 98 % of 360\nin two lines")
+        logger.debug("not shown")
+        raise TrainingStopped("the disk is full\nand more")
+
+    for _ in range(2):  # shown once, however often recipes run in one process
+        with pytest.raises(SystemExit) as exit:
+            cli.run(main)
+        assert exit.value.code == 1
+        found = capsys.readouterr()
+        assert found.out == "ResNet20: 98 % of 360\nin two lines\n"
+        assert found.err == "error: the disk is full\n"

@@ -1,7 +1,5 @@
 """The way from a recipe to its model, which a reader follows frame by frame."""
 
-import runpy
-import sys
 import traceback
 from pathlib import Path
 
@@ -9,7 +7,7 @@ import keras
 import pytest
 
 from keras_resnet.experiment import runner
-from tests.recipes.running import ROOT
+from tests.recipes.running import ROOT, run_here
 
 OURS = (str(ROOT / "keras_resnet"), str(ROOT / "recipes"))
 
@@ -37,11 +35,10 @@ def tiny(experiment, dataset):
 
 def test_from_a_recipe_to_the_model_there_are_at_most_eight_frames(tmp_path, monkeypatch):
     monkeypatch.setattr(runner, "build_model", tiny)
-    monkeypatch.setattr(sys, "argv", ["digits.py", "--workdir", str(tmp_path)])
     keras.config.disable_traceback_filtering()
     try:
         with pytest.raises(NotedError) as noted:
-            runpy.run_path(str(ROOT / "recipes" / "digits.py"), run_name="__main__")
+            run_here("digits", "--workdir", tmp_path, monkeypatch=monkeypatch)
     finally:
         keras.config.enable_traceback_filtering()
     (frames,) = noted.value.args
