@@ -45,7 +45,7 @@ class Parser(LineParser):
     """Turns a command line into an `Experiment`: a preset, and a flag for each of its settings.
 
     Args:
-        description: What the recipe does, its command and what to expect.
+        description: Text of --help: purpose of the recipe, its command and results.
         presets: Settings by name; flags replace single ones of them. The first is the default.
         without: Settings that have no flag, because the recipe sets them itself.
     """

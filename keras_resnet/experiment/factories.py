@@ -1,4 +1,4 @@
-"""What the settings of an experiment stand for: network, data, optimizer, trainer. TensorFlow."""
+"""Network, data, optimizer and trainer that the settings of an experiment name. TensorFlow."""
 
 from __future__ import annotations
 

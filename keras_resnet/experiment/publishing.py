@@ -40,7 +40,7 @@ def publish(experiment: Experiment, folder: str | Path) -> list[Path]:
 
     Args:
         experiment: The run; its `workdir` holds it afterwards. A finished one is not run again.
-        folder: Where the modules go, each in a folder of its own; one of that name is replaced.
+        folder: Folder of the modules, each in one of its own; one of that name is replaced.
 
     Returns:
         The folders of the modules.

@@ -1,4 +1,4 @@
-"""What the paper shows by comparing networks, as studies with a table and pictures each."""
+"""Studies that compare networks as the paper does, with a table and pictures each."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from keras_resnet.utils.tables import text_table
 
 logger = logging.getLogger(__name__)
 
-# What `pretrain` trains on where nothing else is given: all images of seven of the digits.
+# Settings of `pretrain`: all images of seven of the digits.
 FIRST_DIGITS = Experiment(
     data=Data("digits", data_options={"classes": (0, 1, 2, 3, 4, 5, 6)}),
     optimization=Optimization(epochs=30, warmup="linear"),

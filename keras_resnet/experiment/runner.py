@@ -160,7 +160,7 @@ def epochs_of(experiment: Experiment) -> list[dict[str, Any]]:
 
 
 class _Subject(NamedTuple):
-    """What is trained: name, kind in a few words, and size (multiply-adds where they are known)."""
+    """Name, kind in a few words, and size of a model; multiply-adds where they are known."""
 
     name: str
     kind: str

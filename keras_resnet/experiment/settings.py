@@ -114,7 +114,7 @@ class Data:
 
     Attributes:
         dataset: Name of the data set.
-        data_dir: Where its files lie, or None.
+        data_dir: Folder of its files, or None.
         data_options: Further options of its loader, such as {"crop": "inception"}.
         validation_split: Split to evaluate after each epoch: "validation", or "test" to watch how
             the test error falls (of schedules, "plateau" must not see it).
@@ -226,7 +226,7 @@ class Optimization:
 
 @dataclasses.dataclass(frozen=True)
 class Devices:
-    """Where and how a step is computed.
+    """Devices that a step is computed on, and how.
 
     Attributes:
         strategy: "auto", "one", "mirrored", "multi_worker" or "tpu", as in `make_strategy`.
@@ -257,7 +257,7 @@ class Devices:
 
 @dataclasses.dataclass(frozen=True)
 class Output:
-    """What a run writes, and where.
+    """Files that a run writes, and where.
 
     Attributes:
         workdir: Folder that everything is written to.

@@ -210,7 +210,7 @@ def test_interrupted_in_either_part_it_ends_as_if_never_interrupted(
 
 
 def test_a_module_is_fine_tuned_and_exported_again(first, tmp_path):
-    """What leaves the run as a module of its own holds the first one's weights, as trained on."""
+    """The module that the run exports holds the weights of the first one, as trained on."""
     settings = Experiment.from_flat(
         init=str(first[1] / "module"),
         data_options={"classes": (5, 6), "per_class": 8},

@@ -69,7 +69,7 @@ class ResNetHyperModel(keras_tuner.HyperModel):
         base: Settings that all candidates share; those that the space decides are replaced. Files
             go to `search/` in its `workdir`.
         dataset: Data with a validation split.
-        space: What to choose from.
+        space: Values to choose from.
         strategy: Strategy to build and train under; default: the current one.
         max_parameters: The most parameters that a candidate may have, or None.
         max_multiply_adds: The most multiply-adds of one image, or None.

@@ -60,7 +60,7 @@ def test_build_makes_the_network_that_the_values_name():
 
 
 class Wide(Untrained):
-    """What is more accurate costs more, so that candidates over the budget are tempting."""
+    """Candidates of which the more accurate cost more, so that those over the budget tempt."""
 
     def network(self, values):
         images = keras.Input((8, 8, 1))
