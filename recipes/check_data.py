@@ -7,14 +7,13 @@ unreadable, CMYK, or of another format than their name says, and class folders t
 among the training classes. Exit code 0 where nothing was found, else 1.
 """
 
-import os
 import sys
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+import environment  # noqa: F401
 
-from keras_resnet import cli  # noqa: E402
-from keras_resnet.data import check_data  # noqa: E402
-from keras_resnet.data.check import FAULTS  # noqa: E402
+from keras_resnet import cli
+from keras_resnet.data import check_data
+from keras_resnet.data.check import FAULTS
 
 
 def main() -> None:

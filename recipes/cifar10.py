@@ -3,9 +3,9 @@
     python recipes/cifar10.py --model ResNet56 --workdir runs/resnet56
 
 The default settings are the paper's: 45 000 training images, 4 pixels of padding, random crops
-and mirror images, batch 128, SGD with momentum 0.9, weight decay 1e-4 in the gradient, rate 0.1
-divided by 10 after 32k and 48k of 64k steps; ResNet-110 and deeper begin at 0.01 until the
-training error is below 80 %. Tested on single 32x32 views.
+and mirror images, batch 128, SGD with momentum 0.9, weight decay 1e-4 in the gradient, learning
+rate 0.1 divided by 10 after 32k and 48k of 64k steps; ResNet-110 and deeper begin at 0.01 until the
+training error is below 80 %. Tested on single 32x32 crops.
 
 Test error in the paper: ResNet20 8.75 %, ResNet32 7.51, ResNet44 7.17, ResNet56 6.97, ResNet110
 6.43 (best of 5; mean 6.61), ResNet1202 7.93. Cost: 64k steps are 8.2 million images, forward and
@@ -19,12 +19,7 @@ scale with --dataset digits --epochs 10, or on a folder of class folders with --
 --data-dir DIR --image-size 32.
 """
 
-import os
-
-# Before TensorFlow is imported: on some processors it leaves its faster CPU kernels off, and
-# everywhere it reports what it did not find.
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+import environment  # noqa: F401
 
 from keras_resnet import cli
 from keras_resnet.experiment import Data, Experiment, Network, Optimization, Output, run

@@ -18,28 +18,24 @@ Names: ResNet50, ResNet50_v1.5, ResNet34_A, PlainNet34, ... (this package), VGG1
 """
 
 import argparse
-import os
 import shlex
 import sys
 from pathlib import Path
 
-# Before TensorFlow is imported: on some processors it leaves its faster CPU kernels off, and
-# everywhere it reports what it did not find.
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+import environment  # noqa: F401
 
-from keras_resnet import cli  # noqa: E402
-from keras_resnet.analysis.comparison import DEFAULT_MODELS, compare, read_accuracy  # noqa: E402
-from keras_resnet.analysis.cost import MeasurementFailed, measure_all  # noqa: E402
-from keras_resnet.analysis.plots import (  # noqa: E402
+from keras_resnet import cli
+from keras_resnet.analysis.comparison import DEFAULT_MODELS, compare, read_accuracy
+from keras_resnet.analysis.cost import MeasurementFailed, measure_all
+from keras_resnet.analysis.plots import (
     accuracy_against_operations,
     cost_against_batch,
     require_matplotlib,
     write_table,
 )
-from keras_resnet.training.precision import set_precision  # noqa: E402
-from keras_resnet.utils.files import write_json  # noqa: E402
-from keras_resnet.utils.tables import text_table  # noqa: E402
+from keras_resnet.training.precision import set_precision
+from keras_resnet.utils.files import write_json
+from keras_resnet.utils.tables import text_table
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Trains plain and residual nets of several depths alike, and shows the degradation (Fig. 1 and 6).
+r"""Trains plain and residual nets of several depths alike: the degradation (Fig. 1 and 6).
 
     python recipes/degradation.py --workdir runs/degradation
 
@@ -15,16 +15,11 @@ plain nets get worse from 20 layers on. The same with the paper's data and sched
 
 and on photographs:
 
-    python recipes/degradation.py --dataset folder --data-dir DIR --validation-split validation \\
+    python recipes/degradation.py --dataset folder --data-dir DIR --validation-split validation \
         --models PlainNet18 PlainNet34 ResNet18 ResNet34
 """
 
-import os
-
-# Before TensorFlow is imported: on some processors it leaves its faster CPU kernels off, and
-# everywhere it reports what it did not find.
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+import environment  # noqa: F401
 
 from keras_resnet import cli
 from keras_resnet.experiment import Data, Experiment, Optimization, Output
@@ -43,7 +38,7 @@ PRESETS = {
     ),
 }
 
-WITHOUT = ("model", "depth", "shortcut", "seed", *cli.OF_A_FINISHED_NETWORK)
+WITHOUT = ("model", "depth", "shortcut", "seed", *cli.OF_A_TRAINED_NETWORK)
 
 
 def main() -> None:

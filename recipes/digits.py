@@ -3,17 +3,12 @@
     python recipes/digits.py --workdir runs/digits
 
 ResNet-20, 60 epochs of 1257 images of 8x8 pixels: about two minutes on 2 cores. The settings are
-those of the paper's section 4.2 (SGD with momentum 0.9, weight decay 1e-4, rate 0.1 divided by 10
-at half and three quarters of the way) with a short linear warm-up in front. Expect at least 98 %
-on the 360 test images. The plain net of the same depth: --shortcut none.
+those of the paper's section 4.2 (SGD with momentum 0.9, weight decay 1e-4, learning rate 0.1
+divided by 10 at half and three quarters of the way) with a short linear warm-up in front. Expect at
+least 98 % on the 360 test images. The plain net of the same depth: --shortcut none.
 """
 
-import os
-
-# Before TensorFlow is imported: on some processors it leaves its faster CPU kernels off, and
-# everywhere it reports what it did not find.
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+import environment  # noqa: F401
 
 from keras_resnet import cli
 from keras_resnet.experiment import Data, Experiment, Network, Optimization, Output, run

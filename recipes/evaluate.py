@@ -1,15 +1,15 @@
-"""Measures finished models by the paper's test protocols (sections 3.4, 4.1 of arXiv 1512.03385).
+r"""Measures trained models by the paper's test protocols (sections 3.4, 4.1 of arXiv 1512.03385).
 
-    python recipes/evaluate.py --models runs/digits/model.keras --dataset digits \\
+    python recipes/evaluate.py --models runs/digits/model.keras --dataset digits \
         --protocol ten-crop --resize 9 --workdir runs/ten-crop
 
 Writes top-1 and top-5 error with 95 % intervals and images/s (metrics.json), a table and a plot by
-class (per_class), the confusion matrix as a table and a plot (confusion), and the answer for every
-image (predictions.csv). The digits take seconds. In general a protocol costs, in forward passes of
-the network's own image size: single-crop 1 an image, ten-crop 10, multi-scale about 18 (24 for
-photographs of 4:3, which are seen whole); all of them once per model.
+class (per_class), the confusion matrix as a table and a plot (confusion), and the prediction for
+every image (predictions.csv). The digits take seconds. In general a protocol costs, in forward
+passes of the network's own image size: single-crop 1 an image, ten-crop 10, multi-scale about 18
+(24 for photographs of 4:3, which are taken whole); all of them once per model.
 
-Several --models are an ensemble. Probabilities are averaged over views and models, as by the
+Several --models are an ensemble. Probabilities are averaged over crops and models, as by the
 authors' Caffe models; --average logits averages logits, as fb.resnet.torch does.
 
 Top-1/top-5 error of the paper on the 50 000 validation images of ImageNet, in %:
@@ -19,27 +19,23 @@ Top-1/top-5 error of the paper on the 50 000 validation images of ImageNet, in %
     multi-scale   ResNet34 (B) 21.84/5.71, ResNet50 20.74/5.25, ResNet101 19.87/4.60,
                   ResNet152 19.38/4.49; an ensemble of six 3.57 top-5 on the test images
 
-On CIFAR-10 the paper tests the single view of an image (single-crop), top-1 error in %: ResNet20
+On CIFAR-10 the paper tests a single crop of an image (single-crop), top-1 error in %: ResNet20
 8.75, ResNet56 6.97, ResNet110 6.43.
 """
 
 import argparse
-import os
 import shlex
 import sys
 from pathlib import Path
 
-# Before TensorFlow is imported: on some processors it leaves its faster CPU kernels off, and
-# everywhere it reports what it did not find.
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+import environment  # noqa: F401
 
-from keras_resnet import cli  # noqa: E402
-from keras_resnet.analysis import plots  # noqa: E402
-from keras_resnet.data import load_dataset  # noqa: E402
-from keras_resnet.evaluation import Progress, evaluate, load_model, make_protocol  # noqa: E402
-from keras_resnet.experiment.card import versions  # noqa: E402
-from keras_resnet.utils.files import write_json  # noqa: E402
+from keras_resnet import cli
+from keras_resnet.analysis import plots
+from keras_resnet.data import load_dataset
+from keras_resnet.evaluation import Progress, evaluate, load_model, make_protocol
+from keras_resnet.experiment.card import versions
+from keras_resnet.utils.files import write_json
 
 
 def main() -> None:
@@ -87,18 +83,18 @@ def parser() -> argparse.ArgumentParser:
     def add(flag: str, text: str, **options: object) -> None:
         words.add_argument(flag, help=text, **{"default": argparse.SUPPRESS, **options})
 
-    add("--models", "Finished models, .keras files", nargs="+", required=True, metavar="PATH")
+    add("--models", "Trained models, .keras files", nargs="+", required=True, metavar="PATH")
     add("--dataset", "Name of the data set", default="digits")
     add("--data-dir", "Where its files lie", default=None)
     add("--image-size", "Side of the models' images, for photographs", type=int)
-    add("--max-bad-files", "Unreadable images to go on after, with a warning each", type=int)
+    add("--max-bad-files", "Unreadable images to skip, with a warning each", type=int)
     add("--split", "train, validation or test; the last that there is", default=None)
     add("--protocol", "single-crop, ten-crop or multi-scale", default="single-crop")
     add("--resize", "Shorter side of what is cropped; the data set's own", type=int)
     add("--scales", "Shorter sides for multi-scale; the paper's", type=int, nargs="*")
     add("--flip", "Mirror images too, for multi-scale", action=argparse.BooleanOptionalAction)
     add("--average", "softmax or logits", default="softmax")
-    add("--batch-size", "Views of the models' size per step", type=int, default=128)
+    add("--batch-size", "Crops of the models' size per step", type=int, default=128)
     add("--workdir", "Folder that everything is written to", default="runs/evaluation")
     return words
 

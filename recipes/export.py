@@ -1,32 +1,28 @@
-"""Writes a finished model for inference: SavedModel, LiteRT (.tflite) or ONNX.
+r"""Writes a trained model for inference: SavedModel, LiteRT (.tflite) or ONNX.
 
-    python recipes/export.py runs/digits/model.keras digits.tflite \\
+    python recipes/export.py runs/digits/model.keras digits.tflite \
         --quantize int8 --calibration digits
 
-The format follows from the name of OUT, or is --format. Batch normalisation is folded into the
+The format follows from the name of OUT, or is --format. Batch normalization is folded into the
 convolutions; what was written is run and compared with the model, and kept only if it agrees. int8
 needs --calibration: a folder of images such as the model was trained on, or "digits". All formats
 take images in [0, 255] and carry the labels that lie beside the model (or --labels).
 
 ResNet-20 on the digits (98.33 % of the 360 test images): float32 1.09 MB and float16 0.56 MB with
-the same answers, int8 0.31 MB with 98.33 %.
+the same predictions, int8 0.31 MB with 98.33 %.
 """
 
 import argparse
-import os
 from pathlib import Path
 
-# Before TensorFlow is imported: on some processors it leaves its faster CPU kernels off, and
-# everywhere it reports what it did not find.
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+import environment  # noqa: F401
 
-from keras_resnet import cli  # noqa: E402
-from keras_resnet.evaluation.predictor import calibration_batches  # noqa: E402
-from keras_resnet.export import export, labels_beside  # noqa: E402
-from keras_resnet.export.formats import FORMATS  # noqa: E402
-from keras_resnet.export.reading import read_labels  # noqa: E402
-from keras_resnet.weights.saving import load_model  # noqa: E402
+from keras_resnet import cli
+from keras_resnet.evaluation.predictor import calibration_batches
+from keras_resnet.export import export, labels_beside
+from keras_resnet.export.formats import FORMATS
+from keras_resnet.export.reading import read_labels
+from keras_resnet.weights.saving import load_model
 
 SUFFIXES = {kind.suffix: name for name, kind in FORMATS.items()}
 
@@ -58,7 +54,7 @@ def main() -> None:
 
 def parser() -> argparse.ArgumentParser:
     words = cli.LineParser(__doc__)
-    words.add_argument("model", metavar="MODEL", type=Path, help="A finished model, a .keras file")
+    words.add_argument("model", metavar="MODEL", type=Path, help="A trained model, a .keras file")
     words.add_argument("out", metavar="OUT", type=Path, help="What to write")
     words.add_argument("--format", help="saved_model, litert or onnx")
     words.add_argument("--quantize", default="float32", help="float32; for LiteRT float16 or int8")

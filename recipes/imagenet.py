@@ -2,11 +2,11 @@
 
     python recipes/imagenet.py --gpus 8 --data-dir DATA --workdir runs/resnet50
 
-The default settings are the paper's: shorter side sampled in [256, 480], a random 224 crop,
-mirror images and PCA lighting; batch 256 over all GPUs, SGD with momentum 0.9, weight decay 1e-4
-in the gradient, rate 0.1 divided by 10 when the error stops falling, 120 epochs (60e4 steps);
-statistics of batch normalisation averaged over the training images in the end. Tested on the
-centre crop.
+The default settings are the paper's: shorter side sampled in [256, 480], a random 224 crop, mirror
+images and PCA lighting; batch 256 over all GPUs, SGD with momentum 0.9, weight decay 1e-4 in the
+gradient, learning rate 0.1 divided by 10 when the error stops falling, 120 epochs (60e4 steps);
+statistics of batch normalization averaged over the training images in the end. Tested on the center
+crop.
 
 Top-1 error of 10 crops in the paper: ResNet34 24.52 % (option B), ResNet50 22.85, ResNet101
 21.75, ResNet152 21.43. Cost: 120 epochs are 154 million images, forward and backward, of 3.9e9
@@ -14,11 +14,11 @@ Top-1 error of 10 crops in the paper: ResNet34 24.52 % (option B), ResNet50 22.8
 epochs: ResNet50 76.1 % (torchvision, v1.5).
 
 --preset modern: version v1.5, Inception crops, 90 epochs along a cosine with 5 epochs of warm-up,
-rate 0.1 for each 256 images of the batch (arXiv 1706.02677), label smoothing 0.1, branches that
-start at zero, no decay of scales and biases, bfloat16.
+learning rate 0.1 for each 256 images of the batch (arXiv 1706.02677), label smoothing 0.1, branches
+that start at zero, no decay of scales and biases, bfloat16.
 
-The batch is global: with 8 GPUs each takes 32 of 256. Kill it and start it again with the same
-command, and it goes on. Several machines: start the same command on each with TF_CONFIG set, or
+The batch is global: with 8 GPUs each takes 32 of 256. Killed and started again with the same
+command, it resumes. Several machines: start the same command on each with TF_CONFIG set, or
 under srun with --strategy multi_worker. The data are those of TensorFlow Datasets (imagenet2012),
 or a folder with train/ and val/ of class folders: --dataset folder --data-dir DIR. Try it small:
 --dataset folder --data-dir DIR --image-size 64 --model ResNet18 --virtual-devices 2
@@ -26,12 +26,7 @@ or a folder with train/ and val/ of class folders: --dataset folder --data-dir D
 --model ResNet18 --batch-size 32 --epochs 2.
 """
 
-import os
-
-# Before TensorFlow is imported: on some processors it leaves its faster CPU kernels off, and
-# everywhere it reports what it did not find.
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+import environment  # noqa: F401
 
 from keras_resnet import cli
 from keras_resnet.experiment import Data, Devices, Experiment, Network, Optimization, Output, run

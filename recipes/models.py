@@ -7,30 +7,26 @@ The numbers behind the weights are their published single-crop top-1 accuracies 
 percent, at 224 pixels. --json prints the same for programs, with where weights and accuracies come
 from. --update README.md writes the whole list between the lines "<!-- model zoo -->" and
 "<!-- end of model zoo -->" of that file. --count counts all networks anew, as they are built, in
-about two minutes; a new line of the table needs it.
+about two minutes; a new entry of the table needs it.
 """
 
 import argparse
 import dataclasses
 import json
-import os
 from pathlib import Path
 
-# Before TensorFlow is imported: on some processors it leaves its faster CPU kernels off, and
-# everywhere it reports what it did not find.
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+import environment  # noqa: F401
 
-from keras_resnet import cli  # noqa: E402
-from keras_resnet.analysis.counting import count_models  # noqa: E402
-from keras_resnet.analysis.plots import write_table  # noqa: E402
-from keras_resnet.models.zoo import (  # noqa: E402
+from keras_resnet import cli
+from keras_resnet.analysis.counting import count_models
+from keras_resnet.analysis.plots import write_table
+from keras_resnet.models.zoo import (
     SIZES,
     list_models,
     models_table,
     with_models,
 )
-from keras_resnet.utils.files import write_text  # noqa: E402
+from keras_resnet.utils.files import write_text
 
 
 def main() -> None:

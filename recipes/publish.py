@@ -9,12 +9,7 @@ versions named there the same command makes modules of the same accuracy; the bi
 depend on the processor too.
 """
 
-import os
-
-# Before TensorFlow is imported: on some processors it leaves its faster CPU kernels off, and
-# everywhere it reports what it did not find.
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+import environment  # noqa: F401
 
 from keras_resnet import cli
 from keras_resnet.experiment import Data, Devices, Experiment, Network, Optimization, Output
@@ -28,7 +23,7 @@ DIGITS = Experiment(
     Output("runs/publish"),
 )
 
-WITHOUT = ("export", "fine_tune_epochs", *cli.OF_A_FINISHED_NETWORK)
+WITHOUT = ("export", "fine_tune_epochs", *cli.OF_A_TRAINED_NETWORK)
 
 
 def main() -> None:

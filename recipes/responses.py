@@ -2,7 +2,7 @@
 
     python recipes/responses.py --models runs/deepen/*/model.keras --workdir runs/responses
 
-Draws the standard deviation of every 3x3 layer's response, after batch normalisation and before the
+Draws the standard deviation of every 3x3 layer's response, after batch normalization and before the
 nonlinearity or addition, in the order of the layers and in falling order, one line per model. In
 the paper residual nets respond less than plain ones, and deeper ones less than shallower ones: a
 block of a residual net changes its input only a little.
@@ -10,27 +10,22 @@ block of a residual net changes its input only a little.
 Writes responses.png, .svg, .csv and .json to --workdir.
 """
 
-import os
+import dataclasses
+from pathlib import Path
 
-# Before TensorFlow is imported: on some processors it leaves its faster CPU kernels off, and
-# everywhere it reports what it did not find.
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+import environment  # noqa: F401
 
-import dataclasses  # noqa: E402
-from pathlib import Path  # noqa: E402
-
-from keras_resnet import cli  # noqa: E402
-from keras_resnet.analysis import layer_responses, plots  # noqa: E402
-from keras_resnet.data import load_dataset  # noqa: E402
-from keras_resnet.evaluation import load_model  # noqa: E402
-from keras_resnet.utils.files import write_json  # noqa: E402
+from keras_resnet import cli
+from keras_resnet.analysis import layer_responses, plots
+from keras_resnet.data import load_dataset
+from keras_resnet.evaluation import load_model
+from keras_resnet.utils.files import write_json
 
 
 def main() -> None:
     parser = cli.LineParser(__doc__)
     parser.add_argument(
-        "--models", nargs="+", required=True, metavar="PATH", help="Finished models, .keras files"
+        "--models", nargs="+", required=True, metavar="PATH", help="Trained models, .keras files"
     )
     parser.add_argument("--dataset", default="digits", help="Name of the data set")
     parser.add_argument("--data-dir", help="Where its files lie")

@@ -1,4 +1,4 @@
-"""Compares the shortcut options A, B and C (section 4.1 of arXiv 1512.03385, Table 3).
+r"""Compares the shortcut options A, B and C (section 4.1 of arXiv 1512.03385, Table 3).
 
     python recipes/shortcuts.py --workdir runs/shortcuts
 
@@ -7,16 +7,11 @@ parameters, multiply-adds and training time side by side. In the paper, on Image
 and 10 crops, the top-1 error is 25.03 % with A, 24.52 with B and 24.19 with C: small differences,
 so projections are not what cures the degradation. That comparison:
 
-    python recipes/shortcuts.py --dataset imagenet2012 --data-dir DIR --model ResNet34 --gpus 8 \\
+    python recipes/shortcuts.py --dataset imagenet2012 --data-dir DIR --model ResNet34 --gpus 8 \
         --schedule plateau --warmup none --validation-split validation --batch-size 256 --epochs 120
 """
 
-import os
-
-# Before TensorFlow is imported: on some processors it leaves its faster CPU kernels off, and
-# everywhere it reports what it did not find.
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+import environment  # noqa: F401
 
 from keras_resnet import cli
 from keras_resnet.experiment import Data, Experiment, Network, Optimization, Output
@@ -31,7 +26,7 @@ DIGITS = Experiment(
     output=Output("runs/shortcuts", export=False),
 )
 
-WITHOUT = ("shortcut", "seed", *cli.OF_A_FINISHED_NETWORK)
+WITHOUT = ("shortcut", "seed", *cli.OF_A_TRAINED_NETWORK)
 
 
 def main() -> None:

@@ -1,10 +1,10 @@
-"""Fine-tunes a finished network on other images, against the same network from scratch.
+r"""Fine-tunes a trained network on other images, against the same network from scratch.
 
     python recipes/transfer.py --workdir runs/transfer
 
 Trains ResNet20 on 0 to 6 of scikit-learn's handwritten digits, and carries it over to 7, 8 and 9,
 of which it sees five images each: first a new classifier alone, then all of the network, its
-normalisations frozen (--no-freeze-bn thaws them, --rate-decay 0.5 lets the stages nearer to the
+normalizations frozen (--no-freeze-bn thaws them, --rate-decay 0.5 lets the stages nearer to the
 images learn more slowly). Beside it the network of --model from random values, on the same images
 for as many epochs. Three seeds each, a few minutes on 2 cores.
 
@@ -12,24 +12,19 @@ From a network of your own (a .keras file or a TF Hub module), or from published
 folder of class folders or a data set of TensorFlow Datasets:
 
     python recipes/transfer.py --init runs/imagenet/model.keras --dataset folder --data-dir DIR
-    python recipes/transfer.py --init imagenet --model ResNet50 --version v1.5 \\
+    python recipes/transfer.py --init imagenet --model ResNet50 --version v1.5 \
         --dataset tfds:oxford_flowers102 --data-dir DIR --image-size 224 --gpus 1
 
 --no-scratch leaves the comparison out.
 """
 
-import os
-
-# Before TensorFlow is imported: on some processors it leaves its faster CPU kernels off, and
-# everywhere it reports what it did not find.
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-
 import argparse
+
+import environment  # noqa: F401
 
 from keras_resnet import cli
 from keras_resnet.experiment import Data, Experiment, Network, Optimization, Output
-from keras_resnet.experiment.transferring import pretrain, transfer
+from keras_resnet.experiment.reports import pretrain, transfer
 
 FINE_TUNING = Experiment(
     Network(init="runs/transfer/pretrained-0/model.keras", freeze_bn=True),
@@ -45,7 +40,7 @@ FINE_TUNING = Experiment(
 
 def main() -> None:
     parser = cli.Parser(__doc__, {"digits": FINE_TUNING}, without=("seed", "init", "steps"))
-    parser.add_own("--init", help="Finished network: a .keras file, a TF Hub module, or weights")
+    parser.add_own("--init", help="Trained network: a .keras file, a TF Hub module, or weights")
     parser.add_own(
         "--scratch",
         action=argparse.BooleanOptionalAction,

@@ -2,9 +2,9 @@
 
     python recipes/tune.py --workdir runs/tune
 
-Draws 12 candidates at random (depth, width, blocks, shortcuts, channel gates, drop rates, learning
-rate, momentum and weight decay), trains each for 8 epochs on scikit-learn's handwritten digits,
-prints their table, draws accuracy against multiply-adds, and trains the best of them on the
+Draws 12 candidates at random (depth, width, blocks, shortcuts, squeeze-and-excitation, drop rates,
+learning rate, momentum and weight decay), trains each for 8 epochs on scikit-learn's handwritten
+digits, prints their table, draws accuracy against multiply-adds, and trains the best of them on the
 validation images for 60 epochs: a few minutes on 2 cores. The test images choose nothing.
 
 Interrupted and started again, it resumes, in the middle of a trial too; with more --trials it adds
@@ -14,12 +14,7 @@ that get the most) and --tuner bayesian. Another space: --repeats 3 5 7 9 --wide
 --shortcuts A.
 """
 
-import os
-
-# Before TensorFlow is imported: on some processors it leaves its faster CPU kernels off, and
-# everywhere it reports what it did not find.
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+import environment  # noqa: F401
 
 from keras_resnet import cli
 from keras_resnet.experiment import Data, Experiment, Optimization, Output

@@ -1,14 +1,14 @@
-"""Trains a very deep net with and without the regularisation that the paper leaves untried.
+"""Trains a very deep net with and without the regularization that the paper leaves untried.
 
     python recipes/very_deep.py --workdir runs/very_deep
 
 The paper's 1202-layer net reaches a training error below 0.1 % on CIFAR-10 and tests at 7.93 %,
 worse than the 110-layer one with 6.43 %; the authors suspect overfitting and name maxout or dropout
-as the cure they did not try (section 4.2). Here a net without regularisation is compared with
+as the cure they did not try (section 4.2). Here a net without regularization is compared with
 dropout in the branches and with stochastic depth (arXiv 1603.09382), each from the same seeds. The
 default is ResNet56 on scikit-learn's handwritten digits for 27 epochs, which are enough for it and
 too few for ResNet110 (--model ResNet110 --epochs 100). The digits are nearly solved without any
-regularisation, so do not expect it to help there.
+regularization, so do not expect it to help there.
 
 The paper's own case, with the memory of one GPU (blocks stacked, activations recomputed):
 
@@ -17,12 +17,7 @@ The paper's own case, with the memory of one GPU (blocks stacked, activations re
 costs 9 x 64k steps (three nets, three seeds) of batch 128 through 2.8e9 multiply-adds an image.
 """
 
-import os
-
-# Before TensorFlow is imported: on some processors it leaves its faster CPU kernels off, and
-# everywhere it reports what it did not find.
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+import environment  # noqa: F401
 
 from keras_resnet import cli
 from keras_resnet.experiment import Data, Experiment, Network, Optimization, Output
@@ -47,7 +42,7 @@ PRESETS = {
 
 
 def main() -> None:
-    parser = cli.Parser(__doc__, PRESETS, without=("seed", *cli.OF_A_FINISHED_NETWORK))
+    parser = cli.Parser(__doc__, PRESETS, without=("seed", *cli.OF_A_TRAINED_NETWORK))
     parser.add_study()
     base, own = parser.settings()
     side_by_side(
@@ -58,7 +53,7 @@ def main() -> None:
         },
         base,
         own["seeds"],
-        title=f"Regularisation of {architecture_of(base.network).name}",
+        title=f"Regularization of {architecture_of(base.network).name}",
         jobs=own["jobs"],
     )
 

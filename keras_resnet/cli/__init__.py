@@ -1,5 +1,5 @@
 """Command lines: flags of one meaning everywhere, errors in one line."""
 
-from keras_resnet.cli.flags import OF_A_FINISHED_NETWORK, LineParser, Parser, run
+from keras_resnet.cli.flags import OF_A_TRAINED_NETWORK, LineParser, Parser, run
 
-__all__ = ["OF_A_FINISHED_NETWORK", "LineParser", "Parser", "run"]
+__all__ = ["OF_A_TRAINED_NETWORK", "LineParser", "Parser", "run"]

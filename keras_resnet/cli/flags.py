@@ -1,12 +1,14 @@
-"""What the recipes' command lines share: flags of one meaning everywhere, errors in one line."""
+"""Flags of one meaning in every recipe, and errors in one line."""
 
 from __future__ import annotations
 
 import argparse
+import inspect
+import logging
 import re
 import sys
-import typing
 from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, NoReturn, get_args, get_origin, get_type_hints
 
 from keras_resnet.data import option_names
 from keras_resnet.experiment import Experiment
@@ -17,24 +19,24 @@ from keras_resnet.utils.checks import first_line
 _DATA_OPTIONS = {
     "image_size": (int, "Side of the training and test images in pixels"),
     "crop": (str, "Random crop of training images: scale (the paper's) or inception"),
-    "max_bad_files": (int, "Unreadable images to go on after, with a warning each"),
+    "max_bad_files": (int, "Unreadable images to skip, with a warning each, before it is an error"),
 }
 
-# Settings of training that begins from a finished network, for recipes that compare networks.
-OF_A_FINISHED_NETWORK = ("init", "head_epochs", "freeze_bn", "rate_decay")
+# Settings of training that begins from a trained network, for recipes that compare networks.
+OF_A_TRAINED_NETWORK = ("init", "head_epochs", "freeze_bn", "rate_decay")
 
 
 class LineParser(argparse.ArgumentParser):
     """A parser whose errors are one line, and whose help keeps its paragraphs."""
 
-    def __init__(self, description: str):
+    def __init__(self, description: str | None):
         super().__init__(
             description=description,
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
         )
 
-    def error(self, message: str) -> typing.NoReturn:
+    def error(self, message: str) -> NoReturn:
         """Ends the process with one line, where argparse would print all the flags first."""
         self.exit(2, f"error: {message}; --help lists the flags\n")
 
@@ -43,14 +45,14 @@ class Parser(LineParser):
     """Turns a command line into an `Experiment`: a preset, and a flag for each of its settings.
 
     Args:
-        description: What the recipe does, its command and what to expect.
+        description: Text of --help: purpose of the recipe, its command and results.
         presets: Settings by name; flags replace single ones of them. The first is the default.
         without: Settings that have no flag, because the recipe sets them itself.
     """
 
     def __init__(
         self,
-        description: str,
+        description: str | None,
         presets: Mapping[str, Experiment],
         without: Collection[str] = (),
     ):
@@ -65,37 +67,21 @@ class Parser(LineParser):
         else:
             self.set_defaults(preset=first)
         groups = {}
-        for name, kind in typing.get_type_hints(Experiment).items():
-            groups[name] = self.add_argument_group(name, kind.__doc__.partition("\n")[0])
-            helps = _field_descriptions(kind)
-            for setting, its_kind in typing.get_type_hints(kind).items():
+        for name, group in get_type_hints(Experiment).items():
+            title, _, _ = (inspect.getdoc(group) or "").partition("\n")
+            groups[name] = self.add_argument_group(name, title)
+            helps = _field_descriptions(group)
+            for setting, kind in get_type_hints(group).items():
                 if setting != "data_options" and setting not in without:
-                    self._add(groups[name], setting, its_kind, helps[setting])
+                    _add_setting(groups[name], setting, kind, helps[setting])
         for setting, (kind, text) in _DATA_OPTIONS.items():
-            self._add(groups["data"], setting, kind, text)
-
-    def _add(self, group: argparse._ArgumentGroup, name: str, kind: object, text: str) -> None:
-        options = {"default": argparse.SUPPRESS, "help": text.replace("%", "%%")}
-        # X, X | None, or tuple[X, ...]
-        options["type"] = (typing.get_args(kind) or (kind,))[0]
-        if typing.get_origin(kind) is tuple:
-            options["nargs"] = "*"
-        elif options["type"] is bool:
-            del options["type"]
-            options["action"] = argparse.BooleanOptionalAction
-        group.add_argument(f"--{name.replace('_', '-')}", **options)
+            _add_setting(groups["data"], setting, kind, text)
 
     def experiment(self, argv: Sequence[str] | None = None) -> Experiment:
-        """Returns the experiment that a command line asks for.
-
-        Args:
-            argv: Words of the command line; those of this process where not given.
-        """
+        """Returns the experiment that a command line asks for, as `settings` does."""
         return self.settings(argv)[0]
 
-    def settings(
-        self, argv: Sequence[str] | None = None
-    ) -> tuple[Experiment, dict[str, typing.Any]]:
+    def settings(self, argv: Sequence[str] | None = None) -> tuple[Experiment, dict[str, Any]]:
         """Returns the experiment, and the values of the flags that the recipe added by name.
 
         Args:
@@ -112,7 +98,7 @@ class Parser(LineParser):
             given.setdefault("steps", None)
         return preset.replace(**given, data_options=data_options), own
 
-    def add_own(self, name: str, **options: typing.Any) -> None:
+    def add_own(self, name: str, **options: Any) -> None:
         """Adds a flag of the recipe's own; `options` are those of `add_argument`."""
         self._own.add(self.add_argument(name, **options).dest)
 
@@ -125,47 +111,67 @@ class Parser(LineParser):
         Returns:
             The names of the fields; those that the command line leaves out have no value.
         """
-        types, helps = typing.get_type_hints(cls), _field_descriptions(cls)
-        for name, kind in types.items():
-            self.add_own(
-                f"--{name.replace('_', '-')}",
-                type=typing.get_args(kind)[0],
-                nargs="+",
-                default=argparse.SUPPRESS,
-                help=helps[name].replace("%", "%%"),
-            )
-        return tuple(types)
+        helps = _field_descriptions(cls)
+        for name, kind in get_type_hints(cls).items():
+            self._own.add(name)
+            _add_setting(self, name, kind, helps[name], nargs="+")
+        return tuple(helps)
 
     def add_study(self) -> None:
         """Adds the flags of `run_study`, for recipes of several experiments."""
         self.add_own(
-            "--seeds", type=int, nargs="+", default=[0, 1, 2], help="Seeds that every net has"
+            "--seeds", type=int, nargs="+", default=[0, 1, 2], help="Seeds of every network"
         )
         self.add_own("--jobs", type=int, help="Runs at a time (by default one a core on the CPU)")
 
 
+def _add_setting(
+    group: argparse._ActionsContainer, name: str, kind: Any, text: str, nargs: str = "*"
+) -> None:
+    """Adds a flag without a default for a value X, X | None, or tuple[X, ...]."""
+    options: dict[str, Any] = {"default": argparse.SUPPRESS, "help": text.replace("%", "%%")}
+    of = (get_args(kind) or (kind,))[0]
+    if of is bool:
+        options["action"] = argparse.BooleanOptionalAction
+    else:
+        options["type"] = of
+    if get_origin(kind) is tuple:
+        options["nargs"] = nargs
+    group.add_argument(f"--{name.replace('_', '-')}", **options)
+
+
 def _field_descriptions(cls: type) -> dict[str, str]:
     """Returns the text that the docstring's "Attributes:" has on every field."""
-    attributes = cls.__doc__.split("Attributes:\n", 1)[1]
-    entries = re.findall(r"^ {8}(\w+): (.*(?:\n {12}.*)*)", attributes, re.MULTILINE)
+    _, _, attributes = (inspect.getdoc(cls) or "").partition("Attributes:\n")
+    entries = re.findall(r"^ {4}(\w+): (.*(?:\n {8}.*)*)", attributes, re.MULTILINE)
     return {name: " ".join(text.split()) for name, text in entries}
 
 
-def run(main: Callable[[], None]) -> None:
-    """Runs a recipe's `main`, and ends it with one line where it cannot go on.
+class _Lines(logging.Handler):
+    """Prints messages as plain lines on what is standard output at the time."""
 
-    A wrong value, a missing package and a file that cannot be read or written end it with code 2,
-    training that had to stop with 1, SIGTERM with 143, Ctrl-C with 130. Other errors are ours and
-    keep their traceback.
+    def emit(self, record: logging.LogRecord) -> None:
+        print(self.format(record), flush=True)
+
+
+_LINES = _Lines()
+
+
+def run(main: Callable[[], None]) -> None:
+    """Runs a recipe's `main`, shows what the package logs, and ends errors in one line.
+
+    A wrong value, a missing package and a file that cannot be read or written end the process with
+    code 2, training that had to stop with 1, SIGTERM with 143, Ctrl-C with 130. Other errors are
+    faults of the package and keep their traceback.
     """
+    logger = logging.getLogger("keras_resnet")
+    logger.setLevel(logging.INFO)
+    logger.addHandler(_LINES)  # which it has once, however often this is called
     try:
         main()
-    except (ValueError, ImportError, OSError) as error:
+    except (ValueError, ImportError, OSError, TrainingStopped) as error:
         print(f"error: {first_line(error)}", file=sys.stderr)
-        sys.exit(2)
-    except TrainingStopped as error:
-        print(f"error: {first_line(error)}", file=sys.stderr)
-        sys.exit(1)
+        sys.exit(1 if isinstance(error, TrainingStopped) else 2)
     except Terminated as end:
         print(end, file=sys.stderr)
         raise

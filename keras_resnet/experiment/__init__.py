@@ -1,4 +1,4 @@
-"""Whole experiments: settings in, a trained, tested, saved and re-read model out. TensorFlow."""
+"""Experiments, from settings to a model trained, tested, saved and verified. TensorFlow."""
 
 from keras_resnet.experiment.factories import build_model
 from keras_resnet.experiment.finish import fine_tune

@@ -1,15 +1,16 @@
-"""What the settings of an experiment stand for: network, data, optimizer, trainer. TensorFlow."""
+"""Network, data, optimizer and trainer that the settings of an experiment name. TensorFlow."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import keras
 import tensorflow as tf
 
-from keras_resnet import models
+from keras_resnet import models, training
 from keras_resnet.architectures import (
     VERSIONS,
     Architecture,
@@ -28,31 +29,15 @@ from keras_resnet.experiment.settings import (
     expect_defaults,
 )
 from keras_resnet.preprocessing import Preprocessing
-from keras_resnet.surgery.freezing import stage_rates
-from keras_resnet.training import (
-    Checkpoints,
-    CrossEntropy,
-    ErrorWarmup,
-    MetricsLogger,
-    Mixing,
-    Progress,
-    TensorBoardScalars,
-    Trainer,
-    make_schedule,
-    sgd,
-    tensorboard_installed,
-)
+from keras_resnet.surgery import stage_rates
 from keras_resnet.utils import checks
 
 
 def architecture_of(network: Network) -> Architecture | DenseArchitecture:
-    """Returns the network's line of the table, with those options replaced that were asked for.
-
-    Raises:
-        ValueError: If there is no such network.
-    """
-    own = {"block": network.block, "widening": network.widening}
+    """Returns the network's entry of the table, with those options replaced that were asked for."""
+    own: dict[str, Any] = {"block": network.block, "widening": network.widening}
     own = {name: value for name, value in own.items() if value is not None}
+    architecture: Architecture | DenseArchitecture
     if network.depth is not None:
         architecture = cifar_architecture(network.depth, **own)
     else:
@@ -68,25 +53,20 @@ def architecture_of(network: Network) -> Architecture | DenseArchitecture:
             f"must be left out for {architecture.name}, which has no residual blocks",
         )
         return architecture
-    shortcut, version = architecture.shortcut, architecture.version
-    gates = architecture.squeeze_excitation
+    options: dict[str, Any] = {"shortcut": architecture.shortcut, "version": architecture.version}
     if network.shortcut is not None:
         checks.one_of("shortcut", network.shortcut, ("A", "B", "C", "none"))
-        shortcut = None if network.shortcut == "none" else network.shortcut
+        options["shortcut"] = None if network.shortcut == "none" else network.shortcut
     if network.version is not None:
-        version = checks.one_of("version", network.version, VERSIONS)
+        options["version"] = checks.one_of("version", network.version, VERSIONS)
     if network.squeeze_excitation is not None:
         reduction = checks.integer("squeeze_excitation", network.squeeze_excitation, minimum=0)
-        gates = reduction or None
-    return architecture.variant(shortcut, version, squeeze_excitation=gates)
+        options["squeeze_excitation"] = reduction or None
+    return architecture.variant(**options)
 
 
 def load_data(data: Data) -> ImageDataset:
-    """Returns the data set.
-
-    Raises:
-        ValueError: If there is none of that name, or its files or options are wrong.
-    """
+    """Returns the data set; raises a ValueError as `load_dataset` does."""
     return load_dataset(data.dataset, data.data_dir, **data.data_options)
 
 
@@ -107,7 +87,7 @@ def build_model(experiment: Experiment, dataset: ImageDataset) -> keras.Model:
         ValueError: If the images are too small for the network, or a setting is wrong.
     """
     network, classes = experiment.network, len(dataset.class_names)
-    if network.init_is_model:
+    if network.init is not None and network.init_is_model:
         return with_new_classifier(network.init, dataset.image_shape, classes)
     architecture = architecture_of(network)
     smallest = architecture.stem.smallest_image(len(architecture.repeats))
@@ -116,18 +96,20 @@ def build_model(experiment: Experiment, dataset: ImageDataset) -> keras.Model:
             f"`image_size` must be at least {smallest} for {architecture.name}, which halves its "
             f"maps that often. Received: images of {dataset.name} of shape {dataset.image_shape}"
         )
-    # Trained weights bring the standardization that they were trained with.
-    own = Preprocessing(tuple(dataset.mean), tuple(dataset.std), dataset.image_shape[0])
+    # One number for each channel, however many there are.
+    mean: Any = tuple(dataset.mean)
+    std: Any = tuple(dataset.std)
     # Those that are off are left out, since not every family has them.
     options = {name: getattr(network, name) for name in OF_THE_NETWORK}
-    options = {name: value for name, value in options.items() if value}
     return models.build(
         architecture,
         weights=network.init,
         input_shape=dataset.image_shape,
         classes=classes,
-        include_preprocessing=own if network.init is None else True,
-        **options,
+        # Trained weights bring the standardization that they were trained with.
+        include_preprocessing=network.init is not None
+        or Preprocessing(mean, std, dataset.image_shape[0]),
+        **{name: value for name, value in options.items() if value},
     )
 
 
@@ -141,18 +123,16 @@ def total_steps(optimization: Optimization, dataset: ImageDataset) -> int:
 def make_optimizer(
     experiment: Experiment, steps: int, rates: Mapping[str, float] | None = None
 ) -> keras.optimizers.Optimizer:
-    """Returns SGD with schedule, warm-up and decay for a run of `steps` steps.
-
-    Args:
-        experiment: Settings: optimization, and the network, which an "auto" warm-up looks at.
-        steps: Steps of the run.
-        rates: Factors of the learning rate by layer, as in `training.SGD`.
-    """
+    """Returns SGD with schedule, warm-up and decay; `rates` are as in `training.SGD`."""
     settings = experiment.optimization
     if settings.warmup == "auto":
-        deep = experiment.network.init is None and _is_deep(architecture_of(experiment.network))
+        deep = False
+        if experiment.network.init is None:
+            architecture = architecture_of(experiment.network)
+            # Those that section 4.2 of the paper warms up.
+            deep = architecture.family == "cifar" and architecture.depth >= 110
         settings = dataclasses.replace(settings, warmup="error" if deep else "none")
-    return sgd(
+    return training.sgd(
         _learning_rate(settings, steps),
         momentum=settings.momentum,
         weight_decay=settings.weight_decay,
@@ -164,17 +144,26 @@ def make_optimizer(
     )
 
 
+def _learning_rate(
+    settings: Optimization, steps: int
+) -> float | keras.optimizers.schedules.LearningRateSchedule:
+    if settings.schedule == "plateau":
+        return settings.peak_rate
+    schedule = training.make_schedule(
+        settings.schedule,
+        settings.peak_rate,
+        total_steps=steps,
+        boundaries=sorted({max(1, round(drop * steps)) for drop in settings.drops}),
+        warmup_steps=round(settings.warmup_share * steps) if settings.warmup == "linear" else 0,
+    )
+    if settings.warmup == "error":
+        return training.ErrorWarmup(schedule, rate=settings.peak_rate / 10)
+    return schedule
+
+
 def make_loss(optimization: Optimization) -> keras.losses.Loss:
     """Returns cross-entropy on the model's probabilities, smoothed as set."""
-    return CrossEntropy(label_smoothing=optimization.label_smoothing)
-
-
-def make_callbacks(experiment: Experiment, dataset: ImageDataset) -> list[keras.callbacks.Callback]:
-    """Returns the Keras callbacks that belong to the settings."""
-    if experiment.optimization.schedule != "plateau":
-        return []
-    monitor = "val_accuracy" if "validation" in dataset.splits else "accuracy"
-    return [keras.callbacks.ReduceLROnPlateau(monitor, 0.1, patience=5, mode="max", verbose=1)]
+    return training.CrossEntropy(label_smoothing=optimization.label_smoothing)
 
 
 def make_trainer(
@@ -183,28 +172,27 @@ def make_trainer(
     model: keras.Model,
     dataset: ImageDataset,
     steps: int,
-) -> Trainer:
+) -> training.Trainer:
     """Returns the trainer of what is not frozen in `model`, for so many steps."""
     data, devices = experiment.data, experiment.devices
     decay, classes = experiment.optimization.rate_decay, len(dataset.class_names)
     with strategy.scope():
-        optimizer = make_optimizer(
-            experiment, steps, stage_rates(model, decay) if decay < 1.0 else None
-        )
+        rates = stage_rates(model, decay) if decay < 1.0 else None
+        optimizer = make_optimizer(experiment, steps, rates)
         metrics = [keras.metrics.SparseCategoricalAccuracy("accuracy")]
         # Among ten classes, being one of the best five says little.
         if classes > 10:
             metrics.append(keras.metrics.SparseTopKCategoricalAccuracy(5, "top5_accuracy"))
     transform = None
     if data.mixup or data.cutmix or data.rand_augment:
-        transform = Mixing(
+        transform = training.Mixing(
             classes,
             mixup=data.mixup,
             cutmix=data.cutmix,
             rand_augment=data.rand_augment,
             seed=experiment.optimization.seed,
         )
-    return Trainer(
+    return training.Trainer(
         model,
         optimizer,
         make_loss(experiment.optimization),
@@ -219,24 +207,23 @@ def make_trainer(
 
 def fit_options(
     experiment: Experiment, dataset: ImageDataset, folder: Path, *, chief: bool = True
-) -> dict[str, object]:
+) -> dict[str, Any]:
     """Returns arguments of `Trainer.fit`: all but how long.
 
-    Args:
-        experiment: The settings.
-        dataset: The data.
-        folder: Where metrics and checkpoints go, and where an interrupted run resumes from.
-        chief: Whether this process shows and records the run.
+    Metrics and checkpoints go to `folder`, where an interrupted run resumes from; the `chief`
+    shows and records the run.
     """
+    callbacks = make_observers(folder) if chief else []
+    if experiment.optimization.schedule == "plateau":
+        monitor = "val_accuracy" if "validation" in dataset.splits else "accuracy"
+        plateau = keras.callbacks.ReduceLROnPlateau(monitor, 0.1, patience=5, mode="max", verbose=1)
+        callbacks.insert(0, plateau)
     return {
         "dataset": dataset,
         "batch_size": experiment.optimization.batch_size,
         "seed": experiment.optimization.seed,
-        "callbacks": [
-            *make_callbacks(experiment, dataset),
-            *(make_observers(folder) if chief else ()),
-        ],
-        "checkpoints": Checkpoints(
+        "callbacks": callbacks,
+        "checkpoints": training.Checkpoints(
             folder / "checkpoints",
             every=experiment.output.checkpoint_every,
             config=experiment.of_the_result(),
@@ -248,29 +235,7 @@ def fit_options(
 
 def make_observers(folder: Path) -> list[keras.callbacks.Callback]:
     """Returns the callbacks that show and record a run."""
-    callbacks = [Progress(), MetricsLogger(folder)]
-    if tensorboard_installed():
-        callbacks.append(TensorBoardScalars(folder / "tensorboard"))
+    callbacks = [training.Progress(), training.MetricsLogger(folder)]
+    if training.tensorboard_installed():
+        callbacks.append(training.TensorBoardScalars(folder / "tensorboard"))
     return callbacks
-
-
-def _is_deep(architecture: Architecture | DenseArchitecture) -> bool:
-    """Whether it is one of those that section 4.2 of the paper warms up."""
-    return architecture.family == "cifar" and architecture.depth >= 110
-
-
-def _learning_rate(
-    settings: Optimization, steps: int
-) -> float | keras.optimizers.schedules.LearningRateSchedule:
-    if settings.schedule == "plateau":
-        return settings.peak_rate
-    schedule = make_schedule(
-        settings.schedule,
-        settings.peak_rate,
-        total_steps=steps,
-        boundaries=sorted({max(1, round(drop * steps)) for drop in settings.drops}),
-        warmup_steps=round(settings.warmup_share * steps) if settings.warmup == "linear" else 0,
-    )
-    if settings.warmup == "error":
-        return ErrorWarmup(schedule, rate=settings.peak_rate / 10)
-    return schedule

@@ -1,7 +1,8 @@
-"""A finished model in every form that leaves here, each read back and compared. TensorFlow."""
+"""A trained model in every form that is handed on, each read back and compared. TensorFlow."""
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import keras
@@ -11,9 +12,12 @@ import tensorflow as tf
 from keras_resnet.data import ImageDataset
 from keras_resnet.experiment.settings import Experiment
 from keras_resnet.export import HubLayer, export_hub
+from keras_resnet.naming import CLASSIFIER
 from keras_resnet.training import Trainer, make_schedule, sgd
 from keras_resnet.utils.files import write_text
 from keras_resnet.weights.saving import load_model, save_model
+
+logger = logging.getLogger(__name__)
 
 # Of probabilities, and of features relative to the largest: the reloaded graph may fuse operations
 # in another order. In 16 bits the module, which computes in float32, differs by the rounding of the
@@ -26,26 +30,20 @@ def save(
 ) -> dict[str, float]:
     """Writes card, labels.txt, model.keras and Hub modules to `workdir`, and reads them back.
 
-    Args:
-        model: Model from images in [0, 255] to probabilities.
-        dataset: Its class names, and images to compare answers on.
-        card: The model card.
-        experiment: The folder, the precision, and whether Hub modules are wanted.
-
     Returns:
-        The largest difference between the answers of the trained model and those of each form.
+        The largest difference between the outputs of the trained model and those of each form.
 
     Raises:
-        RuntimeError: If one of them answers otherwise than the trained model.
+        RuntimeError: If the outputs of one of them are others than those of the trained model.
     """
     workdir, allowed = Path(experiment.output.workdir), TOLERANCES[experiment.devices.precision]
     images, _, _ = next(iter(dataset.eval_batches(dataset.splits[-1], 32)))
     images = np.asarray(images, "float32")
-    answers = model(images, training=False)
+    outputs = model(images, training=False)
 
     save_model(model, workdir / "model.keras")
     reloaded = load_model(workdir / "model.keras")(images, training=False)
-    differences = {"model.keras": _difference(answers, reloaded)}
+    differences = {"model.keras": _difference(outputs, reloaded)}
 
     write_text(workdir / "model_card.md", card)
     labels = list(dataset.class_names)
@@ -54,17 +52,17 @@ def save(
         for name, kind in (("saved_model", "classification"), ("feature_vector", "feature_vector")):
             export_hub(model, workdir / name, kind, labels=labels, card=card, overwrite=True)
         logits = tf.saved_model.load(workdir / "saved_model")(images / 255)
-        differences["saved_model"] = _difference(answers, tf.nn.softmax(logits))
-        backbone = keras.Model(model.input, model.get_layer("predictions").input)
+        differences["saved_model"] = _difference(outputs, tf.nn.softmax(logits))
+        backbone = keras.Model(model.input, model.get_layer(CLASSIFIER).input)
         features = tf.saved_model.load(workdir / "feature_vector")(images / 255)
         differences["feature_vector"] = _difference(backbone(images, training=False), features)
     worst = max(differences.values())
     if not worst <= allowed:
         raise RuntimeError(
-            f"A saved model answers otherwise than the trained one, by up to {worst:.2g} where "
+            f"The outputs of a saved model differ from the trained one by up to {worst:.2g} where "
             f"{allowed} is allowed: {differences}"
         )
-    print(f"{' and '.join(differences)}: the answers of the trained model, to {worst:.1g}")
+    logger.info(f"{' and '.join(differences)}: the outputs of the trained model, to {worst:.1g}")
     return differences
 
 
@@ -82,12 +80,12 @@ def fine_tune(
 
     Args:
         module: Folder of a Hub module that takes images in [0, 1].
-        dataset: What to train and test on.
+        dataset: Images to train and test on.
         split: Split to test on.
         epochs: Passes over the training images.
         batch_size: Images per step.
-        learning_rate: Highest rate; it falls to 0 along a cosine.
-        seed: Of the classifier, the order and the augmentation.
+        learning_rate: Highest learning rate; it falls to 0 along a cosine.
+        seed: Seed of the classifier, the order and the augmentation.
 
     Returns:
         `fine_tuned_test_accuracy` (or that of the other split), and `fine_tuned_epochs`.
@@ -96,24 +94,24 @@ def fine_tune(
     keras.utils.set_random_seed(seed)
     images = keras.Input(dataset.image_shape)
     features = HubLayer(module, trainable=True)(keras.layers.Rescaling(1 / 255)(images))
-    scores = keras.layers.Dense(len(dataset.class_names), activation="softmax")(features)
+    outputs = keras.layers.Dense(len(dataset.class_names), activation="softmax")(features)
     steps = epochs * dataset.steps_per_epoch(batch_size)
     trainer = Trainer(
-        keras.Model(images, scores),
+        keras.Model(images, outputs),
         sgd(make_schedule("cosine", learning_rate, total_steps=steps)),
         "sparse_categorical_crossentropy",
         [keras.metrics.SparseCategoricalAccuracy("accuracy")],
     )
     trainer.fit(dataset, batch_size, steps=steps, seed=seed, validation_split=None)
     accuracy = trainer.evaluate(dataset, split, batch_size)["accuracy"]
-    print(
+    logger.info(
         f"feature_vector under a new classifier, both trained for {epochs} epochs: "
         f"{split} accuracy {100 * accuracy:.2f} %"
     )
     return {f"fine_tuned_{split}_accuracy": accuracy, "fine_tuned_epochs": epochs}
 
 
-def _difference(expected, received):
-    """The largest difference, relative to the largest number where that is above 1."""
+def _difference(expected, received) -> float:
+    """Returns the largest difference, relative to the largest number where that is above 1."""
     expected, received = np.asarray(expected), np.asarray(received)
     return float(np.max(np.abs(expected - received)) / max(1.0, np.max(np.abs(expected))))

@@ -1,4 +1,4 @@
-"""A finished network with a new classifier, to train on from. Needs TensorFlow."""
+"""A trained network with a new classifier, to train on from. Needs TensorFlow."""
 
 from __future__ import annotations
 
@@ -6,15 +6,17 @@ from pathlib import Path
 
 import keras
 
-from keras_resnet.evaluation import any_size
 from keras_resnet.export import HubLayer
+from keras_resnet.naming import CLASSIFIER
+from keras_resnet.network import Network
+from keras_resnet.surgery import any_size, rebuild
 from keras_resnet.surgery.graphs import classifier_of
 from keras_resnet.utils.checks import first_line
 from keras_resnet.weights.saving import load_model
 
 
 def with_new_classifier(init: str, image_shape: tuple[int, ...], classes: int) -> keras.Model:
-    """Returns a finished network whose classifier is a fresh one.
+    """Returns a trained network whose classifier is a fresh one.
 
     Args:
         init: A `.keras` file of a model that takes images in [0, 255] and ends in a Dense layer; or
@@ -25,17 +27,22 @@ def with_new_classifier(init: str, image_shape: tuple[int, ...], classes: int) -
         classes: Classes of the new classifier.
 
     Returns:
-        A model from images in [0, 255], `(batch, H, W, C)`, to probabilities `(batch, classes)`.
+        A model from images in [0, 255], `(batch, H, W, C)`, to probabilities `(batch, classes)`. A
+        network of this package remembers how it was built and what its weights want done to images.
 
     Raises:
         ValueError: If there is no such network, or it takes other images.
     """
-    inputs = keras.Input(image_shape)
     if init.endswith(".keras"):
-        body = _body(load_model(init), image_shape)
-        inputs, features, name = body.input, body.output, body.name
+        model = load_model(init)
+        _expect_classifier(model, image_shape)
+        if isinstance(model, Network):
+            return _rebuilt(model, image_shape, classes)
+        if model.input_shape[1:] != image_shape:
+            model = any_size(model)
+        inputs, features, name = model.input, classifier_of(model).input, model.name
     else:
-        name = Path(init).name.split("?")[0] or "module"
+        inputs, name = keras.Input(image_shape), Path(init).name.split("?")[0] or "module"
         images = keras.layers.Rescaling(1 / 255, name="preprocessing")(inputs)
         try:
             features = HubLayer(init, trainable=True, name="module")(images)
@@ -49,31 +56,44 @@ def with_new_classifier(init: str, image_shape: tuple[int, ...], classes: int) -
             "`init` must give a vector for each image, not maps or several outputs. "
             f"Received: init={init!r}"
         )
-    scores = keras.layers.Dense(
+    outputs = keras.layers.Dense(
         classes,
         activation="softmax",
         kernel_initializer=keras.initializers.RandomNormal(stddev=0.01),
         # Probabilities in float32 even where the rest computes in 16 bits.
         dtype=keras.config.dtype_policy().variable_dtype,
-        name="predictions",
+        name=CLASSIFIER,
     )(features)
-    return keras.Model(inputs, scores, name=name)
+    return keras.Model(inputs, outputs, name=name)
 
 
-def _body(model: keras.Model, image_shape: tuple[int, ...]) -> keras.Model:
-    """Returns all of a network but its classifier, for images of some shape."""
+def _expect_classifier(model: keras.Model, image_shape: tuple[int, ...]) -> None:
+    """Raises a ValueError if a model takes images of other channels, or ends in no Dense layer."""
     own = tuple(model.input_shape[1:])
     if len(own) != 3 or own[-1] != image_shape[-1]:
         raise ValueError(
             f"`init` must take images of {image_shape[-1]} channels, as the data set has them. "
             f"Received: a model of images of shape {own}"
         )
-    if own != image_shape:
-        model = any_size(model)
     classifier = classifier_of(model)
     if not isinstance(classifier, keras.layers.Dense):
         raise ValueError(
             "`init` must end in a Dense layer, the classifier, which a new one replaces. "
             f"Received: a model that ends in {type(classifier).__name__}"
         )
-    return keras.Model(model.input, classifier.input, name=model.name)
+
+
+def _rebuilt(model: Network, image_shape: tuple[int, ...], classes: int) -> Network:
+    """Returns a network for other images and classes, whose classifier is new in any case."""
+    network = rebuild(
+        model, input_shape=image_shape, classes=classes, classifier_activation="softmax"
+    )
+    classifier = network.get_layer(CLASSIFIER)
+    classifier.trainable = True
+    classifier.set_weights(
+        [
+            classifier.kernel_initializer(classifier.kernel.shape),
+            classifier.bias_initializer(classifier.bias.shape),
+        ]
+    )
+    return network

@@ -1,31 +1,35 @@
-"""Finished Hub modules with a card each, made by one command. Needs TensorFlow."""
+"""Trained Hub modules with a card each, made by one command. Needs TensorFlow."""
 
 from __future__ import annotations
 
 import hashlib
+import logging
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
 from keras_resnet.data import ImageDataset
+from keras_resnet.experiment.card import versions_text
 from keras_resnet.experiment.factories import architecture_of, load_data
 from keras_resnet.experiment.runner import run
 from keras_resnet.experiment.settings import Experiment
 from keras_resnet.export import load_exported
 from keras_resnet.utils.files import replacing, write_text
 
+logger = logging.getLogger(__name__)
+
 CARD = "CARD.md"
 
-# Folder of a run, and what its module is called here.
-_KINDS = {"saved_model": "classification", "feature_vector": "feature_vector"}
-_ABOUT = {
-    "classification": (
-        "Images to logits of the classes, which `assets/labels.txt` names.",
+# By the folder of a run: the kind of its module, what that gives, and how its accuracy is found.
+_KINDS = {
+    "saved_model": (
+        *("classification", "Images to logits of the classes, which `assets/labels.txt` names."),
         "the logits' largest",
     ),
     "feature_vector": (
-        "Images to a vector of features, for a classifier of your own.",
+        *("feature_vector", "Images to a vector of features, for a classifier of your own."),
         "logistic regression on the features of the training images",
     ),
 }
@@ -36,14 +40,10 @@ def publish(experiment: Experiment, folder: str | Path) -> list[Path]:
 
     Args:
         experiment: The run; its `workdir` holds it afterwards. A finished one is not run again.
-        folder: Where the modules go, each in a folder of its own; one of that name is replaced.
+        folder: Folder of the modules, each in one of its own; one of that name is replaced.
 
     Returns:
         The folders of the modules.
-
-    Raises:
-        ValueError: If a setting is wrong.
-        TrainingStopped: If training cannot go on.
     """
     dataset = load_data(experiment.data)
     if "test" not in dataset.splits:
@@ -54,31 +54,25 @@ def publish(experiment: Experiment, folder: str | Path) -> list[Path]:
     metrics = run(experiment)
     network = architecture_of(experiment.network).name.lower()
     written = []
-    for source, kind in _KINDS.items():
-        name = f"{network}_{dataset.name}_{kind}"
-        with replacing(Path(folder) / name) as module:
+    for source, (kind, about, judged) in _KINDS.items():
+        target = Path(folder) / f"{network}_{dataset.name}_{kind}"
+        with replacing(target) as module:
             shutil.copytree(Path(experiment.output.workdir) / source, module)
-            accuracy = module_accuracy(module, dataset)
-            write_text(module / CARD, _card(name, kind, accuracy, module, dataset, metrics))
-        print(f"{name}: test accuracy {100 * accuracy:.2f} %")
-        written.append(Path(folder) / name)
+            accuracy = f"{100 * module_accuracy(module, dataset):.2f} %"
+            measured = f"test accuracy, by {judged} | {accuracy}"
+            write_text(module / CARD, _card(target.name, about, measured, module, dataset, metrics))
+        logger.info(f"{target.name}: test accuracy {accuracy}")
+        written.append(target)
     return written
 
 
 def module_accuracy(module: str | Path, dataset: ImageDataset) -> float:
-    """Measures a Hub module on the test images of a data set.
+    """Returns the accuracy of a Hub module on the test images of a data set, in [0, 1].
 
     Args:
         module: Folder of a module from images in [0, 1] to logits of the data set's classes, or to
             features; on these a logistic regression is trained first, with the training images.
         dataset: The data set.
-
-    Returns:
-        Test accuracy, in [0, 1].
-
-    Raises:
-        ImportError: If scikit-learn is missing, for features.
-        ValueError: If there is no such module.
     """
     call = load_exported(module)
     outputs, labels = _outputs(call, dataset, "test")
@@ -104,8 +98,8 @@ def sha256_of_files(module: str | Path) -> dict[str, str]:
     }
 
 
-def _outputs(call, dataset: ImageDataset, split: str) -> tuple[np.ndarray, np.ndarray]:
-    """What the module gives for the images of a split, and their labels."""
+def _outputs(call: Callable, dataset: ImageDataset, split: str) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the module's outputs for the images of a split, and their labels."""
     outputs, labels = [], []
     for images, numbers, weights in dataset.eval_batches(split, 128):
         real = weights.numpy() > 0
@@ -114,17 +108,13 @@ def _outputs(call, dataset: ImageDataset, split: str) -> tuple[np.ndarray, np.nd
     return np.concatenate(outputs), np.concatenate(labels)
 
 
-def _card(name, kind, accuracy, module, dataset, metrics) -> str:
+def _card(name: str, about: str, measured: str, module: Path, dataset, metrics) -> str:
     height, width, channels = dataset.image_shape
-    about, judged = _ABOUT[kind]
-    versions = ", ".join(f"{which} {version}" for which, version in metrics["versions"].items())
-    sums = "\n".join(
-        f"| `{path}` | `{digest}` |" for path, digest in sha256_of_files(module).items()
-    )
+    sums = "\n".join(f"| `{path}` | `{sum}` |" for path, sum in sha256_of_files(module).items())
     return f"""# {name}
 
 {about} A TF Hub module (Reusable SavedModel) that can be fine-tuned; it takes float32 images in
-[0, 1] of shape (batch, {height}, {width}, {channels}), and standardises them itself.
+[0, 1] of shape (batch, {height}, {width}, {channels}), and standardizes them itself.
 
 ```python
 import tensorflow as tf
@@ -135,11 +125,11 @@ outputs = module(tf.zeros((1, {height}, {width}, {channels})))
 
 | figure | value |
 |---|---|
-| test accuracy, by {judged} | {100 * accuracy:.2f} % of {dataset.num_examples("test"):,} images |
+| {measured} of {dataset.num_examples("test"):,} images |
 | seed | {metrics["seed"]} |
 | parameters | {metrics["parameters"]:,} |
 | multiply-adds an image | {metrics["multiply_adds"]:,} |
-| made with | {versions} |
+| made with | {versions_text(metrics)} |
 | made by | `{metrics["command"]}` |
 
 **Data.** {dataset.about or dataset.name}
@@ -147,7 +137,7 @@ outputs = module(tf.zeros((1, {height}, {width}, {channels})))
 **Limits.** It knows images of this kind and no others, and gives no warning for them. The accuracy
 is that of one run; its network was not chosen by the test images.
 
-**Licence.** Apache-2.0, as this package. How it was trained in full: `assets/card.md`.
+**License.** Apache-2.0, as this package. How it was trained in full: `assets/card.md`.
 
 | file | sha256 |
 |---|---|

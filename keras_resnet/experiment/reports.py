@@ -1,19 +1,38 @@
-"""What the paper shows by comparing networks, as studies with a table and pictures each."""
+"""Studies that compare networks as the paper does, with a table and pictures each."""
 
 from __future__ import annotations
 
+import logging
 import os
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
 
 from keras_resnet.analysis import plots, studies
 from keras_resnet.architectures import find_architecture
-from keras_resnet.experiment.settings import Experiment
-from keras_resnet.experiment.study import Study, StudyRun, attempt_study
+from keras_resnet.experiment.factories import build_model, load_data
+from keras_resnet.experiment.settings import Data, Experiment, Optimization
+from keras_resnet.experiment.study import Study, StudyRun, attempt_study, run_study
 from keras_resnet.utils import checks
 from keras_resnet.utils.files import write_json
 from keras_resnet.utils.tables import text_table
+
+logger = logging.getLogger(__name__)
+
+# Settings of `pretrain`: all images of seven of the digits.
+FIRST_DIGITS = Experiment(
+    data=Data("digits", data_options={"classes": (0, 1, 2, 3, 4, 5, 6)}),
+    optimization=Optimization(epochs=30, warmup="linear"),
+)
+_OF_FIRST_NETWORK = (
+    *("model", "depth", "block", "widening", "shortcut", "version", "squeeze_excitation"),
+    *("precision", "deterministic"),
+)
+
+Row = dict[str, Any]
 
 
 def degradation(
@@ -23,38 +42,26 @@ def degradation(
     *,
     jobs: int | None = None,
     reach: Sequence[float] = (0.5, 0.1),
-) -> list[dict[str, object]]:
-    """Plain against residual nets of several depths (Fig. 1, 4 and 6 of the paper).
+) -> list[Row]:
+    """Trains plain and residual nets of several depths alike (Fig. 1, 4 and 6 of the paper).
 
     Writes to the `workdir` of `base`: a folder per run, degradation.png, .svg and .csv (error
-    curves), table.csv and table.json (final errors, and epochs until the training error was
-    reached). Where runs had to stop, such as those that diverged, they are named there, and the
-    report is of the others.
-
-    Args:
-        models: Named networks, plain and residual.
-        base: Settings that all share.
-        seeds: Seeds that every network is trained with.
-        jobs: As in `run_study`.
-        reach: Training errors in [0, 1] whose epoch the table tells.
+    curves), table.csv and table.json (final errors, and epochs until the training errors of
+    `reach`, in [0, 1]). Where runs had to stop, such as those that diverged, they are named there,
+    the report is of the others, and a TrainingStopped is raised in the end.
 
     Returns:
         The table's rows. `train_seconds` is wall time: compilation is included, and so is what
         runs side by side cost each other.
-
-    Raises:
-        ValueError: An unknown network or wrong setting.
-        TrainingStopped: Runs had to stop; all of the report is written.
     """
     names = [find_architecture(model).name for model in models]
     checks.different("models", names, "networks")
-
     experiments = {name: base.replace(model=name) for name in names}
     study, rows, subject = _studied(experiments, base, seeds, jobs, reach)
-    groups = {"plain nets": {}, "residual nets": {}}
+    groups: dict[str, dict[str, list]] = {"plain nets": {}, "residual nets": {}}
     for name, epochs in _by_label(study.finished).items():
-        kind = "residual nets" if find_architecture(name).shortcut else "plain nets"
-        groups[kind][name] = epochs
+        plain = getattr(find_architecture(name), "shortcut", "") is None
+        groups["plain nets" if plain else "residual nets"][name] = epochs
     if study.finished:
         plots.error_curves(
             {name: studies.error_curves(group) for name, group in groups.items() if group},
@@ -74,27 +81,12 @@ def side_by_side(
     title: str,
     jobs: int | None = None,
     reach: Sequence[float] = (0.1,),
-) -> list[dict[str, object]]:
-    """Variants of one experiment: errors, parameters, operations and time next to each other.
+) -> list[Row]:
+    """Compares variants of one experiment: errors, parameters, operations and time.
 
     Writes to the `workdir` of `base`: a folder per run, comparison.png, .svg and .csv (final
-    errors), curves.png, .svg and .csv (error curves), table.csv and table.json. Where runs had to
-    stop, they are named there, and the report is of the others.
-
-    Args:
-        experiments: The variants by label.
-        base: Settings that all share.
-        seeds: Seeds that every variant is trained with.
-        title: What is compared.
-        jobs: As in `run_study`.
-        reach: Training errors in [0, 1] whose epoch the table tells.
-
-    Returns:
-        The table's rows, as those of `degradation`.
-
-    Raises:
-        ValueError: A setting is wrong.
-        TrainingStopped: Runs had to stop; all of the report is written.
+    errors), curves.png, .svg and .csv (error curves), table.csv and table.json. Runs that had to
+    stop, and what is returned, are as with `degradation`.
     """
     study, rows, subject = _studied(experiments, base, seeds, jobs, reach)
     workdir = Path(base.output.workdir)
@@ -108,20 +100,90 @@ def side_by_side(
     return rows
 
 
+def pretrain(settings: Experiment, jobs: int | None = None) -> str:
+    """Trains the network of `settings` on the digits 0 to 6, and returns the model's path."""
+    if settings.data.dataset != "digits":
+        raise ValueError(
+            "`init` must name a trained network for another data set than the digits. "
+            f"Received: dataset={settings.data.dataset!r} without init"
+        )
+    own = settings.flat()
+    first = FIRST_DIGITS.replace(**{name: own[name] for name in _OF_FIRST_NETWORK})
+    (run,) = run_study({"pretrained": first}, [0], settings.output.workdir, jobs=jobs)
+    return str(run.workdir / "model.keras")
+
+
+def transfer(
+    settings: Experiment, seeds: Sequence[int], *, scratch: bool = True, jobs: int | None = None
+) -> list[Row]:
+    """Fine-tunes `settings.init` with every seed, and trains `settings.model` from random values.
+
+    From scratch means `settings.model` on the same images, for as many epochs as head and rest
+    have together, at the same learning rate for all layers. Writes and returns what `side_by_side`
+    does.
+    """
+    experiments, network = {"fine-tuned": settings}, settings.network
+    if scratch:
+        experiments["from scratch"] = settings.replace(
+            init=None,
+            head_epochs=0,
+            freeze_bn=False,
+            rate_decay=1.0,
+            epochs=settings.optimization.head_epochs + settings.optimization.epochs,
+        )
+    # Once here, so that what does not fit is said before anything is written; not on a GPU, whose
+    # memory the runs will want.
+    tf.config.set_visible_devices([], "GPU")
+    build_model(settings, load_data(settings.data))
+    init = str(network.init)
+    name = Path(init).name if network.init_is_model else init
+    return side_by_side(experiments, settings, seeds, title=f"From {name}", jobs=jobs)
+
+
+def write_rows(workdir: str | os.PathLike, rows: Sequence[Row], **others: object) -> None:
+    """Writes table.csv and table.json, which holds other values in front of the rows."""
+    plots.write_table(Path(workdir) / "table.csv", rows)
+    write_json(Path(workdir) / "table.json", {**others, "rows": rows})
+
+
+def counted(number: int, noun: str) -> str:
+    """Returns a number with its noun: "3 seeds"."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 def _studied(
     experiments: Mapping[str, Experiment],
     base: Experiment,
     seeds: Sequence[int],
     jobs: int | None,
     reach: Sequence[float],
-) -> tuple[Study, list[dict[str, object]], str]:
-    """Trains and writes the table; returns study, table, and what a title says of them."""
+) -> tuple[Study, list[Row], str]:
+    """Trains, and shows and writes the table; returns study, table, and the subject of a title."""
     for error in reach:
         checks.fraction("reach", error)
     plots.require_matplotlib()
     study = attempt_study(experiments, seeds, base.output.workdir, jobs=jobs)
-    rows = _table(study, list(experiments), base, reach)
-    subject = _subject(base, seeds)
+    by_label = {
+        row["network"]: row for row in studies.convergence(_by_label(study.finished), reach)
+    }
+    rows: list[Row] = [by_label.get(name, {"network": name, "seeds": 0}) for name in experiments]
+    for row in rows:
+        _add_figures(row, study, base)
+    write_rows(base.output.workdir, rows, settings=base.flat())
+    logger.info(text_table([_shown(row, study, base, reach) for row in rows]))
+    logger.info("wall s: of a run, with compilation, and with what concurrent runs cost each other")
+    if base.optimization.ema is not None:
+        logger.info("training error: of the weights as trained; the other: of their average")
+    logger.info(f"Everything is in {base.output.workdir}")
+
+    training = base.optimization
+    length = counted(training.head_epochs + training.epochs, "epoch")
+    if training.steps is not None:
+        length = counted(training.steps, "step")
+    subject = (
+        f"{base.data.dataset}: {length} of batch {training.batch_size}, learning rate "
+        f"{training.peak_rate:g}, {base.devices.precision}, {counted(len(seeds), 'seed')}"
+    )
     if study.stopped:
         stopped = ", ".join(f"{one.label} (seed {one.seed})" for one in study.stopped)
         subject += f"; stopped before their end: {stopped}"
@@ -133,77 +195,43 @@ def _by_label(runs: Sequence[StudyRun]) -> dict[str, list]:
     return {label: [run.epochs for run in runs if run.label == label] for label in labels}
 
 
-def _subject(base: Experiment, seeds: Sequence[int]) -> str:
-    training = base.optimization
-    length = _counted(training.head_epochs + training.epochs, "epoch")
-    if training.steps is not None:
-        length = _counted(training.steps, "step")
-    return (
-        f"{base.data.dataset}: {length} of batch {training.batch_size}, "
-        f"rate {training.peak_rate:g}, {base.devices.precision}, {_counted(len(seeds), 'seed')}"
-    )
+def _add_figures(row: Row, study: Study, base: Experiment) -> None:
+    """Adds to a row what the trained models are, and why others were not trained."""
+    own = [run.metrics for run in study.finished if run.label == row["network"]]
+    if own:
+        row["parameters"] = own[0]["parameters"]
+        row["multiply_adds"] = own[0]["multiply_adds"]
+        row["train_seconds"] = statistics.fmean(metrics["train_seconds"] for metrics in own)
+        name = f"{base.data.validation_split}_accuracy"
+        errors = [1.0 - metrics[name] for metrics in own if name in metrics]
+        if len(errors) == len(own):
+            # Of the trained models, whose weights or statistics may have been averaged since the
+            # last epoch.
+            row["test_error"] = statistics.fmean(errors)
+            row["test_error_sd"] = statistics.stdev(errors) if len(errors) > 1 else None
+    stopped = [one for one in study.stopped if one.label == row["network"]]
+    if stopped:
+        row["stopped"] = " | ".join(f"seed {one.seed}: {one.reason}" for one in stopped)
 
 
-def _counted(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
-
-
-def _table(
-    study: Study, labels: Sequence[str], base: Experiment, reach: Sequence[float]
-) -> list[dict[str, object]]:
-    """Computes, prints and writes the table of a study."""
-    by_label = {
-        row["network"]: row for row in studies.convergence(_by_label(study.finished), reach)
+def _shown(row: Row, study: Study, base: Experiment, reach: Sequence[float]) -> Row:
+    """Returns what of a row goes on a terminal."""
+    line = {
+        "network": row["network"],
+        "parameters": row.get("parameters", "-"),
+        "multiply_adds": row.get("multiply_adds") or "-",
+        "training error %": _percent(row, "training"),
+        f"{base.data.validation_split} error %": _percent(row, "test"),
+        **{f"epochs to {100 * error:g} %": _epochs_to(row, error) for error in reach},
+        "wall s": round(row["train_seconds"]) if row["seeds"] else "-",
     }
-    rows = [by_label.get(label, {"network": label, "seeds": 0}) for label in labels]
-    for row in rows:
-        own = [run.metrics for run in study.finished if run.label == row["network"]]
-        if own:
-            row["parameters"] = own[0]["parameters"]
-            row["multiply_adds"] = own[0]["multiply_adds"]
-            row["train_seconds"] = statistics.fmean(metrics["train_seconds"] for metrics in own)
-            final = [metrics.get(f"{base.data.validation_split}_accuracy") for metrics in own]
-            if None not in final:
-                # Of the finished models, whose weights or statistics may have been averaged since
-                # the last epoch.
-                errors = [1.0 - accuracy for accuracy in final]
-                row["test_error"] = statistics.fmean(errors)
-                row["test_error_sd"] = statistics.stdev(errors) if len(errors) > 1 else None
-        stopped = [one for one in study.stopped if one.label == row["network"]]
-        if stopped:
-            row["stopped"] = " | ".join(f"seed {one.seed}: {one.reason}" for one in stopped)
-    workdir = Path(base.output.workdir)
-    plots.write_table(workdir / "table.csv", rows)
-    write_json(workdir / "table.json", {"settings": base.flat(), "rows": rows})
-    print(text_table(_printed(rows, study, base, reach)))
-    print("wall s: of a run, with compilation, and with what runs side by side cost each other")
-    if base.optimization.ema is not None:
-        print("training error: of the weights as they were trained; the other: of their average")
-    print(f"Everything is in {os.fspath(workdir)}")
-    return rows
+    if study.stopped:
+        seeds = [str(one.seed) for one in study.stopped if one.label == row["network"]]
+        line["stopped"] = f"seed {', '.join(seeds)}" if seeds else ""
+    return line
 
 
-def _printed(rows, study, base, reach) -> list[dict[str, object]]:
-    """Returns what of the table goes on a terminal."""
-    printed = []
-    for row in rows:
-        line = {
-            "network": row["network"],
-            "parameters": row.get("parameters", "-"),
-            "multiply_adds": row.get("multiply_adds") or "-",
-            "training error %": _percent(row, "training"),
-            f"{base.data.validation_split} error %": _percent(row, "test"),
-            **{f"epochs to {100 * error:g} %": _epochs_to(row, error) for error in reach},
-            "wall s": round(row["train_seconds"]) if row["seeds"] else "-",
-        }
-        if study.stopped:
-            seeds = [str(one.seed) for one in study.stopped if one.label == row["network"]]
-            line["stopped"] = f"seed {', '.join(seeds)}" if seeds else ""
-        printed.append(line)
-    return printed
-
-
-def _epochs_to(row: Mapping[str, object], error: float) -> str:
+def _epochs_to(row: Row, error: float) -> str:
     if not row["seeds"]:
         return "-"
     name = f"{100 * error:g}_percent"
@@ -212,7 +240,7 @@ def _epochs_to(row: Mapping[str, object], error: float) -> str:
     return "never" if epochs is None else f"{epochs:.1f}{some}"
 
 
-def _percent(row: Mapping[str, object], kind: str) -> str:
+def _percent(row: Row, kind: str) -> str:
     if f"{kind}_error" not in row:
         return "-"
     deviation = row[f"{kind}_error_sd"]

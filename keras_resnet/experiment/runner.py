@@ -6,16 +6,18 @@ Needs TensorFlow. The recipes are settings of `Experiment` and a call of `run`.
 from __future__ import annotations
 
 import contextlib
+import logging
 import math
 import shlex
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
 
+from keras_resnet import training
 from keras_resnet.analysis.counting import complexity
 from keras_resnet.analysis.plots import learning_curve, require_matplotlib
 from keras_resnet.data import ImageDataset
@@ -32,25 +34,19 @@ from keras_resnet.experiment.factories import (
 from keras_resnet.experiment.settings import Experiment
 from keras_resnet.experiment.workdir import expect_settings, read_object
 from keras_resnet.export import HubLayer
-from keras_resnet.surgery.freezing import freeze
-from keras_resnet.training import (
-    Trainer,
-    is_chief,
-    layout,
-    make_strategy,
-    read_epochs,
-    set_precision,
-)
+from keras_resnet.surgery import freeze
 from keras_resnet.training.strategy import any_worker, others_reachable
 from keras_resnet.utils.files import clear_leftovers, write_json
 from keras_resnet.weights import copy_weights
+
+logger = logging.getLogger(__name__)
 
 # Folder of a run that holds what came before the rest of the network was trained.
 HEAD = "head"
 
 
-def run(experiment: Experiment) -> dict[str, object]:
-    """Trains, evaluates, saves, reads back and compares; goes on where it was interrupted.
+def run(experiment: Experiment) -> dict[str, Any]:
+    """Trains, evaluates, saves, reads back and compares; resumes where it was interrupted.
 
     Writes to the experiment's `workdir`: config.json; metrics.csv and metrics.jsonl, a row per
     logging interval and epoch, and the same in tensorboard/ where it is installed; checkpoints;
@@ -61,26 +57,24 @@ def run(experiment: Experiment) -> dict[str, object]:
     first (`head_epochs`), head/ has its metrics and checkpoints.
 
     Returns:
-        What metrics.json holds: `test_accuracy` (of a data set without test images,
+        The content of metrics.json: `test_accuracy` (of a data set without test images,
         `validation_accuracy`) and the rest.
 
     Raises:
         ValueError: If a setting is wrong, or `workdir` holds another run.
-        TrainingStopped: If training cannot go on; the message says why.
+        TrainingStopped: If training cannot be finished; the message says why.
     """
     workdir, optimization = Path(experiment.output.workdir), experiment.optimization
     finished = _finished_metrics(experiment, workdir)
     if finished is not None:
-        print(f"{workdir} holds this run, finished: nothing to do.")
+        logger.info(f"{workdir} holds this run, finished: nothing to do.")
         return finished
     with opened(experiment) as (strategy, dataset):
-        chief = is_chief(strategy)
+        chief = training.is_chief(strategy)
         keras.utils.set_random_seed(optimization.seed)
         with strategy.scope():
             model = build_model(experiment, dataset)
         subject = _subject(experiment, model)
-        if subject.holds_a_module:
-            _expect_no_module(experiment)
 
         # The new classifier alone first, where that is asked for, then all of the network.
         steps = total_steps(optimization, dataset)
@@ -127,34 +121,27 @@ def run(experiment: Experiment) -> dict[str, object]:
 
 @contextlib.contextmanager
 def opened(experiment: Experiment) -> Iterator[tuple[tf.distribute.Strategy, ImageDataset]]:
-    """Prepares this process for an experiment: devices, precision, determinism, data.
-
-    Yields:
-        The strategy, and the data set while it is read.
-
-    Raises:
-        ValueError: If a setting is wrong.
-        ImportError: If matplotlib is missing, which every report in the end is drawn by.
-        TrainingStopped: If another worker ended.
-    """
+    """Prepares this process: devices, precision, determinism; yields strategy and open data."""
     require_matplotlib()
     devices = experiment.devices
-    strategy = make_strategy(
+    strategy = training.make_strategy(
         devices.strategy,
         gpus=devices.gpus,
         virtual_devices=devices.virtual_devices,
         tpu=devices.tpu,
     )
-    layout(strategy, experiment.optimization.batch_size, devices.micro_batches)
+    training.layout(strategy, experiment.optimization.batch_size, devices.micro_batches)
     if devices.deterministic:
         tf.config.experimental.enable_op_determinism()
-    set_precision(devices.precision)
+    training.set_precision(devices.precision)
     dataset = load_data(experiment.data)
     with dataset.reading(), others_reachable(strategy):
         yield strategy, dataset
 
 
-def settle_statistics(experiment: Experiment, trainer: Trainer, dataset: ImageDataset) -> None:
+def settle_statistics(
+    experiment: Experiment, trainer: training.Trainer, dataset: ImageDataset
+) -> None:
     """Recomputes the statistics of batch normalization after training, where they need it."""
     optimization = experiment.optimization
     # Averaged weights have no statistics of their own.
@@ -163,29 +150,26 @@ def settle_statistics(experiment: Experiment, trainer: Trainer, dataset: ImageDa
         trainer.recompute_bn_statistics(dataset, optimization.batch_size, seed=optimization.seed)
 
 
-def epochs_of(experiment: Experiment) -> list[dict[str, float]]:
+def epochs_of(experiment: Experiment) -> list[dict[str, Any]]:
     """Returns the figures of every epoch; those of the head come first and are counted too."""
     workdir = Path(experiment.output.workdir)
     has_head = experiment.optimization.head_epochs
-    head = read_epochs(workdir / HEAD / "metrics.jsonl") if has_head else []
-    rest = read_epochs(workdir / "metrics.jsonl")
+    head = training.read_epochs(workdir / HEAD / "metrics.jsonl") if has_head else []
+    rest = training.read_epochs(workdir / "metrics.jsonl")
     return [*head, *({**row, "epoch": len(head) + row["epoch"]} for row in rest)]
 
 
 class _Subject(NamedTuple):
-    """What is trained: its name, its kind in a few words, and its size.
-
-    What a Hub module holds cannot be counted: its multiply-adds are None.
-    """
+    """Name, kind in a few words, and size of a model; multiply-adds where they are known."""
 
     name: str
     kind: str
     parameters: int
     multiply_adds: int | None
-    holds_a_module: bool
 
 
 def _subject(experiment: Experiment, model: keras.Model) -> _Subject:
+    """Describes a model; a ValueError names settings that make no sense with a Hub module in it."""
     network = experiment.network
     if network.init_is_model:
         name, kind = model.name, f"The network of `{network.init}` with a classifier of its own"
@@ -193,32 +177,25 @@ def _subject(experiment: Experiment, model: keras.Model) -> _Subject:
         architecture = architecture_of(network)
         begun = "" if network.init is None else f", begun from the weights `{network.init}`"
         name, kind = architecture.name, network_text(architecture) + begun
-    if _holds_a_module(model):
-        parameters = sum(math.prod(weight.shape) for weight in model.trainable_weights)
-        return _Subject(name, kind, parameters, None, True)
-    cost = complexity(model)
-    return _Subject(name, kind, cost.parameters, cost.multiply_adds, False)
+    if not _holds_a_module(model):
+        cost = complexity(model)
+        return _Subject(name, kind, cost.parameters, cost.multiply_adds)
+    for setting, why in (
+        ("jit_compile", "which XLA would compile at every step"),
+        ("recompute_bn", "whose normalizations are its own"),
+    ):
+        if experiment.flat()[setting]:
+            raise ValueError(
+                f"`{setting}` must be left out where training begins from a Hub module, {why}. "
+                f"Received: {setting}=True with init={network.init!r}"
+            )
+    # Its operations cannot be counted.
+    parameters = sum(math.prod(weight.shape) for weight in model.trainable_weights)
+    return _Subject(name, kind, parameters, None)
 
 
 def _holds_a_module(model: keras.Model) -> bool:
     return any(isinstance(layer, HubLayer) for layer in model.layers)
-
-
-def _expect_no_module(experiment: Experiment) -> None:
-    """Raises a ValueError if a setting makes no sense where training begins from a Hub module."""
-    for name, asked, why in (
-        ("jit_compile", experiment.devices.jit_compile, "which XLA would compile at every step"),
-        (
-            "recompute_bn",
-            experiment.optimization.recompute_bn,
-            "whose normalizations are its own",
-        ),
-    ):
-        if asked:
-            raise ValueError(
-                f"`{name}` must be left out where training begins from a Hub module, {why}. "
-                f"Received: {name}=True with init={experiment.network.init!r}"
-            )
 
 
 def _begin(
@@ -238,11 +215,11 @@ def _begin(
     if optimization.base_batch not in (None, optimization.batch_size):
         factor = f"{optimization.batch_size}/{optimization.base_batch}"
         rate = f"{optimization.learning_rate:g} x {factor} = {rate}"
-    print(
+    layout = training.layout(strategy, optimization.batch_size)
+    logger.info(
         f"{subject.name}: {subject.parameters:,} parameters, {operations}. "
         f"{dataset.name}: {dataset.num_examples('train'):,} training images, {steps:,} steps.\n"
-        f"{layout(strategy, optimization.batch_size)}; learning rate {rate}; {devices.precision}; "
-        f"writing to {workdir}"
+        f"{layout}; learning rate {rate}; {devices.precision}; writing to {workdir}"
     )
     clear_leftovers(workdir)
     write_json(workdir / "config.json", experiment.flat())
@@ -253,20 +230,26 @@ def _finish(
     subject: _Subject,
     model: keras.Model,
     dataset: ImageDataset,
-    figures: dict[str, object],
-) -> dict[str, object]:
+    figures: dict[str, Any],
+) -> dict[str, Any]:
     """Draws the curve, writes card and models, and last metrics.json, whose content it returns."""
     optimization, output = experiment.optimization, experiment.output
     workdir, split = Path(output.workdir), figures["split"]
     epochs, accuracy = epochs_of(experiment), figures[f"{split}_accuracy"]
     figures = {
         **figures,
-        **_last_epoch(epochs),
+        "epochs": epochs[-1]["epoch"],
+        **{
+            f"{which}_{name}": epochs[-1][key]
+            for name in ("accuracy", "loss", "top5_accuracy")
+            for which, key in (("train", name), ("val", f"val_{name}"))
+            if key in epochs[-1]
+        },
         "command": shlex.join(["python", *sys.argv]),
         "versions": versions(),
     }
     seconds = figures["train_seconds"]
-    print(f"{split} accuracy {100 * accuracy:.2f} %, {seconds:.0f} s of training")
+    logger.info(f"{split} accuracy {100 * accuracy:.2f} %, {seconds:.0f} s of training")
     learning_curve(
         epochs,
         workdir / "learning_curve.png",
@@ -286,21 +269,11 @@ def _finish(
             seed=optimization.seed,
         )
     write_json(workdir / "metrics.json", figures)
-    print(f"Everything is in {workdir}: begin with model_card.md and learning_curve.png")
+    logger.info(f"Everything is in {workdir}: begin with model_card.md and learning_curve.png")
     return figures
 
 
-def _last_epoch(epochs: list[Mapping[str, float]]) -> dict[str, float]:
-    last = epochs[-1]
-    figures = {"epochs": last["epoch"]}
-    for name in ("accuracy", "loss", "top5_accuracy"):
-        for key, split in ((name, "train"), (f"val_{name}", "val")):
-            if key in last:
-                figures[f"{split}_{name}"] = last[key]
-    return figures
-
-
-def _finished_metrics(experiment: Experiment, workdir: Path) -> dict[str, object] | None:
+def _finished_metrics(experiment: Experiment, workdir: Path) -> dict[str, Any] | None:
     """Returns the metrics of this very run if `workdir` holds it finished, else None."""
     if not expect_settings(workdir / "config.json", experiment.of_the_result(), of="run"):
         return None
@@ -309,7 +282,7 @@ def _finished_metrics(experiment: Experiment, workdir: Path) -> dict[str, object
         return read_object(metrics)
     if not experiment.output.resume:
         raise ValueError(
-            "`workdir` holds this run, unfinished; leave out --no-resume to go on, or choose a new "
-            f"folder. Received: workdir={str(workdir)!r}"
+            "`workdir` holds this run, unfinished; leave out --no-resume to resume it, or choose a "
+            f"new folder. Received: workdir={str(workdir)!r}"
         )
     return None

@@ -114,7 +114,7 @@ class Data:
 
     Attributes:
         dataset: Name of the data set.
-        data_dir: Where its files lie, or None.
+        data_dir: Folder of its files, or None.
         data_options: Further options of its loader, such as {"crop": "inception"}.
         validation_split: Split to evaluate after each epoch: "validation", or "test" to watch how
             the test error falls (of schedules, "plateau" must not see it).
@@ -144,19 +144,20 @@ class Optimization:
         epochs: Passes over the training images.
         steps: Steps, in place of epochs.
         head_epochs: Epochs in which only the new classifier of `init` trains, before the rest does.
-        learning_rate: Highest rate, for a batch of `base_batch` where that is given.
-        base_batch: Batch that `learning_rate` is meant for; the rate grows in proportion to the
-            batch. None for a rate that does not depend on the batch.
+        learning_rate: Highest learning rate, for a batch of `base_batch` where that is given.
+        base_batch: Batch that `learning_rate` is meant for; the learning rate grows in
+            proportion to the batch. None where it does not depend on the batch.
         rate_decay: Factor of the learning rate from one stage of `init` to the one in front of it,
-            in (0, 1]; the classifier has the full rate.
+            in (0, 1]; the classifier has the full learning rate.
         schedule: "steps" (divided by 10 at `drops`), "cosine", "polynomial", "constant", or
             "plateau" (divided by 10 when the validation accuracy has not risen for 5 epochs).
-        drops: For "steps": shares of all steps after which the rate is divided by 10.
+        drops: For "steps": shares of all steps after which the learning rate is
+            divided by 10.
         warmup: "none"; "linear" over `warmup_share` of all steps; "error": `learning_rate` / 10
             until the training error falls below 80 % (section 4.2 of the paper); "auto": "error"
             for CIFAR nets of 110 and more layers, else "none".
         warmup_share: For "linear", in [0, 1).
-        momentum: Of SGD.
+        momentum: Momentum of SGD.
         weight_decay: Factor of the weight in its gradient.
         decay: "l2" as in the paper, or "decoupled".
         decay_norm_and_bias: Whether scales, offsets and biases decay too.
@@ -165,7 +166,7 @@ class Optimization:
         label_smoothing: Share of a label that goes to all classes alike, in [0, 1).
         recompute_bn: Whether the statistics of batch normalization are averaged over the training
             images after training, as the authors of the paper did.
-        seed: Of initial values, order and augmentation.
+        seed: Seed of initial values, order and augmentation.
     """
 
     batch_size: int = 128
@@ -211,7 +212,7 @@ class Optimization:
         checks.one_of("decay", self.decay, DECAYS)
         if self.schedule == "plateau" and self.warmup in ("linear", "error"):
             raise ValueError(
-                "`warmup` must be 'none' with schedule='plateau', which sets the rate itself. "
+                "`warmup` must be 'none' with schedule='plateau', which sets the learning rate. "
                 f"Received: warmup={self.warmup!r}"
             )
 
@@ -225,7 +226,7 @@ class Optimization:
 
 @dataclasses.dataclass(frozen=True)
 class Devices:
-    """Where and how a step is computed.
+    """Devices that a step is computed on, and how.
 
     Attributes:
         strategy: "auto", "one", "mirrored", "multi_worker" or "tpu", as in `make_strategy`.
@@ -256,11 +257,11 @@ class Devices:
 
 @dataclasses.dataclass(frozen=True)
 class Output:
-    """What a run writes, and where.
+    """Files that a run writes, and where.
 
     Attributes:
         workdir: Folder that everything is written to.
-        log_every: Steps from one line of metrics to the next.
+        log_every: Steps from one row of metrics to the next.
         checkpoint_every: Steps from one checkpoint to the next; None for one an epoch.
         resume: Whether an unfinished run in `workdir` resumes.
         export: Whether the trained model is exported as Hub modules, too.
@@ -288,12 +289,7 @@ class Output:
 class Experiment:
     """One experiment. A run is a function of these settings, its data and the versions used.
 
-    Attributes:
-        network: The network, and what it begins from.
-        data: The images, and what is done to them in training.
-        optimization: The length of training, the learning rate and the optimizer.
-        devices: Where and how a step is computed.
-        output: What a run writes, and where.
+    Its attributes are the five groups.
 
     Raises:
         ValueError: If a setting is out of its range, or contradicts another one.

@@ -1,20 +1,21 @@
-"""What a folder of results holds, and whether what was asked for may go on there."""
+"""Folders of results, and whether what was asked for may resume there."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from keras_resnet.experiment.settings import Experiment
 
 
-def expect_settings(path: Path, own: dict[str, object], *, of: str) -> bool:
+def expect_settings(path: Path, own: dict[str, Any], *, of: str) -> bool:
     """Returns whether a folder holds what was asked for, begun or finished.
 
     Args:
         path: The file of the folder that has the settings.
         own: Those that were asked for. One that is newer than the file had its default then.
-        of: What they are of: "run" or "search".
+        of: "run" or "search".
 
     Raises:
         ValueError: If the folder is a file, the file is damaged, or the settings are others.
@@ -40,12 +41,8 @@ def expect_settings(path: Path, own: dict[str, object], *, of: str) -> bool:
     return True
 
 
-def read_object(path: Path) -> dict[str, object]:
-    """Reads a JSON file of such a folder.
-
-    Raises:
-        ValueError: If it is damaged.
-    """
+def read_object(path: Path) -> dict[str, Any]:
+    """Reads a JSON file of such a folder; raises a ValueError if it is damaged."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(value, dict):

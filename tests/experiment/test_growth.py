@@ -28,7 +28,7 @@ def dataset(monkeypatch):
 
 
 def test_report_without_test_images_and_without_the_net_from_scratch(
-    tmp_path, dataset, monkeypatch, capsys
+    tmp_path, dataset, monkeypatch, logged
 ):
     base = BASE.replace(workdir=str(tmp_path))
     save_model(build_model(base, dataset), tmp_path / "ResNet8-0" / "model.keras")
@@ -58,8 +58,7 @@ def test_report_without_test_images_and_without_the_net_from_scratch(
     for row in rows:
         assert row["split"] == "validation" and 0 <= row["validation_accuracy"] <= 1
     assert rows[1]["validation_loss"] == pytest.approx(rows[0]["validation_loss"], rel=1e-5)
-    printed = capsys.readouterr().out
-    assert f"validation loss {rows[2]['validation_loss']:.4f}" in printed
+    assert f"validation loss {rows[2]['validation_loss']:.4f}" in logged()
     folder = tmp_path / "ResNet14-deepened-0"
     # As every run of `experiment.run` leaves them.
     assert tensorboard_installed() == any(folder.glob("tensorboard/events*"))

@@ -1,4 +1,4 @@
-"""Training that begins from a finished network: a file, a module, weights."""
+"""Training that begins from a trained network: a file, a module, weights."""
 
 import json
 from pathlib import Path
@@ -13,6 +13,7 @@ from keras_resnet.experiment import Experiment, factories, run
 from keras_resnet.experiment.pretrained import with_new_classifier
 from keras_resnet.experiment.runner import epochs_of
 from keras_resnet.export import HubLayer, export_hub
+from keras_resnet.preprocessing import Preprocessing
 from tests.helpers import images, randomize
 
 
@@ -34,18 +35,22 @@ class Interrupts(keras.callbacks.Callback):
 
 @pytest.fixture(scope="module")
 def first(tmp_path_factory):
-    """A network for three classes of 8x8 images in [0, 255], as a file and as a Hub module."""
+    """A network for three classes of 8x8 images in [0, 255]: two files and a Hub module.
+
+    The model in foreign.keras has the same layers, but does not remember its network.
+    """
     inputs = keras.Input((8, 8, 1))
     standardized = keras.layers.Normalization(mean=100.0, variance=3600.0)(inputs)
     model = keras_resnet.CifarResNet(8, input_tensor=standardized, classes=3)
     randomize(model)
     folder = tmp_path_factory.mktemp("first")
     model.save(folder / "first.keras")
+    keras.Model(model.input, model.output, name="foreign").save(folder / "foreign.keras")
     export_hub(model, folder / "module")
     return model, folder
 
 
-@pytest.mark.parametrize("form", ["first.keras", "module"])
+@pytest.mark.parametrize("form", ["first.keras", "foreign.keras", "module"])
 def test_all_but_the_classifier_is_kept(first, form):
     model, folder = first
     new = with_new_classifier(str(folder / form), (8, 8, 1), 5)
@@ -56,10 +61,43 @@ def test_all_but_the_classifier_is_kept(first, form):
     np.testing.assert_allclose(found, features, rtol=1e-5, atol=1e-6)
 
 
-def test_other_sizes_where_the_network_takes_any(first):
-    model, folder = first
-    new = with_new_classifier(str(folder / "first.keras"), (12, 10, 1), 5)
+@pytest.mark.parametrize("form", ["first.keras", "foreign.keras"])
+def test_other_sizes_where_the_network_takes_any(first, form):
+    new = with_new_classifier(str(first[1] / form), (12, 10, 1), 5)
     assert new(images(2, 12, 10, 1, low=0, high=255)).shape == (2, 5)
+
+
+@pytest.mark.parametrize("classes", [3, 5])
+def test_a_network_remembers_itself_under_a_fresh_classifier(tmp_path, classes):
+    """Fresh where the number of classes is the same, too, and trainable where it was frozen."""
+    preprocessing = Preprocessing((1.0, 2.0, 3.0), (4.0, 5.0, 6.0), 32)
+    model = keras_resnet.CifarResNet(
+        8,
+        shortcut="B",
+        input_shape=(32, 32, 3),
+        classes=3,
+        classifier_activation=None,
+        include_preprocessing=preprocessing,
+    )
+    randomize(model)
+    model.trainable = False
+    model.save(tmp_path / "frozen.keras")
+    new = with_new_classifier(str(tmp_path / "frozen.keras"), (16, 16, 3), classes)
+    assert new.network.architecture == model.network.architecture
+    assert new.preprocessing == preprocessing and new.name == model.name
+    assert (new.input_shape, new.output_shape) == ((None, 16, 16, 3), (None, classes))
+    for layer in model.layers[1:-1]:
+        for old, kept in zip(
+            layer.get_weights(), new.get_layer(layer.name).get_weights(), strict=True
+        ):
+            np.testing.assert_array_equal(old, kept)
+    kernel, bias = new.layers[-1].get_weights()
+    old = model.layers[-1].get_weights()[0]
+    assert kernel.shape == (64, classes) and not np.any(bias)
+    assert not np.any(np.isclose(kernel[:, :3], old)) and 0.005 < kernel.std() < 0.02
+    assert new.layers[-1].trainable and not new.get_layer("conv1_conv").trainable
+    outputs = np.asarray(new(images(2, 16, 16, 3, low=0, high=255)))
+    np.testing.assert_allclose(outputs.sum(axis=1), 1, rtol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -117,7 +155,7 @@ def finished(first, tmp_path_factory):
     return settings, run(settings)
 
 
-def test_head_first_then_the_rest_with_frozen_normalisations(first, finished):
+def test_head_first_then_the_rest_with_frozen_normalizations(first, finished):
     model, _ = first
     settings, metrics = finished
     workdir = Path(settings.output.workdir)
@@ -131,7 +169,7 @@ def test_head_first_then_the_rest_with_frozen_normalisations(first, finished):
                 layer.get_weights(), trained.get_layer(layer.name).get_weights(), strict=True
             )
         ]
-        # Normalisations, the standardisation among them, are as they were; convolutions are not.
+        # Normalizations, the standardization among them, are as they were; convolutions are not.
         assert all(same) if "conv" not in layer.name or "_bn" in layer.name else not any(same)
     card = (workdir / "model_card.md").read_text()
     assert "first.keras` with a classifier of its own" in card and "Classes: 5, 6." in card
@@ -172,7 +210,7 @@ def test_interrupted_in_either_part_it_ends_as_if_never_interrupted(
 
 
 def test_a_module_is_fine_tuned_and_exported_again(first, tmp_path):
-    """What leaves the run as a module of its own holds the first one's weights, as trained on."""
+    """The module that the run exports holds the weights of the first one, as trained on."""
     settings = Experiment.from_flat(
         init=str(first[1] / "module"),
         data_options={"classes": (5, 6), "per_class": 8},

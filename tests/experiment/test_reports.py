@@ -46,7 +46,7 @@ def titles(svg):
     return " ".join(line.strip()[5:-4] for line in svg.read_text().splitlines() if "<!--" in line)
 
 
-def test_degradation_of_nets_of_which_some_diverged(tmp_path, outcome, capsys):
+def test_degradation_of_nets_of_which_some_diverged(tmp_path, outcome, logged):
     outcome(
         [("PlainNet20", 0), ("PlainNet20", 1), ("ResNet20", 0)],
         [("PlainNet56", 0), ("PlainNet56", 1), ("ResNet20", 1)],
@@ -62,7 +62,7 @@ def test_degradation_of_nets_of_which_some_diverged(tmp_path, outcome, capsys):
         "stopped": f"seed 0: {REASON} | seed 1: {REASON}",
     }
     assert (residual["seeds"], residual["stopped"]) == (1, f"seed 1: {REASON}")
-    printed = capsys.readouterr().out
+    printed = logged()
     (line,) = (line for line in printed.splitlines() if line.startswith("PlainNet56"))
     assert line.split()[1:] == ["-"] * 7 + ["seed", "0,", "1"]
     # Where the numbers of the column end.
@@ -90,12 +90,12 @@ def test_side_by_side_with_one_that_stopped(tmp_path, outcome):
         assert "stopped before their end: b (seed 0)" in titles(tmp_path / f"{name}.svg")
 
 
-def test_whole_study_says_what_its_time_is(tmp_path, outcome, capsys):
+def test_whole_study_says_what_its_time_is(tmp_path, outcome, logged):
     outcome([("ResNet20", 0, 1), ("ResNet20", 1, 1)])
     base = Experiment.from_flat(workdir=str(tmp_path), epochs=1, validation_split="test")
     (row,) = reports.degradation(["ResNet20"], base, [0, 1])
     assert row["train_seconds"] == 7.0 and "stopped" not in row
-    printed = capsys.readouterr().out
+    printed = logged()
     assert "wall s" in printed and "wall s: of a run, with compilation" in printed
     assert "stopped" not in printed
     assert "1 epoch of batch 128" in titles(tmp_path / "degradation.svg")

@@ -14,7 +14,7 @@ import time
 
 import pytest
 
-from keras_resnet.experiment import Experiment, apart, run_study, study
+from keras_resnet.experiment import Experiment, run_study, study
 from keras_resnet.training import Terminated, TrainingStopped
 from keras_resnet.training.stopping import Diverged
 from keras_resnet.utils import processes
@@ -59,7 +59,7 @@ match settings["model"]:
 
 @pytest.fixture(autouse=True)
 def stand_ins(monkeypatch):
-    monkeypatch.setattr(apart, "COMMAND", (sys.executable, "-c", CHILD))
+    monkeypatch.setattr(study, "COMMAND", (sys.executable, "-c", CHILD))
     monkeypatch.setattr(study, "POLL", 0.02)
 
 
@@ -75,12 +75,12 @@ def experiments(*kinds):
     return {kind: Experiment.from_flat(model=kind) for kind in kinds}
 
 
-def test_a_run_that_is_killed_takes_no_other_along(tmp_path, capsys):
+def test_a_run_that_is_killed_takes_no_other_along(tmp_path, logged):
     """As the kernel kills what is largest where memory runs out."""
     with pytest.raises(TrainingStopped) as error:
         run_study(experiments("killed", "good", "fine"), [0, 1], tmp_path, jobs=2)
     assert "Of 6 runs, 2 stopped (killed, seed 0; killed, seed 1)" in str(error.value)
-    printed = capsys.readouterr().out.splitlines()
+    printed = logged().splitlines()
     assert len(printed) == 7
     assert sum("killed by signal 9" in line for line in printed) == 2
     assert sum("training error 25.00 %, test error 50.00 %" in line for line in printed) == 4
@@ -125,7 +125,7 @@ def test_an_interrupted_study_has_its_runs_save_their_state(tmp_path, ctrl_c):
 
 def test_real_command_leaves_ctrl_c_to_the_study(monkeypatch):
     monkeypatch.undo()
-    first = "; ".join(apart.COMMAND[2].split("; ")[:2])
+    first = "; ".join(study.COMMAND[2].split("; ")[:2])
     code = f"{first}; signal.raise_signal(signal.SIGINT); print('goes on')"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout == "goes on\n" and found.stderr == ""
@@ -148,9 +148,9 @@ def test_how_a_run_ended_is_reported_and_logged_in_a_line(
         assert experiment == Experiment.from_flat(depth=8, drops=(0.5,))
         raise error
 
-    monkeypatch.setattr(apart, "run", run)
+    monkeypatch.setattr(study, "run", run)
     order = json.loads(json.dumps(Experiment.from_flat(depth=8, drops=(0.5,)).flat()))
-    (kind, text), *_ = apart._outcome(order).items()
+    (kind, text), *_ = study._outcome(order).items()
     assert kind == outcome and str(error) in text and "\n" not in text
     log = capsys.readouterr().err
     assert log.startswith(logged)
@@ -180,7 +180,7 @@ def test_a_finished_run_is_read_and_one_of_other_settings_refused(tmp_path, monk
     settings = one.flat()
     (tmp_path / "good-0" / "config.json").write_text(json.dumps(settings))
     (tmp_path / "good-0" / "metrics.json").write_text(json.dumps(METRICS))
-    monkeypatch.setattr(apart, "COMMAND", ("no process is started",))
+    monkeypatch.setattr(study, "COMMAND", ("no process is started",))
     (found,) = run_study({"good": one}, [0], tmp_path)
     assert found.metrics == METRICS
     with pytest.raises(ValueError, match="another batch_size"):

@@ -1,4 +1,4 @@
-"""Running a recipe as a user does: a process of its own, flags, files."""
+"""Running a recipe as a user does, in a process of its own or, which is faster, in this one."""
 
 import os
 import runpy
@@ -12,6 +12,8 @@ import pytest
 import keras_resnet
 
 ROOT = Path(__file__).parents[2]
+# Where a recipe that runs in this process finds the module that all of them import.
+sys.path.append(str(ROOT / "recipes"))
 
 
 def start_recipe(name, *flags, env=None, **options):
@@ -43,11 +45,16 @@ def finish_recipe(process, timeout=600):
     return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
 
 
+def run_here(name, *flags, monkeypatch):
+    """Runs `recipes/{name}.py` in this process."""
+    monkeypatch.setattr(sys, "argv", [f"{name}.py", *map(str, flags)])
+    runpy.run_path(str(ROOT / "recipes" / f"{name}.py"), run_name="__main__")
+
+
 def refused(name, *flags, monkeypatch, capsys):
     """Runs `recipes/{name}.py` in this process, expects exit code 2, and returns the errors."""
-    monkeypatch.setattr(sys, "argv", [f"{name}.py", *map(str, flags)])
     with pytest.raises(SystemExit) as exit:
-        runpy.run_path(str(ROOT / "recipes" / f"{name}.py"), run_name="__main__")
+        run_here(name, *flags, monkeypatch=monkeypatch)
     assert exit.value.code == 2
     return capsys.readouterr().err.splitlines()
 

@@ -2,14 +2,12 @@
 
 import csv
 import json
-import runpy
-import sys
 
 import pytest
 
 from keras_resnet.analysis import cost
 from keras_resnet.analysis.cost import Cost, Phase
-from tests.recipes.running import ROOT, run_recipe
+from tests.recipes.running import refused, run_here, run_recipe
 
 
 @pytest.mark.slow
@@ -55,9 +53,8 @@ def test_an_interrupted_comparison_keeps_what_is_known(tmp_path, monkeypatch, ca
 
     monkeypatch.setattr(cost, "measure_all", measure_all)
     flags = ["--models", "ResNet20", "--image-size", "32", "--accuracy", "ResNet20=0.75"]
-    monkeypatch.setattr(sys, "argv", ["compare.py", "--workdir", str(tmp_path), *flags])
     with pytest.raises(SystemExit) as exit:
-        runpy.run_path(str(ROOT / "recipes" / "compare.py"), run_name="__main__")
+        run_here("compare", "--workdir", tmp_path, *flags, monkeypatch=monkeypatch)
     assert exit.value.code == 130
     assert capsys.readouterr().err == "interrupted\n"
     record = json.loads((tmp_path / "comparison.json").read_text())
@@ -83,10 +80,7 @@ def test_an_interrupted_comparison_keeps_what_is_known(tmp_path, monkeypatch, ca
     ],
 )
 def test_wrong_flag_is_one_line_and_writes_nothing(tmp_path, flags, named, monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["compare.py", "--workdir", str(tmp_path / "run"), *flags])
-    with pytest.raises(SystemExit) as exit:
-        runpy.run_path(str(ROOT / "recipes" / "compare.py"), run_name="__main__")
-    assert exit.value.code == 2
-    lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == 1 and lines[0].startswith("error: ") and named in lines[0]
+    flags = ["--workdir", tmp_path / "run", *flags]
+    (line,) = refused("compare", *flags, monkeypatch=monkeypatch, capsys=capsys)
+    assert line.startswith("error: ") and named in line
     assert list(tmp_path.iterdir()) == []

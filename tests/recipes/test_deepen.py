@@ -2,12 +2,10 @@
 
 import csv
 import json
-import runpy
-import sys
 
 import pytest
 
-from tests.recipes.running import ROOT, run_recipe
+from tests.recipes.running import refused, run_recipe
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +18,7 @@ def deepened(tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_answers_are_equal_and_training_goes_on(deepened):
+def test_outputs_are_equal_and_training_continues(deepened):
     workdir, output = deepened
     held = json.loads((workdir / "table.json").read_text())
     shallow, grown, after, scratch = held["rows"]
@@ -38,7 +36,7 @@ def test_answers_are_equal_and_training_goes_on(deepened):
         assert [int(row["epoch"]) for row in csv.DictReader(file)] == [1, 2, 3, 1, 2, 3]
     for label in ("ResNet8", "ResNet14, deepened", "deepened here", "nats"):
         assert label in (workdir / "deepening.svg").read_text()
-    assert "answers 0 off" in output
+    assert "outputs 0 off" in output
 
 
 @pytest.mark.slow
@@ -73,10 +71,7 @@ def test_responses_of_the_models(deepened, tmp_path):
 def test_wrong_flag_is_one_line_and_writes_nothing(
     tmp_path, name, flags, named, monkeypatch, capsys
 ):
-    monkeypatch.setattr(sys, "argv", [name, "--workdir", str(tmp_path / "run"), *flags])
-    with pytest.raises(SystemExit) as exit:
-        runpy.run_path(str(ROOT / "recipes" / f"{name}.py"), run_name="__main__")
-    assert exit.value.code == 2
-    lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == 1 and lines[0].startswith("error: ") and named in lines[0]
+    flags = ["--workdir", tmp_path / "run", *flags]
+    (line,) = refused(name, *flags, monkeypatch=monkeypatch, capsys=capsys)
+    assert line.startswith("error: ") and named in line
     assert list(tmp_path.iterdir()) == []

@@ -2,8 +2,6 @@
 
 import csv
 import json
-import runpy
-import sys
 
 import keras
 import numpy as np
@@ -11,7 +9,7 @@ import pytest
 
 import keras_resnet
 from keras_resnet.data import load_dataset
-from tests.recipes.running import ROOT, run_recipe
+from tests.recipes.running import refused, run_here, run_recipe
 
 
 def rows_of(path):
@@ -66,22 +64,17 @@ def test_figures_agree_with_each_other(finished, models):
     assert [int(row["images"]) for row in by_class] == counts.sum(axis=1).tolist()
 
 
-def run_here(monkeypatch, *flags):
-    monkeypatch.setattr(sys, "argv", ["evaluate.py", *map(str, flags)])
-    runpy.run_path(str(ROOT / "recipes" / "evaluate.py"), run_name="__main__")
-
-
-def test_the_default_is_the_models_own_answer(models, tmp_path, monkeypatch, capsys):
-    run_here(monkeypatch, "--models", models[0], "--workdir", tmp_path / "run")
+def test_the_default_is_the_models_own_prediction(models, tmp_path, monkeypatch, capsys):
+    flags = ["--models", models[0], "--workdir", tmp_path / "run"]
+    run_here("evaluate", *flags, monkeypatch=monkeypatch)
     ((images, labels, _),) = load_dataset("digits").eval_batches("test", 360)
     best = np.argmax(keras.models.load_model(models[0])(np.asarray(images, "float32")), axis=1)
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert metrics["top1_error"] == pytest.approx(np.mean(best != labels))
     assert metrics["split"] == "test" and metrics["protocol"]["name"] == "single-crop"
     # What is there already stays.
-    with pytest.raises(SystemExit):
-        run_here(monkeypatch, "--models", models[0], "--workdir", tmp_path / "run")
-    assert "`workdir`" in capsys.readouterr().err
+    (line,) = refused("evaluate", *flags, monkeypatch=monkeypatch, capsys=capsys)
+    assert "`workdir`" in line
 
 
 @pytest.mark.parametrize(
@@ -104,9 +97,7 @@ def test_the_default_is_the_models_own_answer(models, tmp_path, monkeypatch, cap
 def test_wrong_flag_is_one_line_and_writes_nothing(
     models, tmp_path, flags, named, monkeypatch, capsys
 ):
-    with pytest.raises(SystemExit) as exit:
-        run_here(monkeypatch, "--models", models[0], "--workdir", tmp_path / "run", *flags)
-    assert exit.value.code == 2
-    lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == 1 and lines[0].startswith("error: ") and named in lines[0]
+    flags = ["--models", models[0], "--workdir", tmp_path / "run", *flags]
+    (line,) = refused("evaluate", *flags, monkeypatch=monkeypatch, capsys=capsys)
+    assert line.startswith("error: ") and named in line
     assert list(tmp_path.iterdir()) == []

@@ -1,8 +1,6 @@
 """The recipe that exports, run as a user runs it, and its file by the recipe that predicts."""
 
 import json
-import runpy
-import sys
 
 import keras
 import numpy as np
@@ -10,7 +8,7 @@ import pytest
 from PIL import Image
 
 from keras_resnet.data import load_dataset
-from tests.recipes.running import ROOT, refused, save_untrained
+from tests.recipes.running import refused, run_here, save_untrained
 
 for package in ("ai_edge_litert", "onnxruntime", "tf2onnx"):
     pytest.importorskip(package)
@@ -22,15 +20,10 @@ def model(tmp_path_factory):
     return save_untrained(tmp_path_factory.mktemp("model"), channels=1, labels="abcdefghij")
 
 
-def run_here(name, monkeypatch, *flags):
-    monkeypatch.setattr(sys, "argv", [f"{name}.py", *map(str, flags)])
-    runpy.run_path(str(ROOT / "recipes" / f"{name}.py"), run_name="__main__")
-
-
 def test_exports_and_predicts(model, tmp_path, monkeypatch, capsys):
     out = tmp_path / "m.tflite"
     flags = ["--quantize", "int8", "--calibration", "digits"]
-    run_here("export", monkeypatch, model, out, *flags)
+    run_here("export", model, out, *flags, monkeypatch=monkeypatch)
     printed = capsys.readouterr().out
     assert f"{out}: litert, int8, {out.stat().st_size:,} " in printed
     assert " 512 " in printed
@@ -38,7 +31,8 @@ def test_exports_and_predicts(model, tmp_path, monkeypatch, capsys):
     ((images, _, _),) = load_dataset("digits").eval_batches("test", 360)
     image = np.asarray(images)[0, ..., 0].astype("uint8")
     Image.fromarray(image).save(tmp_path / "digit.png")
-    run_here("predict", monkeypatch, out, tmp_path / "digit.png", "--top", 2, "--json")
+    flags = [out, tmp_path / "digit.png", "--top", 2, "--json"]
+    run_here("predict", *flags, monkeypatch=monkeypatch)
     (answer,) = json.loads(capsys.readouterr().out)
     assert answer["path"] == str(tmp_path / "digit.png")
     expected = keras.models.load_model(model)(image[None, ..., None].astype("float32"))

@@ -1,7 +1,5 @@
 """The way from a recipe to its model, which a reader follows frame by frame."""
 
-import runpy
-import sys
 import traceback
 from pathlib import Path
 
@@ -9,12 +7,12 @@ import keras
 import pytest
 
 from keras_resnet.experiment import runner
-from tests.recipes.running import ROOT
+from tests.recipes.running import ROOT, run_here
 
 OURS = (str(ROOT / "keras_resnet"), str(ROOT / "recipes"))
 
 
-class Noted(Exception):
+class NotedError(Exception):
     """Ends the run with the frames that lead to the model's call in training."""
 
 
@@ -23,7 +21,7 @@ class Notes(keras.layers.Layer):
 
     def call(self, inputs, training=False):
         if training:
-            raise Noted(
+            raise NotedError(
                 [frame for frame in traceback.extract_stack() if frame.filename.startswith(OURS)]
             )
         return inputs
@@ -37,11 +35,10 @@ def tiny(experiment, dataset):
 
 def test_from_a_recipe_to_the_model_there_are_at_most_eight_frames(tmp_path, monkeypatch):
     monkeypatch.setattr(runner, "build_model", tiny)
-    monkeypatch.setattr(sys, "argv", ["digits.py", "--workdir", str(tmp_path)])
     keras.config.disable_traceback_filtering()
     try:
-        with pytest.raises(Noted) as noted:
-            runpy.run_path(str(ROOT / "recipes" / "digits.py"), run_name="__main__")
+        with pytest.raises(NotedError) as noted:
+            run_here("digits", "--workdir", tmp_path, monkeypatch=monkeypatch)
     finally:
         keras.config.enable_traceback_filtering()
     (frames,) = noted.value.args

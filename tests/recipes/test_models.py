@@ -1,13 +1,11 @@
 """The list of networks, asked for as a user asks."""
 
 import json
-import runpy
-import sys
 
 import pytest
 
 from keras_resnet.models.zoo import END, START, list_models
-from tests.recipes.running import ROOT, refused
+from tests.recipes.running import refused, run_here
 
 
 @pytest.fixture
@@ -15,8 +13,7 @@ def printed(monkeypatch, capsys):
     """Runs the recipe in this process and returns what it prints."""
 
     def run(*flags):
-        monkeypatch.setattr(sys, "argv", ["models.py", *map(str, flags)])
-        runpy.run_path(str(ROOT / "recipes" / "models.py"), run_name="__main__")
+        run_here("models", *flags, monkeypatch=monkeypatch)
         return capsys.readouterr().out
 
     return run

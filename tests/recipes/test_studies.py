@@ -62,7 +62,7 @@ def test_shortcut_options_side_by_side(tmp_path):
 
 
 @pytest.mark.slow
-def test_very_deep_net_with_three_kinds_of_regularisation(tmp_path):
+def test_very_deep_net_with_three_kinds_of_regularization(tmp_path):
     workdir = tmp_path / "run"
     result = run_recipe("very_deep", "--depth", 14, "--recompute", "--workdir", workdir, *SHORT)
     assert result.returncode == 0, result.stderr

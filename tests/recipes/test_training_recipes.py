@@ -126,7 +126,7 @@ def test_a_disk_that_takes_no_checkpoint_stops_the_run(tmp_path):
     flags = (*flags, "--workdir", tmp_path / "run", "--log-every", 1)
     good = run_recipe("cifar10", *flags, "--steps", 4)
     assert good.returncode == 0, good.stderr
-    # As if killed before its last steps: the checkpoint is there, the finished model is not.
+    # As if killed before its last steps: the checkpoint is there, the trained model is not.
     checkpoints = tmp_path / "run" / "checkpoints"
     (tmp_path / "run" / "metrics.json").unlink()
     (checkpoints / "step-000000004.npz").unlink()

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import shutil
 from pathlib import Path
+from typing import Any
 
 from keras_resnet.analysis import plots
 from keras_resnet.experiment.factories import architecture_of
+from keras_resnet.experiment.reports import write_rows
 from keras_resnet.experiment.runner import opened, run
 from keras_resnet.experiment.search.space import SearchSpace, candidate
 from keras_resnet.experiment.settings import Experiment
@@ -17,7 +20,9 @@ from keras_resnet.utils import checks
 from keras_resnet.utils.files import clear_leftovers, write_json
 from keras_resnet.utils.tables import text_table
 
-# Trials of "random" and "bayesian" where nobody says how many.
+logger = logging.getLogger(__name__)
+
+# Trials of "random" and "bayesian" by default.
 TRIALS = 12
 
 
@@ -31,7 +36,7 @@ def search(
     max_parameters: int | None = None,
     max_multiply_adds: int | None = None,
     final_epochs: int = 60,
-) -> list[dict[str, object]]:
+) -> list[dict[str, Any]]:
     """Trains candidates for a few epochs each, and the best of them for many.
 
     The best has the highest accuracy on the validation images; of equals, the fewest multiply-adds.
@@ -45,7 +50,7 @@ def search(
     Args:
         base: Settings that all candidates share; its epochs are those of a trial, with "hyperband"
             of the trials that get the most.
-        space: What to choose from.
+        space: Values to choose from.
         tuner: "random", "hyperband" (arXiv 1603.06560) or "bayesian".
         trials: Number of candidates; None for 12, and with "hyperband", whose brackets decide it.
         factor: "hyperband" trains one of so many candidates on, for so many times the epochs.
@@ -54,19 +59,10 @@ def search(
         final_epochs: Epochs that the best is trained for, from new random values.
 
     Returns:
-        The table's rows: `trial`, `network`, `state`, what was chosen, `parameters`,
-        `multiply_adds`, `epochs`, `val_accuracy`, `val_loss`, and `seconds` of training.
-
-    Raises:
-        ValueError: If a setting is wrong, or the folder holds another search or a damaged one.
-        TrainingStopped: If training cannot go on, or no candidate could be trained.
+        The table's rows.
     """
     # Here, since keras-tuner comes with an extra.
-    from keras_resnet.experiment.search.tuner import (
-        ResNetHyperModel,
-        atomic_files,
-        make_tuner,
-    )
+    from keras_resnet.experiment.search.tuner import ResNetHyperModel, atomic_files, make_tuner
 
     checks.integer("final_epochs", final_epochs)
     if trials is None and tuner != "hyperband":
@@ -96,7 +92,9 @@ def search(
         write_json(workdir / "search.json", settings)
         with atomic_files():
             found.search()
-    rows = _rows(found, hypermodel)
+    # A trial that ended while the search was being killed has ended twice.
+    ended = dict.fromkeys(found.oracle.end_order)
+    rows = [_row(found.oracle.get_trial(trial), hypermodel) for trial in ended]
     if all(row["state"] == "over budget" for row in rows):
         if fresh:
             # Nothing was trained: the folder is free for another search.
@@ -107,21 +105,28 @@ def search(
             f"max_parameters={max_parameters}, max_multiply_adds={max_multiply_adds}, which all "
             f"{len(rows)} candidates are over"
         )
-    best = _best(rows)
-    _report(rows, best, base, dataset.name, max_multiply_adds)
-    values = found.oracle.get_trial(best["trial"]).hyperparameters.values
-    final = str(workdir / f"best-trial-{best['trial']}")
+    trained = [row for row in rows if row["state"] == "trained"]
+    if not trained:
+        raise TrainingStopped("No candidate could be trained; the reasons are above")
+    best = max(trained, key=lambda row: (row["val_accuracy"], -row["multiply_adds"]))
+    trial = best["trial"]
+    write_rows(workdir, rows, best=trial)
+    plots.search(
+        rows,
+        workdir / "accuracy.png",
+        title=f"Search on {dataset.name}, {len(rows)} trials, seed {base.optimization.seed}",
+        best=trial,
+        max_multiply_adds=max_multiply_adds,
+    )
+    logger.info(text_table([_shown(row) for row in rows]))
+    logger.info(f"The best is trial {trial}, {best['network']}; it is trained anew")
+    values = found.oracle.get_trial(trial).hyperparameters.values
+    final = str(workdir / f"best-trial-{trial}")
     run(candidate(base, values, epochs=final_epochs, workdir=final))
     return rows
 
 
-def _rows(tuner, hypermodel) -> list[dict[str, object]]:
-    # A trial that ended while the search was being killed has ended twice.
-    ended = dict.fromkeys(tuner.oracle.end_order)
-    return [_row(tuner.oracle.get_trial(trial_id), hypermodel) for trial_id in ended]
-
-
-def _row(trial, hypermodel) -> dict[str, object]:
+def _row(trial, hypermodel) -> dict[str, Any]:
     values = trial.hyperparameters.values
     figures = {name: trial.metrics.get_last_value(name) for name in trial.metrics.metrics}
     over, trained = hypermodel.over_budget(figures), "val_loss" in figures
@@ -139,45 +144,15 @@ def _row(trial, hypermodel) -> dict[str, object]:
     }
 
 
-def _best(rows) -> dict[str, object]:
-    trained = [row for row in rows if row["state"] == "trained"]
-    if not trained:
-        raise TrainingStopped("No candidate could be trained; the reasons are above")
-    return max(trained, key=lambda row: (row["val_accuracy"], -row["multiply_adds"]))
-
-
-def _report(rows, best, base, data, max_multiply_adds) -> None:
-    """Prints the table, and writes table and figure."""
-    workdir = Path(base.output.workdir)
-    plots.write_table(workdir / "table.csv", rows)
-    write_json(workdir / "table.json", {"best": best["trial"], "rows": rows})
-    plots.search(
-        rows,
-        workdir / "accuracy.png",
-        title=f"Search on {data}, {len(rows)} trials, seed {base.optimization.seed}",
-        best=best["trial"],
-        max_multiply_adds=max_multiply_adds,
-    )
-    print(text_table([_printed(row) for row in rows]))
-    print(
-        f"The best is trial {best['trial']}, {best['network']}; it is trained anew",
-        flush=True,
-    )
-
-
-def _printed(row) -> dict[str, object]:
+def _shown(row: dict[str, Any]) -> dict[str, Any]:
     """Returns what of a row goes on a terminal."""
     trained = row["state"] == "trained"
     return {
-        "trial": row["trial"],
-        "network": row["network"],
-        "dropout": row["dropout"],
+        **{name: row[name] for name in ("trial", "network", "dropout")},
         "stoch. depth": row["stochastic_depth"],
-        "rate": row["learning_rate"],
+        "learning rate": row["learning_rate"],
         "momentum": row["momentum"],
         "decay": row["weight_decay"],
-        "parameters": row["parameters"],
-        "multiply_adds": row["multiply_adds"],
-        "epochs": row["epochs"],
+        **{name: row[name] for name in ("parameters", "multiply_adds", "epochs")},
         "validation accuracy %": f"{100 * row['val_accuracy']:.2f}" if trained else row["state"],
     }

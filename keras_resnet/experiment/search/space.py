@@ -1,9 +1,10 @@
-"""What a search chooses from, and the experiment that each choice stands for."""
+"""The space that a search chooses from, and the experiment that each choice stands for."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from keras_resnet.architectures import BLOCKS
 from keras_resnet.experiment.settings import Experiment
@@ -28,10 +29,10 @@ class SearchSpace:
         widenings: Factors of the widths 16, 32 and 64.
         blocks: "basic", "bottleneck".
         shortcuts: "A", "B", "C", or "none" for plain nets.
-        squeeze_excitations: Reductions of channel gates; 0 for none.
+        squeeze_excitations: Reductions of squeeze-and-excitation; 0 for none.
         dropouts: Rates of dropout in the branches, in [0, 1).
-        stochastic_depths: Rates of stochastic depth of the last block, in [0, 1).
-        learning_rates: Lowest and highest rate; drawn from its logarithm's range.
+        stochastic_depths: Drop rates of stochastic depth of the last block, in [0, 1).
+        learning_rates: Lowest and highest learning rate; drawn from its logarithm's range.
         momentums: Momentums of SGD, in [0, 1).
         weight_decays: Lowest and highest factor; drawn from its logarithm's range.
     """
@@ -50,10 +51,9 @@ class SearchSpace:
     def __post_init__(self):
         self._check("repeats", checks.integer)
         self._check("widenings", checks.positive)
-        self._check("blocks", lambda name, value: checks.one_of(name, value, tuple(BLOCKS)))
-        shortcuts = ("A", "B", "C", "none")
-        self._check("shortcuts", lambda name, value: checks.one_of(name, value, shortcuts))
-        self._check("squeeze_excitations", lambda name, value: checks.integer(name, value, 0))
+        self._check("blocks", checks.one_of, tuple(BLOCKS))
+        self._check("shortcuts", checks.one_of, ("A", "B", "C", "none"))
+        self._check("squeeze_excitations", checks.integer, 0)
         for name in ("dropouts", "stochastic_depths", "momentums"):
             self._check(name, checks.fraction)
         for name in _RANGES:
@@ -70,15 +70,15 @@ class SearchSpace:
                 f"shortcuts={self.shortcuts}"
             )
 
-    def _check(self, name, check):
+    def _check(self, name: str, check: Callable, *options: object) -> None:
         """Makes the field a tuple of values that have all passed `check`, one at least."""
         values = getattr(self, name)
         if isinstance(values, str) or not isinstance(values, Sequence) or not values:
             raise ValueError(f"`{name}` must be a list of values. Received: {name}={values!r}")
-        values = tuple(check(name, value) for value in values)
+        values = tuple(check(name, value, *options) for value in values)
         object.__setattr__(self, name, values if name in _RANGES else tuple(dict.fromkeys(values)))
 
-    def choices(self) -> dict[str, Sequence[object]]:
+    def choices(self) -> dict[str, Sequence[Any]]:
         """Returns the values of what is chosen from a list, by the name that it has in a search."""
         names = [field.name for field in dataclasses.fields(self) if field.name not in _RANGES]
         return {_singular(name): getattr(self, name) for name in names}
@@ -96,14 +96,8 @@ def _singular(name: str) -> str:
     return name if name == "repeats" else name.removesuffix("s")
 
 
-def candidate(base: Experiment, values: Mapping[str, object], **others: object) -> Experiment:
-    """Returns the experiment that a choice stands for.
-
-    Args:
-        base: Settings that all candidates share.
-        values: A value for each name of `SearchSpace.choices` and `ranges`; more are ignored.
-        **others: Further settings to replace.
-    """
+def candidate(base: Experiment, values: Mapping[str, Any], **others: object) -> Experiment:
+    """Returns the experiment that a choice of values stands for; further values are ignored."""
     depth = 3 * BLOCKS[values["block"]].weighted_layers * values["repeats"] + 2
     chosen = {name: values[name] for name in _SETTINGS}
     return base.replace(depth=depth, **chosen, **others)

@@ -8,9 +8,11 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import logging
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -37,6 +39,8 @@ except ImportError as error:
     ) from error
 
 __all__ = ["ResNetHyperModel", "SearchStopped", "atomic_files", "make_tuner"]
+
+logger = logging.getLogger(__name__)
 
 OBJECTIVE = "val_accuracy"
 TUNERS = {
@@ -65,7 +69,7 @@ class ResNetHyperModel(keras_tuner.HyperModel):
         base: Settings that all candidates share; those that the space decides are replaced. Files
             go to `search/` in its `workdir`.
         dataset: Data with a validation split.
-        space: What to choose from.
+        space: Values to choose from.
         strategy: Strategy to build and train under; default: the current one.
         max_parameters: The most parameters that a candidate may have, or None.
         max_multiply_adds: The most multiply-adds of one image, or None.
@@ -129,7 +133,7 @@ class ResNetHyperModel(keras_tuner.HyperModel):
         with self.strategy.scope():
             return self.network(hp.values)
 
-    def network(self, values: Mapping[str, object]) -> keras.Model:
+    def network(self, values: Mapping[str, Any]) -> keras.Model:
         """Builds the network of a choice of values."""
         return build_model(candidate(self.base, values), self.dataset)
 
@@ -154,21 +158,21 @@ class ResNetHyperModel(keras_tuner.HyperModel):
         Returns:
             `val_accuracy`, `parameters` and `multiply_adds`; of a candidate that was trained,
             `val_loss` and `seconds` of training too.
-
-        Raises:
-            FatalError: If the search cannot continue.
         """
         epochs = epochs or self.base.optimization.epochs
         cost = complexity(model)
-        figures = {"parameters": cost.parameters, "multiply_adds": cost.multiply_adds}
-        figures[OBJECTIVE] = 0.0
+        figures: dict[str, float] = {
+            "parameters": cost.parameters,
+            "multiply_adds": cost.multiply_adds,
+            OBJECTIVE: 0.0,
+        }
         try:
             if self.over_budget(figures):
-                print(f"{model.name} is over the budget", flush=True)
+                logger.info(f"{model.name} is over the budget")
             else:
                 figures |= self.train(hp.values, model, epochs)
         except (Diverged, MemoryError, tf.errors.ResourceExhaustedError) as error:
-            print(f"{model.name} failed: {checks.first_line(error)}", flush=True)
+            logger.info(f"{model.name} failed: {checks.first_line(error)}")
         except TrainingStopped as error:
             raise SearchStopped(str(error)) from error
         except ValueError as error:
@@ -178,9 +182,7 @@ class ResNetHyperModel(keras_tuner.HyperModel):
             callback.on_epoch_end(epochs - 1, figures)
         return figures
 
-    def train(
-        self, values: Mapping[str, object], model: keras.Model, epochs: int
-    ) -> dict[str, float]:
+    def train(self, values: Mapping[str, Any], model: keras.Model, epochs: int) -> dict[str, float]:
         """Trains a candidate for `epochs` in all and returns its figures."""
         experiment, dataset = candidate(self.base, values), self.dataset
         chosen = json.dumps({name: values[name] for name in self.space.names()})
@@ -207,14 +209,7 @@ def make_tuner(
 ) -> keras_tuner.Tuner:
     """Returns keras-tuner's tuner of a search, with the trials that its folder holds already.
 
-    Args:
-        hypermodel: The candidates.
-        tuner: "random", "hyperband" or "bayesian".
-        trials: Number of candidates; None with "hyperband", whose brackets decide it.
-        factor: "hyperband" trains one of so many candidates on, for so many times the epochs.
-
-    Raises:
-        ValueError: If an argument is wrong, or the folder holds a damaged search.
+    `tuner`, `trials` and `factor` are as in `search`; "hyperband" takes no `trials`.
     """
     kind = TUNERS[checks.one_of("tuner", tuner, TUNERS)]
     if tuner == "hyperband":

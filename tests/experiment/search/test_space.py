@@ -1,4 +1,4 @@
-"""What a search chooses from, and the experiments that the choices stand for."""
+"""The space that a search chooses from, and the experiments that the choices stand for."""
 
 import pytest
 
