@@ -1,6 +1,6 @@
-"""Data sets that TensorFlow Datasets has prepared on this machine. Needs TensorFlow.
+"""Files of data sets that TensorFlow Datasets has prepared. Needs TensorFlow.
 
-Nothing is downloaded here: data that are not prepared give an error that says how to prepare them.
+Nothing is downloaded: data that are not prepared raise an error that says how to prepare them.
 """
 
 from __future__ import annotations
@@ -18,15 +18,11 @@ _HEADER, _LENGTH, _FOOTER = 12, 8, 4
 
 
 def builder(name: str, data_dir: str | os.PathLike[str] | None) -> Any:
-    """The TFDS builder of a data set.
-
-    Args:
-        name: Name in TFDS.
-        data_dir: Where TFDS keeps its data; None for its own default.
+    """Returns the TFDS builder of a data set by its name in TFDS.
 
     Raises:
-        ImportError: if TFDS is missing.
-        ValueError: if TFDS knows no such data set.
+        ImportError: If TFDS is missing.
+        ValueError: If TFDS knows no such data set.
     """
     try:
         import tensorflow_datasets as tfds
@@ -35,7 +31,7 @@ def builder(name: str, data_dir: str | os.PathLike[str] | None) -> Any:
             f"{name} is read with TensorFlow Datasets: install keras-deep-residual[datasets]."
         ) from error
     try:
-        return tfds.builder(name, data_dir=None if data_dir is None else os.fspath(data_dir))
+        return tfds.builder(name, data_dir=data_dir and os.fspath(data_dir))
     except tfds.core.DatasetNotFoundError as error:
         raise ValueError(
             "`dataset` must be one that TensorFlow Datasets knows, or has prepared in `data_dir`. "
@@ -44,7 +40,7 @@ def builder(name: str, data_dir: str | os.PathLike[str] | None) -> Any:
 
 
 def not_prepared(builder: Any) -> ValueError:
-    """The error for data that are not there: says where they are sought and what makes them."""
+    """Returns the error for missing data, with the command that prepares them."""
     root = builder.data_dir_root
     return ValueError(
         f"`data_dir` must hold {builder.name} as TensorFlow Datasets prepares it; "
@@ -54,34 +50,31 @@ def not_prepared(builder: Any) -> ValueError:
 
 
 def read_arrays(builder: Any, split: str) -> tuple[np.ndarray, np.ndarray]:
-    """All images and labels of a split of equally large images, in stored order.
+    """Returns all images and labels of a split of images of one size, in stored order.
 
     Raises:
-        ValueError: if the data are not prepared.
+        ValueError: If the data are not prepared.
     """
     try:
         pipeline = builder.as_dataset(split=split, shuffle_files=False)
     except AssertionError as error:
         raise not_prepared(builder) from error
     batches = list(pipeline.batch(1000).as_numpy_iterator())
-    return (
-        np.concatenate([batch["image"] for batch in batches]),
-        np.concatenate([batch["label"] for batch in batches]),
-    )
+    images, labels = (np.concatenate([b[key] for b in batches]) for key in ("image", "label"))
+    return images, labels
 
 
 class RecordSource:
     """The encoded images of a split by position, from either kind of file that TFDS writes.
 
-    ArrayRecord files are made for that. In TFRecord files, TFDS's default, the records are found
-    once by their lengths, which reads 8 bytes of each.
+    ArrayRecord files have random access. TFRecord files, TFDS's default, are indexed once.
 
     Args:
         builder: The TFDS builder of a data set with features "image" and "label".
         split: The split in TFDS.
 
     Raises:
-        ValueError: if the data are not prepared, or not as their description says.
+        ValueError: If the data are not prepared, or records are missing.
     """
 
     def __init__(self, builder: Any, split: str):
@@ -121,11 +114,8 @@ class RecordSource:
 class TFRecords:
     """The examples of TFRecord files by position: their "image" bytes and "label".
 
-    Args:
-        paths: The files, in order.
-
     Raises:
-        ValueError: if a file ends within a record.
+        ValueError: If a file ends within a record.
     """
 
     def __init__(self, paths: Sequence[str]):
@@ -139,7 +129,7 @@ class TFRecords:
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         offset, length = map(int, self._spans[index])
-        # Opened anew each time: ImageNet has as many files as a process may have open.
+        # Opened for each record: ImageNet has as many files as a process may have open.
         with open(self._paths[self._file_of[index]], "rb", buffering=0) as file:
             data = os.pread(file.fileno(), length, offset)
         features = tf.train.Example.FromString(data).features.feature
@@ -150,10 +140,10 @@ class TFRecords:
 
 
 def _record_spans(path: str) -> np.ndarray:
-    """Offset and length of the data of each record of a file, int64 of shape `(n, 2)`."""
+    """Returns offset and length of the data of each record of a file, int64 of shape `(n, 2)`."""
     spans = []
     size = os.path.getsize(path)
-    # Unbuffered, since of each record only its length is wanted.
+    # Unbuffered, since only the 8 bytes of each record's length are wanted.
     with open(path, "rb", buffering=0) as file:
         position = 0
         while position < size:

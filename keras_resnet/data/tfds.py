@@ -1,4 +1,9 @@
-"""Any image classification that TensorFlow Datasets knows. Needs TensorFlow (Datasets)."""
+"""CIFAR, ImageNet and other data sets of TensorFlow Datasets. Needs TensorFlow (Datasets).
+
+Every loader raises a ValueError if the data are not prepared or an option is out of range, and an
+ImportError if TensorFlow Datasets is missing. Its `data_dir` is where TensorFlow Datasets keeps its
+data, None for its own default; `max_bad_files` and `views` are as for `load_folder`.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +12,54 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from keras_resnet.data import prepared
+from keras_resnet.data.augmentation import PadCropFlip
+from keras_resnet.data.dataset import SPLITS, ArrayDataset
 from keras_resnet.data.encoded import EncodedDataset
 from keras_resnet.data.views import Views
+
+# Of the training images of ImageNet, as torchvision gives them for [0, 1].
+_IMAGENET_MEAN = tuple(255 * mean for mean in (0.485, 0.456, 0.406))
+_IMAGENET_STD = tuple(255 * std for std in (0.229, 0.224, 0.225))
+
+
+def load_cifar(name: str, data_dir: str | os.PathLike[str] | None = None) -> ArrayDataset:
+    """Returns CIFAR-10 or CIFAR-100 as in section 4.2 of the paper.
+
+    The paper has 45,000 training and 5000 validation images, but does not say which the latter
+    are: here they are the last tenth of TFDS's stored order, in which the classes are mixed. The
+    test split is the official one.
+    The images are uint8 RGB of shape `(32, 32, 3)`, augmented by 4 pixels of padding, a random
+    crop and a random horizontal flip.
+    """
+    builder = prepared.builder(name, data_dir)
+    images, labels = prepared.read_arrays(builder, "train")
+    held_out = len(images) // 10
+    splits = {
+        "train": (images[:-held_out], labels[:-held_out]),
+        "validation": (images[-held_out:], labels[-held_out:]),
+        "test": prepared.read_arrays(builder, "test"),
+    }
+    dataset = ArrayDataset(name, splits, builder.info.features["label"].names)
+    dataset.augmentation = PadCropFlip(fill=dataset.mean)
+    return dataset
+
+
+def load_imagenet2012(
+    data_dir: str | os.PathLike[str] | None = None,
+    *,
+    max_bad_files: int | None = 100,
+    **views: Any,
+) -> EncodedDataset:
+    """Returns ImageNet (ILSVRC 2012), its classes named by their WordNet ids.
+
+    Its splits are "train" and "validation", the 50,000 images that results are reported on. The
+    labels of the test images are not public.
+    """
+    options = Views(**views)
+    builder = prepared.builder("imagenet2012", data_dir)
+    statistics = (_IMAGENET_MEAN, _IMAGENET_STD) if options.channels == 3 else None
+    splits = ("train", "validation")
+    return _encoded_dataset(builder.name, builder, splits, options, max_bad_files, statistics)
 
 
 def load_tfds(
@@ -18,23 +69,10 @@ def load_tfds(
     max_bad_files: int | None = 100,
     **views: Any,
 ) -> EncodedDataset:
-    """A data set with features "image" and "label", as TensorFlow Datasets has prepared it.
+    """Returns any data set with features "image" and "label", such as "oxford_flowers102".
 
-    Of its splits, "train", "validation" and "test" are used, each as it is.
-
-    Args:
-        name: Name in TFDS, such as "oxford_flowers102" or "beans".
-        data_dir: Where TensorFlow Datasets keeps its data; None for its own default.
-        max_bad_files: Distinct bad images to go on after with a warning each; None for no limit.
-        **views: Attributes of `Views`, as for "imagenet2012".
-
-    Returns:
-        The data set; its mean and standard deviation are those of some training images.
-
-    Raises:
-        ValueError: if there is no such data set, it is not prepared or holds something else, or an
-            option is out of range.
-        ImportError: if TensorFlow Datasets is missing.
+    Of its splits, "train", "validation" and "test" are used, each as it is. Mean and standard
+    deviation are estimated from 1024 training images.
     """
     options = Views(**views)
     builder = prepared.builder(name, data_dir)
@@ -47,11 +85,11 @@ def load_tfds(
             f"Received: dataset='tfds:{name}' with splits {sorted(splits)} and features "
             f"{sorted(features)}"
         )
-    own = [split for split in ("train", "validation", "test") if split in splits]
-    return encoded_dataset(name, builder, own, options, max_bad_files)
+    own = [split for split in SPLITS if split in splits]
+    return _encoded_dataset(name, builder, own, options, max_bad_files)
 
 
-def encoded_dataset(
+def _encoded_dataset(
     name: str,
     builder: Any,
     splits: Iterable[str],
@@ -59,21 +97,6 @@ def encoded_dataset(
     max_bad_files: int | None,
     statistics: tuple[Sequence[float], Sequence[float]] | None = None,
 ) -> EncodedDataset:
-    """Returns some splits of what TensorFlow Datasets has prepared, still as encoded images.
-
-    Args:
-        name: What it is called here.
-        builder: As `prepared.builder` gives it.
-        splits: Names of the splits.
-        views: How the images are cut and changed.
-        max_bad_files: As in `load_tfds`.
-        statistics: Mean and standard deviation per channel; None for those of some images.
-    """
-    return EncodedDataset(
-        name,
-        {split: prepared.RecordSource(builder, split) for split in splits},
-        builder.info.features["label"].names,
-        views,
-        statistics=statistics,
-        max_bad_files=max_bad_files,
-    )
+    sources = {split: prepared.RecordSource(builder, split) for split in splits}
+    names = builder.info.features["label"].names
+    return EncodedDataset(name, sources, names, views, statistics, max_bad_files)

@@ -64,7 +64,7 @@ def test_images_have_their_labels_and_are_views_of_the_files(dataset, folder):
 
 
 def test_evaluation_counts_each_image_once(dataset):
-    # 6 images in batches of 4: two batches, the second with 2 images and 2 fillings.
+    # 6 images in batches of 4: two batches, the second with 2 images and 2 rows of padding.
     shards = [take(dataset.eval_batches("validation", 4, shard=(i, 2)), 9) for i in range(2)]
     labels, weights = zip(*[batch[1:] for batch in joined(shards)], strict=True)
     assert [w.tolist() for w in weights] == [[1, 1, 1, 1], [1, 1, 0, 0]]
@@ -82,7 +82,7 @@ def test_good_images_of_odd_kinds_are_read_without_a_warning(folder, photographs
     place = folder / "train" / "china"
     (place / "png.jpg").write_bytes(encode(crop, "PNG"))
     (place / "cmyk.jpg").write_bytes(encode(crop, mode="CMYK"))
-    (place / "grey.jpg").write_bytes(encode(crop, mode="L"))
+    (place / "gray.jpg").write_bytes(encode(crop, mode="L"))
     (place / "alpha.png").write_bytes(encode(crop, "PNG", "RGBA"))
     (place / "SHOUTED.JPEG").write_bytes(encode(crop) + b"trailing bytes")
     dataset = load_dataset("folder", folder, **SMALL)
@@ -182,7 +182,7 @@ def test_an_iterator_can_be_left_at_any_time(folder, photographs):
 
 
 @pytest.mark.parametrize(
-    "option, value",
+    ("option", "value"),
     [("max_bad_files", -1), ("max_bad_files", "many"), ("crop", "none"), ("zoom", 2)],
 )
 def test_wrong_options(folder, option, value):

@@ -215,7 +215,9 @@ def test_hub_verifies(server, from_hub, tmp_path, pinned):
 def test_hub_has_no_such_file(server, from_hub, tmp_path):
     server.always = "404"
     printed = from_hub()
-    assert printed.startswith("OSError: timm/resnet18.tv_in1k/model.safetensors cannot be had from")
+    assert printed.startswith(
+        "OSError: timm/resnet18.tv_in1k/model.safetensors cannot be downloaded"
+    )
     assert "\n" not in printed
 
 
@@ -234,16 +236,16 @@ def test_no_redirection_leaves_https(place):
     if place.startswith("https"):
         assert follow(request, None, 302, "Found", {}, place).full_url == place
         return
-    with pytest.raises(ValueError, match=f"leads to {place}, which is not https"):
+    with pytest.raises(ValueError, match=f"redirects to {place}, which is not https"):
         follow(request, None, 302, "Found", {}, place)
 
 
 def test_where_a_download_leads_to_counts_without_a_checksum(server, path, monkeypatch):
     def leave(url):
-        raise ValueError("the server leads to http://elsewhere.org, which is not https")
+        raise ValueError("the server redirects to http://elsewhere.org, which is not https")
 
     monkeypatch.setattr(download, "_redirected", leave)
-    with pytest.raises(OSError, match=r"cannot be downloaded \(the server leads to http://e"):
+    with pytest.raises(OSError, match=r"cannot be downloaded \(the server redirects to http://e"):
         fetch(server, path, None)
     assert left(path) == [] and server.requests == []
     assert fetch(server, path).read_bytes() == CONTENT

@@ -16,10 +16,9 @@ def test_file_is_written_with_its_folder(tmp_path):
 
 def test_failure_keeps_the_old_file_and_leaves_nothing(tmp_path):
     write_json(tmp_path / "x.json", {"a": 1})
-    with pytest.raises(RuntimeError, match="full"):
-        with replacing(tmp_path / "x.json") as temporary:
-            temporary.write_text("half of")
-            raise RuntimeError("full")
+    with pytest.raises(RuntimeError, match="full"), replacing(tmp_path / "x.json") as temporary:
+        temporary.write_text("half of")
+        raise RuntimeError("full")
     assert json.loads((tmp_path / "x.json").read_text()) == {"a": 1}
     assert os.listdir(tmp_path) == ["x.json"]
 
@@ -46,9 +45,8 @@ def test_failed_exchange_brings_the_old_folder_back(tmp_path, monkeypatch):
         real(source, destination)
 
     monkeypatch.setattr(os, "replace", replace)
-    with pytest.raises(OSError, match="no"):
-        with replacing(target) as temporary:
-            temporary.mkdir()
+    with pytest.raises(OSError, match="no"), replacing(target) as temporary:
+        temporary.mkdir()
     assert os.listdir(target) == ["old"]
     assert os.listdir(tmp_path) == ["module"]
 
