@@ -39,6 +39,7 @@ class ImageDataset(abc.ABC):
             license.
         eval_resize: Shorter side, in pixels, of which an evaluation image is the center; None
             where images are evaluated as they are stored.
+        sizes: Number of images in each split.
     """
 
     about: str = ""
@@ -48,20 +49,18 @@ class ImageDataset(abc.ABC):
     image_shape: tuple[int, int, int]
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    sizes: dict[str, int]
     _parallel_batches: int = tf.data.AUTOTUNE
 
     @property
-    @abc.abstractmethod
     def splits(self) -> tuple[str, ...]:
-        """The splits that this data set has, out of "train", "validation" and "test"."""
+        """Names of the splits, out of "train", "validation" and "test"."""
+        return tuple(self.sizes)
 
-    @abc.abstractmethod
     def num_examples(self, split: str) -> int:
-        """Returns the number of images in `split`.
-
-        Raises:
-            ValueError: If the data set has no such split.
-        """
+        """Returns the number of images in `split`, or raises a ValueError if it does not exist."""
+        check_split(split, self.splits)
+        return self.sizes[split]
 
     @property
     @abc.abstractmethod
@@ -72,15 +71,14 @@ class ImageDataset(abc.ABC):
     def read_rows(
         self, split: str, indices: tf.Tensor, draws: tf.Tensor | None, replace: bool
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """Returns images, labels and float32 weights of some rows of a batch; called in a graph.
+        """Returns images, labels and float32 weights of rows of a batch; called in a graph.
 
         Args:
             split: Name of the split.
             indices: Positions of the images in the split, int64 of shape `(rows,)`.
-            draws: Numbers in [0, 1) of shape `(rows, num_draws)`, all that the augmentation may
-                depend on; None for no augmentation.
-            replace: Whether another image stands in for one that cannot be read; without it such
-                a row has weight 0.
+            draws: Numbers in [0, 1) of shape `(rows, num_draws)` for the augmentation; None for no
+                augmentation.
+            replace: Whether another image replaces one that cannot be read, instead of weight 0.
         """
 
     @abc.abstractmethod
@@ -100,8 +98,8 @@ class ImageDataset(abc.ABC):
     ) -> tf.data.Dataset:
         """Returns endless training batches, each a pure function of `(seed, step)`.
 
-        Every epoch is a fresh permutation of the training split. The remainder that does not fill
-        a batch is dropped, so an epoch has `num_examples("train") // batch_size` steps.
+        Every epoch is a fresh permutation of the training split, without the images that do not fill
+        a batch.
 
         Args:
             batch_size: Images of a global batch, over all shards together.
@@ -114,8 +112,7 @@ class ImageDataset(abc.ABC):
 
         Returns:
             Elements `(images, labels)`: uint8 RGB or grayscale in [0, 255] of shape
-            `(batch_size / count, height, width, channels)`, and int32 of shape
-            `(batch_size / count,)`.
+            `(batch_size / count, height, width, channels)`, int32 of shape `(batch_size / count,)`.
 
         Raises:
             ValueError: If a batch is larger than the training split or does not divide into the
@@ -145,9 +142,8 @@ class ImageDataset(abc.ABC):
             shard: `(index, count)`, as in `train_batches`.
 
         Returns:
-            Elements `(images, labels, weights)`: as in `train_batches`, and float32 weights of
-            shape `(batch_size / count,)`: 1.0 for an image, 0.0 for padding and for an image that
-            cannot be read.
+            Elements `(images, labels, weights)`: as in `train_batches`, and float32 weights of the
+            shape of the labels, 0.0 for padding and images that cannot be read, else 1.0.
 
         Raises:
             ValueError: If there is no such split, or an argument is out of range.
@@ -173,9 +169,9 @@ class ImageDataset(abc.ABC):
                 interpolation and with the aspect ratio kept; None for images as they are stored.
 
         Returns:
-            Elements `(image, label, weight)`: uint8 RGB or grayscale in [0, 255] of shape
-            `(height, width, channels)`, int32 and float32 scalars. The weight is 1.0, and 0.0 of
-            a black image that replaces one that cannot be read.
+            Elements `(image, label, weight)`: uint8 in [0, 255] of shape
+            `(height, width, channels)`, int32 and float32 scalars. The weight is 1.0, or 0.0 for a
+            black image that replaces one that cannot be read.
 
         Raises:
             ValueError: If there is no such split, or `shorter_side` is not 1 or more.
@@ -187,11 +183,7 @@ class ImageDataset(abc.ABC):
         return _finished(order.map(read, num_parallel_calls=tf.data.AUTOTUNE))
 
     def steps_per_epoch(self, batch_size: int) -> int:
-        """Returns the number of whole batches in the training split.
-
-        Raises:
-            ValueError: If there is not one.
-        """
+        """Returns the number of whole batches in the training split, at least 1."""
         return _steps_per_epoch(self.num_examples("train"), batch_size)
 
     @contextlib.contextmanager
@@ -206,11 +198,7 @@ class ImageDataset(abc.ABC):
             raise reason from error
 
     def reading_error(self) -> ValueError | None:
-        """Returns the reason why the data stopped a pipeline, in one line.
-
-        TensorFlow wraps what goes wrong inside a pipeline in a `tf.errors.OpError`. None if it was
-        not the data.
-        """
+        """Returns the reason why a pipeline raised a `tf.errors.OpError`, if it was the data."""
         return None
 
 
@@ -251,6 +239,7 @@ class ArrayDataset(ImageDataset):
             for split in SPLITS
             if split in splits
         }
+        self.sizes = {split: len(labels) for split, (_, labels) in self._arrays.items()}
         self._tensors: dict[str, tuple[tf.Tensor, tf.Tensor]] = {}
         images = self._arrays["train"][0]
         self.image_shape = images.shape[1:]
@@ -264,16 +253,8 @@ class ArrayDataset(ImageDataset):
         self.std = tuple(images.std(axis=(0, 1, 2), dtype=np.float64).tolist())
 
     @property
-    def splits(self) -> tuple[str, ...]:
-        return tuple(self._arrays)
-
-    @property
     def num_draws(self) -> int:
         return self.augmentation.num_draws if self.augmentation else 0
-
-    def num_examples(self, split: str) -> int:
-        check_split(split, self.splits)
-        return len(self._arrays[split][1])
 
     def read_rows(
         self, split: str, indices: tf.Tensor, draws: tf.Tensor | None, replace: bool
@@ -304,20 +285,11 @@ class ArrayDataset(ImageDataset):
 def train_order(
     num_examples: int, batch_size: int, seed: int = 0, start_step: int = 0
 ) -> tf.data.Dataset:
-    """Returns the examples of each global training batch.
+    """Returns endless elements `(step, indices)`, int64 of shape `()` and `(batch_size,)`.
 
     Each epoch is a uniform permutation keyed by `(seed, epoch)`: `stateless_shuffle`, because the
     four rounds of `tf.random.experimental.index_shuffle` give neighboring epochs of 45,000 images
     permutations that correlate to 0.67.
-
-    Args:
-        num_examples: Size of the split.
-        batch_size: Size of a global batch.
-        seed: Key of the permutations, at least 0.
-        start_step: Steps to skip, at least 0.
-
-    Returns:
-        Endless elements `(step, indices)`, int64 of shape `()` and `(batch_size,)`.
     """
     steps = _steps_per_epoch(num_examples, batch_size)
     seed = checks.integer("seed", seed, 0)

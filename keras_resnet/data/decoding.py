@@ -40,25 +40,12 @@ WindowOf = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 def decode_window(
     encoded: tf.Tensor, window_of: WindowOf, size: int, channels: int, antialias: bool
 ) -> tf.Tensor:
-    """Decodes one window of an image and resizes it to a square.
+    """Decodes one window of an image and resizes it to float32 `(size, size, channels)`.
 
     Of a JPEG only the window is decoded, and at the smallest of the scales 1, 1/2, 1/4 and 1/8
     that still has `size` pixels on each side. So the remaining factor is less than two, for which
-    plain bilinear interpolation is sufficient; `antialias` costs about as much as decoding.
-
-    Args:
-        encoded: Bytes of the image, a string scalar.
-        window_of: Function of height and width of the image that returns the window.
-        size: Height and width of the result.
-        channels: 3 for RGB, 1 for grayscale.
-        antialias: Whether the interpolation of a JPEG is antialiased. That of other formats, which
-            are decoded at full scale only, always is.
-
-    Returns:
-        float32 in [0, 255] of shape `(size, size, channels)`.
-
-    Raises:
-        tf.errors.OpError: If the image cannot be decoded to its end.
+    plain bilinear interpolation is sufficient; `antialias` costs about as much as decoding. The
+    interpolation of other formats, decoded at full scale, is always antialiased.
     """
 
     def jpeg_window() -> tf.Tensor:
@@ -87,21 +74,10 @@ def decode_window(
 
 
 def decode_whole(encoded: tf.Tensor, channels: int, shorter_side: int | None = None) -> tf.Tensor:
-    """Decodes a whole image and resizes its shorter side, with the aspect ratio kept.
+    """Decodes an image to uint8 `(height, width, channels)`, and resizes its shorter side.
 
     A JPEG is decoded at the smallest of the scales 1, 1/2, 1/4 and 1/8 that still has
-    `shorter_side` pixels.
-
-    Args:
-        encoded: Bytes of the image, a string scalar.
-        channels: 3 for RGB, 1 for grayscale.
-        shorter_side: Pixels of the shorter side of the result; None for the image's own.
-
-    Returns:
-        uint8 in [0, 255] of shape `(height, width, channels)`.
-
-    Raises:
-        tf.errors.OpError: If the image cannot be decoded to its end.
+    `shorter_side` pixels. Raises a `tf.errors.OpError` if the image cannot be decoded to its end.
     """
 
     def decode(ratio: int) -> tf.Tensor:
@@ -121,14 +97,9 @@ def decode_whole(encoded: tf.Tensor, channels: int, shorter_side: int | None = N
 
 
 def resize_shorter_side(image: tf.Tensor, shorter_side: int | None) -> tf.Tensor:
-    """Resizes the shorter side of an image, and the longer one in proportion, rounded.
+    """Resizes the shorter side of a uint8 image, and the longer one in proportion, rounded.
 
-    Args:
-        image: uint8 in [0, 255] of shape `(height, width, channels)`.
-        shorter_side: Pixels of the shorter side of the result; None for the image as it is.
-
-    Returns:
-        uint8, by antialiased bilinear interpolation.
+    The interpolation is bilinear and antialiased. With None the image is returned as it is.
     """
     if shorter_side is None:
         return image

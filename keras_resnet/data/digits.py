@@ -29,9 +29,6 @@ def split_indices(labels: np.ndarray) -> dict[str, np.ndarray]:
     of every ten, two are test images, one a validation image and seven are training images. So
     each class has the same share of every split to within one image. Writers are not separated,
     since the data do not name them.
-
-    Args:
-        labels: Digit of each image, in scikit-learn's order.
     """
     # RandomState's streams are frozen by NumPy's compatibility policy; Generator's are not.
     shuffled = np.random.RandomState(_SPLIT_SEED).permutation(len(labels))
@@ -80,7 +77,12 @@ def load_digits(
     # Levels 0 to 16 are counts of ink in 4x4 blocks of a finer bitmap.
     images = np.round(digits.images * (255 / 16)).astype(np.uint8)
     if checks.integer("image_size", image_size, 8) > 8:
-        images = np.stack([_enlarged(image, image_size) for image in images])
+        # A tensor would initialize TensorFlow, after which logical devices cannot be set.
+        from PIL import Image
+
+        size, method = (image_size, image_size), Image.Resampling.BILINEAR
+        resized = (Image.fromarray(image).resize(size, method) for image in images)
+        images = np.stack([np.asarray(image) for image in resized])
     images = images[..., np.newaxis]
     # Label of each digit, -1 for those to drop.
     labels = np.array([kept.index(d) if d in kept else -1 for d in range(10)])[digits.target]
@@ -104,10 +106,3 @@ def load_digits(
         augmentation=RandomAffine(),
         about=about,
     )
-
-
-def _enlarged(image: np.ndarray, size: int) -> np.ndarray:
-    # By Pillow: a tensor would initialize TensorFlow, after which logical devices cannot be set.
-    from PIL import Image
-
-    return np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR))

@@ -18,7 +18,7 @@ from typing import NoReturn, Protocol
 import numpy as np
 import tensorflow as tf
 
-from keras_resnet.data.dataset import SPLITS, ImageDataset, check_split
+from keras_resnet.data.dataset import SPLITS, ImageDataset
 from keras_resnet.data.decoding import decode_whole, decoding_fault
 from keras_resnet.data.views import Views
 from keras_resnet.utils import checks
@@ -129,12 +129,9 @@ class EncodedDataset(ImageDataset):
         self.eval_resize = views.eval_resize
         self.bad_images = BadImages(max_bad_files)
         self._sources = {split: sources[split] for split in SPLITS if split in sources}
+        self.sizes = {split: len(source) for split, source in self._sources.items()}
         if statistics is not None:
             self._statistics = tuple(statistics[0]), tuple(statistics[1])
-
-    @property
-    def splits(self) -> tuple[str, ...]:
-        return tuple(self._sources)
 
     @property
     def num_draws(self) -> int:
@@ -147,10 +144,6 @@ class EncodedDataset(ImageDataset):
     @property
     def std(self) -> tuple[float, ...]:  # type: ignore[override]
         return self._statistics[1]
-
-    def num_examples(self, split: str) -> int:
-        check_split(split, self.splits)
-        return len(self._sources[split])
 
     def reading_error(self) -> ValueError | None:
         return self.bad_images.error
@@ -232,7 +225,7 @@ class EncodedDataset(ImageDataset):
 
         With `replace` each is the next readable image, else a black one of weight 0.
         """
-        size = len(self._sources[split])
+        size = self.sizes[split]
         rows = []
         for index, row_draws in zip(indices.numpy(), draws, strict=True):
             following = ((index + offset) % size for offset in range(size if replace else 1))

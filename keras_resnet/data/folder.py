@@ -33,13 +33,7 @@ _CLOCK_STEP = 2 * 10**9
 
 @dataclasses.dataclass(frozen=True)
 class ClassFolder:
-    """One class of a split.
-
-    Attributes:
-        stamp: Time of the folder's last change in nanoseconds, and its size.
-        files: Names of its images, sorted.
-        others: Names of its other files and folders, sorted.
-    """
+    """A class of a split: time and size of its folder, and sorted names of images and all else."""
 
     stamp: tuple[int, int]
     files: tuple[str, ...]
@@ -47,11 +41,7 @@ class ClassFolder:
 
 
 def find_splits(root: pathlib.Path) -> dict[str, pathlib.Path]:
-    """Returns the folder of each split that `root` has.
-
-    Raises:
-        ValueError: If `root` is no folder or has no "train" in it.
-    """
+    """Returns the folder of each split that `root` has, at least of `train/`."""
     if not root.is_dir():
         raise ValueError(f"`data_dir` must be an existing folder. Received: data_dir={str(root)!r}")
     folders = {split: root / name for split, name in _SPLIT_FOLDERS.items()}
@@ -72,45 +62,32 @@ def scan_split(folder: pathlib.Path) -> dict[str, ClassFolder]:
 def index_folder(
     root: pathlib.Path, cache_dir: pathlib.Path | None = None
 ) -> dict[str, dict[str, tuple[str, ...]]]:
-    """Lists the images of each class of each split, from a cache if it is up to date.
+    """Returns split -> class -> names of its images, all sorted.
 
-    Args:
-        root: Folder of `train/` and others.
-        cache_dir: Where to keep the list; None to list the folder each time. The kept list is
-            valid as long as time and size of all class folders are unchanged.
-
-    Returns:
-        split -> class -> names of its images, all sorted.
-
-    Raises:
-        ValueError: If there is no training folder, a class folder has no image, or a class of
-            another split is not in "train".
+    With `cache_dir`, the list is kept there, and valid as long as time and size of all class
+    folders are unchanged. Raises a ValueError if there is no training folder, a class folder has no
+    image, or a class of another split is not in "train".
     """
     splits = find_splits(root)
-    index = cache = None
+    files = cache = None
     if cache_dir is not None:
         digest = hashlib.sha256(os.fsencode(root.resolve())).hexdigest()[:16]
         cache = cache_dir / f"index-{digest}.json"
-        index = _read_index(cache, splits)
-    if index is None:
+        files = _read_index(cache, splits)
+    if files is None:
         index = {split: scan_split(folder) for split, folder in splits.items()}
         if cache is not None:
             _write_index(cache, index)
-    _check_classes(splits, index)
-    return {
-        split: {name: folder.files for name, folder in classes.items()}
-        for split, classes in index.items()
-    }
+        files = {
+            split: {name: folder.files for name, folder in classes.items()}
+            for split, classes in index.items()
+        }
+    _check_classes(splits, files)
+    return files
 
 
 class FolderSource:
-    """The images of one split, class by class.
-
-    Args:
-        folder: Folder of class folders.
-        files: Names of the images of each class.
-        class_names: All classes; labels are positions in it.
-    """
+    """The images of one split, class by class; labels are positions in `class_names`."""
 
     def __init__(
         self, folder: pathlib.Path, files: Mapping[str, tuple[str, ...]], class_names: list[str]
@@ -147,17 +124,15 @@ def load_folder(
 ) -> EncodedDataset:
     """Returns a data set of a folder of `train/`, `val/` and `test/` with class folders of images.
 
+    Its mean and standard deviation are estimated from 1024 training images.
+
     Args:
         data_dir: The folder; `train/` is required.
         cache_dir: Where to keep the list of files, so that the folder is listed once; None to
             list it each time.
         max_bad_files: Number of distinct bad images that are skipped with a warning each; None for
             no limit.
-        **views: Attributes of `Views`: `image_size` (224), `channels` (3), `crop` ("scale" or
-            "inception"), `resize_range`, `eval_resize`, `flip` (True), `lighting` (0.1).
-
-    Returns:
-        The data set; its mean and standard deviation are estimated from 1024 training images.
+        **views: Attributes of `Views`.
 
     Raises:
         ValueError: If a folder is missing, a class folder has no image, or an option is out of
@@ -200,21 +175,21 @@ def _scan_class(folder: pathlib.Path) -> ClassFolder:
 
 
 def _check_classes(
-    splits: Mapping[str, pathlib.Path], index: Mapping[str, Mapping[str, ClassFolder]]
+    splits: Mapping[str, pathlib.Path], files: Mapping[str, Mapping[str, tuple[str, ...]]]
 ) -> None:
     for split, folder in splits.items():
-        if not index[split]:
+        if not files[split]:
             raise ValueError(
                 "`data_dir` must have class folders in every split. "
                 f"Received: {folder}, without any"
             )
-        for name, classes in index[split].items():
-            if not classes.files:
+        for name, images in files[split].items():
+            if not images:
                 raise ValueError(
                     f"`data_dir` must have images ({', '.join(FORMATS)}) in every class folder. "
                     f"Received: {folder / name}, without any"
                 )
-            if name not in index["train"]:
+            if name not in files["train"]:
                 raise ValueError(
                     f"`data_dir` must have the classes of {folder.name!r} in 'train' too. "
                     f"Received: {folder / name}"
@@ -236,26 +211,23 @@ def _write_index(path: pathlib.Path, index: Mapping[str, Mapping[str, ClassFolde
 
 def _read_index(
     path: pathlib.Path, splits: Mapping[str, pathlib.Path]
-) -> dict[str, dict[str, ClassFolder]] | None:
-    """Returns the kept index, or None if it is missing, invalid or out of date."""
+) -> dict[str, dict[str, tuple[str, ...]]] | None:
+    """Returns the kept list of files, or None if it is missing, invalid or out of date."""
     try:
         content = json.loads(path.read_text())
-        if content["version"] != _INDEX_VERSION:
-            return None
-        index = {
-            split: {
-                name: ClassFolder((int(stamp[0]), int(stamp[1])), tuple(map(str, files)))
-                for name, (stamp, files) in classes.items()
-            }
-            for split, classes in content["splits"].items()
+        version, kept = content["version"], content["splits"]
+        stamps = {
+            split: {name: tuple(stamp) for name, (stamp, _) in classes.items()}
+            for split, classes in kept.items()
         }
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError):
+        files = {
+            split: {name: tuple(map(str, images)) for name, (_, images) in classes.items()}
+            for split, classes in kept.items()
+        }
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
     now = {
         split: {path.name: _stamp(path) for path in _class_paths(folder)}
         for split, folder in splits.items()
     }
-    kept = {
-        split: {name: c.stamp for name, c in classes.items()} for split, classes in index.items()
-    }
-    return index if kept == now else None
+    return files if version == _INDEX_VERSION and stamps == now else None

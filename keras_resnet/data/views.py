@@ -86,14 +86,11 @@ class Views:
         return 6 + (1 if self.crop == "scale" else 2 * _ATTEMPTS)
 
     def training(self, encoded: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
-        """Returns a random crop, flip and lighting of an image.
+        """Returns a random crop, flip and lighting of an image, uint8 in [0, 255] of shape `shape`.
 
         Args:
             encoded: Bytes of an image, a string scalar.
             draws: `num_draws` numbers in [0, 1), float32.
-
-        Returns:
-            uint8 in [0, 255] of shape `shape`.
 
         Raises:
             tf.errors.OpError: If the image cannot be decoded to its end.
@@ -158,13 +155,8 @@ def scaled_extent(
 def inception_extent(height: tf.Tensor, width: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
     """Returns height and width of 8 to 100 % of the area at a ratio between 3/4 and 4/3.
 
-    The first of several attempts that fits the image, or else the largest crop of an allowed ratio
-    nearest to the image's.
-
-    Args:
-        height: Height of the image.
-        width: Width of the image.
-        draws: Numbers in [0, 1) of shape `(2, attempts)`.
+    The first of several attempts, with draws in [0, 1) of shape `(2, attempts)`, that fits the
+    image, or else the largest crop of an allowed ratio nearest to the image's.
     """
     height, width = tf.cast(height, tf.float32), tf.cast(width, tf.float32)
     bounds = math.log(3 / 4), math.log(4 / 3)

@@ -57,9 +57,7 @@ def different(name: str, values: Collection[Any], what: str) -> list[Any]:
 
 def boolean(name: str, value: Any) -> bool:
     """Returns `value` if it is True or False."""
-    if value is not True and value is not False:
-        raise ValueError(f"`{name}` must be True or False. Received: {name}={value!r}")
-    return value
+    return one_of(name, value, (True, False))
 
 
 def fraction(name: str, value: Any, *, one_allowed: bool = False) -> float:

@@ -67,7 +67,7 @@ def fetch(url: str, path: str | Path, checksum: str | None, *, kept: Path | None
 
 
 def fetch_from_hub(repository: str, file: str, revision: str | None, sha256: str | None) -> Path:
-    """Downloads a file of the Hugging Face hub with `huggingface_hub`, into its cache.
+    """Downloads a file of the Hugging Face hub with `huggingface_hub`, and returns its cached path.
 
     Mirror, token, cache folder and offline mode are set by the environment variables of that
     package: `HF_ENDPOINT`, `HF_TOKEN`, `HF_HOME`, `HF_HUB_OFFLINE`.
@@ -77,9 +77,6 @@ def fetch_from_hub(repository: str, file: str, revision: str | None, sha256: str
         file: Name of a file in it.
         revision: Commit, tag or branch; None for the newest.
         sha256: Checksum of the file; None for the one that the hub records of every large file.
-
-    Returns:
-        Path of the file in the cache.
 
     Raises:
         ImportError: If `huggingface_hub` is not installed.

@@ -21,11 +21,9 @@ def replacing(path: str | Path) -> Iterator[Path]:
     """Yields a temporary path beside `path`, and renames what was written there to `path`.
 
     On an error, `path` is unchanged and nothing is left behind. The temporary name keeps the
-    suffixes, since some writers choose their format by them. A folder replaces an old file or
-    folder by two renames; between them there is neither, but never a half-written one.
-
-    Args:
-        path: File or folder to write; its parents are created.
+    suffixes, since some writers choose their format by them. Parents are created. A folder replaces
+    an old file or folder by two renames; between them there is neither, but never a half-written
+    one.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)

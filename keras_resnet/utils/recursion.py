@@ -15,13 +15,8 @@ _SERIAL_LAYERS = 600
 def stacks_blocks(stack_blocks: bool | None, recompute: bool, serial_layers: int) -> bool:
     """Returns whether a network stacks its blocks, by choice or because of its depth.
 
-    Args:
-        stack_blocks: The choice, or None.
-        recompute: Whether activations are recomputed, which takes stacked blocks.
-        serial_layers: Number of layers in sequence.
-
-    Raises:
-        ValueError: If an argument is invalid, or the choice is impossible.
+    Raises a ValueError if `stack_blocks`, the choice or None, contradicts `recompute`, which takes
+    stacked blocks, or the number of layers in sequence is too large for unrolled ones.
     """
     checks.one_of("stack_blocks", stack_blocks, (None, True, False))
     checks.boolean("recompute", recompute)

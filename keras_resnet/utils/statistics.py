@@ -13,22 +13,12 @@ from keras_resnet.utils import checks
 
 
 def wilson_interval(share: float, count: int, z: float = 1.96) -> tuple[float, float]:
-    """Returns the confidence interval of a measured share.
+    """Returns the confidence interval of a share in [0, 1], measured on `count` examples.
 
     Unlike the normal approximation, it also holds for few examples and for shares near 0 and 1.
-    Source: Wilson, "Probable inference, the law of succession, and statistical inference", Journal
-    of the American Statistical Association 22 (1927).
-
-    Args:
-        share: Measured share, in [0, 1].
-        count: Number of examples it was measured on, at least 1.
-        z: Standard normal deviate of the confidence; 1.96 for 95 %.
-
-    Returns:
-        Lower and upper end, in [0, 1].
-
-    Raises:
-        ValueError: If an argument is out of range.
+    The default of `z`, the standard normal deviate, gives 95 % confidence. Source: Wilson,
+    "Probable inference, the law of succession, and statistical inference", Journal of the American
+    Statistical Association 22 (1927).
     """
     checks.fraction("share", share, one_allowed=True)
     checks.integer("count", count)
@@ -54,13 +44,7 @@ class Moments:
         self.count, self.mean, self.deviations = 0, 0.0, 0.0
 
     def add(self, counts: np.ndarray, means: np.ndarray, variances: np.ndarray) -> None:
-        """Adds groups of values.
-
-        Args:
-            counts: Number of values in each group, of shape `(groups, ...)`.
-            means: Means of the groups, of the same shape.
-            variances: Variances of the groups, divided by the count, of the same shape.
-        """
+        """Adds groups of values by their counts, means and variances, each `(groups, ...)`."""
         counts, means, variances = (
             np.asarray(array, "float64") for array in (counts, means, variances)
         )

@@ -14,15 +14,10 @@ def format_seconds(seconds: float) -> str:
 
 
 def start_bar(total: int, completed: int = 0):
-    """Starts a progress bar of one task with a `status` field.
+    """Starts a progress bar of one task of size `total` with a `status` field.
 
-    Args:
-        total: Size of the task, in the caller's unit.
-        completed: Completed part of it.
-
-    Returns:
-        A running `rich.progress.Progress`, or None if standard output is no terminal or rich is
-        not installed: print plain lines then.
+    Returns None if standard output is no terminal or rich is not installed: print plain lines
+    then.
     """
     if not (sys.stdout.isatty() and importlib.util.find_spec("rich")):
         return None

@@ -8,7 +8,7 @@ import tensorflow_datasets as tfds
 
 from keras_resnet.data import BadImageWarning, load_dataset
 from keras_resnet.data.augmentation import PadCropFlip
-from keras_resnet.data.prepared import TFRecords
+from keras_resnet.data.tfds import TFRecords
 from tests.helpers import refused
 
 from .helpers import assert_equal, encode, joined, take
