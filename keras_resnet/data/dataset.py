@@ -98,8 +98,8 @@ class ImageDataset(abc.ABC):
     ) -> tf.data.Dataset:
         """Returns endless training batches, each a pure function of `(seed, step)`.
 
-        Every epoch is a fresh permutation of the training split, without the images that do not fill
-        a batch.
+        Every epoch is a fresh permutation of the training split, without the images that do not
+        fill a batch.
 
         Args:
             batch_size: Images of a global batch, over all shards together.
