@@ -109,7 +109,7 @@ def test_evaluation_counts_each_image_once(dataset, batch_size, count, batches, 
 
 
 def test_epochs_are_unrelated_permutations():
-    """`index_shuffle`, the usual stateless order, gives 0.67 between neighbors at this size."""
+    """Unlike those of `index_shuffle`, which correlate to 0.67 between neighbors at this size."""
     size = 45_000
     order = train_order(size, size)
     epochs = [indices.numpy() for _, indices in order.take(5)]

@@ -17,7 +17,7 @@ def window(*numbers):
 
 
 def pillow_resized(image, box, size):
-    """`image` cut to (top, left, height, width) and resized by Pillow, which averages."""
+    """Returns `image` cropped to (top, left, height, width) and resized by Pillow, antialiased."""
     top, left, height, width = box
     cut = Image.fromarray(image[top : top + height, left : left + width])
     return np.asarray(cut.resize((size, size), Image.Resampling.BILINEAR), float)

@@ -21,7 +21,7 @@ def dataset(folder):
 
 
 def pipeline_error(dataset, pipeline):
-    """The line that stands for what a pipeline stops with."""
+    """Returns the line of the error that stops a pipeline."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", BadImageWarning)
         with pytest.raises(tf.errors.OpError):
@@ -49,7 +49,7 @@ def test_start_step_and_shards_are_exact(dataset):
     ]
     shards[0] = shards[0][1:]
     assert_equal(fresh[1:], joined(shards))
-    # The images come again in the second epoch (of 2 steps), the views of them do not.
+    # The images are repeated in the second epoch (of 2 steps), their crops are not.
     assert len(np.unique([image for images, _ in fresh for image in images], axis=0)) == 20
 
 
@@ -111,7 +111,7 @@ def test_bad_images_are_named_counted_and_replaced(folder, photographs):
     assert all(images.shape == (5, 24, 24, 3) for images, _ in batches)
     assert all(images.any(axis=(1, 2, 3)).all() for images, _ in batches)
     messages = [str(warning.message) for warning in caught]
-    # Each file once, although the second epoch meets it again.
+    # Each file once, although the second epoch reads it again.
     assert len(messages) == 5
     for name, kind in KINDS.items():
         (message,) = [m for m in messages if str(folder / "train" / "china" / name) in m]

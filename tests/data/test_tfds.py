@@ -17,7 +17,7 @@ SMALL = {"image_size": 24}
 
 
 def prepare(name, data_dir, splits, file_format="tfrecord"):
-    """Writes a small data set as TFDS would, from given examples instead of a download."""
+    """Prepares a small TFDS data set from given examples instead of a download."""
     builder = tfds.builder(name, data_dir=data_dir, file_format=file_format)
     builder._split_generators = lambda manager: {
         split: iter(enumerate(examples)) for split, examples in splits.items()

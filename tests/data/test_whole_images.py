@@ -1,4 +1,4 @@
-"""Whole images, as the protocols of evaluation want them."""
+"""Whole images, the input of the evaluation protocols."""
 
 import numpy as np
 import pytest
@@ -87,7 +87,7 @@ def test_a_folder_is_read_once_in_its_order(folder):
 
 
 def test_the_center_is_the_evaluation_view(folder):
-    """Where it begins at a whole pixel; elsewhere they differ by less than one."""
+    """They are equal to rounding if the center begins at a whole pixel."""
     dataset = load_dataset("folder", folder, image_size=24, eval_resize=30)
     ((views, *_),) = take(dataset.eval_batches("validation", 6), 1)
     for view, (whole, *_) in zip(

@@ -1,4 +1,4 @@
-"""Files are wholly there or not at all."""
+"""Atomic writing of files and folders."""
 
 import json
 import os
@@ -56,7 +56,7 @@ def test_what_killed_writers_left_is_cleared(tmp_path):
     for name in (".writing-a.keras-abc123", ".writing-module-x_1"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "half").write_text("half")
-    # Killed between the two renames: this is the only whole copy.
+    # Killed between the two renames: this is the only complete copy.
     old = tmp_path / ".writing-module-x_1.old"
     old.mkdir()
     (old / "saved_model.pb").write_text("whole")
