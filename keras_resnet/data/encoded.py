@@ -108,7 +108,7 @@ class EncodedDataset(ImageDataset):
         ValueError: If there is no training image, or `max_bad_files` is negative.
     """
 
-    # Decoding of one begins while the last images of the other are awaited.
+    # Decoding of a batch begins while the last images of the one before are awaited.
     _parallel_batches = 2
 
     def __init__(
@@ -213,10 +213,9 @@ class EncodedDataset(ImageDataset):
         return tuple(map(tf.ensure_shape, element, ((None, None, channels), (), ())))
 
     def _view(self, encoded: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
-        """Returns a training crop, or the evaluation crop if there are no draws."""
-        if draws.shape[0]:
-            return self.views.training(encoded, draws)
-        return self.views.evaluation(encoded)
+        """Returns a training image, or the evaluation image if there are no draws."""
+        views = self.views
+        return views.training(encoded, draws) if draws.shape[0] else views.evaluation(encoded)
 
     def _replacements(
         self, split: str, replace: bool, indices: tf.Tensor, draws: tf.Tensor

@@ -58,7 +58,8 @@ class Views:
 
     def __post_init__(self):
         size = checks.integer("image_size", self.image_size)
-        checks.one_of("channels", self.channels, (1, 3))
+        if self.channels not in (1, 3):  # Integers of NumPy too.
+            raise ValueError(f"`channels` must be 1 or 3. Received: channels={self.channels!r}")
         checks.one_of("crop", self.crop, ("scale", "inception"))
         if self.resize_range is None:
             resize_range = tuple(round(size * x / 224) for x in (256, 480))
@@ -113,7 +114,7 @@ class Views:
             image += self.lighting * tf.linalg.matvec(_COLOR_COMPONENTS, normal, transpose_a=True)
         image = to_bytes(image)
         if self.flip:
-            # On uint8, since a slice of step -1 takes as long as decoding.
+            # By `tf.reverse` of uint8, since a slice of step -1 takes as long as decoding.
             image = tf.cond(flip[0] < 0.5, lambda: tf.reverse(image, [1]), lambda: image)
         return image
 

@@ -14,7 +14,7 @@ def first_line(error: BaseException) -> str:
 
 
 def one_of(name: str, value: Any, allowed: Collection[Any]) -> Any:
-    """Returns `value` if it is among `allowed`."""
+    """Returns `value` if it is one of `allowed`, of the same type."""
     if not any(
         value is option or (type(value) is type(option) and value == option) for option in allowed
     ):
