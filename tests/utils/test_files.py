@@ -16,9 +16,14 @@ def test_file_is_written_with_its_folder(tmp_path):
 
 def test_failure_keeps_the_old_file_and_leaves_nothing(tmp_path):
     write_json(tmp_path / "x.json", {"a": 1})
-    with pytest.raises(RuntimeError, match="full"), replacing(tmp_path / "x.json") as temporary:
-        temporary.write_text("half of")
-        raise RuntimeError("full")
+
+    def fail():
+        with replacing(tmp_path / "x.json") as temporary:
+            temporary.write_text("half of")
+            raise RuntimeError("full")
+
+    with pytest.raises(RuntimeError, match="full"):
+        fail()
     assert json.loads((tmp_path / "x.json").read_text()) == {"a": 1}
     assert os.listdir(tmp_path) == ["x.json"]
 
