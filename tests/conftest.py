@@ -1,4 +1,4 @@
-"""What every test stands on: a quiet, predictable environment, and a process of one's own."""
+"""Environment of all tests: quiet and reproducible, with a fixture for subprocesses."""
 
 from __future__ import annotations
 
@@ -15,14 +15,13 @@ ROOT = Path(__file__).resolve().parents[1]
 # Read when TensorFlow and Keras are imported, so set before any test module is.
 ENVIRONMENT = {
     "TF_CPP_MIN_LOG_LEVEL": "2",
-    # On by itself only on some processors: set, so that all machines run the same kernels, those
-    # that the recipes run.
+    # The default depends on the processor: all machines run the kernels that the recipes run.
     "TF_ENABLE_ONEDNN_OPTS": "1",
     "KERAS_BACKEND": "tensorflow",
     "MPLBACKEND": "agg",
 }
 if "PYTEST_XDIST_WORKER" in os.environ:
-    # The workers are the parallelism; with a thread pool each they would fight for the cores.
+    # The workers run in parallel already; a thread pool each would oversubscribe the cores.
     ENVIRONMENT |= {
         "OMP_NUM_THREADS": "1",
         "TF_NUM_INTRAOP_THREADS": "1",
@@ -31,13 +30,13 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 for _name, _value in ENVIRONMENT.items():
     os.environ.setdefault(_name, _value)
 
-# What changes how Python, Keras and its backends run: a process of its own starts without it.
+# Prefixes of settings of Python, Keras and its backends that a subprocess does not inherit.
 FOREIGN = ("CUDA_VISIBLE", "JAX_", "KERAS_", "PYTEST_", "PYTHON", "SLURM_", "TF_", "XLA_")
 
 
 @pytest.fixture(autouse=True)
 def fresh_keras():
-    """Gives every test the same seed, and undoes what it set in Keras for the whole process."""
+    """Seeds every test alike, and resets the global settings of Keras after it."""
     import keras
 
     keras.utils.set_random_seed(0)
@@ -45,13 +44,13 @@ def fresh_keras():
     keras.config.set_dtype_policy("float32")
     keras.config.set_floatx("float32")
     keras.config.set_image_data_format("channels_last")
-    # Layer names start afresh; a collection after every test would cost more than the test.
+    # Resets layer names; a garbage collection would take longer than most tests.
     keras.utils.clear_session(free_memory=False)
 
 
 @pytest.fixture
 def subprocess_python(tmp_path):
-    """Runs a script in a Python process of its own, in an empty directory.
+    """Runs a script in a Python subprocess, in an empty directory.
 
     `run(script, *args, env=None, timeout=120, check=True)` takes source code, or the `Path` of a
     script, and returns the `CompletedProcess` with its output as text. The process sees this
@@ -71,7 +70,7 @@ def subprocess_python(tmp_path):
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            # A group of its own, so that a time-out ends what the script itself has started too.
+            # A new process group, so that a timeout also ends the script's own subprocesses.
             start_new_session=True,
         )
         try:

@@ -1,4 +1,4 @@
-"""What several test files of the core share: drawn weights, gradients, distances, graphs."""
+"""Helpers of several test files: random weights, gradients, distances, graphs, errors."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def images(*shape: int, seed: int = 0, low: float = -1.0, high: float = 1.0) -> 
 
 
 def randomize(model: keras.Model, seed: int = 0) -> None:
-    """Gives scales, offsets, biases and moving statistics values that show when one is ignored.
+    """Assigns random scales, offsets, biases and moving statistics, so that none can be ignored.
 
     Kernels keep their initial values. Scales stay below one, so that deep sums do not overflow.
     """
@@ -56,9 +56,9 @@ def trainable_parameters(model: keras.Model) -> int:
 
 
 def gradients(model: keras.Model, inputs: np.ndarray, training: bool = True):
-    """Returns the output, and the gradients of a fixed weighted sum of it: by layer, and of x.
+    """Returns the output, and gradients of a fixed weighted sum of it: by layer, and of inputs.
 
-    The gradients of a stack are given as those of its blocks, by their names in the unrolled net.
+    Those of a stack are keyed by the names of its blocks in the unrolled network.
     """
     import tensorflow as tf
 
@@ -94,7 +94,7 @@ def assert_same_by_layer(found: dict, expected: dict, tolerance: float) -> None:
 
 
 def assert_same_weights(model: keras.Model, other: keras.Model, tolerance: float = 0.0) -> None:
-    """Compares all weights by layer; those of a stack with the unrolled ones."""
+    """Compares all weights by layer, those of stacks with those of unrolled blocks."""
     assert_same_by_layer(layer_weights(model), layer_weights(other), tolerance)
 
 
@@ -111,13 +111,13 @@ def kernels_in_graph(function, *inputs) -> set[str]:
 
 @contextlib.contextmanager
 def refused(*words: object, error: type[Exception] = ValueError) -> Iterator[None]:
-    """Expects an error of one line that names the argument and says what was received.
+    """Expects an error of one line that names the argument and the received value.
 
-    The prose around them is free to change.
+    The rest of the message may change.
 
     Args:
-        *words: What the line must hold: the name of the argument, and whatever value tells this
-            error from another one about the same argument.
+        *words: Parts of the line: the name of the argument, and a value that distinguishes this
+            error from others about the same argument.
         error: Class of the error.
     """
     with pytest.raises(error) as caught:

@@ -1,4 +1,4 @@
-"""A web server on this machine that misbehaves as it is told to."""
+"""A local web server with configurable faults."""
 
 from __future__ import annotations
 
@@ -12,18 +12,17 @@ from collections.abc import Iterator
 
 
 class Server(http.server.ThreadingHTTPServer):
-    """Serves `content` under every path, as a file of the Hugging Face hub if need be.
+    """Serves `content` under every path, with the headers of the Hugging Face hub.
 
     Attributes:
-        content: What it serves.
-        ranges: Whether it can serve the rest of a file.
-        faults: What becomes of the requests that come next: a number of bytes after which the
-            connection ends, or the status of an error.
-        always: The fault of all others, None for none.
-        requests: The range that each GET asked for, or None for all.
-        length: The Content-Length that it says a file has; the true one where None.
-        recorded: The sha256 that it says the file has, as the hub does.
-        pause: Seconds that it takes for each GET.
+        content: Bytes of the file.
+        faults: Faults of the next requests: a number of bytes after which the connection ends, or
+            the status of an error.
+        always: Fault of all other requests, None for none.
+        requests: Requested range of each GET, None for the whole file.
+        length: Content-Length of the file; None for the true one.
+        recorded: The sha256 of the file according to the hub.
+        pause: Seconds that each GET takes.
     """
 
     daemon_threads = True
@@ -32,7 +31,7 @@ class Server(http.server.ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.content = content
         self.recorded = hashlib.sha256(content).hexdigest()
-        self.ranges, self.faults, self.always, self.requests = True, [], None, []
+        self.faults, self.always, self.requests = [], None, []
         self.length, self.pause = None, 0.0
 
     @property
@@ -49,7 +48,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def do_GET(self):
         server = self.server
-        if self.path.startswith("/api/"):  # Nobody asked but a client of the hub for itself.
+        if self.path.startswith("/api/"):  # Requests of the hub's client itself.
             self.send_error(404)
             return
         asked = self.headers["Range"]
@@ -60,7 +59,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self.send_error(int(fault))
             return
         size = len(server.content)
-        start = int(re.fullmatch(r"bytes=(\d+)-", asked)[1]) if asked and server.ranges else 0
+        start = int(re.fullmatch(r"bytes=(\d+)-", asked)[1]) if asked else 0
         if start and start >= size:
             self.head(416, 0, f"bytes */{size}")
             return
@@ -74,13 +73,13 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(length) if said is None else said)
         if part:
             self.send_header("Content-Range", part)
-        # What the hub says of a large file: its commit and its sha256.
+        # The hub sends the commit and the sha256 of a large file.
         self.send_header("X-Repo-Commit", "c" * 40)
         self.send_header("ETag", f'"{self.server.recorded}"')
         self.end_headers()
 
     def log_message(self, *_):
-        """Says nothing."""
+        """Prints nothing."""
 
 
 @contextlib.contextmanager

@@ -16,7 +16,7 @@ import numpy as np
 from keras_resnet.layers import BlockStack
 from keras_resnet.naming import find_place, unrolled_name
 from keras_resnet.utils import checks
-from keras_resnet.utils.moments import Moments, image_batches, map_moments
+from keras_resnet.utils.statistics import Moments, image_batches, map_moments
 
 
 @dataclasses.dataclass(frozen=True)

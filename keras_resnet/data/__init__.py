@@ -1,20 +1,22 @@
 """Data sets by name, as `tf.data` pipelines whose every batch is a function of the step.
 
-Needs TensorFlow; each data set imports what it is read with when it is loaded.
+Needs TensorFlow. Packages that a single data set is read with are imported when it is loaded.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import functools
-import importlib
 import inspect
 import os
 from collections.abc import Callable
 
 from keras_resnet.data.check import DataReport, Finding, check_data
 from keras_resnet.data.dataset import ArrayDataset, ImageDataset
+from keras_resnet.data.digits import load_digits
 from keras_resnet.data.encoded import BadImageWarning, EncodedDataset
+from keras_resnet.data.folder import load_folder
+from keras_resnet.data.tfds import load_cifar, load_imagenet2012, load_tfds
 from keras_resnet.data.views import Views
 
 __all__ = [
@@ -30,13 +32,12 @@ __all__ = [
     "option_names",
 ]
 
-# name: (module, function)
-_LOADERS = {
-    "digits": ("digits", "load_digits"),
-    "cifar10": ("cifar", "load_cifar10"),
-    "cifar100": ("cifar", "load_cifar100"),
-    "imagenet2012": ("imagenet", "load_imagenet2012"),
-    "folder": ("folder", "load_folder"),
+_LOADERS: dict[str, Callable[..., ImageDataset]] = {
+    "digits": load_digits,
+    "cifar10": functools.partial(load_cifar, "cifar10"),
+    "cifar100": functools.partial(load_cifar, "cifar100"),
+    "imagenet2012": load_imagenet2012,
+    "folder": load_folder,
 }
 
 
@@ -60,9 +61,9 @@ def load_dataset(
         The data set.
 
     Raises:
-        ValueError: if the name is unknown, an option is not one of the data set's or out of
-            range, or the data are not there or not as they should be.
-        ImportError: if the package that reads the data is missing.
+        ValueError: If the name is unknown, the data set does not take an option or it is out of
+            range, or the data are missing or invalid.
+        ImportError: If the package that reads the data is missing.
     """
     load, known = _loader(name), option_names(name)
     if data_dir is not None:
@@ -78,10 +79,10 @@ def load_dataset(
 
 
 def option_names(name: str) -> list[str]:
-    """The options of `load_dataset` that a data set takes, `data_dir` among them.
+    """Returns the options of `load_dataset` that a data set takes, `data_dir` among them.
 
     Raises:
-        ValueError: if the name is unknown.
+        ValueError: If the name is unknown.
     """
     # `**views` stands for the attributes of `Views`.
     names = list(inspect.signature(_loader(name)).parameters)
@@ -92,12 +93,12 @@ def option_names(name: str) -> list[str]:
 
 
 def _loader(name: str) -> Callable[..., ImageDataset]:
-    tfds, _, in_tfds = name.partition(":")
-    if name not in _LOADERS and not (tfds == "tfds" and in_tfds):
+    if name in _LOADERS:
+        return _LOADERS[name]
+    prefix, _, in_tfds = name.partition(":")
+    if prefix != "tfds" or not in_tfds:
         raise ValueError(
             f"`dataset` must be one of {', '.join(_LOADERS)}, or tfds:NAME. "
             f"Received: dataset={name!r}"
         )
-    module, function = _LOADERS.get(name, ("tfds", "load_tfds"))
-    load = getattr(importlib.import_module(f"{__name__}.{module}"), function)
-    return functools.partial(load, in_tfds) if in_tfds else load
+    return functools.partial(load_tfds, in_tfds)

@@ -1,8 +1,8 @@
-"""Random changes of whole batches as pure functions of uniform draws. Needs TensorFlow.
+"""Augmentations of batches as pure functions of uniform random numbers. Needs TensorFlow.
 
-An augmentation is called with images and `num_draws` numbers in [0, 1) for each of them. Which
-numbers row `r` of step `s` gets depends on `(seed, s, r)` alone, so a shard that holds only some
-rows of a batch changes them just as the whole batch would.
+An augmentation takes `num_draws` numbers in [0, 1) for each image. Those of row `r` of step `s`
+depend on `(seed, s, r)` alone, so a shard that holds only some rows of a batch changes them just as
+the whole batch would.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import tensorflow as tf
 
 
 class Augmentation(Protocol):
-    """A random change of uint8 images `(b, height, width, channels)` by draws `(b, num_draws)`."""
+    """Changes uint8 images `(b, height, width, channels)` by draws `(b, num_draws)`."""
 
     num_draws: int
 
@@ -23,20 +23,19 @@ class Augmentation(Protocol):
 
 
 def batch_draws(seed: int, step: tf.Tensor, batch_size: int, num_draws: int) -> tf.Tensor:
-    """Uniform float32 numbers in [0, 1) of shape `(batch_size, num_draws)`, keyed by seed, step."""
+    """Returns float32 draws in [0, 1), `(batch_size, num_draws)`, keyed by seed and step."""
     # The algorithm is named so that every processor draws the same numbers.
     return tf.random.stateless_uniform([batch_size, num_draws], seed=[seed, step], alg="philox")
 
 
 @dataclasses.dataclass(frozen=True)
 class RandomAffine:
-    """Shifts, rotates and zooms each image about its centre, with bilinear interpolation.
+    """Shifts, rotates and zooms each image about its center, with bilinear interpolation.
 
-    Each amount is uniform between its negative and positive limit. Made for the digits: they are
-    never mirrored, since a mirrored digit is another sign or none; what comes into view is 0, the
-    paper that they are written on; and the limits are small, since the digits were brought to one
-    size and place before: with shifts of up to a whole pixel of the eight, the nearest original
-    is of another class for every fourth image (with half a pixel, for 3 %).
+    Each amount is uniform between its negative and positive limit; the border is filled with 0.
+    Made for the digits, which must not be flipped. The limits are small, since the digits are
+    already normalized in size and place: with shifts of up to a whole pixel of the eight, the
+    nearest original is of another class for every fourth image (with half a pixel, for 3 %).
 
     Attributes:
         shift: Largest shift along each axis, in pixels.
@@ -54,7 +53,7 @@ class RandomAffine:
         signed = 2.0 * draws - 1.0
         right, down = self.shift * signed[:, 0], self.shift * signed[:, 1]
         angle = math.radians(self.rotation) * signed[:, 2]
-        # The transform leads from output pixels to input pixels: enlarging divides.
+        # The transform maps output pixels to input pixels, so a zoom divides.
         size = 1.0 + self.zoom * signed[:, 3]
         cos, sin = tf.cos(angle) / size, tf.sin(angle) / size
         x, y = (width - 1) / 2, (height - 1) / 2
@@ -80,15 +79,15 @@ class RandomAffine:
 
 @dataclasses.dataclass(frozen=True)
 class PadCropFlip:
-    """Pads each image, crops it back to its size at random, and mirrors half of them.
+    """Pads each image, crops it to its size at random, and flips half of them.
 
     The augmentation of the paper's section 4.2. There the padding is zero on images whose mean is
-    already subtracted; on images in [0, 255] that is the mean itself, rounded to a whole level.
+    already subtracted; on images in [0, 255] that is the mean itself, rounded to an integer.
 
     Attributes:
-        fill: Level of the padding for each channel: the mean of the training images.
+        fill: Value of the padding for each channel: the mean of the training images.
         padding: Pixels added on every side.
-        flip: Whether images are mirrored left to right with probability 1/2.
+        flip: Whether images are flipped left to right with probability 1/2.
     """
 
     fill: tuple[float, ...]
@@ -105,8 +104,8 @@ class PadCropFlip:
         if self.flip:
             columns = tf.where(draws[:, 2:] < 0.5, columns[:, ::-1], columns)
         columns += shifts[:, 1:]
-        # One table of all pixels, the last of them the padding, takes half the time of padding,
-        # cropping and mirroring in turn.
+        # One gather of all pixels, the last of them the padding, takes half the time of padding,
+        # cropping and flipping one after the other.
         fill = tf.cast(tf.round(tf.constant([self.fill], tf.float32)), tf.uint8)
         pixels = tf.concat([tf.reshape(images, [-1, channels]), fill], axis=0)
         rows_inside = (rows >= 0) & (rows < height)

@@ -1,4 +1,4 @@
-"""Reads a data set through and lists what is wrong with it. Needs TensorFlow."""
+"""Finds the faults of a folder of images. Needs TensorFlow."""
 
 from __future__ import annotations
 
@@ -11,29 +11,29 @@ import pathlib
 from keras_resnet.data.decoding import FORMATS, decoding_fault, image_format, is_cmyk
 from keras_resnet.data.folder import find_splits, scan_split
 
-# Kind of finding: what training does about it.
+# How training handles each fault.
 FAULTS = {
-    "zero-byte": "left out with a warning",
-    "truncated": "left out with a warning",
-    "unreadable": "left out with a warning",
-    "mislabelled": "read by its bytes, whatever its name",
+    "zero-byte": "skipped with a warning",
+    "truncated": "skipped with a warning",
+    "unreadable": "skipped with a warning",
+    "mislabeled": "decoded by its content, not its name",
     "cmyk": "converted to RGB",
     "not an image": "not read",
-    "empty class": "refused before training starts",
-    "unknown class": "refused before training starts",
+    "empty class": "an error before training starts",
+    "unknown class": "an error before training starts",
 }
 
-_AT_ONCE = 4096
+_CHUNK = 4096
 
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-    """One thing that is wrong.
+    """A fault of a file or folder.
 
     Attributes:
-        fault: Its kind, a key of `FAULTS`.
+        fault: Kind of the fault, a key of `FAULTS`.
         path: The file or class folder, relative to the checked folder.
-        detail: More about it, or an empty string.
+        detail: Further explanation, or an empty string.
     """
 
     fault: str
@@ -43,12 +43,12 @@ class Finding:
 
 @dataclasses.dataclass(frozen=True)
 class DataReport:
-    """What `check_data` found.
+    """Result of `check_data`.
 
     Attributes:
         folder: The checked folder.
         num_images: Number of images in each split, bad ones included.
-        findings: All that is wrong, in the order of the paths.
+        findings: All faults, in the order of the paths.
     """
 
     folder: str
@@ -57,7 +57,7 @@ class DataReport:
 
     @property
     def counts(self) -> dict[str, int]:
-        """How often each kind of fault was found, those that were not left out."""
+        """Number of findings of each kind of fault that was found."""
         counts = collections.Counter(finding.fault for finding in self.findings)
         return {fault: counts[fault] for fault in FAULTS if counts[fault]}
 
@@ -66,20 +66,20 @@ def check_data(folder: str | os.PathLike[str], workers: int | None = None) -> Da
     """Reads and decodes every image of a folder of `train/`, `val/` and `test/`.
 
     Finds files that are empty ("zero-byte"), end too early ("truncated") or cannot be read or
-    decoded for another reason ("unreadable"); images of another format than their name says
-    ("mislabelled") and CMYK JPEGs ("cmyk"); what lies in a class folder without the name of an
-    image ("not an image"); class folders without images ("empty class"), and those of `val/` and
-    `test/` that `train/` does not have ("unknown class").
+    decoded for another reason ("unreadable"); images of another format than their suffix says
+    ("mislabeled") and CMYK JPEGs ("cmyk"); files of a class folder without the suffix of an image
+    ("not an image"); class folders without images ("empty class"), and those of `val/` and `test/`
+    that `train/` does not have ("unknown class").
 
     Args:
         folder: The folder that `load_dataset("folder", folder)` would read.
-        workers: Files to read at a time; None for as many as there are processors.
+        workers: Number of files to read in parallel; None for the number of processors.
 
     Returns:
         The report; a file may appear in it more than once.
 
     Raises:
-        ValueError: if the folder does not exist or has no `train/`.
+        ValueError: If the folder does not exist or has no `train/`.
     """
     root = pathlib.Path(folder)
     splits = {split: (path, scan_split(path)) for split, path in find_splits(root).items()}
@@ -95,9 +95,9 @@ def check_data(folder: str | os.PathLike[str], workers: int | None = None) -> Da
             if name not in trained:
                 findings.append(Finding("unknown class", str(place), f"not in {root / 'train'}"))
     with concurrent.futures.ThreadPoolExecutor(workers or os.cpu_count()) as pool:
-        # In pieces, since `map` submits all it is given at once.
-        for start in range(0, len(images), _AT_ONCE):
-            for found in pool.map(_check_image, images[start : start + _AT_ONCE]):
+        # In chunks, since `map` submits all its arguments immediately.
+        for start in range(0, len(images), _CHUNK):
+            for found in pool.map(_check_image, images[start : start + _CHUNK]):
                 findings += found
     relative = [dataclasses.replace(f, path=os.path.relpath(f.path, root)) for f in findings]
     return DataReport(
@@ -116,9 +116,9 @@ def _check_image(path: pathlib.Path) -> list[Finding]:
     except OSError as error:
         return [Finding("unreadable", str(path), error.strerror or "")]
     findings = []
-    actual, promised = image_format(data), FORMATS[path.suffix.lower()]
-    if actual not in (None, promised):
-        findings.append(Finding("mislabelled", str(path), f"{actual}, not {promised}"))
+    actual, named = image_format(data), FORMATS[path.suffix.lower()]
+    if actual not in (None, named):
+        findings.append(Finding("mislabeled", str(path), f"{actual}, not {named}"))
     fault = decoding_fault(data)
     if fault is not None:
         findings.append(Finding(fault, str(path)))

@@ -1,19 +1,20 @@
-"""From encoded bytes to a piece of an image, decoding no more of it than is asked for.
+"""Decodes images, or crops of them, at the smallest sufficient scale. Needs TensorFlow.
 
-Needs TensorFlow. Images are told apart by their bytes, never by the name of their file: JPEG, PNG,
-GIF (the first frame), BMP and WebP. CMYK JPEGs become RGB. EXIF orientation is not applied, as in
-every published ImageNet pipeline.
+Formats are recognized by content, never by the name of the file: JPEG, PNG, GIF (the first frame),
+BMP and WebP. CMYK JPEGs become RGB. EXIF orientation is not applied, as in every published ImageNet
+pipeline.
 """
 
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
 
-# What an image's name may end in, and the format that this promises.
+# Format of an image by the suffix of its name.
 FORMATS = {
     ".jpg": "JPEG",
     ".jpeg": "JPEG",
@@ -23,9 +24,14 @@ FORMATS = {
     ".webp": "WebP",
 }
 
-_JPEG_END = b"\xff\xd9"
-_PNG_END = b"IEND\xaeB`\x82"
-_JPEG_RATIOS = (1, 2, 4, 8)
+_FIRST_BYTES = {
+    "JPEG": rb"\xff\xd8\xff",
+    "PNG": rb"\x89PNG\r\n\x1a\n",
+    "GIF": rb"GIF8[79]a",
+    "BMP": rb"BM",
+    "WebP": rb"(?s)RIFF....WEBP",
+}
+_LAST_BYTES = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}
 
 # (height, width) in pixels -> (top, left, height, width) of a window inside, float32.
 WindowOf = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
@@ -34,25 +40,12 @@ WindowOf = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 def decode_window(
     encoded: tf.Tensor, window_of: WindowOf, size: int, channels: int, antialias: bool
 ) -> tf.Tensor:
-    """Decodes one window of an image and resizes it to a square.
+    """Decodes one window of an image and resizes it to float32 `(size, size, channels)`.
 
     Of a JPEG only the window is decoded, and at the smallest of the scales 1, 1/2, 1/4 and 1/8
-    that still has `size` pixels on each side. So what is left to shrink is less than a factor of
-    two, which plain bilinear interpolation can do; `antialias` costs about as much as decoding.
-
-    Args:
-        encoded: Bytes of the image, a string scalar.
-        window_of: Chooses the window from the height and width of the image.
-        size: Height and width of the result.
-        channels: 3 for RGB, 1 for grey.
-        antialias: Whether interpolation averages over all pixels it passes, where it shrinks.
-            Other formats than JPEG, decoded at full scale only, always do.
-
-    Returns:
-        float32 in [0, 255] of shape `(size, size, channels)`.
-
-    Raises:
-        tf.errors.OpError: if the image cannot be decoded to its end.
+    that still has `size` pixels on each side. So the remaining factor is less than two, for which
+    plain bilinear interpolation is sufficient; `antialias` costs about as much as decoding. The
+    interpolation of other formats, decoded at full scale, is always antialiased.
     """
 
     def jpeg_window() -> tf.Tensor:
@@ -66,9 +59,7 @@ def decode_window(
                 jpeg, box, channels, ratio=ratio, dct_method="INTEGER_ACCURATE"
             )
 
-        shrinkage = tf.reduce_min(window[2:]) / size
-        fitting = tf.math.count_nonzero(shrinkage >= _JPEG_RATIOS[1:], dtype=tf.int32)
-        crop = tf.switch_case(fitting, [functools.partial(decode, r) for r in _JPEG_RATIOS])
+        crop = _at_scale(decode, tf.reduce_min(window[2:]) / size)
         return tf.image.resize(crop, [size, size], antialias=antialias)
 
     def any_window() -> tf.Tensor:
@@ -83,21 +74,10 @@ def decode_window(
 
 
 def decode_whole(encoded: tf.Tensor, channels: int, shorter_side: int | None = None) -> tf.Tensor:
-    """Decodes all of an image, and resizes it with its aspect ratio kept.
+    """Decodes an image to uint8 `(height, width, channels)`, and resizes its shorter side.
 
     A JPEG is decoded at the smallest of the scales 1, 1/2, 1/4 and 1/8 that still has
-    `shorter_side` pixels.
-
-    Args:
-        encoded: Bytes of the image, a string scalar.
-        channels: 3 for RGB, 1 for grey.
-        shorter_side: Pixels of the shorter side of the result; None for the image's own.
-
-    Returns:
-        uint8 in [0, 255] of shape `(height, width, channels)`.
-
-    Raises:
-        tf.errors.OpError: if the image cannot be decoded to its end.
+    `shorter_side` pixels. Raises a `tf.errors.OpError` if the image cannot be decoded to its end.
     """
 
     def decode(ratio: int) -> tf.Tensor:
@@ -107,8 +87,7 @@ def decode_whole(encoded: tf.Tensor, channels: int, shorter_side: int | None = N
         if shorter_side is None:
             return decode(1)
         own = tf.reduce_min(tf.image.extract_jpeg_shape(encoded)[:2])
-        fitting = tf.math.count_nonzero(own / shorter_side >= _JPEG_RATIOS[1:], dtype=tf.int32)
-        return tf.switch_case(fitting, [functools.partial(decode, r) for r in _JPEG_RATIOS])
+        return _at_scale(decode, own / shorter_side)
 
     def other() -> tf.Tensor:
         return tf.io.decode_image(encoded, channels, expand_animations=False)
@@ -118,18 +97,13 @@ def decode_whole(encoded: tf.Tensor, channels: int, shorter_side: int | None = N
 
 
 def resize_shorter_side(image: tf.Tensor, shorter_side: int | None) -> tf.Tensor:
-    """An image with its shorter side resized, and the longer one in proportion, rounded.
+    """Resizes the shorter side of a uint8 image, and the longer one in proportion, rounded.
 
-    Args:
-        image: uint8 in [0, 255] of shape `(height, width, channels)`.
-        shorter_side: Pixels of the shorter side of the result; None for the image as it is.
-
-    Returns:
-        uint8, by bilinear interpolation that averages over all pixels it passes where it shrinks.
+    The interpolation is bilinear and antialiased. With None the image is returned as it is.
     """
     if shorter_side is None:
         return image
-    # Where the sides are known while the graph is built, those of the result are too.
+    # The shape of the result is static if that of the image is.
     sides = np.array(image.shape[:2]) if None not in image.shape[:2] else tf.shape(image)[:2]
     shortest = min(sides) if isinstance(sides, np.ndarray) else tf.reduce_min(sides)
     scaled = (2 * sides * shorter_side + shortest) // (2 * shortest)
@@ -137,59 +111,55 @@ def resize_shorter_side(image: tf.Tensor, shorter_side: int | None) -> tf.Tensor
 
 
 def to_bytes(image: tf.Tensor) -> tf.Tensor:
-    """Floating-point levels rounded to uint8 and clipped to [0, 255]."""
+    """Clips a floating-point image to [0, 255] and rounds it to uint8."""
     return tf.cast(tf.round(tf.clip_by_value(image, 0.0, 255.0)), tf.uint8)
 
 
-def _complete_jpeg(encoded: tf.Tensor) -> tf.Tensor:
-    """`encoded`, or an error if it is cut.
+def _at_scale(decode: Callable[[int], tf.Tensor], shrinkage: tf.Tensor) -> tf.Tensor:
+    """Calls `decode` with the largest ratio of 1, 2, 4 and 8 that is at most `shrinkage`."""
+    power = tf.math.count_nonzero(shrinkage >= (2, 4, 8), dtype=tf.int32)
+    return tf.switch_case(power, [functools.partial(decode, ratio) for ratio in (1, 2, 4, 8)])
 
-    A truncated JPEG would pass unseen wherever the window lies above the cut. So one that does not
-    end as it should is decoded whole first: that fails if it is cut, not if bytes follow its end.
+
+def _complete_jpeg(encoded: tf.Tensor) -> tf.Tensor:
+    """Returns `encoded`, or an error if it is truncated.
+
+    The window may lie above the truncation, where decoding it succeeds. So a JPEG without the end
+    marker is decoded whole first: that fails if it is truncated, not if bytes follow the marker.
     """
 
     def decoded() -> tf.Tensor:
         with tf.control_dependencies([tf.io.decode_jpeg(encoded)]):
             return tf.identity(encoded)
 
-    ends = tf.strings.substr(encoded, -2, 2) == _JPEG_END
+    ends = tf.strings.substr(encoded, -2, 2) == _LAST_BYTES["JPEG"]
     return tf.cond(ends, lambda: tf.identity(encoded), decoded)
 
 
 def _whole_pixels(window: tf.Tensor, image_shape: tf.Tensor) -> tf.Tensor:
-    """`window` rounded to pixels and held inside the image, int32."""
+    """Rounds a window to pixels and limits it to the image, int32."""
     extent = tf.clip_by_value(tf.cast(tf.round(window[2:]), tf.int32), 1, image_shape[:2])
     corner = tf.cast(tf.round(window[:2]), tf.int32)
     return tf.concat([tf.clip_by_value(corner, 0, image_shape[:2] - extent), extent], axis=0)
 
 
 def image_format(data: bytes) -> str | None:
-    """The format that the first bytes of a file tell, a value of `FORMATS`, or None."""
-    if data.startswith(b"\xff\xd8\xff"):
-        return "JPEG"
-    if data.startswith(b"\x89PNG\r\n\x1a\n"):
-        return "PNG"
-    if data.startswith((b"GIF87a", b"GIF89a")):
-        return "GIF"
-    if data.startswith(b"BM"):
-        return "BMP"
-    if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
-        return "WebP"
-    return None
+    """Returns the format by the first bytes of a file, a value of `FORMATS`, or None."""
+    return next((name for name, first in _FIRST_BYTES.items() if re.match(first, data)), None)
 
 
 def decoding_fault(data: bytes) -> str | None:
-    """Why an image cannot be decoded: "zero-byte", "truncated" or "unreadable"; None if it can."""
+    """Returns "zero-byte", "truncated" or "unreadable", or None if the image can be decoded."""
     if not data:
         return "zero-byte"
     try:
         tf.io.decode_image(data, channels=3, expand_animations=False)
     except tf.errors.OpError:
-        end = {"JPEG": _JPEG_END, "PNG": _PNG_END}.get(image_format(data) or "", b"")
+        end = _LAST_BYTES.get(image_format(data) or "", b"")
         return "unreadable" if data.rstrip(b"\0").endswith(end) else "truncated"
     return None
 
 
 def is_cmyk(data: bytes) -> bool:
-    """Whether `data`, the bytes of a readable image, is a JPEG of four inks instead of RGB."""
+    """Returns whether the bytes of a readable image are a CMYK JPEG."""
     return image_format(data) == "JPEG" and int(tf.image.extract_jpeg_shape(data)[2]) == 4

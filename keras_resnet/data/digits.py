@@ -1,8 +1,4 @@
-"""scikit-learn's handwritten digits: real images that come with a package. Needs TensorFlow.
-
-1797 digits of 43 writers, 8x8 pixels with 17 grey levels, the test part of "Optical Recognition of
-Handwritten Digits" (UCI Machine Learning Repository, Alpaydin and Kaynak 1998).
-"""
+"""The handwritten digits that scikit-learn contains, described in `ABOUT`. Needs TensorFlow."""
 
 from __future__ import annotations
 
@@ -14,11 +10,11 @@ from keras_resnet.data.augmentation import RandomAffine
 from keras_resnet.data.dataset import ArrayDataset
 from keras_resnet.utils import checks
 
-# The split is part of the data set: figures measured on other test images do not compare.
-SPLIT_SEED = 1512
+# The split is part of the data set: results on other test images cannot be compared.
+_SPLIT_SEED = 1512
 
 ABOUT = (
-    "1797 handwritten digits of 43 writers, 8x8 pixels in 17 levels of grey, as shipped in "
+    "1797 handwritten digits of 43 writers, 8x8 pixels in 17 levels of gray, as shipped in "
     'scikit-learn: the test part of "Optical Recognition of Handwritten Digits" (UCI Machine '
     "Learning Repository, Alpaydin and Kaynak 1998, CC BY 4.0). Split by class, with a fixed seed, "
     "into 1257 training, 180 validation and 360 test images; writers may stand in several splits, "
@@ -27,20 +23,15 @@ ABOUT = (
 
 
 def split_indices(labels: np.ndarray) -> dict[str, np.ndarray]:
-    """The fixed stratified split: 1257 training, 180 validation and 360 test images.
+    """Returns sorted positions of 1257 training, 180 validation and 360 test images.
 
-    The images are put in order of class, at random within a class, and dealt out by tens: two of
-    ten to test, one to validation, seven to training. So every class has the same share in each
-    split to within one image. Writers are not kept apart: the data do not name them.
-
-    Args:
-        labels: The digit of each image, in scikit-learn's order.
-
-    Returns:
-        Sorted positions for "train", "validation" and "test".
+    The split is fixed and stratified: the images are sorted by class, at random within a class, and
+    of every ten, two are test images, one a validation image and seven are training images. So
+    each class has the same share of every split to within one image. Writers are not separated,
+    since the data do not name them.
     """
     # RandomState's streams are frozen by NumPy's compatibility policy; Generator's are not.
-    shuffled = np.random.RandomState(SPLIT_SEED).permutation(len(labels))
+    shuffled = np.random.RandomState(_SPLIT_SEED).permutation(len(labels))
     by_class = shuffled[np.argsort(labels[shuffled], kind="stable")]
     place = np.arange(len(labels)) % 10
     test, validation = np.isin(place, (0, 5)), place == 3
@@ -54,22 +45,20 @@ def split_indices(labels: np.ndarray) -> dict[str, np.ndarray]:
 def load_digits(
     image_size: int = 8, classes: Sequence[int] = tuple(range(10)), per_class: int | None = None
 ) -> ArrayDataset:
-    """The digits as uint8 images of shape `(8, 8, 1)`, ink 255 on paper 0, with a fixed split.
+    """Returns the digits as uint8 images of shape `(8, 8, 1)`, ink 255 on paper 0.
+
+    The classes are named "0" to "9", and augmented by small shifts, rotations and zooms.
 
     Args:
-        image_size: Height and width that the images are enlarged to, bilinearly, for networks
-            that take no smaller ones; at least 8, their own.
-        classes: Digits to keep, at least two, such as (5, 6, 7, 8, 9); the others are left out of
-            every split, and label i stands for `classes[i]`.
-        per_class: Training images to keep of each class, the first ones; None for all. The other
-            splits stay whole.
-
-    Returns:
-        The data set, its classes named "0" to "9", augmented by small shifts, rotations and zooms.
+        image_size: Height and width, at least 8, that the images are resized to bilinearly.
+        classes: Digits to keep, at least two, such as (5, 6, 7, 8, 9); label i stands for
+            `classes[i]`.
+        per_class: Number of training images to keep of each class, the first ones; None for all.
+            The other splits are unchanged.
 
     Raises:
-        ValueError: if an option is out of range.
-        ImportError: if scikit-learn is missing.
+        ValueError: If an option is out of range.
+        ImportError: If scikit-learn is missing.
     """
     kept = [checks.integer("classes", digit, 0) for digit in classes]
     if len(kept) < 2 or len(set(kept)) < len(kept) or max(kept) > 9:
@@ -85,12 +74,17 @@ def load_digits(
             "The digits come with scikit-learn: install keras-deep-residual[train]."
         ) from error
     digits = datasets.load_digits()
-    # Levels 0..16 are counts of ink in 4x4 blocks of a finer bitmap; 16 is all ink.
+    # Levels 0 to 16 are counts of ink in 4x4 blocks of a finer bitmap.
     images = np.round(digits.images * (255 / 16)).astype(np.uint8)
     if checks.integer("image_size", image_size, 8) > 8:
-        images = np.stack([_enlarged(image, image_size) for image in images])
+        # A tensor would initialize TensorFlow, after which logical devices cannot be set.
+        from PIL import Image
+
+        size, method = (image_size, image_size), Image.Resampling.BILINEAR
+        resized = (Image.fromarray(image).resize(size, method) for image in images)
+        images = np.stack([np.asarray(image) for image in resized])
     images = images[..., np.newaxis]
-    # By digit its label, or -1 for one that is left out.
+    # Label of each digit, -1 for those to drop.
     labels = np.array([kept.index(d) if d in kept else -1 for d in range(10)])[digits.target]
     splits = {
         split: indices[labels[indices] >= 0]
@@ -112,10 +106,3 @@ def load_digits(
         augmentation=RandomAffine(),
         about=about,
     )
-
-
-def _enlarged(image: np.ndarray, size: int) -> np.ndarray:
-    # By Pillow: a tensor would start TensorFlow, after which no logical devices can be made.
-    from PIL import Image
-
-    return np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR))

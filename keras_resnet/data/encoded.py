@@ -1,9 +1,9 @@
 """Data sets of encoded images, decoded batch by batch. Needs TensorFlow.
 
-A bad image does not stop the training and does not go unseen: the pipeline decodes a batch and
-drops what fails, and where something is missing Python takes over, names the file in a warning,
-and reads the next image of the stored order in its place. So a batch keeps its size and stays a
-pure function of its step, and a batch without bad images never meets Python.
+A bad image neither stops training nor goes unnoticed: the pipeline decodes a batch and drops what
+fails. Python code runs only for batches with missing rows: it warns of the file by name, and reads
+the next image of the stored order in its place. So a batch keeps its size and stays a pure
+function of its step.
 """
 
 from __future__ import annotations
@@ -18,31 +18,18 @@ from typing import NoReturn, Protocol
 import numpy as np
 import tensorflow as tf
 
-from keras_resnet.data.augmentation import batch_draws
-from keras_resnet.data.dataset import (
-    SPLITS,
-    ImageDataset,
-    check_shorter_side,
-    check_split,
-    eval_order,
-    finish,
-    shard_rows,
-    train_order,
-)
+from keras_resnet.data.dataset import SPLITS, ImageDataset
 from keras_resnet.data.decoding import decode_whole, decoding_fault
 from keras_resnet.data.views import Views
 from keras_resnet.utils import checks
 
-# Mean and spread of a channel are taken from this many training images: their standard error is
-# then about 2 of 255 levels.
-STATISTICS_SAMPLE = 1024
-
-# Batches decoded side by side, so that one begins while the last images of another are awaited.
-_BATCHES_AT_ONCE = 2
+# Number of training images that mean and standard deviation are estimated from: their standard
+# error is then about 2 of 255 levels.
+_STATISTICS_SAMPLE = 1024
 
 
 class BadImageWarning(UserWarning):
-    """An image could not be read: names it, says why, and counts how many there were."""
+    """Warns of an image that could not be read, with the reason and the number so far."""
 
 
 class ImageSource(Protocol):
@@ -51,14 +38,22 @@ class ImageSource(Protocol):
     def __len__(self) -> int: ...
 
     def read(self, index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Bytes, a string scalar, and label, an int32 scalar, of the image at an int64 `index`."""
+        """Returns bytes (string scalar) and label (int32 scalar) of the image at an int64 index."""
 
     def locate(self, index: int) -> str:
-        """Where the image lies, in words for a person."""
+        """Returns the place of the image, for messages."""
 
 
 class BadImages:
-    """Counts the distinct bad images of a data set, and says when there are too many."""
+    """Counts the distinct bad images of a data set, and stops reading at too many.
+
+    Args:
+        limit: Largest number of bad images; None for no limit.
+
+    Attributes:
+        found: Location and fault of each bad image so far.
+        error: The error that stopped reading, or None.
+    """
 
     def __init__(self, limit: int | None):
         self.limit = None if limit is None else checks.integer("max_bad_files", limit, 0)
@@ -69,7 +64,7 @@ class BadImages:
     def report(self, location: str, reason: str) -> None:
         """Warns of an image the first time it is met; raises a ValueError past the limit."""
         with self._lock:
-            if self.error is not None:  # by a batch that was read at the same time
+            if self.error is not None:  # raised in a batch that was read in parallel
                 raise self.error
             if location in self.found:
                 return
@@ -82,13 +77,13 @@ class BadImages:
                 )
         most = "" if self.limit is None else f" of at most {self.limit}"
         warnings.warn(
-            f"Bad image {count}{most}: {location} is {reason}. Left out.",
+            f"Bad image {count}{most}: {location} is {reason}. Skipped.",
             BadImageWarning,
             stacklevel=2,
         )
 
     def stop(self, message: str) -> NoReturn:
-        """Raises the ValueError that `ImageDataset.reading_error` then tells."""
+        """Raises the ValueError that `ImageDataset.reading_error` then returns."""
         self.error = ValueError(message)
         raise self.error
 
@@ -99,19 +94,22 @@ class EncodedDataset(ImageDataset):
     Args:
         name: Short name of the data set.
         sources: The images of each split; a "train" is required.
-        class_names: One name a class.
-        views: What training and evaluation images look like.
+        class_names: One name per class.
+        views: Transforms of training and evaluation images.
         statistics: `(mean, std)` of each channel in [0, 255] units; None to estimate them, at
-            first use, from evaluation views of up to 1024 training images.
-        max_bad_files: Distinct bad images to go on after with a warning each; the next one stops
-            reading with an error. None for no limit.
+            first use, from evaluation crops of up to 1024 training images.
+        max_bad_files: Number of distinct bad images that are skipped with a warning each; the next
+            one stops reading with an error. None for no limit.
 
     Attributes:
-        bad_images: What could not be read so far.
+        bad_images: The bad images so far.
 
     Raises:
-        ValueError: if there is no training image, or `max_bad_files` is negative.
+        ValueError: If there is no training image, or `max_bad_files` is negative.
     """
+
+    # Decoding of a batch begins while the last images of the one before are awaited.
+    _parallel_batches = 2
 
     def __init__(
         self,
@@ -131,15 +129,13 @@ class EncodedDataset(ImageDataset):
         self.eval_resize = views.eval_resize
         self.bad_images = BadImages(max_bad_files)
         self._sources = {split: sources[split] for split in SPLITS if split in sources}
-        self._given_statistics = statistics
+        self.sizes = {split: len(source) for split, source in self._sources.items()}
+        if statistics is not None:
+            self._statistics = tuple(statistics[0]), tuple(statistics[1])
 
     @property
-    def splits(self) -> tuple[str, ...]:
-        return tuple(self._sources)
-
-    def num_examples(self, split: str) -> int:
-        check_split(split, self.splits)
-        return len(self._sources[split])
+    def num_draws(self) -> int:
+        return self.views.num_draws
 
     @property
     def mean(self) -> tuple[float, ...]:  # type: ignore[override]
@@ -152,79 +148,12 @@ class EncodedDataset(ImageDataset):
     def reading_error(self) -> ValueError | None:
         return self.bad_images.error
 
-    def train_batches(
-        self,
-        batch_size: int,
-        *,
-        seed: int = 0,
-        start_step: int = 0,
-        shard: tuple[int, int] = (0, 1),
-        augment: bool = True,
-    ) -> tf.data.Dataset:
-        rows = shard_rows(batch_size, shard)
-        num_draws = self.views.num_draws if augment else 0
-
-        def read(step: tf.Tensor, indices: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            draws = batch_draws(seed, step, batch_size, num_draws)
-            images, labels, _ = self._read("train", indices[rows], draws[rows], replace=True)
-            return images, labels
-
-        order = train_order(self.num_examples("train"), batch_size, seed, start_step)
-        return finish(order.map(read, num_parallel_calls=_BATCHES_AT_ONCE))
-
-    def eval_batches(
-        self, split: str, batch_size: int, *, shard: tuple[int, int] = (0, 1)
-    ) -> tf.data.Dataset:
-        """As `ImageDataset.eval_batches`; a bad image keeps its row, with weight 0."""
-
-        def read(indices: tf.Tensor, weights: tf.Tensor) -> tuple[tf.Tensor, ...]:
-            draws = tf.zeros([len(indices), 0])
-            images, labels, readable = self._read(split, indices, draws, replace=False)
-            return images, labels, weights * readable
-
-        order = eval_order(self.num_examples(split), batch_size, shard)
-        return finish(order.map(read, num_parallel_calls=_BATCHES_AT_ONCE))
-
-    def whole_images(self, split: str, shorter_side: int | None = None) -> tf.data.Dataset:
-        check_split(split, self.splits)
-        check_shorter_side(shorter_side)
-        channels = self.views.channels
-        side = shorter_side or self.views.image_size
-        view = functools.partial(decode_whole, channels=channels, shorter_side=shorter_side)
-        blank = np.zeros((side, side, channels), np.uint8), np.int32(0), np.float32(0)
-
-        def load(index: tf.Tensor) -> tuple[tf.Tensor, ...]:
-            encoded, label = self._sources[split].read(index)
-            return view(encoded), label, tf.constant(1.0)
-
-        def reported(index: tf.Tensor) -> tuple[np.ndarray, np.int32, np.float32]:
-            return self._try(split, int(index), view) or blank
-
-        def read(index: tf.Tensor) -> tuple[tf.Tensor, ...]:
-            found = tf.data.Dataset.from_tensors(index).map(load).ignore_errors()
-            found = found.concatenate(tf.data.Dataset.from_tensors(blank)).take(1)
-            image, label, weight = found.get_single_element()
-            element = tf.cond(
-                weight > 0,
-                lambda: [image, label, weight],
-                lambda: tf.py_function(reported, [index], [tf.uint8, tf.int32, tf.float32]),
-            )
-            return tuple(map(tf.ensure_shape, element, ((None, None, channels), (), ())))
-
-        order = tf.data.Dataset.range(self.num_examples(split))
-        return finish(order.map(read, num_parallel_calls=tf.data.AUTOTUNE))
-
-    def _view(self, encoded: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
-        """A random view, or the evaluation view if there are no draws."""
-        if draws.shape[0]:
-            return self.views.training(encoded, draws)
-        return self.views.evaluation(encoded)
-
-    def _read(
-        self, split: str, indices: tf.Tensor, draws: tf.Tensor, replace: bool
+    def read_rows(
+        self, split: str, indices: tf.Tensor, draws: tf.Tensor | None, replace: bool
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """Images, labels and weights of some rows; a graph."""
         count = len(indices)
+        if draws is None:
+            draws = tf.zeros([count, 0])
 
         def load(row: tf.Tensor, index: tf.Tensor, draws: tf.Tensor) -> tuple[tf.Tensor, ...]:
             encoded, label = self._sources[split].read(index)
@@ -243,31 +172,60 @@ class EncodedDataset(ImageDataset):
         def repaired() -> tuple[tf.Tensor, ...]:
             present = tf.scatter_nd(rows[:, tf.newaxis], tf.ones_like(rows), [count])
             missing = tf.cast(tf.where(present == 0)[:, 0], tf.int32)
-            stand_ins = tf.py_function(
-                functools.partial(self._stand_ins, split, replace),
+            replacements = tf.py_function(
+                functools.partial(self._replacements, split, replace),
                 [tf.gather(indices, missing), tf.gather(draws, missing)],
                 [tf.uint8, tf.int32, tf.float32],
             )
             good = images, labels, tf.ones_like(rows, tf.float32)
             return tuple(
                 tf.dynamic_stitch([rows, missing], columns)
-                for columns in zip(good, stand_ins, strict=True)
+                for columns in zip(good, replacements, strict=True)
             )
 
         batch = tf.cond(tf.size(rows) == count, complete, repaired)
         shapes = (count, *self.image_shape), (count,), (count,)
         return tuple(map(tf.ensure_shape, batch, shapes))
 
-    def _stand_ins(
+    def read_whole(
+        self, split: str, index: tf.Tensor, shorter_side: int | None
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        channels = self.views.channels
+        side = shorter_side or self.views.image_size
+        view = functools.partial(decode_whole, channels=channels, shorter_side=shorter_side)
+        blank = _blank((side, side, channels))
+
+        def load(index: tf.Tensor) -> tuple[tf.Tensor, ...]:
+            encoded, label = self._sources[split].read(index)
+            return view(encoded), label, tf.constant(1.0)
+
+        def reported(index: tf.Tensor) -> tuple[np.ndarray, np.int32, np.float32]:
+            return self._try(split, int(index), view) or blank
+
+        found = tf.data.Dataset.from_tensors(index).map(load).ignore_errors()
+        found = found.concatenate(tf.data.Dataset.from_tensors(blank)).take(1)
+        image, label, weight = found.get_single_element()
+        element = tf.cond(
+            weight > 0,
+            lambda: [image, label, weight],
+            lambda: tf.py_function(reported, [index], [tf.uint8, tf.int32, tf.float32]),
+        )
+        return tuple(map(tf.ensure_shape, element, ((None, None, channels), (), ())))
+
+    def _view(self, encoded: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
+        """Returns a training image, or the evaluation image if there are no draws."""
+        views = self.views
+        return views.training(encoded, draws) if draws.shape[0] else views.evaluation(encoded)
+
+    def _replacements(
         self, split: str, replace: bool, indices: tf.Tensor, draws: tf.Tensor
     ) -> tuple[np.ndarray, ...]:
-        """What takes the place of rows that could not be decoded; runs eagerly.
+        """Returns the replacements of rows that could not be decoded; runs eagerly.
 
         With `replace` each is the next readable image, else a black one of weight 0.
         """
-        size = len(self._sources[split])
-        blank = np.zeros(self.image_shape, np.uint8), np.int32(0), np.float32(0)
-        stand_ins = []
+        size = self.sizes[split]
+        rows = []
         for index, row_draws in zip(indices.numpy(), draws, strict=True):
             following = ((index + offset) % size for offset in range(size if replace else 1))
             view = functools.partial(self._view, draws=row_draws)
@@ -278,17 +236,17 @@ class EncodedDataset(ImageDataset):
                     "`split` must have images that can be read. "
                     f"Received: split={split!r} of {size}, none of which can"
                 )
-            stand_ins.append(found or blank)
-        return tuple(map(np.stack, zip(*stand_ins, strict=True)))
+            rows.append(found or _blank(self.image_shape))
+        return tuple(map(np.stack, zip(*rows, strict=True)))
 
     def _try(
         self, split: str, index: int, view: Callable[[tf.Tensor], tf.Tensor]
     ) -> tuple[np.ndarray, np.int32, np.float32] | None:
-        """Image, label and weight, or None for a bad image once it is reported."""
+        """Returns image, label and weight, or reports a bad image and returns None."""
         source = self._sources[split]
         encoded = None
         try:
-            # What a device interpolates differs in the last bit, and decoding is the CPU's.
+            # Interpolation on a GPU would differ in the last bit.
             with tf.device("/cpu:0"):
                 encoded, label = source.read(tf.constant(index, tf.int64))
                 return view(encoded).numpy(), label.numpy(), np.float32(1)
@@ -301,13 +259,10 @@ class EncodedDataset(ImageDataset):
 
     @functools.cached_property
     def _statistics(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        if self._given_statistics is not None:
-            mean, std = self._given_statistics
-            return tuple(mean), tuple(std)
         # The first images of an epoch's order are a fair sample without repetition.
         images = self.num_examples("train")
         batch_size = min(64, images)
-        steps = min(STATISTICS_SAMPLE, images) // batch_size
+        steps = min(_STATISTICS_SAMPLE, images) // batch_size
         moments = [
             (pixels.mean(axis=(0, 1, 2)), np.square(pixels).mean(axis=(0, 1, 2)))
             for batch, _ in self.train_batches(batch_size, augment=False).take(steps)
@@ -315,3 +270,8 @@ class EncodedDataset(ImageDataset):
         ]
         mean, square = np.mean(moments, axis=0)
         return tuple(mean.tolist()), tuple(np.sqrt(square - np.square(mean)).tolist())
+
+
+def _blank(shape: tuple[int, int, int]) -> tuple[np.ndarray, np.int32, np.float32]:
+    """Returns a black image of class 0 and weight 0."""
+    return np.zeros(shape, np.uint8), np.int32(0), np.float32(0)

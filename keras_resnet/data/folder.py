@@ -1,7 +1,7 @@
 """Image folders: `train/`, `val/` and `test/`, each a folder of class folders. Needs TensorFlow.
 
-A split is the images directly inside its class folders, told by the ending of their name. The
-classes are those of `train/`, in the order of their names.
+A split is the images directly inside its class folders, recognized by their suffix. The classes are
+those of `train/`, in the order of their names.
 """
 
 from __future__ import annotations
@@ -21,24 +21,19 @@ import tensorflow as tf
 from keras_resnet.data.decoding import FORMATS
 from keras_resnet.data.encoded import EncodedDataset
 from keras_resnet.data.views import Views
+from keras_resnet.utils.files import write_text
 
-SPLIT_FOLDERS = {"train": "train", "validation": "val", "test": "test"}
+_SPLIT_FOLDERS = {"train": "train", "validation": "val", "test": "test"}
 
 _INDEX_VERSION = 1
-# Clocks of file systems may stand still for so long, in nanoseconds: a folder changed a moment ago
-# may change again without a trace.
+# Resolution of the times of file systems, in nanoseconds, with a margin: a folder changed within it
+# may change again with the same time.
 _CLOCK_STEP = 2 * 10**9
 
 
 @dataclasses.dataclass(frozen=True)
 class ClassFolder:
-    """One class of a split.
-
-    Attributes:
-        stamp: Time of the folder's last change in nanoseconds, and its size.
-        files: Names of its images, sorted.
-        others: Names of all else in it, sorted: no images by their names, or folders.
-    """
+    """A class of a split: time and size of its folder, and sorted names of images and all else."""
 
     stamp: tuple[int, int]
     files: tuple[str, ...]
@@ -46,17 +41,14 @@ class ClassFolder:
 
 
 def find_splits(root: pathlib.Path) -> dict[str, pathlib.Path]:
-    """The folder of each split that `root` has.
-
-    Raises:
-        ValueError: if `root` is no folder or has no "train" in it.
-    """
+    """Returns the folder of each split that `root` has, at least of `train/`."""
     if not root.is_dir():
         raise ValueError(f"`data_dir` must be an existing folder. Received: data_dir={str(root)!r}")
-    splits = {split: root / name for split, name in SPLIT_FOLDERS.items() if (root / name).is_dir()}
+    folders = {split: root / name for split, name in _SPLIT_FOLDERS.items()}
+    splits = {split: folder for split, folder in folders.items() if folder.is_dir()}
     if "train" not in splits:
         raise ValueError(
-            f"`data_dir` must have a folder 'train', and may have 'val' and 'test', each a folder "
+            "`data_dir` must have a folder 'train', and may have 'val' and 'test', each a folder "
             f"of class folders. Received: data_dir={str(root)!r}"
         )
     return splits
@@ -70,47 +62,32 @@ def scan_split(folder: pathlib.Path) -> dict[str, ClassFolder]:
 def index_folder(
     root: pathlib.Path, cache_dir: pathlib.Path | None = None
 ) -> dict[str, dict[str, tuple[str, ...]]]:
-    """The images of each class of each split, listed once and then read from a cache.
+    """Returns split -> class -> names of its images, all sorted.
 
-    Args:
-        root: Folder of `train/` and others.
-        cache_dir: Where to keep the list; None to list the folder each time. A kept list holds
-            while no class folder, by time and size, has changed.
-
-    Returns:
-        split -> class -> names of its images, all sorted.
-
-    Raises:
-        ValueError: if there is no training folder, a class folder has no image, or a class of
-            another split is not in "train".
+    With `cache_dir`, the list is kept there, and valid as long as time and size of all class
+    folders are unchanged. Raises a ValueError if there is no training folder, a class folder has no
+    image, or a class of another split is not in "train".
     """
     splits = find_splits(root)
-    if cache_dir is None:
-        index = {split: scan_split(folder) for split, folder in splits.items()}
-    else:
+    files = cache = None
+    if cache_dir is not None:
         digest = hashlib.sha256(os.fsencode(root.resolve())).hexdigest()[:16]
         cache = cache_dir / f"index-{digest}.json"
-        kept = _read_index(cache, splits)
-        if kept is None:
-            index = {split: scan_split(folder) for split, folder in splits.items()}
+        files = _read_index(cache, splits)
+    if files is None:
+        index = {split: scan_split(folder) for split, folder in splits.items()}
+        if cache is not None:
             _write_index(cache, index)
-        else:
-            index = kept
-    _check_classes(splits, index)
-    return {
-        split: {name: folder.files for name, folder in classes.items()}
-        for split, classes in index.items()
-    }
+        files = {
+            split: {name: folder.files for name, folder in classes.items()}
+            for split, classes in index.items()
+        }
+    _check_classes(splits, files)
+    return files
 
 
 class FolderSource:
-    """The images of one split, class by class.
-
-    Args:
-        folder: Folder of class folders.
-        files: For each class the names of its images.
-        class_names: All classes; positions in it are the labels.
-    """
+    """The images of one split, class by class; labels are positions in `class_names`."""
 
     def __init__(
         self, folder: pathlib.Path, files: Mapping[str, tuple[str, ...]], class_names: list[str]
@@ -124,7 +101,7 @@ class FolderSource:
 
     @functools.cached_property
     def _tensors(self) -> tuple[tf.Tensor, tf.Tensor]:
-        # Asked for while a graph is built, but made outside it, since all graphs share them.
+        # Created outside of the graph that asks for them, since all graphs share them.
         with tf.init_scope(), tf.device("/cpu:0"):
             # Names need not be UTF-8.
             paths = tf.constant([os.fsencode(path) for path in self._paths])
@@ -145,22 +122,21 @@ def load_folder(
     max_bad_files: int | None = 100,
     **views: Any,
 ) -> EncodedDataset:
-    """A folder of `train/`, `val/` and `test/`, each a folder of class folders of images.
+    """Returns a data set of a folder of `train/`, `val/` and `test/` with class folders of images.
+
+    Its mean and standard deviation are estimated from 1024 training images.
 
     Args:
         data_dir: The folder; `train/` is required.
         cache_dir: Where to keep the list of files, so that the folder is listed once; None to
             list it each time.
-        max_bad_files: Distinct bad images to go on after with a warning each; None for no limit.
-        **views: Attributes of `Views`: `image_size` (224), `channels` (3), `crop` ("scale" or
-            "inception"), `resize_range`, `eval_resize`, `flip` (True), `lighting` (0.1).
-
-    Returns:
-        The data set; its mean and standard deviation are estimated from 1024 training images.
+        max_bad_files: Number of distinct bad images that are skipped with a warning each; None for
+            no limit.
+        **views: Attributes of `Views`.
 
     Raises:
-        ValueError: if the folder is not as said above, a class folder has no image, or an option
-            is out of range.
+        ValueError: If a folder is missing, a class folder has no image, or an option is out of
+            range.
     """
     if data_dir is None:
         raise ValueError("`data_dir` must be the folder to read. Received: data_dir=None")
@@ -187,7 +163,7 @@ def _stamp(folder: pathlib.Path) -> tuple[int, int]:
 
 
 def _scan_class(folder: pathlib.Path) -> ClassFolder:
-    # The stamp is taken first: a file that comes while we look makes the list out of date.
+    # The stamp is taken first, so that a file added meanwhile makes the list out of date.
     stamp = _stamp(folder)
     files: list[str] = []
     others: list[str] = []
@@ -199,21 +175,21 @@ def _scan_class(folder: pathlib.Path) -> ClassFolder:
 
 
 def _check_classes(
-    splits: Mapping[str, pathlib.Path], index: Mapping[str, Mapping[str, ClassFolder]]
+    splits: Mapping[str, pathlib.Path], files: Mapping[str, Mapping[str, tuple[str, ...]]]
 ) -> None:
     for split, folder in splits.items():
-        if not index[split]:
+        if not files[split]:
             raise ValueError(
                 "`data_dir` must have class folders in every split. "
                 f"Received: {folder}, without any"
             )
-        for name, classes in index[split].items():
-            if not classes.files:
+        for name, images in files[split].items():
+            if not images:
                 raise ValueError(
                     f"`data_dir` must have images ({', '.join(FORMATS)}) in every class folder. "
                     f"Received: {folder / name}, without any"
                 )
-            if name not in index["train"]:
+            if name not in files["train"]:
                 raise ValueError(
                     f"`data_dir` must have the classes of {folder.name!r} in 'train' too. "
                     f"Received: {folder / name}"
@@ -230,37 +206,28 @@ def _write_index(path: pathlib.Path, index: Mapping[str, Mapping[str, ClassFolde
         split: {name: [folder.stamp, folder.files] for name, folder in classes.items()}
         for split, classes in index.items()
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(json.dumps({"version": _INDEX_VERSION, "splits": content}))
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_text(path, json.dumps({"version": _INDEX_VERSION, "splits": content}))
 
 
 def _read_index(
     path: pathlib.Path, splits: Mapping[str, pathlib.Path]
-) -> dict[str, dict[str, ClassFolder]] | None:
-    """The kept index, or None if there is none, it cannot be trusted, or the folder changed."""
+) -> dict[str, dict[str, tuple[str, ...]]] | None:
+    """Returns the kept list of files, or None if it is missing, invalid or out of date."""
     try:
         content = json.loads(path.read_text())
-        if content["version"] != _INDEX_VERSION:
-            return None
-        index = {
-            split: {
-                name: ClassFolder((int(stamp[0]), int(stamp[1])), tuple(map(str, files)))
-                for name, (stamp, files) in classes.items()
-            }
-            for split, classes in content["splits"].items()
+        version, kept = content["version"], content["splits"]
+        stamps = {
+            split: {name: tuple(stamp) for name, (stamp, _) in classes.items()}
+            for split, classes in kept.items()
         }
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError):
+        files = {
+            split: {name: tuple(map(str, images)) for name, (_, images) in classes.items()}
+            for split, classes in kept.items()
+        }
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
     now = {
         split: {path.name: _stamp(path) for path in _class_paths(folder)}
         for split, folder in splits.items()
     }
-    kept = {
-        split: {name: c.stamp for name, c in classes.items()} for split, classes in index.items()
-    }
-    return index if kept == now else None
+    return files if version == _INDEX_VERSION and stamps == now else None

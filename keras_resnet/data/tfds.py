@@ -1,14 +1,72 @@
-"""Any image classification that TensorFlow Datasets knows. Needs TensorFlow (Datasets)."""
+"""CIFAR, ImageNet and other data sets of TensorFlow Datasets. Needs TensorFlow (Datasets).
+
+Every loader raises a ValueError if the data are not prepared or an option is out of range, and an
+ImportError if TensorFlow Datasets is missing. Its `data_dir` is where TensorFlow Datasets keeps its
+data, None for its own default; `max_bad_files` and `views` are as for `load_folder`.
+"""
 
 from __future__ import annotations
 
 import os
+import struct
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from keras_resnet.data import prepared
+import numpy as np
+import tensorflow as tf
+
+from keras_resnet.data.augmentation import PadCropFlip
+from keras_resnet.data.dataset import SPLITS, ArrayDataset
 from keras_resnet.data.encoded import EncodedDataset
 from keras_resnet.data.views import Views
+
+# Of the training images of ImageNet, as torchvision gives them for [0, 1].
+_IMAGENET_MEAN = tuple(255 * mean for mean in (0.485, 0.456, 0.406))
+_IMAGENET_STD = tuple(255 * std for std in (0.229, 0.224, 0.225))
+
+# A TFRecord is its length (8 bytes), a checksum of that (4), the data, and a checksum of them (4).
+_HEADER, _LENGTH, _FOOTER = 12, 8, 4
+
+
+def load_cifar(name: str, data_dir: str | os.PathLike[str] | None = None) -> ArrayDataset:
+    """Returns CIFAR-10 or CIFAR-100 as in section 4.2 of the paper.
+
+    The paper has 45,000 training and 5000 validation images, but does not say which the latter
+    are: here they are the last tenth of TFDS's stored order, in which the classes are mixed. The
+    test split is the official one.
+
+    The images are uint8 RGB of shape `(32, 32, 3)`, augmented by 4 pixels of padding, a random
+    crop and a random horizontal flip.
+    """
+    builder = _builder(name, data_dir)
+    images, labels = _read_arrays(builder, "train")
+    held_out = len(images) // 10
+    splits = {
+        "train": (images[:-held_out], labels[:-held_out]),
+        "validation": (images[-held_out:], labels[-held_out:]),
+        "test": _read_arrays(builder, "test"),
+    }
+    dataset = ArrayDataset(name, splits, builder.info.features["label"].names)
+    dataset.augmentation = PadCropFlip(fill=dataset.mean)
+    return dataset
+
+
+def load_imagenet2012(
+    data_dir: str | os.PathLike[str] | None = None,
+    *,
+    max_bad_files: int | None = 100,
+    **views: Any,
+) -> EncodedDataset:
+    """Returns ImageNet (ILSVRC 2012), its classes named by their WordNet ids.
+
+    Its splits are "train" and "validation", the 50,000 images that results are reported on. The
+    labels of the test images are not public.
+    """
+    options = Views(**views)
+    builder = _builder("imagenet2012", data_dir)
+    statistics = (_IMAGENET_MEAN, _IMAGENET_STD) if options.channels == 3 else None
+    splits = ("train", "validation")
+    return _encoded_dataset(builder.name, builder, splits, options, max_bad_files, statistics)
 
 
 def load_tfds(
@@ -18,40 +76,27 @@ def load_tfds(
     max_bad_files: int | None = 100,
     **views: Any,
 ) -> EncodedDataset:
-    """A data set with features "image" and "label", as TensorFlow Datasets has prepared it.
+    """Returns any data set with features "image" and "label", such as "oxford_flowers102".
 
-    Of its splits, "train", "validation" and "test" are used, each as it is.
-
-    Args:
-        name: Name in TFDS, such as "oxford_flowers102" or "beans".
-        data_dir: Where TensorFlow Datasets keeps its data; None for its own default.
-        max_bad_files: Distinct bad images to go on after with a warning each; None for no limit.
-        **views: Attributes of `Views`, as for "imagenet2012".
-
-    Returns:
-        The data set; its mean and standard deviation are those of some training images.
-
-    Raises:
-        ValueError: if there is no such data set, it is not prepared or holds something else, or an
-            option is out of range.
-        ImportError: if TensorFlow Datasets is missing.
+    Of its splits, "train", "validation" and "test" are used, each as it is. Mean and standard
+    deviation are estimated from 1024 training images.
     """
     options = Views(**views)
-    builder = prepared.builder(name, data_dir)
+    builder = _builder(name, data_dir)
     features, splits = builder.info.features, builder.info.splits
     if not splits and not builder.is_prepared():
-        raise prepared.not_prepared(builder)
+        raise _not_prepared(builder)
     if not {"image", "label"} <= set(features) or "train" not in splits:
         raise ValueError(
             "`dataset` must have a split 'train' and the features 'image' and 'label'. "
             f"Received: dataset='tfds:{name}' with splits {sorted(splits)} and features "
             f"{sorted(features)}"
         )
-    own = [split for split in ("train", "validation", "test") if split in splits]
-    return encoded_dataset(name, builder, own, options, max_bad_files)
+    own = [split for split in SPLITS if split in splits]
+    return _encoded_dataset(name, builder, own, options, max_bad_files)
 
 
-def encoded_dataset(
+def _encoded_dataset(
     name: str,
     builder: Any,
     splits: Iterable[str],
@@ -59,21 +104,128 @@ def encoded_dataset(
     max_bad_files: int | None,
     statistics: tuple[Sequence[float], Sequence[float]] | None = None,
 ) -> EncodedDataset:
-    """Returns some splits of what TensorFlow Datasets has prepared, still as encoded images.
+    sources = {split: RecordSource(builder, split) for split in splits}
+    names = builder.info.features["label"].names
+    return EncodedDataset(name, sources, names, views, statistics, max_bad_files)
 
-    Args:
-        name: What it is called here.
-        builder: As `prepared.builder` gives it.
-        splits: Names of the splits.
-        views: How the images are cut and changed.
-        max_bad_files: As in `load_tfds`.
-        statistics: Mean and standard deviation per channel; None for those of some images.
-    """
-    return EncodedDataset(
-        name,
-        {split: prepared.RecordSource(builder, split) for split in splits},
-        builder.info.features["label"].names,
-        views,
-        statistics=statistics,
-        max_bad_files=max_bad_files,
+
+def _builder(name: str, data_dir: str | os.PathLike[str] | None) -> Any:
+    """Returns the TFDS builder of a data set by its name in TFDS."""
+    try:
+        import tensorflow_datasets as tfds
+    except ImportError as error:
+        raise ImportError(
+            f"{name} is read with TensorFlow Datasets: install keras-deep-residual[datasets]."
+        ) from error
+    try:
+        return tfds.builder(name, data_dir=data_dir and os.fspath(data_dir))
+    except tfds.core.DatasetNotFoundError as error:
+        raise ValueError(
+            "`dataset` must be one that TensorFlow Datasets knows, or has prepared in `data_dir`. "
+            f"Received: dataset='tfds:{name}'"
+        ) from error
+
+
+def _not_prepared(builder: Any) -> ValueError:
+    """Returns the error for missing data, with the command that prepares them."""
+    root = builder.data_dir_root
+    return ValueError(
+        f"`data_dir` must hold {builder.name} as TensorFlow Datasets prepares it; "
+        f"`tfds build {builder.name} --data_dir {root}` does (it needs the package "
+        f"importlib_resources). Received: data_dir={str(root)!r}"
     )
+
+
+def _read_arrays(builder: Any, split: str) -> tuple[np.ndarray, np.ndarray]:
+    """Returns all images and labels of a split of images of one size, in stored order."""
+    try:
+        pipeline = builder.as_dataset(split=split, shuffle_files=False)
+    except AssertionError as error:
+        raise _not_prepared(builder) from error
+    batches = list(pipeline.batch(1000).as_numpy_iterator())
+    images, labels = (np.concatenate([b[key] for b in batches]) for key in ("image", "label"))
+    return images, labels
+
+
+class RecordSource:
+    """The encoded images of a split by position, from either kind of file that TFDS writes.
+
+    ArrayRecord files have random access; TFRecord files, TFDS's default, are indexed once. Raises a
+    ValueError if the data are not prepared, or records are missing.
+    """
+
+    def __init__(self, builder: Any, split: str):
+        import tensorflow_datasets as tfds
+
+        self._name = f"{builder.name}/{split}"
+        try:
+            self._records = builder.as_data_source(
+                split=split, decoders={"image": tfds.decode.SkipDecoding()}
+            )
+        except (AssertionError, NotImplementedError) as error:
+            if not builder.is_prepared():
+                raise _not_prepared(builder) from error
+            info = builder.info.splits[split]
+            self._records = TFRecords([os.fspath(path) for path in info.filepaths])
+            if len(self._records) != info.num_examples:
+                raise ValueError(
+                    f"`data_dir` must have the {info.num_examples} records of {self._name}. "
+                    f"Received: {len(self._records)} in {os.fspath(info.filepaths[0])} and others"
+                ) from error
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def read(self, index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        encoded, label = tf.numpy_function(self._record, [index], [tf.string, tf.int32])
+        return tf.ensure_shape(encoded, []), tf.ensure_shape(label, [])
+
+    def locate(self, index: int) -> str:
+        return f"record {index} of {self._name}"
+
+    def _record(self, index: np.int64) -> tuple[bytes, np.int32]:
+        record = self._records[int(index)]
+        return record["image"], np.int32(record["label"])
+
+
+class TFRecords:
+    """The "image" bytes and "label" of the examples of TFRecord files by position."""
+
+    def __init__(self, paths: Sequence[str]):
+        self._paths = list(paths)
+        spans = [_record_spans(path) for path in self._paths]
+        self._file_of = np.repeat(np.arange(len(spans)), [len(span) for span in spans])
+        self._spans = np.concatenate(spans)
+
+    def __len__(self) -> int:
+        return len(self._spans)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        offset, length = map(int, self._spans[index])
+        # Opened for each record: ImageNet has as many files as a process may have open.
+        with open(self._paths[self._file_of[index]], "rb", buffering=0) as file:
+            data = os.pread(file.fileno(), length, offset)
+        features = tf.train.Example.FromString(data).features.feature
+        return {
+            "image": features["image"].bytes_list.value[0],
+            "label": features["label"].int64_list.value[0],
+        }
+
+
+def _record_spans(path: str) -> np.ndarray:
+    """Returns offset and length of the data of each record of a file, int64 of shape `(n, 2)`."""
+    spans = []
+    size = os.path.getsize(path)
+    # Unbuffered, since only the 8 bytes of each record's length are wanted.
+    with open(path, "rb", buffering=0) as file:
+        position = 0
+        while position < size:
+            header = os.pread(file.fileno(), _LENGTH, position)
+            length = struct.unpack("<Q", header)[0] if len(header) == _LENGTH else size
+            spans.append((position + _HEADER, length))
+            position += _HEADER + length + _FOOTER
+    if position != size:
+        raise ValueError(
+            f"`data_dir` must have whole TFRecord files. Received: {path}, which ends in a record"
+        )
+    return np.array(spans, np.int64).reshape(-1, 2)

@@ -1,6 +1,6 @@
-"""How a photograph becomes a training or an evaluation image. Needs TensorFlow.
+"""Transforms of encoded photographs to training and evaluation images. Needs TensorFlow.
 
-Random views are pure functions of uniform draws, like the augmentations of whole batches.
+Random transforms are pure functions of uniform draws, like the augmentations of whole batches.
 """
 
 from __future__ import annotations
@@ -13,41 +13,39 @@ import tensorflow as tf
 from keras_resnet.data.decoding import decode_window, to_bytes
 from keras_resnet.utils import checks
 
-CROPS = ("scale", "inception")
-
-# The principal components of the colours of ImageNet's pixels, one a row, each times its
-# eigenvalue, for RGB in [0, 255]. The figures are fb.resnet.torch's.
-_COLOUR_COMPONENTS = [
+# Principal components of the colors of ImageNet's pixels, one per row, times their eigenvalues, for
+# RGB in [0, 255]. The numbers are fb.resnet.torch's.
+_COLOR_COMPONENTS = [
     [255 * 0.2175 * x for x in (-0.5675, -0.5808, -0.5836)],
     [255 * 0.0188 * x for x in (0.7192, -0.0045, -0.6948)],
     [255 * 0.0045 * x for x in (0.4009, -0.8140, 0.4203)],
 ]
 
-# Tries to fit an Inception-style crop into an image before the centre is taken.
-_TRIES = 10
+# Attempts to fit an Inception-style crop into an image.
+_ATTEMPTS = 10
 
 
 @dataclasses.dataclass(frozen=True)
 class Views:
-    """What the training and evaluation images of a data set of photographs look like.
+    """Transforms of a photograph to a training and to an evaluation image.
 
     Attributes:
         image_size: Height and width of the images, in pixels.
-        channels: 3 for RGB, 1 for grey.
-        crop: Of a training image: "scale" is the paper's (section 3.4: shorter side sampled from
-            `resize_range`, then a random square), "inception" a random 8 to 100 % of the area at a
-            random aspect ratio between 3/4 and 4/3 (arXiv 1409.4842).
+        channels: 3 for RGB, 1 for grayscale.
+        crop: Crop of a training image: "scale" is the paper's (section 3.4: shorter side sampled
+            from `resize_range`, then a random square), "inception" a random 8 to 100 % of the area
+            at a random aspect ratio between 3/4 and 4/3 (arXiv 1409.4842).
         resize_range: Smallest and largest shorter side for "scale", in pixels; None for the
             paper's (256, 480) at 224 pixels, in proportion at other sizes.
-        eval_resize: Shorter side of which an evaluation image is the centre, in pixels; None for
+        eval_resize: Shorter side of which an evaluation image is the center, in pixels; None for
             the paper's 256 at 224 pixels, in proportion at other sizes.
-        flip: Whether training images are mirrored left to right with probability 1/2.
+        flip: Whether training images are flipped left to right with probability 1/2.
         lighting: Strength of the PCA lighting of RGB training images (Krizhevsky et al. 2012; 0.1
-            in the paper's recipe), 0 for none. It is added in float32 before images are rounded to
-            uint8, clipped to [0, 255] as a camera would.
+            in the paper's recipe), 0 for none. It is added in float32, before images are clipped
+            to [0, 255] and rounded to uint8.
 
     Raises:
-        ValueError: if a value is out of range.
+        ValueError: If a value is out of range.
     """
 
     image_size: int = 224
@@ -59,15 +57,13 @@ class Views:
     lighting: float = 0.1
 
     def __post_init__(self):
-        size = checks.integer("image_size", self.image_size, 1)
-        if self.channels not in (1, 3):
+        size = checks.integer("image_size", self.image_size)
+        if self.channels not in (1, 3):  # Integers of NumPy too.
             raise ValueError(f"`channels` must be 1 or 3. Received: channels={self.channels!r}")
-        if self.crop not in CROPS:
-            raise ValueError(f"`crop` must be one of {CROPS}. Received: crop={self.crop!r}")
+        checks.one_of("crop", self.crop, ("scale", "inception"))
         if self.resize_range is None:
-            object.__setattr__(
-                self, "resize_range", tuple(round(size * x / 224) for x in (256, 480))
-            )
+            resize_range = tuple(round(size * x / 224) for x in (256, 480))
+            object.__setattr__(self, "resize_range", resize_range)
         if self.eval_resize is None:
             object.__setattr__(self, "eval_resize", round(size * 256 / 224))
         low, high = self.resize_range
@@ -87,58 +83,46 @@ class Views:
 
     @property
     def num_draws(self) -> int:
-        """Uniform draws that one training image takes."""
-        return 6 + (1 if self.crop == "scale" else 2 * _TRIES)
+        """Number of uniform draws for one training image."""
+        return 6 + (1 if self.crop == "scale" else 2 * _ATTEMPTS)
 
     def training(self, encoded: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
-        """A random view.
+        """Returns a random crop, flip and lighting of an image, uint8 in [0, 255] of shape `shape`.
 
         Args:
             encoded: Bytes of an image, a string scalar.
             draws: `num_draws` numbers in [0, 1), float32.
 
-        Returns:
-            uint8 in [0, 255] of shape `shape`.
-
         Raises:
-            tf.errors.OpError: if the image cannot be decoded to its end.
+            tf.errors.OpError: If the image cannot be decoded to its end.
         """
         assert self.resize_range is not None  # since `__post_init__`
         resize_range = self.resize_range
-        position, mirror, colour, crop = tf.split(draws, [2, 1, 3, self.num_draws - 6])
+        position, flip, color, crop = tf.split(draws, [2, 1, 3, self.num_draws - 6])
 
         def window_of(height: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
             if self.crop == "scale":
                 extent = scaled_extent(height, width, crop[0], self.image_size, resize_range)
             else:
-                extent = inception_extent(height, width, tf.reshape(crop, [2, _TRIES]))
+                extent = inception_extent(height, width, tf.reshape(crop, [2, _ATTEMPTS]))
             return _placed(extent, height, width, position)
 
         image = decode_window(encoded, window_of, self.image_size, self.channels, antialias=False)
         if self.lighting and self.channels == 3:
             # Draws are multiples of 2**-23, and the normal deviate of 0 is infinite.
-            normal = tf.math.ndtri(tf.maximum(colour, 2.0**-24))
-            image += self.lighting * tf.linalg.matvec(_COLOUR_COMPONENTS, normal, transpose_a=True)
+            normal = tf.math.ndtri(tf.maximum(color, 2.0**-24))
+            image += self.lighting * tf.linalg.matvec(_COLOR_COMPONENTS, normal, transpose_a=True)
         image = to_bytes(image)
         if self.flip:
-            # On bytes, and not by a slice of step -1: that took as long as decoding.
-            image = tf.cond(mirror[0] < 0.5, lambda: tf.reverse(image, [1]), lambda: image)
+            # By `tf.reverse` of uint8, since a slice of step -1 takes as long as decoding.
+            image = tf.cond(flip[0] < 0.5, lambda: tf.reverse(image, [1]), lambda: image)
         return image
 
     def evaluation(self, encoded: tf.Tensor) -> tf.Tensor:
-        """The centre of the image with its shorter side resized to `eval_resize`.
+        """Returns the center of the image with its shorter side resized to `eval_resize`.
 
-        Interpolation averages here as Pillow's does, so that networks trained elsewhere are
-        measured on what they know.
-
-        Args:
-            encoded: Bytes of an image, a string scalar.
-
-        Returns:
-            uint8 in [0, 255] of shape `shape`.
-
-        Raises:
-            tf.errors.OpError: if the image cannot be decoded to its end.
+        Interpolation is antialiased as Pillow's, so that networks trained elsewhere see the images
+        that they were trained on. Arguments, result and errors are as for `training`.
         """
         assert self.eval_resize is not None  # since `__post_init__`
         resize_range = self.eval_resize, self.eval_resize
@@ -159,9 +143,9 @@ def scaled_extent(
     image_size: int,
     resize_range: tuple[int, int],
 ) -> tf.Tensor:
-    """Height and width of what `image_size` shows of an image with a resized shorter side.
+    """Returns height and width of a crop of `image_size` of the resized image, in source pixels.
 
-    The shorter side is a whole number of `resize_range`, both ends included.
+    The shorter side is resized to a whole number of `resize_range`, both ends included.
     """
     low, high = resize_range
     shorter = low + tf.floor(draw * (high - low + 1))
@@ -170,15 +154,10 @@ def scaled_extent(
 
 
 def inception_extent(height: tf.Tensor, width: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
-    """Height and width of 8 to 100 % of the area at an aspect ratio between 3/4 and 4/3.
+    """Returns height and width of 8 to 100 % of the area at a ratio between 3/4 and 4/3.
 
-    Takes the first of several tries that fits the image, or else the largest window of a ratio as
-    near to the image's as allowed.
-
-    Args:
-        height: Height of the image.
-        width: Width of the image.
-        draws: Numbers in [0, 1) of shape `(2, tries)`.
+    The first of several attempts, with draws in [0, 1) of shape `(2, attempts)`, that fits the
+    image, or else the largest crop of an allowed ratio nearest to the image's.
     """
     height, width = tf.cast(height, tf.float32), tf.cast(width, tf.float32)
     bounds = math.log(3 / 4), math.log(4 / 3)
@@ -195,6 +174,6 @@ def inception_extent(height: tf.Tensor, width: tf.Tensor, draws: tf.Tensor) -> t
 def _placed(
     extent: tf.Tensor, height: tf.Tensor, width: tf.Tensor, position: tf.Tensor | list[float]
 ) -> tf.Tensor:
-    """The window of `extent` at `position`, 0 to 1 along each axis of the room it has."""
-    room = tf.cast(tf.stack([height, width]), tf.float32) - extent
-    return tf.concat([room * position, extent], axis=0)
+    """Returns the window of `extent` at `position`, 0 to 1 along each axis of its margin."""
+    margin = tf.cast(tf.stack([height, width]), tf.float32) - extent
+    return tf.concat([margin * position, extent], axis=0)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from keras_resnet.evaluation.protocols import Protocol
-from keras_resnet.utils.intervals import wilson_interval
+from keras_resnet.utils.statistics import wilson_interval
 
 # Classes kept of each image's ranking.
 TOP = 5

@@ -10,7 +10,7 @@ import keras
 import tensorflow as tf
 
 from keras_resnet.architectures import Architecture, DenseArchitecture
-from keras_resnet.utils.intervals import wilson_interval
+from keras_resnet.utils.statistics import wilson_interval
 from keras_resnet.version import __version__
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from keras_resnet.network import Network, NetworkConfig, network_of
 from keras_resnet.surgery.rebuilding import rebuild
 from keras_resnet.surgery.stages import stage_ends
 from keras_resnet.utils import checks
-from keras_resnet.utils.moments import Moments, image_batches, map_moments
+from keras_resnet.utils.statistics import Moments, image_batches, map_moments
 from keras_resnet.weights.transfer import assign_weights, layer_weights
 
 # Mean and variance of every channel.

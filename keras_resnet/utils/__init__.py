@@ -1,1 +1,1 @@
-"""Tools that every room uses: one-line errors, atomic files, processes, terminal, statistics."""
+"""Helpers of every room: argument checks, atomic files, subprocesses, terminal, statistics."""

@@ -1,4 +1,4 @@
-"""One-line errors for wrong arguments: name, what was received, what would do."""
+"""Checks of arguments that return the value or raise a ValueError of one line."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Any
 
 
 def first_line(error: BaseException) -> str:
-    """Returns the first line of an error's message, which says it; its kind where there is none."""
+    """Returns the first line of an error's message, or the name of its class if it has none."""
     lines = (line.strip() for line in str(error).splitlines())
     return next(filter(None, lines), type(error).__name__)
 
 
 def one_of(name: str, value: Any, allowed: Collection[Any]) -> Any:
-    """Returns `value` if it is among `allowed`, else raises a ValueError that lists them."""
+    """Returns `value` if it is one of `allowed`, of the same type."""
     if not any(
         value is option or (type(value) is type(option) and value == option) for option in allowed
     ):
@@ -25,7 +25,7 @@ def one_of(name: str, value: Any, allowed: Collection[Any]) -> Any:
 
 
 def integer(name: str, value: Any, minimum: int = 1) -> int:
-    """Returns `value` as an int if it is a whole number from `minimum` on that fits 64 bits."""
+    """Returns `value` as an int if it is a whole number of at least `minimum` that fits 64 bits."""
     whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
     if not whole or not minimum <= value < 2**63:
         raise ValueError(
@@ -35,7 +35,7 @@ def integer(name: str, value: Any, minimum: int = 1) -> int:
 
 
 def integers(name: str, values: Any) -> tuple[int, ...]:
-    """Returns `values` as a tuple of ints if it is a sequence of whole numbers from 1 on."""
+    """Returns `values` as a tuple of ints if it is a sequence of whole numbers of at least 1."""
     if hasattr(values, "tolist"):
         values = values.tolist()
     if isinstance(values, str) or not isinstance(values, Sequence) or not values:
@@ -47,7 +47,7 @@ def integers(name: str, values: Any) -> tuple[int, ...]:
 
 
 def different(name: str, values: Collection[Any], what: str) -> list[Any]:
-    """Returns `values` as a list if there is at least one, and none of them twice."""
+    """Returns `values` as a list if there is at least one and all are different."""
     if not values or len(set(values)) < len(values):
         raise ValueError(
             f"`{name}` must be different {what}, at least one. Received: {name}={list(values)}"
@@ -57,15 +57,12 @@ def different(name: str, values: Collection[Any], what: str) -> list[Any]:
 
 def boolean(name: str, value: Any) -> bool:
     """Returns `value` if it is True or False."""
-    if value is not True and value is not False:
-        raise ValueError(f"`{name}` must be True or False. Received: {name}={value!r}")
-    return value
+    return one_of(name, value, (True, False))
 
 
 def fraction(name: str, value: Any, *, one_allowed: bool = False) -> float:
-    """Returns `value` as a float if it lies in [0, 1), or in [0, 1] where `one_allowed`."""
-    number = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    if not number or not (0 <= value < 1 or (one_allowed and value == 1)):
+    """Returns `value` as a float if it is in [0, 1), or in [0, 1] if `one_allowed`."""
+    if not _is_number(value) or not (0 <= value < 1 or (one_allowed and value == 1)):
         interval = "[0, 1]" if one_allowed else "[0, 1)"
         raise ValueError(f"`{name}` must be a number in {interval}. Received: {name}={value!r}")
     return float(value)
@@ -73,8 +70,7 @@ def fraction(name: str, value: Any, *, one_allowed: bool = False) -> float:
 
 def positive(name: str, value: Any) -> float:
     """Returns `value` as a float if it is a finite number above zero."""
-    number = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    if not number or not 0 < value < float("inf"):
+    if not _is_number(value) or not 0 < value < float("inf"):
         raise ValueError(f"`{name}` must be a number above 0. Received: {name}={value!r}")
     return float(value)
 
@@ -82,7 +78,7 @@ def positive(name: str, value: Any) -> float:
 def known(
     name: str, value: Any, look_up: Callable[[Any], Any], *, none_allowed: bool = True
 ) -> Any:
-    """Returns what `look_up`, a function of Keras, makes of a name or object."""
+    """Returns `look_up(value)`, where `look_up` is a function of Keras such as `losses.get`."""
     try:
         if value is None and not none_allowed:
             raise ValueError("there is no default")
@@ -92,3 +88,7 @@ def known(
             f"`{name}` must be {'None, or ' * none_allowed}a name or an object that Keras knows. "
             f"Received: {name}={value!r}"
         ) from error
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)

@@ -1,4 +1,4 @@
-"""Files from the web and from the Hugging Face hub, verified each time before they are used."""
+"""Downloads from the web and the Hugging Face hub, verified each time before they are used."""
 
 from __future__ import annotations
 
@@ -14,35 +14,32 @@ import keras
 
 from keras_resnet.utils.checks import first_line
 
-# Seconds.
-_TIMEOUT = 30.0
-
 
 def keras_cache(folder: str) -> Path:
-    """Returns a folder of Keras's cache: of `KERAS_HOME`, by default `~/.keras`."""
+    """Returns a folder of Keras's cache, `KERAS_HOME` or `~/.keras`."""
     return Path(os.environ.get("KERAS_HOME", "~/.keras")).expanduser() / folder
 
 
 def fetch(url: str, path: str | Path, checksum: str | None, *, kept: Path | None = None) -> Path:
-    """Downloads a file with `keras.utils.get_file`, unless the file of that checksum is there.
+    """Downloads a file with `keras.utils.get_file`, unless it exists with that checksum.
 
     Several processes may ask for the same file: one of them downloads it, the others wait.
 
     Args:
         url: Address of the file, "https://..." or "http://...".
-        path: File to write; its folder is created. What is there is overwritten if it does not have
-            the checksum, such as a part of the file that a killed process left.
-        checksum: Its sha256 or md5, in hexadecimal. With None the file is downloaded in any case,
-            so `path` must be where nobody else looks for it until the call returns.
-        kept: File of another program, which may be writing it: if there is nothing at `path`, it is
-            copied, and the copy taken instead of a download if it has the checksum.
+        path: File to write; its folder is created. An existing file of another checksum, such as a
+            partial download of a killed process, is overwritten.
+        checksum: Its sha256 or md5, in hexadecimal. With None the file is always downloaded, so
+            no other process may use `path` until the call returns.
+        kept: File of another program, which may be writing it: copied to `path` if there is no
+            file there, and used instead of a download if it has the checksum.
 
     Returns:
         `path`, absolute.
 
     Raises:
         OSError: If the file cannot be downloaded; without a checksum, also if the server redirects
-            from https to elsewhere.
+            from https to another protocol.
         ValueError: If it does not have the checksum; it is deleted then.
     """
     if not url.startswith(("https://", "http://")):
@@ -62,27 +59,24 @@ def fetch(url: str, path: str | Path, checksum: str | None, *, kept: Path | None
                 cache_subdir=str(path.parent),
                 force_download=checksum is None,
             )
-        except Exception as error:  # Keras raises bare ones.
-            if not path.exists():  # It is where Keras has found another checksum.
+        except Exception as error:  # Keras raises that class itself.
+            if checksum is None or not path.exists():  # Keras keeps a file of another checksum.
                 raise OSError(f"{url} cannot be downloaded ({first_line(error)})") from error
             raise _deleted(path, url, checksum) from error
     return path
 
 
 def fetch_from_hub(repository: str, file: str, revision: str | None, sha256: str | None) -> Path:
-    """Downloads a file of the Hugging Face hub with `huggingface_hub`, into its cache.
+    """Downloads a file of the Hugging Face hub with `huggingface_hub`, and returns its cached path.
 
-    Mirrors, tokens, the place of the cache and work without a network are set as always with the
+    Mirror, token, cache folder and offline mode are set by the environment variables of that
     package: `HF_ENDPOINT`, `HF_TOKEN`, `HF_HOME`, `HF_HUB_OFFLINE`.
 
     Args:
         repository: Such as "timm/resnet18.tv_in1k".
         file: Name of a file in it.
         revision: Commit, tag or branch; None for the newest.
-        sha256: Checksum of the file; with None the one that the hub records of every large file.
-
-    Returns:
-        Path of the file in the cache.
+        sha256: Checksum of the file; None for the one that the hub records of every large file.
 
     Raises:
         ImportError: If `huggingface_hub` is not installed.
@@ -98,15 +92,15 @@ def fetch_from_hub(repository: str, file: str, revision: str | None, sha256: str
         ) from error
     try:
         path = Path(hf_hub_download(repository, file, revision=revision))
-        # In the cache a large file goes by its sha256, where the system has symbolic links.
+        # In the cache, a large file is named by its sha256 if the system has symbolic links.
         blob = path.resolve()
         expected = sha256 or _sha256_in(blob.name)
         if expected is None:
             url = hf_hub_url(repository, file, revision=revision)
             expected = _sha256_in(get_hf_file_metadata(url).etag)
-    except Exception as error:  # It lets through those of whatever HTTP client it uses.
+    except Exception as error:  # Some are those of its HTTP client.
         raise OSError(
-            f"{repository}/{file} cannot be had from the hub ({first_line(error)})"
+            f"{repository}/{file} cannot be downloaded from the hub ({first_line(error)})"
         ) from error
     if expected is None:
         raise ValueError(
@@ -114,9 +108,9 @@ def fetch_from_hub(repository: str, file: str, revision: str | None, sha256: str
             "file that cannot be verified"
         )
     if _digest(blob, expected) != expected:
-        error = _deleted(blob, f"{repository}/{file}", expected)
+        damaged = _deleted(blob, f"{repository}/{file}", expected)
         path.unlink(missing_ok=True)
-        raise error
+        raise damaged
     return path
 
 
@@ -125,7 +119,7 @@ def _sha256_in(text: str | None) -> str | None:
 
 
 def _digest(path: Path, checksum: str) -> str:
-    """Returns the checksum of a file, of the algorithm of another checksum."""
+    """Returns the checksum of a file by the algorithm of `checksum`."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, _algorithm(checksum)).hexdigest()
 
@@ -135,7 +129,7 @@ def _algorithm(checksum: str) -> str:
 
 
 def _deleted(path: Path, name: str, checksum: str) -> ValueError:
-    """Deletes a file that does not have its checksum, and returns the error that says so."""
+    """Deletes a file that does not have its checksum, and returns the error to raise."""
     found, algorithm = _digest(path, checksum), _algorithm(checksum)
     path.unlink()
     return ValueError(
@@ -145,16 +139,16 @@ def _deleted(path: Path, name: str, checksum: str) -> ValueError:
 
 
 def _redirected(url: str) -> str:
-    """Returns where an address leads to, unless that is from https to elsewhere."""
+    """Returns the address that a URL redirects to, unless it leaves https."""
     if url.startswith("http://"):
         return url
     opener = urllib.request.build_opener(_StayOnHttps)
-    with opener.open(url, timeout=_TIMEOUT) as response:
+    with opener.open(url, timeout=30) as response:
         return response.url
 
 
 class _StayOnHttps(urllib.request.HTTPRedirectHandler):
     def redirect_request(self, request, file, code, message, headers, new_url):
         if request.full_url.startswith("https://") and not new_url.startswith("https://"):
-            raise ValueError(f"the server leads to {new_url}, which is not https")
+            raise ValueError(f"the server redirects to {new_url}, which is not https")
         return super().redirect_request(request, file, code, message, headers, new_url)

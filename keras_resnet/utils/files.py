@@ -1,4 +1,4 @@
-"""Files that are either wholly there or not at all."""
+"""Atomic writing of files and folders."""
 
 from __future__ import annotations
 
@@ -11,22 +11,19 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-# Names of what is being written, and of a folder that is being replaced.
+# Prefix of what is being written, and suffix of a folder that is being replaced.
 _WRITING = ".writing-"
 _OLD = ".old"
 
 
 @contextlib.contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
-    """Yields a temporary path in the folder of `path`; what was written there becomes `path`.
+    """Yields a temporary path beside `path`, and renames what was written there to `path`.
 
-    On an error nothing changes at `path` and nothing is left behind. The temporary name keeps the
-    suffixes, since some writers choose their format by them. A folder written there replaces an
-    old file or folder; between the two there is a moment without either, since folders cannot be
-    exchanged in one step everywhere, but never a half-written one.
-
-    Args:
-        path: File or folder to write; its parents are made.
+    On an error, `path` is unchanged and nothing is left behind. The temporary name keeps the
+    suffixes, since some writers choose their format by them. Parents are created. A folder replaces
+    an old file or folder by two renames; between them there is neither, but never a half-written
+    one.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -41,7 +38,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
             # Outside of `holder`, which is deleted whatever happens.
             old = holder.with_name(f"{holder.name}{_OLD}")
             os.replace(path, old)
-            os.utime(old)  # When it was set aside counts, not when it was made.
+            os.utime(old)  # `clear_leftovers` goes by the time it was set aside.
         os.replace(temporary, path)
         _sync(path.parent)
     except BaseException:
@@ -55,25 +52,25 @@ def replacing(path: str | Path) -> Iterator[Path]:
 
 
 def clear_leftovers(folder: str | Path, of: str | None = None, age: float = 0.0) -> None:
-    """Deletes what processes that were killed were writing with `replacing` in a folder.
+    """Deletes what killed processes left in a folder while they were writing with `replacing`.
 
-    A folder that was on its way out when its successor had not yet its name gets its name back.
-    Only where nobody else is writing, or what they write is younger.
+    A replaced folder whose replacement was not yet renamed gets its name back. To be called only
+    where no other process is writing, or what it writes is younger than `age`.
 
     Args:
-        folder: Folder whose own entries are looked at; it may be missing.
-        of: Name of the file or folder that was being written; any where not given.
-        age: Seconds since what is deleted was made, or set aside.
+        folder: Folder whose direct entries are cleared; it may be missing.
+        of: Name of the file or folder that was being written; None for any.
+        age: Seconds since a leftover was created or set aside.
     """
     folder = Path(folder)
     latest = time.time() - age
     leftovers = folder.glob(f"{_WRITING}*") if folder.is_dir() else ()
-    # What is old comes first: its own writer's half-written folder goes by the same name.
+    # Replaced folders come first: the half-written folder of the same writer has the same name.
     for leftover in sorted(leftovers, key=lambda path: not path.name.endswith(_OLD)):
         name = leftover.name.removeprefix(_WRITING).removesuffix(_OLD).rpartition("-")[0]
         try:
             young = leftover.stat().st_mtime > latest
-        except FileNotFoundError:  # Its owner has come to an end with it.
+        except FileNotFoundError:  # Its writer has just finished.
             continue
         if of not in (None, name) or young:
             continue
@@ -84,7 +81,7 @@ def clear_leftovers(folder: str | Path, of: str | None = None, age: float = 0.0)
 
 
 def _sync(path: Path) -> None:
-    """Waits until a file, or the names in a folder, are on the disk."""
+    """Waits until a file, or the entries of a folder, are on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -94,8 +91,7 @@ def _sync(path: Path) -> None:
 
 def write_json(path: str | Path, value: object) -> None:
     """Writes `value` as indented JSON."""
-    with replacing(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+    write_text(path, json.dumps(value, indent=2) + "\n")
 
 
 def write_text(path: str | Path, text: str) -> None:

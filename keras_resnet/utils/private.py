@@ -1,7 +1,7 @@
-"""The private names of Keras and TensorFlow that the package uses, and why nothing public does.
+"""The private names of Keras and TensorFlow that the package uses, each with the reason.
 
-Seen in keras 3.15.1 and tensorflow 2.21.0; `tests/utils/test_private.py` says what changed in
-another version. Protected hooks of Keras that a subclass here calls are among them.
+Seen in keras 3.15.1 and tensorflow 2.21.0; `tests/utils/test_private.py` tells what changed in
+another version. Protected methods of Keras that a subclass here calls are included.
 """
 
 from __future__ import annotations
@@ -18,51 +18,51 @@ from keras.src.random.seed_generator import GLOBAL_SEED_GENERATOR
 
 def layer_of(tensor: keras.KerasTensor) -> keras.Operation:
     """Returns the layer or operation that a symbolic tensor comes from."""
-    # Public are only the way forward, and the configuration of a whole model.
+    # The public API has only the configuration of a whole model.
     return tensor._keras_history.operation
 
 
 def function_of(model: keras.Model) -> keras.Function | None:
-    """Returns the graph of a functional model, or None; a `Sequential` one holds it inside."""
-    # Public is only the list of a `Sequential` model's layers, without the graph of their calls.
+    """Returns the graph of a functional or `Sequential` model, or None."""
+    # The public API has only the list of a `Sequential` model's layers.
     function = getattr(model, "_functional", None) or model
     return function if isinstance(function, keras.Function) else None
 
 
 def run_through(function: keras.Function, inputs: Any, call: Callable[..., Any]) -> Any:
     """Runs inputs through a graph with `call(operation, *args, **kwargs)` for each operation."""
-    # `clone_model(call_function=)` calls for whole models too, but makes layers and a model.
+    # `clone_model(call_function=)` creates layers and a model.
     return function._run_through_graph(inputs, call_fn=call)
 
 
 def nested_layers(layer: keras.Layer) -> list[keras.Layer]:
-    """Returns a layer and all layers inside, at any depth."""
-    # `layers` is of models only, and holds no layers inside layers.
+    """Returns a layer and all its sublayers, at any depth."""
+    # Only models have `layers`, without the sublayers of layers.
     return list(layer._flatten_layers())
 
 
 def fixed_variables(layer: keras.Layer) -> list[keras.Variable]:
-    """Returns the variables made with `trainable=False`, whatever is frozen now."""
-    # `non_trainable_variables` are those of frozen layers too.
+    """Returns the variables created with `trainable=False`, whatever is frozen now."""
+    # `non_trainable_variables` includes those of frozen layers.
     return [v for part in nested_layers(layer) for v in part._non_trainable_variables]
 
 
 def compute_output_spec(function: Callable[..., Any], *args: keras.KerasTensor) -> Any:
-    """Calls a function once with tensors that have a shape and no values."""
-    # The public one belongs to layers.
+    """Calls a function once with symbolic tensors."""
+    # The public one is a method of layers.
     return backend.compute_output_spec(function, *args)
 
 
 def direction(metric: keras.metrics.Metric) -> str | None:
-    """Returns "up" or "down" where a metric says which way is better."""
-    # Keras itself reads it off the compiled model.
+    """Returns "up" or "down", the direction in which a metric improves, or None if unknown."""
+    # Keras itself reads this attribute of the compiled model.
     return getattr(metric, "_direction", None)
 
 
 @contextlib.contextmanager
 def global_generator(generator: keras.random.SeedGenerator) -> Iterator[None]:
-    """Puts a generator in the place of Keras's global one, of which each thread has its own."""
-    # `keras.utils.set_random_seed` sets the seed of all generators and nothing back.
+    """Replaces Keras's global generator, of which each thread has its own."""
+    # `keras.utils.set_random_seed` seeds all generators and restores nothing.
     before = global_state.get_global_attribute(GLOBAL_SEED_GENERATOR)
     global_state.set_global_attribute(GLOBAL_SEED_GENERATOR, generator)
     try:
@@ -73,47 +73,47 @@ def global_generator(generator: keras.random.SeedGenerator) -> Iterator[None]:
 
 def schedule_of(optimizer: keras.optimizers.Optimizer) -> Any:
     """Returns an optimizer's learning rate schedule, or the variable of a fixed learning rate."""
-    # `learning_rate` is the number at this step.
+    # `learning_rate` is the value at this step.
     return optimizer._learning_rate
 
 
 def variable_index(optimizer: keras.optimizers.Optimizer, variable: keras.Variable) -> int:
-    """Returns the place of a variable among those that an optimizer was built for."""
-    # Public is nothing that `update_step` could find it by.
+    """Returns the index of a variable among those that an optimizer was built for."""
+    # `update_step` has no public way to find it.
     return optimizer._get_variable_index(variable)
 
 
 def has_weight_decay(optimizer: keras.optimizers.Optimizer, variable: keras.Variable) -> bool:
-    """Returns whether `exclude_from_weight_decay` left a variable in."""
-    # It only writes; what was excluded can be read nowhere.
+    """Returns whether a variable was not excluded by `exclude_from_weight_decay`."""
+    # The public API cannot tell what was excluded.
     return optimizer._use_weight_decay(variable)
 
 
 @contextlib.contextmanager
 def gradients_are_summed(optimizer: keras.optimizers.Optimizer) -> Iterator[None]:
-    """Keeps an optimizer from summing gradients over the replicas.
+    """Keeps an optimizer from summing gradients over the replicas, since they are summed already.
 
-    It gets them summed, so that clipping and the finite test see the whole batch; a second sum
-    would multiply them by the number of replicas.
+    Clipping and the test for finite gradients take those of the whole batch; a second sum would
+    multiply them by the number of replicas.
     """
-    # No option of `apply`, unlike in Keras 2.
+    # `apply` has no option for this, unlike in Keras 2.
     optimizer._all_reduce_sum_gradients = list
     try:
         yield
     finally:
-        # The threads of several replicas come here in turn, and the first one has done it for all.
+        # Threads of several replicas get here in turn; the first one has deleted it for all.
         vars(optimizer).pop("_all_reduce_sum_gradients", None)
 
 
 def worker_count(strategy: Any) -> int:
     """Returns the number of workers of a `tf.distribute.Strategy`."""
-    # The cluster resolver knows tasks, of which some are no workers.
+    # The tasks of the public cluster resolver include some that are no workers.
     return getattr(strategy.extended, "_num_workers", 1)
 
 
 def is_op_determinism_enabled() -> bool:
     """Returns whether `tf.config.experimental.enable_op_determinism` was called."""
-    # Public is only the switch.
+    # Only the switch is public.
     from tensorflow.python.framework import config
 
     return config.is_op_determinism_enabled()
@@ -121,7 +121,7 @@ def is_op_determinism_enabled() -> bool:
 
 def with_constants(function: Any) -> Any:
     """Returns a concrete TensorFlow function with constants in place of its variables."""
-    # The public ones are for graphs and sessions of TensorFlow 1.
+    # The public functions take graphs and sessions of TensorFlow 1.
     from tensorflow.python.framework import convert_to_constants
 
     return convert_to_constants.convert_variables_to_constants_v2(function)

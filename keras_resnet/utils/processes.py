@@ -1,4 +1,4 @@
-"""What processes that work for this one have in common."""
+"""Environment and end of subprocesses."""
 
 from __future__ import annotations
 
@@ -9,31 +9,27 @@ from pathlib import Path
 
 
 def environment(**settings: str) -> dict[str, str]:
-    """Returns this process's environment, in which Python finds this package, with `settings`."""
+    """Returns this process's environment with `settings`, in which Python finds this package."""
     root = str(Path(__file__).resolve().parents[2])
     paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(paths), **settings}
 
 
 def death(code: int) -> str:
-    """Says how a process ended that gave no reason.
-
-    Args:
-        code: Its return code; below 0 for a signal, as `subprocess` has it.
-    """
+    """Describes a return code of `subprocess`, which is negative for a signal."""
     if code == -9:
         return "killed by signal 9, as systems do where memory runs out"
     return f"killed by signal {-code}" if code < 0 else f"ended with code {code}"
 
 
 def end_with_parent() -> None:
-    """Has SIGTERM end this process when the one that holds the other end of its input does.
+    """Ends this process by SIGTERM when its parent ends.
 
-    Standard input must be a pipe from which nothing more is to be read.
+    Standard input must be a pipe from the parent, from which nothing more is read.
     """
 
     def wait():
-        # Not through `sys.stdin`, whose lock an ending interpreter would wait for.
+        # Not by `sys.stdin`, whose lock an interpreter waits for when it exits.
         os.read(0, 1)
         os.kill(os.getpid(), signal.SIGTERM)
 

@@ -1,4 +1,4 @@
-"""Rows of figures as aligned text."""
+"""Tables as aligned text and as Markdown."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 
 
 def text_table(rows: Sequence[Mapping[str, object]]) -> str:
-    """Returns rows as text: a line of headings, words to the left, numbers to the right.
+    """Returns rows as text below a line of headings, words aligned left and numbers right.
 
     Args:
-        rows: Rows with the same keys, in the order of the columns. Whole numbers are grouped by
-            thousands, other numbers have four digits that count, None is "unavailable".
-            A "-" stands among numbers.
+        rows: Rows with the same keys, in the order of the columns. Integers are grouped by
+            thousands, other numbers have four significant digits, None is "unavailable".
+            A column of numbers may contain "-".
     """
     if not rows:
         return ""
@@ -43,7 +43,7 @@ def _cell(value: object) -> str:
 
 
 def markdown_table(rows: Sequence[Mapping[str, object]]) -> str:
-    """Returns rows as a table in Markdown, its cells as those of `text_table`."""
+    """Returns rows as a table in Markdown, with cells as in `text_table`."""
     if not rows:
         return ""
     cells = [[_cell(value) for value in row.values()] for row in rows]

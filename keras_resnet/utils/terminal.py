@@ -1,4 +1,4 @@
-"""What is shown on a terminal while something takes long."""
+"""Progress on a terminal."""
 
 from __future__ import annotations
 
@@ -7,22 +7,17 @@ import sys
 
 
 def format_seconds(seconds: float) -> str:
-    """Hours, minutes and seconds: `1:02:03`, `2:03`."""
+    """Returns hours, minutes and seconds such as `1:02:03` or `2:03`."""
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
 
 
 def start_bar(total: int, completed: int = 0):
-    """Starts a bar of one task with a `status` beside it.
+    """Starts a progress bar of one task of size `total` with a `status` field.
 
-    Args:
-        total: What there is to do, in the caller's unit.
-        completed: What of it is done already.
-
-    Returns:
-        A running `rich.progress.Progress`, or None where standard output is no terminal or rich
-        is not installed: then plain lines are to be printed.
+    Returns None if standard output is no terminal or rich is not installed: print plain lines
+    then.
     """
     if not (sys.stdout.isatty() and importlib.util.find_spec("rich")):
         return None

@@ -10,7 +10,7 @@ import pytest
 
 import keras_resnet
 from keras_resnet.analysis import layer_responses, plots
-from keras_resnet.utils.moments import Moments
+from keras_resnet.utils.statistics import Moments
 from tests.helpers import images, randomize, refused
 
 X = images(11, 8, 8, 1)

@@ -1,4 +1,4 @@
-"""Folders of photographs, and what is done with pipelines, in the tests of the data sets."""
+"""Folders of photographs, and elements of pipelines, for the tests of the data sets."""
 
 import io
 import itertools
@@ -9,14 +9,14 @@ from PIL import Image
 
 
 def encode(image, form="JPEG", mode="RGB", **options):
-    """Bytes of an image as Pillow writes it."""
+    """Returns the bytes of an image as Pillow writes it."""
     buffer = io.BytesIO()
     Image.fromarray(image).convert(mode).save(buffer, form, **options)
     return buffer.getvalue()
 
 
 def write_folder(root: pathlib.Path, photographs, train=5, val=3, size=(60, 80)):
-    """A folder of two classes of crops of photographs, JPEGs but for one PNG."""
+    """Writes a folder of two classes of crops of photographs, JPEGs and one PNG."""
     rng = np.random.default_rng(0)
     height, width = size
     for split, count in (("train", train), ("val", val)):
@@ -34,12 +34,12 @@ def write_folder(root: pathlib.Path, photographs, train=5, val=3, size=(60, 80))
 
 
 def take(pipeline, count):
-    """The first elements of a pipeline as tuples of arrays."""
+    """Returns the first elements of a pipeline as tuples of arrays."""
     return [tuple(x.numpy() for x in element) for element in itertools.islice(pipeline, count)]
 
 
 def assert_equal(these, those):
-    """Elements of two pipelines are the same, bit for bit."""
+    """Asserts that elements of two pipelines are equal bit for bit."""
     assert len(these) == len(those)
     for this, that in zip(these, those, strict=True):
         for x, y in zip(this, that, strict=True):
@@ -48,7 +48,7 @@ def assert_equal(these, those):
 
 
 def joined(shards):
-    """Batches of several shards, put together row by row."""
+    """Returns the batches of several shards, concatenated."""
     return [
         tuple(np.concatenate(parts) for parts in zip(*batches, strict=True))
         for batches in zip(*shards, strict=True)
@@ -56,7 +56,7 @@ def joined(shards):
 
 
 def damage(place: pathlib.Path, photograph):
-    """Puts five files that cannot be read into a class folder, one of a kind."""
+    """Writes five files that cannot be read into a class folder, one of each kind."""
     crop = photograph[:60, :80]
     jpeg, png = encode(crop), encode(crop, "PNG")
     (place / "zero.jpg").write_bytes(b"")

@@ -29,7 +29,7 @@ def test_a_row_changes_the_same_in_any_batch(augmentation):
     np.testing.assert_array_equal(whole, np.concatenate(parts))
 
 
-def test_affine_with_centred_draws_is_the_identity():
+def test_affine_with_centered_draws_is_the_identity():
     images = tf.constant(RNG.integers(0, 256, (3, 8, 9, 2), np.uint8))
     moved = RandomAffine()(images, tf.fill([3, 4], 0.5))
     np.testing.assert_array_equal(moved, images)
@@ -44,7 +44,7 @@ def test_affine_shifts_by_whole_pixels_and_fills_with_paper():
     np.testing.assert_array_equal(moved, expected)
 
 
-def test_affine_rotates_about_the_centre():
+def test_affine_rotates_about_the_center():
     images = RNG.integers(0, 256, (1, 7, 7, 1), np.uint8)
     moved = RandomAffine(rotation=90.0)(tf.constant(images), tf.constant([[0.5, 0.5, 1.0, 0.5]]))
     # 90 degrees put the corners on the border of the image, to rounding: compare inside.
@@ -52,7 +52,7 @@ def test_affine_rotates_about_the_centre():
     np.testing.assert_array_equal(moved[:, 1:-1, 1:-1], expected[:, 1:-1, 1:-1])
 
 
-def test_affine_zoom_enlarges_about_the_centre():
+def test_affine_zoom_enlarges_about_the_center():
     image = np.zeros((1, 9, 9, 1), np.uint8)
     image[0, 4, 4] = image[0, 4, 6] = 200
     moved = RandomAffine(zoom=1.0)(tf.constant(image), tf.constant([[0.5, 0.5, 0.5, 1.0]]))

@@ -11,7 +11,7 @@ def test_a_known_name():
 
 
 @pytest.mark.parametrize(
-    "arguments, argument, received",
+    ("arguments", "argument", "received"),
     [
         ({"name": "mnist"}, "dataset", "dataset='mnist'"),
         ({"name": "digits", "data_dir": "/x"}, "data_dir", "data_dir='/x'"),

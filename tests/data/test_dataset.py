@@ -88,13 +88,13 @@ def test_a_batch_may_be_the_whole_split(dataset):
         assert sorted(images[:, 0, 0, 0]) == list(range(37))
 
 
-# By hand: 23 images in batches of 6 are 4 batches, the last with 5 images and one filling; in
-# batches of 10 they are 3, the last with 3 images and 7 fillings; one batch of 32 has 9 fillings.
+# By hand: 23 images in batches of 6 are 4 batches, the last with 5 images and one row of padding;
+# in batches of 10 they are 3, the last with 3 images and 7 rows of padding; one of 32 has 9.
 @pytest.mark.parametrize(
-    "batch_size, count, batches, filling",
+    ("batch_size", "count", "batches", "padding"),
     [(6, 1, 4, 1), (6, 3, 4, 1), (10, 2, 3, 7), (10, 5, 3, 7), (32, 4, 1, 9), (23, 1, 1, 0)],
 )
-def test_evaluation_counts_each_image_once(dataset, batch_size, count, batches, filling):
+def test_evaluation_counts_each_image_once(dataset, batch_size, count, batches, padding):
     images, labels = images_and_labels(23, seed=1)
     shards = [
         take(dataset.eval_batches("test", batch_size, shard=(i, count)), 100) for i in range(count)
@@ -102,14 +102,14 @@ def test_evaluation_counts_each_image_once(dataset, batch_size, count, batches, 
     assert [len(shard) for shard in shards] == [batches] * count
     rows = [np.concatenate(column) for column in zip(*joined(shards), strict=True)]
     assert len(rows[0]) == batches * batch_size
-    assert rows[2].tolist() == [1.0] * 23 + [0.0] * filling
+    assert rows[2].tolist() == [1.0] * 23 + [0.0] * padding
     np.testing.assert_array_equal(rows[0][:23], images)
     np.testing.assert_array_equal(rows[1][:23], labels)
     assert (rows[1] >= 0).all() and (rows[1] < 5).all()
 
 
 def test_epochs_are_unrelated_permutations():
-    """`index_shuffle`, the usual stateless order, gives 0.67 between neighbours at this size."""
+    """Unlike those of `index_shuffle`, which correlate to 0.67 between neighbors at this size."""
     size = 45_000
     order = train_order(size, size)
     epochs = [indices.numpy() for _, indices in order.take(5)]
@@ -125,7 +125,7 @@ def test_order_numbers_its_steps():
 
 
 @pytest.mark.parametrize(
-    "arguments, argument, received",
+    ("arguments", "argument", "received"),
     [
         ({"batch_size": 38}, "batch_size", "batch_size=38"),
         ({"batch_size": 0}, "batch_size", "batch_size=0"),
@@ -144,7 +144,7 @@ def test_wrong_training_arguments(dataset, arguments, argument, received):
 
 
 @pytest.mark.parametrize(
-    "arguments, argument, received",
+    ("arguments", "argument", "received"),
     [
         (("validation", 8), "split", "split='validation'"),
         (("test", 0), "batch_size", "batch_size=0"),
@@ -161,7 +161,7 @@ IMAGES, LABELS = images_and_labels(6)
 
 
 @pytest.mark.parametrize(
-    "splits, received",
+    ("splits", "received"),
     [
         ({"test": (IMAGES, LABELS)}, "'train'"),
         ({"train": (IMAGES, LABELS), "dev": (IMAGES, LABELS)}, "'dev'"),

@@ -17,7 +17,7 @@ def window(*numbers):
 
 
 def pillow_resized(image, box, size):
-    """`image` cut to (top, left, height, width) and resized by Pillow, which averages."""
+    """Returns `image` cropped to (top, left, height, width) and resized by Pillow, antialiased."""
     top, left, height, width = box
     cut = Image.fromarray(image[top : top + height, left : left + width])
     return np.asarray(cut.resize((size, size), Image.Resampling.BILINEAR), float)
@@ -40,7 +40,7 @@ def test_the_window_is_what_pillow_cuts_and_resizes(photographs):
     assert np.abs(image - pillow_resized(photographs[0], box, 96)).max() < 1.01
 
 
-@pytest.mark.parametrize("size, ratio", [(300, 1), (150, 2), (75, 4), (30, 8)])
+@pytest.mark.parametrize(("size", "ratio"), [(300, 1), (150, 2), (75, 4), (30, 8)])
 def test_a_jpeg_is_decoded_at_the_smallest_sufficient_scale(photographs, size, ratio):
     data = encode(photographs[0], quality=95)
     box = 40, 80, 320, 480
@@ -61,11 +61,11 @@ def test_a_window_is_held_inside_the_image(photographs):
         np.testing.assert_array_equal(beyond, decode_window(data, whole, 26, 3, antialias=False))
 
 
-def test_grey_and_colour_become_what_is_asked_for(photographs):
-    grey, colour = (encode(photographs[0], mode=mode) for mode in ("L", "RGB"))
-    as_colour = decode_window(grey, whole, 32, 3, antialias=False).numpy()
-    np.testing.assert_array_equal(as_colour[..., 0], as_colour[..., 2])
-    assert decode_window(colour, whole, 32, 1, antialias=False).shape == (32, 32, 1)
+def test_grayscale_and_color_become_what_is_asked_for(photographs):
+    gray, color = (encode(photographs[0], mode=mode) for mode in ("L", "RGB"))
+    as_color = decode_window(gray, whole, 32, 3, antialias=False).numpy()
+    np.testing.assert_array_equal(as_color[..., 0], as_color[..., 2])
+    assert decode_window(color, whole, 32, 1, antialias=False).shape == (32, 32, 1)
 
 
 def test_cmyk_becomes_rgb(photographs):

@@ -77,7 +77,7 @@ def test_digits_are_enlarged(digits):
         next(iter(data.eval_batches("test", 360))) for data in (digits, large)
     )
     np.testing.assert_array_equal(labels, same)
-    # Averaged over the 4x4 pixels that each became, they are about what they were.
+    # Means over the 4x4 pixels of each original pixel are about its value.
     blocks = np.reshape(large_images, (360, 8, 4, 8, 4)).mean(axis=(2, 4))
     assert np.corrcoef(blocks.ravel(), np.ravel(small_images))[0, 1] > 0.97
     with refused("`image_size`", "image_size=7"):

@@ -21,7 +21,7 @@ def dataset(folder):
 
 
 def pipeline_error(dataset, pipeline):
-    """The line that stands for what a pipeline stops with."""
+    """Returns the line of the error that stops a pipeline."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", BadImageWarning)
         with pytest.raises(tf.errors.OpError):
@@ -49,7 +49,7 @@ def test_start_step_and_shards_are_exact(dataset):
     ]
     shards[0] = shards[0][1:]
     assert_equal(fresh[1:], joined(shards))
-    # The images come again in the second epoch (of 2 steps), the views of them do not.
+    # The images are repeated in the second epoch (of 2 steps), their crops are not.
     assert len(np.unique([image for images, _ in fresh for image in images], axis=0)) == 20
 
 
@@ -64,7 +64,7 @@ def test_images_have_their_labels_and_are_views_of_the_files(dataset, folder):
 
 
 def test_evaluation_counts_each_image_once(dataset):
-    # 6 images in batches of 4: two batches, the second with 2 images and 2 fillings.
+    # 6 images in batches of 4: two batches, the second with 2 images and 2 rows of padding.
     shards = [take(dataset.eval_batches("validation", 4, shard=(i, 2)), 9) for i in range(2)]
     labels, weights = zip(*[batch[1:] for batch in joined(shards)], strict=True)
     assert [w.tolist() for w in weights] == [[1, 1, 1, 1], [1, 1, 0, 0]]
@@ -82,7 +82,7 @@ def test_good_images_of_odd_kinds_are_read_without_a_warning(folder, photographs
     place = folder / "train" / "china"
     (place / "png.jpg").write_bytes(encode(crop, "PNG"))
     (place / "cmyk.jpg").write_bytes(encode(crop, mode="CMYK"))
-    (place / "grey.jpg").write_bytes(encode(crop, mode="L"))
+    (place / "gray.jpg").write_bytes(encode(crop, mode="L"))
     (place / "alpha.png").write_bytes(encode(crop, "PNG", "RGBA"))
     (place / "SHOUTED.JPEG").write_bytes(encode(crop) + b"trailing bytes")
     dataset = load_dataset("folder", folder, **SMALL)
@@ -111,7 +111,7 @@ def test_bad_images_are_named_counted_and_replaced(folder, photographs):
     assert all(images.shape == (5, 24, 24, 3) for images, _ in batches)
     assert all(images.any(axis=(1, 2, 3)).all() for images, _ in batches)
     messages = [str(warning.message) for warning in caught]
-    # Each file once, although the second epoch meets it again.
+    # Each file once, although the second epoch reads it again.
     assert len(messages) == 5
     for name, kind in KINDS.items():
         (message,) = [m for m in messages if str(folder / "train" / "china" / name) in m]
@@ -182,7 +182,7 @@ def test_an_iterator_can_be_left_at_any_time(folder, photographs):
 
 
 @pytest.mark.parametrize(
-    "option, value",
+    ("option", "value"),
     [("max_bad_files", -1), ("max_bad_files", "many"), ("crop", "none"), ("zoom", 2)],
 )
 def test_wrong_options(folder, option, value):

@@ -14,7 +14,7 @@ SMALL = {"image_size": 24}
 
 @pytest.fixture
 def aged(folder):
-    """The folder as if it had not been changed for a while."""
+    """Returns the folder with old times of change."""
     for path in folder.glob("*/*"):
         os.utime(path, (10**9, 10**9))
     return folder
@@ -22,7 +22,7 @@ def aged(folder):
 
 @pytest.fixture
 def scans(monkeypatch):
-    """The split folders that have been listed."""
+    """Returns a list that collects the split folders as they are scanned."""
     listed = []
     scan = folders.scan_split
     monkeypatch.setattr(folders, "scan_split", lambda path: listed.append(path.name) or scan(path))

@@ -13,9 +13,9 @@ from .helpers import encode
 RNG = np.random.default_rng(0)
 
 
-def draws(views, *, position=(0.5, 0.5), mirror=0.9, colour=(0.5, 0.5, 0.5), crop=0.5):
+def draws(views, *, position=(0.5, 0.5), flip=0.9, color=(0.5, 0.5, 0.5), crop=0.5):
     rest = np.broadcast_to(crop, views.num_draws - 6)
-    return tf.constant([*position, mirror, *colour, *rest], tf.float32)
+    return tf.constant([*position, flip, *color, *rest], tf.float32)
 
 
 def test_sizes_follow_the_paper_in_proportion():
@@ -57,22 +57,22 @@ def test_inception_extent_takes_the_first_try_that_fits():
 
 
 @pytest.mark.parametrize(
-    "shape, expected", [((100, 1000), (100, 400 / 3)), ((1000, 100), (400 / 3, 100))]
+    ("shape", "expected"), [((100, 1000), (100, 400 / 3)), ((1000, 100), (400 / 3, 100))]
 )
 def test_inception_extent_falls_back_on_the_nearest_ratio(shape, expected):
     tries = np.full((2, 10), 0.9999, np.float32)
     np.testing.assert_allclose(inception_extent(*shape, tries), expected, rtol=1e-6)
 
 
-def test_evaluation_is_the_centre_of_the_resized_image(photographs):
+def test_evaluation_is_the_center_of_the_resized_image(photographs):
     image = photographs[0]
     views = Views(image_size=112)  # shorter side to 128
     ours = views.evaluation(encode(image, "PNG")).numpy().astype(float)
     resized = Image.fromarray(image).resize((192, 128), Image.Resampling.BILINEAR)
-    centre = np.asarray(resized.crop((40, 8, 152, 120)), float)
+    center = np.asarray(resized.crop((40, 8, 152, 120)), float)
     assert ours.shape == (112, 112, 3)
     # Windows are whole pixels of the source, so the two are a fraction of a pixel apart.
-    assert np.abs(ours - centre).mean() < 4
+    assert np.abs(ours - center).mean() < 4
 
 
 @pytest.mark.parametrize("crop", ["scale", "inception"])
@@ -86,7 +86,7 @@ def test_training_is_a_pure_function_of_the_draws(photographs, crop):
     assert (first != other).mean() > 0.5
 
 
-def test_position_and_mirror(photographs):
+def test_position_and_flip(photographs):
     data = encode(photographs[0], "PNG")
     views = Views(image_size=100, resize_range=(200, 200), lighting=0)
     left, right = (views.training(data, draws(views, position=(0.5, x))) for x in (0.0, 0.999))
@@ -96,11 +96,11 @@ def test_position_and_mirror(photographs):
         part = Image.fromarray(photographs[0][107 : 107 + side, start : start + side])
         expected = np.asarray(part.resize((100, 100), Image.Resampling.BILINEAR), float)
         assert np.abs(ours.numpy() - expected).mean() < 2
-    mirrored = views.training(data, draws(views, position=(0.5, 0.0), mirror=0.4))
-    np.testing.assert_array_equal(mirrored[:, ::-1], left)
-    unmirrored = Views(image_size=100, resize_range=(200, 200), lighting=0, flip=False)
+    flipped = views.training(data, draws(views, position=(0.5, 0.0), flip=0.4))
+    np.testing.assert_array_equal(flipped[:, ::-1], left)
+    unflipped = Views(image_size=100, resize_range=(200, 200), lighting=0, flip=False)
     np.testing.assert_array_equal(
-        unmirrored.training(data, draws(unmirrored, position=(0.5, 0.0), mirror=0.4)), left
+        unflipped.training(data, draws(unflipped, position=(0.5, 0.0), flip=0.4)), left
     )
 
 
@@ -108,11 +108,11 @@ def test_lighting_by_hand():
     data = encode(np.full((40, 40, 3), 128, np.uint8), "PNG")
     views = Views(image_size=16)
     one_sigma = 0.5 + 0.5 * math.erf(1 / math.sqrt(2))
-    lit = views.training(data, draws(views, colour=(one_sigma, 0.5, 0.5))).numpy()
+    lit = views.training(data, draws(views, color=(one_sigma, 0.5, 0.5))).numpy()
     # 128 + 0.1 * 255 * 0.2175 * (-0.5675, -0.5808, -0.5836) = 124.9, 124.8, 124.8
     np.testing.assert_array_equal(lit, np.broadcast_to([125, 125, 125], lit.shape))
     strong = Views(image_size=16, lighting=2.0)
-    lit = strong.training(data, draws(strong, colour=(0.5, one_sigma, 0.5))).numpy()
+    lit = strong.training(data, draws(strong, color=(0.5, one_sigma, 0.5))).numpy()
     # 128 + 2 * 255 * 0.0188 * (0.7192, -0.0045, -0.6948) = 134.9, 127.96, 121.3
     np.testing.assert_array_equal(lit, np.broadcast_to([135, 128, 121], lit.shape))
 
@@ -120,19 +120,19 @@ def test_lighting_by_hand():
 def test_lighting_is_clipped_and_finite_at_the_ends_of_the_draws():
     data = encode(np.full((40, 40, 3), 250, np.uint8), "PNG")
     views = Views(image_size=16, lighting=1.0)
-    dark = views.training(data, draws(views, colour=(0.99, 0.5, 0.5))).numpy()
-    light = views.training(data, draws(views, colour=(0.0, 0.5, 0.5))).numpy()
+    dark = views.training(data, draws(views, color=(0.99, 0.5, 0.5))).numpy()
+    light = views.training(data, draws(views, color=(0.0, 0.5, 0.5))).numpy()
     assert (dark < 180).all() and (light == 255).all()
 
 
-def test_grey_views(photographs):
+def test_grayscale(photographs):
     views = Views(image_size=24, channels=1)
     assert views.training(encode(photographs[0]), draws(views)).shape == (24, 24, 1)
     assert views.evaluation(encode(photographs[0], "PNG")).shape == (24, 24, 1)
 
 
 @pytest.mark.parametrize(
-    "name, value",
+    ("name", "value"),
     [
         ("image_size", 0),
         ("channels", 4),

@@ -1,4 +1,4 @@
-"""Whole images, as the protocols of evaluation want them."""
+"""Whole images, the input of the evaluation protocols."""
 
 import numpy as np
 import pytest
@@ -37,7 +37,9 @@ def test_arrays_are_read_once_in_their_order(dataset):
 
 
 # 4x6 with a shorter side of 5 is 5 x 7.5, of 6 it is 6x9.
-@pytest.mark.parametrize("shorter_side, shape", [(4, (4, 6, 3)), (5, (5, 8, 3)), (6, (6, 9, 3))])
+@pytest.mark.parametrize(
+    ("shorter_side", "shape"), [(4, (4, 6, 3)), (5, (5, 8, 3)), (6, (6, 9, 3))]
+)
 def test_arrays_are_resized_with_their_aspect_ratio(dataset, shorter_side, shape):
     pipeline = dataset.whole_images("test", shorter_side)
     assert pipeline.element_spec[0].shape == shape
@@ -58,7 +60,7 @@ def test_shrinking_averages_over_pixels_as_pillow_does(photographs):
     assert np.abs(resized.astype(int) - np.asarray(expected)).max() <= 1
 
 
-@pytest.mark.parametrize("form, tolerance", [("JPEG", 3.0), ("PNG", 0.5), ("BMP", 0.5)])
+@pytest.mark.parametrize(("form", "tolerance"), [("JPEG", 3.0), ("PNG", 0.5), ("BMP", 0.5)])
 def test_files_are_decoded_whole_and_resized(photographs, form, tolerance):
     encoded = encode(photographs[0], form)
     assert decode_whole(tf.constant(encoded), 3).shape == (427, 640, 3)
@@ -70,7 +72,7 @@ def test_files_are_decoded_whole_and_resized(photographs, form, tolerance):
 
 
 @pytest.mark.parametrize("form", ["JPEG", "PNG"])
-def test_grey_is_asked_for_by_its_channel(photographs, form):
+def test_grayscale_is_asked_for_by_its_channel(photographs, form):
     encoded = tf.constant(encode(photographs[0], form))
     assert decode_whole(encoded, 1, 100).shape == (100, 150, 1)
 
@@ -84,8 +86,8 @@ def test_a_folder_is_read_once_in_its_order(folder):
     assert take(dataset.whole_images("validation"), 1)[0][0].shape == (60, 80, 3)
 
 
-def test_the_centre_is_the_evaluation_view(folder):
-    """Where it begins at a whole pixel; elsewhere they differ by less than one."""
+def test_the_center_is_the_evaluation_view(folder):
+    """They are equal to rounding if the center begins at a whole pixel."""
     dataset = load_dataset("folder", folder, image_size=24, eval_resize=30)
     ((views, *_),) = take(dataset.eval_batches("validation", 6), 1)
     for view, (whole, *_) in zip(
@@ -116,7 +118,7 @@ def test_too_many_bad_images_stop_reading(folder, photographs):
 
 
 @pytest.mark.parametrize(
-    "arguments, argument, received",
+    ("arguments", "argument", "received"),
     [(("dev",), "split", "split='dev'"), (("test", 0), "shorter_side", "shorter_side=0")],
 )
 def test_wrong_arguments(dataset, arguments, argument, received):

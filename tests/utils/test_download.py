@@ -55,7 +55,7 @@ def test_without_a_checksum_what_is_there_is_not_trusted(server, path):
 
 @pytest.mark.parametrize("begun", [b"", CONTENT[:-1], CONTENT + b"more"])
 def test_a_damaged_file_in_the_cache_is_replaced(server, path, begun):
-    """Such as the part that a process left when it was killed while it was downloading."""
+    """Such as a partial download of a killed process."""
     path.parent.mkdir()
     path.write_bytes(begun)
     fetch(server, path)
@@ -75,7 +75,7 @@ def test_what_cannot_be_downloaded(server, path, checksum, fault):
 
 @pytest.mark.parametrize("length", ["-1", "many", "", "9" * 5000])
 def test_a_length_that_is_none(server, path, length):
-    """It is the content that counts, and the error is one of one line."""
+    """The content is used or refused in one line, whatever its Content-Length."""
     server.length = length
     failure = None
     try:
@@ -120,7 +120,7 @@ print(download.fetch(*sys.argv[1:]).stat().st_size)
 @pytest.mark.parametrize("where", ["threads", "processes"])
 def test_several_at_once(server, path, subprocess_python, where):
     url, sizes = f"{server.url}/weights.h5", []
-    server.pause = 1.0  # so that the others come while it is being downloaded
+    server.pause = 1.0  # so that the others wait for the download
 
     def run():
         if where == "threads":
@@ -166,14 +166,14 @@ else:
 
 @pytest.fixture
 def from_hub(server, tmp_path, subprocess_python):
-    """Fetches from `server` as if it was the hub; returns what the process printed."""
+    """Fetches from `server` in place of the hub, and returns the output of the subprocess."""
     pytest.importorskip("huggingface_hub")
     environment = {
         "HF_ENDPOINT": server.url,
         "HF_HOME": str(tmp_path / "hub"),
         "HF_HUB_DISABLE_XET": "1",
     }
-    # Whether one uses a proxy is no matter on this machine.
+    # A proxy of the environment is not used.
     environment |= {"no_proxy": "127.0.0.1", "NO_PROXY": "127.0.0.1"}
 
     def run(sha256="", **more):
@@ -189,7 +189,7 @@ def cached(tmp_path):
 
 
 def test_hub_resumes_and_keeps(server, from_hub):
-    # The package takes up broken connections by pieces of 10 MiB.
+    # The package resumes broken connections in chunks of 10 MiB.
     server.content = CONTENT * 4
     sha256 = server.recorded = hashlib.sha256(server.content).hexdigest()
     server.faults = [11 << 20]
@@ -202,7 +202,7 @@ def test_hub_resumes_and_keeps(server, from_hub):
 
 @pytest.mark.parametrize("pinned", [True, False])
 def test_hub_verifies(server, from_hub, tmp_path, pinned):
-    """Against the checksum of the table, and where there is none against the hub's own."""
+    """Against the registered checksum, or else the hub's own."""
     if not pinned:
         server.recorded = "0" * 64
     printed = from_hub("0" * 64 if pinned else "")
@@ -215,7 +215,9 @@ def test_hub_verifies(server, from_hub, tmp_path, pinned):
 def test_hub_has_no_such_file(server, from_hub, tmp_path):
     server.always = "404"
     printed = from_hub()
-    assert printed.startswith("OSError: timm/resnet18.tv_in1k/model.safetensors cannot be had from")
+    assert printed.startswith(
+        "OSError: timm/resnet18.tv_in1k/model.safetensors cannot be downloaded"
+    )
     assert "\n" not in printed
 
 
@@ -234,16 +236,16 @@ def test_no_redirection_leaves_https(place):
     if place.startswith("https"):
         assert follow(request, None, 302, "Found", {}, place).full_url == place
         return
-    with pytest.raises(ValueError, match=f"leads to {place}, which is not https"):
+    with pytest.raises(ValueError, match=f"redirects to {place}, which is not https"):
         follow(request, None, 302, "Found", {}, place)
 
 
 def test_where_a_download_leads_to_counts_without_a_checksum(server, path, monkeypatch):
     def leave(url):
-        raise ValueError("the server leads to http://elsewhere.org, which is not https")
+        raise ValueError("the server redirects to http://elsewhere.org, which is not https")
 
     monkeypatch.setattr(download, "_redirected", leave)
-    with pytest.raises(OSError, match=r"cannot be downloaded \(the server leads to http://e"):
+    with pytest.raises(OSError, match=r"cannot be downloaded \(the server redirects to http://e"):
         fetch(server, path, None)
     assert left(path) == [] and server.requests == []
     assert fetch(server, path).read_bytes() == CONTENT

@@ -1,4 +1,4 @@
-"""Files are wholly there or not at all."""
+"""Atomic writing of files and folders."""
 
 import json
 import os
@@ -16,10 +16,14 @@ def test_file_is_written_with_its_folder(tmp_path):
 
 def test_failure_keeps_the_old_file_and_leaves_nothing(tmp_path):
     write_json(tmp_path / "x.json", {"a": 1})
-    with pytest.raises(RuntimeError, match="full"):
+
+    def fail():
         with replacing(tmp_path / "x.json") as temporary:
             temporary.write_text("half of")
             raise RuntimeError("full")
+
+    with pytest.raises(RuntimeError, match="full"):
+        fail()
     assert json.loads((tmp_path / "x.json").read_text()) == {"a": 1}
     assert os.listdir(tmp_path) == ["x.json"]
 
@@ -46,9 +50,8 @@ def test_failed_exchange_brings_the_old_folder_back(tmp_path, monkeypatch):
         real(source, destination)
 
     monkeypatch.setattr(os, "replace", replace)
-    with pytest.raises(OSError, match="no"):
-        with replacing(target) as temporary:
-            temporary.mkdir()
+    with pytest.raises(OSError, match="no"), replacing(target) as temporary:
+        temporary.mkdir()
     assert os.listdir(target) == ["old"]
     assert os.listdir(tmp_path) == ["module"]
 
@@ -58,7 +61,7 @@ def test_what_killed_writers_left_is_cleared(tmp_path):
     for name in (".writing-a.keras-abc123", ".writing-module-x_1"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "half").write_text("half")
-    # Killed between the two renames: this is the only whole copy.
+    # Killed between the two renames: this is the only complete copy.
     old = tmp_path / ".writing-module-x_1.old"
     old.mkdir()
     (old / "saved_model.pb").write_text("whole")

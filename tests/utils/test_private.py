@@ -1,4 +1,4 @@
-"""What private names of Keras and TensorFlow do, by the versions that it was seen in."""
+"""Private names of Keras and TensorFlow, with the versions that they were seen in."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Means and variances over more images than fit in memory: batch by batch, merged in float64."""
+"""Confidence intervals, and means and variances over more images than fit in memory."""
 
 from __future__ import annotations
 
@@ -12,29 +12,39 @@ from keras import ops
 from keras_resnet.utils import checks
 
 
+def wilson_interval(share: float, count: int, z: float = 1.96) -> tuple[float, float]:
+    """Returns the confidence interval of a share in [0, 1], measured on `count` examples.
+
+    Unlike the normal approximation, it also holds for few examples and for shares near 0 and 1.
+    The default of `z`, the standard normal deviate, gives 95 % confidence. Source: Wilson,
+    "Probable inference, the law of succession, and statistical inference", Journal of the American
+    Statistical Association 22 (1927).
+    """
+    checks.fraction("share", share, one_allowed=True)
+    checks.integer("count", count)
+    center = (share + z**2 / (2 * count)) / (1 + z**2 / count)
+    half = z / (1 + z**2 / count) * (share * (1 - share) / count + z**2 / (4 * count**2)) ** 0.5
+    # At shares of 0 and 1, rounding would lead out of [0, 1].
+    return max(0.0, center - half), min(1.0, center + half)
+
+
 class Moments:
-    """Count, mean and sum of squared deviations of all values seen so far.
+    """Count, mean and variance of all values so far, merged batch by batch in float64.
 
     Two sets of values are merged by the formula of Chan, Golub and LeVeque (1979), which does not
-    lose digits where the mean is large beside the deviations.
+    lose digits where the mean is large compared with the deviations.
 
     Attributes:
-        count: Values seen.
-        mean: Their mean, float64.
-        deviations: Sum of their squared deviations from it, float64.
+        count: Number of values.
+        mean: Mean of the values.
+        deviations: Sum of their squared deviations from the mean.
     """
 
     def __init__(self):
         self.count, self.mean, self.deviations = 0, 0.0, 0.0
 
     def add(self, counts: np.ndarray, means: np.ndarray, variances: np.ndarray) -> None:
-        """Takes in groups of values; what stands along the first axis is merged.
-
-        Args:
-            counts: Values in each group, of shape `(groups, ...)`.
-            means: Their means, likewise.
-            variances: Their variances (divided by the count), likewise.
-        """
+        """Adds groups of values by their counts, means and variances, each `(groups, ...)`."""
         counts, means, variances = (
             np.asarray(array, "float64") for array in (counts, means, variances)
         )
@@ -48,19 +58,19 @@ class Moments:
 
     @property
     def variance(self) -> np.ndarray:
-        """Variance of all values, divided by their count."""
+        """Variance of all values (divided by the count)."""
         return self.deviations / self.count
 
 
 def map_moments(maps: keras.KerasTensor, channel_axis: int) -> tuple[keras.KerasTensor, ...]:
-    """Returns the pixels, mean and variance of every map, each `(batch, channels)` and float32.
+    """Returns pixel count, mean and variance of every map, each `(batch, channels)` and float32.
 
-    One map is few enough values for float32; what spans images is left to `Moments`.
+    One map has few enough values for float32; `Moments` merges those of several images.
     """
     axes = [axis for axis in (1, 2, 3) if axis != channel_axis % 4]
     maps = ops.cast(maps, "float32")
     mean = ops.mean(maps, axes, keepdims=True)
-    # Not the mean of squares less the square of the mean, which loses the digits of small ones.
+    # Not the mean of squares less the square of the mean, which loses digits of small variances.
     variance = ops.mean(ops.square(maps - mean), axes)
     return ops.sum(ops.ones_like(maps), axes), ops.squeeze(mean, axes), variance
 
@@ -68,25 +78,24 @@ def map_moments(maps: keras.KerasTensor, channel_axis: int) -> tuple[keras.Keras
 def image_batches(
     model: keras.Model, images: np.ndarray | Iterable, batch_size: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yields float32 images batch by batch, and which of them count.
+    """Yields batches of float32 images, each with a mask of those that count.
 
     Args:
-        model: What the images are for.
+        model: Model whose input shape the images must have.
         images: Array `(n, H, W, C)`, or batches: arrays, or tuples that begin with one, such as
-            `(images, labels)` or `(images, labels, weights)`. Images of weight 0, which fill up a
+            `(images, labels)` or `(images, labels, weights)`. Images of weight 0, the padding of a
             batch, do not count.
-        batch_size: Size of the batches that an array is cut into.
+        batch_size: Size of the batches that an array is split into.
 
     Raises:
         ValueError: If no image counts, or one is not of the model's input shape.
     """
     checks.integer("batch_size", batch_size)
-    batches: Iterable = images
+    rows: Any = images
     if hasattr(images, "shape"):
-        rows: Any = images
-        batches = (rows[i : i + batch_size] for i in range(0, len(rows), batch_size))
+        images = (rows[i : i + batch_size] for i in range(0, len(rows), batch_size))
     found = False
-    for batch in batches:
+    for batch in images:
         parts = batch if isinstance(batch, (tuple, list)) else (batch,)
         array = np.asarray(parts[0], "float32")
         expected = model.input_shape

@@ -1,3 +1,4 @@
+import pathlib
 import sys
 
 import numpy as np
@@ -7,7 +8,7 @@ import tensorflow_datasets as tfds
 
 from keras_resnet.data import BadImageWarning, load_dataset
 from keras_resnet.data.augmentation import PadCropFlip
-from keras_resnet.data.prepared import TFRecords
+from keras_resnet.data.tfds import TFRecords
 from tests.helpers import refused
 
 from .helpers import assert_equal, encode, joined, take
@@ -16,7 +17,7 @@ SMALL = {"image_size": 24}
 
 
 def prepare(name, data_dir, splits, file_format="tfrecord"):
-    """Writes a small data set as TFDS would, from given examples instead of a download."""
+    """Prepares a small TFDS data set from given examples instead of a download."""
     builder = tfds.builder(name, data_dir=data_dir, file_format=file_format)
     builder._split_generators = lambda manager: {
         split: iter(enumerate(examples)) for split, examples in splits.items()
@@ -109,7 +110,7 @@ def test_a_cut_record_file_is_refused(tmp_path):
     records = TFRecords([path, path])
     assert len(records) == 4
     assert records[1] == records[3] == {"image": b"three", "label": 5}
-    data = open(path, "rb").read()
+    data = pathlib.Path(path).read_bytes()
     for length in (len(data) - 1, len(data) - 30, 5):
         (tmp_path / "cut").write_bytes(data[:length])
         with refused("`data_dir`", tmp_path / "cut"):
@@ -125,7 +126,7 @@ def test_imagenet_of_mock_data():
     assert ((labels >= 0) & (labels < 1000)).all()
 
 
-@pytest.mark.parametrize("name, classes", [("cifar10", 10), ("cifar100", 100)])
+@pytest.mark.parametrize(("name", "classes"), [("cifar10", 10), ("cifar100", 100)])
 def test_cifar_of_mock_data(name, classes):
     with tfds.testing.mock_data(num_examples=30):
         dataset = load_dataset(name)

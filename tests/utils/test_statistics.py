@@ -1,10 +1,10 @@
 import pytest
 
-from keras_resnet.utils.intervals import wilson_interval
+from keras_resnet.utils.statistics import wilson_interval
 from tests.helpers import refused
 
 
-# By hand: 10 of 100, z = 2: centre (0.1 + 0.02) / 1.04, half width 2 sqrt(0.0009 + 0.0001) / 1.04.
+# By hand: 10 of 100, z = 2: center (0.1 + 0.02) / 1.04, half width 2 sqrt(0.0009 + 0.0001) / 1.04.
 def test_against_hand_values():
     assert wilson_interval(0.1, 100, z=2) == pytest.approx((0.0545708, 0.1761985), abs=1e-6)
     # 0 of 4 at z = 2 is [0, 4 / 8]; 4 of 4 mirrors it.
@@ -14,7 +14,7 @@ def test_against_hand_values():
     assert wilson_interval(81 / 263, 263) == pytest.approx((0.2553, 0.3662), abs=5e-5)
 
 
-@pytest.mark.parametrize("share, count, named", [(1.1, 9, "share=1.1"), (0.5, 0, "count=0")])
+@pytest.mark.parametrize(("share", "count", "named"), [(1.1, 9, "share=1.1"), (0.5, 0, "count=0")])
 def test_wrong_arguments(share, count, named):
     with refused(named):
         wilson_interval(share, count)
