@@ -1,7 +1,7 @@
 """The few layers that Keras lacks. All are registered, so that `load_model` finds them.
 
-They use `keras.ops`; the two places where TensorFlow offers something that Keras does not (its
-fused batch-norm kernel, a loop that keeps only what the gradient needs) ask for the backend.
+They use `keras.ops`, but for TensorFlow's fused batch normalization kernel and its loop that keeps
+only what the gradient needs, which are used on that backend.
 """
 
 from __future__ import annotations
@@ -18,13 +18,10 @@ PACKAGE = "keras_resnet"
 
 
 class Remembering:
-    """A layer that may hold, for the model that it is in, how that model was built.
+    """A layer that may hold how the model that it is in was built, as a `NetworkConfig` in JSON.
 
     Keras carries the configs of layers through saving, loading and cloning, but nothing of a model
     itself. Every network has a layer of one of the classes below.
-
-    Attributes:
-        network: A `NetworkConfig` in JSON, or None.
     """
 
     network: str | None = None
@@ -44,7 +41,7 @@ class Remembering:
 
 @keras.saving.register_keras_serializable(PACKAGE)
 class ZeroPadShortcut(keras.layers.Layer):
-    """Option A's shortcut: strided subsampling, and zero channels where the block adds some.
+    """Shortcut of option A: strided subsampling, and zero channels where the block adds some.
 
     It has no parameters: output pixel (i, j) is input pixel (i * strides, j * strides), and the
     channels beyond the input's are zero (section 3.3 of arXiv 1512.03385).
@@ -67,16 +64,11 @@ class ZeroPadShortcut(keras.layers.Layer):
         self.strides = checks.integer("strides", strides)
         self.data_format = _standardize_data_format(data_format)
         self.input_spec = keras.layers.InputSpec(ndim=4)
-
-    def _split(self, shape):
-        """Returns (batch, height, width, channels) whatever the data format."""
-        if self.data_format == "channels_last":
-            return tuple(shape)
-        batch, channels, height, width = shape
-        return batch, height, width, channels
+        last, s = self.data_format == "channels_last", self.strides
+        self._axis, self._steps = (3, (1, s, s, 1)) if last else (1, (1, 1, s, s))
 
     def build(self, input_shape):
-        channels = self._split(input_shape)[3]
+        channels = input_shape[self._axis]
         if channels is None or channels > self.filters:
             raise ValueError(
                 "`filters` of a zero-pad shortcut must be at least the channels of its input, "
@@ -85,18 +77,15 @@ class ZeroPadShortcut(keras.layers.Layer):
             )
 
     def call(self, inputs):
-        s = self.strides
-        added = (0, self.filters - self._split(inputs.shape)[3])
-        if self.data_format == "channels_last":
-            return ops.pad(inputs[:, ::s, ::s, :], ((0, 0), (0, 0), (0, 0), added))
-        return ops.pad(inputs[:, :, ::s, ::s], ((0, 0), added, (0, 0), (0, 0)))
+        padding = [(0, 0)] * 4
+        padding[self._axis] = (0, self.filters - inputs.shape[self._axis])
+        return ops.pad(inputs[tuple(slice(None, None, step) for step in self._steps)], padding)
 
     def compute_output_shape(self, input_shape):
-        batch, height, width, _ = self._split(input_shape)
-        height, width = (n if n is None else -(-n // self.strides) for n in (height, width))
-        if self.data_format == "channels_last":
-            return (batch, height, width, self.filters)
-        return (batch, self.filters, height, width)
+        sides = zip(input_shape, self._steps, strict=True)
+        shape = [side if side is None else -(-side // step) for side, step in sides]
+        shape[self._axis] = self.filters
+        return tuple(shape)
 
     def get_config(self):
         return {
@@ -109,32 +98,31 @@ class ZeroPadShortcut(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(PACKAGE)
 class FusedBatchNormalization(Remembering, keras.layers.BatchNormalization):
-    """Keras's batch normalisation, run by TensorFlow's fused kernel wherever that applies.
+    """Keras's batch normalization, computed by TensorFlow's fused kernel wherever that applies.
 
-    The fused kernel serves images (rank 4, channels last or first) in float32, bfloat16 and
+    The fused kernel computes images (rank 4, channels last or first) in float32, bfloat16 and
     float16, in training, in inference and frozen; parameters and statistics stay in float32. In
     every other case (another backend, rank or dtype, `renorm`, a mask, and training with
-    `synchronized`, since the kernel cannot wait for other replicas) Keras's own arithmetic runs.
-    Outputs, gradients and moving statistics agree to rounding.
+    `synchronized`, since the kernel cannot wait for other replicas) Keras computes it. Outputs,
+    gradients and moving statistics agree to rounding.
 
     Takes the arguments of `keras.layers.BatchNormalization`.
     """
 
     def _fused_format(self, inputs, mask, batch_statistics):
         """Returns the kernel's data format, or None where it does not apply."""
-        # The kernel's gradient knows no statistics but those of its own batch.
-        if self.synchronized and batch_statistics:
-            return None
-        if keras.backend.backend() != "tensorflow" or len(inputs.shape) != 4:
-            return None
-        if mask is not None or self.renorm:
-            return None
-        if keras.backend.standardize_dtype(inputs.dtype) not in ("float32", "bfloat16", "float16"):
-            return None
-        # A model whose weights are float64 wants float64 statistics, which the kernel lacks.
-        if self.variable_dtype != "float32":
-            return None
-        return {3: "NHWC", -1: "NHWC", 1: "NCHW", -3: "NCHW"}.get(self.axis)
+        dtype = keras.backend.standardize_dtype(inputs.dtype)
+        applies = (
+            keras.backend.backend() == "tensorflow"
+            and len(inputs.shape) == 4
+            and dtype in ("float32", "bfloat16", "float16")
+            # Weights in float64 need statistics in float64, which the kernel lacks.
+            and self.variable_dtype == "float32"
+            and not (mask is not None or self.renorm)
+            # The gradient of the kernel includes the statistics of its own batch only.
+            and not (self.synchronized and batch_statistics)
+        )
+        return {3: "NHWC", -1: "NHWC", 1: "NCHW", -3: "NCHW"}.get(self.axis) if applies else None
 
     def call(self, inputs, training=None, mask=None):
         batch_statistics = bool(training) and self.trainable
@@ -148,7 +136,7 @@ class FusedBatchNormalization(Remembering, keras.layers.BatchNormalization):
         gamma = ops.convert_to_tensor(self.gamma) if self.scale else tf.ones(channels)
         beta = ops.convert_to_tensor(self.beta) if self.center else tf.zeros(channels)
         empty = tf.zeros((0,))
-        # The raw op, because `tf.nn.fused_batch_norm` raises epsilon to at least 1.001e-5.
+        # The raw op, since `tf.nn.fused_batch_norm` raises epsilon to at least 1.001e-5.
         normalized = tf.raw_ops.FusedBatchNormV3(
             x=inputs,
             scale=gamma,
@@ -172,10 +160,10 @@ class FusedBatchNormalization(Remembering, keras.layers.BatchNormalization):
 
 @keras.saving.register_keras_serializable(PACKAGE)
 class StandardizedConv2D(Remembering, keras.layers.Conv2D):
-    """A convolution with each filter's kernel at mean 0 and variance 1 whenever it is used.
+    """A convolution that standardizes each filter's kernel to mean 0 and variance 1.
 
-    Makes up for what group normalisation lacks beside batch normalisation. Source: Qiao et al.,
-    "Micro-Batch Training with Batch-Channel Normalization and Weight Standardization",
+    With it networks of group normalization reach the accuracy of batch normalization. Source: Qiao
+    et al., "Micro-Batch Training with Batch-Channel Normalization and Weight Standardization",
     arXiv 1903.10520, section 3.
 
     Takes the arguments of `keras.layers.Conv2D`.
@@ -193,10 +181,10 @@ class StandardizedConv2D(Remembering, keras.layers.Conv2D):
 
 @keras.saving.register_keras_serializable(PACKAGE)
 class StochasticDepth(keras.layers.Layer):
-    """Drops a block's branch for some images of a training batch, so that they see a shallower net.
+    """Drops the branch of a block for some images of a training batch: their net is shallower.
 
     In training each image's branch becomes zero with probability `rate`, and is divided by
-    1 - rate otherwise; in inference nothing happens. Source: Huang et al., "Deep Networks with
+    1 - rate otherwise; in inference it is unchanged. Source: Huang et al., "Deep Networks with
     Stochastic Depth", arXiv 1603.09382, which drops a branch for the whole batch and scales in
     inference instead; the expectation is the same.
 
@@ -214,7 +202,7 @@ class StochasticDepth(keras.layers.Layer):
         self.seed_generator = keras.random.SeedGenerator(seed)
 
     def call(self, inputs, training=False):
-        # In a stack of blocks the rate is a tensor, the one of the block that is computed.
+        # In a stack of blocks the drop rate is a tensor, that of the block that is computed.
         if not training or (isinstance(self.rate, float) and not self.rate):
             return inputs
         shape = (ops.shape(inputs)[0], *(1,) * (len(inputs.shape) - 1))
@@ -234,9 +222,9 @@ class BlockStack(Remembering, keras.layers.Layer):
     """Equal consecutive blocks as one loop over stacked weights.
 
     Block i of the stack is `block` with slice i of every weight. Outputs, gradients and moving
-    statistics are those of the same blocks written one after the other, but the graph holds one
-    block however many there are: a 1202-layer network builds in a second, its first step comes
-    early, and Keras's recursion over layers never sees its depth.
+    statistics are those of the same blocks one after the other, but the graph holds one block
+    whatever their number: a 1202-layer network builds in a second, its first step starts early, and
+    its depth is no recursion over layers in Keras.
 
     A single block may change the shape; it is computed without a loop.
 
@@ -245,12 +233,12 @@ class BlockStack(Remembering, keras.layers.Layer):
             pattern only; its own values are never used. In the networks here its layers are named
             as those of the stack's first block (conv2_block2_1_conv), from which the names in the
             unrolled net follow.
-        repeats: How many blocks stand in the stack.
+        repeats: Number of blocks in the stack.
         recompute: Whether to keep only each block's input for the gradient and compute the rest
             again: less memory for about a third more time. Moving statistics move once.
-        drop_rates: Rate of stochastic depth of every block, which replaces that of the pattern's
+        drop_rates: Drop rate of stochastic depth of every block, in place of that of the pattern's
             `StochasticDepth` layers; None where it has none.
-        frozen_norms: Whether batch normalisations stay frozen, statistics and scales, while the
+        frozen_norms: Whether batch normalizations stay frozen, statistics and scales, while the
             rest of the stack trains.
 
     Input and output shape: those of `block`.
@@ -279,8 +267,8 @@ class BlockStack(Remembering, keras.layers.Layer):
                 "`block` must have no constraint and no activity regularizer, which a stack cannot "
                 f"keep. Received: block with layer {lost[0]!r}"
             )
-        # Behind a function, because a layer held as an attribute would add its own weights to ours.
         _set_trainable(block, True)
+        # In a function, since a layer held as an attribute would add its own weights to the stack.
         self._pattern = lambda: block
         self.recompute = bool(recompute)
         if drop_rates is not None and len(drop_rates) != self.repeats:
@@ -297,7 +285,7 @@ class BlockStack(Remembering, keras.layers.Layer):
 
     @property
     def frozen_norms(self) -> bool:
-        """Whether batch normalisations stay frozen while the rest trains."""
+        """Whether batch normalizations stay frozen while the rest trains."""
         return self._frozen_norms
 
     @frozen_norms.setter
@@ -327,7 +315,7 @@ class BlockStack(Remembering, keras.layers.Layer):
         self._pattern_seeds = lambda: seeds
         owners = {id(w): layer for layer in block.layers for w in layer.weights}
         pattern, self._stacked = [], []
-        # Which weights are moving statistics: read before freezing can hide it.
+        # The weights that are moving statistics, found before freezing can hide them.
         _set_trainable(block, True)
         self._moving = [i for i, weight in enumerate(block.weights) if not weight.trainable]
         for weight in block.weights:
@@ -350,12 +338,8 @@ class BlockStack(Remembering, keras.layers.Layer):
 
     def sliced_weights(self) -> list[tuple[str, str, keras.Variable]]:
         """Returns (layer of the pattern, weight, stacked variable) for every weight."""
-        return [
-            (layer, weight.name, variable)
-            for (layer, weight), variable in zip(
-                self._pattern_weights(), self._stacked, strict=True
-            )
-        ]
+        pairs = zip(self._pattern_weights(), self._stacked, strict=True)
+        return [(layer, weight.name, variable) for (layer, weight), variable in pairs]
 
     # Saved under the pattern's names, so that a file can be read without the model.
     def save_own_variables(self, store):
@@ -385,10 +369,12 @@ class BlockStack(Remembering, keras.layers.Layer):
             return outputs, [scope.get_current_value(weights[i]) for i in self._moving]
 
         stacked = [ops.convert_to_tensor(variable) for variable in self._stacked]
+        dropping = training and self.drop_rates is not None
+        rates = [ops.convert_to_tensor(self.drop_rates, "float32")] if dropping else []
         outputs, moved = _scan(
             keras.remat(step) if self.recompute else step,
             inputs,
-            (stacked, self._draw_seeds(len(seeds)), self._rates(training)),
+            (stacked, self._draw_seeds(len(seeds)), rates),
             self._moving,
             self.repeats,
         )
@@ -397,13 +383,8 @@ class BlockStack(Remembering, keras.layers.Layer):
                 self._stacked[i].assign(value)
         return outputs
 
-    def _rates(self, training):
-        """Returns the blocks' rates of stochastic depth as a list of one tensor, or of none."""
-        dropping = training and self.drop_rates is not None
-        return [ops.convert_to_tensor(self.drop_rates, "float32")] if dropping else []
-
     def _draw_seeds(self, count):
-        """Returns `count` seeds per block, [repeats, 2] each: a key of its own for every block."""
+        """Returns `count` arrays of seeds, [repeats, 2] each: one seed for every block."""
         if not count:
             return []
         seed = self._seed_generator.next()
@@ -440,10 +421,8 @@ def _is_batch_norm(layer):
 
 
 def _set_trainable(block, trainable, norms=True):
-    """Freezes or thaws the layers of a block; with `norms` false its normalisations stay frozen.
-
-    One by one, since Keras passes over `block.trainable = True` where only its layers are frozen.
-    """
+    """Freezes or unfreezes the layers of a block; without `norms` its normalizations are frozen."""
+    # One by one, since Keras skips `block.trainable = True` where only its layers are frozen.
     block.trainable = trainable
     for layer in block.layers:
         layer.trainable = trainable and (norms or not _is_batch_norm(layer))
@@ -451,7 +430,7 @@ def _set_trainable(block, trainable, norms=True):
 
 @contextlib.contextmanager
 def _dropping_at(block, rates):
-    """Gives the pattern's `StochasticDepth` layers the rate of one block, if there is one."""
+    """Sets the drop rate of the pattern's `StochasticDepth` layers to that of one block, if any."""
     layers = [layer for layer in block.layers if isinstance(layer, StochasticDepth)]
     own = [layer.rate for layer in layers]
     try:
@@ -466,8 +445,8 @@ def _dropping_at(block, rates):
 def _scan(step, x, stacked, moving, repeats):
     """Feeds x through `step(x, *slices) -> x, moved` for every slice of the stacked lists.
 
-    Returns the last x, and the `moved` of all steps, stacked; `moving` says of which values of the
-    first list they are the new ones.
+    Returns the last x, and the `moved` of all steps, stacked: the new values of those of the first
+    list with the indices `moving`.
     """
     if repeats == 1:
         x, moved = step(x, *([value[0] for value in values] for values in stacked))
@@ -475,7 +454,7 @@ def _scan(step, x, stacked, moving, repeats):
     if keras.backend.backend() != "tensorflow":
         return ops.scan(lambda carry, slices: step(carry, *slices), x, stacked, length=repeats)
 
-    # Not `ops.scan`: on TensorFlow it wants the results of a step to have the shape of the carry.
+    # Not `ops.scan`: on TensorFlow it requires the results of a step to have the carry's shape.
     import tensorflow as tf
 
     def array_like(values):
@@ -499,7 +478,7 @@ def _scan(step, x, stacked, moving, repeats):
 
 
 def _stacked_initializer(layer, weight_name, repeats):
-    """Initialises every slice as `layer` initialises its weight, each with draws of its own."""
+    """Returns an initializer that draws every slice as `layer` draws its weight."""
     initializer = getattr(layer, f"{weight_name}_initializer")
 
     def initialize(shape, dtype=None):
@@ -510,7 +489,7 @@ def _stacked_initializer(layer, weight_name, repeats):
 
 @keras.saving.register_keras_serializable(PACKAGE)
 class SumOverBlocks(keras.regularizers.Regularizer):
-    """The penalty of a stacked weight: the sum of `regularizer` over its slices."""
+    """Penalty of a stacked weight: the sum of `regularizer` over its slices."""
 
     def __init__(self, regularizer):
         self.regularizer = keras.regularizers.get(regularizer)
@@ -538,10 +517,10 @@ def _standardize_data_format(data_format):
 
 @keras.saving.register_keras_serializable(PACKAGE)
 class DilatedAveragePooling2D(keras.layers.Layer):
-    """At every pixel the average of 2x2 pixels that are `dilation` apart, itself the top left one.
+    """Average pooling of stride 1 over windows of 2x2 pixels that are `dilation` apart.
 
-    Of the pixels beyond the edge none counts: there it is the average of those that are left.
-    Every `dilation * 2`-th output is that of `AveragePooling2D(2, padding="same")` on every
+    The window of a pixel begins at that pixel; pixels beyond the edge do not count. Every
+    `dilation * 2`-th output is that of `AveragePooling2D(2, padding="same")` on every
     `dilation`-th input.
 
     Args:
@@ -554,8 +533,7 @@ class DilatedAveragePooling2D(keras.layers.Layer):
     def __init__(self, dilation=1, data_format=None, **kwargs):
         super().__init__(**kwargs)
         self.dilation = checks.integer("dilation", dilation)
-        self.data_format = data_format or keras.config.image_data_format()
-        checks.one_of("data_format", self.data_format, ("channels_last", "channels_first"))
+        self.data_format = _standardize_data_format(data_format)
 
     def call(self, inputs):
         first = 1 if self.data_format == "channels_last" else 2

@@ -1,15 +1,14 @@
-"""One image convention, and the way from scores to class names.
+"""Preparation of images for a network, and class names of its scores.
 
-Images are RGB in [0, 255], uint8 or float. The networks see them standardised by ImageNet's mean
+Images are RGB in [0, 255], uint8 or float. The networks take them standardized by ImageNet's mean
 and standard deviation per channel, the convention of torchvision and timm, not the BGR one of
-Caffe and `keras.applications.resnet`. Weights from there are converted as they are read; all that
-is left of the difference is half a grey level in the mean, which the name of the weights tells.
+Caffe and `keras.applications.resnet`. Weights of the latter are converted as they are read; their
+mean still differs by half a gray level.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -27,13 +26,13 @@ IMAGENET_STD = (58.395, 57.12, 57.375)
 
 @dataclasses.dataclass(frozen=True)
 class Preprocessing:
-    """How images were prepared for a network.
+    """Preparation of images for a network.
 
     Attributes:
-        mean: Of every channel R, G, B, in [0, 255]; subtracted first.
-        std: What the difference is divided by.
-        image_size: Side of the square that was cut out for the published accuracy.
-        crop: That side as a fraction of the shorter side of the whole, resized image.
+        mean: Mean of the channels R, G, B, in [0, 255]; subtracted first.
+        std: Standard deviation of the channels; the difference is divided by it.
+        image_size: Side in pixels of the center crop for the published accuracy.
+        crop: That side as a fraction of the shorter side of the resized image.
         interpolation: "bilinear" or "bicubic".
     """
 
@@ -77,16 +76,13 @@ class Preprocessing:
         return ops.cast((ops.cast(images, "float32") - mean) / std, dtype)
 
     def same_numbers(self, other: Preprocessing) -> bool:
-        """Whether both subtract and divide by the same, to the rounding of float32."""
+        """Returns whether mean and deviation are those of `other`, to the rounding of float32."""
         own, others = (*self.mean, *self.std), (*other.mean, *other.std)
-        return len(own) == len(others) and all(
-            math.isclose(one, another, rel_tol=1e-6)
-            for one, another in zip(own, others, strict=True)
-        )
+        return len(own) == len(others) and np.allclose(own, others, rtol=1e-6, atol=0.0)
 
 
-# Caffe's mean. Its networks take BGR of no unit variance: importing their weights turns the first
-# kernel round and multiplies it by these deviations, so that one convention holds for all.
+# Caffe's mean. Its networks take BGR that is not divided by the deviations: converting their
+# weights reverses and scales the first kernel, so that one convention holds for all.
 CAFFE = Preprocessing(mean=(123.68, 116.779, 103.939))
 
 
@@ -95,13 +91,8 @@ def standardize_layer(
 ) -> keras.layers.Normalization:
     """Returns `Preprocessing.standardize` as a layer, for `include_preprocessing`.
 
-    Args:
-        images: The input.
-        axis: That of its channels.
-        prepared: Mean and standard deviation.
-
     Raises:
-        ValueError: If the images have other channels than that.
+        ValueError: If `images` have another number of channels, on `axis`, than `prepared`.
     """
     if images.shape[axis] != len(prepared.mean):
         raise ValueError(
@@ -121,13 +112,13 @@ def standardize_layer(
 def decode_predictions(
     predictions: Any, top: int = 5, class_names: Sequence[str] | None = None
 ) -> list[list[tuple[str, str, float]]]:
-    """Turns scores into the best classes of every image.
+    """Returns the best classes of every image by their scores.
 
     Args:
         predictions: Scores `(batch, classes)`, probabilities or logits.
-        top: How many classes to give per image, best first.
-        class_names: Name of every class. None means ImageNet's 1000, whose names Keras fetches
-            once (35 kB, checksummed, kept in its cache).
+        top: Number of classes to return per image, best first.
+        class_names: Name of every class. None means ImageNet's 1000, whose names Keras downloads
+            once (35 kB, verified, kept in its cache).
 
     Returns:
         For each image, `top` tuples (class id, class name, score). The id is the WordNet one for
@@ -148,20 +139,15 @@ def decode_predictions(
             "`class_names` must be given for classes other than ImageNet's 1000. "
             f"Received: class_names=None with predictions of shape {predictions.shape}"
         )
-    if isinstance(class_names, str):
+    text = isinstance(class_names, str)
+    if class_names is not None and (text or len(class_names) != classes):
+        received = repr(class_names) if text else f"{len(class_names)} names"
         raise ValueError(
-            f"`class_names` must be a sequence of {classes} names. "
-            f"Received: class_names={class_names!r}"
-        )
-    if class_names is not None and len(class_names) != classes:
-        raise ValueError(
-            f"`class_names` must have one name for each of the {classes} classes. "
-            f"Received: {len(class_names)} names"
+            f"`class_names` must be a sequence of {classes} names, one for each class. "
+            f"Received: {received}"
         )
     if checks.integer("top", top) > classes:
-        raise ValueError(
-            f"`top` must be at most the {classes} classes there are. Received: top={top}"
-        )
+        raise ValueError(f"`top` must be at most {classes}, all classes. Received: top={top}")
     if class_names is None:
         try:
             return keras.applications.imagenet_utils.decode_predictions(predictions, top=top)

@@ -24,7 +24,7 @@ from tests.helpers import (
 )
 
 # Stacked and unrolled blocks run the same kernels on the same numbers; only where TensorFlow's
-# optimiser fuses or reorders them in one graph and not in the other do single roundings differ,
+# optimizer fuses or reorders them in one graph and not in the other do single roundings differ,
 # and 1e-5 is some eighty of those in float32.
 TOLERANCE = 1e-5
 
@@ -109,7 +109,7 @@ def test_stacked_equals_unrolled(block, version, shortcut, recompute):
         ({"block": "bottleneck", "groups": 2, "width_per_group": 32}, False),
         ({"normalization": "group", "activation": "silu"}, False),
     ],
-    ids=["v2", "v2 with gates", "groups", "group normalisation"],
+    ids=["v2", "v2 with gates", "groups", "group normalization"],
 )
 def test_stacked_variants_equal_unrolled(options, recompute):
     unrolled, stacked = twins(recompute, **one_stage(**options))
@@ -523,7 +523,7 @@ def test_clone_and_original_train_apart():
 
 @pytest.fixture
 def no_draws(monkeypatch):
-    """Random numbers are not what these tests look at, and two nets of them take seconds."""
+    """Zeros in place of random numbers, which take seconds for two nets and are not tested here."""
 
     def zeros(self, shape, dtype=None, **kwargs):
         return ops.zeros(shape, dtype)

@@ -12,14 +12,18 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_resnet.layers import FusedBatchNormalization, ZeroPadShortcut
+from keras_resnet.layers import (
+    DilatedAveragePooling2D,
+    FusedBatchNormalization,
+    ZeroPadShortcut,
+)
 from tests.helpers import distance, images, kernels_in_graph, refused
 
 SCRIPTS = Path(__file__).with_name("distributed")
 
 
 def recreated(layer):
-    """Returns the layer made anew from its serialised form, by its registered name."""
+    """Returns the layer made anew from its serialized form, by its registered name."""
     config = keras.saving.serialize_keras_object(layer)
     assert config["registered_name"].startswith("keras_resnet>")
     return keras.saving.deserialize_keras_object(config)
@@ -29,7 +33,7 @@ def recreated(layer):
 
 
 def numbered(height, width, channels):
-    """Two images in which every number says where it stands: image, row, column, channel."""
+    """Returns two images whose numbers are their positions: image, row, column, channel."""
     image, row, column, channel = np.ogrid[1:3, :height, :width, :channels]
     return (1000 * image + 100 * row + 10 * column + channel).astype("float32")
 
@@ -387,3 +391,26 @@ SYNCHRONIZED = SCRIPTS / "layers_sync_bn.py"
 def test_synchronized_over_two_replicas_equals_one(subprocess_python):
     output = subprocess_python(SYNCHRONIZED).stdout
     assert output.splitlines()[-1] == "two replicas equal one"
+
+
+# --- DilatedAveragePooling2D ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("data_format", ["channels_last", "channels_first"])
+@pytest.mark.parametrize(
+    ("dilation", "sides"), [(1, (4, 5)), (2, (7, 6)), (3, (2, 3)), (4, (9, 1))]
+)
+def test_average_of_pixels_apart(dilation, sides, data_format):
+    x = images(2, *sides, 3)
+    expected = np.empty_like(x)
+    for i in range(sides[0]):
+        for j in range(sides[1]):
+            window = x[:, i : i + dilation + 1 : dilation, j : j + dilation + 1 : dilation]
+            expected[:, i, j] = window.mean(axis=(1, 2))
+    layer = DilatedAveragePooling2D(dilation, data_format)
+    if data_format == "channels_first":
+        x, expected = np.moveaxis(x, -1, 1), np.moveaxis(expected, -1, 1)
+    np.testing.assert_allclose(layer(x), expected, atol=1e-6)
+    assert layer.compute_output_shape(x.shape) == x.shape
+    again = DilatedAveragePooling2D.from_config(layer.get_config())
+    assert (again.dilation, again.data_format) == (dilation, data_format)

@@ -1,4 +1,4 @@
-"""A trained network with something changed: cut to maps, dilated, deepened, frozen, folded."""
+"""Changes of trained networks: backbones, dilation, deepening, freezing, folding."""
 
 from keras_resnet.network import Backbone, Feature
 from keras_resnet.surgery.backbones import backbone

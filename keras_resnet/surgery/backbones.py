@@ -1,8 +1,9 @@
-"""Backbones: networks that give the maps of their stages, for detection and segmentation."""
+"""Backbones: networks that output the maps of their stages, for detection and segmentation."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from keras_resnet.architectures import find_architecture
 from keras_resnet.models.arguments import some_of
@@ -11,7 +12,7 @@ from keras_resnet.naming import map_name
 from keras_resnet.network import Backbone, Network, network_of
 from keras_resnet.surgery.rebuilding import rebuild
 
-# Of the builders, what is about the end that a backbone does not have.
+# Arguments of the builders about the end that a backbone lacks.
 _TOP = ("include_top", "pooling", "classes", "classifier_activation", "features")
 
 
@@ -22,13 +23,12 @@ def backbone(
     output_stride: int | None = None,
     **options,
 ) -> Backbone:
-    """Returns a network that gives the maps of its stages, by name: C2, C3, C4 and C5.
+    """Returns a network that outputs the maps of its stages by name: C2, C3, C4 and C5.
 
     `Ci` is the last map of stage conv`i`, of stride 2 ** i in networks for ImageNet; CIFAR networks
-    have C2 to C4, of strides 1, 2 and 4. It is what the next stage reads. With pre-activation
-    (version "v2", DenseNet) that is a sum or concatenation which nothing has normalized; their last
-    map is normalized and activated, as their classifier reads it. Sides are rounded up, those of
-    DenseNet's down after C2. A small segmentation net:
+    have C2 to C4, of strides 1, 2 and 4. With pre-activation (version "v2", DenseNet) it is a sum
+    or concatenation that is not normalized; the last map is normalized and activated. Sides are
+    rounded up, those of DenseNet down after C2. A small segmentation net:
 
         maps = keras_resnet.backbone("ResNet50", ["C2", "C5"], weights="imagenet", version="v1.5")
         fine, coarse = (keras.layers.Conv2D(21, 1)(maps.output[name]) for name in ("C2", "C5"))
@@ -38,9 +38,9 @@ def backbone(
 
     Args:
         model: Name of a network, such as "ResNet50" or "DenseNet121", or a trained network of this
-            package, whose weights are copied; it stays as it is.
-        endpoints: Names of the maps to give; all of them where not given. Stages behind the last
-            one are left out.
+            package, whose weights are copied; it is unchanged.
+        endpoints: Names of the maps to output, by default all. Stages behind the last one are left
+            out.
         output_stride: Stride of the last stage, reached by dilation in place of strides, with the
             same weights (`keras_resnet.dilate`); 8 or 16 in most segmentation nets.
         **options: For a name, those of its builder, such as `weights` or `input_shape`. Images may
@@ -75,13 +75,7 @@ def backbone(
     axis = 0 if model.network.arguments["data_format"] == "channels_first" else -1
     shape = [None, None, None]
     shape[axis] = model.input_shape[1:][axis]
-    changes = {} if output_stride is None else {"output_stride": output_stride}
-    return rebuild(
-        model,
-        include_top=False,
-        pooling=None,
-        classes=None,
-        features=endpoints,
-        input_shape=tuple(shape),
-        **changes,
-    )
+    changes: dict[str, Any] = {"pooling": None, "classes": None, "input_shape": tuple(shape)}
+    if output_stride is not None:
+        changes["output_stride"] = output_stride
+    return rebuild(model, include_top=False, features=endpoints, **changes)

@@ -1,4 +1,4 @@
-"""Finished networks made ready to be measured: opened for any size, as logits, as a map."""
+"""Trained networks prepared for evaluation: for images of any size, as logits, as a map."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from keras_resnet.surgery.graphs import (
     classifier_of,
     drop_output_activation,
     functional_config,
-    is_channels_first,
     open_sides,
     output_activation,
     rebuilt,
@@ -21,10 +20,9 @@ from keras_resnet.surgery.graphs import (
 def any_size(model: keras.Model) -> keras.Model:
     """Returns a copy that takes images of any size, with the same weights.
 
-    A network that ends in global pooling is fully convolutional already but for its input: where
-    the maps are larger, the classifier's answer is the mean over all positions of what it would
-    answer at each (`score_map`). So at the model's own size the answer is the model's own, and no
-    padding is added anywhere.
+    A network that ends in global pooling is fully convolutional but for its input: where the maps
+    are larger, the logits are the mean of those at all positions (`score_map`). At the model's own
+    size the outputs are the model's own, and no padding is added anywhere.
 
     Args:
         model: Functional model of images `(batch, H, W, C)`, of this package or not.
@@ -37,7 +35,8 @@ def any_size(model: keras.Model) -> keras.Model:
     """
     config = functional_config(model)
     shape = model.input_shape
-    if len(shape) != 4 or is_channels_first(config):
+    formats = [layer["config"].get("data_format") for layer in config["layers"]]
+    if len(shape) != 4 or "channels_first" in formats:
         raise ValueError(
             "`model` must take images (batch, height, width, channels). "
             f"Received: model {model.name!r} with inputs of shape {tuple(shape)}"
@@ -47,15 +46,14 @@ def any_size(model: keras.Model) -> keras.Model:
     fixed = next(_layers_of_one_size(net), None)
     if fixed is not None:
         raise ValueError(
-            "`model` must end in global pooling to take images of any size; a Dense layer on "
-            "flattened maps knows one size only. "
-            f"Received: model {model.name!r}, whose layer {fixed!r} is such a one"
+            "`model` must end in global pooling to take images of any size, not in a Dense layer "
+            f"on flattened maps. Received: model {model.name!r} with the layer {fixed!r}"
         )
     return net
 
 
 def with_logits(model: keras.Model) -> keras.Model:
-    """Returns a copy that gives logits, with the same weights; the model itself if it does so.
+    """Returns a copy that outputs logits, with the same weights; a model of logits as it is.
 
     Raises:
         ValueError: If the model does not end in softmax or in no activation.
@@ -114,7 +112,7 @@ def score_map(model: keras.Model) -> keras.Model:
 
 
 def _layers_of_one_size(net: keras.Model) -> Iterator[str]:
-    """Yields the layers that have weights for an axis whose length follows from the image's."""
+    """Yields the layers whose weights fix the length of an axis that depends on the image."""
     for layer in net.layers:
         if isinstance(layer, keras.Model):
             yield from _layers_of_one_size(layer)

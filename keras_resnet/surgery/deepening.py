@@ -1,4 +1,4 @@
-"""Deeper networks out of trained ones, by blocks that begin as the identity.
+"""Deeper networks from trained ones, by blocks that begin as the identity.
 
 The paper's argument for why depth should not hurt (section 1) is a solution by construction: a
 shallow network, and added layers that are the identity. `deepen` builds that network.
@@ -6,19 +6,19 @@ shallow network, and added layers that are the identity. `deepen` builds that ne
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 import keras
 import numpy as np
 
-from keras_resnet.architectures import BLOCKS
+from keras_resnet.architectures import BLOCKS, Architecture
 from keras_resnet.naming import block_name, map_name, stage_name
-from keras_resnet.network import Network, NetworkConfig, network_of
+from keras_resnet.network import Network, network_of
 from keras_resnet.surgery.rebuilding import rebuild
 from keras_resnet.surgery.stages import stage_ends
 from keras_resnet.utils import checks
 from keras_resnet.utils.statistics import Moments, image_batches, map_moments
-from keras_resnet.weights.transfer import assign_weights, layer_weights
+from keras_resnet.weights.transfer import Layers, assign_weights, layer_weights
 
 # Mean and variance of every channel.
 _Statistics = tuple[np.ndarray, np.ndarray]
@@ -41,12 +41,12 @@ def deepen(
       the identity, in training too. The first gradients reach that scale only, then all weights.
       With pre-activation the last kernel is zero in its place, and the block is `x + 0`;
     - where a projection or a plain net's convolution lies on the path, it passes its input on (a
-      kernel of one 1), and its normalisation undoes itself: scale and offset are the deviation and
+      kernel of one 1), and its normalization undoes itself: scale and offset are the deviation and
       mean of its statistics. In inference that is the identity to rounding. In training, where
       batch statistics count, it is the identity as far as those of the batch are those of
       `images`; without `images` the statistics are 0 and 1, and training starts with a jump.
 
-    Blocks are stacked where those of `model` are, or where depth leaves no choice. Rates of
+    Blocks are stacked where those of `model` are, or where the depth requires it. Drop rates of
     stochastic depth rise along a line over all blocks, as in any network built that deep.
 
     The new network is not compiled and has no optimizer state; `model` is unchanged. Frozen layers
@@ -57,10 +57,10 @@ def deepen(
     Args:
         model: Network of this package, trained or not.
         blocks: New blocks per stage, such as (9, 9, 9); each at least as many as there are.
-        images: What the model is trained on, as it takes it: an array `(n, H, W, C)`, or batches
-            of images, `(images, labels)` or `(images, labels, weights)`. Used for plain nets and
-            shortcut C, a few hundred images will do.
-        batch_size: Size of the batches that an array is cut into: the one to train with.
+        images: Training images as the model takes them: an array `(n, H, W, C)`, or batches of
+            images, `(images, labels)` or `(images, labels, weights)`. Used for plain nets and
+            shortcut C; a few hundred images will do.
+        batch_size: Size of the batches that an array is cut into: that of the training to come.
         name: Name of the new model; by default that of the deeper network of the table (resnet20
             becomes resnet56), and `{name}_deeper` for others.
 
@@ -74,57 +74,44 @@ def deepen(
             pre-activation where kernels are standardized or projections stand everywhere; dense.
     """
     config = network_of(model)
-    path = _norms_on_path(config)
-    own = config.architecture.repeats
-    blocks = _checked_blocks(blocks, own)
-    growing = [stage for stage, count in enumerate(blocks) if count > own[stage]]
-    if name is None:
-        named = model.name == config.architecture.name.lower()
-        deeper_name = config.architecture.with_repeats(blocks).name.lower()
-        name = deeper_name if named else f"{model.name}_deeper"
-    deeper = rebuild(model, blocks=blocks, name=name)
-    statistics = {}
-    if images is not None and path:
-        statistics = _statistics(model, growing, image_batches(model, images, batch_size))
-    weights = layer_weights(deeper)
-    for stage in growing:
-        for block in range(own[stage], blocks[stage]):
-            prefix = f"{block_name(stage_name(stage), block)}_"
-            _make_identity(weights, prefix, config, path, statistics.get(stage))
-    assign_weights(deeper, weights)
-    return deeper
-
-
-def _checked_blocks(blocks: Sequence[int], own: tuple[int, ...]) -> tuple[int, ...]:
-    given = blocks.tolist() if hasattr(blocks, "tolist") else blocks
-    if not isinstance(given, Sequence) or isinstance(given, str) or len(given) != len(own):
-        raise ValueError(
-            f"`blocks` must have one number for each of the {len(own)} stages, which have {own} "
-            f"blocks now. Received: blocks={blocks!r}"
-        )
-    given = tuple(checks.integer("blocks", count) for count in given)
-    if any(new < old for new, old in zip(given, own, strict=True)):
-        raise ValueError(
-            f"`blocks` must not be fewer than there are, {own}. Received: blocks={given}"
-        )
-    return given
-
-
-def _norms_on_path(config: NetworkConfig) -> tuple[str, ...]:
-    """Returns which convolutions and normalizations an identity has to pass.
-
-    None beside a shortcut without weights, "0" on a projection, "1" and "2" in a plain block.
-
-    Raises:
-        ValueError: If no weights make the blocks of such a network an identity.
-    """
     network = config.architecture
-    if config.builder != "ResNet":
+    if not isinstance(network, Architecture):
         raise ValueError(
             "`model` must have residual or plain blocks, to which identities can be added. "
             f"Received: {network.name}, whose blocks are densely connected"
         )
-    activation = getattr(config.arguments["activation"], "__name__", "another")
+    path = _norms_on_path(network, getattr(config.arguments["activation"], "__name__", "another"))
+    own, blocks = network.repeats, checks.integers("blocks", blocks)
+    if len(blocks) != len(own) or any(new < old for new, old in zip(blocks, own, strict=True)):
+        raise ValueError(
+            f"`blocks` must have a number for each of the {len(own)} stages, at least the {own} "
+            f"that there are. Received: blocks={blocks}"
+        )
+    growing = [stage for stage, count in enumerate(blocks) if count > own[stage]]
+    if name is None:
+        named = model.name == network.name.lower()
+        name = network.with_repeats(blocks).name.lower() if named else f"{model.name}_deeper"
+    deeper = rebuild(model, blocks=blocks, name=name)
+    statistics: dict[int, _Statistics] = {}
+    if images is not None and path:
+        statistics = _statistics(model, growing, image_batches(model, images, batch_size))
+    weights, epsilon = layer_weights(deeper), config.arguments["bn_epsilon"]
+    for stage in growing:
+        for block in range(own[stage], blocks[stage]):
+            prefix = f"{block_name(stage_name(stage), block)}_"
+            for part in path:
+                _make_path_identity(weights, f"{prefix}{part}", epsilon, statistics.get(stage))
+            _make_branch_zero(weights, prefix, network)
+    assign_weights(deeper, weights)
+    return deeper
+
+
+def _norms_on_path(network: Architecture, activation: str) -> tuple[str, ...]:
+    """Returns the convolutions, with their normalizations, that an identity has to pass.
+
+    There are none beside a shortcut without weights, "0" on a projection, "1" and "2" in a plain
+    block. Raises an error if no weights make the blocks an identity.
+    """
     if network.version == "v2":
         if network.normalization != "batch" or network.shortcut == "C":
             raise ValueError(
@@ -157,23 +144,20 @@ def _norms_on_path(config: NetworkConfig) -> tuple[str, ...]:
     return ("1", "2")
 
 
-def _make_identity(
-    weights: dict[str, list[np.ndarray]],
-    prefix: str,
-    config: NetworkConfig,
-    path: tuple[str, ...],
-    statistics: _Statistics | None,
+def _make_path_identity(
+    weights: Layers, part: str, epsilon: float, statistics: _Statistics | None
 ) -> None:
-    """Sets the weights of one added block so that it passes its input on."""
-    for part in path:
-        kernel = np.zeros_like(weights[f"{prefix}{part}_conv"][0])
-        height, width, channels, _ = kernel.shape
-        kernel[height // 2, width // 2] = np.eye(channels)
-        weights[f"{prefix}{part}_conv"] = [kernel]
-        mean, variance = statistics or (np.zeros(channels), np.ones(channels))
-        deviation = np.sqrt(variance + config.arguments["bn_epsilon"])
-        weights[f"{prefix}{part}_bn"] = [deviation, mean, mean, variance]
-    network = config.architecture
+    """Sets a convolution and its normalization on the path so that they pass their input on."""
+    kernel = np.zeros_like(weights[f"{part}_conv"][0])
+    height, width, channels, _ = kernel.shape
+    kernel[height // 2, width // 2] = np.eye(channels)
+    mean, variance = statistics or (np.zeros(channels), np.ones(channels))
+    weights[f"{part}_conv"] = [kernel]
+    weights[f"{part}_bn"] = [np.sqrt(variance + epsilon), mean, mean, variance]
+
+
+def _make_branch_zero(weights: Layers, prefix: str, network: Architecture) -> None:
+    """Sets the end of the branch of an added block, if it has one, so that it adds nothing."""
     last = f"{prefix}{BLOCKS[network.block].weighted_layers}"
     if network.version == "v2":
         weights[f"{last}_conv"] = [np.zeros_like(kernel) for kernel in weights[f"{last}_conv"]]
@@ -183,7 +167,7 @@ def _make_identity(
         weights[norm] = [np.zeros_like(gamma), np.zeros_like(beta), *moving]
 
 
-def _statistics(model: Network, stages: Sequence[int], batches) -> Mapping[int, _Statistics]:
+def _statistics(model: Network, stages: Sequence[int], batches: Iterable) -> dict[int, _Statistics]:
     """Returns mean and variance of every channel at the end of each stage, in training mode."""
     ends = stage_ends(model)
     axis = 1 if model.network.arguments["data_format"] == "channels_first" else -1

@@ -1,6 +1,6 @@
-"""Batch normalisation folded into the convolutions in front of it, for inference.
+"""Batch normalization folded into the convolutions in front of it, for inference.
 
-In inference a normalisation multiplies each channel by a constant and adds another. The convolution
+In inference a normalization multiplies each channel by a constant and adds another. The convolution
 before it can do both: its kernel takes up the factor, and a bias the offset. Uses Keras only.
 """
 
@@ -14,8 +14,14 @@ import numpy as np
 
 from keras_resnet.layers import BlockStack, FusedBatchNormalization
 from keras_resnet.naming import unrolled_name
-from keras_resnet.surgery.graphs import Config, functional_config, rewired, rewired_outputs
-from keras_resnet.weights.transfer import assign_weights, layer_weights
+from keras_resnet.surgery.graphs import (
+    Config,
+    functional_config,
+    rewired,
+    rewired_outputs,
+    sources,
+)
+from keras_resnet.weights.transfer import Layers, assign_weights, layer_weights
 
 _NORMS = {FusedBatchNormalization.__name__, keras.layers.BatchNormalization.__name__}
 # Kernels whose last axis is the output channel.
@@ -23,32 +29,27 @@ _FOLDABLE = {keras.layers.Conv2D.__name__, keras.layers.Dense.__name__}
 
 
 def fold_batch_norm(model: keras.Model) -> keras.Model:
-    """Returns a network for inference without the normalisations that follow a convolution.
+    """Returns a network for inference without the normalizations that follow a convolution.
 
-    The outputs are those of `model` in inference to the rounding of float32 (1e-6 of the largest;
-    1e-4 is allowed for). A normalisation that follows something else, as in front of a
-    pre-activation block, stays. Stacked blocks are folded as a stack.
+    The outputs are those of `model` in inference to the rounding of float32 (about 1e-6 of the
+    largest). A normalization that follows something else, as in front of a pre-activation block,
+    stays. Stacked blocks are folded as a stack.
 
     Args:
-        model: Functional model of one input and one output. It is not changed.
+        model: Functional model of one input and one output, which is unchanged.
 
     Returns:
-        A functional `keras.Model` with weights of its own; its layers are named as before.
+        A functional `keras.Model` with weights of its own and the same layer names.
 
     Raises:
         ValueError: If `model` is not functional.
     """
     config = copy.deepcopy(functional_config(model))
     weights = layer_weights(model)
-    _fold(config, weights, lambda name: [name])
+    _fold(config, weights)
     for layer in config["layers"]:
         if layer["class_name"] == BlockStack.__name__:
-            repeats = layer["config"]["repeats"]
-            _fold(
-                layer["config"]["block"]["config"],
-                weights,
-                lambda name, repeats=repeats: [unrolled_name(name, i) for i in range(repeats)],
-            )
+            _fold(layer["config"]["block"]["config"], weights, layer["config"]["repeats"])
             # Built for the weights that it had.
             layer.pop("build_config", None)
     folded = keras.Model.from_config(config)
@@ -56,23 +57,26 @@ def fold_batch_norm(model: keras.Model) -> keras.Model:
     return folded
 
 
-def _fold(config: Config, weights: dict, names) -> None:
-    """Folds a config and its weights in place; `names` says which layers each one stands for."""
+def _fold(config: Config, weights: Layers, repeats: int | None = None) -> None:
+    """Folds in place a config, of a stack's pattern if there are `repeats`, and its weights."""
     layers = {layer["name"]: layer for layer in config["layers"]}
     outputs = str(config["output_layers"])
-    readers = Counter(source for layer in layers.values() for source in _sources(layer))
+    readers = Counter(sources([layer["inbound_nodes"] for layer in layers.values()]))
     replaced = {}
     for norm in list(layers.values()):
         if norm["class_name"] not in _NORMS or len(norm["inbound_nodes"]) != 1:
             continue
-        (source,) = _sources(norm)
+        (source,) = sources(norm["inbound_nodes"])
         layer = layers[source]
         linear = layer["config"].get("activation") == "linear"
         alone = readers[source] == 1 and f"'{source}'" not in outputs
         foldable = layer["class_name"] in _FOLDABLE and linear and alone
         if not foldable or not _by_channel(layer, norm):
             continue
-        for conv_name, norm_name in zip(names(source), names(norm["name"]), strict=True):
+        for i in range(repeats or 1):
+            conv_name, norm_name = (
+                unrolled_name(name, i) if repeats else name for name in (source, norm["name"])
+            )
             weights[conv_name] = _folded(weights[conv_name], weights.pop(norm_name), norm["config"])
         layer["config"]["use_bias"] = True
         layer.pop("build_config", None)
@@ -87,15 +91,8 @@ def _fold(config: Config, weights: dict, names) -> None:
     config["output_layers"] = rewired_outputs(config["output_layers"], follow)
 
 
-def _sources(layer: Config) -> list[str]:
-    """Names of the layers that a layer reads, once for each time it does."""
-    found = []
-    rewired(layer["inbound_nodes"], lambda name: found.append(name) or name)
-    return found
-
-
 def _by_channel(layer: Config, norm: Config) -> bool:
-    """Whether the normalisation is over the output channels of the layer."""
+    """Returns whether the normalization is over the output channels of the layer."""
     last = layer["config"].get("data_format", "channels_last") == "channels_last"
     axis = norm["config"]["axis"]
     axis = axis[0] if isinstance(axis, (list, tuple)) else axis
@@ -103,7 +100,7 @@ def _by_channel(layer: Config, norm: Config) -> bool:
 
 
 def _folded(conv: list, norm: list, config: Config) -> list[np.ndarray]:
-    """Kernel and bias that do what convolution and normalisation did."""
+    """Returns kernel and bias of a convolution and its normalization in one."""
     kernel, *bias = (np.asarray(value, "float64") for value in conv)
     rest = [np.asarray(value, "float64") for value in norm]
     gamma = rest.pop(0) if config["scale"] else 1.0

@@ -1,4 +1,4 @@
-"""Which layers of a finished network train on, and which stay as they are."""
+"""Frozen layers and learning rates by stage, for fine-tuning a trained network."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from keras_resnet.utils import checks
 
 
 def freeze(model: keras.Model, stages: int | None = None, *, bn: bool = True) -> None:
-    """Freezes the front of a network for fine-tuning, and thaws the rest.
+    """Freezes the front of a network for fine-tuning, and unfreezes the rest.
 
-    The usual way is the head first and then the rest: `freeze(model)`, train, `freeze(model, 0)`,
-    train on at a lower rate. Compile the model, or make its `Trainer`, after each call.
+    The usual way is the classifier first and then the rest: `freeze(model)`, train, `freeze(model,
+    0)`, train with a lower learning rate. Compile the model, or make its `Trainer`, after each
+    call.
 
-    Frozen layers keep their weights; a frozen batch normalisation uses its moving statistics in
-    training too, and these do not move. `bn=True` does that to the normalisations of the layers
-    that train as well, which is the better choice where batches are small or the new images few:
-    statistics and scales then stay those of the images that the network was trained on.
+    Frozen layers keep their weights; a frozen batch normalization uses its moving statistics in
+    training too, and these do not move. `bn=True` freezes those between trained layers as well,
+    which is the better choice where batches are small or the new images few: statistics and scales
+    stay those of the images that the network was trained on.
 
     Args:
         model: Network with named layers as built here; with `stages` None or 0 any model. It is
             changed in place.
-        stages: How much of it stays as it is, from the images on: 0 nothing, 1 the stem, 2 the
-            stem and the first stage (conv2), and so on; None everything but the last layer, the
-            classifier.
-        bn: Whether batch normalisations stay frozen in the layers that train; of those in a Hub
+        stages: Number of stages to freeze, from the images on: 0 none, 1 the stem, 2 the stem and
+            the first stage (conv2), and so on; None all layers but the last, the classifier.
+        bn: Whether batch normalizations stay frozen between trained layers; of those in a Hub
             module the statistics only.
 
     Raises:
@@ -45,9 +45,9 @@ def freeze(model: keras.Model, stages: int | None = None, *, bn: bool = True) ->
                 f"`stages` must be None or 0 to {last}, the last that {model.name!r} has, conv1 "
                 f"being the stem. Received: stages={stages}"
             )
-        # What stands between two frozen stages, such as the additions, has no weights.
+        # Layers between two frozen stages, such as the additions, have no weights.
         frozen = [layer for layer in model.layers if 0 < (_stage(layer) or 0) <= stages]
-    # One by one: Keras passes over `model.trainable = True` where the model itself was not frozen.
+    # One by one: Keras skips `model.trainable = True` where the model itself was not frozen.
     for layer in (model, *_leaves(model)):
         layer.trainable = True
     for layer in frozen:
@@ -62,16 +62,17 @@ def freeze(model: keras.Model, stages: int | None = None, *, bn: bool = True) ->
 def stage_rates(model: keras.Model, decay: float) -> dict[str, float]:
     """Returns discriminative learning rates: lower ones for the layers nearer to the images.
 
-    The classifier has the full rate, the last stage `decay` of it, the stage before `decay` squared
-    and so on; a model without stages, such as one on a Hub module, `decay` for all but the
-    classifier. Source: section 3.1 of arXiv 1801.06146.
+    The classifier has the full learning rate, the last stage `decay` of it, the stage before
+    `decay` squared and so on; a model without stages, such as one on a Hub module, `decay` for all
+    but the classifier. Source: section 3.1 of arXiv 1801.06146.
 
     Args:
         model: The network.
         decay: Factor from one stage to the one in front of it, in (0, 1].
 
     Returns:
-        A factor for every layer with weights, by name, as `training.SGD` takes them.
+        A factor of the learning rate for every layer with weights, by name, as `training.SGD`
+        takes them.
 
     Raises:
         ValueError: If `decay` is not in (0, 1].
@@ -89,7 +90,7 @@ def stage_rates(model: keras.Model, decay: float) -> dict[str, float]:
 
 
 def _stage(layer: keras.layers.Layer) -> int | None:
-    """Returns the number of the stage that a layer belongs to, 1 for the stem, or None."""
+    """Returns the number of a layer's stage, 1 for the stem, or None."""
     stage = find_stage(layer.name, transitions=True)
     return None if stage is None else stage + 2
 

@@ -1,4 +1,4 @@
-"""A model built anew from its config, with something changed in it and the same weights."""
+"""Graphs of functional models, read from their configs, changed, and built again."""
 
 from __future__ import annotations
 
@@ -13,23 +13,10 @@ from keras_resnet.weights import copy_weights
 Config = dict[str, Any]
 
 
-def is_functional(model: object) -> bool:
-    """Whether `model` is a Keras model of one input and one output."""
-    inputs, outputs = getattr(model, "inputs", None), getattr(model, "outputs", None)
-    return (
-        isinstance(model, keras.Model)
-        and bool(inputs and outputs)
-        and len(inputs) == len(outputs) == 1
-    )
-
-
 def functional_config(model: keras.Model) -> Config:
-    """Returns the config of a model as a functional one, a `Sequential` too.
-
-    Raises:
-        ValueError: If the model is not functional, or has several inputs or outputs.
-    """
-    if not is_functional(model):
+    """Returns the config of a model of one input and output, a `Sequential` one as functional."""
+    ends = (getattr(model, "inputs", None) or (), getattr(model, "outputs", None) or ())
+    if not isinstance(model, keras.Model) or [len(tensors) for tensors in ends] != [1, 1]:
         raise ValueError(
             "`model` must be a functional Keras model with one input and one output. "
             f"Received: model of type {type(model).__name__}"
@@ -37,8 +24,8 @@ def functional_config(model: keras.Model) -> Config:
     return keras.Model(model.inputs[0], model.outputs[0], name=model.name).get_config()
 
 
-def source(tensor: keras.KerasTensor, skipped: tuple[type, ...] = ()) -> keras.Operation:
-    """Returns the layer that a tensor comes from, past layers of the kinds `skipped`."""
+def source(tensor: keras.KerasTensor, skipped: tuple[type[Any], ...] = ()) -> keras.Operation:
+    """Returns the layer that a tensor comes from, before layers of the classes `skipped`."""
     layer = private.layer_of(tensor)
     while isinstance(layer, skipped):
         layer = private.layer_of(layer.input)
@@ -46,41 +33,31 @@ def source(tensor: keras.KerasTensor, skipped: tuple[type, ...] = ()) -> keras.O
 
 
 def classifier_of(model: keras.Model) -> keras.Operation:
-    """Returns the layer that gives a model's scores, in front of an activation of its own.
-
-    Args:
-        model: Functional model; whether the layer is a `Dense` one is for the caller to see.
-    """
+    """Returns the layer that computes a model's scores, in front of a separate activation."""
     return source(model.output, (keras.layers.Softmax, keras.layers.Activation))
 
 
 def rebuilt(model: keras.Model, config: Config) -> keras.Model:
-    """Returns the model of a config, with weights of its own: copies of those of `model`."""
+    """Returns the model of a config, with copies of the weights of `model`."""
     net = keras.Model.from_config(config)
     copy_weights(model, net)
     return net
 
 
-def sources(nodes: Any) -> Iterator[str]:
-    """Yields the names of the layers that a layer's inbound nodes take their tensors from."""
-    if isinstance(nodes, dict):
-        if nodes.get("class_name") == "__keras_tensor__":
-            yield nodes["config"]["keras_history"][0]
-            return
-        nodes = nodes.values()
-    elif not isinstance(nodes, (list, tuple)):
-        return
-    for node in nodes:
-        yield from sources(node)
+def sources(nodes: Any) -> list[str]:
+    """Returns the names of the layers that inbound nodes read, once for each tensor."""
+    found: list[str] = []
+
+    def note(name):
+        found.append(name)
+        return name
+
+    rewired(nodes, note)
+    return found
 
 
 def rewired(nodes: Any, follow: Callable[[str], str]) -> Any:
-    """Returns a layer's inbound nodes with their tensors taken from other layers.
-
-    Args:
-        nodes: `inbound_nodes` of a layer in the config of a functional model.
-        follow: Maps the name of the layer that a tensor comes from to that of the new one.
-    """
+    """Returns a layer's inbound nodes with tensors of other layers; `follow` maps their names."""
     if isinstance(nodes, dict):
         if nodes.get("class_name") == "__keras_tensor__":
             name, *place = nodes["config"]["keras_history"]
@@ -93,7 +70,7 @@ def rewired(nodes: Any, follow: Callable[[str], str]) -> Any:
 
 
 def rewired_outputs(outputs: Any, follow: Callable[[str], str]) -> Any:
-    """Does to a model's `output_layers`, however nested, what `rewired` does to inbound nodes."""
+    """Returns a model's `output_layers`, however nested, with other layers as in `rewired`."""
     if isinstance(outputs, dict):
         return {key: rewired_outputs(value, follow) for key, value in outputs.items()}
     if isinstance(outputs[0], str):
@@ -102,14 +79,9 @@ def rewired_outputs(outputs: Any, follow: Callable[[str], str]) -> Any:
 
 
 def output_activation(config: Config) -> str | None:
-    """Returns the name of the activation that a model ends in.
+    """Returns the name of the activation that a model, or the model in its end, ends in.
 
-    Args:
-        config: Config of a functional model, or of one that ends in another one.
-
-    Returns:
-        "softmax", "linear" (which is to say logits) or whatever else, or None where the last layer
-        does not tell.
+    It is "linear" for logits, "custom" for objects, and None where the last layer has none.
     """
     layer = _output_layer(config)
     if layer["class_name"] == "Softmax":
@@ -119,12 +91,12 @@ def output_activation(config: Config) -> str | None:
 
 
 def drop_output_activation(config: Config) -> None:
-    """Makes a model that ends in softmax give logits; changes its config in place."""
+    """Changes the config of a model that ends in softmax to one of logits, in place."""
     layer = _output_layer(config)
     if layer["class_name"] == "Softmax":
         if layer["config"].pop("axis") != -1:
             raise ValueError("A model must end in a softmax over its last axis, that of classes.")
-        # In its place one that does nothing, and that takes no mask.
+        # Replaced by one that does nothing, and that takes no mask.
         layer |= {"module": "keras.layers", "class_name": "Activation"}
         for node in layer["inbound_nodes"]:
             node["kwargs"] = {}
@@ -132,19 +104,11 @@ def drop_output_activation(config: Config) -> None:
 
 
 def open_sides(config: Config) -> None:
-    """Makes a model take images of any size; changes its config, and those in it, in place."""
-    first = is_channels_first(config)
+    """Changes a config, and those in it, in place: images `(batch, any, any, C)` are taken."""
     for layer in _input_layers(config):
         batch, *shape = layer["config"]["batch_shape"]
         if len(shape) == 3:
-            opened = [shape[0], None, None] if first else [None, None, shape[-1]]
-            layer["config"]["batch_shape"] = [batch, *opened]
-
-
-def is_channels_first(config: Config) -> bool:
-    """Whether a functional model takes images (channels, height, width)."""
-    formats = (layer["config"].get("data_format") for layer in config["layers"])
-    return "channels_first" in formats
+            layer["config"]["batch_shape"] = [batch, None, None, shape[-1]]
 
 
 def _output_layer(config: Config) -> Config:
@@ -157,7 +121,7 @@ def _output_layer(config: Config) -> Config:
 
 
 def _input_layers(value: Any) -> Iterator[Config]:
-    """Yields every input in a config, those of nested models and of the blocks of stacks too."""
+    """Yields every input in a config, those of nested models and of blocks of stacks included."""
     if isinstance(value, dict):
         if value.get("class_name") == "InputLayer":
             yield value

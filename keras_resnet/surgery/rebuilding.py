@@ -1,4 +1,4 @@
-"""A network built again with other options, and the weights that both have."""
+"""Networks built again with other options and the same weights."""
 
 from __future__ import annotations
 
@@ -12,26 +12,21 @@ import keras
 from keras_resnet.models.builders import GENERAL_BUILDERS
 from keras_resnet.naming import PREPROCESSING, STEM
 from keras_resnet.network import Network, network_of
-from keras_resnet.weights.transfer import (
-    assign_weights,
-    copy_weights,
-    layer_weights,
-    matching_weights,
-)
+from keras_resnet.weights.transfer import assign_weights, copy_weights, layer_weights
 
 
 def rebuild(model: Network, *, name: str | None = None, **changes: Any) -> Network:
-    """Returns a network of the same kind, with other options, and copies of the weights.
+    """Returns the network built with other options, with copies of the weights.
 
     Weights are copied by the names of the layers, where both have one of the same shapes; other
-    layers are new. Layers that are frozen in `model` are frozen in the copy. What stands in front
-    of the network on a tensor of the caller's (`input_tensor`) is copied, too.
+    layers are new. Layers that are frozen in `model` are frozen in the copy. Layers in front of a
+    network that was built on the caller's `input_tensor` are copied, too.
 
     Args:
-        model: A network of this package, which stays as it is.
+        model: A network of this package, which is unchanged.
         name: Name of the new one; by default that of `model`.
-        **changes: Arguments of its general builder, `ResNet` or `DenseNet`, that are to be others,
-            such as `output_stride`, `features`, `blocks`, `classes` or `input_shape`.
+        **changes: Changed arguments of its general builder, `ResNet` or `DenseNet`, such as
+            `output_stride`, `features`, `blocks`, `classes` or `input_shape`.
 
     Returns:
         The new network, which is not compiled.
@@ -44,12 +39,16 @@ def rebuild(model: Network, *, name: str | None = None, **changes: Any) -> Netwo
     if config.preprocessing and config.standardizes:
         arguments["include_preprocessing"] = config.preprocessing
     with _policy(config.dtype_policy):
-        front = _front(model, arguments["input_shape"]) if config.on_tensor else None
-        if front is not None:
+        if config.on_tensor:
+            front = _front(model, arguments["input_shape"])
             arguments |= {"input_tensor": front.output, "input_shape": None}
-        network = GENERAL_BUILDERS[config.builder](name=name or model.name, **arguments)
-    kept = layer_weights(model)
-    assign_weights(network, matching_weights(network, kept))
+        builder: Any = GENERAL_BUILDERS[config.builder]
+        network: Network = builder(name=name or model.name, **arguments)
+    weights = layer_weights(network)
+    for kept, values in layer_weights(model).items():
+        if [value.shape for value in values] == [value.shape for value in weights.get(kept, ())]:
+            weights[kept] = values
+    assign_weights(network, weights)
     frozen = {layer.name for layer in model.layers if not layer.trainable}
     for layer in network.layers:
         if layer.name in frozen:
@@ -58,13 +57,13 @@ def rebuild(model: Network, *, name: str | None = None, **changes: Any) -> Netwo
     return network
 
 
-def _front(model: Network, input_shape: tuple[int | None, ...]) -> keras.Model | None:
-    """Returns a copy of the layers in front of a network, for images of a shape; None for none."""
+def _front(model: Network, input_shape: tuple[int | None, ...]) -> keras.Model:
+    """Returns a copy of the layers in front of a network, for images of a shape."""
     firsts = (PREPROCESSING,) if model.network.standardizes else ()
     first = next(
         layer for layer in model.layers if layer.name in firsts or layer.name.startswith(f"{STEM}_")
     )
-    inputs = keras.Input((*input_shape,), dtype=model.input.dtype)
+    inputs = keras.Input(input_shape, dtype=model.input.dtype)
     front = keras.Model(model.inputs[0], first.input)
     if not front.layers[1:]:
         return keras.Model(inputs, inputs)
@@ -75,7 +74,7 @@ def _front(model: Network, input_shape: tuple[int | None, ...]) -> keras.Model |
 
 @contextlib.contextmanager
 def _policy(name: str) -> Iterator[None]:
-    """Has layers compute by another dtype policy than the current one."""
+    """Sets the dtype policy of new layers for a while."""
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(name)
     try:

@@ -1,4 +1,4 @@
-"""The stages of a network: their last maps, found by the names of the layers."""
+"""Last maps of the stages of a network, found by the names of the layers."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from keras_resnet.naming import POST, find_stage, map_name
 def stage_ends(model: keras.Model) -> dict[str, keras.KerasTensor]:
     """Returns the last map of every stage by name, C2 to C5; nothing where there are no stages.
 
-    That is what the next stage reads, and of the last one what the classifier reads: with
-    pre-activation (version "v2", DenseNet) the sum or concatenation that ends a stage, and for the
-    last stage what normalization and activation behind it make of that.
+    It is the input of the next stage, and for the last one that of the pooling: with pre-activation
+    (version "v2", DenseNet) the sum or concatenation that ends a stage, normalized and activated in
+    the last stage only.
     """
     ends, name = {}, None
     # Layers are in order of computation.

@@ -1,4 +1,4 @@
-"""Weights of finished networks: published ones by name, files of several frameworks, checks."""
+"""Weights of trained networks: published ones by name, and files of several frameworks."""
 
 from keras_resnet.preprocessing import Preprocessing
 from keras_resnet.weights.files import find_weights, load_weights, save_torch_weights

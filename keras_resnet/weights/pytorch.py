@@ -1,4 +1,4 @@
-"""Weights under the names and in the layouts of PyTorch's models, there and back.
+"""Weights under the names and in the layouts of PyTorch's models, in both directions.
 
 torchvision and timm call the parts of a residual network alike, after the attributes of their
 modules: conv2_block1_3_bn is layer1.0.bn3 there, and its moving mean layer1.0.bn3.running_mean.
@@ -12,9 +12,10 @@ import keras
 import numpy as np
 
 from keras_resnet.naming import CLASSIFIER, find_place
-from keras_resnet.weights.transfer import layer_weights
+from keras_resnet.weights.transfer import Layers, layer_weights, norm_epsilon, with_epsilon
 
-# Stem and classifier; the deep stem is a sequence of convolutions, normalisations and ReLUs.
+EPSILON = 1e-5
+# Stem and classifier; the deep stem is a sequence of convolutions, normalizations and ReLUs.
 _OUTSIDE = {
     "conv1_conv": "conv1",
     "conv1_bn": "bn1",
@@ -36,18 +37,14 @@ _IN_BLOCK = {
 }
 # With an average pool, or nothing, as the first part of every projection.
 _POOLED = {"0_conv": "downsample.1", "0_bn": "downsample.2"}
-# Of batch normalisation, in the order in which Keras has them.
+# Of batch normalization, in the order in which Keras has them.
 _STATISTICS = ("weight", "bias", "running_mean", "running_var")
 # The steps of training, which an average by momentum does not need.
 _COUNTER = "num_batches_tracked"
 
 
 def torch_names(model: keras.Model) -> dict[str, str]:
-    """Returns what PyTorch's models call the layers that have weights, by their names here.
-
-    Raises:
-        ValueError: If the model has a layer that theirs have not.
-    """
+    """Returns the names of the layers that have weights in PyTorch's models, by those here."""
     places = {layer.name: find_place(layer.name) for layer in model.layers}
     pooled = any(place and place.part == "0_pool" for place in places.values())
     in_block = _IN_BLOCK | _POOLED if pooled else _IN_BLOCK
@@ -66,28 +63,24 @@ def torch_names(model: keras.Model) -> dict[str, str]:
     return names
 
 
-def from_torch(state: Mapping[str, np.ndarray], model: keras.Model) -> dict[str, list[np.ndarray]]:
-    """Returns the weights of a state dict by layer, as `layer_weights` does.
-
-    Args:
-        state: Arrays by PyTorch's names.
-        model: The model that they are for, which says what its layers are called there. What it
-            has no layer for keeps its name.
-    """
+def from_torch(state: Mapping[str, np.ndarray], model: keras.Model) -> Layers:
+    """Returns the weights of a state dict by layer of `model`; the names of others are kept."""
     here = {there: layer for layer, there in torch_names(model).items()}
-    # For a model without classifier too, which is to leave it out by the name it has here.
+    # Also for a model without classifier, which leaves it out by the name it has here.
     here.setdefault(_OUTSIDE[CLASSIFIER], CLASSIFIER)
-    modules = {}
+    modules: dict[str, dict[str, np.ndarray]] = {}
     for name, value in state.items():
         module, _, kind = name.rpartition(".")
         if kind != _COUNTER:
             modules.setdefault(module, {})[kind] = np.asarray(value, "float32")
-    weights = {}
+    weights: Layers = {}
     for module, values in modules.items():
         if set(values) == set(_STATISTICS):
             arrays = [values[kind] for kind in _STATISTICS]
         elif set(values) in ({"weight"}, {"weight", "bias"}):
-            arrays = [_kernel_here(values["weight"]), *[values[k] for k in values if k == "bias"]]
+            kernel = values.pop("weight")
+            kernel = kernel.transpose(2, 3, 1, 0) if kernel.ndim == 4 else kernel.T
+            arrays = [kernel, *values.values()]
         else:
             arrays = list(values.values())
         weights[here.get(module, module)] = arrays
@@ -95,32 +88,19 @@ def from_torch(state: Mapping[str, np.ndarray], model: keras.Model) -> dict[str,
 
 
 def to_torch(model: keras.Model) -> dict[str, np.ndarray]:
-    """Returns the weights of a model as a state dict of PyTorch: float32 arrays by its names.
-
-    Raises:
-        ValueError: If the model has a layer that PyTorch's models have not.
-    """
-    state = {}
-    weights = layer_weights(model)
-    for layer, module in torch_names(model).items():
+    """Returns the weights of a model as a state dict of PyTorch: float32 arrays by its names."""
+    names, copied = torch_names(model), f"PyTorch's copy of {model.name!r}"
+    weights = with_epsilon(layer_weights(model), norm_epsilon(model), EPSILON, copied)
+    state: dict[str, np.ndarray] = {}
+    for layer, module in names.items():
         arrays = [np.asarray(value, "float32") for value in weights[layer]]
         if len(arrays) == len(_STATISTICS):
             values = dict(zip(_STATISTICS, arrays, strict=True))
             values[_COUNTER] = np.zeros((), "int64")
         else:
-            values = dict(
-                zip(("weight", "bias"), [_kernel_there(arrays[0]), *arrays[1:]], strict=False)
-            )
+            # Contiguous, since safetensors writes the memory as it lies.
+            kernel = arrays[0].transpose((3, 2, 0, 1) if arrays[0].ndim == 4 else (1, 0))
+            arrays[0] = np.ascontiguousarray(kernel)
+            values = dict(zip(("weight", "bias"), arrays, strict=False))
         state |= {f"{module}.{kind}": value for kind, value in values.items()}
     return state
-
-
-def _kernel_here(kernel: np.ndarray) -> np.ndarray:
-    """From (out, in, height, width) or (out, in) to (height, width, in, out) or (in, out)."""
-    return kernel.transpose(2, 3, 1, 0) if kernel.ndim == 4 else kernel.T
-
-
-def _kernel_there(kernel: np.ndarray) -> np.ndarray:
-    # Contiguous, since safetensors writes the memory as it lies.
-    order = (3, 2, 0, 1) if kernel.ndim == 4 else (1, 0)
-    return np.ascontiguousarray(kernel.transpose(order))

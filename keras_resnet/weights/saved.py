@@ -1,10 +1,11 @@
-"""Weights that have been read, fitted to a model and put into it."""
+"""Weights that have been read from a file, fitted to a model and loaded into it."""
 
 from __future__ import annotations
 
 import dataclasses
 import warnings
 from collections.abc import Mapping
+from typing import Any
 
 import keras
 import numpy as np
@@ -12,9 +13,15 @@ import numpy as np
 from keras_resnet.naming import CLASSIFIER
 from keras_resnet.network import Backbone, NetworkConfig, remembered
 from keras_resnet.preprocessing import Preprocessing
-from keras_resnet.weights.keras_files import Layers
 from keras_resnet.weights.pytorch import from_torch
-from keras_resnet.weights.transfer import assign_weights, check_weights, layer_weights, norm_epsilon
+from keras_resnet.weights.transfer import (
+    Layers,
+    assign_weights,
+    check_weights,
+    layer_weights,
+    norm_epsilon,
+    with_epsilon,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,18 +29,18 @@ class SavedWeights:
     """Weights that have been read, and what is known of the network that they are of.
 
     Attributes:
-        source: Where they are from: the name or path that was given.
+        source: Name or path that was given.
         layers: Arrays by layer; for PyTorch's, one array by its name there.
         torch: Whether they are PyTorch's.
         name: Name of the model that was saved, or None.
         network: How the saved network was built, or None where the file does not tell.
         version: "v1" or "v1.5", the only one that such weights are trained for, or None.
-        epsilon: Epsilon of their normalisation, or None for that of the model they come into.
+        epsilon: Epsilon of their normalization, or None for that of the model they are loaded into.
         preprocessing: How the images were prepared, or None where not known.
     """
 
     source: str
-    layers: Mapping[str, object]
+    layers: Mapping[str, Any]
     torch: bool = False
     name: str | None = None
     network: NetworkConfig | None = None
@@ -42,14 +49,14 @@ class SavedWeights:
     preprocessing: Preprocessing | None = None
 
     def load_into(self, model: keras.Model) -> None:
-        """Gives the weights to a model of the same architecture: all of them or, on an error, none.
+        """Loads the weights into a model of the same architecture: all or, on an error, none.
 
         A classifier of another number of classes keeps the weights that it has, with a warning.
 
         Raises:
             ValueError: If they are those of another architecture.
         """
-        layers = from_torch(self.layers, model) if self.torch else dict(self.layers)
+        layers: Layers = from_torch(self.layers, model) if self.torch else dict(self.layers)
         own = layer_weights(model)
         message = self._fit_classifier(layers, own, model.name)
         if isinstance(model, Backbone):
@@ -59,7 +66,7 @@ class SavedWeights:
         config = remembered(model)
         if config is not None:
             self._check_network(config)
-        self._fit_epsilon(layers, model)
+        layers = with_epsilon(layers, self.epsilon, norm_epsilon(model), self.source)
         assign_weights(model, layers, self.source)
         if config is not None and self.preprocessing and not config.standardizes:
             model.remember(dataclasses.replace(config, preprocessing=self.preprocessing))
@@ -68,7 +75,7 @@ class SavedWeights:
         warn_unless_finite(model, self.source, stacklevel=7)
 
     def _fit_classifier(self, layers: Layers, own: Layers, model: str) -> str | None:
-        """Lets the model keep its classifier where that of the file has other classes."""
+        """Keeps the model's classifier where the file's has other classes; returns a warning."""
         if CLASSIFIER not in own:
             layers.pop(CLASSIFIER, None)
             return None
@@ -84,7 +91,7 @@ class SavedWeights:
         )
 
     def _check_network(self, config: NetworkConfig) -> None:
-        """Compares what the weights do not show, so far as it is known."""
+        """Compares what decides the outputs and does not show in the weights, where known."""
         if self.network is not None:
             saved, own = self.network.function(), config.function()
             different = [name for name in own if own[name] != saved.get(name)]
@@ -108,30 +115,9 @@ class SavedWeights:
                 f"a model that subtracts {prepared.mean}"
             )
 
-    def _fit_epsilon(self, layers: Layers, model: keras.Model) -> None:
-        """Moves the difference between two epsilons into the variances."""
-        epsilon = norm_epsilon(model)
-        if self.epsilon is None or epsilon is None or epsilon == self.epsilon:
-            return
-        for name, arrays in layers.items():
-            if len(arrays) == 4:
-                variance = np.asarray(arrays[3], "float64") + (self.epsilon - epsilon)
-                if variance.min() < 0:
-                    raise ValueError(
-                        f"`bn_epsilon` must be {self.epsilon} for {self.source}, which has "
-                        f"variances smaller than the difference. Received: bn_epsilon={epsilon}"
-                    )
-                layers[name] = [*arrays[:3], variance.astype("float32")]
-
 
 def warn_unless_finite(model: keras.Model, source: str, stacklevel: int) -> None:
-    """Warns of the first weight with NaN or infinity in it, as training that diverged leaves them.
-
-    Args:
-        model: The model that has just got its weights.
-        source: Where they are from.
-        stacklevel: As for `warnings.warn`, from here.
-    """
+    """Warns of the first weight with NaN or infinity in it, as training that diverged leaves."""
     for weight in model.weights:
         if not np.isfinite(np.asarray(weight)).all():
             message = f"{source} has numbers that are not finite, first in {weight.path}"

@@ -1,4 +1,4 @@
-"""Finished models as `.keras` files that nothing but this package is needed to load."""
+"""Trained models as `.keras` files, which need nothing but this package to be loaded."""
 
 from __future__ import annotations
 
@@ -12,18 +12,16 @@ from keras_resnet.utils.files import replacing
 from keras_resnet.weights.keras_files import check_keras
 from keras_resnet.weights.saved import warn_unless_finite
 
-# Needs TensorFlow, so the room that has it registers it.
+# Needs TensorFlow, so it is registered by the package that defines it.
 _HUB_LAYER = b"keras_resnet>HubLayer"
 
 
 def save_model(model: keras.Model, path: str | Path) -> None:
     """Writes a functional model of one input and one output, without optimizer and loss.
 
-    Those are the trainer's, and who loads the file should need neither.
-
     Args:
-        model: The model, which stays as it is.
-        path: A `.keras` file, which appears whole or not at all.
+        model: The model, which is unchanged.
+        path: A `.keras` file, written atomically.
     """
     kind = Network if isinstance(model, Network) else keras.Model
     bare = kind(model.inputs[0], model.outputs[0], name=model.name)
@@ -34,9 +32,9 @@ def save_model(model: keras.Model, path: str | Path) -> None:
 def load_model(path: str | Path) -> keras.Model:
     """Reads a `.keras` file; one that holds Python code, or arrays that would swell, is refused.
 
-    A network is built as large as the file says, before its arrays are read. Of a `HubLayer` in it
-    the module must be on this machine already: nothing is downloaded. Weights that are not finite
-    are loaded with a warning.
+    A network is built as large as the file says, before its arrays are read. The module of a
+    `HubLayer` in it must be on this machine already: nothing is downloaded. Weights that are not
+    finite are loaded with a warning.
 
     Raises:
         ValueError: If there is no such file, or Keras cannot read it.
@@ -49,7 +47,7 @@ def load_model(path: str | Path) -> keras.Model:
         if _HUB_LAYER in config and keras.saving.get_registered_object(_HUB_LAYER.decode()) is None:
             raise ValueError("it holds a HubLayer: `import keras_resnet.export` first")
         model = keras.saving.load_model(path, compile=False, safe_mode=True)
-    except Exception as error:  # Whatever layers and backends raise, for want of memory too.
+    except Exception as error:  # Whatever layers and backends raise, out of memory too.
         raise ValueError(
             "`path` must be a file that Keras can read. "
             f"Received: {str(path)!r} ({first_line(error)})"

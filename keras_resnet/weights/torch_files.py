@@ -1,4 +1,4 @@
-"""State dicts from files of PyTorch, without PyTorch and without running what a pickle asks for.
+"""State dicts from files of PyTorch, without PyTorch and without executing code from a pickle.
 
 A `.pth` file is a pickle, which can have Python call any of its functions. The unpickler here is
 the standard library's with an allow-list: names stand for a few functions of this module, never for
@@ -20,27 +20,19 @@ import numpy as np
 
 # First number in a file older than PyTorch 1.6.
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
-# Under which training scripts keep the state dict, and what wrappers put before its names.
+# Keys of the state dict in checkpoints of training scripts, and prefixes that wrappers add.
 _KEYS = ("state_dict", "model_state_dict", "model")
 _PREFIXES = ("module.", "_orig_mod.")
-# More axes make no sense, and products of so many numbers grow without end.
+# More would let the product of the sizes grow without bound.
 _MOST_AXES = 8
 
 
 def read_torch(path: str | Path) -> dict[str, np.ndarray]:
-    """Reads the state dict of a file that `torch.save` wrote, in either of its formats.
+    """Reads a state dict, also within a checkpoint, that `torch.save` wrote in either format.
 
-    Args:
-        path: The file: a state dict, or a checkpoint that has one under "state_dict",
-            "model_state_dict" or "model". What `DataParallel` and `torch.compile` put before the
-            names is removed.
-
-    Returns:
-        Arrays by name.
-
-    Raises:
-        ValueError: If the file holds anything but tensors, numbers and strings, in lists and
-            dictionaries. Errors of other types too, if it is damaged.
+    Prefixes of `DataParallel` and `torch.compile` are removed from the names. Anything but tensors,
+    numbers and strings, in lists and dictionaries, raises a ValueError; a damaged file raises
+    whatever the libraries raise.
     """
     with open(path, "rb") as file:
         size = os.fstat(file.fileno()).st_size
@@ -77,13 +69,13 @@ def _tensor(storage: Any, offset: int, size: tuple, stride: tuple, *_: Any) -> n
 
 
 def _tuple(value: Any) -> tuple:
-    """Returns a tuple; an array would come apart into objects of many times its size."""
+    """Returns a tuple; an array would unpack into objects of many times its size."""
     if type(value) is not tuple:
         raise ValueError("its pickle is ill-formed")
     return value
 
 
-# The names that a file may have: types of storages, and all the functions that it can call.
+# The names that a file may contain: types of storages, and all the functions that it can call.
 _KINDS = {"Double": "f8", "Float": "f4", "Half": "f2", "Long": "i8", "Int": "i4", "Short": "i2"}
 _KINDS |= {"Char": "i1", "Byte": "u1", "Bool": "?", "BFloat16": ml_dtypes.bfloat16}
 _ALLOWED = {
@@ -93,7 +85,7 @@ _ALLOWED = {
     "torch._utils._rebuild_parameter": lambda tensor, *_: tensor,
     "collections.OrderedDict": lambda: {},
 }
-# Instructions that are left to the standard library.
+# Instructions that the standard library handles.
 _STANDARD = """
     PROTO MARK STOP NONE NEWTRUE NEWFALSE BININT BININT1 BININT2 LONG1 BINFLOAT BINUNICODE
     SHORT_BINUNICODE BINSTRING SHORT_BINSTRING EMPTY_DICT EMPTY_LIST EMPTY_TUPLE TUPLE TUPLE1 TUPLE2
@@ -104,25 +96,16 @@ _CODES = [getattr(pickle, name)[0] for name in _STANDARD.split()]
 
 
 class _Unpickler(pickle._Unpickler):
-    """Reads one pickle, and leaves the file at its end.
+    """Reads one pickle; `storages` are those that it names, zeros to be filled from the file.
 
-    It is the unpickler in Python, as the one in C lets a hundred bytes take hours and gigabytes: it
-    hashes tuples of tuples, and makes a memo of any length.
-
-    Attributes:
-        storages: The storages that the pickle names, by key: zeros, to be filled from the file.
+    It is the unpickler in Python, since with the one in C a hundred bytes can take hours and
+    gigabytes: it hashes tuples of tuples, and makes a memo of any length.
     """
 
     def __init__(self, file: BinaryIO, size: int = 0, byte_order: str = "<"):
         super().__init__(file, fix_imports=False, encoding="latin1")
         self.storages: dict[str, np.ndarray] = {}
         self._left, self._byte_order = size, byte_order
-
-    def load(self) -> Any:
-        try:
-            return super().load()
-        except pickle.UnpicklingError as error:
-            raise ValueError(f"its pickle is ill-formed: {error}") from error
 
     def find_class(self, module: str, name: str) -> Any:
         if f"{module}.{name}" not in _ALLOWED:
@@ -146,29 +129,29 @@ class _Unpickler(pickle._Unpickler):
             self.storages[key] = np.zeros(size, dtype.newbyteorder(self._byte_order))
         return self.storages[key]
 
-    def _call(self):
+    def _call(self: Any) -> None:
         arguments, function = self.stack.pop(), self.stack.pop()
         try:
             self.append(function(*_tuple(arguments)))
         except TypeError as error:
             raise ValueError("its pickle calls what no tensors need") from error
 
-    def _set_item(self):
+    def _set_item(self: Any) -> None:
         self._set([self.stack.pop(), self.stack.pop()][::-1])
 
-    def _set_items(self):
+    def _set_items(self: Any) -> None:
         self._set(self.pop_mark())
 
-    def _set(self, items):
+    def _set(self: Any, items: list) -> None:
         self.stack[-1].update(zip(map(_key, items[::2]), items[1::2], strict=True))
 
-    def _skip_state(self):
+    def _skip_state(self: Any) -> None:
         self.stack.pop()  # The versions of the modules, as attribute of the dictionary.
 
-    def _skip_frame(self):
+    def _skip_frame(self: Any) -> None:
         self.read(8)
 
-    def _refuse(self):
+    def _refuse(self: Any) -> None:
         raise ValueError("its pickle has an instruction that no tensors need")
 
     dispatch = {
@@ -231,7 +214,7 @@ def _read_legacy(file: BinaryIO, size: int) -> Any:
     unpickler = _Unpickler(file, size, "<" if little else ">")
     content = unpickler.load()
     for key in _Unpickler(file).load():
-        storage = unpickler.storages.pop(_key(key))
+        storage = unpickler.storages.pop(str(_key(key)))
         if int.from_bytes(file.read(8), "little" if little else "big") != storage.size:
             raise ValueError(f"storage {key} in it has another size")
         _fill(storage, file.read(storage.nbytes))

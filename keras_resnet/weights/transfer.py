@@ -1,4 +1,4 @@
-"""Weights by layer name, the same for a net whose blocks are stacked and for its unrolled twin."""
+"""Weights by layer name, the same for a net whose blocks are stacked and for the unrolled one."""
 
 from __future__ import annotations
 
@@ -10,13 +10,15 @@ import numpy as np
 from keras_resnet.layers import BlockStack
 from keras_resnet.naming import unrolled_name
 
+Layers = dict[str, list[np.ndarray]]
 
-def layer_weights(model: keras.Model) -> dict[str, list[np.ndarray]]:
+
+def layer_weights(model: keras.Model) -> Layers:
     """Returns the weights of every layer that has any, by its name in the unrolled net.
 
     A `BlockStack` named conv2_stack is given as its blocks: conv2_block2_1_conv and so on.
     """
-    weights = {}
+    weights: Layers = {}
     for layer in model.layers:
         if isinstance(layer, BlockStack):
             stacked = [(name, np.asarray(variable)) for name, _, variable in layer.sliced_weights()]
@@ -26,11 +28,9 @@ def layer_weights(model: keras.Model) -> dict[str, list[np.ndarray]]:
     return weights
 
 
-def unstacked_weights(
-    stacked: Sequence[tuple[str, np.ndarray]],
-) -> dict[str, list[np.ndarray]]:
+def unstacked_weights(stacked: Sequence[tuple[str, np.ndarray]]) -> Layers:
     """Returns the slices of a stack's weights, given as (layer of the pattern, stacked array)."""
-    weights = {}
+    weights: Layers = {}
     for pattern_name, values in stacked:
         for i, value in enumerate(values):
             weights.setdefault(unrolled_name(pattern_name, i), []).append(value)
@@ -40,12 +40,12 @@ def unstacked_weights(
 def assign_weights(
     model: keras.Model, weights: Mapping[str, Sequence[np.ndarray]], source: str = "weights"
 ) -> None:
-    """Gives every layer of `model` its weights; all of them or, on an error, none.
+    """Assigns weights to every layer of `model`: all or, on an error, none.
 
     Args:
         model: Network of this package or any functional model.
         weights: Arrays by layer, as `layer_weights` returns them.
-        source: What the weights come from, for the error.
+        source: Name of their origin, for the error.
 
     Raises:
         ValueError: If layers are missing or left over, or a shape differs.
@@ -59,14 +59,14 @@ def assign_weights(
         elif layer.weights:
             layer.set_weights(list(weights[layer.name]))
         if hasattr(layer, "finalize_state"):
-            # Adapted preprocessing layers compute with what they derive from their weights.
+            # Preprocessing layers that were adapted compute with values derived from their weights.
             layer.finalize_state()
 
 
 def check_weights(
     model: keras.Model, weights: Mapping[str, Sequence[np.ndarray]], source: str = "weights"
 ) -> None:
-    """Raises the ValueError of `assign_weights` unless the weights are those of `model`."""
+    """Raises the error of `assign_weights` unless the weights are those of `model`."""
     expected = {
         name: [value.shape for value in values] for name, values in layer_weights(model).items()
     }
@@ -88,35 +88,39 @@ def check_weights(
         )
 
 
-def matching_weights(
-    model: keras.Model, weights: Mapping[str, Sequence[np.ndarray]]
-) -> dict[str, list[np.ndarray]]:
-    """Returns a model's weights, those of `weights` where name and shapes are the same."""
-    own = layer_weights(model)
-    given = {
-        name: list(values)
-        for name, values in weights.items()
-        if [np.shape(value) for value in values] == [value.shape for value in own.get(name, ())]
-    }
-    return own | given
-
-
 def norm_epsilon(model: keras.Model) -> float | None:
-    """Returns what the batch normalizations of a model add to the variance, None without any."""
+    """Returns the epsilon of a model's batch normalizations, or None without any."""
     norms = (layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization))
     return next((float(norm.epsilon) for norm in norms), None)
+
+
+def with_epsilon(layers: Layers, old: float | None, new: float | None, source: str) -> Layers:
+    """Returns weights for another epsilon: the difference goes into the variances."""
+    if old is None or new is None or old == new:
+        return layers
+    changed = dict(layers)
+    for name, arrays in layers.items():
+        if len(arrays) == 4:
+            variance = np.asarray(arrays[3], "float64") + (old - new)
+            if variance.min() < 0:
+                raise ValueError(
+                    "`bn_epsilon` must be that of the weights, or less different than their "
+                    f"variances. Received: bn_epsilon={new} for {source} with bn_epsilon={old}"
+                )
+            changed[name] = [*arrays[:3], variance.astype("float32")]
+    return changed
 
 
 def copy_weights(source: keras.Model, target: keras.Model) -> None:
     """Copies all weights by layer name, between stacked and unrolled nets as well.
 
     Raises:
-        ValueError: If the two are not of one architecture.
+        ValueError: If the two are of different architectures.
     """
     assign_weights(target, layer_weights(source), f"model {source.name!r}")
 
 
-def _some(names):
+def _some(names: Sequence[str]) -> str:
     if not names:
         return "nothing"
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

@@ -1,1 +1,1 @@
-"""An independent PyTorch implementation of the networks, and the numbers it gave."""
+"""An independent PyTorch implementation of the networks, and its outputs."""

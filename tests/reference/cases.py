@@ -1,4 +1,4 @@
-"""The networks that are compared, and what is kept of each output. Needs numpy only."""
+"""The networks that are compared, and the summaries of their outputs. Needs numpy only."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ELEMENTS = 8
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """What a network's stages are made of, where its family and depth do not say it.
+    """The stages of a network, where its family and depth do not determine them.
 
     Args:
         repeats: Blocks per stage.
@@ -174,15 +174,14 @@ GRADIENTS = {
 
 
 def summarize(output: np.ndarray) -> np.ndarray:
-    """Keeps of a stage's output [batch, height, width, channels] its mean, standard deviation,
-    largest absolute value and some elements spread over all of it."""
+    """Returns mean, standard deviation, largest absolute value and some elements of a map."""
     flat = np.ravel(output)
     chosen = np.linspace(0, flat.size - 1, ELEMENTS).astype("int64")
     return np.concatenate([[flat.mean(), flat.std(), np.abs(flat).max()], flat[chosen]])
 
 
 def load() -> tuple[dict[str, np.ndarray], dict]:
-    """Reads the stored outputs: the arrays by name, and what is said about them."""
+    """Reads the stored outputs: the arrays by name, and their description."""
     with np.load(STORED, allow_pickle=False) as stored:
         arrays = dict(stored)
     return arrays, json.loads(str(arrays.pop("about")))

@@ -16,7 +16,7 @@ import os
 
 import numpy as np
 import torch
-import torch.nn.functional as F
+from torch.nn import functional
 
 from . import cases, weights
 
@@ -60,7 +60,7 @@ class Network:
         if self.case.family == "imagenet":
             x = self.conv(images, "conv1_conv", layout.stem, size=7, stride=2)
             x = self.relu(self.norm(x, "conv1_bn"))
-            x = F.max_pool2d(x, kernel_size=3, stride=2, padding=1)
+            x = functional.max_pool2d(x, kernel_size=3, stride=2, padding=1)
         else:
             x = self.conv(images, "conv1_conv", layout.stem, size=3, stride=1)
             x = self.relu(self.norm(x, "conv1_bn"))
@@ -131,7 +131,7 @@ class Network:
     ) -> torch.Tensor:
         kernel = self.draw(name, "kernel", (size, size, x.shape[1] // groups, filters))
         kernel, padding = kernel.permute(3, 2, 0, 1), (size - 1) // 2
-        return F.conv2d(x, kernel, stride=stride, padding=padding, groups=groups)
+        return functional.conv2d(x, kernel, stride=stride, padding=padding, groups=groups)
 
     def norm(self, x: torch.Tensor, name: str, gamma_kind: str = "gamma") -> torch.Tensor:
         shape = (x.shape[1],)
@@ -155,7 +155,7 @@ class Network:
 
     def relu(self, x: torch.Tensor) -> torch.Tensor:
         self.margin = min(self.margin, x.detach().abs().min().item())
-        return F.relu(x)
+        return functional.relu(x)
 
     def dense(self, x: torch.Tensor, name: str, units: int) -> torch.Tensor:
         kernel = self.draw(name, "kernel", (x.shape[1], units))
@@ -172,8 +172,7 @@ class Network:
 
 
 def infer(case: cases.Case) -> tuple[dict[str, np.ndarray], list[str]]:
-    """Logits [batch, classes] and the summary of each stage [stages, figures] in float32, and the
-    names of the layers that end the stages."""
+    """Returns logits and summaries of the stages [stages, figures], and the stages' last layers."""
     if case.peer:
         from . import peers  # torchvision cannot be imported where TensorFlow has been
 
@@ -188,13 +187,12 @@ def infer(case: cases.Case) -> tuple[dict[str, np.ndarray], list[str]]:
 
 
 def train(name: str) -> tuple[dict[str, np.ndarray], float]:
-    """Logits, loss, chosen gradients and all moving statistics of one training case in float32,
-    and the network's margin."""
+    """Returns logits, loss, some gradients and all moving statistics of a case, and the margin."""
     case = cases.TRAINING[name]
     network = Network(case, training=True)
     logits = network(drawn_images(case))
     labels = torch.from_numpy(weights.draw_labels(case.images[0], case.classes)).long()
-    loss = F.cross_entropy(logits, labels)
+    loss = functional.cross_entropy(logits, labels)
     loss.backward()
     results = {"logits": logits.detach(), "loss": loss.detach()}
     results |= {f"gradient/{key}": network.parameters[key].grad for key in cases.GRADIENTS[name]}

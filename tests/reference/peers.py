@@ -15,7 +15,7 @@ import torchvision
 from . import cases, weights
 
 # Their names of modules, and ours. Blocks: those of both libraries' ResNets, then those of timm's
-# pre-activation ones, whose first normalisation of all is our stem's.
+# pre-activation ones, whose first normalization of all is our stem's.
 NAMES = [
     (r"conv1", "conv1_conv"),
     (r"bn1", "conv1_bn"),
@@ -123,13 +123,13 @@ def our_names(module: torch.nn.Module) -> dict[str, str]:
         if isinstance(part, torch.nn.GroupNorm):
             ours = ours.replace("_bn", "_gn")
         found[name] = ours
-    if "conv1_1_conv" in found.values():  # a deep stem, whose last normalisation is `bn1`
+    if "conv1_1_conv" in found.values():  # a deep stem, whose last normalization is `bn1`
         found["bn1"] = "conv1_3_bn"
     return found
 
 
 def standardize(module: torch.nn.Module) -> None:
-    """Puts timm's convolutions with standardised kernels in the place of others."""
+    """Replaces convolutions by timm's with standardized kernels."""
     for name, part in [*module.named_modules()]:
         if type(part) is torch.nn.Conv2d:
             parent = module.get_submodule(name.rpartition(".")[0])

@@ -54,7 +54,7 @@ def test_every_array_is_finite_and_of_its_shape(stored):
         gradients = {key: arrays[f"{name}/gradient/{key}"].shape for key in cases.GRADIENTS[name]}
         shapes |= {f"{name}/gradient/{key}": shape for key, shape in gradients.items()}
         moving = [key for key in arrays if key.startswith(f"{name}/") and "/moving_" in key]
-        # One normalisation for every convolution on the main path, and for each projection.
+        # One normalization for every convolution on the main path, and for each projection.
         layers = case.depth - 1 + (2 if case.shortcut == "B" else 0)
         assert len(moving) == 2 * layers
         shapes |= {key: (arrays[key].size,) for key in moving}
@@ -114,7 +114,7 @@ def test_unknown_kind_is_refused():
         ("conv1_bn", False),
     ],
 )
-def test_last_normalisation_of_a_branch(name, last):
+def test_last_normalization_of_a_branch(name, last):
     names = {
         "conv1_bn",
         "conv2_block1_0_bn",
@@ -137,7 +137,7 @@ def test_last_normalisation_of_a_branch(name, last):
         ("conv3_block2_preact_bn", False),
     ],
 )
-def test_last_normalisation_with_preactivation(name, last):
+def test_last_normalization_with_preactivation(name, last):
     names = {f"conv2_block1_{part}" for part in ("1_conv", "1_bn", "2_conv", "out")}
     names |= {
         f"conv3_block2_{part}"

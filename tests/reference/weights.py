@@ -17,7 +17,7 @@ SEED = 1512
 
 # The interval of each kind. Statistics are far enough from 0 and 1 that an implementation that
 # ignored one of them would be found out. The last scale of a residual branch is small because
-# nothing renormalises the sum at inference: with 1.0 a net of 50 blocks would reach 1e12.
+# nothing renormalizes the sum at inference: with 1.0 a net of 50 blocks would reach 1e12.
 INTERVALS = {
     "gamma": (0.75, 1.25),
     "residual_gamma": (0.2, 0.3),
@@ -56,7 +56,7 @@ def draw(name: str, shape: tuple[int, ...], kind: str) -> np.ndarray:
 
 
 def draw_images(shape: tuple[int, int, int, int], number: int = 0) -> np.ndarray:
-    """Draws standardised images: float32 [batch, height, width, channels], mean 0, variance 1.
+    """Draws standardized images: float32 [batch, height, width, channels], mean 0, variance 1.
 
     `number` says which batch of that shape.
     """
@@ -90,8 +90,7 @@ def fill_keras(model) -> None:
 
 
 def named_variables(model) -> dict:
-    """Maps "<layer>/<variable>" to (variable, None), or to (variable, index of the slice) where a
-    stack of blocks holds it together with its like of other blocks."""
+    """Maps "<layer>/<variable>" to (variable, None), in a stack of blocks to (variable, slice)."""
     found = {}
     for layer in model.layers:
         if not _is_stack(layer):
@@ -120,8 +119,10 @@ def _names_of_blocks(layer):
 
 
 def ends_residual_branch(name: str, names: Collection[str]) -> bool:
-    """Whether the layer `name`, among all `names` of a model, is the last normalisation of a
-    residual branch (a plain net has no additions)."""
+    """Returns whether a layer is the last normalization of a residual branch; plain nets have none.
+
+    The argument `names` has the names of all layers of the model.
+    """
     name, names = name.replace("_gn", "_bn"), {other.replace("_gn", "_bn") for other in names}
     block, _, rest = name.rpartition("_block")
     number, _, part = rest.partition("_")

@@ -1,4 +1,4 @@
-"""Backbones: which maps they give, what is known of these, and a head that learns on them."""
+"""Backbones: their maps, the features that describe these, and a head that learns on them."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_features_are_read_off_the_layers(maps, tmp_path):
     [
         ({}, ("conv2_block1_out", "conv3_block2_out")),
         ({"shortcut": None}, ("conv2_block1_out", "conv3_block2_out")),
-        # A sum that nothing has normalised, and what the classifier reads.
+        # A sum that is not normalized, and the input of the classifier.
         ({"version": "v2"}, ("conv2_block1_out", "post_relu")),
         ({"stack_blocks": True}, ("conv2_block1_out", "conv3_stack")),
         ({"squeeze_excitation": 4, "activation": "silu"}, ("conv2_block1_out", "conv3_block2_out")),
@@ -164,7 +164,7 @@ def test_frozen_stages_stay_and_the_others_learn(output_stride):
 
 
 def shapes(count, seed):
-    """Noise with a square and a cross of any colours in each image; the class of each pixel."""
+    """Noise with a square and a cross of any colors in each image; the class of each pixel."""
     rng = np.random.default_rng(seed)
     rows, columns = np.mgrid[:32, :32]
     pictures = rng.normal(0, 0.3, (count, 32, 32, 3)).astype("float32")

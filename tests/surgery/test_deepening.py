@@ -1,4 +1,4 @@
-"""A deepened net is the net it came from, with room to learn more."""
+"""A deepened net computes the same as the net it was made of, and can learn more."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def copied(model):
 
 
 def differences(model, deeper, x=X):
-    """Returns how far the answers differ in inference and in training mode."""
+    """Returns how far the outputs differ in inference and in training mode."""
     # In training mode moving statistics move: not those of the caller's model.
     model, deeper = copied(model), copied(deeper)
     return [distance(deeper(x, training=mode), model(x, training=mode)) for mode in (False, True)]
@@ -84,7 +84,7 @@ def test_path_with_weights_is_an_identity_given_images(shortcut, stacked):
 
 @pytest.mark.parametrize("blocks", [(3, 1, 1), (1, 3, 1), (2, 1, 2)])
 def test_each_stage_has_the_statistics_of_its_own_maps(blocks):
-    """Where one stage grows, or others than the first ones do: all stages have the same width."""
+    """One stage grows, or others than the first ones: all stages have the same width."""
     model = trained(small((1, 1, 1), shortcut=None, widths=(4, 4, 4)))
     assert max(differences(model, deepen(model, blocks, images=X))) <= 1e-5
 
@@ -110,7 +110,7 @@ VARIANTS = {
         (1, 2),
         {"block": "bottleneck", "groups": 2, "width_per_group": 32, "shortcut": "B"},
     ),
-    "group normalisation": ((2, 1), {"normalization": "group"}),
+    "group normalization": ((2, 1), {"normalization": "group"}),
 }
 
 
@@ -210,7 +210,7 @@ def test_deepened_net_learns_without_a_jump():
         deeper = deepen(model, (2, 2), images=x, batch_size=32)
         after = fit(deeper, 6, 0.05)
         assert np.isfinite(after).all()
-        # The first epoch is not above the last one by more than noise, and it goes on falling.
+        # The first epoch is not above the last one by more than noise, and the loss keeps falling.
         assert after[0] <= before[-1] + 0.1
         assert after[-1] < before[-1] - 0.05
         # The added blocks have begun to work.

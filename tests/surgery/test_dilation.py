@@ -1,4 +1,4 @@
-"""Output stride by dilation: the dilated network has the strided one in it."""
+"""Output stride by dilation: the maps of the dilated network contain those of the strided one."""
 
 from __future__ import annotations
 
@@ -10,12 +10,11 @@ import pytest
 
 import keras_resnet
 from keras_resnet.evaluation import score_map
-from keras_resnet.layers import DilatedAveragePooling2D
 from keras_resnet.surgery import backbone, dilate
 from keras_resnet.surgery.stages import stage_ends
 from tests.helpers import assert_same_weights, distance, images, randomize, refused
 
-# One of every kind whose layers look at no more than a neighbourhood.
+# One of every kind whose layers look at no more than a neighborhood.
 KINDS = {
     "v1": {},
     "v1.5": {"version": "v1.5"},
@@ -43,7 +42,7 @@ def maps(net):
 
 
 def agreement(net, dilated, x):
-    """How far the dilated maps are from the strided ones where these are, for each stage."""
+    """Returns the distance of the dilated maps from the strided ones for each stage."""
     (strided, coarse), (dense, fine) = maps(net), maps(dilated)
     steps = [a // b for a, b in zip(coarse, fine, strict=True)]
     pairs = zip(strided(x), dense(x), steps, strict=True)
@@ -115,7 +114,7 @@ def test_the_classifier_at_every_position_of_a_dilated_network():
     x = images(2, 21, 34, 3, low=0, high=255)
     assert coarse(x).shape == (2, 6, 9, 5) and fine(x).shape == (2, 21, 34, 5)
     assert distance(fine(x)[:, ::4, ::4], coarse(x)) < 1e-5
-    # As one answer: their mean, of more positions than there were.
+    # The output is their mean, over more positions.
     x = images(2, 16, 16, 3, low=0, high=255)
     logits = np.asarray(fine(x)).mean(axis=(1, 2))
     assert distance(keras.ops.softmax(logits), dilate(net, 1)(x)) < 1e-5
@@ -133,33 +132,10 @@ def test_saved_and_loaded_and_in_16_bits(tmp_path):
 
 
 def test_squeeze_and_excitation_looks_at_all_positions():
-    """Where one cannot agree, it is told apart from rounding."""
+    """The difference that such a layer makes is larger than rounding."""
     net = network(block="basic", stem="cifar", squeeze_excitation=2)
     errors, _ = agreement(net, dilate(net, 1), images(1, 8, 8, 3))
     assert errors[0] == 0 and 1e-6 < max(errors) < 1
-
-
-# --- its own layer ---------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("data_format", ["channels_last", "channels_first"])
-@pytest.mark.parametrize(
-    ("dilation", "sides"), [(1, (4, 5)), (2, (7, 6)), (3, (2, 3)), (4, (9, 1))]
-)
-def test_average_of_pixels_apart(dilation, sides, data_format):
-    x = images(2, *sides, 3)
-    expected = np.empty_like(x)
-    for i in range(sides[0]):
-        for j in range(sides[1]):
-            window = x[:, i : i + dilation + 1 : dilation, j : j + dilation + 1 : dilation]
-            expected[:, i, j] = window.mean(axis=(1, 2))
-    layer = DilatedAveragePooling2D(dilation, data_format)
-    if data_format == "channels_first":
-        x, expected = np.moveaxis(x, -1, 1), np.moveaxis(expected, -1, 1)
-    np.testing.assert_allclose(layer(x), expected, atol=1e-6)
-    assert layer.compute_output_shape(x.shape) == x.shape
-    again = DilatedAveragePooling2D.from_config(layer.get_config())
-    assert (again.dilation, again.data_format) == (dilation, data_format)
 
 
 # --- wrong arguments -------------------------------------------------------------------------
@@ -181,7 +157,7 @@ def test_models_that_remember_no_network(model):
 
 # --- PyTorch ---------------------------------------------------------------------------------
 
-# In a process of its own: in one with TensorFlow both end it. Random networks with their strides
+# In a subprocess: with TensorFlow in one process both end it. Random networks with their strides
 # replaced, their weights, an image and the maps of the four stages.
 TORCH = """
 import sys

@@ -1,4 +1,4 @@
-"""Folded nets answer as the nets they were made of, without normalisation."""
+"""Folded nets have the outputs of the nets they were made of, without normalization."""
 
 import keras
 import numpy as np
@@ -7,7 +7,7 @@ import pytest
 import keras_resnet
 from keras_resnet.export import fold_batch_norm
 from keras_resnet.layers import BlockStack
-from tests.helpers import distance, images, randomize
+from tests.helpers import distance, images, randomize, refused
 
 # The issue allows 1e-4; measured are a few roundings of float32.
 TOLERANCE = 1e-5
@@ -54,7 +54,7 @@ def norms(model):
 
 
 @pytest.mark.parametrize("name", NETS)
-def test_same_answers_without_normalisation(name):
+def test_same_answers_without_normalization(name):
     model = NETS[name]()
     randomize(model)
     folded = fold_batch_norm(model)
@@ -76,7 +76,7 @@ def test_round_trip(tmp_path):
 
 
 def test_what_cannot_be_folded_stays():
-    """A normalisation of the input, of a tensor that others read too, and after an activation."""
+    """A normalization of the input, of a tensor that others read too, and after an activation."""
     inputs = keras.Input((6, 6, 2))
     x = keras.layers.BatchNormalization(name="of_the_input")(inputs)
     shared = keras.layers.Conv2D(4, 3, padding="same")(x)
@@ -98,8 +98,8 @@ def test_what_cannot_be_folded_stays():
     assert distance(folded(x), model(x)) < TOLERANCE
 
 
-def test_grouped_convolutions_gates_and_other_normalisations():
-    """What ResNeXt, SE and GroupNorm nets have: groups fold, gates and group norms stay."""
+def test_grouped_convolutions_gates_and_other_normalizations():
+    """Layers of ResNeXt, SE and GroupNorm nets: groups fold, gates and group norms stay."""
     inputs = keras.Input((6, 6, 8))
     x = keras.layers.Conv2D(8, 3, groups=4, padding="same", use_bias=False)(inputs)
     branch = keras.layers.BatchNormalization(name="grouped")(x)
@@ -138,5 +138,5 @@ def test_the_model_is_left_as_it_was():
 
 
 def test_not_functional():
-    with pytest.raises(ValueError, match="`model` must be a functional Keras model"):
+    with refused("`model`", "Sequential"):
         fold_batch_norm(keras.Sequential([keras.layers.Dense(3)]))

@@ -1,6 +1,6 @@
 """Networks of torchvision and timm, with random weights: the same outputs, and exactly back.
 
-PyTorch runs in a process of its own (torch_models.py): in one with TensorFlow both end it.
+PyTorch runs in a subprocess (torch_models.py): with TensorFlow in one process both end it.
 """
 
 from __future__ import annotations

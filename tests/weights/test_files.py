@@ -15,9 +15,13 @@ import pytest
 
 import keras_resnet
 from keras_resnet.architectures import Stem
-from keras_resnet.weights import layer_weights, load_weights, save_torch_weights
-from keras_resnet.weights.files import read_weights
-from keras_resnet.weights.saving import load_model
+from keras_resnet.weights import (
+    find_weights,
+    layer_weights,
+    load_model,
+    load_weights,
+    save_torch_weights,
+)
 from tests.helpers import (
     assert_same_by_layer,
     assert_same_weights,
@@ -103,11 +107,12 @@ def test_dropout_and_preprocessing_have_no_weights_to_load(tmp_path):
     assert_same_weights(model, trained)
 
 
-def test_read_weights(saved):
+def test_find_weights(saved):
     folder, original = saved
     for file in FILES:
-        name, weights = read_weights(folder / file)
-        assert name == "resnet14"
+        found = find_weights(folder / file, "resnet14")
+        assert found.name == "resnet14"
+        weights = found.layers
         assert set(weights) == {layer.name for layer in original.layers if layer.weights}
         kernel, bias = weights["predictions"]
         assert (kernel.shape, bias.shape) == ((64, 10), (10,))
@@ -172,7 +177,7 @@ def test_weights_that_are_not_finite_are_told_of(tmp_path):
 
 @pytest.fixture(scope="module")
 def model():
-    """A net for files that are refused, and which each of them leaves as it is."""
+    """A net for files that are refused, which is unchanged by each of them."""
     return net()
 
 

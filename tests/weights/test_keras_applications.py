@@ -1,4 +1,4 @@
-"""Weights of `keras.applications`, made the package's own: the same function of the same images."""
+"""Weights of `keras.applications`, converted: the same function of the same images."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_preprocessing_outside_of_the_model(saved, pixels, expected):
     model = ours(saved / "whole.h5")
     exact = keras_resnet.preprocess_input(pixels, weights="keras/resnet50")
     assert distance(model(exact), expected) < 1e-5
-    # The package's own convention is half a grey level off: not exact, and not another answer.
+    # The package's own convention is half a gray level off: not exact, but close.
     nearly = model(keras_resnet.preprocess_input(pixels))
     assert 1e-5 < distance(nearly, expected) < 0.05
 

@@ -1,4 +1,4 @@
-"""The table of published weights, and what a builder makes of a name in it."""
+"""The table of published weights, and builders that are given a name in it."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_published_accuracies(recipe):
             assert PRETRAINED[name].metrics[224][0] == pytest.approx(top_1, abs=0.005)
 
 
-def test_every_line_says_all():
+def test_entries_are_complete():
     names = {architecture.lower() for architecture in ARCHITECTURES}
     for name, weights in PRETRAINED.items():
         assert weights.name == name and weights.classes == 1000
@@ -51,7 +51,7 @@ def test_every_line_says_all():
         assert weights.preprocessing.image_size in weights.metrics
         assert weights.preprocessing.interpolation in ("bilinear", "bicubic")
         assert weights.sha256 is None or re.fullmatch("[0-9a-f]{64}", weights.sha256)
-        # A file that no hub vouches for has a checksum here.
+        # A file that is on no hub has a checksum here.
         assert "://" not in weights.place or re.fullmatch("[0-9a-f]{32}", weights.md5)
         # A pinned checksum belongs to a pinned commit.
         assert (weights.sha256 is None) == (weights.revision is None)

@@ -183,7 +183,7 @@ def test_what_the_file_says(path):
 
 
 def test_v1_is_not_v1_5(path):
-    """Which the weights do not show: files of ours say it, all others are taken for v1.5."""
+    """Weights do not show it: files of this package tell it, all others are taken for v1.5."""
     save_torch_weights(small(version="v1"), path)
     with refused("`weights`", "version='v1.5'", "version='v1'"):
         small(weights=path, version="v1.5")
@@ -250,7 +250,7 @@ def test_a_network_that_is_none(path, network):
         ({"mean": [1], "std": [1]}, "3 channels"),
         ({"mean": [1, 2, 3], "std": [1, 2, 3]}, "(123.675, 116.28, 103.53)"),
     ],
-    ids=["lengths", "grey", "others"],
+    ids=["lengths", "gray", "others"],
 )
 def test_a_preprocessing_that_is_none_or_another(path, numbers, received):
     model = small(include_preprocessing=True)
@@ -283,6 +283,10 @@ def test_what_cannot_be_saved(path):
         save_torch_weights(small(), path.with_suffix(".pth"))
     with refused("`weights`", "'v1'", "conv3_block1_preact_bn"):
         save_torch_weights(small(version="v2"), path)
+    constant = small(bn_epsilon=1e-7)
+    constant.get_layer("conv1_bn").moving_variance.assign(np.zeros(4))
+    with refused("`bn_epsilon`", "bn_epsilon=1e-05", "bn_epsilon=1e-07"):
+        save_torch_weights(constant, path)
     with refused("`weights`", "weights=None"):
         load_weights(small(), None)
     assert not path.exists()

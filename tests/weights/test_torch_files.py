@@ -95,7 +95,7 @@ def write_legacy(path, arrays):
 @pytest.fixture(scope="module")
 def arrays():
     rng = np.random.default_rng(0)
-    values = {
+    return {
         "conv1.weight": rng.normal(size=(4, 3, 2, 2)).astype("float32"),
         "bn1.running_var": rng.normal(size=7),
         "bn1.num_batches_tracked": np.array(5),
@@ -103,7 +103,6 @@ def arrays():
         "brain": rng.normal(size=3).astype(ml_dtypes.bfloat16),
         "mask": np.array([True, False]),
     }
-    return values
 
 
 def assert_same(found, expected):
@@ -142,7 +141,7 @@ def test_views_of_one_storage(tmp_path):
 
 @pytest.mark.parametrize("key", ["state_dict", "model", "model_state_dict"])
 def test_checkpoints_and_wrappers(tmp_path, arrays, key):
-    """What training scripts keep beside the weights, and what wrappers put before the names."""
+    """State dicts within checkpoints of training scripts, and prefixes that wrappers add."""
     prefixed = {f"module._orig_mod.{name}": value for name, value in arrays.items()}
     inner = instructions(prefixed)[2:-1]
     pickled = b"\x80\x02}(" + text("epoch") + whole(3) + text(key) + inner + b"u."
@@ -155,7 +154,7 @@ def test_checkpoints_and_wrappers(tmp_path, arrays, key):
 
 
 class Attack:
-    """What pickle makes of it runs a function of Python."""
+    """An object whose pickle calls a function of Python."""
 
     def __init__(self, function, *arguments):
         self.reduced = (function, arguments)
@@ -165,7 +164,7 @@ class Attack:
 
 
 def refused(path, message):
-    """The builder says in one line why not, and leaves nothing behind."""
+    """Expects a one-line error of the builder, which leaves no file behind."""
     before = sorted(path.parent.iterdir())
     with pytest.raises(ValueError, match=message) as error:
         keras_resnet.ResNet18(weights=path)
@@ -289,7 +288,7 @@ def test_storages_by_names_that_are_no_texts(tmp_path, arrays):
 
 
 def test_a_memo_without_end(tmp_path, arrays):
-    """Numbered as high as it goes: the file that it is in is read as ever."""
+    """A memo with the highest number: the file is read as without it."""
     pickled = instructions(arrays).replace(b"u.", b"ur\xff\xff\xff\x7f.")
     contents = [array.tobytes() for array in arrays.values()]
     assert_same(read_torch(write_zip(tmp_path / "memo.pth", pickled, contents)), arrays)
@@ -297,7 +296,7 @@ def test_a_memo_without_end(tmp_path, arrays):
 
 @pytest.mark.parametrize("name", [REBUILD, b"ctorch\nFloatStorage\n"])
 def test_state_changes_nothing_that_is_shared(tmp_path, arrays, name):
-    """What BUILD would hang on a function or a type, were it done."""
+    """Attributes that BUILD would set on a function or a type if it were not skipped."""
     state = b"}" + text("__defaults__") + sequence(*[b"N"] * 4) + b"s"
     odd = b"\x80\x02}" + text("odd") + name + sequence(b"N", state) + b"b" + state + b"bs."
     refused(write_zip(tmp_path / "state.pth", odd), "'odd' in it is no tensor")

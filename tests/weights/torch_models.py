@@ -1,4 +1,4 @@
-"""Runs PyTorch's models in a process of its own, since it cannot share one with TensorFlow.
+"""Runs PyTorch's models in a subprocess, since they cannot share a process with TensorFlow.
 
     python torch_models.py write FOLDER NAME...   random networks: their weights, inputs and outputs
     python torch_models.py read FOLDER NAME...    weights that came back: the outputs with them
@@ -27,7 +27,7 @@ def build(name: str) -> torch.nn.Module:
 
 
 def randomize(model: torch.nn.Module) -> None:
-    """Draws what shows when it is ignored, and keeps deep sums small."""
+    """Draws weights that show when one is ignored, and keeps deep sums small."""
     generator = torch.Generator().manual_seed(0)
 
     def draw(tensor, low, high):
@@ -69,7 +69,7 @@ def read(folder: pathlib.Path, name: str) -> None:
     path = file_of(folder, name)
     original = torch.load(f"{path}.pth", weights_only=True)
     state = safetensors.torch.load_file(f"{path}.back.safetensors")
-    assert list(sorted(state)) == list(sorted(original)), set(state) ^ set(original)
+    assert sorted(state) == sorted(original), set(state) ^ set(original)
     for key, value in original.items():
         assert state[key].dtype == value.dtype and torch.equal(state[key], value), key
     model = build(name)

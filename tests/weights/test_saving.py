@@ -1,0 +1,25 @@
+"""Models in `.keras` files: the same outputs again, or an error of one line."""
+
+from __future__ import annotations
+
+import keras
+
+from keras_resnet.weights import load_model
+from tests.evaluation.helpers import SHAPE, small_net
+from tests.helpers import distance, images, refused
+
+
+def test_models_are_read_from_files(tmp_path):
+    model = small_net()
+    model.save(tmp_path / "model.keras")
+    x = images(2, *SHAPE, low=0, high=255)
+    assert distance(load_model(tmp_path / "model.keras")(x), model(x)) == 0
+
+
+def test_files_that_are_no_models(tmp_path):
+    (tmp_path / "broken.keras").write_bytes(b"PK\x03\x04 and no more")
+    unsafe = keras.Sequential([keras.Input((2,)), keras.layers.Lambda(lambda x: x)])
+    unsafe.save(tmp_path / "unsafe.keras")
+    for name in ("missing.keras", "model.h5", "broken.keras", "unsafe.keras"):
+        with refused("`path`", name):
+            load_model(tmp_path / name)
