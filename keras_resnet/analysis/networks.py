@@ -29,9 +29,9 @@ class NamedNetwork:
 
     Attributes:
         name: As the user wrote it.
-        label: What figures call it.
+        label: Its name in figures.
         library: "keras_resnet", "keras.applications" or "file".
-        published: Its published accuracy, where there is one.
+        published: Its published accuracy, or None.
     """
 
     name: str
@@ -59,7 +59,7 @@ class NamedNetwork:
         try:
             if self.library == "keras_resnet":
                 return build(find_architecture(self.name), weights=None, **options)
-            builder = getattr(keras.applications, self.label.removesuffix(" (Keras)"))
+            builder = getattr(keras.applications, self.name.removeprefix(_PREFIX))
             return builder(weights=None, **options)
         except ValueError as error:
             reason = " ".join(str(error).split())
@@ -68,7 +68,7 @@ class NamedNetwork:
             ) from error
 
     def side(self, image_size: int | None = None) -> int:
-        """Returns the side of the images that the network is shown if it takes any.
+        """Returns the side of its images where the model leaves it open.
 
         That asked for, else that of its published accuracy, else 224 pixels.
         """
@@ -101,14 +101,12 @@ def find_network(name: str) -> NamedNetwork:
     if name.endswith(".keras"):
         return NamedNetwork(name, "/".join(Path(name).with_suffix("").parts[-2:]), "file", None)
     applications = application_names()
-    # Of the densely connected ones, those that `keras.applications` has are taken from there.
-    theirs = set(applications) - set(RESIDUAL_NETWORKS)
-    ours = [known for known in ARCHITECTURES if known not in theirs]
-    if is_named(name) and (name in ours or name not in applications):
+    # Those DenseNets that `keras.applications` has are taken from there.
+    if is_named(name) and name not in set(applications) - set(RESIDUAL_NETWORKS):
         label = find_architecture(name).name
         return NamedNetwork(name, label, "keras_resnet", published_accuracy(label))
     short = name.removeprefix(_PREFIX)
-    known = (*ours, *(n for n in applications if n not in ours))
-    checks.one_of("model", short, applications if name.startswith(_PREFIX) else known)
-    label = f"{short} (Keras)" if short in ours else short
+    known = applications if short != name else tuple(dict.fromkeys((*ARCHITECTURES, *applications)))
+    checks.one_of("model", short, known)
+    label = f"{short} (Keras)" if short in RESIDUAL_NETWORKS else short
     return NamedNetwork(name, label, "keras.applications", APPLICATIONS.get(short))
