@@ -1,7 +1,7 @@
-"""Several runs of several networks, read together: error curves, final errors, convergence.
+"""Summarizes runs of several networks: error curves, final errors, convergence.
 
-A study is given as its epochs: for each label a list of runs, one a seed, and each run as its rows
-of metrics.jsonl, one an epoch, with `epoch` (from 1), `accuracy` and `val_accuracy` in [0, 1].
+A study maps a label to its runs, one a seed. A run is its rows of metrics.jsonl, one an epoch, with
+`epoch` (from 1), `accuracy` and `val_accuracy` in [0, 1].
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from collections.abc import Mapping, Sequence
 
 Epochs = Sequence[Mapping[str, float]]
 
-# Name of a curve, and the column of accuracies that it is drawn from.
+# Names of the curves, and the columns of accuracies that they are drawn from.
 CURVES = {"training": "accuracy", "test": "val_accuracy"}
 
 
 @dataclasses.dataclass(frozen=True)
 class ErrorCurve:
-    """How an error falls, over the seeds.
+    """The error of a network at each epoch, over its seeds.
 
     Attributes:
         label: The network.
@@ -37,19 +37,17 @@ class ErrorCurve:
     high: tuple[float, ...]
 
     def rows(self) -> list[dict[str, object]]:
-        """The curve as rows of a table."""
+        """Returns the curve as rows of a table."""
+        columns = {
+            "epoch": self.epochs,
+            "error_mean": self.mean,
+            "error_low": self.low,
+            "error_high": self.high,
+        }
+        network = {"network": self.label, "kind": self.kind}
         return [
-            {
-                "network": self.label,
-                "kind": self.kind,
-                "epoch": epoch,
-                "error_mean": mean,
-                "error_low": low,
-                "error_high": high,
-            }
-            for epoch, mean, low, high in zip(
-                self.epochs, self.mean, self.low, self.high, strict=True
-            )
+            network | dict(zip(columns, row, strict=True))
+            for row in zip(*columns.values(), strict=True)
         ]
 
 
@@ -79,22 +77,17 @@ def error_curves(study: Mapping[str, Sequence[Epochs]]) -> list[ErrorCurve]:
     return curves
 
 
-def epochs_to_error(run: Epochs, error: float, column: str = "accuracy") -> int | None:
-    """Returns the first epoch whose error is at most `error`, or None if there is none.
-
-    Args:
-        run: Rows, one an epoch.
-        error: Error in [0, 1].
-        column: Accuracy that the error is the rest of.
-    """
+def epochs_to_error(run: Epochs, error: float) -> int | None:
+    """Returns the first epoch whose training error is at most `error`, in [0, 1], or None."""
     # Beyond rounding: 1 - 0.9 is a little less than 0.1.
-    return next((int(row["epoch"]) for row in run if 1.0 - row[column] <= error + 1e-9), None)
+    reached = (int(row["epoch"]) for row in run if 1.0 - row["accuracy"] <= error + 1e-9)
+    return next(reached, None)
 
 
 def final_errors(runs: Sequence[Epochs], column: str) -> tuple[float, float | None]:
-    """Mean and sample standard deviation over the seeds of the last epoch's error, in [0, 1].
+    """Returns mean and sample standard deviation over the seeds of the last epoch's error.
 
-    The deviation of a single run is None.
+    Both are in [0, 1]; the deviation of a single run is None.
     """
     errors = [1.0 - run[-1][column] for run in runs]
     return statistics.fmean(errors), statistics.stdev(errors) if len(errors) > 1 else None
@@ -103,7 +96,7 @@ def final_errors(runs: Sequence[Epochs], column: str) -> tuple[float, float | No
 def convergence(
     study: Mapping[str, Sequence[Epochs]], errors: Sequence[float]
 ) -> list[dict[str, object]]:
-    """How fast and how far every network came: one row each.
+    """Returns the final errors of every network and the epochs that it took, one row each.
 
     Args:
         study: Runs by label.
@@ -112,7 +105,7 @@ def convergence(
     Returns:
         Rows of `network`, `seeds`, mean and deviation of the final training and test error, and
         for each error the mean of the epochs it took (of the seeds that reached it, or None) and
-        how many seeds reached it.
+        the number of seeds that reached it.
     """
     rows = []
     for label, runs in study.items():

@@ -31,7 +31,7 @@ def test_figure_says_what_was_chosen_and_what_was_not_trained(tmp_path):
     plots.search(ROWS, path, title="Search on data", best="0", max_multiply_adds=4_000_000)
     text = path.with_suffix(".svg").read_text()
     for label in (
-        *("Search on data; chosen: net0, 95.00 %", "best for its cost", "basic blocks", "chosen"),
+        *("Search on data; chosen: net0, 95.00 %", "Pareto front", "basic blocks", "chosen"),
         *("bottleneck blocks, fewer epochs", "over budget or failed", "budget"),
         *("validation accuracy (%)", "multiply-adds of one image"),
     ):
