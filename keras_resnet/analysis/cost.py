@@ -26,7 +26,7 @@ from keras_resnet.analysis.networks import closed_shape, find_network
 from keras_resnet.utils import checks
 from keras_resnet.utils.processes import death, environment
 
-# The first call traces and compiles, the second touches memory that the first one has freed.
+# The first call traces and compiles, the second uses memory that the first one has freed.
 WARM_UP = 2
 FEWEST_REPEATS, REPEATS = 3, 10
 SECONDS = 5.0
@@ -38,12 +38,12 @@ class Phase:
 
     Attributes:
         seconds_per_image: Median over the repeats.
-        first_quartile: A quarter of the repeats took no longer than this per image.
-        third_quartile: Three quarters took no longer.
-        repeats: Steps measured, after the warm-up.
-        memory_bytes: Peak memory of the whole batch with weights and workspace: on a GPU what
-            TensorFlow had allocated there, else what the process grew by; None where the machine
-            cannot tell.
+        first_quartile: First quartile of the seconds per image.
+        third_quartile: Their third quartile.
+        repeats: Number of steps measured, after the warm-up.
+        memory_bytes: Peak memory of the whole batch with weights and workspace: on a GPU the
+            memory that TensorFlow had allocated there, else the growth of the process; None where
+            the machine cannot tell.
         joules_per_image: Energy of the whole device over all repeats; None where the machine
             cannot tell.
     """
@@ -129,9 +129,6 @@ def measure(
         repeats: Largest number of steps to measure, at least 3.
         seconds: Seconds after which 3 steps are enough.
         name: Name of the network in the result; by default the model's.
-
-    Returns:
-        The cost.
 
     Raises:
         ValueError: If an argument is wrong.
@@ -261,14 +258,7 @@ def _check_effort(repeats, seconds):
     checks.positive("seconds", seconds)
 
 
-def _measure_phase(
-    step: Callable[[], object],
-    batch_size: int,
-    repeats: int,
-    seconds: float,
-    memory: _Memory,
-    meter: Meter | None,
-) -> Phase:
+def _measure_phase(step, batch_size, repeats, seconds, memory, meter: Meter | None) -> Phase:
     memory.restart()
     for _ in range(WARM_UP):
         step()

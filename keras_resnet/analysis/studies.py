@@ -6,75 +6,43 @@ A study maps a label to its runs, one a seed. A run is its rows of metrics.jsonl
 
 from __future__ import annotations
 
-import dataclasses
 import statistics
 from collections.abc import Mapping, Sequence
 
 Epochs = Sequence[Mapping[str, float]]
 
-# Names of the curves, and the columns of accuracies that they are drawn from.
+# Kinds of errors, and the columns of accuracies that they are computed from.
 CURVES = {"training": "accuracy", "test": "val_accuracy"}
 
 
-@dataclasses.dataclass(frozen=True)
-class ErrorCurve:
-    """The error of a network at each epoch, over its seeds.
-
-    Attributes:
-        label: The network.
-        kind: "training" or "test".
-        epochs: Epochs, from 1.
-        mean: Mean error over the seeds at each epoch, in [0, 1].
-        low: Lowest error of a seed.
-        high: Highest error of a seed.
-    """
-
-    label: str
-    kind: str
-    epochs: tuple[int, ...]
-    mean: tuple[float, ...]
-    low: tuple[float, ...]
-    high: tuple[float, ...]
-
-    def rows(self) -> list[dict[str, object]]:
-        """Returns the curve as rows of a table."""
-        columns = {
-            "epoch": self.epochs,
-            "error_mean": self.mean,
-            "error_low": self.low,
-            "error_high": self.high,
-        }
-        network = {"network": self.label, "kind": self.kind}
-        return [
-            network | dict(zip(columns, row, strict=True))
-            for row in zip(*columns.values(), strict=True)
-        ]
-
-
-def error_curves(study: Mapping[str, Sequence[Epochs]]) -> list[ErrorCurve]:
-    """Returns the training and the test curve of every network, over its seeds.
+def error_curves(study: Mapping[str, Sequence[Epochs]]) -> list[dict[str, object]]:
+    """Returns the training and test errors of every network by epoch, over its seeds.
 
     Args:
         study: Runs by label. Curves end where the shortest run of the label ends.
+
+    Returns:
+        Rows of `network`, `kind` ("training" or "test"), `epoch` (from 1), and mean, lowest and
+        highest error of the seeds in [0, 1]: `error_mean`, `error_low`, `error_high`.
     """
-    curves = []
+    rows: list[dict[str, object]] = []
     for label, runs in study.items():
         for kind, column in CURVES.items():
             if not all(column in row for run in runs for row in run):
                 continue
-            errors = [[1.0 - row[column] for row in run] for run in runs]
-            by_epoch = list(zip(*errors, strict=False))
-            curves.append(
-                ErrorCurve(
-                    label,
-                    kind,
-                    tuple(range(1, len(by_epoch) + 1)),
-                    tuple(map(statistics.fmean, by_epoch)),
-                    tuple(map(min, by_epoch)),
-                    tuple(map(max, by_epoch)),
+            by_seed = [[1.0 - row[column] for row in run] for run in runs]
+            for epoch, errors in enumerate(zip(*by_seed, strict=False), start=1):
+                rows.append(
+                    {
+                        "network": label,
+                        "kind": kind,
+                        "epoch": epoch,
+                        "error_mean": statistics.fmean(errors),
+                        "error_low": min(errors),
+                        "error_high": max(errors),
+                    }
                 )
-            )
-    return curves
+    return rows
 
 
 def epochs_to_error(run: Epochs, error: float) -> int | None:

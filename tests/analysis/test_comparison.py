@@ -20,7 +20,6 @@ from keras_resnet.analysis.counting import (
 )
 from keras_resnet.analysis.networks import application_names, find_network
 from keras_resnet.analysis.plots import accuracy_against_operations, cost_against_batch
-from keras_resnet.analysis.plots import comparison as drawn
 from keras_resnet.analysis.published import APPLICATIONS, PAPER, Accuracy, published_accuracy
 from keras_resnet.utils.tables import text_table
 from keras_resnet.weights import PRETRAINED
@@ -208,29 +207,6 @@ def test_accuracies_from_the_command_line(tmp_path):
 
 
 # --- figures ------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def figures(monkeypatch):
-    """Keeps the figures that are drawn, as they are saved."""
-    kept = []
-    original = drawn.figure
-
-    def figure(path, **options):
-        manager = original(path, **options)
-
-        class Keeping:
-            def __enter__(self):
-                kept.append(manager.__enter__())
-                return kept[-1]
-
-            def __exit__(self, *error):
-                return manager.__exit__(*error)
-
-        return Keeping()
-
-    monkeypatch.setattr(drawn, "figure", figure)
-    return kept
 
 
 def test_no_label_covers_another_in_the_default_comparison(tmp_path, figures):

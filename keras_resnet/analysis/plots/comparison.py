@@ -53,14 +53,15 @@ def accuracy_against_operations(entries: Sequence[Entry], path: str | Path) -> b
 
         axes = fig.subplots()
         axes.set_xscale("log")
-        x_lines, y_lines = [], []
+        x_lines: list[Any] = []
+        y_lines: list[Any] = []
         for family, color in colors.items():
             members = [(x[i], y[i]) for i, name in enumerate(families) if name == family]
             if len(members) > 2:
                 across, up = zip(*sorted(members, key=lambda point: point[0]), strict=True)
                 axes.plot(across, up, color=color, linewidth=1, alpha=0.6, zorder=1)
-                x_lines.append(list(across))
-                y_lines.append(list(up))
+                x_lines.append(across)
+                y_lines.append(up)
         circles = _scatter(axes, x, y, areas, own_colors, styles)
         axes.scatter(x, y, s=4, color=own_colors, zorder=2)
         shapes = sorted({"x".join(map(str, entry.image_shape)) for entry, _ in shown})
@@ -78,8 +79,8 @@ def accuracy_against_operations(entries: Sequence[Entry], path: str | Path) -> b
         textalloc.allocate(
             *(axes, x, y, [entry.network.label for entry, _ in shown]),
             scatter_plot=circles,
-            x_lines=x_lines or None,
-            y_lines=y_lines or None,
+            x_lines=x_lines,
+            y_lines=y_lines,
             textsize=8.5,
             linecolor="0.6",
             linewidth=0.6,

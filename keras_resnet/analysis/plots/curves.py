@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
+import operator
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,7 +12,6 @@ from typing import Any
 
 from keras_resnet.analysis.plots import drawing
 from keras_resnet.analysis.responses import LayerResponse
-from keras_resnet.analysis.studies import ErrorCurve
 
 TRAINING_MARKER, TEST_MARKER = "o", "D"
 
@@ -61,7 +62,7 @@ def learning_curve(
 
 
 def error_curves(
-    panels: Mapping[str, Sequence[ErrorCurve]],
+    panels: Mapping[str, Sequence[Mapping[str, Any]]],
     path: str | Path,
     *,
     title: str,
@@ -73,31 +74,39 @@ def error_curves(
     lowest to the highest seed.
 
     Args:
-        panels: Curves by the title of their panel.
+        panels: Rows of `analysis.studies.error_curves` by the title of their panel.
         path: Path of the PNG; SVG and CSV go beside it.
         title: Title of the figure.
         test_name: Name of the evaluated split in the legend.
     """
-    rows = [row for curves in panels.values() for curve in curves for row in curve.rows()]
-    size = (1.2 + 4.4 * len(panels), 4.2 + 0.11 * max(map(len, panels.values())))
-    with drawing.titled_figure(path, rows, title, size) as fig:
+    by_curve = operator.itemgetter("network", "kind")
+    curves = {
+        name: [(*curve, list(rows)) for curve, rows in itertools.groupby(panel, by_curve)]
+        for name, panel in panels.items()
+    }
+    size = (1.2 + 4.4 * len(panels), 4.2 + 0.11 * max(map(len, curves.values())))
+    every_row = [row for panel in panels.values() for row in panel]
+    with drawing.titled_figure(path, every_row, title, size) as fig:
         all_axes = fig.subplots(1, len(panels), sharey=True, squeeze=False)[0]
-        for axes, (name, curves) in zip(all_axes, panels.items(), strict=True):
-            labels = list(dict.fromkeys(curve.label for curve in curves))
-            for curve in curves:
-                color = drawing.COLORS[labels.index(curve.label) % len(drawing.COLORS)]
+        for axes, (name, panel) in zip(all_axes, curves.items(), strict=True):
+            labels = list(dict.fromkeys(label for label, _, _ in panel))
+            bands = False
+            for label, kind, rows in panel:
+                color = drawing.COLORS[labels.index(label) % len(drawing.COLORS)]
                 mean, low, high = (
-                    [100 * error for error in errors]
-                    for errors in (curve.mean, curve.low, curve.high)
+                    [100 * row[f"error_{figure}"] for row in rows]
+                    for figure in ("mean", "low", "high")
                 )
-                if curve.kind == "test":
+                if kind == "test":
                     line, width, split, mark = "-", 2.0, test_name, (TEST_MARKER, "full")
                 else:  # hollow, so that one marker does not hide the other
                     line, width, split, mark = "--", 1.2, "training", (TRAINING_MARKER, "none")
-                style = {"color": color, "linewidth": width, "label": f"{curve.label}, {split}"}
-                axes.plot(curve.epochs, mean, line, **style, **_lone_point(mean, *mark))
-                axes.fill_between(curve.epochs, low, high, color=color, alpha=0.15, linewidth=0)
-            if any(curve.low != curve.high and len(curve.mean) > 1 for curve in curves):
+                style = {"color": color, "linewidth": width, "label": f"{label}, {split}"}
+                epochs = [row["epoch"] for row in rows]
+                axes.plot(epochs, mean, line, **style, **_lone_point(mean, *mark))
+                axes.fill_between(epochs, low, high, color=color, alpha=0.15, linewidth=0)
+                bands |= low != high and len(rows) > 1
+            if bands:
                 _name_bands(axes)
             drawing.error_axis(axes)
             axes.set_title(name, fontsize="medium")
