@@ -16,13 +16,11 @@ from keras_resnet.utils import private
 
 @dataclasses.dataclass(frozen=True)
 class Call:
-    """One call of one layer.
+    """One call of one layer, or of an operation where the model was written with `keras.ops`.
 
     Attributes:
-        layer: The layer, or the operation where the model was written with `keras.ops`.
-        name: Its name, prefixed by those of the models and stacks around it.
+        name: Name of the layer, prefixed by those of the models and stacks around it.
         inputs: Its input tensors, for a batch of one.
-        outputs: Its output tensors.
         repeats: Number of such calls that the stacks around it make; 1 outside of stacks.
         repetition: Index of this call among them, from 0.
         recomputed: Name of the repetition that is recomputed for the gradient, or None.
@@ -49,12 +47,8 @@ class Trace:
 def trace(model: keras.Model, input_shape: tuple[int, ...] | None = None) -> Trace:
     """Follows one image through a functional model, into nested models and stacks of blocks.
 
-    Args:
-        model: A functional model with one image input.
-        input_shape: Shape of one image, needed where the model leaves its sides open.
-
-    Returns:
-        The calls in the order in which Keras makes them.
+    The calls are in the order in which Keras makes them. `input_shape` is that of one image, needed
+    where the model leaves its sides open.
 
     Raises:
         ValueError: If the image size is open and not given, or contradicts the model; if the
@@ -68,11 +62,7 @@ def trace(model: keras.Model, input_shape: tuple[int, ...] | None = None) -> Tra
 
 
 def graph(model: keras.Model, *, single: bool = False) -> keras.Function:
-    """Returns the graph of a model, which a `Sequential` one holds inside.
-
-    Raises:
-        ValueError: If the model is not functional, or does not have the `single` input asked for.
-    """
+    """Returns the graph of a functional model, if `single` only one with a single input."""
     function = private.function_of(model)
     if function is None or (single and len(function.inputs) != 1):
         raise ValueError(

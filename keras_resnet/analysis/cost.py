@@ -196,17 +196,11 @@ def measure_apart(
         MeasurementFailed: If the process ends without a result.
     """
     find_network(name)  # a wrong name is reported before a process is started for it
-    order = {
-        "name": name,
-        "batch_size": batch_size,
-        "image_size": image_size,
-        "precision": precision,
-        "options": {"training": training, "repeats": repeats, "seconds": seconds},
-    }
+    options = {"training": training, "repeats": repeats, "seconds": seconds}
     process = subprocess.run(
         [sys.executable, "-c", f"import {__name__} as cost; cost.measure_ordered()"],
         env=environment(),
-        input=json.dumps(order),
+        input=json.dumps([name, batch_size, image_size, precision, options]),
         capture_output=True,
         text=True,
         check=False,
@@ -225,15 +219,9 @@ def measure_apart(
 def measure_all(
     names: Sequence[str], batch_sizes: Sequence[int], **options
 ) -> Iterator[Cost | MeasurementFailed]:
-    """Measures every network at every batch size, each in a subprocess.
+    """Yields the cost of every network at every batch size, or why there is none.
 
-    Args:
-        names: Names of networks.
-        batch_sizes: Images per step.
-        **options: Those of `measure_apart`.
-
-    Yields:
-        The cost, or why there is none, as soon as it is known.
+    Each is measured in a subprocess; `options` are those of `measure_apart`.
 
     Raises:
         ValueError: If an argument is wrong, before anything is measured.
@@ -283,16 +271,13 @@ def _measure_phase(step, batch_size, repeats, seconds, memory, meter: Meter | No
 
 
 class _Memory:
-    """Peak memory: what TensorFlow has allocated on its first GPU, else what the process grew by.
-
-    The growth is counted from when this object was made, and cannot be reset.
-    """
+    """Peak memory: TensorFlow's on its first GPU, else what this process has grown by."""
 
     def __init__(self, gpu: Any):
         self._gpu, self._before = gpu, _largest_resident_bytes()
 
     def restart(self) -> None:
-        if self._gpu:
+        if self._gpu:  # the growth of a process cannot be reset
             self._gpu.reset_memory_stats("GPU:0")
 
     def peak(self) -> int | None:
@@ -304,10 +289,8 @@ class _Memory:
 
 
 def _largest_resident_bytes() -> int | None:
-    """Returns the largest resident size that this process has had, on Linux.
-
-    Not `getrusage`, whose figure begins with that of the process which started this one.
-    """
+    """Returns the largest resident size that this process has had, on Linux."""
+    # Not `getrusage`, whose figure begins with that of the process which started this one.
     status = Path("/proc/self/status")
     found = status.exists() and re.search(r"^VmHWM:\s+(\d+) kB", status.read_text(), re.MULTILINE)
     return 1024 * int(found[1]) if found else None
@@ -324,14 +307,14 @@ def _gpu_statistics() -> Any:
 
 def measure_ordered() -> None:
     """Measures what the standard input of `measure_apart`'s subprocess asks for; both are JSON."""
-    order = json.load(sys.stdin)
-    keras.config.set_dtype_policy(order["precision"])
-    network = find_network(order["name"])
+    name, batch_size, image_size, precision, options = json.load(sys.stdin)
+    keras.config.set_dtype_policy(precision)
+    network = find_network(name)
     cost = measure(
-        lambda: network.build(order["image_size"]),
-        order["batch_size"],
-        image_size=network.side(order["image_size"]),
+        lambda: network.build(image_size),
+        batch_size,
+        image_size=network.side(image_size),
         name=network.label,
-        **order["options"],
+        **options,
     )
     print(json.dumps(dataclasses.asdict(cost)))

@@ -161,7 +161,7 @@ def built_without_values(
 
 
 def _layer_cost(call: Call, counted: set[int]) -> LayerCost:
-    """Returns the cost of a call; weights in `counted` are left out, the others noted there."""
+    """Returns the cost of a call, without the weights in `counted`; its own are added there."""
     layer = call.layer
     weights = [w for w in getattr(layer, "weights", ()) if id(w) not in counted]
     counted.update(map(id, weights))
@@ -234,16 +234,9 @@ def _multiply_adds(call: Call) -> int:
 
 
 def count_models() -> Iterator[dict[str, object]]:
-    """Counts every listed network as it is built, for `models.zoo.SIZES`.
-
-    Yields:
-        `name`, `parameters` and `multiply_adds` of each.
-    """
+    """Yields `name`, `parameters` and `multiply_adds` of every listed network, as it is built."""
     for entry in entries():
         builder, options = builder_of(entry)
         cost = complexity(built_without_values(build, builder, stack_blocks=True, **options))
-        yield {
-            "name": entry.name,
-            "parameters": cost.parameters,
-            "multiply_adds": cost.multiply_adds,
-        }
+        figures = {"parameters": cost.parameters, "multiply_adds": cost.multiply_adds}
+        yield {"name": entry.name, **figures}

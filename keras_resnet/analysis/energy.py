@@ -18,14 +18,7 @@ RAPL_ROOT = "/sys/class/powercap"
 
 @dataclasses.dataclass(frozen=True)
 class Meter:
-    """Counters of energy whose sum is that of a device.
-
-    Attributes:
-        name: "RAPL" or "NVML".
-        read: Returns the counters.
-        per_joule: Steps of a counter per joule.
-        ranges: Steps after which each counter starts again at zero.
-    """
+    """Counters of a device's energy, each of which starts again at zero after its range."""
 
     name: str
     read: Callable[[], list[int]]
@@ -42,14 +35,7 @@ class Meter:
 
 
 def rapl_meter(root: str | Path = RAPL_ROOT) -> Meter | None:
-    """Returns a meter of all processor packages, and of the memory where it is counted apart.
-
-    Args:
-        root: Linux's powercap folder.
-
-    Returns:
-        The meter, or None where this machine has none that can be read.
-    """
+    """Returns a meter of all processor packages and their memory, or None if none is readable."""
     domains = []
     # Not "intel-rapl-mmio", the same packages once more, nor "core" and "uncore", parts of them.
     for domain in sorted(Path(root).glob("intel-rapl:*")):

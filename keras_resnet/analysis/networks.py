@@ -9,13 +9,8 @@ from pathlib import Path
 
 import keras
 
+from keras_resnet import architectures
 from keras_resnet.analysis.published import APPLICATIONS, Accuracy, published_accuracy
-from keras_resnet.architectures import (
-    ARCHITECTURES,
-    RESIDUAL_NETWORKS,
-    find_architecture,
-    is_named,
-)
 from keras_resnet.models.builders import build
 from keras_resnet.utils import checks
 from keras_resnet.weights.saving import load_model
@@ -31,7 +26,6 @@ class NamedNetwork:
         name: As the user wrote it.
         label: Its name in figures.
         library: "keras_resnet", "keras.applications" or "file".
-        published: Its published accuracy, or None.
     """
 
     name: str
@@ -45,10 +39,7 @@ class NamedNetwork:
         return re.sub(r"[^\w.-]+", "_", self.name).strip("._")
 
     def build(self, image_size: int | None = None) -> keras.Model:
-        """Builds it with random weights; a saved model is loaded.
-
-        Args:
-            image_size: Side of the RGB images; the network's own where not given.
+        """Builds it with random weights for RGB images of a side; a saved model is loaded.
 
         Raises:
             ValueError: If the network does not take images of that size.
@@ -58,7 +49,7 @@ class NamedNetwork:
         options = {} if image_size is None else {"input_shape": (image_size, image_size, 3)}
         try:
             if self.library == "keras_resnet":
-                return build(find_architecture(self.name), weights=None, **options)
+                return build(architectures.find_architecture(self.name), weights=None, **options)
             builder = getattr(keras.applications, self.name.removeprefix(_PREFIX))
             return builder(weights=None, **options)
         except ValueError as error:
@@ -68,10 +59,7 @@ class NamedNetwork:
             ) from error
 
     def side(self, image_size: int | None = None) -> int:
-        """Returns the side of its images where the model leaves it open.
-
-        That asked for, else that of its published accuracy, else 224 pixels.
-        """
+        """Returns the side asked for, else that of its published accuracy, else 224 pixels."""
         return image_size or (self.published.image_size if self.published else 224)
 
 
@@ -101,12 +89,13 @@ def find_network(name: str) -> NamedNetwork:
     if name.endswith(".keras"):
         return NamedNetwork(name, "/".join(Path(name).with_suffix("").parts[-2:]), "file", None)
     applications = application_names()
+    ours = architectures.RESIDUAL_NETWORKS
     # Those DenseNets that `keras.applications` has are taken from there.
-    if is_named(name) and name not in set(applications) - set(RESIDUAL_NETWORKS):
-        label = find_architecture(name).name
+    if architectures.is_named(name) and name not in set(applications) - set(ours):
+        label = architectures.find_architecture(name).name
         return NamedNetwork(name, label, "keras_resnet", published_accuracy(label))
     short = name.removeprefix(_PREFIX)
-    known = applications if short != name else tuple(dict.fromkeys((*ARCHITECTURES, *applications)))
-    checks.one_of("model", short, known)
-    label = f"{short} (Keras)" if short in RESIDUAL_NETWORKS else short
+    known = dict.fromkeys((*architectures.ARCHITECTURES, *applications))
+    checks.one_of("model", short, known if short == name else applications)
+    label = f"{short} (Keras)" if short in ours else short
     return NamedNetwork(name, label, "keras.applications", APPLICATIONS.get(short))

@@ -22,7 +22,6 @@ class Accuracy:
         top5: Share of those whose label is among the five highest, or None where not known.
         image_size: Side of the test images in pixels; 0 where not known.
         protocol: "single crop", "10 crops", "single view", or the name that a measurement gives.
-        dataset: Name of the data set that it was tested on.
         source: Address or arXiv number; of a measured accuracy, the file or value it came from.
         measured: Whether it was measured by the user, not published.
     """

@@ -46,9 +46,9 @@ def layer_responses(
 ) -> tuple[LayerResponse, ...]:
     """Measures the standard deviation of the layers' responses, in inference mode.
 
-    Images are streamed: memory holds one batch, and three numbers per layer for the ones before.
-    A stack of blocks runs block by block through one compiled function that is given the weights
-    of each in turn, so that depth costs neither memory nor compilation.
+    Images are streamed: memory holds one batch. A stack of blocks runs block by block through one
+    compiled function that is given the weights of each in turn, so that depth costs neither memory
+    nor compilation.
 
     Args:
         model: Network of this package, unrolled or stacked.
@@ -139,12 +139,6 @@ def _measured(model, layers):
     return found
 
 
-def _channel_axis(layer):
-    if hasattr(layer, "axis"):
-        return layer.axis
-    return -1 if layer.data_format == "channels_last" else 1
-
-
 def _names(model, layers):
     """Returns the names of the convolutions to be measured, in the unrolled network's order."""
     measured, names = _measured(model, layers), []
@@ -159,12 +153,13 @@ def _names(model, layers):
 
 def _features(model, layers, others):
     """Returns a model with outputs `others`, and the moments of every measured layer by name."""
-    found = {
-        name: map_moments(layer.output, _channel_axis(layer))
-        for name, layer in _measured(model, layers).items()
-    }
+    found = {}
+    for name, layer in _measured(model, layers).items():
+        channels_last = getattr(layer, "data_format", "channels_last") == "channels_last"
+        axis = getattr(layer, "axis", -1 if channels_last else 1)
+        found[name] = map_moments(layer.output, axis)
     features = keras.Model(model.input, [others, found])
     if keras.backend.backend() == "tensorflow":
-        # Keras would compile with XLA, which takes minutes for a deep net.
+        # Keras would compile with XLA, which takes minutes for a deep network.
         features.compile(jit_compile=False)
     return features

@@ -18,8 +18,7 @@ CURVES = {"training": "accuracy", "test": "val_accuracy"}
 def error_curves(study: Mapping[str, Sequence[Epochs]]) -> list[dict[str, object]]:
     """Returns the training and test errors of every network by epoch, over its seeds.
 
-    Args:
-        study: Runs by label. Curves end where the shortest run of the label ends.
+    Curves end where the shortest run of the label ends.
 
     Returns:
         Rows of `network`, `kind` ("training" or "test"), `epoch` (from 1), and mean, lowest and
@@ -64,16 +63,12 @@ def final_errors(runs: Sequence[Epochs], column: str) -> tuple[float, float | No
 def convergence(
     study: Mapping[str, Sequence[Epochs]], errors: Sequence[float]
 ) -> list[dict[str, object]]:
-    """Returns the final errors of every network and the epochs that it took, one row each.
-
-    Args:
-        study: Runs by label.
-        errors: Training errors in [0, 1] to reach.
+    """Returns the final errors of every network, and the epochs it took to training errors.
 
     Returns:
         Rows of `network`, `seeds`, mean and deviation of the final training and test error, and
-        for each error the mean of the epochs it took (of the seeds that reached it, or None) and
-        the number of seeds that reached it.
+        for each of `errors` in [0, 1] the mean of the epochs it took (of the seeds that reached
+        it, or None) and the number of seeds that reached it.
     """
     rows = []
     for label, runs in study.items():

@@ -72,7 +72,16 @@ def class_errors(rows: Sequence[Mapping[str, Any]], path: str | Path, *, title: 
             _bars(fig.subplots(), ranked)
         else:
             curve, bars = fig.subplots(1, 2, width_ratios=(5, 6))
-            _curve(curve, ranked[::-1])
+            low, error, high = (
+                [100 * row[key] for row in ranked[::-1]] for key in ("low", "error", "high")
+            )
+            x = np.arange(1, len(ranked) + 1)
+            band = {"alpha": 0.25, "linewidth": 0, "label": "95 % interval"}
+            curve.fill_between(x, low, high, color=drawing.BLUE, **band)
+            curve.plot(x, error, color=drawing.BLUE, linewidth=1.6, label="error")
+            curve.set(xlabel="classes, best first", ylabel="top-1 error (%)")
+            curve.set(xlim=(1, len(ranked)), ylim=(0, 100))
+            curve.grid(alpha=0.3)
             _bars(bars, ranked[:LISTED])
             bars.set_title(f"the worst {LISTED}, with 95 % intervals", fontsize="medium")
         # Outside: bars may fill all of the axes.
@@ -93,8 +102,7 @@ def _cells(fig, counts, shares, class_names):
     upright = max(map(len, class_names)) > 3
     axes.set_xticks(places, class_names, rotation=90 if upright else 0)
     axes.set_yticks(places, class_names)
-    axes.set_xlabel("predicted class")
-    axes.set_ylabel("true class")
+    axes.set(xlabel="predicted class", ylabel="true class")
 
 
 def _groups(fig, axes, shares):
@@ -112,9 +120,8 @@ def _groups(fig, axes, shares):
     image = axes.imshow(100 * means, cmap="Blues", norm=norm, extent=(0, end, end, 0))
     label = "share of the true class (%)"
     fig.colorbar(image, ax=axes, shrink=0.8, label=label, extend="min", format="{x:g}")
-    grouped = f", groups of {size}" if size > 1 else ""
-    axes.set_xlabel(f"predicted class (number{grouped})")
-    axes.set_ylabel(f"true class (number{grouped})")
+    numbers = f"(number, groups of {size})" if size > 1 else "(number)"
+    axes.set(xlabel=f"predicted class {numbers}", ylabel=f"true class {numbers}")
 
 
 def _mistakes(axes, counts, shares, class_names):
@@ -131,20 +138,6 @@ def _mistakes(axes, counts, shares, class_names):
     axes.set_title("the most frequent mistakes", fontsize="medium")
 
 
-def _curve(axes, rows):
-    low, error, high = ([100 * row[key] for row in rows] for key in ("low", "error", "high"))
-    x = np.arange(1, len(rows) + 1)
-    axes.fill_between(
-        x, low, high, color=drawing.BLUE, alpha=0.25, label="95 % interval", linewidth=0
-    )
-    axes.plot(x, error, color=drawing.BLUE, linewidth=1.6, label="error")
-    axes.set_xlabel("classes, best first")
-    axes.set_ylabel("top-1 error (%)")
-    axes.set_xlim(1, len(rows))
-    axes.set_ylim(0, 100)
-    axes.grid(alpha=0.3)
-
-
 def _bars(axes, rows):
     errors = 100 * np.array([[row["error"], row["low"], row["high"]] for row in rows])
     y = np.arange(len(rows))
@@ -156,8 +149,7 @@ def _bars(axes, rows):
     axes.set_yticks(y, [f"{_short(row['name'])} ({row['images']})" for row in rows])
     axes.invert_yaxis()
     axes.set_xlim(0, None)
-    axes.set_xlabel("top-1 error (%)")
-    axes.set_ylabel("class (images)")
+    axes.set(xlabel="top-1 error (%)", ylabel="class (images)")
     axes.grid(axis="x", alpha=0.3)
 
 

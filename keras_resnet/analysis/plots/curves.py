@@ -143,16 +143,12 @@ def final_errors(
             style = {"fmt": marker, "color": color, "capsize": 4, "label": f"{name} error"}
             axes.errorbar(places, means, spreads if deviations else None, **style)
             for place, mean in zip(places, means, strict=True):
+                align = {"ha": "right" if side < 0 else "left", "va": "center"}
+                # On white, to be legible also where a grid line passes.
+                box = {"facecolor": "white", "linewidth": 0, "pad": 0.5}
+                offset = {"xytext": (8 * side, 0), "textcoords": "offset points"}
                 axes.annotate(
-                    f"{mean:.2f}",
-                    (place, mean),
-                    (8 * side, 0),
-                    textcoords="offset points",
-                    ha="right" if side < 0 else "left",
-                    va="center",
-                    fontsize="small",
-                    # Legible also where a grid line passes.
-                    bbox={"facecolor": "white", "linewidth": 0, "pad": 0.5},
+                    f"{mean:.2f}", (place, mean), **offset, **align, fontsize="small", bbox=box
                 )
         axes.set_xticks(range(len(rows)), [str(row["network"]) for row in rows])
         axes.set_xlim(-0.6, len(rows) - 0.4)

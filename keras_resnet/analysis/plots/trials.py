@@ -75,8 +75,7 @@ def search(
         for row in chosen:
             axes.plot(*_points([row]), "+", color=drawing.VERMILION, zorder=4, label="chosen")
         drawing.log_axis(axes.xaxis)
-        axes.set_xlabel("multiply-adds of one image (10⁶)")
-        axes.set_ylabel("validation accuracy (%)")
+        axes.set(xlabel="multiply-adds of one image (10⁶)", ylabel="validation accuracy (%)")
         fig.legend(loc="outside right center", frameon=False, title="area: parameters")
 
 
