@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
+from keras import layers
 
 from keras_resnet.analysis.calls import Call, graph, trace
 from keras_resnet.analysis.memory import inference_bytes, size_in_bytes, training_bytes
@@ -184,23 +185,14 @@ def _layer_cost(call: Call, counted: set[int]) -> LayerCost:
 
 # Every weight of a kernel is used once at every position of the output; in a transposed
 # convolution, of the input.
-_TRANSPOSED = (
-    keras.layers.Conv1DTranspose,
-    keras.layers.Conv2DTranspose,
-    keras.layers.Conv3DTranspose,
-)
+_TRANSPOSED = (layers.Conv1DTranspose, layers.Conv2DTranspose, layers.Conv3DTranspose)
 _WITH_KERNEL = (
-    *(keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D, *_TRANSPOSED),
-    *(keras.layers.DepthwiseConv1D, keras.layers.DepthwiseConv2D, keras.layers.Dense),
-    *(keras.layers.SeparableConv1D, keras.layers.SeparableConv2D),
+    *(layers.Conv1D, layers.Conv2D, layers.Conv3D, *_TRANSPOSED, layers.Dense),
+    *(layers.DepthwiseConv1D, layers.DepthwiseConv2D),
+    *(layers.SeparableConv1D, layers.SeparableConv2D),
 )
 # Weights of several axes that scale, shift or are looked up, one by one.
-_WITHOUT_KERNEL = (
-    keras.layers.Embedding,
-    keras.layers.LayerNormalization,
-    keras.layers.Normalization,
-    keras.layers.PReLU,
-)
+_WITHOUT_KERNEL = (layers.Embedding, layers.LayerNormalization, layers.Normalization, layers.PReLU)
 # Products of two activations, which have no weights to be known by.
 _PRODUCTS = frozenset(
     {"AdditiveAttention", "Attention", "Conv", "ConvTranspose", "DepthwiseConv", "Dot"}
@@ -217,7 +209,7 @@ def _multiply_adds(call: Call) -> int:
         names = ("kernel", "depthwise_kernel", "pointwise_kernel")
         kernels = [getattr(layer, name) for name in names if hasattr(layer, name)]
         return positions * sum(math.prod(kernel.shape) for kernel in kernels)
-    if isinstance(layer, keras.layers.EinsumDense):
+    if isinstance(layer, layers.EinsumDense):
         # One for every combination of the indices: those of the output, and those summed over.
         _, kernel, result = layer.equation.replace("->", ",").split(",")
         sides = zip(kernel, layer.kernel.shape, strict=True)

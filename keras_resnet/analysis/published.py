@@ -1,9 +1,9 @@
 """Published accuracies of networks, each with the protocol it was measured by and its source.
 
 Accuracies of networks with weights come from the table of the weights (`weights.registry`). Here
-are those without: other networks of `keras.applications`, and plain nets and other shortcuts, which
-the paper alone published. The paper tested the latter on 10 crops, which is worth one to two points
-against a single one: compare like with like.
+are those without: other networks of `keras.applications`, and plain networks and other shortcuts,
+which the paper alone published. The paper tested the latter on 10 crops, which adds one to two
+points over a single one: compare like with like.
 """
 
 from __future__ import annotations

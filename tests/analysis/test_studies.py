@@ -67,7 +67,7 @@ def test_convergence_by_hand():
     plain, residual = studies.convergence(STUDY, [0.4, 0.1])
     assert plain["network"] == "plain" and plain["seeds"] == 2
     assert plain["training_error"] == pytest.approx(0.4)
-    # The sample deviation of 0.5 and 0.3.
+    # Sample deviation of 0.5 and 0.3.
     assert plain["training_error_sd"] == pytest.approx(0.02**0.5)
     assert plain["test_error"] == pytest.approx(0.3)
     assert plain["epochs_to_40_percent"] == 2 and plain["seeds_at_40_percent"] == 1

@@ -13,6 +13,8 @@ from typing import Any
 from keras_resnet.analysis.plots import drawing
 from keras_resnet.analysis.responses import LayerResponse
 
+Rows = Sequence[Mapping[str, Any]]
+
 TRAINING_MARKER, TEST_MARKER = "o", "D"
 
 
@@ -62,11 +64,7 @@ def learning_curve(
 
 
 def error_curves(
-    panels: Mapping[str, Sequence[Mapping[str, Any]]],
-    path: str | Path,
-    *,
-    title: str,
-    test_name: str = "test",
+    panels: Mapping[str, Rows], path: str | Path, *, title: str, test_name: str = "test"
 ) -> None:
     """Draws the error against epochs, a panel for each group of networks, as in Fig. 6.
 
@@ -117,9 +115,7 @@ def error_curves(
         all_axes[0].set_ylabel("error (%)")
 
 
-def final_errors(
-    rows: Sequence[Mapping[str, Any]], path: str | Path, *, title: str, test_name: str = "test"
-) -> None:
+def final_errors(rows: Rows, path: str | Path, *, title: str, test_name: str = "test") -> None:
     """Draws the final errors side by side: means over the seeds, with one standard deviation.
 
     Args:
@@ -161,13 +157,7 @@ def final_errors(
         axes.legend(frameon=False, title=bars, title_fontsize="small")
 
 
-def deepening(
-    rows: Sequence[Mapping[str, Any]],
-    networks: Sequence[str],
-    path: str | Path,
-    *,
-    title: str,
-) -> None:
+def deepening(rows: Rows, networks: Sequence[str], path: str | Path, *, title: str) -> None:
     """Draws the training loss of a network deepened half-way, beside the deep one from scratch.
 
     Lines are means over the seeds; the band goes from the lowest to the highest seed.

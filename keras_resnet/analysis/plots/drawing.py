@@ -56,12 +56,7 @@ def figure(path: str | Path, size: tuple[float, float] = (7.0, 4.2)) -> Iterator
 
 
 @contextlib.contextmanager
-def titled_figure(
-    path: str | Path,
-    rows: Sequence[Mapping[str, object]],
-    title: str,
-    size: tuple[float, float] = (7.0, 4.2),
-) -> Iterator[Any]:
+def titled_figure(path, rows, title: str, size=(7.0, 4.2)) -> Iterator[Any]:
     """Yields a figure under a title, and writes the rows behind it as CSV beside it."""
     write_table(Path(path).with_suffix(".csv"), rows)
     with figure(path, size) as fig:
