@@ -1,4 +1,4 @@
-"""What a network costs and how it behaves, as data; drawing is left to `analysis.plots`."""
+"""Cost and behavior of networks, as data; `analysis.plots` draws them."""
 
 from keras_resnet.analysis.comparison import Entry, compare
 from keras_resnet.analysis.cost import Cost, measure, measure_apart

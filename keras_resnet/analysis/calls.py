@@ -16,16 +16,14 @@ from keras_resnet.utils import private
 
 @dataclasses.dataclass(frozen=True)
 class Call:
-    """One call of one layer.
+    """One call of one layer, or of an operation where the model was written with `keras.ops`.
 
     Attributes:
-        layer: The layer, or the operation where the model was written with `keras.ops`.
-        name: Its name, with those of the models and stacks around it in front.
+        name: Name of the layer, prefixed by those of the models and stacks around it.
         inputs: Its input tensors, for a batch of one.
-        outputs: Its output tensors.
-        repeats: How many calls like this the stacks around it make; 1 outside of stacks.
-        repetition: Which of them this is, from 0.
-        recomputed: Name of the repetition that is computed again for the gradient, or None.
+        repeats: Number of such calls that the stacks around it make; 1 outside of stacks.
+        repetition: Index of this call among them, from 0.
+        recomputed: Name of the repetition that is recomputed for the gradient, or None.
     """
 
     layer: keras.Operation
@@ -49,37 +47,24 @@ class Trace:
 def trace(model: keras.Model, input_shape: tuple[int, ...] | None = None) -> Trace:
     """Follows one image through a functional model, into nested models and stacks of blocks.
 
-    Args:
-        model: A functional model with one image input.
-        input_shape: Shape of one image, needed where the model leaves its sides open.
-
-    Returns:
-        The calls in the order in which Keras makes them.
+    The calls are in the order in which Keras makes them. `input_shape` is that of one image, needed
+    where the model leaves its sides open.
 
     Raises:
         ValueError: If the image size is open and not given, or contradicts the model; if the
             model, or one inside it, is not functional, or the shapes do not follow from it.
     """
-    graph(model)
-    if len(model.inputs) != 1:
-        raise ValueError(
-            f"`model` must be a functional Keras model with one input. Received: model={model!r}"
-        )
-    shape = _closed_shape(tuple(model.inputs[0].shape)[1:], input_shape)
-    inputs = KerasTensor((1, *shape), dtype=model.inputs[0].dtype)
+    (own,) = graph(model, single=True).inputs
+    inputs = KerasTensor((1, *_closed_shape(tuple(own.shape)[1:], input_shape)), dtype=own.dtype)
     calls: list[Call] = []
     outputs = _follow(model, inputs, calls, Call(model, "", (), (), 1, 0, None))
     return Trace((inputs,), tuple(calls), tuple(keras.tree.flatten(outputs)))
 
 
-def graph(model: keras.Model) -> keras.Function:
-    """Returns the graph of a model, which a `Sequential` one holds inside.
-
-    Raises:
-        ValueError: If the model is not functional.
-    """
+def graph(model: keras.Model, *, single: bool = False) -> keras.Function:
+    """Returns the graph of a functional model, if `single` only one with a single input."""
     function = private.function_of(model)
-    if function is None:
+    if function is None or (single and len(function.inputs) != 1):
         raise ValueError(
             f"`model` must be a functional Keras model with one input. Received: model={model!r}"
         )
@@ -94,10 +79,8 @@ def _closed_shape(shape, input_shape):
                 "Received: input_shape=None"
             )
         return shape
-    if isinstance(input_shape, (tuple, list)):
-        input_shape = tuple(input_shape)
     fits = (
-        isinstance(input_shape, tuple)
+        isinstance(input_shape, (tuple, list))
         and len(input_shape) == len(shape)
         and None not in input_shape
         and all(own in (None, x) for own, x in zip(shape, input_shape, strict=True))
@@ -106,11 +89,11 @@ def _closed_shape(shape, input_shape):
         raise ValueError(
             f"`input_shape` must fit the model's input {shape}. Received: input_shape={input_shape}"
         )
-    return input_shape
+    return tuple(input_shape)
 
 
 def _follow(model, inputs, calls, around):
-    """Appends the calls inside `model`; `around` says by its fields where the model itself is."""
+    """Appends the calls inside `model`; the fields of `around` say where the model itself is."""
 
     def call(layer, *args, **kwargs):
         tensors = [x for x in keras.tree.flatten((args, kwargs)) if isinstance(x, KerasTensor)]

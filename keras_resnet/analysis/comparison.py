@@ -1,4 +1,4 @@
-"""Networks side by side: what each costs, and how accurate it is by measurement or publication."""
+"""Compares networks: the cost of each, and its accuracy as measured or published."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import dataclasses
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from keras_resnet.analysis.counting import Complexity, built_without_values, complexity
 from keras_resnet.analysis.networks import NamedNetwork, closed_shape, find_network
@@ -25,10 +26,10 @@ class Entry:
     """A network in the comparison.
 
     Attributes:
-        network: Its name and where it comes from.
+        network: The network by name.
         image_shape: Shape of one image.
         complexity: Its counts for one such image.
-        accuracy: Measured by the user, or published for images of this size, or None.
+        accuracy: As measured by the user, or as published for images of this size, or None.
     """
 
     network: NamedNetwork
@@ -58,18 +59,14 @@ class Entry:
         }
 
     def summary(self) -> dict[str, object]:
-        """Returns what fits on a line of a terminal."""
-        row = self.row()
+        """Returns the figures that fit on a line of a terminal."""
+        row, cost, accuracy = self.row(), self.complexity, self.accuracy
         shown = ("model", "image_shape", "parameters", "multiply_adds", "activations")
-        mebibytes = {
-            "weights_MiB": self.complexity.weight_bytes / 2**20,
-            "inference_MiB": self.complexity.inference_activation_bytes / 2**20,
-            "training_MiB": self.complexity.training_activation_bytes / 2**20,
-        }
-        accuracy = self.accuracy
         return {
             **{name: row[name] for name in shown},
-            **mebibytes,
+            "weights_MiB": cost.weight_bytes / 2**20,
+            "inference_MiB": cost.inference_activation_bytes / 2**20,
+            "training_MiB": cost.training_activation_bytes / 2**20,
             "top-1_%": accuracy and 100 * accuracy.top1,
             "accuracy": accuracy and f"{row['accuracy_is']}, {accuracy.protocol}",
         }
@@ -81,12 +78,12 @@ def compare(
     image_size: int | None = None,
     accuracies: Mapping[str, Accuracy] | None = None,
 ) -> Iterator[Entry]:
-    """Counts networks, one after the other.
+    """Counts what networks cost, one after the other.
 
     Args:
         names: Names of networks, as `find_network` takes them.
-        image_size: Side of the images; each network's own where not given. A published accuracy
-            counts only for images of the size that it was measured on.
+        image_size: Side of the images; each network's own where not given. Published accuracies
+            are left out where they were measured at another size.
         accuracies: Measured accuracies by name, in place of published ones.
 
     Yields:
@@ -118,32 +115,29 @@ def _entry(network: NamedNetwork, image_size: int | None, measured: Accuracy | N
 
 
 def read_accuracy(text: str) -> tuple[str, Accuracy]:
-    """Reads a measured accuracy as a command line gives it.
+    """Reads a measured accuracy as a command line gives it, by the name of its network.
 
     Args:
         text: "NAME=VALUE" with a value in [0, 1], or "NAME=FILE" with the metrics.json of a
             training run or of an evaluation.
 
-    Returns:
-        Name and accuracy.
-
     Raises:
-        ValueError: If the text or the file says something else.
+        ValueError: If the text or the file holds something else.
     """
     name, found, value = text.rpartition("=")
     if not found or not name:
         raise ValueError(f"`accuracy` must be NAME=VALUE. Received: accuracy={text!r}")
+    figures: dict[str, Any] = {"top5": None, "image_size": 0, "dataset": ""}
     try:
-        top1, more = float(value), {}
+        figures |= {"top1": float(value), "protocol": "as given"}
     except ValueError:
-        top1, more = _from_metrics(Path(value))
-    checks.fraction("accuracy", top1, one_allowed=True)
-    unknown = {"top5": None, "image_size": 0, "protocol": "as given", "dataset": ""}
-    return name, Accuracy(**{**unknown, "source": value, **more, "top1": top1, "measured": True})
+        figures |= _from_metrics(Path(value))
+    checks.fraction("accuracy", figures["top1"], one_allowed=True)
+    return name, Accuracy(**figures, source=value, measured=True)
 
 
-def _from_metrics(path: Path) -> tuple[float, dict[str, object]]:
-    """Returns the top-1 accuracy in a metrics.json, and what else is known of it."""
+def _from_metrics(path: Path) -> dict[str, Any]:
+    """Returns the fields of an accuracy that a metrics.json holds."""
     try:
         metrics = json.loads(path.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
@@ -152,15 +146,16 @@ def _from_metrics(path: Path) -> tuple[float, dict[str, object]]:
         metrics = {}
     if "top1_error" in metrics:  # an evaluation
         top5_error = metrics.get("top5_error")
-        return 1 - metrics["top1_error"], {
+        return {
+            "top1": 1 - metrics["top1_error"],
             "top5": None if top5_error is None else 1 - top5_error,
             "protocol": metrics["protocol"]["name"],
             "dataset": metrics["dataset"],
         }
     for split in ("test", "validation"):  # a training run
         if f"{split}_accuracy" in metrics:
-            top5 = metrics.get(f"{split}_top5_accuracy")
-            return metrics[f"{split}_accuracy"], {"top5": top5, "protocol": f"{split} split"}
+            top1, top5 = metrics[f"{split}_accuracy"], metrics.get(f"{split}_top5_accuracy")
+            return {"top1": top1, "top5": top5, "protocol": f"{split} split"}
     raise ValueError(
         "`accuracy` must name a file with `top1_error`, `test_accuracy` or `validation_accuracy`. "
         f"Received: {path}"

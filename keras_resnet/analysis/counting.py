@@ -1,8 +1,8 @@
 """Parameters, multiply-adds, activations and memory of any Keras model, layer by layer.
 
-A multiply-add is one multiplication and one addition; the paper calls these "FLOPs". Counted are
-convolutions and dense layers, as the paper does: biases, normalisation, activations, pooling and
-additions are not.
+A multiply-add is one multiplication and one addition; the paper calls these "FLOPs". As in the
+paper, convolutions and dense layers are counted, and biases, normalization, activations, pooling
+and additions are not.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
+from keras import layers
 
 from keras_resnet.analysis.calls import Call, graph, trace
 from keras_resnet.analysis.memory import inference_bytes, size_in_bytes, training_bytes
@@ -27,7 +28,7 @@ class LayerCost:
     """The cost of one call of a layer for one image.
 
     Attributes:
-        name: The layer's name; inside a nested model or a stack with that one's name in front.
+        name: The layer's name; inside a nested model or a stack, prefixed by that one's name.
         kind: Its class.
         output_shape: Shape of its (first) output without the batch.
         parameters: Parameters that training fits, frozen ones included; 0 where an earlier call
@@ -36,7 +37,7 @@ class LayerCost:
         multiply_adds: Multiply-adds of its convolution or matrix product; 0 for others.
         activations: Elements of its outputs.
         weight_bytes: Memory of its weights, in the dtype in which they are stored.
-        repeats: How many such layers there are; above 1 inside a stack. The figures are for one.
+        repeats: Number of such layers; above 1 inside a stack. The figures are for one.
     """
 
     name: str
@@ -97,18 +98,20 @@ class Complexity:
     def rows(self) -> list[dict[str, object]]:
         """Returns a row for every layer and one of the totals, as for a CSV file."""
         figures = ("parameters", "non_trainable", "multiply_adds", "activations", "weight_bytes")
-        rows = [
-            {
-                "layer": layer.name,
-                "kind": layer.kind,
-                "output_shape": "x".join(map(str, layer.output_shape)),
-                "repeats": layer.repeats,
-                **{figure: getattr(layer, figure) for figure in figures},
-            }
-            for layer in self.layers
+        total = {"layer": "total", "kind": "", "output_shape": "", "repeats": ""}
+        return [
+            *(
+                {
+                    "layer": layer.name,
+                    "kind": layer.kind,
+                    "output_shape": "x".join(map(str, layer.output_shape)),
+                    "repeats": layer.repeats,
+                    **{figure: getattr(layer, figure) for figure in figures},
+                }
+                for layer in self.layers
+            ),
+            total | {figure: getattr(self, figure) for figure in figures},
         ]
-        total = {figure: getattr(self, figure) for figure in figures}
-        return [*rows, {"layer": "total", "kind": "", "output_shape": "", "repeats": "", **total}]
 
     def table(self) -> str:
         """Returns the rows as text, and the memory of the activations below."""
@@ -120,7 +123,7 @@ class Complexity:
         )
 
 
-def complexity(model: keras.Model, input_shape: tuple[int, int, int] | None = None) -> Complexity:
+def complexity(model: keras.Model, input_shape: tuple[int, ...] | None = None) -> Complexity:
     """Counts what a functional model costs for one image, layer by layer.
 
     Layers used several times are listed at every call, with their weights at the first; nested
@@ -159,7 +162,7 @@ def built_without_values(
 
 
 def _layer_cost(call: Call, counted: set[int]) -> LayerCost:
-    """Returns the cost of a call; weights in `counted` are left out, the others noted there."""
+    """Returns the cost of a call, without the weights in `counted`; its own are added there."""
     layer = call.layer
     weights = [w for w in getattr(layer, "weights", ()) if id(w) not in counted]
     counted.update(map(id, weights))
@@ -180,29 +183,16 @@ def _layer_cost(call: Call, counted: set[int]) -> LayerCost:
     )
 
 
-# Every weight of a kernel is used once at every position of the output; of a transposed
+# Every weight of a kernel is used once at every position of the output; in a transposed
 # convolution, of the input.
-_AT_OUTPUT = (
-    keras.layers.Conv1D,
-    keras.layers.Conv2D,
-    keras.layers.Conv3D,
-    keras.layers.DepthwiseConv1D,
-    keras.layers.DepthwiseConv2D,
-    keras.layers.Dense,
+_TRANSPOSED = (layers.Conv1DTranspose, layers.Conv2DTranspose, layers.Conv3DTranspose)
+_WITH_KERNEL = (
+    *(layers.Conv1D, layers.Conv2D, layers.Conv3D, *_TRANSPOSED, layers.Dense),
+    *(layers.DepthwiseConv1D, layers.DepthwiseConv2D),
+    *(layers.SeparableConv1D, layers.SeparableConv2D),
 )
-_AT_INPUT = (
-    keras.layers.Conv1DTranspose,
-    keras.layers.Conv2DTranspose,
-    keras.layers.Conv3DTranspose,
-)
-_SEPARABLE = (keras.layers.SeparableConv1D, keras.layers.SeparableConv2D)
 # Weights of several axes that scale, shift or are looked up, one by one.
-_WITHOUT_KERNEL = (
-    keras.layers.Embedding,
-    keras.layers.LayerNormalization,
-    keras.layers.Normalization,
-    keras.layers.PReLU,
-)
+_WITHOUT_KERNEL = (layers.Embedding, layers.LayerNormalization, layers.Normalization, layers.PReLU)
 # Products of two activations, which have no weights to be known by.
 _PRODUCTS = frozenset(
     {"AdditiveAttention", "Attention", "Conv", "ConvTranspose", "DepthwiseConv", "Dot"}
@@ -212,15 +202,14 @@ _PRODUCTS = frozenset(
 
 def _multiply_adds(call: Call) -> int:
     layer, inputs, outputs = call.layer, call.inputs[0].shape, call.outputs[0].shape
-    if isinstance(layer, _AT_OUTPUT):
-        return _positions(layer, outputs) * math.prod(layer.kernel.shape)
-    if isinstance(layer, _AT_INPUT):
-        return _positions(layer, inputs) * math.prod(layer.kernel.shape)
-    if isinstance(layer, _SEPARABLE):
-        kernels = (layer.depthwise_kernel, layer.pointwise_kernel)
-        per_position = sum(math.prod(kernel.shape) for kernel in kernels)
-        return _positions(layer, outputs) * per_position
-    if isinstance(layer, keras.layers.EinsumDense):
+    if isinstance(layer, _WITH_KERNEL):
+        shape = inputs if isinstance(layer, _TRANSPOSED) else outputs
+        channels_first = getattr(layer, "data_format", "channels_last") == "channels_first"
+        positions = math.prod(shape[2:] if channels_first else shape[1:-1])
+        names = ("kernel", "depthwise_kernel", "pointwise_kernel")
+        kernels = [getattr(layer, name) for name in names if hasattr(layer, name)]
+        return positions * sum(math.prod(kernel.shape) for kernel in kernels)
+    if isinstance(layer, layers.EinsumDense):
         # One for every combination of the indices: those of the output, and those summed over.
         _, kernel, result = layer.equation.replace("->", ",").split(",")
         sides = zip(kernel, layer.kernel.shape, strict=True)
@@ -236,24 +225,10 @@ def _multiply_adds(call: Call) -> int:
     return 0
 
 
-def _positions(layer, shape) -> int:
-    """Returns the pixels (or other positions) of a map, the channels left out."""
-    channels_first = getattr(layer, "data_format", "channels_last") == "channels_first"
-    return math.prod(shape[2:] if channels_first else shape[1:-1])
-
-
 def count_models() -> Iterator[dict[str, object]]:
-    """Counts every network of the list as it is built, for `models.zoo.SIZES`.
-
-    Yields:
-        `name`, `parameters` and `multiply_adds` of each.
-    """
+    """Yields `name`, `parameters` and `multiply_adds` of every listed network, as it is built."""
     for entry in entries():
         builder, options = builder_of(entry)
-        model = built_without_values(build, builder, stack_blocks=True, **options)
-        cost = complexity(model)
-        yield {
-            "name": entry.name,
-            "parameters": cost.parameters,
-            "multiply_adds": cost.multiply_adds,
-        }
+        cost = complexity(built_without_values(build, builder, stack_blocks=True, **options))
+        figures = {"parameters": cost.parameters, "multiply_adds": cost.multiply_adds}
+        yield {"name": entry.name, **figures}

@@ -9,13 +9,8 @@ from pathlib import Path
 
 import keras
 
+from keras_resnet import architectures
 from keras_resnet.analysis.published import APPLICATIONS, Accuracy, published_accuracy
-from keras_resnet.architectures import (
-    ARCHITECTURES,
-    RESIDUAL_NETWORKS,
-    find_architecture,
-    is_named,
-)
 from keras_resnet.models.builders import build
 from keras_resnet.utils import checks
 from keras_resnet.weights.saving import load_model
@@ -29,9 +24,8 @@ class NamedNetwork:
 
     Attributes:
         name: As the user wrote it.
-        label: What figures call it.
+        label: Its name in figures.
         library: "keras_resnet", "keras.applications" or "file".
-        published: Its published accuracy, where there is one.
     """
 
     name: str
@@ -45,10 +39,7 @@ class NamedNetwork:
         return re.sub(r"[^\w.-]+", "_", self.name).strip("._")
 
     def build(self, image_size: int | None = None) -> keras.Model:
-        """Builds it with random weights; a saved model is loaded.
-
-        Args:
-            image_size: Side of the RGB images; the network's own where not given.
+        """Builds it with random weights for RGB images of a side; a saved model is loaded.
 
         Raises:
             ValueError: If the network does not take images of that size.
@@ -58,8 +49,8 @@ class NamedNetwork:
         options = {} if image_size is None else {"input_shape": (image_size, image_size, 3)}
         try:
             if self.library == "keras_resnet":
-                return build(find_architecture(self.name), weights=None, **options)
-            builder = getattr(keras.applications, self.label.removesuffix(" (Keras)"))
+                return build(architectures.find_architecture(self.name), weights=None, **options)
+            builder = getattr(keras.applications, self.name.removeprefix(_PREFIX))
             return builder(weights=None, **options)
         except ValueError as error:
             reason = " ".join(str(error).split())
@@ -68,10 +59,7 @@ class NamedNetwork:
             ) from error
 
     def side(self, image_size: int | None = None) -> int:
-        """Returns the side of the images that the network is shown if it takes any.
-
-        That asked for, else that of its published accuracy, else 224 pixels.
-        """
+        """Returns the side asked for, else that of its published accuracy, else 224 pixels."""
         return image_size or (self.published.image_size if self.published else 224)
 
 
@@ -101,14 +89,13 @@ def find_network(name: str) -> NamedNetwork:
     if name.endswith(".keras"):
         return NamedNetwork(name, "/".join(Path(name).with_suffix("").parts[-2:]), "file", None)
     applications = application_names()
-    # Of the densely connected ones, those that `keras.applications` has are taken from there.
-    theirs = set(applications) - set(RESIDUAL_NETWORKS)
-    ours = [known for known in ARCHITECTURES if known not in theirs]
-    if is_named(name) and (name in ours or name not in applications):
-        label = find_architecture(name).name
+    ours = architectures.RESIDUAL_NETWORKS
+    # Those DenseNets that `keras.applications` has are taken from there.
+    if architectures.is_named(name) and name not in set(applications) - set(ours):
+        label = architectures.find_architecture(name).name
         return NamedNetwork(name, label, "keras_resnet", published_accuracy(label))
     short = name.removeprefix(_PREFIX)
-    known = (*ours, *(n for n in applications if n not in ours))
-    checks.one_of("model", short, applications if name.startswith(_PREFIX) else known)
+    known = dict.fromkeys((*architectures.ARCHITECTURES, *applications))
+    checks.one_of("model", short, known if short == name else applications)
     label = f"{short} (Keras)" if short in ours else short
     return NamedNetwork(name, label, "keras.applications", APPLICATIONS.get(short))

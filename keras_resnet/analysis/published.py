@@ -1,9 +1,9 @@
 """Published accuracies of networks, each with the protocol it was measured by and its source.
 
-Accuracies of networks with weights stand in the table of the weights (`weights.registry`). Here are
-those without: other networks of `keras.applications`, and plain nets and other shortcuts, which
-were published by the paper alone. The latter were tested on 10 crops, which is worth one to two
-points against a single one: compare like with like.
+Accuracies of networks with weights come from the table of the weights (`weights.registry`). Here
+are those without: other networks of `keras.applications`, and plain networks and other shortcuts,
+which the paper alone published. The paper tested the latter on 10 crops, which adds one to two
+points over a single one: compare like with like.
 """
 
 from __future__ import annotations
@@ -15,15 +15,14 @@ from keras_resnet.weights.registry import PRETRAINED
 
 @dataclasses.dataclass(frozen=True)
 class Accuracy:
-    """How often a network is right.
+    """The accuracy of a network.
 
     Attributes:
         top1: Share of test images, in [0, 1], whose label has the highest score.
         top5: Share of those whose label is among the five highest, or None where not known.
-        image_size: Side of the test images in pixels.
-        protocol: "single crop", "10 crops", "single view", or whatever a measurement says.
-        dataset: What it was tested on.
-        source: Address or arXiv number; of a measured one, the file or flag it came from.
+        image_size: Side of the test images in pixels; 0 where not known.
+        protocol: "single crop", "10 crops", "single view", or the name that a measurement gives.
+        source: Address or arXiv number; of a measured accuracy, the file or value it came from.
         measured: Whether it was measured by the user, not published.
     """
 
@@ -41,7 +40,7 @@ _PAPER = "arXiv 1512.03385"
 
 
 def _share(percent):
-    # Rounded, so that 74.9 % is 0.749 and no neighbour of it.
+    # Rounded, so that 74.9 % is 0.749 and not a number next to it.
     return None if percent is None else round(percent / 100, 6)
 
 
@@ -59,8 +58,8 @@ def _cifar10(error):
     return Accuracy(_share(100 - error), None, 32, "single view", "CIFAR-10", f"{_PAPER}, table 6")
 
 
-# By the names of models, such as "resnet50_v1.5": those of the papers' training, since accuracies
-# of stronger recipes are no measure of an architecture.
+# By the names of models, such as "resnet50_v1.5". Only those trained as in the papers, since
+# accuracies of stronger recipes are no measure of an architecture.
 _WITH_WEIGHTS = {
     weights.network: _imagenet(*weights.metrics[224], source=f"{weights.recipe} ({name})")
     for name, weights in PRETRAINED.items()
@@ -69,13 +68,8 @@ _WITH_WEIGHTS = {
 
 # By the names of `keras.applications`.
 APPLICATIONS: dict[str, Accuracy] = {
-    **{
-        name: _WITH_WEIGHTS[name.lower()]
-        for name in (
-            *("ResNet50", "ResNet101", "ResNet152"),
-            *("DenseNet121", "DenseNet169", "DenseNet201"),
-        )
-    },
+    **{f"ResNet{depth}": _WITH_WEIGHTS[f"resnet{depth}"] for depth in (50, 101, 152)},
+    **{f"DenseNet{depth}": _WITH_WEIGHTS[f"densenet{depth}"] for depth in (121, 169, 201)},
     "Xception": _imagenet(79.0, 94.5, 299),
     "VGG16": _imagenet(71.3, 90.1),
     "VGG19": _imagenet(71.3, 90.0),
@@ -107,7 +101,7 @@ APPLICATIONS: dict[str, Accuracy] = {
     "ConvNeXtSmall": _imagenet(82.3, None),
 }
 
-# Without weights, by our own names, which may have a mark for the shortcut: ResNet34_A.
+# Without weights, by our own names, which may have a suffix for the shortcut: ResNet34_A.
 PAPER: dict[str, Accuracy] = {
     "PlainNet18": _ten_crops(27.94),
     "PlainNet34": _ten_crops(28.54, 10.02),

@@ -1,8 +1,8 @@
-"""How strongly the layers of a network respond (section 4.2 and Fig. 7 of arXiv 1512.03385).
+"""Measures the responses of a network's layers (section 4.2 and Fig. 7 of arXiv 1512.03385).
 
-A response is the output of a convolution's normalisation, before the nonlinearity and the
+A response is the output of a convolution's normalization, before the nonlinearity and the
 addition; where pre-activation leaves a block's last convolution without one, that convolution's own
-output. In residual nets its standard deviation says how much a block changes its input.
+output. In residual networks its standard deviation says how much a block changes its input.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ class LayerResponse:
     """The responses of one convolution to many images.
 
     Attributes:
-        name: The convolution, by its name in the unrolled net: conv2_block1_1_conv.
-        order: Its place among the layers measured, from the input, beginning at 1.
-        rank: Its place among them by falling standard deviation, beginning at 1.
+        name: Name of the convolution in the unrolled network: conv2_block1_1_conv.
+        order: Its position among the layers measured, from the input, beginning at 1.
+        rank: Its position among them by falling standard deviation, beginning at 1.
         std: Standard deviation over all images, pixels and channels, in units of the
-            normalisation's output.
+            normalization's output.
     """
 
     name: str
@@ -46,15 +46,15 @@ def layer_responses(
 ) -> tuple[LayerResponse, ...]:
     """Measures the standard deviation of the layers' responses, in inference mode.
 
-    Images are streamed: memory holds one batch, and three numbers per layer of what came before.
-    A stack of blocks is run block by block, by one compiled function that is given the weights of
-    each in turn, so depth costs neither memory nor compilation.
+    Images are streamed: memory holds one batch. A stack of blocks runs block by block through one
+    compiled function that is given the weights of each in turn, so that depth costs neither memory
+    nor compilation.
 
     Args:
         model: Network of this package, unrolled or stacked.
-        images: What the model takes: an array `(n, H, W, C)`, or batches of images,
-            `(images, labels)` or `(images, labels, weights)`, such as `eval_batches` gives; images
-            of weight 0 are left out.
+        images: Inputs of the model: an array `(n, H, W, C)`, or batches of images,
+            `(images, labels)` or `(images, labels, weights)`, such as `eval_batches` yields;
+            images of weight 0 are left out.
         layers: "3x3" for the 3x3 convolutions, as in the paper, or "all" for the 1x1, the
             projections and the stem as well.
         batch_size: Size of the batches that an array is cut into.
@@ -63,8 +63,8 @@ def layer_responses(
         One entry per layer, in the order from input to output.
 
     Raises:
-        ValueError: If the model has no such layers with batch normalisation, the images are none
-            or do not fit it, or an argument is wrong.
+        ValueError: If the model has no such layers, there are no images or they do not fit it,
+            its numbers are not finite, or an argument is wrong.
     """
     checks.one_of("layers", layers, ("3x3", "all"))
     names = _names(model, layers)
@@ -86,11 +86,11 @@ def layer_responses(
     wild = [name for name in names if not np.isfinite(moments[name].variance)]
     if wild:
         raise ValueError(
-            "`model` must give finite numbers in inference, which a very deep net that was never "
-            f"trained may not. Received: model={model.name!r}, not finite from layer {wild[0]!r} on"
+            "`model` must give finite numbers in inference, which a very deep untrained network "
+            f"may not. Received: model={model.name!r}, not finite from layer {wild[0]!r} on"
         )
     stds = {name: float(np.sqrt(m.variance)) for name, m in moments.items()}
-    ranked = sorted(names, key=stds.get, reverse=True)
+    ranked = sorted(names, key=lambda name: stds[name], reverse=True)
     return tuple(
         LayerResponse(name, order, ranked.index(name) + 1, stds[name])
         for order, name in enumerate(names, start=1)
@@ -98,7 +98,7 @@ def layer_responses(
 
 
 class _Stack:
-    """Runs a stack of blocks one by one: the pattern with the weights of each in turn."""
+    """Runs the blocks of a stack one by one: the pattern with the weights of each in turn."""
 
     def __init__(self, layer, layers):
         self.entry = layer.input
@@ -123,29 +123,24 @@ class _Stack:
 
 
 def _measured(model, layers):
-    """Returns the convolutions that are to be measured, by name, with the layer of the response."""
+    """Returns the layers whose outputs are the responses, by name of their convolution."""
     by_name = {layer.name: layer for layer in model.layers}
-    pairs = {}
+    found = {}
     for name, conv in by_name.items():
         if name.endswith("_conv") and (layers == "all" or tuple(conv.kernel_size) == (3, 3)):
-            place = find_place(name)
-            end = by_name.get(f"{name.removesuffix(place.part)}out") if place else None
-            preactivated = isinstance(end, keras.layers.Add)
             stem = name.removesuffix("_conv")
             norm = by_name.get(f"{stem}_bn", by_name.get(f"{stem}_gn"))
-            if norm is not None or preactivated:
-                pairs[name] = conv if norm is None else norm
-    return pairs
-
-
-def _channel_axis(layer):
-    if hasattr(layer, "axis"):
-        return layer.axis
-    return -1 if layer.data_format == "channels_last" else 1
+            place = find_place(name)
+            end = by_name.get(f"{name.removesuffix(place.part)}out") if place else None
+            if norm is not None:
+                found[name] = norm
+            elif isinstance(end, keras.layers.Add):  # pre-activation
+                found[name] = conv
+    return found
 
 
 def _names(model, layers):
-    """Returns the names of the convolutions to be measured, in the unrolled net's order."""
+    """Returns the names of the convolutions to be measured, in the unrolled network's order."""
     measured, names = _measured(model, layers), []
     for layer in model.layers:
         if isinstance(layer, BlockStack):
@@ -157,13 +152,14 @@ def _names(model, layers):
 
 
 def _features(model, layers, others):
-    """Returns a model that gives `others`, and the moments of every measured layer by name."""
-    found = {
-        name: map_moments(layer.output, _channel_axis(layer))
-        for name, layer in _measured(model, layers).items()
-    }
+    """Returns a model with outputs `others`, and the moments of every measured layer by name."""
+    found = {}
+    for name, layer in _measured(model, layers).items():
+        channels_last = getattr(layer, "data_format", "channels_last") == "channels_last"
+        axis = getattr(layer, "axis", -1 if channels_last else 1)
+        found[name] = map_moments(layer.output, axis)
     features = keras.Model(model.input, [others, found])
     if keras.backend.backend() == "tensorflow":
-        # Keras would compile with XLA, which takes minutes for a deep net.
+        # Keras would compile with XLA, which takes minutes for a deep network.
         features.compile(jit_compile=False)
     return features

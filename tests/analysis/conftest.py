@@ -1,23 +1,23 @@
-"""What tests of pictures need."""
+"""Fixtures of tests of figures."""
 
 import contextlib
 
 import pytest
 
-from keras_resnet.analysis.plots import confusion, drawing, studies
+from keras_resnet.analysis.plots import drawing
 
 
 @pytest.fixture
 def figures(monkeypatch):
     """Keeps the matplotlib figures that are drawn."""
     kept = []
+    figure = drawing.figure
 
     @contextlib.contextmanager
     def keeping(*args, **options):
-        with drawing.figure(*args, **options) as fig:
+        with figure(*args, **options) as fig:
             kept.append(fig)
             yield fig
 
-    for module in (confusion, studies):
-        monkeypatch.setattr(module, "figure", keeping)
+    monkeypatch.setattr(drawing, "figure", keeping)
     return kept

@@ -20,7 +20,6 @@ from keras_resnet.analysis.counting import (
 )
 from keras_resnet.analysis.networks import application_names, find_network
 from keras_resnet.analysis.plots import accuracy_against_operations, cost_against_batch
-from keras_resnet.analysis.plots import comparison as drawn
 from keras_resnet.analysis.published import APPLICATIONS, PAPER, Accuracy, published_accuracy
 from keras_resnet.utils.tables import text_table
 from keras_resnet.weights import PRETRAINED
@@ -28,7 +27,7 @@ from tests.helpers import refused
 
 MEASURED = Accuracy(0.8, 0.95, 224, "single crop", "ImageNet", "metrics.json", measured=True)
 
-# Millions of parameters and of multiply-adds, as tests/analysis/test_complexity.py finds them.
+# Millions of parameters and of multiply-adds, as tests/analysis/test_counting.py finds them.
 SIZES = {
     "ResNet18": (11.7, 1814),
     "ResNet34": (21.8, 3664),
@@ -99,7 +98,7 @@ def test_unknown_names(name, words):
         find_network(name)
 
 
-def test_marks_reach_the_builder():
+def test_suffixes_reach_the_builder():
     model = built_without_values(find_network("ResNet18_C").build, 32)
     options = {"shortcut": "C", "input_shape": (32, 32, 3)}
     expected = built_without_values(keras_resnet.ResNet18, **options)
@@ -136,7 +135,7 @@ def test_accuracies_of_networks_with_weights_come_from_the_table_of_weights():
     assert (accuracy.top1, accuracy.top5) == pytest.approx((top1 / 100, top5 / 100))
     assert accuracy.source == f"{weights.recipe} ({weights.name})"
     assert APPLICATIONS["ResNet50"] == published_accuracy("ResNet50")
-    assert published_accuracy("ResNet50D") is None  # known of a stronger recipe alone
+    assert published_accuracy("ResNet50D") is None  # published for a stronger recipe only
 
 
 # --- entries ------------------------------------------------------------------------------------
@@ -210,29 +209,6 @@ def test_accuracies_from_the_command_line(tmp_path):
 # --- figures ------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def figures(monkeypatch):
-    """Keeps the figures that are drawn, as they are saved."""
-    kept = []
-    original = drawn.figure
-
-    def figure(path, **options):
-        manager = original(path, **options)
-
-        class Keeping:
-            def __enter__(self):
-                kept.append(manager.__enter__())
-                return kept[-1]
-
-            def __exit__(self, *error):
-                return manager.__exit__(*error)
-
-        return Keeping()
-
-    monkeypatch.setattr(drawn, "figure", figure)
-    return kept
-
-
 def test_no_label_covers_another_in_the_default_comparison(tmp_path, figures):
     entries = [entry(name) for name in (*DEFAULT_MODELS, "PlainNet34")]
     assert accuracy_against_operations(entries, tmp_path / "comparison.png")
@@ -272,7 +248,7 @@ def test_the_figure_says_what_it_shows(tmp_path):
         *("ResNet50", "VGG16", "PlainNet34"),
     ):
         assert label in text
-    assert "<!-- MobileNet -->" not in text  # without an accuracy it has no place
+    assert "<!-- MobileNet -->" not in text  # it has no accuracy
     with open(tmp_path / "comparison.csv", newline="") as file:
         rows = {row["model"]: row for row in csv.DictReader(file)}
     assert rows["ResNet50"]["accuracy_is"] == "measured"
@@ -306,7 +282,7 @@ def test_cost_figure(tmp_path, figures):
     assert float(rows[0]["forward_joules_per_image"]) == 2.5
 
 
-def test_energy_that_no_one_counted_is_said_to_be_unavailable(tmp_path, figures):
+def test_energy_without_a_meter_is_unavailable(tmp_path, figures):
     cost_against_batch(list(costs(training=False)), tmp_path / "cost.png")
     time, memory, energy = figures[0].axes
     assert [text.get_text() for text in energy.texts] == ["unavailable"]

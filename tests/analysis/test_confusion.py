@@ -1,4 +1,4 @@
-"""Plots by class: readable for few classes and for many, with the numbers beside them."""
+"""Figures by class: readable for few classes and for many, with the numbers beside them."""
 
 import csv
 

@@ -1,4 +1,4 @@
-"""Measured cost: what is timed, what it is divided by, and what cannot be known."""
+"""Measured cost: times, memory and energy, and where they are unavailable."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def phase_of(clock, durations, *, repeats=10, seconds=100.0, meter=None):
 
 
 def test_median_and_quartiles_leave_the_warm_up_out(clock):
-    # Two slow steps of warm-up, then five in no order and an outlier that no median minds.
+    # Two slow steps of warm-up, then five in no order, one of them an outlier.
     phase = phase_of(clock, [100, 50, 4, 8, 6, 2, 1000], repeats=5)
     assert phase.repeats == 5
     assert phase.seconds_per_image == 6 / 4
@@ -115,36 +115,34 @@ def test_inference_alone_at_an_open_size():
 
 
 def test_host_memory_is_what_the_process_grew_by():
-    memory = cost._HostMemory()
+    memory = cost._Memory(None)
     if memory.peak() is None and cost._largest_resident_bytes() is None:
         pytest.skip("no /proc on this system")
     size = 300 * 2**20
     block = np.ones(size, "uint8")
     grown = memory.peak()
-    # As much as the block, less what the process had had and given back before.
+    # As much as the block, less the memory that the process had freed before.
     assert grown is None or grown <= 1.5 * size
     assert cost._largest_resident_bytes() >= block.nbytes
 
 
-def test_gpu_memory_is_tensorflows_peak(monkeypatch):
-    import tensorflow as tf
-
+def test_gpu_memory_is_tensorflows_peak():
     peaks = {"GPU:0": 0}
-    fake = types.SimpleNamespace(
-        reset_memory_stats=lambda device: peaks.update({device: 10}),
-        get_memory_info=lambda device: {"current": 1, "peak": peaks[device]},
+    memory = cost._Memory(
+        types.SimpleNamespace(
+            reset_memory_stats=lambda device: peaks.update({device: 10}),
+            get_memory_info=lambda device: {"current": 1, "peak": peaks[device]},
+        )
     )
-    monkeypatch.setattr(tf.config, "experimental", fake)
-    memory = cost._GpuMemory()
     memory.restart()
     assert memory.peak() == 10
 
 
-def test_a_process_of_its_own():
+def test_a_subprocess():
     result = measure_apart("ResNet20", 2, image_size=8, training=False, repeats=3, seconds=0.1)
     assert (result.name, result.image_shape, result.training) == ("ResNet20", (8, 8, 3), None)
     assert result.forward.seconds_per_image > 0
-    # Weights and graph take megabytes, the process itself hundreds that are not counted.
+    # Weights and graph take megabytes, and the process itself hundreds, which are not counted.
     assert result.forward.memory_bytes is None or 2**20 < result.forward.memory_bytes < 2**29
 
 
@@ -174,13 +172,13 @@ def test_failures_are_results_too(monkeypatch):
         ("ResNet50", 1, {"seconds": 0}, "seconds", "seconds=0"),
     ],
 )
-def test_wrong_arguments_are_told_before_anything_runs(
+def test_wrong_arguments_are_refused_before_anything_runs(
     name, batch_size, options, argument, received
 ):
     with refused(f"`{argument}`", received):
         measure_all([name], [batch_size], **options)
 
 
-def test_models_that_are_no_classifiers():
+def test_models_that_are_not_classifiers():
     with refused("`build`", "(None, 2, 2)"):
         measure(lambda: small_model(lambda x: layers.Reshape((2, 2))(x)), 1)

@@ -1,11 +1,14 @@
-"""Counts of parameters and multiply-adds, against sums by hand and other people's networks.
+"""Counts of parameters and multiply-adds, against sums by hand and published counts.
 
-Those of the paper's networks are in tests/test_models.py, where the networks are built.
+Those of the paper's networks are in tests/models, where the networks are built.
 """
 
 from __future__ import annotations
 
+import math
+
 import keras
+import numpy as np
 import pytest
 from keras import layers
 
@@ -70,7 +73,7 @@ def test_channels_first():
     assert cost.multiply_adds == 6 * 4 * 9 * 4 * 5
 
 
-def test_normalisation_and_frozen_layers():
+def test_normalization_and_frozen_layers():
     # A frozen kernel is still a parameter; moving statistics never are.
     frozen = layers.Dense(3, trainable=False)
     model = model_of(layers.BatchNormalization(), frozen, shape=(4,))
@@ -144,7 +147,7 @@ def test_open_sides_need_a_shape():
     assert complexity(model, (12, 16, 3)).multiply_adds == complexity(closed).multiply_adds
     assert complexity(model, [24, 32, 3]).multiply_adds > 3.9 * complexity(closed).multiply_adds
     assert complexity(closed, (12, 16, 3)) == complexity(closed)
-    # The model itself is left alone.
+    # The model itself is unchanged.
     assert model.input_shape == (None, None, None, 3)
 
 
@@ -262,7 +265,7 @@ def test_a_tensor_lives_until_its_last_reader():
     model = keras.Model(inputs, layers.Add()([a, c]))
     # Alive: x a; a b; a b c (the peak, since a waits for the addition); a c out.
     assert complexity(model).inference_activation_bytes == 4 * (20 + 30 + 20)
-    # Read by nobody, an input is gone after its last call; an output stays.
+    # A tensor lives until its last reader; an output stays.
     both = keras.Model(inputs, [a, c])
     assert complexity(both).inference_activation_bytes == 4 * (20 + 30 + 20)
     plain = keras.Model(inputs, c)
@@ -296,7 +299,7 @@ def test_memory_of_stacked_nested_and_recomputed_blocks():
     for figure in (*figures, "activations", "weight_bytes"):
         assert getattr(stacked, figure) == getattr(unrolled, figure) > 0, figure
     assert recomputed.inference_activation_bytes == unrolled.inference_activation_bytes
-    # A block keeps 4 maps: two before normalisation, and the outputs of two ReLUs, the last of
+    # A block keeps 4 maps: two before normalization, and the outputs of two ReLUs, the last of
     # which is the next block's input. In each stage 5 of 6 blocks are stacked, and keep no more
     # than their inputs; of those in stage one, the largest, one block's maps are there at a time.
     maps = [4 * 8 * 8 * 16, 4 * 4 * 4 * 32, 4 * 2 * 2 * 64]
@@ -322,23 +325,7 @@ def test_table_and_rows():
     assert f"{cost.training_activation_bytes:,} bytes" in lines[-1]
 
 
-# --- other people's networks, by the counts that their authors publish ------------------------
-
-
-def test_vgg16():
-    # Simonyan and Zisserman, arXiv 1409.1556; 15.47e9 without biases, as the ResNet paper's 15.3e9
-    # for the convolutions.
-    cost = complexity(built_without_values(keras.applications.VGG16, weights=None))
-    assert cost.parameters == 138_357_544
-    assert cost.weight_bytes == 4 * 138_357_544
-    assert round(cost.multiply_adds / 1e9, 2) == 15.47
-
-
-def test_mobilenet():
-    # Table 8 of arXiv 1704.04861: 569 million multiply-adds, 4.2 million parameters.
-    cost = complexity(keras.applications.MobileNet(weights=None))
-    assert round(cost.multiply_adds / 1e6) == 569
-    assert cost.parameters == 4_231_976
+# --- networks of `keras.applications`, by the counts that their authors publish ----------------
 
 
 def densenet_multiply_adds(repeats, growth=32, side=56, channels=64):
@@ -362,6 +349,9 @@ def test_densenet121():
 
 # Multiply-adds as the authors give them, in full millions.
 APPLICATIONS = {
+    # arXiv 1409.1556; 15.47e9 without biases, as the ResNet paper's 15.3e9 for the convolutions.
+    "VGG16": (138_357_544, 15_470),
+    "MobileNet": (4_231_976, 569),  # arXiv 1704.04861, table 8: 569 million
     "EfficientNetB0": (5_288_548, 386),  # arXiv 1905.11946: 0.39e9
     "MobileNetV3Small": (2_542_856, 57),  # arXiv 1905.02244: 56 million
     "ConvNeXtTiny": (28_589_128, 4_456),  # arXiv 2201.03545: 4.5e9
@@ -377,7 +367,7 @@ APPLICATIONS = {
     "NASNetLarge": (88_753_150, 23_783),  # arXiv 1707.07012: 23.8e9
     "InceptionResNetV2": (55_813_192, 13_156),  # 13.2e9 by timm
 }
-QUICK = ("EfficientNetB0", "MobileNetV3Small")
+QUICK = ("VGG16", "MobileNet", "EfficientNetB0", "MobileNetV3Small")
 
 
 @pytest.mark.parametrize(
@@ -387,4 +377,6 @@ def test_keras_applications(name):
     model = built_without_values(getattr(keras.applications, name), weights=None)
     cost = complexity(model, tuple(side or 224 for side in model.input_shape[1:]))
     assert (cost.parameters, round(cost.multiply_adds / 1e6)) == APPLICATIONS[name]
+    sizes = [math.prod(w.shape) * np.dtype(w.dtype).itemsize for w in model.weights]
+    assert cost.weight_bytes == sum(sizes)
     assert cost.parameters + cost.non_trainable == model.count_params()

@@ -1,4 +1,4 @@
-"""Energy counters, with a made-up powercap folder and a made-up NVML."""
+"""Energy counters, with a fake powercap folder and a fake NVML."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def domain(root, folder, name, microjoules, wrap=WRAP):
 
 @pytest.fixture
 def powercap(tmp_path):
-    """Two packages, the memory of one, and what must not be counted beside them."""
+    """Two packages, the memory of one, and counters that must be left out."""
     counters = {
         "package-0": domain(tmp_path, "intel-rapl:0", "package-0", 1_000_000),
         "dram": domain(tmp_path, "intel-rapl:0:1", "dram", 500),
@@ -44,7 +44,7 @@ def test_rapl_sums_packages_and_memory(powercap):
     assert meter.joules(before, meter.read()) == pytest.approx(3 * 2.5)
 
 
-def test_rapl_counter_that_began_again(powercap):
+def test_rapl_counter_that_started_again(powercap):
     root, counters = powercap
     meter = rapl_meter(root)
     counters["package-1"].write_text(str(WRAP - 400_000))
@@ -68,7 +68,7 @@ def test_no_rapl(tmp_path, powercap):
 
 
 class Nvml:
-    """Stands in for `pynvml`: two GPUs that count 1 and 2 kJ."""
+    """Fake of `pynvml`: two GPUs that have counted 1 and 2 kJ."""
 
     NVMLError = type("NVMLError", (Exception,), {})
 
@@ -109,7 +109,7 @@ def test_nvml_counts_the_visible_gpu(monkeypatch, visible, gpu):
 
 
 @pytest.mark.parametrize("broken", ["init", "handle", "energy"])
-def test_nvml_that_cannot_tell(monkeypatch, broken):
+def test_nvml_with_an_error(monkeypatch, broken):
     monkeypatch.setitem(sys.modules, "pynvml", Nvml(broken=(broken,)))
     assert nvml_meter() is None
 

@@ -1,4 +1,4 @@
-"""Plots are pictures with content, and the numbers lie beside them."""
+"""Figures show what was measured, and the numbers are beside them."""
 
 import csv
 
@@ -19,7 +19,7 @@ def curve(tmp_path):
     return tmp_path, epochs
 
 
-def test_learning_curve_has_both_lines_and_the_test_mark(curve):
+def test_learning_curve_has_both_lines_and_the_test_marker(curve):
     from matplotlib import colors, image
 
     picture = image.imread(curve[0] / "curve.png")[..., :3]

@@ -1,4 +1,4 @@
-"""Responses of layers are the standard deviations of what normalisation gives out."""
+"""Responses of layers are the standard deviations of outputs of normalization."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def net(blocks=(1, 1), shortcut="A", **options):
 
 
 def directly(model, x):
-    """Returns the standard deviation of every normalisation's output, by its convolution."""
+    """Returns the standard deviation of every normalization's output, by convolution."""
     norms = [layer for layer in model.layers if layer.name.endswith("_bn")]
     outputs = keras.Model(model.input, [norm.output for norm in norms])(x)
     return {
@@ -41,8 +41,8 @@ def directly(model, x):
 
 
 @pytest.mark.parametrize("stacked", [False, True], ids=["unrolled", "stacked"])
-def test_preactivation_and_group_normalisation(stacked):
-    """Of a block's last convolution, which has no normalisation, the response is its own output."""
+def test_preactivation_and_group_normalization(stacked):
+    """The response of a block's last convolution, which has no normalization, is its output."""
     model = net((3, 1), version="v2", normalization="group", stack_blocks=stacked)
     unrolled = net((3, 1), version="v2", normalization="group")
     ends = [f"conv{i}_block{j}" for i, j in ((2, 1), (2, 2), (2, 3), (3, 1))]

@@ -22,21 +22,25 @@ STUDY = {
 }
 
 
+def curve(rows, network, kind, figure):
+    """One column of the rows of a curve."""
+    return [r[f"error_{figure}"] for r in rows if (r["network"], r["kind"]) == (network, kind)]
+
+
 def test_curves_are_means_with_the_extremes_of_the_seeds():
-    curves = {(curve.label, curve.kind): curve for curve in studies.error_curves(STUDY)}
-    assert list(curves) == [
+    rows = studies.error_curves(STUDY)
+    assert list(dict.fromkeys((row["network"], row["kind"]) for row in rows)) == [
         ("plain", "training"),
         ("plain", "test"),
         ("residual", "training"),
         ("residual", "test"),
     ]
-    training = curves["plain", "training"]
-    assert training.epochs == (1, 2, 3)
-    np.testing.assert_allclose(training.mean, [0.7, 0.5, 0.4])
-    np.testing.assert_allclose(training.low, [0.6, 0.4, 0.3])
-    np.testing.assert_allclose(training.high, [0.8, 0.6, 0.5])
-    np.testing.assert_allclose(curves["residual", "test"].mean, [0.4, 0.2, 0.05])
-    assert training.rows()[1] == {
+    assert [row["epoch"] for row in rows] == [1, 2, 3] * 4
+    np.testing.assert_allclose(curve(rows, "plain", "training", "mean"), [0.7, 0.5, 0.4])
+    np.testing.assert_allclose(curve(rows, "plain", "training", "low"), [0.6, 0.4, 0.3])
+    np.testing.assert_allclose(curve(rows, "plain", "training", "high"), [0.8, 0.6, 0.5])
+    np.testing.assert_allclose(curve(rows, "residual", "test", "mean"), [0.4, 0.2, 0.05])
+    assert rows[1] == {
         "network": "plain",
         "kind": "training",
         "epoch": 2,
@@ -47,8 +51,8 @@ def test_curves_are_means_with_the_extremes_of_the_seeds():
 
 
 def test_without_validation_there_is_a_training_curve_only():
-    (curve,) = studies.error_curves({"net": [run(0.5, 0.6)]})
-    assert curve.kind == "training"
+    rows = studies.error_curves({"net": [run(0.5, 0.6)]})
+    assert {row["kind"] for row in rows} == {"training"}
 
 
 def test_the_first_epoch_at_an_error():
@@ -63,7 +67,7 @@ def test_convergence_by_hand():
     plain, residual = studies.convergence(STUDY, [0.4, 0.1])
     assert plain["network"] == "plain" and plain["seeds"] == 2
     assert plain["training_error"] == pytest.approx(0.4)
-    # The sample deviation of 0.5 and 0.3.
+    # Sample deviation of 0.5 and 0.3.
     assert plain["training_error_sd"] == pytest.approx(0.02**0.5)
     assert plain["test_error"] == pytest.approx(0.3)
     assert plain["epochs_to_40_percent"] == 2 and plain["seeds_at_40_percent"] == 1
@@ -111,8 +115,11 @@ def test_training_and_test_after_one_epoch(tmp_path, figures):
 
 
 def test_figure_of_curves(tmp_path):
-    curves = studies.error_curves(STUDY)
-    plots.error_curves({"left": curves[:2], "right": curves[2:]}, tmp_path / "c.png", title="T")
+    panels = {
+        "left": studies.error_curves({"plain": STUDY["plain"]}),
+        "right": studies.error_curves({"residual": STUDY["residual"]}),
+    }
+    plots.error_curves(panels, tmp_path / "c.png", title="T")
     svg = (tmp_path / "c.svg").read_text()
     for text in ("T", "left", "right", "plain, training", "residual, test", "epoch", "error (%)"):
         assert f"<!-- {text} -->" in svg

@@ -20,18 +20,18 @@ ROWS = [
 ]
 
 
-def test_front_has_what_nothing_cheaper_reaches():
+def test_pareto_front():
     trained = [one for one in ROWS if one["val_accuracy"] is not None]
     assert [one["trial"] for one in pareto_front(trained)] == ["1", "0"]
     assert pareto_front([]) == []
 
 
-def test_figure_says_what_was_chosen_and_what_was_not_trained(tmp_path):
+def test_figure_names_the_chosen_and_the_untrained(tmp_path):
     path = tmp_path / "accuracy.png"
     plots.search(ROWS, path, title="Search on data", best="0", max_multiply_adds=4_000_000)
     text = path.with_suffix(".svg").read_text()
     for label in (
-        *("Search on data; chosen: net0, 95.00 %", "best for its cost", "basic blocks", "chosen"),
+        *("Search on data; chosen: net0, 95.00 %", "Pareto front", "basic blocks", "chosen"),
         *("bottleneck blocks, fewer epochs", "over budget or failed", "budget"),
         *("validation accuracy (%)", "multiply-adds of one image"),
     ):

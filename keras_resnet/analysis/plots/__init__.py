@@ -1,15 +1,18 @@
-"""Pictures of measured figures. Each writes the numbers behind it as CSV beside it.
+"""Figures of measurements, each with the numbers behind it as CSV beside it.
 
-Needs matplotlib (`pip install keras-deep-residual[train]`). Draws without a display.
+Needs matplotlib (`pip install keras-deep-residual[train]`), and no display.
 """
 
 from keras_resnet.analysis.plots.comparison import accuracy_against_operations, cost_against_batch
 from keras_resnet.analysis.plots.confusion import class_errors, confusion_matrix
-from keras_resnet.analysis.plots.curves import learning_curve
+from keras_resnet.analysis.plots.curves import (
+    deepening,
+    error_curves,
+    final_errors,
+    learning_curve,
+    responses,
+)
 from keras_resnet.analysis.plots.drawing import figure, require_matplotlib, write_table
-from keras_resnet.analysis.plots.growth import deepening
-from keras_resnet.analysis.plots.layers import responses
-from keras_resnet.analysis.plots.studies import error_curves, final_errors
 from keras_resnet.analysis.plots.trials import search
 
 __all__ = [

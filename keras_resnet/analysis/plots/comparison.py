@@ -6,74 +6,81 @@ import itertools
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from keras_resnet.analysis.comparison import Entry
 from keras_resnet.analysis.cost import Cost
 from keras_resnet.analysis.plots import drawing
-from keras_resnet.analysis.plots.drawing import figure, log_axis, title_over, write_table
+from keras_resnet.analysis.published import Accuracy
 
 COLORS = (*drawing.COLORS, "#333333")
 MARKERS = "osD^vPX"
 # Area of a circle in square points for each million parameters.
 AREA = 12.0
-# How a circle is drawn, by where its accuracy comes from.
-PUBLISHED, TEN_CROPS, MEASURED = (
-    {"alpha": 0.55, "linewidths": 0.8, "linestyles": "-"},
-    {"alpha": 0.55, "linewidths": 1.2, "linestyles": ":"},
-    {"alpha": 0.9, "linewidths": 2.2, "linestyles": "-"},
-)
+# Styles of circles, by where their accuracies come from.
+PUBLISHED: dict[str, Any] = {"alpha": 0.55, "linewidths": 0.8, "linestyles": "-"}
+TEN_CROPS: dict[str, Any] = {"alpha": 0.55, "linewidths": 1.2, "linestyles": ":"}
+MEASURED: dict[str, Any] = {"alpha": 0.9, "linewidths": 2.2, "linestyles": "-"}
 
 
 def accuracy_against_operations(entries: Sequence[Entry], path: str | Path) -> bool:
-    """Draws the well-known figure: operations across, accuracy up, circles by parameters.
+    """Draws top-1 accuracy against multiply-adds, the area of a circle by the parameters.
 
-    Networks of one family share a colour and, from three on, a line. Accuracies that the user has
+    Networks of one family share a color and, from three on, a line. Accuracies that the user has
     measured are framed in black; published ones of 10 crops are hollow, because they are not to be
     compared with those of one.
 
     Args:
-        entries: Networks; those without an accuracy are left to the CSV.
-        path: Where the PNG goes; SVG and CSV go beside it.
+        entries: Networks; those without an accuracy appear in the CSV only.
+        path: Path of the PNG; SVG and CSV go beside it.
 
     Returns:
         Whether there was a figure to draw: without any accuracy only the CSV is written.
     """
-    write_table(Path(path).with_suffix(".csv"), [entry.row() for entry in entries])
-    entries = [entry for entry in entries if entry.accuracy is not None]
-    if not entries:
+    drawing.write_table(Path(path).with_suffix(".csv"), [entry.row() for entry in entries])
+    shown = [(entry, entry.accuracy) for entry in entries if entry.accuracy is not None]
+    if not shown:
         return False
-    colors = dict(zip(dict.fromkeys(map(_family, entries)), itertools.cycle(COLORS)))
-    datasets = list(dict.fromkeys(filter(None, (entry.accuracy.dataset for entry in entries))))
-    with figure(path, size=(9.0, 6.0)) as fig:
+    x = [entry.complexity.multiply_adds / 1e9 for entry, _ in shown]
+    y = [100 * accuracy.top1 for _, accuracy in shown]
+    areas = [AREA * entry.complexity.parameters / 1e6 for entry, _ in shown]
+    styles = [_style(accuracy) for _, accuracy in shown]
+    families = [_family(entry) for entry, _ in shown]
+    colors = dict(zip(dict.fromkeys(families), itertools.cycle(COLORS)))
+    own_colors = [colors[family] for family in families]
+    with drawing.figure(path, size=(9.0, 6.0)) as fig:
         import textalloc
 
         axes = fig.subplots()
         axes.set_xscale("log")
-        lines = []
+        x_lines: list[Any] = []
+        y_lines: list[Any] = []
         for family, color in colors.items():
-            members = sorted((e for e in entries if _family(e) == family), key=_operations)
+            members = [(x[i], y[i]) for i, name in enumerate(families) if name == family]
             if len(members) > 2:
-                lines.append((list(map(_operations, members)), list(map(_percent, members))))
-                axes.plot(*lines[-1], color=color, linewidth=1, alpha=0.6, zorder=1)
-        x, y = list(map(_operations, entries)), list(map(_percent, entries))
-        own = [colors[_family(entry)] for entry in entries]
-        circles = _scatter(axes, x, y, list(map(_area, entries)), own, list(map(_style, entries)))
-        axes.scatter(x, y, s=4, color=own, zorder=2)
-        shapes = sorted({"x".join(map(str, entry.image_shape)) for entry in entries})
+                across, up = zip(*sorted(members, key=lambda point: point[0]), strict=True)
+                axes.plot(across, up, color=color, linewidth=1, alpha=0.6, zorder=1)
+                x_lines.append(across)
+                y_lines.append(up)
+        circles = _scatter(axes, x, y, areas, own_colors, styles)
+        axes.scatter(x, y, s=4, color=own_colors, zorder=2)
+        shapes = sorted({"x".join(map(str, entry.image_shape)) for entry, _ in shown})
         axes.set_xlabel(f"multiply-adds of one image of {' or '.join(shapes)} (10⁹)")
+        datasets = dict.fromkeys(filter(None, (accuracy.dataset for _, accuracy in shown)))
         on = f" on {' and '.join(datasets)}" if datasets else ""
         axes.set_ylabel(f"top-1 accuracy{on} (%)")
         axes.grid(alpha=0.3)
         axes.margins(0.12, 0.12)
         axes.set_axisbelow(True)
-        log_axis(axes.xaxis)
-        _legends(fig, axes, entries)
+        drawing.log_axis(axes.xaxis)
+        _legends(fig, axes, styles)
         # Last, since the places follow from the limits and the layout.
         axes.autoscale(False)
         textalloc.allocate(
-            *(axes, x, y, [entry.network.label for entry in entries]),
+            *(axes, x, y, [entry.network.label for entry, _ in shown]),
             scatter_plot=circles,
-            **dict(zip(("x_lines", "y_lines"), zip(*lines, strict=True), strict=False)),
+            x_lines=x_lines,
+            y_lines=y_lines,
             textsize=8.5,
             linecolor="0.6",
             linewidth=0.6,
@@ -88,24 +95,26 @@ def cost_against_batch(costs: Sequence[Cost], path: str | Path) -> bool:
 
     Args:
         costs: Measurements of any networks at any batch sizes.
-        path: Where the PNG goes; SVG and CSV go beside it.
+        path: Path of the PNG; SVG and CSV go beside it.
 
     Returns:
         Whether there was anything to draw.
     """
     if not costs:
         return False
-    write_table(Path(path).with_suffix(".csv"), [cost.row() for cost in costs])
     names = list(dict.fromkeys(cost.name for cost in costs))
-    phases = ["forward"] + ["training"] * any(cost.training for cost in costs)
-    with figure(path, size=(12.0, 3.6 * len(phases) + 0.6)) as fig:
+    by_size = sorted(costs, key=lambda cost: cost.batch_size)
+    phases = {"forward": "forward pass", "training": "training step"}
+    if not any(cost.training for cost in costs):
+        del phases["training"]
+    shapes = sorted({"x".join(map(str, cost.image_shape)) for cost in costs})
+    machine = f"measured on a {costs[0].device} in {costs[0].precision}"
+    title = f"{machine}, images of {' or '.join(shapes)}"
+    size = (12.0, 3.6 * len(phases) + 0.6)
+    with drawing.titled_figure(path, [cost.row() for cost in costs], title, size) as fig:
         grid = fig.subplots(len(phases), 3, sharex=True, squeeze=False)
-        for row, phase in zip(grid, phases, strict=True):
+        for row, (phase, step) in zip(grid, phases.items(), strict=True):
             for i, name in enumerate(names):
-                series = sorted(
-                    (cost for cost in costs if cost.name == name and getattr(cost, phase)),
-                    key=lambda cost: cost.batch_size,
-                )
                 style = {
                     "color": COLORS[i % len(COLORS)],
                     "marker": MARKERS[i % len(MARKERS)],
@@ -114,19 +123,19 @@ def cost_against_batch(costs: Sequence[Cost], path: str | Path) -> bool:
                     "markersize": 5,
                     "label": name,
                 }
-                _draw_series(row, [(c.batch_size, getattr(c, phase)) for c in series], style)
-            what = "forward pass" if phase == "forward" else "training step"
+                own = [(c.batch_size, getattr(c, phase)) for c in by_size if c.name == name]
+                _draw_series(row, [(b, figures) for b, figures in own if figures], style)
             labels = ("time per image (s)", "peak memory (MiB)", "energy per image (J)")
             for axes, label in zip(row, labels, strict=True):
-                axes.set_ylabel(f"{what}:\n{label}")
+                axes.set_ylabel(f"{step}:\n{label}")
                 axes.grid(alpha=0.3)
                 if not axes.lines:
                     axes.text(0.5, 0.5, "unavailable", transform=axes.transAxes, ha="center")
                     axes.set_yticks([])
                     continue
                 axes.set_yscale("log")
-                log_axis(axes.yaxis)
-        sizes = sorted({cost.batch_size for cost in costs})
+                drawing.log_axis(axes.yaxis)
+        sizes = list(dict.fromkeys(cost.batch_size for cost in by_size))
         for axes in grid[-1]:
             axes.set_xscale("log")
             axes.set_xticks(sizes, [str(size) for size in sizes])
@@ -134,12 +143,6 @@ def cost_against_batch(costs: Sequence[Cost], path: str | Path) -> bool:
             axes.set_xlabel("batch size (images)")
         handles, labels = grid[0][0].get_legend_handles_labels()
         fig.legend(handles, labels, loc="outside right upper", frameon=False)
-        shapes = sorted({"x".join(map(str, cost.image_shape)) for cost in costs})
-        first = costs[0]
-        title_over(
-            fig,
-            f"measured on a {first.device} in {first.precision}, images of {' or '.join(shapes)}",
-        )
     return True
 
 
@@ -150,38 +153,24 @@ def _draw_series(row, points, style):
         below = [p.seconds_per_image - p.first_quartile for _, p in points]
         above = [p.third_quartile - p.seconds_per_image for _, p in points]
         time.errorbar(size, middle, yerr=(below, above), capsize=2, **style)
-    for axes, values in (
-        (memory, [(b, p.memory_bytes and p.memory_bytes / 2**20) for b, p in points]),
-        (energy, [(b, p.joules_per_image) for b, p in points]),
-    ):
-        known = [(b, value) for b, value in values if value is not None]
+    for axes, attribute, unit in ((memory, "memory_bytes", 2**20), (energy, "joules_per_image", 1)):
+        values = [(b, getattr(p, attribute)) for b, p in points]
+        known = [(b, value / unit) for b, value in values if value is not None]
         if known:
             axes.plot(*zip(*known, strict=True), **style)
 
 
-def _operations(entry: Entry) -> float:
-    return entry.complexity.multiply_adds / 1e9
-
-
-def _area(entry: Entry) -> float:
-    return AREA * entry.complexity.parameters / 1e6
-
-
-def _percent(entry: Entry) -> float:
-    return 100 * entry.accuracy.top1
-
-
 def _family(entry: Entry) -> str:
     """Returns the letters that a name begins with: ResNet of ResNet50_v1.5."""
-    word = re.match(r"[A-Za-z]*", Path(entry.network.label).stem).group()
+    word = re.split(r"[^A-Za-z]", Path(entry.network.label).stem)[0]
     kin = {"InceptionV": "Inception", "Xception": "Inception", "MobileNetV": "MobileNet"}
     return kin.get(word, word)
 
 
-def _style(entry: Entry) -> dict[str, object]:
-    if entry.accuracy.measured:
+def _style(accuracy: Accuracy) -> dict[str, Any]:
+    if accuracy.measured:
         return MEASURED
-    return TEN_CROPS if entry.accuracy.protocol == "10 crops" else PUBLISHED
+    return TEN_CROPS if accuracy.protocol == "10 crops" else PUBLISHED
 
 
 def _scatter(axes, x, y, areas, colors, styles):
@@ -198,15 +187,14 @@ def _scatter(axes, x, y, areas, colors, styles):
     )
 
 
-def _legends(fig, axes, entries):
-    """Draws which circle is how many parameters, and whose accuracy it is."""
+def _legends(fig, axes, styles):
+    """Explains the areas of circles and, by their style, the sources of the accuracies."""
     sizes = (5, 25, 100)
     handles = [_scatter(axes, [], [], AREA * m, ["0.5"], [PUBLISHED]) for m in sizes]
     labels = [f"{millions} M" for millions in sizes]
     place = {"loc": "outside right upper", "labelspacing": 2.6, "handletextpad": 1.4}
     fig.legend(handles, labels, title="parameters", frameon=False, borderpad=1.2, **place)
     names = {"published": PUBLISHED, "published,\n10 crops": TEN_CROPS, "measured": MEASURED}
-    shown = {name: style for name, style in names.items() if style in map(_style, entries)}
+    shown = {name: style for name, style in names.items() if style in styles}
     handles = [_scatter(axes, [], [], 90, ["0.5"], [style]) for style in shown.values()]
-    place = {"loc": "outside right lower"}
-    fig.legend(handles, list(shown), title="accuracy", frameon=False, **place)
+    fig.legend(handles, list(shown), title="accuracy", frameon=False, loc="outside right lower")

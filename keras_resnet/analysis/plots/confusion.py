@@ -1,58 +1,58 @@
-"""Which classes a model takes for which, and how often it errs on each."""
+"""Errors by class: the confusion matrix, and the error of each class."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from keras_resnet.analysis.plots.drawing import (
-    BLUE,
-    ORANGE,
-    VERMILION,
-    figure,
-    title_over,
-    write_table,
-)
+from keras_resnet.analysis.plots import drawing
 
 # With more classes than this, cells and bars are too small for names and numbers.
 READABLE = 30
 
-# Cells along each side of a matrix that is shown in groups of classes, and rows of a list.
+# Cells along each side of a matrix of groups of classes, and rows of a list.
 GROUPS, LISTED = 100, 15
+WIDE = (11.0, 5.2)
 
 
 def confusion_matrix(
     counts: np.ndarray, class_names: Sequence[str], path: str | Path, *, title: str
 ) -> None:
-    """Draws how often images of each class are taken for each.
+    """Draws how often images of each class are predicted to be of each.
 
     Up to 30 classes have a cell with its number for each pair. More are shown in groups of
-    neighbours, beside a list of the most frequent mistakes.
+    neighbors, beside a list of the most frequent mistakes.
 
     Args:
-        counts: Images by true class (row) and answer (column), integers `(classes, classes)`.
+        counts: Images by true class (row) and predicted class (column), integers
+            `(classes, classes)`.
         class_names: One name a class.
-        path: Where the PNG goes; SVG and CSV (the whole matrix) go beside it.
-        title: What was measured, on what.
+        path: Path of the PNG; SVG and CSV (the whole matrix) go beside it.
+        title: Title of the figure.
     """
-    write_table(Path(path).with_suffix(".csv"), _table(counts, class_names))
+    names = list(class_names)
+    if len(set(names)) < len(names):
+        names = [f"{i} {name}" for i, name in enumerate(names)]
+    rows = [
+        {"true class": name, **dict(zip(names, row.tolist(), strict=True))}
+        for name, row in zip(names, counts, strict=True)
+    ]
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    if len(counts) <= READABLE:
-        side = 2.6 + 0.42 * len(counts)
-        with figure(path, (side + 0.6, side)) as fig:
-            _cells(fig, fig.subplots(), counts, shares, class_names)
-            title_over(fig, title)
-        return
-    with figure(path, (11.0, 5.2)) as fig:
-        matrix, bars = fig.subplots(1, 2, width_ratios=(7, 5))
-        _groups(fig, matrix, shares)
-        _mistakes(bars, counts, shares, class_names)
-        title_over(fig, title)
+    few = len(counts) <= READABLE
+    side = 2.6 + 0.42 * len(counts)
+    with drawing.titled_figure(path, rows, title, (side + 0.6, side) if few else WIDE) as fig:
+        if few:
+            _cells(fig, counts, shares, class_names)
+        else:
+            matrix, bars = fig.subplots(1, 2, width_ratios=(7, 5))
+            _groups(fig, matrix, shares)
+            _mistakes(bars, counts, shares, class_names)
 
 
-def class_errors(rows: Sequence[Mapping[str, object]], path: str | Path, *, title: str) -> None:
+def class_errors(rows: Sequence[Mapping[str, Any]], path: str | Path, *, title: str) -> None:
     """Draws the error of each class with its 95 % interval.
 
     Up to 30 classes have a bar each, worst first. More are shown as one curve, beside a list of
@@ -61,81 +61,67 @@ def class_errors(rows: Sequence[Mapping[str, object]], path: str | Path, *, titl
     Args:
         rows: A row per class with `name`, `images`, and, where it has images, `error`, `low` and
             `high` in [0, 1].
-        path: Where the PNG goes; SVG and CSV (the rows as given) go beside it.
-        title: What was measured, on what.
+        path: Path of the PNG; SVG and CSV (the rows as given) go beside it.
+        title: Title of the figure.
     """
-    write_table(Path(path).with_suffix(".csv"), rows)
     ranked = sorted((row for row in rows if row["images"]), key=lambda row: -row["error"])
-    if len(ranked) <= READABLE:
-        with figure(path, (7.0, 1.4 + 0.3 * len(ranked))) as fig:
-            axes = fig.subplots()
-            _bars(axes, ranked)
-            # Outside: bars may fill all of the axes.
-            fig.legend(loc="outside lower center", ncols=2, frameon=False)
-            title_over(fig, title)
-        return
-    with figure(path, (11.0, 5.2)) as fig:
-        curve, bars = fig.subplots(1, 2, width_ratios=(5, 6))
-        low, error, high = (
-            [100 * row[key] for row in ranked[::-1]] for key in ("low", "error", "high")
-        )
-        x = np.arange(1, len(ranked) + 1)
-        curve.fill_between(x, low, high, color=BLUE, alpha=0.25, label="95 % interval", linewidth=0)
-        curve.plot(x, error, color=BLUE, linewidth=1.6, label="error")
-        curve.set_xlabel("classes, best first")
-        curve.set_ylabel("top-1 error (%)")
-        curve.set_xlim(1, len(ranked))
-        curve.set_ylim(0, 100)
-        curve.grid(alpha=0.3)
-        fig.legend(loc="outside lower left", ncols=2, frameon=False)
-        _bars(bars, ranked[:LISTED])
-        bars.set_title(f"the worst {LISTED}, with 95 % intervals", fontsize="medium")
-        title_over(fig, title)
+    few = len(ranked) <= READABLE
+    size = (7.0, 1.4 + 0.3 * len(ranked)) if few else WIDE
+    with drawing.titled_figure(path, rows, title, size) as fig:
+        if few:
+            _bars(fig.subplots(), ranked)
+        else:
+            curve, bars = fig.subplots(1, 2, width_ratios=(5, 6))
+            low, error, high = (
+                [100 * row[key] for row in ranked[::-1]] for key in ("low", "error", "high")
+            )
+            x = np.arange(1, len(ranked) + 1)
+            band = {"alpha": 0.25, "linewidth": 0, "label": "95 % interval"}
+            curve.fill_between(x, low, high, color=drawing.BLUE, **band)
+            curve.plot(x, error, color=drawing.BLUE, linewidth=1.6, label="error")
+            curve.set(xlabel="classes, best first", ylabel="top-1 error (%)")
+            curve.set(xlim=(1, len(ranked)), ylim=(0, 100))
+            curve.grid(alpha=0.3)
+            _bars(bars, ranked[:LISTED])
+            bars.set_title(f"the worst {LISTED}, with 95 % intervals", fontsize="medium")
+        # Outside: bars may fill all of the axes.
+        handles, labels = fig.axes[0].get_legend_handles_labels()
+        place = f"outside lower {'center' if few else 'left'}"
+        fig.legend(handles, labels, loc=place, ncols=2, frameon=False)
 
 
-def _table(counts, class_names):
-    names = list(class_names)
-    if len(set(names)) < len(names):
-        names = [f"{i} {name}" for i, name in enumerate(names)]
-    return [
-        {"true class": name, **dict(zip(names, row.tolist(), strict=True))}
-        for name, row in zip(names, counts, strict=True)
-    ]
-
-
-def _cells(fig, axes, counts, shares, class_names):
+def _cells(fig, counts, shares, class_names):
+    axes = fig.subplots()
     image = axes.imshow(100 * shares, cmap="Blues", vmin=0, vmax=100)
     fig.colorbar(image, ax=axes, shrink=0.8, label="share of the true class (%)")
     for (i, j), count in np.ndenumerate(counts):
         if count:
-            color = "white" if shares[i, j] > 0.5 else VERMILION if i != j else "black"
+            color = "white" if shares[i, j] > 0.5 else drawing.VERMILION if i != j else "black"
             axes.text(j, i, f"{count}", ha="center", va="center", color=color, fontsize="small")
     places = range(len(class_names))
     upright = max(map(len, class_names)) > 3
     axes.set_xticks(places, class_names, rotation=90 if upright else 0)
     axes.set_yticks(places, class_names)
-    axes.set_xlabel("taken for")
-    axes.set_ylabel("true class")
+    axes.set(xlabel="predicted class", ylabel="true class")
 
 
 def _groups(fig, axes, shares):
     from matplotlib.colors import LogNorm
 
-    # Means over blocks of classes: single cells of 1000 classes are less than a pixel.
+    # Groups of classes: single cells of 1000 classes are less than a pixel.
     size = -(-len(shares) // GROUPS)
     starts = np.arange(0, len(shares), size)
-    means = np.add.reduceat(np.add.reduceat(shares, starts, axis=0), starts, axis=1)
-    sizes = np.diff(np.append(starts, len(shares)))
-    means = means / sizes[:, None]
+    sums = np.add.reduceat(np.add.reduceat(shares, starts, axis=0), starts, axis=1)
+    # Means over the true classes, sums over the predicted ones.
+    means = sums / np.diff(np.append(starts, len(shares)))[:, None]
     end = len(starts) * size
-    # Mistakes are spread thin: on a linear scale the diagonal alone would be seen.
+    # Mistakes are rare: on a linear scale only the diagonal would show.
     norm = LogNorm(vmin=0.1, vmax=100, clip=True)
     image = axes.imshow(100 * means, cmap="Blues", norm=norm, extent=(0, end, end, 0))
     label = "share of the true class (%)"
     fig.colorbar(image, ax=axes, shrink=0.8, label=label, extend="min", format="{x:g}")
-    grouped = f", groups of {size}" if size > 1 else ""
-    axes.set_xlabel(f"taken for (class number{grouped})")
-    axes.set_ylabel(f"true class (number{grouped})")
+    numbers = f"(number, groups of {size})" if size > 1 else "(number)"
+    axes.set(xlabel=f"predicted class {numbers}", ylabel=f"true class {numbers}")
 
 
 def _mistakes(axes, counts, shares, class_names):
@@ -143,7 +129,7 @@ def _mistakes(axes, counts, shares, class_names):
     order = np.argsort(-wrong, axis=None, kind="stable")[:LISTED]
     pairs = [divmod(int(place), len(shares)) for place in order]
     pairs = [(i, j) for i, j in pairs if counts[i, j]]
-    axes.barh(range(len(pairs)), [100 * wrong[pair] for pair in pairs], color=ORANGE)
+    axes.barh(range(len(pairs)), [100 * wrong[pair] for pair in pairs], color=drawing.ORANGE)
     names = [f"{_short(class_names[i])} taken for {_short(class_names[j])}" for i, j in pairs]
     axes.set_yticks(range(len(pairs)), names, fontsize="small")
     axes.invert_yaxis()
@@ -155,7 +141,7 @@ def _mistakes(axes, counts, shares, class_names):
 def _bars(axes, rows):
     errors = 100 * np.array([[row["error"], row["low"], row["high"]] for row in rows])
     y = np.arange(len(rows))
-    axes.barh(y, errors[:, 0], color=ORANGE, label="top-1 error")
+    axes.barh(y, errors[:, 0], color=drawing.ORANGE, label="top-1 error")
     spread = np.abs(errors[:, 1:] - errors[:, :1]).T
     axes.errorbar(
         errors[:, 0], y, xerr=spread, fmt="none", ecolor="black", capsize=3, label="95 % interval"
@@ -163,8 +149,7 @@ def _bars(axes, rows):
     axes.set_yticks(y, [f"{_short(row['name'])} ({row['images']})" for row in rows])
     axes.invert_yaxis()
     axes.set_xlim(0, None)
-    axes.set_xlabel("top-1 error (%)")
-    axes.set_ylabel("class (images)")
+    axes.set(xlabel="top-1 error (%)", ylabel="class (images)")
     axes.grid(axis="x", alpha=0.3)
 
 

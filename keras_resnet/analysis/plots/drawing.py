@@ -1,4 +1,4 @@
-"""What all pictures share: a figure saved whole as PNG and SVG, colours, and the CSV beside it."""
+"""Shared drawing: a figure saved as PNG and SVG, colors, axes, and the CSV beside it."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ import csv
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from keras_resnet.utils.files import replacing
 
-# Okabe and Ito's colours, told apart under every common colour blindness.
+# Okabe and Ito's colors, told apart under every common color blindness.
 BLUE, ORANGE, GREEN, VERMILION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
 PURPLE, SKY = "#CC79A7", "#56B4E9"
 # In the order in which curves take them.
@@ -33,7 +34,7 @@ def require_matplotlib() -> None:
 
 
 @contextlib.contextmanager
-def figure(path: str | Path, size: tuple[float, float] = (7.0, 4.2)) -> Iterator:
+def figure(path: str | Path, size: tuple[float, float] = (7.0, 4.2)) -> Iterator[Any]:
     """Yields a matplotlib figure and saves it as PNG and SVG.
 
     Args:
@@ -49,9 +50,19 @@ def figure(path: str | Path, size: tuple[float, float] = (7.0, 4.2)) -> Iterator
     fig = Figure(figsize=size, layout="constrained")
     FigureCanvasAgg(fig)
     yield fig
-    for target, options in ((path, {"dpi": 144}), (path.with_suffix(".svg"), {})):
+    for target, dpi in ((path, 144), (path.with_suffix(".svg"), None)):
         with replacing(target) as temporary:
-            fig.savefig(temporary, format=target.suffix[1:], **options)
+            fig.savefig(temporary, format=target.suffix[1:], dpi=dpi or "figure")
+
+
+@contextlib.contextmanager
+def titled_figure(path, rows, title: str, size=(7.0, 4.2)) -> Iterator[Any]:
+    """Yields a figure under a title, and writes the rows behind it as CSV beside it."""
+    write_table(Path(path).with_suffix(".csv"), rows)
+    with figure(path, size) as fig:
+        # Eleven letters an inch; matplotlib's own wrapping reserves no room for a second line.
+        fig.suptitle(textwrap.fill(title, round(11 * size[0])), fontsize="medium")
+        yield fig
 
 
 def write_table(path: str | Path, rows: Sequence[Mapping[str, object]]) -> None:
@@ -63,21 +74,15 @@ def write_table(path: str | Path, rows: Sequence[Mapping[str, object]]) -> None:
         writer.writerows(rows)
 
 
-def title_over(fig, title: str) -> None:
-    """Writes a title over a whole matplotlib figure, in as many lines as it needs."""
-    # Eleven letters an inch; matplotlib's own wrapping reserves no room for a second line.
-    fig.suptitle(textwrap.fill(title, round(11 * fig.get_figwidth())), fontsize="medium")
-
-
-def error_axis(axis) -> None:
+def error_axis(axes) -> None:
     """Makes the y axis of matplotlib axes one of errors in percent, from 0 to 100."""
     # Errors fall over two orders of magnitude; linear below 1 %, so that 0 % can be drawn.
-    axis.set_yscale("symlog", linthresh=1, linscale=0.5)
-    axis.set_yticks(ERROR_TICKS, ERROR_TICKS)
-    axis.minorticks_off()
+    axes.set_yscale("symlog", linthresh=1, linscale=0.5)
+    axes.set_yticks(ERROR_TICKS, ERROR_TICKS)
+    axes.minorticks_off()
     # Room for whole markers at both ends.
-    axis.set_ylim(-0.15, 125)
-    axis.grid(alpha=0.3)
+    axes.set_ylim(-0.15, 125)
+    axes.grid(alpha=0.3)
 
 
 def log_axis(axis, subs: Sequence[int] = (1, 2, 5), numticks: int | None = None) -> None:
@@ -97,20 +102,3 @@ def log_axis(axis, subs: Sequence[int] = (1, 2, 5), numticks: int | None = None)
     if sum(low <= tick <= high for tick in axis.get_majorticklocs()) < 2:
         # A narrow range has steps as on a linear axis.
         axis.set_major_locator(MaxNLocator(4, steps=(1, 2, 5, 10)))
-
-
-def epoch_axis(axis) -> None:
-    """Makes the x axis of matplotlib axes one of epochs, which are whole also where it is one."""
-    axis.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
-    axis.set_xlabel("epoch")
-
-
-def lone_point(values: Sequence[float], marker: str = "o", fill: str = "full") -> dict[str, str]:
-    """Options that mark a curve of a single point, of which nothing else would show."""
-    return {"marker": marker, "fillstyle": fill} if len(values) == 1 else {}
-
-
-def name_bands(axis) -> None:
-    """Says in the legend of matplotlib axes, after the curves, what the bands around them are."""
-    label = "band: lowest to highest seed"
-    axis.fill_between([], [], color="0.5", alpha=0.3, linewidth=0, label=label)

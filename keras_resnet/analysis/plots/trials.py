@@ -1,24 +1,16 @@
-"""What a search has found: accuracy against operations."""
+"""Accuracy against operations of the candidates of a search."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from keras_resnet.analysis.plots.drawing import (
-    COLORS,
-    ERROR_TICKS,
-    VERMILION,
-    error_axis,
-    figure,
-    log_axis,
-    title_over,
-    write_table,
-)
+from keras_resnet.analysis.plots import drawing
 
 
 def search(
-    rows: Sequence[Mapping[str, object]],
+    rows: Sequence[Mapping[str, Any]],
     path: str | Path,
     *,
     title: str,
@@ -27,34 +19,35 @@ def search(
 ) -> None:
     """Draws the validation accuracy of the candidates against their multiply-adds.
 
-    A circle's area grows with the parameters, its colour tells the kind of block; those that were
-    trained for fewer epochs than others are hollow. The line joins the candidates than which none
-    is both cheaper and more accurate, among those with all epochs. Crosses at the bottom were over
-    the budget, or diverged.
+    The area of a circle grows with the parameters, and its color is that of the kind of block;
+    candidates that were trained for fewer epochs than others are hollow. The line is the Pareto
+    front of those with all epochs. Crosses at the bottom were over the budget, or diverged.
 
     Args:
         rows: One per candidate: `trial`, `network`, `block`, `parameters`, `multiply_adds`,
             `epochs`, and `val_accuracy` in [0, 1] or None; further columns go into the CSV.
-        path: Where the PNG goes; SVG and CSV go beside it.
-        title: What was searched, on what.
+        path: Path of the PNG; SVG and CSV go beside it.
+        title: Title of the figure.
         best: The `trial` to name, or None.
         max_multiply_adds: The budget to mark, or None.
     """
-    write_table(Path(path).with_suffix(".csv"), rows)
     trained = [row for row in rows if row["val_accuracy"] is not None]
     most = max((row["epochs"] for row in trained), default=0)
     largest = max((row["parameters"] for row in trained), default=1)
-    blocks = sorted({str(row["block"]) for row in rows})
-    with figure(path, size=(8.0, 4.8)) as fig:
-        axis = fig.subplots()
-        axis.set_xscale("log")
+    over = sorted({r["multiply_adds"] / 1e6 for r in rows if r["val_accuracy"] is None})
+    chosen = [row for row in trained if row["trial"] == best]
+    for row in chosen:
+        title += f"; chosen: {row['network']}, {100 * row['val_accuracy']:.2f} %"
+    with drawing.titled_figure(path, rows, title, (8.0, 4.8)) as fig:
+        axes = fig.subplots()
+        axes.set_xscale("log")
         front = pareto_front([row for row in trained if row["epochs"] == most])
         if len(front) > 1:
-            axis.plot(
-                *_points(front), color="0.6", linewidth=1, zorder=1, label="best for its cost"
-            )
-        # Blocks in the colours that are no mark's.
-        for block, color in zip(blocks, (c for c in COLORS if c != VERMILION), strict=False):
+            style = {"color": "0.6", "linewidth": 1, "zorder": 1, "label": "Pareto front"}
+            axes.plot(*_points(front), **style)
+        # Vermilion is the color of the chosen one.
+        colors = [color for color in drawing.COLORS if color != drawing.VERMILION]
+        for block, color in zip(sorted({str(r["block"]) for r in rows}), colors, strict=False):
             for full in (True, False):
                 own = [
                     row
@@ -62,7 +55,7 @@ def search(
                     if row["block"] == block and (row["epochs"] == most) == full
                 ]
                 if own:
-                    axis.scatter(
+                    axes.scatter(
                         *_points(own),
                         s=[200 * row["parameters"] / largest + 12 for row in own],
                         facecolor=color if full else "none",
@@ -71,30 +64,24 @@ def search(
                         zorder=3,
                         label=f"{block} blocks" + ("" if full else ", fewer epochs"),
                     )
-        over = sorted({r["multiply_adds"] / 1e6 for r in rows if r["val_accuracy"] is None})
-        error_axis(axis)
-        axis.invert_yaxis()
-        axis.set_yticks(ERROR_TICKS, [100 - tick for tick in ERROR_TICKS])
+        drawing.error_axis(axes)
+        axes.invert_yaxis()
+        axes.set_yticks(drawing.ERROR_TICKS, [100 - tick for tick in drawing.ERROR_TICKS])
         if over:
-            axis.plot(over, [100] * len(over), "x", color="0.4", label="over budget or failed")
+            axes.plot(over, [100] * len(over), "x", color="0.4", label="over budget or failed")
         if max_multiply_adds is not None:
-            axis.axvline(
-                max_multiply_adds / 1e6, color="0.4", linewidth=1, linestyle=":", label="budget"
-            )
-        for row in trained:
-            if row["trial"] == best:
-                axis.plot(*_points([row]), "+", color=VERMILION, zorder=4, label="chosen")
-                title += f"; chosen: {row['network']}, {100 * row['val_accuracy']:.2f} %"
-        log_axis(axis.xaxis)
-        axis.set_xlabel("multiply-adds of one image (10⁶)")
-        axis.set_ylabel("validation accuracy (%)")
+            style = {"color": "0.4", "linewidth": 1, "linestyle": ":", "label": "budget"}
+            axes.axvline(max_multiply_adds / 1e6, **style)
+        for row in chosen:
+            axes.plot(*_points([row]), "+", color=drawing.VERMILION, zorder=4, label="chosen")
+        drawing.log_axis(axes.xaxis)
+        axes.set(xlabel="multiply-adds of one image (10⁶)", ylabel="validation accuracy (%)")
         fig.legend(loc="outside right center", frameon=False, title="area: parameters")
-        title_over(fig, title)
 
 
-def pareto_front(rows: Sequence[Mapping[str, object]]) -> list[Mapping[str, object]]:
+def pareto_front(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """Returns the rows than which none is both cheaper and more accurate, the cheapest first."""
-    front: list[Mapping[str, object]] = []
+    front: list[Mapping[str, Any]] = []
     for row in sorted(rows, key=lambda row: (row["multiply_adds"], -row["val_accuracy"])):
         if not front or row["val_accuracy"] > front[-1]["val_accuracy"]:
             front.append(row)
