@@ -26,7 +26,7 @@ import environment  # noqa: F401
 
 from keras_resnet import cli
 from keras_resnet.analysis.comparison import DEFAULT_MODELS, compare, read_accuracy
-from keras_resnet.analysis.cost import MeasurementFailed, measure_all
+from keras_resnet.analysis.cost import MeasurementError, measure_all
 from keras_resnet.analysis.plots import (
     accuracy_against_operations,
     cost_against_batch,
@@ -80,7 +80,7 @@ def main() -> None:
         print("No figure of accuracy: none is published for this image size; give --accuracy.")
     for outcome in measured:
         print(outcome, flush=True)
-        (failures if isinstance(outcome, MeasurementFailed) else costs).append(outcome)
+        (failures if isinstance(outcome, MeasurementError) else costs).append(outcome)
         cost_against_batch(costs, workdir / "cost.png")
         record(finished=False)
     record(finished=True)

@@ -43,8 +43,8 @@ def test_wrong_stem(name, value):
         Stem(**{name: value})
 
 
-def test_every_network_of_the_paper_has_a_line_and_all_lines_a_builder():
-    assert NAMES <= set(ARCHITECTURES)
+def test_every_network_of_the_paper_has_an_entry_and_all_entries_a_builder():
+    assert set(ARCHITECTURES) >= NAMES
     assert set(ARCHITECTURES) <= set(keras_resnet.__all__)
 
 

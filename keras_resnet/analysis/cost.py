@@ -101,7 +101,7 @@ class Cost:
         return {name: "unavailable" if value is None else value for name, value in row.items()}
 
 
-class MeasurementFailed(RuntimeError):
+class MeasurementError(RuntimeError):
     """Raised where a measurement in a subprocess fails, often for want of memory."""
 
 
@@ -193,7 +193,7 @@ def measure_apart(
 
     Raises:
         ValueError: If there is no such network.
-        MeasurementFailed: If the process ends without a result.
+        MeasurementError: If the process ends without a result.
     """
     find_network(name)  # a wrong name is reported before a process is started for it
     options = {"training": training, "repeats": repeats, "seconds": seconds}
@@ -208,7 +208,7 @@ def measure_apart(
     if process.returncode:
         lines = process.stderr.strip().splitlines() or ["no message"]
         reason = death(process.returncode) if process.returncode < 0 else lines[-1]
-        raise MeasurementFailed(f"{name}, batch {batch_size}: {reason}")
+        raise MeasurementError(f"{name}, batch {batch_size}: {reason}")
     figures = json.loads(process.stdout.splitlines()[-1])
     figures["image_shape"] = tuple(figures["image_shape"])
     for phase in ("forward", "training"):
@@ -218,7 +218,7 @@ def measure_apart(
 
 def measure_all(
     names: Sequence[str], batch_sizes: Sequence[int], **options
-) -> Iterator[Cost | MeasurementFailed]:
+) -> Iterator[Cost | MeasurementError]:
     """Yields the cost of every network at every batch size, or why there is none.
 
     Each is measured in a subprocess; `options` are those of `measure_apart`.
@@ -235,7 +235,7 @@ def measure_all(
     def outcome(name, batch_size):
         try:
             return measure_apart(name, batch_size, **options)
-        except MeasurementFailed as failure:
+        except MeasurementError as failure:
             return failure
 
     return (outcome(name, batch_size) for name in names for batch_size in batch_sizes)

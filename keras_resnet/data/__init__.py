@@ -17,7 +17,7 @@ from keras_resnet.data.digits import load_digits
 from keras_resnet.data.encoded import BadImageWarning, EncodedDataset
 from keras_resnet.data.folder import load_folder
 from keras_resnet.data.tfds import load_cifar, load_imagenet2012, load_tfds
-from keras_resnet.data.views import Views
+from keras_resnet.data.transforms import Transforms
 
 __all__ = [
     "ArrayDataset",
@@ -26,7 +26,7 @@ __all__ = [
     "EncodedDataset",
     "Finding",
     "ImageDataset",
-    "Views",
+    "Transforms",
     "check_data",
     "load_dataset",
     "option_names",
@@ -53,7 +53,7 @@ def load_dataset(
             `val/` and `test/` with class folders of images).
         data_dir: The folder of "folder", or where TensorFlow Datasets keeps its data (None for
             its own default).
-        **options: Passed to the loader: `max_bad_files` and the attributes of `Views` for
+        **options: Passed to the loader: `max_bad_files` and the attributes of `Transforms` for
             "imagenet2012", "tfds:NAME" and "folder", for the latter also `cache_dir`;
             `image_size`, `classes` and `per_class` for "digits".
 
@@ -84,11 +84,11 @@ def option_names(name: str) -> list[str]:
     Raises:
         ValueError: If the name is unknown.
     """
-    # `**views` stands for the attributes of `Views`.
+    # `**transforms` stands for the attributes of `Transforms`.
     names = list(inspect.signature(_loader(name)).parameters)
-    if "views" in names:
-        names.remove("views")
-        names += [field.name for field in dataclasses.fields(Views)]
+    if "transforms" in names:
+        names.remove("transforms")
+        names += [field.name for field in dataclasses.fields(Transforms)]
     return names
 
 

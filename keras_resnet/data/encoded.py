@@ -20,7 +20,7 @@ import tensorflow as tf
 
 from keras_resnet.data.dataset import SPLITS, ImageDataset
 from keras_resnet.data.decoding import decode_whole, decoding_fault
-from keras_resnet.data.views import Views
+from keras_resnet.data.transforms import Transforms
 from keras_resnet.utils import checks
 
 # Number of training images that mean and standard deviation are estimated from: their standard
@@ -95,7 +95,7 @@ class EncodedDataset(ImageDataset):
         name: Short name of the data set.
         sources: The images of each split; a "train" is required.
         class_names: One name per class.
-        views: Transforms of training and evaluation images.
+        transforms: Transforms of training and evaluation images.
         statistics: `(mean, std)` of each channel in [0, 255] units; None to estimate them, at
             first use, from evaluation crops of up to 1024 training images.
         max_bad_files: Number of distinct bad images that are skipped with a warning each; the next
@@ -116,7 +116,7 @@ class EncodedDataset(ImageDataset):
         name: str,
         sources: Mapping[str, ImageSource],
         class_names: Sequence[str],
-        views: Views,
+        transforms: Transforms,
         statistics: tuple[Sequence[float], Sequence[float]] | None = None,
         max_bad_files: int | None = 100,
     ):
@@ -124,9 +124,9 @@ class EncodedDataset(ImageDataset):
             raise ValueError(f"`sources` must have training images. Received: {sorted(sources)}")
         self.name = name
         self.class_names = tuple(class_names)
-        self.views = views
-        self.image_shape = views.shape
-        self.eval_resize = views.eval_resize
+        self.transforms = transforms
+        self.image_shape = transforms.shape
+        self.eval_resize = transforms.eval_resize
         self.bad_images = BadImages(max_bad_files)
         self._sources = {split: sources[split] for split in SPLITS if split in sources}
         self.sizes = {split: len(source) for split, source in self._sources.items()}
@@ -135,7 +135,7 @@ class EncodedDataset(ImageDataset):
 
     @property
     def num_draws(self) -> int:
-        return self.views.num_draws
+        return self.transforms.num_draws
 
     @property
     def mean(self) -> tuple[float, ...]:  # type: ignore[override]
@@ -190,8 +190,8 @@ class EncodedDataset(ImageDataset):
     def read_whole(
         self, split: str, index: tf.Tensor, shorter_side: int | None
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        channels = self.views.channels
-        side = shorter_side or self.views.image_size
+        channels = self.transforms.channels
+        side = shorter_side or self.transforms.image_size
         view = functools.partial(decode_whole, channels=channels, shorter_side=shorter_side)
         blank = _blank((side, side, channels))
 
@@ -214,8 +214,12 @@ class EncodedDataset(ImageDataset):
 
     def _view(self, encoded: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
         """Returns a training image, or the evaluation image if there are no draws."""
-        views = self.views
-        return views.training(encoded, draws) if draws.shape[0] else views.evaluation(encoded)
+        transforms = self.transforms
+        return (
+            transforms.training(encoded, draws)
+            if draws.shape[0]
+            else transforms.evaluation(encoded)
+        )
 
     def _replacements(
         self, split: str, replace: bool, indices: tf.Tensor, draws: tf.Tensor

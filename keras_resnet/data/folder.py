@@ -20,7 +20,7 @@ import tensorflow as tf
 
 from keras_resnet.data.decoding import FORMATS
 from keras_resnet.data.encoded import EncodedDataset
-from keras_resnet.data.views import Views
+from keras_resnet.data.transforms import Transforms
 from keras_resnet.utils.files import write_text
 
 _SPLIT_FOLDERS = {"train": "train", "validation": "val", "test": "test"}
@@ -120,7 +120,7 @@ def load_folder(
     *,
     cache_dir: str | os.PathLike[str] | None = None,
     max_bad_files: int | None = 100,
-    **views: Any,
+    **transforms: Any,
 ) -> EncodedDataset:
     """Returns a data set of a folder of `train/`, `val/` and `test/` with class folders of images.
 
@@ -132,7 +132,7 @@ def load_folder(
             list it each time.
         max_bad_files: Number of distinct bad images that are skipped with a warning each; None for
             no limit.
-        **views: Attributes of `Views`.
+        **transforms: Attributes of `Transforms`.
 
     Raises:
         ValueError: If a folder is missing, a class folder has no image, or an option is out of
@@ -141,7 +141,7 @@ def load_folder(
     if data_dir is None:
         raise ValueError("`data_dir` must be the folder to read. Received: data_dir=None")
     root = pathlib.Path(data_dir)
-    options = Views(**views)
+    options = Transforms(**transforms)
     index = index_folder(root, None if cache_dir is None else pathlib.Path(cache_dir))
     class_names = list(index["train"])
     sources = {

@@ -2,7 +2,7 @@
 
 Every loader raises a ValueError if the data are not prepared or an option is out of range, and an
 ImportError if TensorFlow Datasets is missing. Its `data_dir` is where TensorFlow Datasets keeps its
-data, None for its own default; `max_bad_files` and `views` are as for `load_folder`.
+data, None for its own default; `max_bad_files` and `transforms` are as for `load_folder`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import tensorflow as tf
 from keras_resnet.data.augmentation import PadCropFlip
 from keras_resnet.data.dataset import SPLITS, ArrayDataset
 from keras_resnet.data.encoded import EncodedDataset
-from keras_resnet.data.views import Views
+from keras_resnet.data.transforms import Transforms
 
 # Of the training images of ImageNet, as torchvision gives them for [0, 1].
 _IMAGENET_MEAN = tuple(255 * mean for mean in (0.485, 0.456, 0.406))
@@ -55,14 +55,14 @@ def load_imagenet2012(
     data_dir: str | os.PathLike[str] | None = None,
     *,
     max_bad_files: int | None = 100,
-    **views: Any,
+    **transforms: Any,
 ) -> EncodedDataset:
     """Returns ImageNet (ILSVRC 2012), its classes named by their WordNet ids.
 
     Its splits are "train" and "validation", the 50,000 images that results are reported on. The
     labels of the test images are not public.
     """
-    options = Views(**views)
+    options = Transforms(**transforms)
     builder = _builder("imagenet2012", data_dir)
     statistics = (_IMAGENET_MEAN, _IMAGENET_STD) if options.channels == 3 else None
     splits = ("train", "validation")
@@ -74,14 +74,14 @@ def load_tfds(
     data_dir: str | os.PathLike[str] | None = None,
     *,
     max_bad_files: int | None = 100,
-    **views: Any,
+    **transforms: Any,
 ) -> EncodedDataset:
     """Returns any data set with features "image" and "label", such as "oxford_flowers102".
 
     Of its splits, "train", "validation" and "test" are used, each as it is. Mean and standard
     deviation are estimated from 1024 training images.
     """
-    options = Views(**views)
+    options = Transforms(**transforms)
     builder = _builder(name, data_dir)
     features, splits = builder.info.features, builder.info.splits
     if not splits and not builder.is_prepared():
@@ -100,13 +100,13 @@ def _encoded_dataset(
     name: str,
     builder: Any,
     splits: Iterable[str],
-    views: Views,
+    transforms: Transforms,
     max_bad_files: int | None,
     statistics: tuple[Sequence[float], Sequence[float]] | None = None,
 ) -> EncodedDataset:
     sources = {split: RecordSource(builder, split) for split in splits}
     names = builder.info.features["label"].names
-    return EncodedDataset(name, sources, names, views, statistics, max_bad_files)
+    return EncodedDataset(name, sources, names, transforms, statistics, max_bad_files)
 
 
 def _builder(name: str, data_dir: str | os.PathLike[str] | None) -> Any:

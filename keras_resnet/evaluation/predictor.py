@@ -12,7 +12,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_resnet.data import Views, load_dataset
+from keras_resnet.data import Transforms, load_dataset
 from keras_resnet.data.decoding import FORMATS, decode_whole, decoding_fault
 from keras_resnet.data.encoded import BadImages
 from keras_resnet.export import ExportedModel, load_exported
@@ -51,8 +51,8 @@ def predict(
 ) -> list[Prediction]:
     """Classifies image files with a trained model of any format.
 
-    Images are decoded and cropped as for evaluation (`Views`): the center of the image with its
-    shorter side resized to `resize`. An image that has the model's size already is unchanged.
+    Images are decoded and cropped as for evaluation (`Transforms`): the center of the image with
+    its shorter side resized to `resize`. An image that has the model's size already is unchanged.
 
     Args:
         model: A `.keras` file, a Hub module or SavedModel's directory, a `.tflite` or `.onnx` file,
@@ -87,9 +87,9 @@ def predict(
     if isinstance(labels, Path):
         labels = read_labels(labels)
     names = model.labels if labels is None else labels
-    view = _view(model, image_size, resize)
+    transforms = _transforms(model, image_size, resize)
     predictions = []
-    read = read_images(images, view)
+    read = read_images(images, transforms)
     while batch := list(itertools.islice(read, batch_size)):
         scores = model(np.stack([image for _, image in batch]))
         if model.output == "logits":
@@ -104,7 +104,7 @@ def predict(
 
 
 def read_images(
-    images: str | Path | Iterable[str | Path], view: Views
+    images: str | Path | Iterable[str | Path], transforms: Transforms
 ) -> Iterator[tuple[Path, np.ndarray]]:
     """Yields the path and the pixels, uint8, of image files, cropped as for `predict`."""
     bad = BadImages(limit=None)
@@ -113,7 +113,7 @@ def read_images(
         for path in _images_in(given) if given.is_dir() else [given]:
             data = path.read_bytes()
             try:
-                yield path, _cropped(data, view)
+                yield path, _cropped(data, transforms)
             except tf.errors.OpError as error:
                 fault = decoding_fault(data) or "unreadable"
                 if not given.is_dir():
@@ -145,8 +145,8 @@ def calibration_batches(
             "`calibration` must be a folder of images or 'digits'. "
             f"Received: calibration={source!r}"
         )
-    view = Views(image_size=size, channels=shape[-1])
-    return (image[None] for _, image in read_images(source, view))
+    transforms = Transforms(image_size=size, channels=shape[-1])
+    return (image[None] for _, image in read_images(source, transforms))
 
 
 def _images_in(folder: Path) -> list[Path]:
@@ -162,18 +162,18 @@ def _images_in(folder: Path) -> list[Path]:
     return paths
 
 
-def _cropped(data: bytes, view: Views) -> np.ndarray:
+def _cropped(data: bytes, transforms: Transforms) -> np.ndarray:
     """Returns the pixels of an encoded image, cropped unless it has the size already."""
-    size = view.image_size
+    size = transforms.image_size
     shape = tf.io.extract_jpeg_shape(data)[:2] if tf.io.is_jpeg(data) else None
     if shape is None or tuple(shape.numpy()) == (size, size):
-        whole = decode_whole(data, view.channels)
+        whole = decode_whole(data, transforms.channels)
         if tuple(whole.shape[:2]) == (size, size):
             return whole.numpy()
-    return view.evaluation(data).numpy()
+    return transforms.evaluation(data).numpy()
 
 
-def _view(model: ExportedModel, image_size: int | None, resize: int | None) -> Views:
+def _transforms(model: ExportedModel, image_size: int | None, resize: int | None) -> Transforms:
     height, width, channels = model.image_shape
     if image_size is not None and height not in (None, checks.integer("image_size", image_size)):
         raise ValueError(
@@ -188,4 +188,4 @@ def _view(model: ExportedModel, image_size: int | None, resize: int | None) -> V
     size = height or image_size or SIDE
     if resize is not None:
         checks.integer("resize", resize, size)
-    return Views(image_size=size, channels=channels, eval_resize=resize)
+    return Transforms(image_size=size, channels=channels, eval_resize=resize)

@@ -25,7 +25,7 @@ from keras_resnet.network import Network
 from keras_resnet.preprocessing import Preprocessing
 
 # The general builders, by the name under which a `NetworkConfig` keeps them.
-GENERAL_BUILDERS = {"ResNet": ResNet, "DenseNet": DenseNet}
+GENERAL_BUILDERS: dict[str, Callable[..., Network]] = {"ResNet": ResNet, "DenseNet": DenseNet}
 
 
 class DenseNetOptions(TypedDict, total=False):

@@ -30,7 +30,7 @@ class PretrainedWeights:
         metrics: Published single-crop accuracies on ImageNet's validation set: side of the image
             in pixels, to (top-1 %, top-5 %).
         recipe: Description of the training.
-        licence: License of the weights.
+        license: License of the weights.
         revision: Commit of the repository, or None for its newest.
         sha256: Checksum of the file, where known.
         md5: Checksum of the file, where no sha256 is known.
@@ -44,7 +44,7 @@ class PretrainedWeights:
     preprocessing: Preprocessing
     metrics: Mapping[int, tuple[float, float]]
     recipe: str
-    licence: str
+    license: str
     revision: str | None = None
     sha256: str | None = None
     md5: str | None = None
@@ -109,7 +109,7 @@ def _timm(name: str, *accuracies: tuple[float, float], **pinned: Any) -> Pretrai
     """Returns weights on the Hugging Face hub, with accuracies at 224 and maybe 288 pixels."""
     model, _, training = name.partition(".")
     entry = _ENTRIES[model.replace("wide_", "wide")]
-    preprocessing, recipe, licence = _RECIPES[training]
+    preprocessing, recipe, license = _RECIPES[training]
     return PretrainedWeights(
         name=f"timm/{name}",
         # All have the stride on the 3x3 convolution, those of torchvision too.
@@ -119,14 +119,14 @@ def _timm(name: str, *accuracies: tuple[float, float], **pinned: Any) -> Pretrai
         preprocessing=preprocessing,
         metrics=dict(zip((224, 288), accuracies, strict=False)),
         recipe=recipe,
-        licence=licence,
+        license=license,
         **pinned,
     )
 
 
 def _keras(network: str, top1: float, top5: float, md5: str) -> PretrainedWeights:
     family = network.rstrip("0123456789")
-    preprocessing, recipe, licence = _RECIPES[family]
+    preprocessing, recipe, license = _RECIPES[family]
     file = f"{network}_weights_tf_dim_ordering_tf_kernels.h5"
     return PretrainedWeights(
         name=f"keras/{network}",
@@ -136,7 +136,7 @@ def _keras(network: str, top1: float, top5: float, md5: str) -> PretrainedWeight
         preprocessing=preprocessing,
         metrics={224: (top1, top5)},
         recipe=recipe,
-        licence=licence,
+        license=license,
         md5=md5,
     )
 

@@ -10,7 +10,7 @@ import pytest
 from keras import layers
 
 from keras_resnet.analysis import cost
-from keras_resnet.analysis.cost import MeasurementFailed, measure, measure_all, measure_apart
+from keras_resnet.analysis.cost import MeasurementError, measure, measure_all, measure_apart
 from tests.helpers import refused
 
 
@@ -155,7 +155,7 @@ def test_failures_are_results_too(monkeypatch):
 
     monkeypatch.setattr(cost.subprocess, "run", run)
     failures = list(measure_all(["VGG16", "ResNet20", "ResNet18"], [8]))
-    assert all(isinstance(failure, MeasurementFailed) for failure in failures)
+    assert all(isinstance(failure, MeasurementError) for failure in failures)
     assert [str(failure) for failure in failures] == [
         "VGG16, batch 8: killed by signal 9, as systems do where memory runs out",
         "ResNet20, batch 8: ValueError: too small",

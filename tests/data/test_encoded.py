@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from keras_resnet.data import BadImageWarning, load_dataset
 from keras_resnet.data.encoded import EncodedDataset
-from keras_resnet.data.views import Views
+from keras_resnet.data.transforms import Transforms
 from tests.helpers import refused
 
 from .helpers import assert_equal, damage, encode, joined, take
@@ -54,13 +54,13 @@ def test_start_step_and_shards_are_exact(dataset):
 
 
 def test_images_have_their_labels_and_are_views_of_the_files(dataset, folder):
-    views = {
-        (label, dataset.views.evaluation(path.read_bytes()).numpy().tobytes())
+    transforms = {
+        (label, dataset.transforms.evaluation(path.read_bytes()).numpy().tobytes())
         for label, name in enumerate(("china", "flower"))
         for path in (folder / "train" / name).iterdir()
     }
     ((images, labels),) = take(dataset.train_batches(10, augment=False), 1)
-    assert {(y, x.tobytes()) for x, y in zip(images, labels, strict=True)} == views
+    assert {(y, x.tobytes()) for x, y in zip(images, labels, strict=True)} == transforms
 
 
 def test_evaluation_counts_each_image_once(dataset):
@@ -138,7 +138,7 @@ def test_the_next_image_stands_in(folder):
     _, counts = np.unique(images, axis=0, return_counts=True)
     assert sorted(counts) == [1] * 8 + [2] and labels.sum() == 5
     double = np.unique(images, axis=0)[counts == 2][0]
-    following = dataset.views.evaluation((folder / "train" / "china" / "3.jpg").read_bytes())
+    following = dataset.transforms.evaluation((folder / "train" / "china" / "3.jpg").read_bytes())
     np.testing.assert_array_equal(double, following)
 
 
@@ -192,4 +192,4 @@ def test_wrong_options(folder, option, value):
 
 def test_training_images_are_required():
     with refused("`sources`"):
-        EncodedDataset("empty", {}, ["a"], Views())
+        EncodedDataset("empty", {}, ["a"], Transforms())

@@ -62,7 +62,7 @@ def test_imagenet_of_either_file_format(imagenet_dir, encoded):
     assert dataset.num_examples("train") == 11 and dataset.num_examples("validation") == 5
     np.testing.assert_allclose(dataset.mean, (123.675, 116.28, 103.53))
     expected = {
-        (e["label"], dataset.views.evaluation(e["image"]).numpy().tobytes())
+        (e["label"], dataset.transforms.evaluation(e["image"]).numpy().tobytes())
         for e in encoded["validation"]
     }
     found = set()

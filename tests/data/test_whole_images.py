@@ -89,9 +89,9 @@ def test_a_folder_is_read_once_in_its_order(folder):
 def test_the_center_is_the_evaluation_view(folder):
     """They are equal to rounding if the center begins at a whole pixel."""
     dataset = load_dataset("folder", folder, image_size=24, eval_resize=30)
-    ((views, *_),) = take(dataset.eval_batches("validation", 6), 1)
+    ((transforms, *_),) = take(dataset.eval_batches("validation", 6), 1)
     for view, (whole, *_) in zip(
-        views, take(dataset.whole_images("validation", 30), 9), strict=True
+        transforms, take(dataset.whole_images("validation", 30), 9), strict=True
     ):
         assert whole.shape == (30, 40, 3)
         difference = view.astype(int) - whole[3:27, 8:32]

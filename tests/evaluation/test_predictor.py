@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 import keras_resnet
-from keras_resnet.data import BadImageWarning, Views
+from keras_resnet.data import BadImageWarning, Transforms
 from keras_resnet.evaluation.predictor import calibration_batches, predict, read_images
 from keras_resnet.export import export, export_hub
 from tests.helpers import refused
@@ -91,7 +91,7 @@ def test_images_are_cropped_as_for_evaluation(tmp_path):
     pixels = np.random.default_rng(1).integers(0, 256, (30, 40, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / "photo.jpg")
     for resize in (None, 8, 12):
-        view = Views(image_size=8, eval_resize=resize)
+        view = Transforms(image_size=8, eval_resize=resize)
         ((_, seen),) = read_images(tmp_path / "photo.jpg", view)
         expected = view.evaluation((tmp_path / "photo.jpg").read_bytes())
         np.testing.assert_array_equal(seen, expected)
@@ -101,7 +101,7 @@ def test_images_are_cropped_as_for_evaluation(tmp_path):
 def test_an_image_of_the_models_size_is_taken_as_it_is(tmp_path, suffix):
     pixels = np.random.default_rng(1).integers(0, 256, (8, 8, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / f"x.{suffix}", quality=95)
-    ((_, seen),) = read_images(tmp_path / f"x.{suffix}", Views(image_size=8))
+    ((_, seen),) = read_images(tmp_path / f"x.{suffix}", Transforms(image_size=8))
     np.testing.assert_allclose(seen, np.asarray(Image.open(tmp_path / f"x.{suffix}")), atol=2)
 
 

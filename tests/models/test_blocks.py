@@ -289,7 +289,7 @@ def test_plain_net_has_the_parameters_of_its_option_a_twin(builder, options):
 # --- initial values --------------------------------------------------------------------------
 
 
-def test_he_initialisation():
+def test_he_initialization():
     net = keras_resnet.ResNet18(input_shape=(32, 32, 3), classes=10)
     for layer in net.layers:
         if not isinstance(layer, keras.layers.Conv2D):

@@ -192,7 +192,7 @@ def test_learns(recompute):
 
 
 @pytest.mark.parametrize("stacked", [False, True], ids=["unrolled", "stacked"])
-def test_normalisation_behind_a_convolution_is_folded(stacked):
+def test_normalization_behind_a_convolution_is_folded(stacked):
     model = small(stack_blocks=stacked)
     folded = fold_batch_norm(model)
     layers = folded.get_layer("conv2_stack").block.layers if stacked else folded.layers

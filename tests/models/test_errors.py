@@ -123,7 +123,7 @@ CASES = [
 
 @pytest.mark.parametrize(("build", "options", "argument", "received", "words"), CASES)
 def test_wrong_argument(build, options, argument, received, words):
-    with pytest.raises(ValueError) as error:
+    with pytest.raises(ValueError, match="Received: ") as error:
         build(**({} if "input_shape" in options or build is general else SMALL) | options)
     message = str(error.value)
     assert message.startswith(f"`{argument}` ")

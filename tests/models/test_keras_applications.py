@@ -14,7 +14,7 @@ TOLERANCE = 1e-4
 
 
 def folded_weights(theirs: keras.Model) -> dict:
-    """Their weights by layer, the useless bias before every normalisation moved into its mean.
+    """Their weights by layer, the useless bias before every normalization moved into its mean.
 
     (conv + bias) - mean is conv - (mean - bias).
     """

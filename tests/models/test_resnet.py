@@ -481,12 +481,12 @@ print("same outputs")
 """
 
 
-# The wider family: one small net for each kind of block, stem and normalisation.
+# The wider family: one small net for each kind of block, stem and normalization.
 KINDS = {
     "v2": {"block": "basic", "version": "v2", "shortcut": "A"},
     "v2, bottleneck, gates": {"version": "v2", "squeeze_excitation": 4},
     "D": {"version": "v1.5", "deep_stem": True, "shortcut_pool": True, "stem": "imagenet"},
-    "groups, group normalisation": {"groups": 2, "width_per_group": 32, "normalization": "group"},
+    "groups, group normalization": {"groups": 2, "width_per_group": 32, "normalization": "group"},
     "silu, gates": {"block": "basic", "activation": "silu", "squeeze_excitation": 2},
     "wide": {"block": "basic", "version": "v2", "stem_filters": 4, "dropout": 0.2},
 }
@@ -519,7 +519,7 @@ def test_kind_in_mixed_precision(kind):
     assert distance(y, full(x)) < 0.1
 
 
-@pytest.mark.parametrize("kind", ["v2, bottleneck, gates", "D", "groups, group normalisation"])
+@pytest.mark.parametrize("kind", ["v2, bottleneck, gates", "D", "groups, group normalization"])
 def test_kind_learns(kind):
     model = small_net(kind, zero_init_residual=True)
     model.compile(keras.optimizers.SGD(0.05), "sparse_categorical_crossentropy", jit_compile=False)
@@ -534,7 +534,7 @@ def test_names_of_the_wider_family():
     first = {f"conv2_block1_{part}" for part in ("0_conv", "1_bn", "2_relu", "3_conv", "out")}
     gate = {f"conv2_block1_se_{part}" for part in ("squeeze", "reduce", "expand", "excite")}
     assert first | gate | {"conv2_block2_preact_bn", "post_bn", "post_relu"} <= names
-    # What the stem has activated is not activated again; and what follows is normalised there.
+    # What the stem has activated is not activated again; and what follows is normalized there.
     absent = {
         "conv2_block1_preact_bn",
         "conv2_block1_3_bn",
@@ -545,7 +545,7 @@ def test_names_of_the_wider_family():
     names = {layer.name for layer in small_net("D").layers}
     assert {"conv1_1_conv", "conv1_2_relu", "conv1_3_bn", "pool1_pool"} <= names
     assert "conv3_block1_0_pool" in names and "conv2_block1_0_pool" not in names
-    names = {layer.name for layer in small_net("groups, group normalisation").layers}
+    names = {layer.name for layer in small_net("groups, group normalization").layers}
     assert {"conv1_gn", "conv2_block1_2_gn"} <= names
     names = {layer.name for layer in small_net("silu, gates", stem="imagenet").layers}
     assert {"conv1_silu", "pool1_pool", "pool1_stride", "conv2_block2_1_silu"} <= names

@@ -137,7 +137,7 @@ def test_as_text():
 
 
 def test_readme_is_in_step():
-    """If not: python recipes/models.py --update README.md"""
+    """Otherwise run `python recipes/models.py --update README.md`."""
     document = (ROOT / "README.md").read_text(encoding="utf-8")
     assert with_models(document) == document
 

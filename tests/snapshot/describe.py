@@ -68,7 +68,7 @@ def public_api() -> dict[str, dict]:
     found = {}
     for package in PACKAGES:
         module = importlib.import_module(package)
-        for name in module.__all__:
+        for name in sorted(module.__all__):
             found[f"{package}.{name}"] = describe(getattr(module, name))
     return found
 

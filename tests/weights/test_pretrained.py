@@ -44,7 +44,7 @@ def test_entries_are_complete():
     for name, weights in PRETRAINED.items():
         assert weights.name == name and weights.classes == 1000
         assert weights.network.removesuffix("_v1.5") in names
-        assert weights.licence in ("Apache-2.0", "BSD-3-Clause", "MIT")
+        assert weights.license in ("Apache-2.0", "BSD-3-Clause", "MIT")
         assert "arxiv" in weights.recipe.lower() or weights.recipe.startswith("https://")
         assert weights.url.startswith("https://") and weights.url.endswith(weights.file)
         assert all(0 < top_1 < top_5 < 100 for top_1, top_5 in weights.metrics.values())

@@ -26,7 +26,7 @@ _ATTEMPTS = 10
 
 
 @dataclasses.dataclass(frozen=True)
-class Views:
+class Transforms:
     """Transforms of a photograph to a training and to an evaluation image.
 
     Attributes:

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from keras_resnet.data.views import Views, inception_extent, scaled_extent
+from keras_resnet.data.transforms import Transforms, inception_extent, scaled_extent
 from tests.helpers import refused
 
 from .helpers import encode
@@ -13,14 +13,14 @@ from .helpers import encode
 RNG = np.random.default_rng(0)
 
 
-def draws(views, *, position=(0.5, 0.5), flip=0.9, color=(0.5, 0.5, 0.5), crop=0.5):
-    rest = np.broadcast_to(crop, views.num_draws - 6)
+def draws(transforms, *, position=(0.5, 0.5), flip=0.9, color=(0.5, 0.5, 0.5), crop=0.5):
+    rest = np.broadcast_to(crop, transforms.num_draws - 6)
     return tf.constant([*position, flip, *color, *rest], tf.float32)
 
 
 def test_sizes_follow_the_paper_in_proportion():
-    assert Views().resize_range == (256, 480) and Views().eval_resize == 256
-    small = Views(image_size=56, channels=1)
+    assert Transforms().resize_range == (256, 480) and Transforms().eval_resize == 256
+    small = Transforms(image_size=56, channels=1)
     assert small.resize_range == (64, 120) and small.eval_resize == 64
     assert small.shape == (56, 56, 1)
 
@@ -66,8 +66,8 @@ def test_inception_extent_falls_back_on_the_nearest_ratio(shape, expected):
 
 def test_evaluation_is_the_center_of_the_resized_image(photographs):
     image = photographs[0]
-    views = Views(image_size=112)  # shorter side to 128
-    ours = views.evaluation(encode(image, "PNG")).numpy().astype(float)
+    transforms = Transforms(image_size=112)  # shorter side to 128
+    ours = transforms.evaluation(encode(image, "PNG")).numpy().astype(float)
     resized = Image.fromarray(image).resize((192, 128), Image.Resampling.BILINEAR)
     center = np.asarray(resized.crop((40, 8, 152, 120)), float)
     assert ours.shape == (112, 112, 3)
@@ -78,9 +78,9 @@ def test_evaluation_is_the_center_of_the_resized_image(photographs):
 @pytest.mark.parametrize("crop", ["scale", "inception"])
 def test_training_is_a_pure_function_of_the_draws(photographs, crop):
     data = encode(photographs[1])
-    views = Views(image_size=48, crop=crop)
-    one, two = (tf.constant(RNG.random(views.num_draws), tf.float32) for _ in range(2))
-    first, again, other = (views.training(data, d).numpy() for d in (one, one, two))
+    transforms = Transforms(image_size=48, crop=crop)
+    one, two = (tf.constant(RNG.random(transforms.num_draws), tf.float32) for _ in range(2))
+    first, again, other = (transforms.training(data, d).numpy() for d in (one, one, two))
     assert first.dtype == np.uint8 and first.shape == (48, 48, 3)
     np.testing.assert_array_equal(first, again)
     assert (first != other).mean() > 0.5
@@ -88,17 +88,19 @@ def test_training_is_a_pure_function_of_the_draws(photographs, crop):
 
 def test_position_and_flip(photographs):
     data = encode(photographs[0], "PNG")
-    views = Views(image_size=100, resize_range=(200, 200), lighting=0)
-    left, right = (views.training(data, draws(views, position=(0.5, x))) for x in (0.0, 0.999))
+    transforms = Transforms(image_size=100, resize_range=(200, 200), lighting=0)
+    left, right = (
+        transforms.training(data, draws(transforms, position=(0.5, x))) for x in (0.0, 0.999)
+    )
     # 427 pixels to 200: the window is 213.5 pixels wide.
     side = 214
     for ours, start in ((left, 0), (right, 640 - side)):
         part = Image.fromarray(photographs[0][107 : 107 + side, start : start + side])
         expected = np.asarray(part.resize((100, 100), Image.Resampling.BILINEAR), float)
         assert np.abs(ours.numpy() - expected).mean() < 2
-    flipped = views.training(data, draws(views, position=(0.5, 0.0), flip=0.4))
+    flipped = transforms.training(data, draws(transforms, position=(0.5, 0.0), flip=0.4))
     np.testing.assert_array_equal(flipped[:, ::-1], left)
-    unflipped = Views(image_size=100, resize_range=(200, 200), lighting=0, flip=False)
+    unflipped = Transforms(image_size=100, resize_range=(200, 200), lighting=0, flip=False)
     np.testing.assert_array_equal(
         unflipped.training(data, draws(unflipped, position=(0.5, 0.0), flip=0.4)), left
     )
@@ -106,12 +108,12 @@ def test_position_and_flip(photographs):
 
 def test_lighting_by_hand():
     data = encode(np.full((40, 40, 3), 128, np.uint8), "PNG")
-    views = Views(image_size=16)
+    transforms = Transforms(image_size=16)
     one_sigma = 0.5 + 0.5 * math.erf(1 / math.sqrt(2))
-    lit = views.training(data, draws(views, color=(one_sigma, 0.5, 0.5))).numpy()
+    lit = transforms.training(data, draws(transforms, color=(one_sigma, 0.5, 0.5))).numpy()
     # 128 + 0.1 * 255 * 0.2175 * (-0.5675, -0.5808, -0.5836) = 124.9, 124.8, 124.8
     np.testing.assert_array_equal(lit, np.broadcast_to([125, 125, 125], lit.shape))
-    strong = Views(image_size=16, lighting=2.0)
+    strong = Transforms(image_size=16, lighting=2.0)
     lit = strong.training(data, draws(strong, color=(0.5, one_sigma, 0.5))).numpy()
     # 128 + 2 * 255 * 0.0188 * (0.7192, -0.0045, -0.6948) = 134.9, 127.96, 121.3
     np.testing.assert_array_equal(lit, np.broadcast_to([135, 128, 121], lit.shape))
@@ -119,16 +121,16 @@ def test_lighting_by_hand():
 
 def test_lighting_is_clipped_and_finite_at_the_ends_of_the_draws():
     data = encode(np.full((40, 40, 3), 250, np.uint8), "PNG")
-    views = Views(image_size=16, lighting=1.0)
-    dark = views.training(data, draws(views, color=(0.99, 0.5, 0.5))).numpy()
-    light = views.training(data, draws(views, color=(0.0, 0.5, 0.5))).numpy()
+    transforms = Transforms(image_size=16, lighting=1.0)
+    dark = transforms.training(data, draws(transforms, color=(0.99, 0.5, 0.5))).numpy()
+    light = transforms.training(data, draws(transforms, color=(0.0, 0.5, 0.5))).numpy()
     assert (dark < 180).all() and (light == 255).all()
 
 
 def test_grayscale(photographs):
-    views = Views(image_size=24, channels=1)
-    assert views.training(encode(photographs[0]), draws(views)).shape == (24, 24, 1)
-    assert views.evaluation(encode(photographs[0], "PNG")).shape == (24, 24, 1)
+    transforms = Transforms(image_size=24, channels=1)
+    assert transforms.training(encode(photographs[0]), draws(transforms)).shape == (24, 24, 1)
+    assert transforms.evaluation(encode(photographs[0], "PNG")).shape == (24, 24, 1)
 
 
 @pytest.mark.parametrize(
@@ -146,4 +148,4 @@ def test_grayscale(photographs):
 )
 def test_wrong_values(name, value):
     with refused(f"`{name}`", f"{name}={value!r}"):
-        Views(**{name: value})
+        Transforms(**{name: value})
