@@ -113,15 +113,22 @@ class Network(keras.Model):
 
     @property
     def network(self) -> NetworkConfig:
-        return NetworkConfig.from_json(self._memory().network)
+        text = self._memory().network
+        if text is None:
+            raise ValueError(
+                "`model` must have the layers that its builder made: the one that remembers how it "
+                f"was built has been replaced. Received: model={self.name!r}"
+            )
+        return NetworkConfig.from_json(text)
 
     def remember(self, config: NetworkConfig) -> None:
-        """Takes down how it was built."""
+        """Stores how it was built."""
         self._memory().network = config.to_json()
 
     def _memory(self) -> Remembering:
         """Returns the layer that holds how the network was built: the first that can."""
-        return next(layer for layer in self.layers if isinstance(layer, Remembering))
+        layers = (layer for layer in self.layers if isinstance(layer, Remembering))
+        return next(layers, Remembering())
 
     @property
     def preprocessing(self) -> Preprocessing | None:
@@ -170,7 +177,8 @@ class Backbone(Network):
 
 def remembered(model: object) -> NetworkConfig | None:
     """Returns how a model was built, or None for models that are no network of this package."""
-    return model.network if isinstance(model, Network) else None
+    known = isinstance(model, Network) and model._memory().network is not None
+    return model.network if known else None
 
 
 def network_of(model: object, argument: str = "model") -> NetworkConfig:

@@ -9,6 +9,7 @@ import pytest
 
 import keras_resnet
 from keras_resnet.architectures import ARCHITECTURES, Stem
+from keras_resnet.layers import Remembering
 from keras_resnet.network import Backbone, Network, NetworkConfig, network_of, remembered
 from keras_resnet.preprocessing import Preprocessing
 from tests.helpers import refused
@@ -54,6 +55,13 @@ NETWORKS = {
         "ResNet8",
     ),
 }
+
+
+def without_memory(layer):
+    """Keras's own layer in place of the one that remembers."""
+    if isinstance(layer, Remembering):
+        return keras.layers.BatchNormalization(name=layer.name)
+    return type(layer).from_config(layer.get_config())
 
 
 @pytest.mark.parametrize("kind", NETWORKS)
@@ -109,6 +117,10 @@ def test_models_that_are_no_network():
     for other in (part, keras.Sequential(name="part"), "part"):
         with refused("`model`", "part"):
             network_of(other)
+    plain = keras.models.clone_model(model, clone_function=without_memory)
+    assert remembered(plain) is None
+    with refused("`model`", model.name):
+        network_of(plain)
 
 
 def test_backbones_know_their_maps():

@@ -49,16 +49,23 @@ def rebuild(model: Network, *, name: str | None = None, **changes: Any) -> Netwo
         if [value.shape for value in values] == [value.shape for value in weights.get(kept, ())]:
             weights[kept] = values
     assign_weights(network, weights)
-    frozen = {layer.name for layer in model.layers if not layer.trainable}
+    before = {layer.name: layer for layer in model.layers}
     for layer in network.layers:
-        if layer.name in frozen:
-            layer.trainable = False
+        if old := before.get(layer.name):
+            layer.trainable = old.trainable
+            if hasattr(old, "frozen_norms"):
+                layer.frozen_norms = old.frozen_norms
     network.remember(dataclasses.replace(network.network, preprocessing=config.preprocessing))
     return network
 
 
 def _front(model: Network, input_shape: tuple[int | None, ...]) -> keras.Model:
     """Returns a copy of the layers in front of a network, for images of a shape."""
+    if len(model.inputs) > 1:
+        raise ValueError(
+            "`model` must have one input to be built again. "
+            f"Received: model {model.name!r} with {len(model.inputs)} inputs"
+        )
     firsts = (PREPROCESSING,) if model.network.standardizes else ()
     first = next(
         layer for layer in model.layers if layer.name in firsts or layer.name.startswith(f"{STEM}_")

@@ -72,6 +72,23 @@ def test_policy_frozen_layers_and_the_layers_in_front():
     assert again.get_layer("front") is not model.get_layer("front")
 
 
+def test_frozen_stacks_stay_frozen():
+    model = keras_resnet.CifarResNet(14, stack_blocks=True, input_shape=SHAPE)
+    keras_resnet.freeze(model, 2)
+    again = rebuild(model)
+    for name in ("conv2_stack", "conv3_stack"):
+        ours, theirs = again.get_layer(name), model.get_layer(name)
+        assert (ours.trainable, ours.frozen_norms) == (theirs.trainable, theirs.frozen_norms)
+    assert again.get_layer("conv3_stack").frozen_norms
+
+
+def test_several_inputs_are_refused():
+    one, other = keras.Input(SHAPE), keras.Input(SHAPE)
+    model = network(input_tensor=keras.layers.Add()([one, other]), input_shape=None)
+    with refused("`model`", model.name, "2 inputs"):
+        rebuild(model)
+
+
 def test_models_that_remember_nothing():
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)], name="mine")
     with refused("`model`", "mine"):
