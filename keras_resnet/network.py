@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import json
 import math
+import types
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,9 +14,9 @@ import keras
 
 from keras_resnet.architectures import Architecture, DenseArchitecture, Stem, identify
 from keras_resnet.layers import PACKAGE, Remembering
-from keras_resnet.naming import map_name
+from keras_resnet.naming import find_stage, map_name
 from keras_resnet.preprocessing import Preprocessing
-from keras_resnet.utils import private
+from keras_resnet.utils import checks, private
 
 # Arguments of a builder that say where a model comes from, not what it is.
 _PASSING = ("weights", "input_tensor", "name")
@@ -88,14 +89,27 @@ class NetworkConfig:
     @classmethod
     @functools.lru_cache(maxsize=64)
     def from_json(cls, text: str) -> NetworkConfig:
-        """Returns what `to_json` gave out."""
-        values = keras.saving.deserialize_keras_object(json.loads(text))
-        arguments = {name: _tuples(value) for name, value in values["arguments"].items()}
-        for name, kind in (("stem", Stem), ("include_preprocessing", Preprocessing)):
-            if isinstance(arguments[name], Mapping):
-                arguments[name] = kind(**arguments[name])
-        prepared = values["preprocessing"] and Preprocessing(**_tuples(values["preprocessing"]))
-        return cls(**{**values, "arguments": arguments, "preprocessing": prepared})
+        """Returns what `to_json` gave out.
+
+        Raises:
+            ValueError: If the text is no such thing, or would build more than a function.
+        """
+        try:
+            plain = json.loads(text, object_hook=_expect_function)
+            values = keras.saving.deserialize_keras_object(plain)
+            arguments = {name: _tuples(value) for name, value in values["arguments"].items()}
+            for name, kind in (("stem", Stem), ("include_preprocessing", Preprocessing)):
+                if isinstance(arguments[name], Mapping):
+                    arguments[name] = kind(**arguments[name])
+            prepared = values["preprocessing"] and Preprocessing(**_tuples(values["preprocessing"]))
+            checks.one_of("builder", values["builder"], ("ResNet", "DenseNet"))
+            own = {"arguments": types.MappingProxyType(arguments), "preprocessing": prepared}
+            return cls(**{**values, **own})
+        except Exception as error:  # Whatever Keras raises for objects that it cannot read.
+            raise ValueError(
+                "`network`, how a model was built, must be of names and of objects that Keras can "
+                f"read safely. Received: {checks.first_line(error)}"
+            ) from error
 
 
 def kept_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:
@@ -127,12 +141,13 @@ class Network(keras.Model):
 
     def _memory(self) -> Remembering:
         """Returns the layer that holds how the network was built: the first that can."""
-        layers = (layer for layer in self.layers if isinstance(layer, Remembering))
-        return next(layers, Remembering())
+        # Layers in front of it may be of these classes, too, and belong to another network.
+        own = (layer for layer in self.layers if find_stage(layer.name) is not None)
+        return next((layer for layer in own if isinstance(layer, Remembering)), Remembering())
 
     @property
     def preprocessing(self) -> Preprocessing | None:
-        """What its weights want done to an image, or None where nothing is known."""
+        """Preprocessing that the weights expect, or None if unknown."""
         return self.network.preprocessing
 
 
@@ -193,6 +208,25 @@ def network_of(model: object, argument: str = "model") -> NetworkConfig:
             f"as saved, loaded or cloned. Received: {argument}={getattr(model, 'name', model)!r}"
         )
     return model.network
+
+
+# Layers of Keras that serve as activations.
+_ACTIVATIONS = ("Activation", "ELU", "LeakyReLU", "PReLU", "ReLU", "Softmax")
+_FUNCTIONS = ("builtins", "keras.activations", "keras.initializers", "keras.regularizers")
+
+
+def _expect_function(value: dict[str, Any]) -> dict[str, Any]:
+    """Returns a JSON object, unbuilt; refuses objects of Keras other than functions of tensors.
+
+    A file could have a layer or a model of any size built otherwise, before anything is compared.
+    """
+    value.pop("build_config", None)
+    name, module = value.get("class_name"), value.get("module")
+    package = str(value.get("registered_name") or "").partition(">")[0]
+    known = module in _FUNCTIONS or (module == "keras.layers" and name in _ACTIVATIONS)
+    if name in (None, "DTypePolicy") or known or (package and package not in ("function", PACKAGE)):
+        return value
+    raise ValueError(f"{module}.{name} is no activation or regularizer")
 
 
 def _plain(value: Any) -> Any:

@@ -9,7 +9,7 @@ import pytest
 
 import keras_resnet
 from keras_resnet.architectures import ARCHITECTURES, Stem
-from keras_resnet.layers import Remembering
+from keras_resnet.layers import FusedBatchNormalization, Remembering
 from keras_resnet.network import Backbone, Network, NetworkConfig, network_of, remembered
 from keras_resnet.preprocessing import Preprocessing
 from tests.helpers import refused
@@ -159,3 +159,53 @@ def test_a_model_from_before_an_option_has_its_default():
     del saved["arguments"]["squeeze_excitation"]
     again = NetworkConfig.from_json(json.dumps(saved))
     assert again.architecture == keras_resnet.ResNet20(shortcut="B").network.architecture
+
+
+def test_arguments_cannot_be_changed():
+    with pytest.raises(TypeError):
+        keras_resnet.CifarResNet(8).network.arguments["bn_epsilon"] = 1.0
+
+
+def test_layers_in_front_belong_to_no_network():
+    inputs = keras.Input((8, 8, 3))
+    front = FusedBatchNormalization(name="front")(inputs)
+    models = [keras_resnet.CifarResNet(8, shortcut=s, input_tensor=front) for s in ("A", None)]
+    assert [m.network.architecture.name for m in models] == ["ResNet8", "PlainNet8"]
+
+
+def enlarged(arguments):
+    """An object in place of the activation that takes memory when it is read."""
+    return arguments | {"activation": keras.saving.serialize_keras_object(huge())}
+
+
+def huge():
+    return keras.Sequential([keras.Input((4,)), keras.layers.Dense(8)])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda network: "[]",
+        lambda network: "5",
+        lambda network: "{",
+        lambda network: json.dumps(network | {"builder": "Foo"}),
+        lambda network: json.dumps(network | {"arguments": {}}),
+        lambda network: json.dumps(network | {"arguments": enlarged(network["arguments"])}),
+    ],
+    ids=["list", "number", "cut", "builder", "arguments", "model"],
+)
+def test_nonsense_is_refused_when_it_is_read(change, tmp_path):
+    model = keras_resnet.CifarResNet(8, input_shape=(8, 8, 3))
+    text = change(json.loads(model.network.to_json()))
+    with refused("`network`"):
+        NetworkConfig.from_json(text)
+    model.get_layer("conv1_bn").network = text
+    model.save(tmp_path / "model.keras")
+    with refused("`path`", "model.keras"):
+        keras_resnet.weights.load_model(tmp_path / "model.keras")
+
+
+def test_activations_that_keras_cannot_save_are_told_of_when_asked():
+    model = keras_resnet.CifarResNet(8, activation=lambda x: keras.ops.relu(x))
+    with refused("`network`"):
+        network_of(model)

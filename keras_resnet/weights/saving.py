@@ -6,7 +6,7 @@ from pathlib import Path
 
 import keras
 
-from keras_resnet.network import Network
+from keras_resnet.network import Network, remembered
 from keras_resnet.utils.checks import first_line
 from keras_resnet.utils.files import replacing
 from keras_resnet.weights.keras_files import check_keras
@@ -47,6 +47,7 @@ def load_model(path: str | Path) -> keras.Model:
         if _HUB_LAYER in config and keras.saving.get_registered_object(_HUB_LAYER.decode()) is None:
             raise ValueError("it holds a HubLayer: `import keras_resnet.export` first")
         model = keras.saving.load_model(path, compile=False, safe_mode=True)
+        remembered(model)  # A file that tells nonsense of its network is refused, too.
     except Exception as error:  # Whatever layers and backends raise, out of memory too.
         raise ValueError(
             "`path` must be a file that Keras can read. "
