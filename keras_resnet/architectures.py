@@ -41,13 +41,21 @@ class Block:
     expansion: int
     grouped: bool
 
+    def __post_init__(self):
+        if any(size % 2 == 0 for size in self.kernel_sizes):
+            raise ValueError(
+                "`kernel_sizes` of a block must be odd, to be padded alike on all sides. "
+                f"Received: kernel_sizes={self.kernel_sizes}"
+            )
+
     @property
     def weighted_layers(self) -> int:
         return len(self.kernel_sizes)
 
     def strided(self, version: str) -> int:
-        """Returns the index of the strided convolution: the first in "v1", else the first 3x3."""
-        return 0 if version == "v1" else self.kernel_sizes.index(3)
+        """Returns the index of the strided convolution: the first, or the first above 1x1."""
+        larger = (i for i, size in enumerate(self.kernel_sizes) if size > 1)
+        return 0 if version == "v1" else next(larger, 0)
 
 
 BLOCKS = {
@@ -243,7 +251,7 @@ class Architecture:
             depth = 3 * layers * self.repeats[0] + 2
             kind = "A" if self.shortcut else None
             yield cifar_architecture(depth, kind, block=self.block, widening=width)
-            if self.block == "basic" and width == int(width):
+            if self.block == "basic" and width > 1 and width == int(width):
                 yield wide_architecture(depth + 2, int(width))
 
     def _extends(self, entry: Architecture) -> bool:
@@ -570,7 +578,7 @@ def is_named(name: str | None) -> bool:
 
 
 def is_network_name(name: str) -> bool:
-    """Whether the builders call a network so: an entry, of any depth, with suffixes for options."""
+    """Returns whether a name is one that the builders give: an entry of any depth, suffixes."""
     return _name_pattern().fullmatch(name) is not None
 
 

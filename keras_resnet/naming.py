@@ -1,4 +1,4 @@
-"""Names of layers: the one place that makes them and reads them.
+"""Names of stages, blocks and ends of a network: the one place that makes and reads them.
 
 `conv1` is the stem and `conv2`, `conv3`, ... are the stages, as in Table 1 of arXiv 1512.03385. A
 layer of a block is called after its stage, its block and its part: conv2_block1_1_conv. Saved
@@ -47,7 +47,7 @@ def transition_name(stage: int) -> str:
 
 
 def map_name(stage: int) -> str:
-    """Returns what the field calls the last map of a stage: "C2" for the first."""
+    """Returns the name of a stage's last feature map: "C2" for the first."""
     return f"C{stage + _FIRST_STAGE}"
 
 

@@ -42,6 +42,9 @@ class NetworkConfig:
     preprocessing: Preprocessing | None = None
     dtype_policy: str = dataclasses.field(default_factory=lambda: keras.config.dtype_policy().name)
 
+    def __post_init__(self):
+        object.__setattr__(self, "arguments", types.MappingProxyType(dict(self.arguments)))
+
     @property
     def architecture(self) -> Architecture | DenseArchitecture:
         """Which network it is: an entry of the table, a variant of one, or one without a name."""
@@ -103,8 +106,7 @@ class NetworkConfig:
                     arguments[name] = kind(**arguments[name])
             prepared = values["preprocessing"] and Preprocessing(**_tuples(values["preprocessing"]))
             checks.one_of("builder", values["builder"], ("ResNet", "DenseNet"))
-            own = {"arguments": types.MappingProxyType(arguments), "preprocessing": prepared}
-            return cls(**{**values, **own})
+            return cls(**{**values, "arguments": arguments, "preprocessing": prepared})
         except Exception as error:  # Whatever Keras raises for objects that it cannot read.
             raise ValueError(
                 "`network`, how a model was built, must be of names and of objects that Keras can "
@@ -125,8 +127,12 @@ class Network(keras.Model):
         network: How it was built; saved, loaded and cloned with the model.
     """
 
+    _built_by: NetworkConfig | None = None
+
     @property
     def network(self) -> NetworkConfig:
+        if self._built_by is not None:
+            return self._built_by
         text = self._memory().network
         if text is None:
             raise ValueError(
@@ -138,6 +144,8 @@ class Network(keras.Model):
     def remember(self, config: NetworkConfig) -> None:
         """Stores how it was built."""
         self._memory().network = config.to_json()
+        # With functions and objects of the caller's, which Keras may not find by name.
+        self._built_by = config
 
     def _memory(self) -> Remembering:
         """Returns the layer that holds how the network was built: the first that can."""
@@ -192,8 +200,9 @@ class Backbone(Network):
 
 def remembered(model: object) -> NetworkConfig | None:
     """Returns how a model was built, or None for models that are no network of this package."""
-    known = isinstance(model, Network) and model._memory().network is not None
-    return model.network if known else None
+    if not isinstance(model, Network) or model._memory().network is None:
+        return None
+    return model.network
 
 
 def network_of(model: object, argument: str = "model") -> NetworkConfig:

@@ -57,14 +57,15 @@ class Preprocessing:
         if not hasattr(images, "shape"):
             images = np.asarray(images)
         rank = len(images.shape)
-        if rank < 3 or images.shape[axis] != 3:
+        channels = len(self.mean)
+        if rank < 3 or images.shape[axis] != channels:
             raise ValueError(
-                "`images` must be RGB with 3 channels, (..., H, W, 3) for channels_last or "
-                f"(..., 3, H, W) for channels_first. Received: images of shape "
-                f"{tuple(images.shape)} with data_format={data_format!r}"
+                f"`images` must have {channels} channels, (..., H, W, {channels}) for "
+                f"channels_last or (..., {channels}, H, W) for channels_first. Received: images of "
+                f"shape {tuple(images.shape)} with data_format={data_format!r}"
             )
         shape = [1] * rank
-        shape[axis] = 3
+        shape[axis] = channels
         mean, std = (np.reshape(v, shape).astype("float32") for v in (self.mean, self.std))
         if isinstance(images, np.ndarray):
             floating = "float" in keras.backend.standardize_dtype(images.dtype)

@@ -156,6 +156,11 @@ def test_names_of_options(line, options, name):
     assert variant.options == {**line.options, **options}
 
 
+def test_options_of_an_entry_are_no_wide_network():
+    entry = ARCHITECTURES["ResNet20"]
+    assert entry.variant("B", "v2").name == "ResNet20_B_v2"
+
+
 def test_wide_networks_of_any_depth():
     line = wide_architecture(22, 8)
     assert (line.name, line.repeats) == ("WideResNet22_8", (3, 3, 3))

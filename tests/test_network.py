@@ -12,7 +12,7 @@ from keras_resnet.architectures import ARCHITECTURES, Stem
 from keras_resnet.layers import FusedBatchNormalization, Remembering
 from keras_resnet.network import Backbone, Network, NetworkConfig, network_of, remembered
 from keras_resnet.preprocessing import Preprocessing
-from tests.helpers import refused
+from tests.helpers import assert_same_weights, refused
 
 SMALL = {"input_shape": (16, 16, 3), "classes": 3}
 GREY = Preprocessing((33.0,), (21.0,), image_size=8)
@@ -205,7 +205,12 @@ def test_nonsense_is_refused_when_it_is_read(change, tmp_path):
         keras_resnet.weights.load_model(tmp_path / "model.keras")
 
 
-def test_activations_that_keras_cannot_save_are_told_of_when_asked():
+def test_functions_that_keras_does_not_find_by_name(tmp_path):
     model = keras_resnet.CifarResNet(8, activation=lambda x: keras.ops.relu(x))
+    assert network_of(model).architecture.name == "ResNet8_lambda"
     with refused("`network`"):
-        network_of(model)
+        NetworkConfig.from_json(model.network.to_json())
+    # They keep no weights from being loaded.
+    model.save(tmp_path / "model.keras")
+    other = keras_resnet.CifarResNet(8, weights=tmp_path / "model.keras")
+    assert_same_weights(other, model)

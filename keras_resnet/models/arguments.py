@@ -149,7 +149,8 @@ def _checked_shape(name, shape, minimum_size, data_format):
         if side is not None and (not _whole(side) or side < minimum_size):
             raise ValueError(
                 f"`{name}` must have sides of at least {minimum_size} pixels, or None for any, in "
-                f"{layout}: the network halves its maps that often. Received: {name}={tuple(shape)}"
+                f"{layout}: smaller images leave no pixel on the last feature map. "
+                f"Received: {name}={tuple(shape)}"
             )
     return tuple(side if side is None else int(side) for side in shape)
 

@@ -136,7 +136,7 @@ class Step:
     """What a block does to the resolution: its stride, or the dilation that stands in its place.
 
     A stride that would lead beyond the wanted output stride becomes 1, and what follows takes its
-    pixels so much further apart (the algorithme a trous): with the same weights it computes, among
+    pixels so much further apart (atrous convolution): with the same weights it computes, among
     others, what the strided network does. Source: arXiv 1606.00915, section 3.1; arXiv 1705.09914.
 
     Attributes:

@@ -71,8 +71,8 @@ def DenseNet(  # noqa: N802, named as in keras.applications
             the channels and the map.
         include_top: Whether to end in global average pooling and the classifier.
         weights: None for random initialization; "imagenet", or the name of published weights such
-            as "keras/densenet121", for a download of what there is for the network, which
-            `DenseNet` itself knows by `name`; or the path of a file of Keras. A classifier of
+            as "keras/densenet121", for a download of what
+            is published for this network; or the path of a file of Keras. A classifier of
             other `classes` is not loaded, with a warning.
         input_tensor: Keras tensor to build on, in place of `input_shape`.
         input_shape: Shape of one image without the batch, such as (224, 224, 3); sides may be
@@ -117,16 +117,7 @@ def DenseNet(  # noqa: N802, named as in keras.applications
         ValueError: If an argument is wrong; the message names it and what would do.
     """
     arguments = kept_arguments(locals())
-    parts = Parts(
-        data_format=data_format,
-        activation=activation,
-        normalization=normalization,
-        bn_momentum=bn_momentum,
-        bn_epsilon=bn_epsilon,
-        synchronized_bn=synchronized_bn,
-        kernel_regularizer=kernel_regularizer,
-        dropout=dropout,
-    )
+    parts = Parts.of(arguments)
     growth_rate = checks.integer("growth_rate", growth_rate)
     family, spec = family_and_stem(stem)
     blocks = checks.integers("blocks", blocks)

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import keras
 from keras.layers import (
@@ -93,6 +93,11 @@ class Parts:
             "dropout": checks.fraction("dropout", self.dropout),
         }.items():
             object.__setattr__(self, name, value)
+
+    @classmethod
+    def of(cls, arguments: Mapping[str, Any]) -> Self:
+        """Returns those of a builder's arguments that are options of its blocks."""
+        return cls(**{field.name: arguments[field.name] for field in dataclasses.fields(cls)})
 
     @property
     def channel_axis(self) -> int:
@@ -235,8 +240,6 @@ def assemble(
     include, data_format = arguments["include_preprocessing"], parts.data_format
     arguments |= {"activation": parts.activation, "data_format": data_format}
     config = NetworkConfig(builder, arguments, on_tensor=input_tensor is not None)
-    saved = find_weights(weights, config.architecture.name.lower())
-    preprocessing = check_preprocessing(include, saved)
     inputs, x = check_input(
         input_tensor,
         arguments["input_shape"],
@@ -244,6 +247,8 @@ def assemble(
         stem.smallest_image(len(blocks)),
         data_format,
     )
+    saved = find_weights(weights, config.architecture.name.lower())
+    preprocessing = check_preprocessing(include, saved)
     if include and preprocessing is not None:
         x = standardize_layer(x, parts.channel_axis, preprocessing)(x)
     maps = {}

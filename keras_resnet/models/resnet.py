@@ -67,7 +67,7 @@ def ResNet(  # noqa: N802, named as in keras.applications
         include_top: Whether to end in global average pooling and the classifier.
         weights: None for random initialization; "imagenet", or the name of published weights such
             as "timm/resnet50.a1_in1k" (`keras_resnet.weights.PRETRAINED`), for a download of what
-            there is for the network, which `ResNet` itself knows by `name`; or the path of a file
+            is published for this network; or the path of a file
             of Keras, PyTorch or safetensors. A classifier of other `classes` is not loaded, with a
             warning.
         input_tensor: Keras tensor to build on, in place of `input_shape`.
@@ -134,24 +134,7 @@ def ResNet(  # noqa: N802, named as in keras.applications
         ValueError: If an argument is wrong; the message names it and what would do.
     """
     arguments = kept_arguments(locals())
-    parts = ResidualParts(
-        block=block,
-        shortcut=shortcut,
-        version=version,
-        groups=groups,
-        width_per_group=width_per_group,
-        squeeze_excitation=squeeze_excitation,
-        shortcut_pool=shortcut_pool,
-        zero_init_residual=zero_init_residual,
-        data_format=data_format,
-        activation=activation,
-        normalization=normalization,
-        bn_momentum=bn_momentum,
-        bn_epsilon=bn_epsilon,
-        synchronized_bn=synchronized_bn,
-        kernel_regularizer=kernel_regularizer,
-        dropout=dropout,
-    )
+    parts = ResidualParts.of(arguments)
     family, spec = family_and_stem(stem)
     if checks.boolean("deep_stem", deep_stem):
         spec = spec.deepened()

@@ -1,4 +1,4 @@
-"""Which networks there are, how large they are, and which published weights there are for them."""
+"""Named networks, their sizes, and the published weights of each."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class ModelInfo:
     """A named network as its builder makes it by default.
 
     Attributes:
-        name: Its name: that of its builder, with a mark for options that are not the builder's own.
+        name: Its name: that of its builder, with suffixes for other options.
         builder: Name of its builder.
         options: Options to give to the builder.
         family: "imagenet" or "cifar".
@@ -67,7 +67,7 @@ class ModelInfo:
         return build(self.builder, *args, **{**self.options, **kwargs})
 
     def row(self) -> dict[str, object]:
-        """Returns its line of a table, weights with the top-1 accuracy in percent at 224 pixels."""
+        """Returns its row of a table, weights with the top-1 accuracy in percent at 224 pixels."""
         return {
             "model": self.name,
             "input": "x".join(map(str, self.input_shape)),
@@ -87,7 +87,7 @@ def list_models(
     Nothing is built: the figures were counted before (`analysis.count_models`).
 
     Args:
-        pattern: Of the names, in any case, as of files: "resnet50*", "*v2", "*1[05]*".
+        pattern: Shell-style pattern of names, case-insensitive: "resnet50*", "*v2", "*1[05]*".
         family: "imagenet" or "cifar", or None for both.
         pretrained: Whether there are to be published weights, or None where it does not matter.
 
@@ -188,20 +188,20 @@ def builder_of(network: Architecture | DenseArchitecture) -> tuple[str, dict[str
     return min(changes.items(), key=lambda item: len(item[1]))
 
 
-def _info(line: Architecture | DenseArchitecture) -> ModelInfo:
-    family = FAMILIES[line.family]
-    parameters, multiply_adds = _size(line.name)
-    builder, options = builder_of(line)
+def _info(entry: Architecture | DenseArchitecture) -> ModelInfo:
+    family = FAMILIES[entry.family]
+    parameters, multiply_adds = _size(entry.name)
+    builder, options = builder_of(entry)
     return ModelInfo(
-        name=line.name,
+        name=entry.name,
         builder=builder,
         options=options,
-        family=line.family,
-        depth=line.depth,
+        family=entry.family,
+        depth=entry.depth,
         input_shape=(family.image_size, family.image_size, 3),
         classes=family.classes,
         parameters=parameters,
         multiply_adds=multiply_adds,
-        weights=tuple(w for w in PRETRAINED.values() if w.network == line.name.lower()),
-        source=line.source,
+        weights=tuple(w for w in PRETRAINED.values() if w.network == entry.name.lower()),
+        source=entry.source,
     )

@@ -12,7 +12,7 @@ import keras
 import numpy as np
 
 from keras_resnet.architectures import BLOCKS, Architecture
-from keras_resnet.naming import block_name, map_name, stage_name
+from keras_resnet.naming import block_name, find_place, map_name, stage_name
 from keras_resnet.network import Network, network_of
 from keras_resnet.surgery.rebuilding import rebuild
 from keras_resnet.surgery.stages import stage_ends
@@ -92,6 +92,13 @@ def deepen(
         named = model.name == network.name.lower()
         name = network.with_repeats(blocks).name.lower() if named else f"{model.name}_deeper"
     deeper = rebuild(model, blocks=blocks, name=name)
+    before = {layer.name: layer for layer in model.layers}
+    for layer in deeper.layers:
+        place = find_place(layer.name)
+        if place and place.block >= own[place.stage]:
+            last = block_name(stage_name(place.stage), own[place.stage] - 1)
+            if twin := before.get(f"{last}_{place.part}"):
+                layer.trainable = twin.trainable
     statistics: dict[int, _Statistics] = {}
     if images is not None and path:
         statistics = _statistics(model, growing, image_batches(model, images, batch_size))
@@ -163,6 +170,11 @@ def _make_branch_zero(weights: Layers, prefix: str, network: Architecture) -> No
         weights[f"{last}_conv"] = [np.zeros_like(kernel) for kernel in weights[f"{last}_conv"]]
     elif network.shortcut is not None:
         norm = f"{last}_bn" if network.normalization == "batch" else f"{last}_gn"
+        if norm not in weights:
+            raise ValueError(
+                "`model` must have branches that end in a normalization, to start at zero. "
+                f"Received: {network.block} blocks without a layer {norm!r}"
+            )
         gamma, beta, *moving = weights[norm]
         weights[norm] = [np.zeros_like(gamma), np.zeros_like(beta), *moving]
 

@@ -22,6 +22,9 @@ from keras_resnet.weights.registry import PRETRAINED, find_pretrained
 from keras_resnet.weights.saved import SavedWeights
 from keras_resnet.weights.torch_files import read_torch
 
+# Of the metadata of a file of safetensors.
+_NETWORK = "keras_resnet.network"
+
 
 def find_weights(weights: str | Path | None, network: str) -> SavedWeights | None:
     """Reads the weights that the argument `weights` of a builder names, downloaded if need be.
@@ -86,7 +89,7 @@ def save_torch_weights(model: keras.Model, path: str | Path) -> None:
         raise ValueError(f"`path` must end in '.safetensors'. Received: path={str(path)!r}")
     about = {"format": "pt"}
     if config := remembered(model):
-        about["network"] = config.to_json()
+        about[_NETWORK] = config.to_json()
     state = to_torch(model)
     with replacing(path) as temporary:
         _safetensors().numpy.save_file(state, temporary, about)
@@ -153,7 +156,7 @@ def _read_safetensors(path: Path, source: str) -> SavedWeights:
     with _safetensors().safe_open(path, framework="numpy") as file:
         names, about = file.keys(), file.metadata() or {}
         state = {name: file.get_tensor(name) for name in names}
-    return _of_network(_of_torch(state, source), about.get("network"))
+    return _of_network(_of_torch(state, source), about.get(_NETWORK))
 
 
 def _read_torch(path: Path, source: str) -> SavedWeights:
@@ -168,7 +171,11 @@ def _of_network(saved: SavedWeights, text: str | None) -> SavedWeights:
     """Returns weights with what their file tells of the network, if it is one of this package."""
     if text is None:
         return saved
-    network = NetworkConfig.from_json(text)
+    try:
+        network = NetworkConfig.from_json(text)
+    except ValueError:
+        # With functions that Keras does not find by name, the shapes alone have to tell.
+        return saved
     return dataclasses.replace(
         saved,
         network=network,

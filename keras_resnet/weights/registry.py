@@ -214,16 +214,17 @@ def find_pretrained(name: str, network: str) -> PretrainedWeights:
     if name in PRETRAINED and PRETRAINED[name] in fitting:
         return PRETRAINED[name]
     if fitting:
-        known = f"for {network!r} be 'imagenet', {', '.join(repr(w.name) for w in fitting)}"
+        names = ", ".join(repr(weights.name) for weights in fitting)
+        known = f"'imagenet', one of {names}, or the path of a file"
     else:
         networks = dict.fromkeys(weights.network for weights in PRETRAINED.values())
-        known = f"be a path for {network!r}; there are published ones for {', '.join(networks)}"
+        known = f"the path of a file; none are published for it, only for {', '.join(networks)}"
     received = f"weights={name!r}"
     if name in PRETRAINED:
         other = PRETRAINED[name].network
         received += f", which are those of {other!r}"
         received += f" (version={getattr(find_architecture(other), 'version', None)!r})"
-    raise ValueError(f"`weights` must {known}. Received: {received}")
+    raise ValueError(f"`weights` for {network!r} must be {known}. Received: {received}")
 
 
 def preprocess_input(

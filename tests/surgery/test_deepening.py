@@ -237,6 +237,15 @@ def test_everything_around_the_blocks_goes_on(tmp_path):
     assert distance(again(x), deeper(x)) <= 1e-6
 
 
+def test_added_blocks_are_frozen_with_their_stage():
+    model = small((1, 1))
+    keras_resnet.freeze(model, 2)
+    deeper = deepen(model, (2, 2))
+    trainable = {layer.name: layer.trainable for layer in deeper.layers}
+    assert not trainable["conv2_block2_1_conv"] and not trainable["conv3_block2_1_bn"]
+    assert trainable["conv3_block2_1_conv"]
+
+
 def test_feature_maps_without_a_top():
     model = trained(keras_resnet.CifarResNet(8, include_top=False, input_shape=(None, None, 3)))
     deeper = deepen(model, (1, 1, 2))

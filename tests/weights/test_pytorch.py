@@ -237,16 +237,16 @@ def test_damaged_files(path, damage):
 
 
 @pytest.mark.parametrize("network", ["[1, 2]", "{", '{"builder": "ResNet"}', "null"])
-def test_a_network_that_is_none(path, network):
-    safetensors_numpy.save_file(to_torch(small()), path, {"network": network})
-    with refused("`weights`", path):
-        small(weights=path)
+def test_a_network_that_is_none_is_passed_over(path, network):
+    model = small()
+    safetensors_numpy.save_file(to_torch(model), path, {"keras_resnet.network": network})
+    assert_same_weights(small(weights=path), model)
+    assert find_weights(path, "resnet").network is None
 
 
 @pytest.mark.parametrize(
     ("numbers", "received"),
     [
-        ({"mean": [1, 2, 3], "std": [1, 2]}, "mean=(1, 2, 3)"),
         ({"mean": [1], "std": [1]}, "3 channels"),
         ({"mean": [1, 2, 3], "std": [1, 2, 3]}, "(123.675, 116.28, 103.53)"),
     ],
@@ -255,7 +255,9 @@ def test_a_network_that_is_none(path, network):
 def test_a_preprocessing_that_is_none_or_another(path, numbers, received):
     model = small(include_preprocessing=True)
     network = json.loads(model.network.to_json()) | {"preprocessing": numbers}
-    safetensors_numpy.save_file(to_torch(model), path, {"network": json.dumps(network)})
+    safetensors_numpy.save_file(
+        to_torch(model), path, {"keras_resnet.network": json.dumps(network)}
+    )
     with refused(received):
         if received.startswith("(123"):
             load_weights(model, path)
