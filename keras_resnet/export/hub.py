@@ -58,14 +58,17 @@ def export_hub(
 
     Args:
         model: Functional model of images in [0, 255], channels last, that standardizes them
-            itself. It is not changed.
+            itself or remembers the standardization that its weights want. It is not changed.
         path: Directory to write, atomically.
         kind: "feature_vector" (the input of the classifier, the layer "predictions"; the output of
             a model without one), "classification" (the classifier without its activation) or
             "feature_maps" (the last map of every stage, C2 to C5, found by the names of the
             layers; of a model of several or named outputs, these).
-        preprocessing: For a model that does not standardize its images: "imagenet" puts
-            `preprocess_input` in front of it, "none" gives it [0, 255] as it is.
+        preprocessing: For a model that does not standardize its images: "inside" puts the
+            standardization in front of it that it remembers (`model.preprocessing`), and refuses
+            a model that remembers none or is built on an `input_tensor`; "imagenet" takes
+            ImageNet's, `preprocess_input`, where none is remembered; "none" gives it [0, 255] as
+            it is.
         labels: Name of every class, for a model with a classifier.
         card: Text of the model card, Markdown, or the `Path` of a file that holds it.
         overwrite: Whether `path` may be an existing SavedModel. It is renamed out of the way, the
