@@ -15,9 +15,10 @@ import tensorflow as tf
 
 from keras_resnet.export import verification
 from keras_resnet.export.copies import computes_in_float32, float32_copy, image_network
-from keras_resnet.export.endpoints import KINDS, endpoint, find_classifier
+from keras_resnet.export.endpoints import KINDS, endpoint
 from keras_resnet.export.formats import LABELS
 from keras_resnet.naming import CLASSIFIER
+from keras_resnet.surgery.graphs import classifier_of
 from keras_resnet.utils import checks
 from keras_resnet.utils.files import replacing
 
@@ -107,8 +108,9 @@ def _texts(
     """Returns (file name, text) of each asset by the name of the module's attribute."""
     texts = {}
     if labels is not None:
-        classifier = find_classifier(model)
-        texts["labels"] = LABELS, verification.label_lines(labels, classifier and classifier.units)
+        classifier = classifier_of(model)
+        classes = classifier.units if isinstance(classifier, keras.layers.Dense) else None
+        texts["labels"] = LABELS, verification.label_lines(labels, classes)
     if isinstance(card, Path):
         if not card.is_file():
             raise ValueError(
@@ -181,7 +183,7 @@ def _verify(written: Path, source: keras.Model, net: keras.Model, kind: str) -> 
     images = verification.random_images(net.inputs[0].shape[1:]) / np.float32(255)
     # Another precision gives other outputs; the float32 copy has the same weights.
     exact = computes_in_float32(source)
-    classifier = find_classifier(source) if kind == "classification" and exact else None
+    classifier = classifier_of(source) if kind == "classification" and exact else None
     # On the CPU, where float32 is float32 everywhere and convolutions give the same bits.
     with tf.device("CPU:0"):
         module = tf.saved_model.load(str(written))

@@ -33,8 +33,8 @@ def source(tensor: keras.KerasTensor, skipped: tuple[type[Any], ...] = ()) -> ke
 
 
 def classifier_of(model: keras.Model) -> keras.Operation:
-    """Returns the layer that computes a model's scores, in front of a separate activation."""
-    return source(model.output, (keras.layers.Softmax, keras.layers.Activation))
+    """Returns the layer that a model's first output comes from, before a separate activation."""
+    return source(model.outputs[0], (keras.layers.Softmax, keras.layers.Activation))
 
 
 def rebuilt(model: keras.Model, config: Config) -> keras.Model:

@@ -231,6 +231,17 @@ def test_labels_and_card_travel_along(classification):
     assert (classification / "assets" / "card.md").read_text(encoding="utf-8") == "# Dïgits\n"
 
 
+def test_features_in_front_of_a_separate_softmax(tmp_path):
+    net = small_net((1,), classifier_activation=None)
+    probabilities = keras.Model(net.input, keras.layers.Softmax()(net.output))
+    labels = [f"digit {i}" for i in range(10)]
+    module = load(export_hub(probabilities, tmp_path / "m", labels=labels))
+    images = random_images()
+    np.testing.assert_allclose(module(images), features_of(net)(images * 255), rtol=1e-5, atol=1e-5)
+    with refused("`model`", "'predictions'", "kind='classification'"):
+        export_hub(probabilities, tmp_path / "logits", "classification")
+
+
 def test_a_card_may_be_a_file(tmp_path):
     (tmp_path / "README.md").write_text("# Card")
     path = export_hub(small_net((1,)), tmp_path / "m", card=tmp_path / "README.md")
