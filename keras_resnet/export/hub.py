@@ -80,8 +80,8 @@ def export_hub(
 
     Raises:
         ValueError: If an argument is wrong, `path` exists, or the model standardizes nothing.
-        RuntimeError: If the module that was written does not give the model's outputs. Like every
-            other failure, it leaves nothing behind and an existing `path` as it was.
+        ExportMismatchError: If the module that was written does not give the model's outputs. Like
+            every other failure, it leaves nothing behind and an existing `path` as it was.
     """
     checks.one_of("kind", kind, tuple(KINDS))
     path = Path(path)
@@ -198,7 +198,7 @@ def _verify(written: Path, source: keras.Model, net: keras.Model, kind: str) -> 
             for one, other in zip(received, expected, strict=True):
                 difference = verification.largest_difference(one.numpy(), other.numpy(), 1.0)
                 if not difference <= TOLERANCE:  # so that NaN fails too
-                    raise RuntimeError(
+                    raise verification.ExportMismatchError(
                         "The module written must give the outputs of `model`, within "
                         f"{TOLERANCE} of the largest; it was not kept. "
                         f"Received: a difference of {difference:.1e} from {source.name!r}"

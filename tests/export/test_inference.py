@@ -16,6 +16,7 @@ import tensorflow as tf
 import keras_resnet
 from keras_resnet.export import export, export_hub, inference, load_exported
 from keras_resnet.export.formats import custom_operations
+from keras_resnet.export.verification import ExportMismatchError
 from keras_resnet.preprocessing import CAFFE
 from tests.export.conftest import FORMS, LABELS, small_net
 from tests.helpers import refused
@@ -213,7 +214,7 @@ def test_a_wrong_file_is_not_kept(net, tmp_path, monkeypatch):
 
     fold = inference.fold_batch_norm
     monkeypatch.setattr(inference, "fold_batch_norm", wrong)
-    with refused("`model`", "'resnet'", error=RuntimeError):
+    with refused("`model`", "'resnet'", error=ExportMismatchError):
         export(net, tmp_path / "m")
     assert os.listdir(tmp_path) == []
 
@@ -232,7 +233,7 @@ def test_small_outputs_are_compared_as_strictly(tmp_path, monkeypatch):
 
     monkeypatch.setattr(inference, "fold_batch_norm", wrong)
     for path, options in ((tmp_path / "m", {}), (tmp_path / "m.onnx", {"format": "onnx"})):
-        with refused("`model`", "1.0e-01", error=RuntimeError):
+        with refused("`model`", "1.0e-01", error=ExportMismatchError):
             export(model, path, overwrite=True, **options)
 
 
