@@ -16,7 +16,7 @@ from keras_resnet.export.verification import require_tensorflow
 from keras_resnet.layers import BlockStack, StandardizedConv2D
 from keras_resnet.network import remembered
 from keras_resnet.preprocessing import Preprocessing, standardize_layer
-from keras_resnet.surgery.graphs import Config, rebuilt, rewired
+from keras_resnet.surgery.graphs import functional_config, rebuilt, rewired
 from keras_resnet.utils import checks, private
 from keras_resnet.weights import copy_weights
 
@@ -78,15 +78,9 @@ def standardizes(model: keras.Model) -> bool:
     return False
 
 
-def _config_of(model: keras.Model) -> Config:
-    """Returns the config of a model of one input as a functional one, a `Sequential` too."""
-    outputs = model.outputs[0] if isinstance(model, keras.Sequential) else model.output
-    return keras.Model(model.inputs[0], outputs, name=model.name).get_config()
-
-
 def float32_copy(model: keras.Model, linear: str | None = None) -> keras.Model:
     """Returns a copy in float32, without the activation of the layer named `linear`."""
-    config = _in_float32(_config_of(model))
+    config = _in_float32(functional_config(model, several_outputs=True))
     for layer in config["layers"]:
         if layer["name"] == linear:
             layer["config"]["activation"] = "linear"
@@ -163,7 +157,7 @@ def _with_standardization(model: keras.Model, prepared: Preprocessing) -> keras.
     images = keras.Input(model.inputs[0].shape[1:], name=private.layer_of(model.inputs[0]).name)
     front = keras.Model(images, standardize_layer(images, -1, prepared)(images)).get_config()
     source, standardized = front["layers"]
-    config = _config_of(model)
+    config = functional_config(model, several_outputs=True)
     if any(layer["name"] == standardized["name"] for layer in config["layers"]):
         raise ValueError(
             f"`model` must have no layer {standardized['name']!r} yet for "
