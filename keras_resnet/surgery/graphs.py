@@ -18,7 +18,8 @@ def functional_config(model: keras.Model, *, several_outputs: bool = False) -> C
 
     With `several_outputs` there may be several or named ones, which the config keeps.
     """
-    inputs, outputs = (getattr(model, ends, None) or () for ends in ("inputs", "outputs"))
+    inputs: list[Any] = getattr(model, "inputs", None) or []
+    outputs: list[Any] = getattr(model, "outputs", None) or []
     allowed = len(outputs) == 1 or (several_outputs and outputs)
     if not isinstance(model, keras.Model) or len(inputs) != 1 or not allowed:
         raise ValueError(
