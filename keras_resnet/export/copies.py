@@ -14,20 +14,23 @@ from keras import ops
 
 from keras_resnet.export.verification import require_tensorflow
 from keras_resnet.layers import BlockStack, StandardizedConv2D
+from keras_resnet.network import remembered
 from keras_resnet.preprocessing import Preprocessing, standardize_layer
-from keras_resnet.surgery.graphs import Config, rebuilt, rewired
+from keras_resnet.surgery.graphs import functional_config, rebuilt, rewired
 from keras_resnet.utils import checks, private
 from keras_resnet.weights import copy_weights
 
-# How images are standardized: by the model itself, by a layer put in front of it, or not at all.
+# Standardization of images: by the model, by a layer put in front of it, or none.
 PREPROCESSINGS = ("inside", "imagenet", "none")
 
 
 def image_network(model: keras.Model, preprocessing: str = "inside") -> keras.Model:
     """Returns a model of images in [0, 255] after checking that it can be exported.
 
-    That is `model` itself, which must begin with `Normalization` or `Rescaling` unless
-    `preprocessing` is "none"; with "imagenet" a copy with `preprocess_input` in front.
+    With `preprocessing` "none" that is `model` itself; with "imagenet" a copy with the
+    standardization in front that the network remembers its weights to want, by default ImageNet's.
+    With "inside" it is `model` where that begins with `Normalization` or `Rescaling`, else a copy
+    with the remembered standardization; a model that remembers none is refused.
     """
     checks.one_of("preprocessing", preprocessing, PREPROCESSINGS)
     require_tensorflow()
@@ -47,38 +50,37 @@ def image_network(model: keras.Model, preprocessing: str = "inside") -> keras.Mo
             "`model` must take images (batch, H, W, C). "
             f"Received: model with inputs of shape {tuple(inputs[0].shape)}"
         )
+    if preprocessing == "none" or (preprocessing == "inside" and standardizes(model)):
+        return model
+    network = remembered(model)
+    known = network.preprocessing if network else None
     if preprocessing == "imagenet":
-        return _with_standardization(model)
-    if preprocessing == "inside" and not _standardizes(model):
+        return _with_standardization(model, known or Preprocessing())
+    # Operations of the caller's in front of the network may standardize, in a way not seen here.
+    if network is None or known is None or network.on_tensor:
         raise ValueError(
             "`model` must standardize its images itself, by a layer Normalization or Rescaling in "
             "front; pass preprocessing='imagenet' to have `preprocess_input` put there, or 'none' "
             f"if it takes [0, 255] as it is. Received: model {model.name!r} without such a layer"
         )
-    return model
+    return _with_standardization(model, known)
 
 
-def _standardizes(model: keras.Model) -> bool:
+def standardizes(model: keras.Model) -> bool:
     """Returns whether images are scaled or standardized before the first layer with weights."""
     for layer in model.layers:
         if isinstance(layer, (keras.layers.Normalization, keras.layers.Rescaling)):
             return True
         if isinstance(layer, keras.Model):
-            return _standardizes(layer)
+            return standardizes(layer)
         if layer.weights:
             return False
     return False
 
 
-def _config_of(model: keras.Model) -> Config:
-    """Returns the config of a model of one input as a functional one, a `Sequential` too."""
-    outputs = model.outputs[0] if isinstance(model, keras.Sequential) else model.output
-    return keras.Model(model.inputs[0], outputs, name=model.name).get_config()
-
-
 def float32_copy(model: keras.Model, linear: str | None = None) -> keras.Model:
     """Returns a copy in float32, without the activation of the layer named `linear`."""
-    config = _in_float32(_config_of(model))
+    config = _in_float32(functional_config(model, several_outputs=True))
     for layer in config["layers"]:
         if layer["name"] == linear:
             layer["config"]["activation"] = "linear"
@@ -150,12 +152,12 @@ class _Unrolled(BlockStack):
         return inputs
 
 
-def _with_standardization(model: keras.Model) -> keras.Model:
-    """Returns the model with `preprocess_input` as a layer between input and first layer."""
+def _with_standardization(model: keras.Model, prepared: Preprocessing) -> keras.Model:
+    """Returns the model with a layer that standardizes between input and first layer."""
     images = keras.Input(model.inputs[0].shape[1:], name=private.layer_of(model.inputs[0]).name)
-    front = keras.Model(images, standardize_layer(images, -1, Preprocessing())(images)).get_config()
+    front = keras.Model(images, standardize_layer(images, -1, prepared)(images)).get_config()
     source, standardized = front["layers"]
-    config = _config_of(model)
+    config = functional_config(model, several_outputs=True)
     if any(layer["name"] == standardized["name"] for layer in config["layers"]):
         raise ValueError(
             f"`model` must have no layer {standardized['name']!r} yet for "

@@ -8,6 +8,7 @@ from __future__ import annotations
 import keras
 
 from keras_resnet.naming import CLASSIFIER
+from keras_resnet.surgery.graphs import classifier_of
 from keras_resnet.surgery.stages import stage_ends
 
 # Kinds of modules, and the name of their single output; feature maps have the stages' names.
@@ -33,25 +34,20 @@ def endpoint(model: keras.Model, kind: str) -> keras.Model:
             "`model` must have one output without a name; export one of several or of named "
             f"outputs as kind='feature_maps'. {received}"
         )
-    classifier = find_classifier(model)
+    classifier = classifier_of(model)
+    classifies = isinstance(classifier, keras.layers.Dense) and classifier.name == CLASSIFIER
     if kind == "classification":
-        if classifier is None or classifier.output is not model.outputs[0]:
+        if not classifies or classifier.output is not model.outputs[0]:
             raise ValueError(
                 f"`model` must end in the Dense layer {CLASSIFIER!r} for kind='classification'; "
                 f"export others as a 'feature_vector'. Received: model {model.name!r}"
             )
         return model
-    features = model.outputs[0] if classifier is None else classifier.input
+    features = classifier.input if classifies else model.outputs[0]
     if len(features.shape) != 2:
         raise ValueError(
             "`model` must give a vector per image; build it with pooling='avg', or export its maps "
             "as kind='feature_maps'. "
             f"Received: model with outputs of shape {tuple(features.shape)}"
         )
-    return model if classifier is None else keras.Model(model.inputs[0], features, name=model.name)
-
-
-def find_classifier(model: keras.Model) -> keras.layers.Dense | None:
-    """Returns the layer that turns features into scores, or None where there is none."""
-    named = [layer for layer in model.layers if layer.name == CLASSIFIER]
-    return named[0] if named and isinstance(named[0], keras.layers.Dense) else None
+    return keras.Model(model.inputs[0], features, name=model.name) if classifies else model

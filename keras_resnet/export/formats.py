@@ -15,7 +15,6 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
-from tensorflow.lite.python.convert import ConverterError
 
 from keras_resnet.utils import private
 from keras_resnet.utils.checks import first_line
@@ -73,11 +72,12 @@ def write_litert(
     if images is not None:
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
         converter.representative_dataset = lambda: ([image[None]] for image in images)
+    failure = private.litert_failure()
     try:
         data = converter.convert()
         if custom := custom_operations(data):
-            raise ConverterError(", ".join(custom))
-    except ConverterError as error:
+            raise failure(", ".join(custom))
+    except failure as error:
         raise ValueError(
             "`model` must consist of operations that LiteRT has built in. "
             f"Received: model {net.name!r} ({first_line(error)})"
@@ -91,9 +91,7 @@ def write_litert(
 
 def custom_operations(data: bytes) -> list[str]:
     """Returns the names of a LiteRT file's operations that are not built in, such as FlexErf."""
-    from tensorflow.lite.python import schema_py_generated as schema
-
-    model = schema.Model.GetRootAs(bytearray(data), 0)
+    model = private.litert_model(data)
     codes = (model.OperatorCodes(i) for i in range(model.OperatorCodesLength()))
     return sorted(code.CustomCode().decode() for code in codes if code.CustomCode())
 
@@ -128,7 +126,7 @@ class Format:
     """A format that `export` writes."""
 
     write: Callable[..., None]
-    suffix: str = ""  # of the file; "" for a directory
+    suffix: str = ""  # "" for a directory
     quantizations: tuple[str, ...] = ("float32",)
     functions: bool = False  # Whether loops and calls may stay in the graph.
     any_size: bool = True  # Whether images may be of any size.

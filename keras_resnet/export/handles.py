@@ -25,11 +25,11 @@ from keras_resnet.utils.checks import first_line
 from keras_resnet.utils.download import fetch
 from keras_resnet.utils.files import clear_leftovers, replacing, write_text
 
-# Of one module, unpacked. The largest published ones have a few gigabytes.
+# Limits of one module, unpacked. The largest published ones have a few gigabytes.
 UNPACKED_BYTES = 8 << 30
 UNPACKED_FILES = 10_000
 
-# What tarfile and gzip raise for damaged archives, and the system for entries that clash.
+# Errors of tarfile and gzip for damaged archives, and of the system for entries that clash.
 _DAMAGE = (
     *(tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError, ValueError),
     *(FileExistsError, NotADirectoryError, IsADirectoryError),

@@ -15,9 +15,10 @@ import tensorflow as tf
 
 from keras_resnet.export import verification
 from keras_resnet.export.copies import computes_in_float32, float32_copy, image_network
-from keras_resnet.export.endpoints import KINDS, endpoint, find_classifier
+from keras_resnet.export.endpoints import KINDS, endpoint
 from keras_resnet.export.formats import LABELS
 from keras_resnet.naming import CLASSIFIER
+from keras_resnet.surgery.graphs import classifier_of
 from keras_resnet.utils import checks
 from keras_resnet.utils.files import replacing
 
@@ -58,14 +59,17 @@ def export_hub(
 
     Args:
         model: Functional model of images in [0, 255], channels last, that standardizes them
-            itself. It is not changed.
+            itself or remembers the standardization that its weights want. It is not changed.
         path: Directory to write, atomically.
         kind: "feature_vector" (the input of the classifier, the layer "predictions"; the output of
             a model without one), "classification" (the classifier without its activation) or
             "feature_maps" (the last map of every stage, C2 to C5, found by the names of the
             layers; of a model of several or named outputs, these).
-        preprocessing: For a model that does not standardize its images: "imagenet" puts
-            `preprocess_input` in front of it, "none" gives it [0, 255] as it is.
+        preprocessing: For a model that does not standardize its images: "inside" puts the
+            standardization in front of it that it remembers (`model.preprocessing`), and refuses
+            a model that remembers none or is built on an `input_tensor`; "imagenet" takes
+            ImageNet's, `preprocess_input`, where none is remembered; "none" gives it [0, 255] as
+            it is.
         labels: Name of every class, for a model with a classifier.
         card: Text of the model card, Markdown, or the `Path` of a file that holds it.
         overwrite: Whether `path` may be an existing SavedModel. It is renamed out of the way, the
@@ -76,8 +80,8 @@ def export_hub(
 
     Raises:
         ValueError: If an argument is wrong, `path` exists, or the model standardizes nothing.
-        RuntimeError: If the module that was written does not give the model's outputs. Like every
-            other failure, it leaves nothing behind and an existing `path` as it was.
+        ExportMismatchError: If the module that was written does not give the model's outputs. Like
+            every other failure, it leaves nothing behind and an existing `path` as it was.
     """
     checks.one_of("kind", kind, tuple(KINDS))
     path = Path(path)
@@ -104,8 +108,9 @@ def _texts(
     """Returns (file name, text) of each asset by the name of the module's attribute."""
     texts = {}
     if labels is not None:
-        classifier = find_classifier(model)
-        texts["labels"] = LABELS, verification.label_lines(labels, classifier and classifier.units)
+        classifier = classifier_of(model)
+        classes = classifier.units if isinstance(classifier, keras.layers.Dense) else None
+        texts["labels"] = LABELS, verification.label_lines(labels, classes)
     if isinstance(card, Path):
         if not card.is_file():
             raise ValueError(
@@ -178,7 +183,7 @@ def _verify(written: Path, source: keras.Model, net: keras.Model, kind: str) -> 
     images = verification.random_images(net.inputs[0].shape[1:]) / np.float32(255)
     # Another precision gives other outputs; the float32 copy has the same weights.
     exact = computes_in_float32(source)
-    classifier = find_classifier(source) if kind == "classification" and exact else None
+    classifier = classifier_of(source) if kind == "classification" and exact else None
     # On the CPU, where float32 is float32 everywhere and convolutions give the same bits.
     with tf.device("CPU:0"):
         module = tf.saved_model.load(str(written))
@@ -193,7 +198,7 @@ def _verify(written: Path, source: keras.Model, net: keras.Model, kind: str) -> 
             for one, other in zip(received, expected, strict=True):
                 difference = verification.largest_difference(one.numpy(), other.numpy(), 1.0)
                 if not difference <= TOLERANCE:  # so that NaN fails too
-                    raise RuntimeError(
+                    raise verification.ExportMismatchError(
                         "The module written must give the outputs of `model`, within "
                         f"{TOLERANCE} of the largest; it was not kept. "
                         f"Received: a difference of {difference:.1e} from {source.name!r}"

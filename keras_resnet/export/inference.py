@@ -107,7 +107,8 @@ def export(
     Raises:
         ValueError: If an argument is wrong.
         ImportError: If a package of the extra `export` is missing.
-        RuntimeError: If the outputs of the exported model differ from the model's; it is not kept.
+        ExportMismatchError: If the outputs of the exported model differ from the model's; it is
+            not kept.
     """
     checks.one_of("format", format, tuple(FORMATS))
     kind = FORMATS[format]
@@ -211,7 +212,7 @@ def _compare(
         right = difference <= TOLERANCES[quantize]
         reason = f"a difference of {difference:.1e} of the largest output"
     if not right:  # NaN too
-        raise RuntimeError(
+        raise verification.ExportMismatchError(
             "The exported model must give the outputs of `model`; it was not kept. "
             f"Received: {reason}, for model {reference.name!r}"
         )

@@ -10,6 +10,7 @@ from keras_resnet.models.arguments import some_of
 from keras_resnet.models.builders import build
 from keras_resnet.naming import map_name
 from keras_resnet.network import Backbone, Network, network_of
+from keras_resnet.surgery.conversion import open_shape
 from keras_resnet.surgery.rebuilding import rebuild
 
 # Arguments of the builders about the end that a backbone lacks.
@@ -72,10 +73,8 @@ def backbone(
             output_stride=output_stride,
             **options,
         )
-    axis = 0 if model.network.arguments["data_format"] == "channels_first" else -1
-    shape = [None, None, None]
-    shape[axis] = model.input_shape[1:][axis]
-    changes: dict[str, Any] = {"pooling": None, "classes": None, "input_shape": tuple(shape)}
+    shape = open_shape(model)
+    changes: dict[str, Any] = {"pooling": None, "classes": None, "input_shape": shape}
     if output_stride is not None:
         changes["output_stride"] = output_stride
     return rebuild(model, include_top=False, features=endpoints, **changes)

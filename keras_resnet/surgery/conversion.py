@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import keras
 
+from keras_resnet.network import Network, remembered
 from keras_resnet.surgery.graphs import (
     classifier_of,
     drop_output_activation,
@@ -15,6 +16,7 @@ from keras_resnet.surgery.graphs import (
     rebuilt,
     source,
 )
+from keras_resnet.surgery.rebuilding import rebuild
 
 
 def any_size(model: keras.Model) -> keras.Model:
@@ -25,24 +27,29 @@ def any_size(model: keras.Model) -> keras.Model:
     size the outputs are the model's own, and no padding is added anywhere.
 
     Args:
-        model: Functional model of images `(batch, H, W, C)`, of this package or not.
+        model: Network of this package, or another functional model of images `(batch, H, W, C)`.
 
     Returns:
-        The model of images `(batch, any, any, C)`.
+        The model of images `(batch, any, any, C)`; of a `Network` one that remembers what it is.
 
     Raises:
         ValueError: If the model is not functional, or one of its layers depends on the size.
     """
-    config = functional_config(model)
-    shape = model.input_shape
-    formats = [layer["config"].get("data_format") for layer in config["layers"]]
-    if len(shape) != 4 or "channels_first" in formats:
-        raise ValueError(
-            "`model` must take images (batch, height, width, channels). "
-            f"Received: model {model.name!r} with inputs of shape {tuple(shape)}"
-        )
-    open_sides(config)
-    net = rebuilt(model, config)
+    # Models in front of a network take images of one size, unless opened by their configs.
+    nested = any(isinstance(layer, keras.Model) for layer in getattr(model, "layers", ()))
+    if remembered(model) and not nested:
+        net = rebuild(model, input_shape=open_shape(model))
+    else:
+        config = functional_config(model)
+        shape = model.input_shape
+        formats = [layer["config"].get("data_format") for layer in config["layers"]]
+        if len(shape) != 4 or "channels_first" in formats:
+            raise ValueError(
+                "`model` must take images (batch, height, width, channels). "
+                f"Received: model {model.name!r} with inputs of shape {tuple(shape)}"
+            )
+        open_sides(config)
+        net = rebuilt(model, config)
     fixed = next(_layers_of_one_size(net), None)
     if fixed is not None:
         raise ValueError(
@@ -52,8 +59,18 @@ def any_size(model: keras.Model) -> keras.Model:
     return net
 
 
+def open_shape(model: Network) -> tuple[int | None, ...]:
+    """Returns the shape of images of any size with the channels of a network."""
+    axis = 0 if model.network.arguments["data_format"] == "channels_first" else -1
+    shape: list[int | None] = [None, None, None]
+    shape[axis] = model.input_shape[1:][axis]
+    return tuple(shape)
+
+
 def with_logits(model: keras.Model) -> keras.Model:
     """Returns a copy that outputs logits, with the same weights; a model of logits as it is.
+
+    The copy of a `Network` remembers what it is.
 
     Raises:
         ValueError: If the model does not end in softmax or in no activation.
@@ -67,6 +84,8 @@ def with_logits(model: keras.Model) -> keras.Model:
         )
     if activation == "linear":
         return model
+    if remembered(model):
+        return rebuild(model, classifier_activation=None)
     drop_output_activation(config)
     return rebuilt(model, config)
 

@@ -10,7 +10,7 @@ def dilate(model: Network, output_stride: int) -> Network:
     """Returns a copy whose maps are no coarser than `output_stride`, with the same weights.
 
     It is the network built again with that `output_stride`. Strides that would go beyond become 1,
-    and the kernels behind them are dilated accordingly (the algorithme a trous). The layer whose
+    and the kernels behind them are dilated accordingly (atrous convolution). The layer whose
     stride is replaced keeps its dilation, so that the 3x3 convolution that had it in the first
     block of a stage (version "v1.5", basic blocks) is dilated as the stage before.
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import keras
 
 from keras_resnet.naming import find_stage
+from keras_resnet.surgery.graphs import classifier_of
 from keras_resnet.utils import checks
 
 
@@ -26,7 +27,8 @@ def freeze(model: keras.Model, stages: int | None = None, *, bn: bool = True) ->
         model: Network with named layers as built here; with `stages` None or 0 any model. It is
             changed in place.
         stages: Number of stages to freeze, from the images on: 0 none, 1 the stem, 2 the stem and
-            the first stage (conv2), and so on; None all layers but the last, the classifier.
+            the first stage (conv2), and so on; None all layers but the classifier, which is the
+            last layer, or the one in front of a separate activation.
         bn: Whether batch normalizations stay frozen between trained layers; of those in a Hub
             module the statistics only.
 
@@ -35,7 +37,8 @@ def freeze(model: keras.Model, stages: int | None = None, *, bn: bool = True) ->
     """
     checks.boolean("bn", bn)
     if stages is None:
-        frozen = model.layers[:-1]
+        head = _head(model)
+        frozen = [layer for layer in model.layers if layer is not head]
     else:
         checks.integer("stages", stages, minimum=0)
         there = {_stage(layer) for layer in model.layers}
@@ -81,12 +84,19 @@ def stage_rates(model: keras.Model, decay: float) -> dict[str, float]:
         raise ValueError(f"`decay` must be in (0, 1]. Received: decay={decay}")
     stages = {layer.name: _stage(layer) for layer in model.layers if layer.weights}
     last = max((stage for stage in stages.values() if stage), default=1)
-    head = model.layers[-1].name
+    head = _head(model).name
     # Norms behind the last stage (those of pre-activation nets) go with it.
     return {
         name: 1.0 if name == head else decay ** (1 + last - (stage or last))
         for name, stage in stages.items()
     }
+
+
+def _head(model: keras.Model) -> keras.layers.Layer:
+    """Returns the classifier, or the last layer of a model without a single output."""
+    one = len(getattr(model, "outputs", None) or ()) == 1
+    head = classifier_of(model) if one else None
+    return head if head in model.layers else model.layers[-1]
 
 
 def _stage(layer: keras.layers.Layer) -> int | None:

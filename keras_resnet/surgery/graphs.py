@@ -13,15 +13,22 @@ from keras_resnet.weights import copy_weights
 Config = dict[str, Any]
 
 
-def functional_config(model: keras.Model) -> Config:
-    """Returns the config of a model of one input and output, a `Sequential` one as functional."""
-    ends = (getattr(model, "inputs", None) or (), getattr(model, "outputs", None) or ())
-    if not isinstance(model, keras.Model) or [len(tensors) for tensors in ends] != [1, 1]:
+def functional_config(model: keras.Model, *, several_outputs: bool = False) -> Config:
+    """Returns the config of a model of one input and output, a `Sequential` one as functional.
+
+    With `several_outputs` there may be several or named ones, which the config keeps.
+    """
+    inputs: list[Any] = getattr(model, "inputs", None) or []
+    outputs: list[Any] = getattr(model, "outputs", None) or []
+    allowed = len(outputs) == 1 or (several_outputs and outputs)
+    if not isinstance(model, keras.Model) or len(inputs) != 1 or not allowed:
         raise ValueError(
             "`model` must be a functional Keras model with one input and one output. "
             f"Received: model of type {type(model).__name__}"
         )
-    return keras.Model(model.inputs[0], model.outputs[0], name=model.name).get_config()
+    named = several_outputs and not isinstance(model, keras.Sequential)
+    output = model.output if named else outputs[0]
+    return keras.Model(inputs[0], output, name=model.name).get_config()
 
 
 def source(tensor: keras.KerasTensor, skipped: tuple[type[Any], ...] = ()) -> keras.Operation:
@@ -33,8 +40,8 @@ def source(tensor: keras.KerasTensor, skipped: tuple[type[Any], ...] = ()) -> ke
 
 
 def classifier_of(model: keras.Model) -> keras.Operation:
-    """Returns the layer that computes a model's scores, in front of a separate activation."""
-    return source(model.output, (keras.layers.Softmax, keras.layers.Activation))
+    """Returns the layer that a model's first output comes from, before a separate activation."""
+    return source(model.outputs[0], (keras.layers.Softmax, keras.layers.Activation))
 
 
 def rebuilt(model: keras.Model, config: Config) -> keras.Model:

@@ -125,3 +125,19 @@ def with_constants(function: Any) -> Any:
     from tensorflow.python.framework import convert_to_constants
 
     return convert_to_constants.convert_variables_to_constants_v2(function)
+
+
+def litert_failure() -> type[Exception]:
+    """Returns the class of the error that the LiteRT converter raises."""
+    # The public API has the converter only.
+    from tensorflow.lite.python.convert import ConverterError
+
+    return ConverterError
+
+
+def litert_model(data: bytes) -> Any:
+    """Returns the model in the bytes of a LiteRT file, as its schema has it."""
+    # The public interpreter does not say which operations are built in.
+    from tensorflow.lite.python import schema_py_generated
+
+    return schema_py_generated.Model.GetRootAs(bytearray(data), 0)

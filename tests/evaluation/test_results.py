@@ -29,7 +29,7 @@ def evaluation_of(labels, ranking, classes=7, **others):
 
 @pytest.fixture
 def known():
-    """Of five images three are right, one is among the best five and one is not."""
+    """Five images: three are right, one is among the best five and one is not."""
     return evaluation_of(
         [0, 0, 1, 2, 6],
         [[0, 1, 2, 3, 4], [0, 2, 1, 3, 4], [0, 6, 5, 4, 1], [2, 0, 1, 3, 4], [1, 2, 3, 4, 5]],

@@ -116,7 +116,7 @@ def trained(digits):
 
 @pytest.fixture(scope="package")
 def exported(trained, digits, tmp_path_factory):
-    """What `export` returned for every form."""
+    """Reports that `export` returned, by form."""
     folder = tmp_path_factory.mktemp("exported")
     calibration = [images for images, _, _ in digits.eval_batches("validation", 180)]
     return {

@@ -156,7 +156,7 @@ UNSAFE = {
     "device": (archive(SAVED, entry("null", kind=tarfile.CHRTYPE)), "neither a file nor"),
     "pipe": (archive(SAVED, entry("pipe", kind=tarfile.FIFOTYPE)), "neither a file nor"),
     "endless name": (
-        # What a GNU header of a long name claims is read into memory by tarfile itself.
+        # tarfile itself reads into memory as much as a GNU header of a long name claims.
         gzip.compress(tarfile.TarInfo().create_gnu_header(long_name_header(), "utf-8", "strict")),
         "a header of it claims 9,000,000,",
     ),
@@ -273,6 +273,6 @@ def test_a_cache_that_others_can_write_is_not_trusted(monkeypatch, tmp_path, who
         monkeypatch.setattr(os, "getuid", lambda: 1234)
     with pytest.raises(ValueError, match="TFHUB_CACHE_DIR must name a folder of your own"):
         handles.module_directory("https://example.org/m")
-    # What is asked for by name is trusted.
+    # Files that are asked for by name are trusted.
     monkeypatch.setenv("TFHUB_CACHE_DIR", str(folder))
     assert handles.cache_directory() == folder

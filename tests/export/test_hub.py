@@ -12,6 +12,7 @@ import tensorflow as tf
 
 import keras_resnet
 from keras_resnet.export import export_hub, hub
+from keras_resnet.export.verification import ExportMismatchError
 from tests.export.conftest import features_of, random_images, small_net, stage_ends
 from tests.helpers import refused
 
@@ -92,7 +93,7 @@ def test_feature_maps_of_a_dilated_backbone(net, tmp_path):
     }
     strided = stage_ends(net)(images * 255)["C4"]
     np.testing.assert_allclose(received["C4"][:, ::2, ::2], strided, rtol=1e-4, atol=1e-5)
-    # Of any size, as the backbone.
+    # Images may have any size, as those of the backbone.
     assert module(random_images(1, (9, 7, 1)))["C4"].shape == (1, 5, 4, 64)
 
 
@@ -231,6 +232,17 @@ def test_labels_and_card_travel_along(classification):
     assert (classification / "assets" / "card.md").read_text(encoding="utf-8") == "# Dïgits\n"
 
 
+def test_features_in_front_of_a_separate_softmax(tmp_path):
+    net = small_net((1,), classifier_activation=None)
+    probabilities = keras.Model(net.input, keras.layers.Softmax()(net.output))
+    labels = [f"digit {i}" for i in range(10)]
+    module = load(export_hub(probabilities, tmp_path / "m", labels=labels))
+    images = random_images()
+    np.testing.assert_allclose(module(images), features_of(net)(images * 255), rtol=1e-5, atol=1e-5)
+    with refused("`model`", "'predictions'", "kind='classification'"):
+        export_hub(probabilities, tmp_path / "logits", "classification")
+
+
 def test_a_card_may_be_a_file(tmp_path):
     (tmp_path / "README.md").write_text("# Card")
     path = export_hub(small_net((1,)), tmp_path / "m", card=tmp_path / "README.md")
@@ -324,7 +336,7 @@ def test_a_wrong_module_leaves_nothing_behind(net, tmp_path, monkeypatch):
 
     hub_copy = hub.float32_copy
     monkeypatch.setattr(hub, "float32_copy", wrong)
-    with refused("`model`", "'resnet'", error=RuntimeError):
+    with refused("`model`", "'resnet'", error=ExportMismatchError):
         export_hub(net, tmp_path / "m")
     assert os.listdir(tmp_path) == []
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import dataclasses
 import functools
 import os
 import sys
@@ -13,8 +14,10 @@ import pytest
 import tensorflow as tf
 
 import keras_resnet
-from keras_resnet.export import export, inference, load_exported
+from keras_resnet.export import export, export_hub, inference, load_exported
 from keras_resnet.export.formats import custom_operations
+from keras_resnet.export.verification import ExportMismatchError
+from keras_resnet.preprocessing import CAFFE
 from tests.export.conftest import FORMS, LABELS, small_net
 from tests.helpers import refused
 
@@ -182,6 +185,26 @@ def test_imagenet_standardization_can_be_put_in_front(tmp_path):
     np.testing.assert_allclose(loaded(images), expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("preprocessing", ["inside", "imagenet"])
+def test_the_remembered_standardization_is_put_in_front(tmp_path, preprocessing):
+    net = keras_resnet.CifarResNet(8, input_shape=(8, 8, 3), classifier_activation=None)
+    net.remember(dataclasses.replace(net.network, preprocessing=CAFFE))
+    images = np.random.default_rng(0).uniform(0, 255, (2, 8, 8, 3)).astype("float32")
+    expected = net(CAFFE.standardize(images))
+    loaded = load_exported(export(net, tmp_path / "m", preprocessing=preprocessing).path)
+    np.testing.assert_allclose(loaded(images), expected, atol=1e-5)
+    path = export_hub(net, tmp_path / "hub", "classification", preprocessing=preprocessing)
+    np.testing.assert_allclose(load_exported(path)(images), expected, atol=1e-5)
+
+
+def test_operations_in_front_of_a_network_may_standardize(tmp_path):
+    images = keras.Input((8, 8, 3))
+    net = keras_resnet.CifarResNet(8, input_tensor=images / 255.0)
+    net.remember(dataclasses.replace(net.network, preprocessing=CAFFE))
+    with refused("`model`", "preprocessing='imagenet'", "'resnet8'"):
+        export(net, tmp_path / "m")
+
+
 def test_a_wrong_file_is_not_kept(net, tmp_path, monkeypatch):
     def wrong(model):
         folded = fold(model)
@@ -191,7 +214,7 @@ def test_a_wrong_file_is_not_kept(net, tmp_path, monkeypatch):
 
     fold = inference.fold_batch_norm
     monkeypatch.setattr(inference, "fold_batch_norm", wrong)
-    with refused("`model`", "'resnet'", error=RuntimeError):
+    with refused("`model`", "'resnet'", error=ExportMismatchError):
         export(net, tmp_path / "m")
     assert os.listdir(tmp_path) == []
 
@@ -210,7 +233,7 @@ def test_small_outputs_are_compared_as_strictly(tmp_path, monkeypatch):
 
     monkeypatch.setattr(inference, "fold_batch_norm", wrong)
     for path, options in ((tmp_path / "m", {}), (tmp_path / "m.onnx", {"format": "onnx"})):
-        with refused("`model`", "1.0e-01", error=RuntimeError):
+        with refused("`model`", "1.0e-01", error=ExportMismatchError):
             export(model, path, overwrite=True, **options)
 
 

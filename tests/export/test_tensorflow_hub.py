@@ -11,7 +11,7 @@ import pytest
 from keras_resnet.export.handles import module_directory
 from tests.export.conftest import features_of, random_images, stage_ends
 
-# Of the `test` extra, with tf_keras. It is imported for good in the process below only.
+# Belongs to the `test` extra, with tf_keras. It is imported for good in the process below only.
 pytest.importorskip("tensorflow_hub")
 
 SCRIPT = """

@@ -115,7 +115,7 @@ def test_maps_are_the_ends_of_the_stages(options, ends):
     for found, value in zip(model(x).values(), expected, strict=True):
         assert distance(found, value) == 0
     assert tuple(f.layer for f in model.features) == ends
-    # Of its own, and for any size.
+    # It has weights of its own, and takes images of any size.
     net.get_layer("conv1_conv").kernel.assign(0 * net.get_layer("conv1_conv").kernel)
     assert distance(model(x)["C3"], expected[1]) == 0
     assert model(images(1, 9, 5, 3))["C3"].shape[1:3] == (5, 3)

@@ -1,9 +1,14 @@
 """Networks for images of any size, as logits and as a score map have the same outputs."""
 
+import dataclasses
+
 import keras
 import numpy as np
 import pytest
 
+import keras_resnet
+from keras_resnet.models import arguments
+from keras_resnet.preprocessing import CAFFE
 from keras_resnet.surgery import any_size, score_map, with_logits
 from tests.evaluation.helpers import SHAPE, small_net, softmax
 from tests.helpers import distance, images, refused
@@ -33,6 +38,36 @@ def test_the_mean_of_the_score_map_is_the_answer_at_any_size(stack_blocks):
     assert scores.shape == (2, 5, 9, 7)
     assert distance(np.mean(scores, axis=(1, 2)), with_logits(any_size(model))(x)) < 1e-5
     assert distance(softmax(np.mean(scores, axis=(1, 2))), any_size(model)(x)) < 1e-5
+
+
+@pytest.mark.parametrize("on_tensor", [False, True])
+def test_networks_remember_what_they_are(on_tensor):
+    model = small_net() if on_tensor else keras_resnet.CifarResNet(8, input_shape=SHAPE, classes=7)
+    model.remember(dataclasses.replace(model.network, preprocessing=CAFFE))
+    opened, logits = any_size(model), with_logits(model)
+    for copy in (opened, logits):
+        assert copy.network.architecture == model.network.architecture
+        assert (copy.preprocessing, copy.name) == (CAFFE, model.name)
+    assert with_logits(logits) is logits
+    assert logits.network.arguments["classifier_activation"] is None
+    x = other_images(*SHAPE[:2])
+    assert distance(opened(x), model(x)) == 0
+    assert distance(with_logits(opened)(x), logits(x)) == 0
+    assert distance(keras.ops.softmax(logits(x)), model(x)) < 1e-6
+
+
+def test_networks_channels_first_are_opened(monkeypatch):
+    monkeypatch.setattr(arguments, "_runs_channels_first", lambda: True)  # built, not run
+    model = keras_resnet.CifarResNet(8, input_shape=(3, 8, 12), data_format="channels_first")
+    assert any_size(model).input_shape == (None, 3, None, None)
+    assert any_size(model).network.architecture == model.network.architecture
+
+
+def test_models_in_front_of_a_network_are_opened_too():
+    inputs, other = keras.Input(SHAPE), keras.Input(SHAPE)
+    front = keras.Model(other, keras.layers.Rescaling(1 / 255)(other))
+    opened = any_size(keras_resnet.CifarResNet(8, input_tensor=front(inputs)))
+    assert opened(other_images(16, 9)).shape == (2, 10)
 
 
 def test_models_of_keras_applications():

@@ -78,7 +78,7 @@ def test_path_with_weights_is_an_identity_given_images(shortcut, stacked):
     assert max(differences(model, deepen(model, (3, 4), images=X))) <= 1e-5
     in_inference, in_training = differences(model, deepen(model, (3, 4)))
     assert in_inference <= 1e-5
-    # What the docstring says of nets deepened without images.
+    # As the docstring says of nets deepened without images.
     assert in_training > 0.01
 
 
@@ -98,7 +98,7 @@ def test_bottleneck(version):
     assert deeper.count_params() == small((3, 2), **options).count_params()
 
 
-# What the wider family adds to a block, and stages that it can grow from.
+# Parts that the wider family adds to a block, and stages that it can grow from.
 VARIANTS = {
     "v2": ((1, 2), {"version": "v2"}),
     "v2, bottleneck": ((2, 2), {"version": "v2", "block": "bottleneck", "shortcut": "B"}),

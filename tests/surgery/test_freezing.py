@@ -36,6 +36,30 @@ def test_the_head_alone():
     assert moved(model) == {"predictions/kernel", "predictions/bias"}
 
 
+def test_a_separate_softmax_is_not_the_classifier():
+    model = net(classifier_activation=None)
+    model = keras.Model(model.input, keras.layers.Softmax()(model.output))
+    rates = stage_rates(model, 0.5)
+    assert rates["predictions"] == 1.0 and rates["conv4_block2_1_conv"] == 0.5
+    freeze(model)
+    assert moved(model) == {"predictions/kernel", "predictions/bias"}
+
+
+@pytest.mark.parametrize(
+    "outputs",
+    [lambda x: {"first": x, "second": keras.layers.Dense(3, name="head")(x)}, keras.ops.softmax],
+    ids=["several outputs", "an operation"],
+)
+def test_without_a_classifier_the_last_layer_is_left(outputs):
+    images = keras.Input((4,))
+    model = keras.Model(images, outputs(keras.layers.Dense(3, name="dense")(images)))
+    freeze(model)
+    assert [layer.name for layer in model.layers if layer.trainable][-1] == model.layers[-1].name
+    assert {weight.path.split("/")[0] for weight in model.trainable_weights} == {
+        model.layers[-1].name
+    }
+
+
 @pytest.mark.parametrize("stack", [False, True])
 def test_the_rest_with_and_without_its_normalizations(stack):
     model = net(stack_blocks=stack)

@@ -158,10 +158,20 @@ def test_with_constants():
         assert float(frozen(tf.constant(3.0))[0]) == 6.0
 
 
+def test_litert():
+    with seen("ConverterError, schema_py_generated", "tensorflow"):
+        function = tf.function(tf.math.tanh).get_concrete_function(tf.TensorSpec((2,)))
+        converter = tf.lite.TFLiteConverter.from_concrete_functions([function])
+        assert private.litert_model(converter.convert()).OperatorCodesLength() == 1
+        erfinv = tf.function(tf.math.erfinv).get_concrete_function(tf.TensorSpec((2,)))
+        with pytest.raises(private.litert_failure()):
+            tf.lite.TFLiteConverter.from_concrete_functions([erfinv]).convert()
+
+
 def test_no_other_module_uses_private_names():
     package = Path(private.__file__).parents[1]
     names = set(re.findall(r"\._[a-z]\w+", Path(private.__file__).read_text(encoding="utf-8")))
-    pattern = "|".join([*map(re.escape, names), r"keras\.src", r"tensorflow\.python"])
+    pattern = "|".join([*map(re.escape, names), r"keras\.src", r"tensorflow\.(lite\.)?python"])
     for path in package.rglob("*.py"):
         if path != Path(private.__file__):
             assert not re.search(pattern, path.read_text(encoding="utf-8")), path
