@@ -49,7 +49,7 @@ def image_network(model: keras.Model, preprocessing: str = "inside") -> keras.Mo
         )
     if preprocessing == "imagenet":
         return _with_standardization(model)
-    if preprocessing == "inside" and not _standardizes(model):
+    if preprocessing == "inside" and not standardizes(model):
         raise ValueError(
             "`model` must standardize its images itself, by a layer Normalization or Rescaling in "
             "front; pass preprocessing='imagenet' to have `preprocess_input` put there, or 'none' "
@@ -58,13 +58,13 @@ def image_network(model: keras.Model, preprocessing: str = "inside") -> keras.Mo
     return model
 
 
-def _standardizes(model: keras.Model) -> bool:
+def standardizes(model: keras.Model) -> bool:
     """Returns whether images are scaled or standardized before the first layer with weights."""
     for layer in model.layers:
         if isinstance(layer, (keras.layers.Normalization, keras.layers.Rescaling)):
             return True
         if isinstance(layer, keras.Model):
-            return _standardizes(layer)
+            return standardizes(layer)
         if layer.weights:
             return False
     return False

@@ -1,5 +1,6 @@
 """Training that begins from a trained network: a file, a module, weights."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from keras_resnet.experiment.pretrained import with_new_classifier
 from keras_resnet.experiment.runner import epochs_of
 from keras_resnet.export import HubLayer, export_hub
 from keras_resnet.preprocessing import Preprocessing
-from tests.helpers import images, randomize
+from tests.helpers import images, randomize, refused
 
 
 class Interrupts(keras.callbacks.Callback):
@@ -98,6 +99,33 @@ def test_a_network_remembers_itself_under_a_fresh_classifier(tmp_path, classes):
     assert new.layers[-1].trainable and not new.get_layer("conv1_conv").trainable
     outputs = np.asarray(new(images(2, 16, 16, 3, low=0, high=255)))
     np.testing.assert_allclose(outputs.sum(axis=1), 1, rtol=1e-5)
+
+
+def test_a_network_that_remembers_its_preprocessing_gets_it_in_front(tmp_path):
+    model = keras_resnet.CifarResNet(8, input_shape=(8, 8, 3), classes=3)
+    randomize(model)
+    path = tmp_path / "bare.keras"
+    model.save(path)
+    with refused("`init`", "bare.keras"):
+        with_new_classifier(str(path), (8, 8, 3), 5)
+    preprocessing = Preprocessing((100.0, 110.0, 120.0), (50.0, 60.0, 70.0), 8)
+    model.remember(dataclasses.replace(model.network, preprocessing=preprocessing))
+    model.save(path)
+    new = with_new_classifier(str(path), (8, 8, 3), 5)
+    x = images(4, 8, 8, 3, low=0, high=255)
+    features = keras.Model(model.input, model.get_layer("avg_pool").output)
+    expected = features(preprocessing.standardize(x))
+    found = keras.Model(new.input, new.layers[-1].input)(x)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+    assert new.preprocessing == preprocessing and new.network.standardizes
+
+
+def test_a_foreign_model_that_standardizes_nothing_is_refused(tmp_path):
+    inputs = keras.Input((8, 8, 1))
+    outputs = keras.layers.Dense(3)(keras.layers.Flatten()(inputs))
+    keras.Model(inputs, outputs).save(tmp_path / "bare.keras")
+    with refused("`init`", "bare.keras"):
+        with_new_classifier(str(tmp_path / "bare.keras"), (8, 8, 1), 5)
 
 
 @pytest.mark.parametrize(
