@@ -10,7 +10,7 @@ import keras
 from keras_resnet.export import HubLayer
 from keras_resnet.export.copies import standardizes
 from keras_resnet.naming import CLASSIFIER
-from keras_resnet.network import Network
+from keras_resnet.network import Network, remembered
 from keras_resnet.surgery import any_size, rebuild
 from keras_resnet.surgery.graphs import classifier_of
 from keras_resnet.utils.checks import first_line
@@ -40,12 +40,14 @@ def with_new_classifier(init: str, image_shape: tuple[int, ...], classes: int) -
         _expect_classifier(model, image_shape)
         options = {}
         if not standardizes(model):
-            options["include_preprocessing"] = getattr(model, "preprocessing", None)
-            if options["include_preprocessing"] is None:
+            network = remembered(model)
+            # Operations in front of the network may standardize in a way that is not seen here.
+            if network is None or network.preprocessing is None or network.on_tensor:
                 raise ValueError(
                     "`init` must standardize its images itself, or remember how. "
                     f"Received: init={init!r}"
                 )
+            options["include_preprocessing"] = network.preprocessing
         if isinstance(model, Network):
             return _rebuilt(model, image_shape, classes, **options)
         if model.input_shape[1:] != image_shape:

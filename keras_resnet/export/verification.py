@@ -17,6 +17,10 @@ SAVED_MODEL = "saved_model.pb"
 _LONGEST_WRITING = 24 * 3600
 
 
+class ExportMismatchError(RuntimeError):
+    """An exported model does not compute what its original does."""
+
+
 def require_tensorflow() -> None:
     """Raises a RuntimeError unless Keras runs on TensorFlow."""
     if (backend := keras.backend.backend()) != "tensorflow":

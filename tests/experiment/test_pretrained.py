@@ -13,8 +13,10 @@ import keras_resnet
 from keras_resnet.experiment import Experiment, factories, run
 from keras_resnet.experiment.pretrained import with_new_classifier
 from keras_resnet.experiment.runner import epochs_of
+from keras_resnet.experiment.study import run_study
 from keras_resnet.export import HubLayer, export_hub
 from keras_resnet.preprocessing import Preprocessing
+from keras_resnet.surgery import freeze
 from tests.helpers import images, randomize, refused
 
 
@@ -146,9 +148,9 @@ def test_what_does_not_fit_is_named(first, form, shape, named):
 @pytest.mark.parametrize(
     ("settings", "named"),
     [
-        ({"head_epochs": 2}, "`head_epochs` goes with `init`"),
-        ({"freeze_bn": True}, "`freeze_bn` goes with `init`"),
-        ({"rate_decay": 0.5}, "`rate_decay` goes with `init`"),
+        ({"head_epochs": 2}, "`head_epochs` requires `init`"),
+        ({"freeze_bn": True}, "`freeze_bn` requires `init`"),
+        ({"rate_decay": 0.5}, "`rate_decay` requires `init`"),
         ({"init": "a.keras", "rate_decay": 2.0}, "`rate_decay` must be in"),
         ({"init": "a.keras", "dropout": 0.5}, "`dropout` must be left out"),
         ({"init": "a.keras", "recompute": True}, "`recompute` must be left out"),
@@ -205,6 +207,22 @@ def test_head_first_then_the_rest_with_frozen_normalizations(first, finished):
     config = json.loads((workdir / "config.json").read_text())
     assert config["head_epochs"] == 2
     assert run(settings.replace()) == metrics
+
+
+@pytest.mark.slow
+def test_what_two_devices_export_is_as_trainable_as_what_one_does(first, tmp_path):
+    settings = head_first(first, tmp_path).replace(
+        virtual_devices=2, head_epochs=0, epochs=1, export=True
+    )
+    (ended,) = run_study({"two": settings}, [0], tmp_path)
+    model = with_new_classifier(settings.network.init, (8, 8, 1), 2)
+    freeze(model, 0, bn=True)
+    trainable = [tuple(weight.shape) for weight in model.trainable_weights]
+    assert 0 < len(trainable) < len(model.weights) / 3
+    trained = keras.models.load_model(ended.workdir / "model.keras")
+    assert [tuple(weight.shape) for weight in trained.trainable_weights] == trainable
+    module = tf.saved_model.load(ended.workdir / "saved_model")
+    assert [tuple(weight.shape) for weight in module.trainable_variables] == trainable
 
 
 def test_interrupted_in_either_part_it_ends_as_if_never_interrupted(
