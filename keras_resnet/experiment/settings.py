@@ -27,7 +27,7 @@ OF_THE_NETWORK = (
     *("dropout", "stochastic_depth", "zero_init_residual"),
     *("synchronized_bn", "recompute"),
 )
-_GOES_WITH_INIT = "goes with `init`, a trained network to train on from"
+_GOES_WITH_INIT = "requires `init`, the trained network to start from"
 
 
 def expect_defaults(group: object, names: tuple[str, ...], why: str) -> None:
