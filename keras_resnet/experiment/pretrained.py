@@ -1,4 +1,4 @@
-"""A trained network with a new classifier, to train on from. Needs TensorFlow."""
+"""A trained network with a new classifier, to start from. Needs TensorFlow."""
 
 from __future__ import annotations
 
