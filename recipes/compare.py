@@ -4,7 +4,7 @@
 
 Counts parameters, multiply-adds, activations and memory of each network for one image, layer by
 layer, and measures time, memory and, where the machine counts it, energy of a forward pass and a
-training step, each network and batch size in a process of its own: a minute or two each on 2 cores.
+training step, each network and batch size in a subprocess: a minute or two each on 2 cores.
 --no-measure leaves the measuring out and takes a minute in all. Weights are random; nothing is
 downloaded.
 

@@ -11,7 +11,6 @@ model's own size as they are.
 
 import argparse
 import json
-import warnings
 from pathlib import Path
 
 import environment  # noqa: F401
@@ -22,7 +21,6 @@ from keras_resnet.evaluation.predictor import predict
 
 def main() -> None:
     given = parser().parse_args()
-    warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
     predictions = predict(
         given.model,
         given.images,

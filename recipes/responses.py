@@ -1,11 +1,11 @@
-"""Measures how strongly the layers of trained nets respond (Fig. 7 of arXiv 1512.03385).
+"""Measures how strongly the layers of trained networks respond (Fig. 7 of arXiv 1512.03385).
 
     python recipes/responses.py --models runs/deepen/*/model.keras --workdir runs/responses
 
 Draws the standard deviation of every 3x3 layer's response, after batch normalization and before the
 nonlinearity or addition, in the order of the layers and in falling order, one line per model. In
-the paper residual nets respond less than plain ones, and deeper ones less than shallower ones: a
-block of a residual net changes its input only a little.
+the paper residual networks respond less than plain ones, and deeper ones less than shallower ones:
+a residual block changes its input only a little.
 
 Writes responses.png, .svg, .csv and .json to --workdir.
 """
@@ -44,12 +44,17 @@ def main() -> None:
     options = {} if given.image_size is None else {"image_size": given.image_size}
     dataset = load_dataset(given.dataset, given.data_dir, **options)
     models = {path: load_model(path) for path in given.models}
+    # Models of one name are told apart by their folders, and where these agree by their paths.
     names = [model.name for model in models.values()]
+    folders = {path: Path(path).resolve().parent.name for path in models}
+    longer = [f"{model.name} ({folders[path]})" for path, model in models.items()]
     found = {}
     for path, model in models.items():
-        # Two nets of one name are told apart by their folders.
-        folder = Path(path).resolve().parent.name
-        label = model.name if names.count(model.name) == 1 else f"{model.name} ({folder})"
+        label = model.name
+        if names.count(label) > 1:
+            label = f"{model.name} ({folders[path]})"
+            if longer.count(label) > 1:
+                label = path
         batches = dataset.eval_batches(given.split, given.batch_size)
         found[label] = layer_responses(model, batches, layers=given.layers)
         mean = sum(layer.std for layer in found[label]) / len(found[label])

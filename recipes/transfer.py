@@ -21,9 +21,11 @@ folder of class folders or a data set of TensorFlow Datasets:
 import argparse
 
 import environment  # noqa: F401
+import tensorflow as tf
 
 from keras_resnet import cli
 from keras_resnet.experiment import Data, Experiment, Network, Optimization, Output
+from keras_resnet.experiment.factories import build_model, load_data
 from keras_resnet.experiment.reports import pretrain, transfer
 
 FINE_TUNING = Experiment(
@@ -50,7 +52,12 @@ def main() -> None:
     parser.add_study()
     settings, own = parser.settings()
     init = own["init"] or pretrain(settings, own["jobs"])
-    transfer(settings.replace(init=init), own["seeds"], scratch=own["scratch"], jobs=own["jobs"])
+    settings = settings.replace(init=init)
+    # Once here, so that what does not fit is said before anything is written; not on a GPU, whose
+    # memory the runs will want.
+    tf.config.set_visible_devices([], "GPU")
+    build_model(settings, load_data(settings.data))
+    transfer(settings, own["seeds"], scratch=own["scratch"], jobs=own["jobs"])
 
 
 if __name__ == "__main__":

@@ -7,11 +7,13 @@ import inspect
 import logging
 import re
 import sys
+import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NoReturn, get_args, get_origin, get_type_hints
 
 from keras_resnet.data import option_names
 from keras_resnet.experiment import Experiment
+from keras_resnet.export.verification import ExportMismatchError
 from keras_resnet.training import Terminated, TrainingStopped
 from keras_resnet.utils.checks import first_line
 
@@ -161,20 +163,28 @@ def run(main: Callable[[], None]) -> None:
     """Runs a recipe's `main`, shows what the package logs, and ends errors in one line.
 
     A wrong value, a missing package and a file that cannot be read or written end the process with
-    code 2, training that had to stop with 1, SIGTERM with 143, Ctrl-C with 130. Other errors are
-    faults of the package and keep their traceback.
+    code 2, training that had to stop and an exported model that differs from its original with 1,
+    SIGTERM with 143, Ctrl-C with 130. Other errors are faults of the package and keep their
+    traceback. Warnings are one line each.
     """
     logger = logging.getLogger("keras_resnet")
     logger.setLevel(logging.INFO)
     logger.addHandler(_LINES)  # which it has once, however often this is called
+    format_before = warnings.formatwarning
+    warnings.formatwarning = lambda message, *_, **__: f"warning: {first_line(message)}\n"
     try:
         main()
-    except (ValueError, ImportError, OSError, TrainingStopped) as error:
+    except (TrainingStopped, ExportMismatchError) as error:
         print(f"error: {first_line(error)}", file=sys.stderr)
-        sys.exit(1 if isinstance(error, TrainingStopped) else 2)
+        sys.exit(1)
+    except (ValueError, ImportError, OSError) as error:
+        print(f"error: {first_line(error)}", file=sys.stderr)
+        sys.exit(2)
     except Terminated as end:
         print(end, file=sys.stderr)
         raise
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
+    finally:
+        warnings.formatwarning = format_before

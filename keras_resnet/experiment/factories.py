@@ -93,8 +93,9 @@ def build_model(experiment: Experiment, dataset: ImageDataset) -> keras.Model:
     smallest = architecture.stem.smallest_image(len(architecture.repeats))
     if min(dataset.image_shape[:2]) < smallest:
         raise ValueError(
-            f"`image_size` must be at least {smallest} for {architecture.name}, which halves its "
-            f"maps that often. Received: images of {dataset.name} of shape {dataset.image_shape}"
+            f"`image_size` must be at least {smallest} for {architecture.name}, as smaller "
+            "images leave no pixel on the last feature map. "
+            f"Received: images of {dataset.name} of shape {dataset.image_shape}"
         )
     # One number for each channel, however many there are.
     mean: Any = tuple(dataset.mean)

@@ -12,7 +12,9 @@ import tensorflow as tf
 from keras_resnet.data import ImageDataset
 from keras_resnet.experiment.settings import Experiment
 from keras_resnet.export import HubLayer, export_hub
+from keras_resnet.export.verification import ExportMismatchError, largest_difference
 from keras_resnet.naming import CLASSIFIER
+from keras_resnet.surgery.rebuilding import dtype_policy
 from keras_resnet.training import Trainer, make_schedule, sgd
 from keras_resnet.utils.files import write_text
 from keras_resnet.weights.saving import load_model, save_model
@@ -34,16 +36,16 @@ def save(
         The largest difference between the outputs of the trained model and those of each form.
 
     Raises:
-        RuntimeError: If the outputs of one of them are others than those of the trained model.
+        ExportMismatchError: If one of them gives other outputs than the trained model.
     """
     workdir, allowed = Path(experiment.output.workdir), TOLERANCES[experiment.devices.precision]
     images, _, _ = next(iter(dataset.eval_batches(dataset.splits[-1], 32)))
     images = np.asarray(images, "float32")
-    outputs = model(images, training=False)
+    expected = np.asarray(model(images, training=False))
 
     save_model(model, workdir / "model.keras")
     reloaded = load_model(workdir / "model.keras")(images, training=False)
-    differences = {"model.keras": _difference(outputs, reloaded)}
+    differences = {"model.keras": largest_difference(np.asarray(reloaded), expected, 1.0)}
 
     write_text(workdir / "model_card.md", card)
     labels = list(dataset.class_names)
@@ -52,20 +54,23 @@ def save(
         for name, kind in (("saved_model", "classification"), ("feature_vector", "feature_vector")):
             export_hub(model, workdir / name, kind, labels=labels, card=card, overwrite=True)
         logits = tf.saved_model.load(workdir / "saved_model")(images / 255)
-        differences["saved_model"] = _difference(outputs, tf.nn.softmax(logits))
+        probabilities = tf.nn.softmax(logits).numpy()
+        differences["saved_model"] = largest_difference(probabilities, expected, 1.0)
         backbone = keras.Model(model.input, model.get_layer(CLASSIFIER).input)
+        expected = np.asarray(backbone(images, training=False))
         features = tf.saved_model.load(workdir / "feature_vector")(images / 255)
-        differences["feature_vector"] = _difference(backbone(images, training=False), features)
+        differences["feature_vector"] = largest_difference(features.numpy(), expected, 1.0)
     worst = max(differences.values())
     if not worst <= allowed:
-        raise RuntimeError(
-            f"The outputs of a saved model differ from the trained one by up to {worst:.2g} where "
-            f"{allowed} is allowed: {differences}"
+        raise ExportMismatchError(
+            f"Every saved model must give the outputs of the trained one, within {allowed}. "
+            f"Received: differences of {differences}"
         )
     logger.info(f"{' and '.join(differences)}: the outputs of the trained model, to {worst:.1g}")
     return differences
 
 
+@dtype_policy("float32")
 def fine_tune(
     module: str | Path,
     dataset: ImageDataset,
@@ -90,7 +95,6 @@ def fine_tune(
     Returns:
         `fine_tuned_test_accuracy` (or that of the other split), and `fine_tuned_epochs`.
     """
-    keras.config.set_dtype_policy("float32")
     keras.utils.set_random_seed(seed)
     images = keras.Input(dataset.image_shape)
     features = HubLayer(module, trainable=True)(keras.layers.Rescaling(1 / 255)(images))
@@ -109,9 +113,3 @@ def fine_tune(
         f"{split} accuracy {100 * accuracy:.2f} %"
     )
     return {f"fine_tuned_{split}_accuracy": accuracy, "fine_tuned_epochs": epochs}
-
-
-def _difference(expected, received) -> float:
-    """Returns the largest difference, relative to the largest number where that is above 1."""
-    expected, received = np.asarray(expected), np.asarray(received)
-    return float(np.max(np.abs(expected - received)) / max(1.0, np.max(np.abs(expected))))

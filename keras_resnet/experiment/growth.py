@@ -229,7 +229,7 @@ def _row(
     base: Experiment,
     dataset: ImageDataset,
 ) -> Row:
-    """Returns what a net has seen, its loss in training mode, and loss and accuracy in testing."""
+    """Returns epochs and seconds, the loss in training mode, and test loss and accuracy."""
     split = "test" if "test" in dataset.splits else "validation"
     batch_size = base.optimization.batch_size
     tested = _trainer(model, base, dataset).evaluate(dataset, split, batch_size)

@@ -1,14 +1,16 @@
-"""A trained network with a new classifier, to train on from. Needs TensorFlow."""
+"""A trained network with a new classifier, to start from. Needs TensorFlow."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import keras
 
 from keras_resnet.export import HubLayer
+from keras_resnet.export.copies import standardizes
 from keras_resnet.naming import CLASSIFIER
-from keras_resnet.network import Network
+from keras_resnet.network import Network, remembered
 from keras_resnet.surgery import any_size, rebuild
 from keras_resnet.surgery.graphs import classifier_of
 from keras_resnet.utils.checks import first_line
@@ -19,9 +21,9 @@ def with_new_classifier(init: str, image_shape: tuple[int, ...], classes: int) -
     """Returns a trained network whose classifier is a fresh one.
 
     Args:
-        init: A `.keras` file of a model that takes images in [0, 255] and ends in a Dense layer; or
-            a TF Hub module of images in [0, 1], its folder or https address. A module for
-            classification keeps its logits as features.
+        init: A `.keras` file of a model that ends in a Dense layer and standardizes images in
+            [0, 255] itself, or remembers how; or a TF Hub module of images in [0, 1], its folder or
+            https address. A module for classification keeps its logits as features.
         image_shape: `(H, W, C)` of the images to come; another size than the network's own will do
             where it takes any.
         classes: Classes of the new classifier.
@@ -36,8 +38,18 @@ def with_new_classifier(init: str, image_shape: tuple[int, ...], classes: int) -
     if init.endswith(".keras"):
         model = load_model(init)
         _expect_classifier(model, image_shape)
+        options = {}
+        if not standardizes(model):
+            network = remembered(model)
+            # Operations in front of the network may standardize in a way that is not seen here.
+            if network is None or network.preprocessing is None or network.on_tensor:
+                raise ValueError(
+                    "`init` must standardize its images itself, or remember how. "
+                    f"Received: init={init!r}"
+                )
+            options["include_preprocessing"] = network.preprocessing
         if isinstance(model, Network):
-            return _rebuilt(model, image_shape, classes)
+            return _rebuilt(model, image_shape, classes, **options)
         if model.input_shape[1:] != image_shape:
             model = any_size(model)
         inputs, features, name = model.input, classifier_of(model).input, model.name
@@ -83,10 +95,10 @@ def _expect_classifier(model: keras.Model, image_shape: tuple[int, ...]) -> None
         )
 
 
-def _rebuilt(model: Network, image_shape: tuple[int, ...], classes: int) -> Network:
+def _rebuilt(model: Network, image_shape: tuple[int, ...], classes: int, **options: Any) -> Network:
     """Returns a network for other images and classes, whose classifier is new in any case."""
     network = rebuild(
-        model, input_shape=image_shape, classes=classes, classifier_activation="softmax"
+        model, input_shape=image_shape, classes=classes, classifier_activation="softmax", **options
     )
     classifier = network.get_layer(CLASSIFIER)
     classifier.trainable = True

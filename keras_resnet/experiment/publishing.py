@@ -44,7 +44,15 @@ def publish(experiment: Experiment, folder: str | Path) -> list[Path]:
 
     Returns:
         The folders of the modules.
+
+    Raises:
+        ValueError: If the data set has no test split, or `init` is a whole model.
     """
+    if experiment.network.init_is_model:
+        raise ValueError(
+            "`init` must be weights for `model`, whose name and cost the cards state. "
+            f"Received: init={experiment.network.init!r}"
+        )
     dataset = load_data(experiment.data)
     if "test" not in dataset.splits:
         raise ValueError(

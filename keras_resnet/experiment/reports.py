@@ -9,11 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import tensorflow as tf
-
 from keras_resnet.analysis import plots, studies
 from keras_resnet.architectures import find_architecture
-from keras_resnet.experiment.factories import build_model, load_data
 from keras_resnet.experiment.settings import Data, Experiment, Optimization
 from keras_resnet.experiment.study import Study, StudyRun, attempt_study, run_study
 from keras_resnet.utils import checks
@@ -131,10 +128,6 @@ def transfer(
             rate_decay=1.0,
             epochs=settings.optimization.head_epochs + settings.optimization.epochs,
         )
-    # Once here, so that what does not fit is said before anything is written; not on a GPU, whose
-    # memory the runs will want.
-    tf.config.set_visible_devices([], "GPU")
-    build_model(settings, load_data(settings.data))
     init = str(network.init)
     name = Path(init).name if network.init_is_model else init
     return side_by_side(experiments, settings, seeds, title=f"From {name}", jobs=jobs)
@@ -196,7 +189,7 @@ def _by_label(runs: Sequence[StudyRun]) -> dict[str, list]:
 
 
 def _add_figures(row: Row, study: Study, base: Experiment) -> None:
-    """Adds to a row what the trained models are, and why others were not trained."""
+    """Adds to a row the figures of its trained models, and the reasons where runs had to stop."""
     own = [run.metrics for run in study.finished if run.label == row["network"]]
     if own:
         row["parameters"] = own[0]["parameters"]
@@ -215,7 +208,7 @@ def _add_figures(row: Row, study: Study, base: Experiment) -> None:
 
 
 def _shown(row: Row, study: Study, base: Experiment, reach: Sequence[float]) -> Row:
-    """Returns what of a row goes on a terminal."""
+    """Returns the columns shown on the terminal."""
     line = {
         "network": row["network"],
         "parameters": row.get("parameters", "-"),

@@ -35,6 +35,7 @@ from keras_resnet.experiment.settings import Experiment
 from keras_resnet.experiment.workdir import expect_settings, read_object
 from keras_resnet.export import HubLayer
 from keras_resnet.surgery import freeze
+from keras_resnet.surgery.rebuilding import dtype_policy
 from keras_resnet.training.strategy import any_worker, others_reachable
 from keras_resnet.utils.files import clear_leftovers, write_json
 from keras_resnet.weights import copy_weights
@@ -101,6 +102,8 @@ def run(experiment: Experiment) -> dict[str, Any]:
             # What follows is one process's work; a distributed model would wait for the others.
             single = build_model(experiment, dataset)
             copy_weights(model, single)
+            if experiment.network.init is not None:
+                freeze(single, 0, bn=experiment.network.freeze_bn)
             model = single
         figures = {
             "split": split,
@@ -121,7 +124,7 @@ def run(experiment: Experiment) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def opened(experiment: Experiment) -> Iterator[tuple[tf.distribute.Strategy, ImageDataset]]:
-    """Prepares this process: devices, precision, determinism; yields strategy and open data."""
+    """Prepares devices, determinism, and precision for a while; yields strategy and open data."""
     require_matplotlib()
     devices = experiment.devices
     strategy = training.make_strategy(
@@ -133,10 +136,11 @@ def opened(experiment: Experiment) -> Iterator[tuple[tf.distribute.Strategy, Ima
     training.layout(strategy, experiment.optimization.batch_size, devices.micro_batches)
     if devices.deterministic:
         tf.config.experimental.enable_op_determinism()
-    training.set_precision(devices.precision)
-    dataset = load_data(experiment.data)
-    with dataset.reading(), others_reachable(strategy):
-        yield strategy, dataset
+    with dtype_policy(keras.config.dtype_policy().name):
+        training.set_precision(devices.precision)
+        dataset = load_data(experiment.data)
+        with dataset.reading(), others_reachable(strategy):
+            yield strategy, dataset
 
 
 def settle_statistics(
@@ -205,7 +209,7 @@ def _begin(
     dataset: ImageDataset,
     steps: int,
 ) -> None:
-    """Says what is about to be trained, and writes config.json."""
+    """Logs network, data set and devices, and writes config.json."""
     optimization, devices = experiment.optimization, experiment.devices
     workdir = Path(experiment.output.workdir)
     operations = "multiply-adds not known"

@@ -27,7 +27,7 @@ OF_THE_NETWORK = (
     *("dropout", "stochastic_depth", "zero_init_residual"),
     *("synchronized_bn", "recompute"),
 )
-_GOES_WITH_INIT = "goes with `init`, a trained network to train on from"
+_GOES_WITH_INIT = "requires `init`, the trained network to start from"
 
 
 def expect_defaults(group: object, names: tuple[str, ...], why: str) -> None:
@@ -60,7 +60,7 @@ class Network:
         version: "v1", "v1.5" or "v2", or None for the network's own.
         squeeze_excitation: Reduction of the squeeze-and-excitation in the blocks; 0 for none, or
             None for the network's own.
-        init: Trained network to train on from, with a new classifier: a .keras file or a Hub
+        init: Trained network to start from, with a new classifier: a .keras file or a Hub
             module (a folder or an https address), which bring their own network in place of
             that of `model` to `squeeze_excitation`; or weights for that of `model` (a name such as
             "imagenet", or a file). None for random values.

@@ -10,7 +10,7 @@ from keras_resnet.experiment.settings import Experiment
 
 
 def expect_settings(path: Path, own: dict[str, Any], *, of: str) -> bool:
-    """Returns whether a folder holds what was asked for, begun or finished.
+    """Returns whether a folder holds the run or search asked for, begun or finished.
 
     Args:
         path: The file of the folder that has the settings.

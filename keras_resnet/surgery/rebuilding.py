@@ -38,7 +38,7 @@ def rebuild(model: Network, *, name: str | None = None, **changes: Any) -> Netwo
     arguments = {**config.arguments, "input_shape": tuple(model.input_shape[1:]), **changes}
     if config.preprocessing and config.standardizes:
         arguments["include_preprocessing"] = config.preprocessing
-    with _policy(config.dtype_policy):
+    with dtype_policy(config.dtype_policy):
         if config.on_tensor:
             front = _front(model, arguments["input_shape"])
             arguments |= {"input_tensor": front.output, "input_shape": None}
@@ -80,7 +80,7 @@ def _front(model: Network, input_shape: tuple[int | None, ...]) -> keras.Model:
 
 
 @contextlib.contextmanager
-def _policy(name: str) -> Iterator[None]:
+def dtype_policy(name: str) -> Iterator[None]:
     """Sets the dtype policy of new layers for a while."""
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(name)

@@ -1,5 +1,6 @@
 """Training that begins from a trained network: a file, a module, weights."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -12,9 +13,11 @@ import keras_resnet
 from keras_resnet.experiment import Experiment, factories, run
 from keras_resnet.experiment.pretrained import with_new_classifier
 from keras_resnet.experiment.runner import epochs_of
+from keras_resnet.experiment.study import run_study
 from keras_resnet.export import HubLayer, export_hub
 from keras_resnet.preprocessing import Preprocessing
-from tests.helpers import images, randomize
+from keras_resnet.surgery import freeze
+from tests.helpers import images, randomize, refused
 
 
 class Interrupts(keras.callbacks.Callback):
@@ -100,6 +103,33 @@ def test_a_network_remembers_itself_under_a_fresh_classifier(tmp_path, classes):
     np.testing.assert_allclose(outputs.sum(axis=1), 1, rtol=1e-5)
 
 
+def test_a_network_that_remembers_its_preprocessing_gets_it_in_front(tmp_path):
+    model = keras_resnet.CifarResNet(8, input_shape=(8, 8, 3), classes=3)
+    randomize(model)
+    path = tmp_path / "bare.keras"
+    model.save(path)
+    with refused("`init`", "bare.keras"):
+        with_new_classifier(str(path), (8, 8, 3), 5)
+    preprocessing = Preprocessing((100.0, 110.0, 120.0), (50.0, 60.0, 70.0), 8)
+    model.remember(dataclasses.replace(model.network, preprocessing=preprocessing))
+    model.save(path)
+    new = with_new_classifier(str(path), (8, 8, 3), 5)
+    x = images(4, 8, 8, 3, low=0, high=255)
+    features = keras.Model(model.input, model.get_layer("avg_pool").output)
+    expected = features(preprocessing.standardize(x))
+    found = keras.Model(new.input, new.layers[-1].input)(x)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+    assert new.preprocessing == preprocessing and new.network.standardizes
+
+
+def test_a_foreign_model_that_standardizes_nothing_is_refused(tmp_path):
+    inputs = keras.Input((8, 8, 1))
+    outputs = keras.layers.Dense(3)(keras.layers.Flatten()(inputs))
+    keras.Model(inputs, outputs).save(tmp_path / "bare.keras")
+    with refused("`init`", "bare.keras"):
+        with_new_classifier(str(tmp_path / "bare.keras"), (8, 8, 1), 5)
+
+
 @pytest.mark.parametrize(
     ("form", "shape", "named"),
     [
@@ -118,9 +148,9 @@ def test_what_does_not_fit_is_named(first, form, shape, named):
 @pytest.mark.parametrize(
     ("settings", "named"),
     [
-        ({"head_epochs": 2}, "`head_epochs` goes with `init`"),
-        ({"freeze_bn": True}, "`freeze_bn` goes with `init`"),
-        ({"rate_decay": 0.5}, "`rate_decay` goes with `init`"),
+        ({"head_epochs": 2}, "`head_epochs` requires `init`"),
+        ({"freeze_bn": True}, "`freeze_bn` requires `init`"),
+        ({"rate_decay": 0.5}, "`rate_decay` requires `init`"),
         ({"init": "a.keras", "rate_decay": 2.0}, "`rate_decay` must be in"),
         ({"init": "a.keras", "dropout": 0.5}, "`dropout` must be left out"),
         ({"init": "a.keras", "recompute": True}, "`recompute` must be left out"),
@@ -177,6 +207,22 @@ def test_head_first_then_the_rest_with_frozen_normalizations(first, finished):
     config = json.loads((workdir / "config.json").read_text())
     assert config["head_epochs"] == 2
     assert run(settings.replace()) == metrics
+
+
+@pytest.mark.slow
+def test_what_two_devices_export_is_as_trainable_as_what_one_does(first, tmp_path):
+    settings = head_first(first, tmp_path).replace(
+        virtual_devices=2, head_epochs=0, epochs=1, export=True
+    )
+    (ended,) = run_study({"two": settings}, [0], tmp_path)
+    model = with_new_classifier(settings.network.init, (8, 8, 1), 2)
+    freeze(model, 0, bn=True)
+    trainable = [tuple(weight.shape) for weight in model.trainable_weights]
+    assert 0 < len(trainable) < len(model.weights) / 3
+    trained = keras.models.load_model(ended.workdir / "model.keras")
+    assert [tuple(weight.shape) for weight in trained.trainable_weights] == trainable
+    module = tf.saved_model.load(ended.workdir / "saved_model")
+    assert [tuple(weight.shape) for weight in module.trainable_variables] == trainable
 
 
 def test_interrupted_in_either_part_it_ends_as_if_never_interrupted(

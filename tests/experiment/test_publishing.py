@@ -8,6 +8,7 @@ import pytest
 from keras_resnet.data import load_dataset
 from keras_resnet.experiment import Experiment
 from keras_resnet.experiment.publishing import CARD, module_accuracy, publish, sha256_of_files
+from tests.helpers import refused
 
 SHIPPED = Path(__file__).parents[2] / "saved_models"
 
@@ -39,6 +40,14 @@ def test_a_shipped_module_is_what_its_card_says(name):
     assert module_accuracy(SHIPPED / name, load_dataset("digits")) == pytest.approx(
         accuracy, abs=1.01 / 360
     )
+
+
+def test_a_whole_model_to_begin_from_is_refused_before_training(tmp_path):
+    for init in ("first.keras", str(tmp_path)):
+        experiment = Experiment.from_flat(init=init, workdir=str(tmp_path / "run"))
+        with refused("`init`", repr(init)):
+            publish(experiment, tmp_path / "saved_models")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_modules_made_anew_are_measured_and_carded(tmp_path, monkeypatch):

@@ -2,7 +2,10 @@
 
 import json
 import logging
+import sys
+import warnings
 
+import keras
 import numpy as np
 import pytest
 
@@ -11,6 +14,8 @@ from keras_resnet.data import load_dataset
 from keras_resnet.experiment import Devices, Experiment, Network, Optimization, build_model
 from keras_resnet.experiment.card import network_text
 from keras_resnet.experiment.factories import architecture_of, fit_options, make_optimizer
+from keras_resnet.experiment.runner import opened
+from keras_resnet.export.verification import ExportMismatchError
 from keras_resnet.training import TrainingStopped
 from tests.helpers import refused
 
@@ -131,6 +136,14 @@ def test_settings_have_one_name_in_all_groups():
         Experiment().replace(rate=0.5)
 
 
+def test_precision_is_that_of_before_after_a_run():
+    with opened(Experiment.from_flat(precision="mixed_bfloat16")):
+        assert keras.config.dtype_policy().name == "mixed_bfloat16"
+    assert keras.config.dtype_policy().name == "float32"
+    with refused("`precision`", "'float8'"), opened(Experiment.from_flat(precision="float8")):
+        pass
+
+
 def test_settings_survive_json():
     experiment = Experiment.from_flat(drops=(0.3, 0.6), data_options={"crop": "scale"})
     stored = json.loads(json.dumps(experiment.flat()))
@@ -180,6 +193,27 @@ class TestParser:
             self.parse("--gpus", "many")
         assert exit.value.code == 2
         assert "argument --gpus" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (ValueError("wrong\nand more"), 2),
+        (TrainingStopped("wrong"), 1),
+        (ExportMismatchError("wrong\nand more"), 1),
+    ],
+)
+def test_errors_and_warnings_are_one_line_each(capsys, error, code):
+    def main():
+        # As the process would show it, were it not for pytest.
+        shown = warnings.formatwarning(UserWarning("Bad image 1\nand more"), UserWarning, "a.py", 1)
+        print(shown, end="", file=sys.stderr)
+        raise error
+
+    with pytest.raises(SystemExit) as exit:
+        cli.run(main)
+    assert exit.value.code == code
+    assert capsys.readouterr().err == "warning: Bad image 1\nerror: wrong\n"
 
 
 def test_what_the_package_logs_is_plain_lines_on_standard_output(capsys):

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from tests.recipes.running import refused, run_recipe
+from tests.recipes.running import refused, run_here, run_recipe, save_untrained
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +56,17 @@ def test_responses_of_the_models(deepened, tmp_path):
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
         f"responses.{kind}" for kind in ("png", "svg", "csv", "json")
     }
+
+
+def test_models_of_one_name_and_folder_go_by_their_paths(tmp_path, monkeypatch):
+    models = [tmp_path / one / "run" / "model.keras" for one in "ab"]
+    for path in models:
+        path.parent.mkdir(parents=True)
+        save_untrained(path.parent, channels=1, labels="abcdefghij")
+    flags = ("--models", *models, "--workdir", tmp_path / "out")
+    run_here("responses", *flags, monkeypatch=monkeypatch)
+    found = json.loads((tmp_path / "out" / "responses.json").read_text())
+    assert list(found["responses"]) == [str(path) for path in models]
 
 
 @pytest.mark.parametrize(

@@ -145,7 +145,7 @@ def _row(trial, hypermodel) -> dict[str, Any]:
 
 
 def _shown(row: dict[str, Any]) -> dict[str, Any]:
-    """Returns what of a row goes on a terminal."""
+    """Returns the columns shown on the terminal."""
     trained = row["state"] == "trained"
     return {
         **{name: row[name] for name in ("trial", "network", "dropout")},
