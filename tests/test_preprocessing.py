@@ -92,8 +92,8 @@ def test_input_is_left_alone():
         ((2, 8, 8, 3), {"data_format": "channels_first"}),
     ],
 )
-def test_images_are_rgb(shape, options):
-    with refused("`images`", "RGB", shape):
+def test_images_have_the_channels_of_the_mean(shape, options):
+    with refused("`images`", "3 channels", shape):
         preprocess_input(np.zeros(shape, "uint8"), **options)
 
 

@@ -61,7 +61,7 @@ def export_hub(
         model: Functional model of images in [0, 255], channels last, that standardizes them
             itself or remembers the standardization that its weights want. It is not changed.
         path: Directory to write, atomically.
-        kind: "feature_vector" (the input of the classifier, the layer "predictions"; the output of
+        kind: "feature_vector" (the input of the classifier, its last Dense layer; the output of
             a model without one), "classification" (the classifier without its activation) or
             "feature_maps" (the last map of every stage, C2 to C5, found by the names of the
             layers; of a model of several or named outputs, these).
