@@ -227,7 +227,8 @@ class Architecture:
         that no entry has the blocks of keep the name that they have.
         """
         network = dataclasses.replace(self, activation=_kept_by_name(self.activation))
-        entries = [entry for entry in network._candidates() if network._extends(entry)]
+        entries = [entry for entry in RESIDUAL_NETWORKS.values() if network._extends(entry)]
+        entries = entries or [entry for entry in network._any_depth() if network._extends(entry)]
         if not entries:
             return network
         alike = [entry for entry in entries if (entry.shortcut is None) == (self.shortcut is None)]
@@ -243,15 +244,14 @@ class Architecture:
         name = "_".join([name, *suffixes])
         return dataclasses.replace(network, name=name, depth=entry.depth, source=entry.source)
 
-    def _candidates(self) -> Iterator[Architecture]:
-        """Yields the entries of the table, and of CIFAR networks those of any depth and width."""
-        yield from RESIDUAL_NETWORKS.values()
+    def _any_depth(self) -> Iterator[Architecture]:
+        """Yields the CIFAR networks of any depth and width that may have these blocks."""
         if self.family == "cifar" and len(set(self.repeats)) == 1 and len(self.repeats) == 3:
             layers, width = BLOCKS[self.block].weighted_layers, self.widths[0] / 16
             depth = 3 * layers * self.repeats[0] + 2
             kind = "A" if self.shortcut else None
             yield cifar_architecture(depth, kind, block=self.block, widening=width)
-            if self.block == "basic" and width > 1 and width == int(width):
+            if self.block == "basic" and width == int(width):
                 yield wide_architecture(depth + 2, int(width))
 
     def _extends(self, entry: Architecture) -> bool:
