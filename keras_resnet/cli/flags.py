@@ -170,7 +170,9 @@ def run(main: Callable[[], None]) -> None:
     logger = logging.getLogger("keras_resnet")
     logger.setLevel(logging.INFO)
     logger.addHandler(_LINES)  # which it has once, however often this is called
-    format_before = warnings.formatwarning
+    format_before, propagate_before = warnings.formatwarning, logger.propagate
+    # A library may give the root logger a handler at any time, which would say all again.
+    logger.propagate = False
     warnings.formatwarning = lambda message, *_, **__: f"warning: {first_line(message)}\n"
     try:
         main()
@@ -188,3 +190,4 @@ def run(main: Callable[[], None]) -> None:
         sys.exit(130)
     finally:
         warnings.formatwarning = format_before
+        logger.propagate = propagate_before

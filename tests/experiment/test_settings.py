@@ -216,13 +216,16 @@ def test_errors_and_warnings_are_one_line_each(capsys, error, code):
     assert capsys.readouterr().err == "warning: Bad image 1\nerror: wrong\n"
 
 
-def test_what_the_package_logs_is_plain_lines_on_standard_output(capsys):
+def test_what_the_package_logs_is_plain_lines_on_standard_output(capsys, monkeypatch):
     def main():
         logger = logging.getLogger("keras_resnet.experiment.runner")
         logger.info("ResNet20: 98 % of 360\nin two lines")
         logger.debug("not shown")
         raise TrainingStopped("the disk is full\nand more")
 
+    # As a library may set one up, on standard error.
+    of_the_root = logging.StreamHandler(sys.stderr)
+    monkeypatch.setattr(logging.root, "handlers", [*logging.root.handlers, of_the_root])
     for _ in range(2):  # shown once, however often recipes run in one process
         with pytest.raises(SystemExit) as exit:
             cli.run(main)
@@ -230,3 +233,4 @@ def test_what_the_package_logs_is_plain_lines_on_standard_output(capsys):
         found = capsys.readouterr()
         assert found.out == "ResNet20: 98 % of 360\nin two lines\n"
         assert found.err == "error: the disk is full\n"
+    assert logging.getLogger("keras_resnet").propagate
