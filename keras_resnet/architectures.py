@@ -238,10 +238,8 @@ class Architecture:
         kind = "PlainNet" if self.shortcut is None else "ResNet"
         name = re.sub("(Plain|Res)Net", kind, entry.name)
         # ResNeXt has no such word in it.
-        suffixes = ["plain"] * (self.shortcut is None and kind not in name) + network._suffixes(
-            entry
-        )
-        name = "_".join([name, *suffixes])
+        plain = ["plain"] * (self.shortcut is None and kind not in name)
+        name = "_".join([name, *plain, *network._suffixes(entry)])
         return dataclasses.replace(network, name=name, depth=entry.depth, source=entry.source)
 
     def _any_depth(self) -> Iterator[Architecture]:

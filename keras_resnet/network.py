@@ -47,7 +47,7 @@ class NetworkConfig:
 
     @property
     def architecture(self) -> Architecture | DenseArchitecture:
-        """Which network it is: an entry of the table, a variant of one, or one without a name."""
+        """The entry of the table, a variant of one, or a network without a name."""
         return identify(self.arguments)
 
     @property
@@ -57,7 +57,7 @@ class NetworkConfig:
 
     @property
     def stride_version(self) -> str | None:
-        """Which version the strides are of; None without bottlenecks, where all are the same."""
+        """Version of the strides; None without bottlenecks, where all are the same."""
         architecture = self.architecture
         if isinstance(architecture, DenseArchitecture) or architecture.block != "bottleneck":
             return None
@@ -86,7 +86,6 @@ class NetworkConfig:
                 "dtype_policy": self.dtype_policy,
             }
         )
-
         return json.dumps(values)
 
     @classmethod
@@ -205,7 +204,7 @@ def remembered(model: object) -> NetworkConfig | None:
     return model.network
 
 
-def network_of(model: object, argument: str = "model") -> NetworkConfig:
+def network_of(model: object) -> NetworkConfig:
     """Returns how a model was built.
 
     Raises:
@@ -213,8 +212,8 @@ def network_of(model: object, argument: str = "model") -> NetworkConfig:
     """
     if not isinstance(model, Network):
         raise ValueError(
-            f"`{argument}` must be a network that a builder of keras_resnet made, or a copy of one "
-            f"as saved, loaded or cloned. Received: {argument}={getattr(model, 'name', model)!r}"
+            "`model` must be a network that a builder of keras_resnet made, or a copy of one as "
+            f"saved, loaded or cloned. Received: model={getattr(model, 'name', model)!r}"
         )
     return model.network
 

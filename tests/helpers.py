@@ -18,14 +18,15 @@ def images(*shape: int, seed: int = 0, low: float = -1.0, high: float = 1.0) -> 
     return np.random.default_rng(seed).uniform(low, high, shape).astype("float32")
 
 
-def randomize(model: keras.Model, seed: int = 0) -> None:
+def randomize(model: keras.Model, seed: int = 0, gamma: tuple[float, float] = (0.3, 0.9)) -> None:
     """Assigns random scales, offsets, biases and moving statistics, so that none can be ignored.
 
-    Kernels keep their initial values. Scales stay below one, so that deep sums do not overflow.
+    Kernels keep their initial values. Scales, drawn from `gamma`, stay below one, so that deep sums
+    do not overflow.
     """
     rng = np.random.default_rng(seed)
     intervals = {
-        "gamma": (0.3, 0.9),
+        "gamma": gamma,
         "beta": (-0.3, 0.3),
         "moving_mean": (-0.3, 0.3),
         "moving_variance": (0.5, 1.5),

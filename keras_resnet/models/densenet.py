@@ -71,9 +71,8 @@ def DenseNet(  # noqa: N802, named as in keras.applications
             the channels and the map.
         include_top: Whether to end in global average pooling and the classifier.
         weights: None for random initialization; "imagenet", or the name of published weights such
-            as "keras/densenet121", for a download of what
-            is published for this network; or the path of a file of Keras. A classifier of
-            other `classes` is not loaded, with a warning.
+            as "keras/densenet121", for a download of what is published for this network; or the
+            path of a file of Keras. A classifier of other `classes` is not loaded, with a warning.
         input_tensor: Keras tensor to build on, in place of `input_shape`.
         input_shape: Shape of one image without the batch, such as (224, 224, 3); sides may be
             None. With the top the default is RGB of 224x224 pixels, 32x32 for a CIFAR network;

@@ -152,7 +152,7 @@ class Parts:
 
     @property
     def activation_name(self) -> str:
-        """What the layers of the nonlinearity are called: "relu"."""
+        """Name of the nonlinearity in names of layers: "relu"."""
         return activation_name(self.activation)
 
     def norm_act(self, x, *, name):
@@ -188,7 +188,7 @@ def stem(x, filters: int, spec: Stem, parts: Parts):
 
 
 def top(x, include_top, pooling, classes, classifier_activation, parts: Parts):
-    """What a network gives for its last maps: the classifier, or pooled maps, or the maps."""
+    """The end of a network: the classifier, pooled maps, or the last maps themselves."""
     if include_top or pooling == "avg":
         x = GlobalAveragePooling2D(parts.data_format, name=AVERAGE_POOL)(x)
     elif pooling == "max":
@@ -247,7 +247,8 @@ def assemble(
         stem.smallest_image(len(blocks)),
         data_format,
     )
-    saved = find_weights(weights, config.architecture.name.lower())
+    network = config.architecture.name.lower()
+    saved = find_weights(weights, network)
     preprocessing = check_preprocessing(include, saved)
     if include and preprocessing is not None:
         x = standardize_layer(x, parts.channel_axis, preprocessing)(x)
@@ -260,7 +261,7 @@ def assemble(
     outputs = {map_: maps[map_] for map_ in features}
     if not features:
         outputs = top(last, include_top, pooling, classes, activation, parts)
-    model = kind(inputs, outputs, name=name or config.architecture.name.lower())
+    model = kind(inputs, outputs, name=name or network)
     model.remember(dataclasses.replace(config, preprocessing=preprocessing))
     if saved is not None:
         saved.load_into(model)

@@ -11,6 +11,7 @@ import numpy as np
 import keras_resnet
 from keras_resnet.data import ArrayDataset
 from keras_resnet.training import Checkpoints, CrossEntropy, ErrorWarmup, LinearWarmup, Trainer, sgd
+from tests import helpers
 
 STORED = Path(__file__).parent / "stored"
 CLASSES = 3
@@ -90,18 +91,7 @@ MODELS: dict[str, Callable[[], keras.Model]] = {
 
 def randomize(model: keras.Model) -> keras.Model:
     """Gives scales, offsets and statistics values that show when one is lost; returns the model."""
-    rng = np.random.default_rng(1)
-    intervals = {
-        "gamma": (0.8, 1.6),
-        "beta": (-0.3, 0.3),
-        "moving_mean": (-0.3, 0.3),
-        "moving_variance": (0.5, 1.5),
-        "bias": (-0.3, 0.3),
-    }
-    for variable in model.variables:
-        for kind, (low, high) in intervals.items():
-            if variable.path.endswith(kind):
-                variable.assign(rng.uniform(low, high, variable.shape))
+    helpers.randomize(model, seed=1, gamma=(0.8, 1.6))
     return model
 
 
