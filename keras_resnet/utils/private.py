@@ -1,7 +1,7 @@
-"""The private names of Keras and TensorFlow that the package uses, each with the reason.
+"""The private names of Keras, TensorFlow and keras-tuner that the package uses, with the reasons.
 
-Seen in keras 3.15.1 and tensorflow 2.21.0; `tests/utils/test_private.py` tells what changed in
-another version. Protected methods of Keras that a subclass here calls are included.
+Seen in keras 3.15.1, tensorflow 2.21.0 and keras-tuner 1.4.8; `tests/utils/test_private.py` tells
+what changed in another version. Protected methods of Keras that a subclass here calls are included.
 """
 
 from __future__ import annotations
@@ -141,3 +141,16 @@ def litert_model(data: bytes) -> Any:
     from tensorflow.lite.python import schema_py_generated
 
     return schema_py_generated.Model.GetRootAs(bytearray(data), 0)
+
+
+@contextlib.contextmanager
+def tuner_saves_json(write: Callable[[str, Any], None]) -> Iterator[None]:
+    """Makes keras-tuner write its JSON files by `write(path, value)`."""
+    # Its own function overwrites them in place, and a search that was killed meanwhile is lost.
+    from keras_tuner.src import utils
+
+    before, utils.save_json = utils.save_json, write
+    try:
+        yield
+    finally:
+        utils.save_json = before

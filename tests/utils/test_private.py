@@ -1,8 +1,9 @@
-"""Private names of Keras and TensorFlow, with the versions that they were seen in."""
+"""Private names of Keras, TensorFlow and keras-tuner, with the versions they were seen in."""
 
 from __future__ import annotations
 
 import contextlib
+import importlib.metadata
 import re
 from pathlib import Path
 
@@ -13,16 +14,16 @@ import tensorflow as tf
 
 from keras_resnet.utils import private
 
-SEEN = {"keras": "3.15.1", "tensorflow": "2.21.0"}
+SEEN = {"keras": "3.15.1", "tensorflow": "2.21.0", "keras-tuner": "1.4.8"}
 
 
 @contextlib.contextmanager
 def seen(name: str, library: str):
     """Fails with a private name, the version it was seen in, and the one that is installed."""
-    installed = {"keras": keras.__version__, "tensorflow": tf.__version__}[library]
     try:
         yield
     except Exception as error:
+        installed = importlib.metadata.version(library)
         pytest.fail(f"{name}, seen in {library} {SEEN[library]}, failed in {installed}: {error!r}")
 
 
@@ -168,10 +169,28 @@ def test_litert():
             tf.lite.TFLiteConverter.from_concrete_functions([erfinv]).convert()
 
 
+def test_tuner_saves_json(tmp_path):
+    keras_tuner = pytest.importorskip("keras_tuner")
+    with seen("keras_tuner.src.utils.save_json", "keras-tuner"):
+        trial, path = keras_tuner.engine.trial.Trial(keras_tuner.HyperParameters()), tmp_path / "t"
+        trial.save(path)
+        file, written = path.stat().st_ino, []
+        trial.save(path)
+        # In place, for which it is replaced.
+        assert path.stat().st_ino == file
+        with private.tuner_saves_json(lambda *saved: written.append(saved)):
+            trial.save(path)
+        assert written == [(path, trial.get_state())]
+        path.unlink()
+        trial.save(path)
+        assert keras_tuner.engine.trial.Trial.load(path).get_state() == trial.get_state()
+
+
 def test_no_other_module_uses_private_names():
     package = Path(private.__file__).parents[1]
     names = set(re.findall(r"\._[a-z]\w+", Path(private.__file__).read_text(encoding="utf-8")))
-    pattern = "|".join([*map(re.escape, names), r"keras\.src", r"tensorflow\.(lite\.)?python"])
+    roots = (r"keras(_tuner)?\.src", r"tensorflow\.(lite\.)?python")
+    pattern = "|".join([*map(re.escape, names), *roots])
     for path in package.rglob("*.py"):
         if path != Path(private.__file__):
             assert not re.search(pattern, path.read_text(encoding="utf-8")), path

@@ -16,7 +16,7 @@ from keras_resnet.experiment.search.space import SearchSpace, candidate
 from keras_resnet.experiment.settings import Experiment
 from keras_resnet.experiment.workdir import expect_settings
 from keras_resnet.training import TrainingStopped
-from keras_resnet.utils import checks
+from keras_resnet.utils import checks, private
 from keras_resnet.utils.files import clear_leftovers, write_json
 from keras_resnet.utils.tables import text_table
 
@@ -62,35 +62,23 @@ def search(
         The table's rows.
     """
     # Here, since keras-tuner comes with an extra.
-    from keras_resnet.experiment.search.tuner import ResNetHyperModel, atomic_files, make_tuner
+    from keras_resnet.experiment.search.tuner import ResNetHyperModel, make_tuner
 
     checks.integer("final_epochs", final_epochs)
     if trials is None and tuner != "hyperband":
         trials = TRIALS
     workdir = Path(base.output.workdir)
-    settings = {
-        **base.of_the_result(),
-        "space": dataclasses.asdict(space),
-        "tuner": tuner,
-        "factor": factor,
-        "max_parameters": max_parameters,
-        "max_multiply_adds": max_multiply_adds,
-    }
+    limits = {"max_parameters": max_parameters, "max_multiply_adds": max_multiply_adds}
+    settings = {"space": dataclasses.asdict(space), "tuner": tuner, "factor": factor, **limits}
+    settings = base.of_the_result() | settings
     expect_settings(workdir / "search.json", settings, of="search")
     with opened(base) as (strategy, dataset):
-        hypermodel = ResNetHyperModel(
-            base,
-            dataset,
-            space,
-            strategy=strategy,
-            max_parameters=max_parameters,
-            max_multiply_adds=max_multiply_adds,
-        )
+        hypermodel = ResNetHyperModel(base, dataset, space, strategy=strategy, **limits)
         fresh = not hypermodel.folder.exists()
         found = make_tuner(hypermodel, tuner, trials=trials, factor=factor)
         clear_leftovers(workdir)
         write_json(workdir / "search.json", settings)
-        with atomic_files():
+        with private.tuner_saves_json(write_json):
             found.search()
     # A trial that ended while the search was being killed has ended twice.
     ended = dict.fromkeys(found.oracle.end_order)
@@ -146,13 +134,10 @@ def _row(trial, hypermodel) -> dict[str, Any]:
 
 def _shown(row: dict[str, Any]) -> dict[str, Any]:
     """Returns the columns shown on the terminal."""
-    trained = row["state"] == "trained"
-    return {
-        **{name: row[name] for name in ("trial", "network", "dropout")},
-        "stoch. depth": row["stochastic_depth"],
-        "learning rate": row["learning_rate"],
-        "momentum": row["momentum"],
-        "decay": row["weight_decay"],
-        **{name: row[name] for name in ("parameters", "multiply_adds", "epochs")},
-        "validation accuracy %": f"{100 * row['val_accuracy']:.2f}" if trained else row["state"],
-    }
+    names = (
+        *("trial", "network", "dropout", "stochastic_depth", "learning_rate", "momentum"),
+        *("weight_decay", "parameters", "multiply_adds", "epochs"),
+    )
+    accuracy, state = row["val_accuracy"], row["state"]
+    shown = state if accuracy is None else f"{100 * accuracy:.2f}"
+    return {**{name: row[name] for name in names}, "validation accuracy %": shown}

@@ -10,13 +10,6 @@ from keras_resnet.architectures import BLOCKS
 from keras_resnet.experiment.settings import Experiment
 from keras_resnet.utils import checks
 
-# Those of the choices that are settings of an experiment by the same name.
-_SETTINGS = (
-    *("block", "widening", "shortcut", "squeeze_excitation", "dropout", "stochastic_depth"),
-    *("learning_rate", "momentum", "weight_decay"),
-)
-# Settings of an experiment that a search decides, and none that it begins from can have.
-SEARCHED = ("model", "depth", *_SETTINGS)
 _RANGES = ("learning_rates", "weight_decays")
 
 
@@ -94,6 +87,12 @@ class SearchSpace:
 
 def _singular(name: str) -> str:
     return name if name == "repeats" else name.removesuffix("s")
+
+
+# The choices that are settings of an experiment by the same name.
+_SETTINGS = tuple(name for name in SearchSpace().names() if name != "repeats")
+# Settings of an experiment that a search decides, and none that it begins from can have.
+SEARCHED = ("model", "depth", *_SETTINGS)
 
 
 def candidate(base: Experiment, values: Mapping[str, Any], **others: object) -> Experiment:

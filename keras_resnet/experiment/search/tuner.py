@@ -5,12 +5,11 @@ Needs TensorFlow and keras-tuner (`pip install keras-deep-residual[tuner]`).
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import logging
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,18 +26,14 @@ from keras_resnet.experiment.workdir import read_object
 from keras_resnet.training import Diverged, TrainingStopped
 from keras_resnet.training.strategy import is_only_worker
 from keras_resnet.utils import checks
-from keras_resnet.utils.files import write_json
 
 try:
     import keras_tuner
     from keras_tuner import errors
-    from keras_tuner.src import utils as tuner_utils
 except ImportError as error:
     raise ImportError(
         "Searching needs keras-tuner: pip install 'keras-deep-residual[tuner]'."
     ) from error
-
-__all__ = ["ResNetHyperModel", "SearchStopped", "atomic_files", "make_tuner"]
 
 logger = logging.getLogger(__name__)
 
@@ -114,11 +109,8 @@ class ResNetHyperModel(keras_tuner.HyperModel):
                 f"Received: {type(self.strategy).__name__} of several"
             )
         limits = {"parameters": max_parameters, "multiply_adds": max_multiply_adds}
-        self._limits = {
-            name: checks.integer(f"max_{name}", limit)
-            for name, limit in limits.items()
-            if limit is not None
-        }
+        limits = {name: limit for name, limit in limits.items() if limit is not None}
+        self._limits = {name: checks.integer(f"max_{name}", limits[name]) for name in limits}
 
     def build(self, hp: keras_tuner.HyperParameters) -> keras.Model:
         """Builds a candidate's network, with the same seed for each."""
@@ -161,11 +153,8 @@ class ResNetHyperModel(keras_tuner.HyperModel):
         """
         epochs = epochs or self.base.optimization.epochs
         cost = complexity(model)
-        figures: dict[str, float] = {
-            "parameters": cost.parameters,
-            "multiply_adds": cost.multiply_adds,
-            OBJECTIVE: 0.0,
-        }
+        figures = {OBJECTIVE: 0.0, "parameters": cost.parameters}
+        figures["multiply_adds"] = cost.multiply_adds
         try:
             if self.over_budget(figures):
                 logger.info(f"{model.name} is over the budget")
@@ -218,8 +207,8 @@ def make_tuner(
                 "`trials` must be None with tuner='hyperband', whose brackets follow from the "
                 f"epochs. Received: trials={trials}"
             )
-        factor = checks.integer("factor", factor, minimum=2)
-        options = {"max_epochs": hypermodel.base.optimization.epochs, "factor": factor}
+        options = {"factor": checks.integer("factor", factor, minimum=2)}
+        options["max_epochs"] = hypermodel.base.optimization.epochs
     else:
         options = {"max_trials": checks.integer("trials", trials)}
     if tuner == "bayesian":
@@ -228,7 +217,11 @@ def make_tuner(
     resumed = (folder / "oracle.json").exists()
     try:
         if resumed:
-            _forget_half_made(folder)
+            # A trial is written before the oracle, which does not know it after a kill in between.
+            known = read_object(folder / "oracle.json")["start_order"]
+            for trial in folder.glob("trial_*"):
+                if trial.name.removeprefix("trial_") not in known:
+                    shutil.rmtree(trial)
         return kind(
             hypermodel,
             objective=keras_tuner.Objective(OBJECTIVE, "max"),
@@ -246,24 +239,3 @@ def make_tuner(
             "`workdir` must hold a whole search or none: choose a new folder, or move this one "
             f"away. Received: {str(folder)!r}, whose files are damaged ({reason})"
         ) from error
-
-
-def _forget_half_made(folder: Path) -> None:
-    """Deletes the trial that was written when the oracle, written next, did not know it yet."""
-    known = read_object(folder / "oracle.json")["start_order"]
-    for trial in folder.glob("trial_*"):
-        if trial.name.removeprefix("trial_") not in known:
-            shutil.rmtree(trial)
-
-
-@contextlib.contextmanager
-def atomic_files() -> Iterator[None]:
-    """Makes keras-tuner write its JSON files atomically, to search with.
-
-    It overwrites them in place (seen in 1.4.8), and cannot read a search that was killed meanwhile.
-    """
-    in_place, tuner_utils.save_json = tuner_utils.save_json, write_json
-    try:
-        yield
-    finally:
-        tuner_utils.save_json = in_place

@@ -10,7 +10,9 @@ import keras_tuner
 
 from keras_resnet.experiment import Experiment
 from keras_resnet.experiment.search.space import SearchSpace
-from keras_resnet.experiment.search.tuner import ResNetHyperModel, atomic_files, make_tuner
+from keras_resnet.experiment.search.tuner import ResNetHyperModel, make_tuner
+from keras_resnet.utils import private
+from keras_resnet.utils.files import write_json
 from tests.training.fakes import blobs
 
 BASE = Experiment.from_flat(batch_size=32, epochs=2, schedule="constant", warmup="none")
@@ -20,11 +22,16 @@ SPACE = SearchSpace(repeats=(1, 2), blocks=("basic",), learning_rates=(0.001, 0.
 class DenseHyperModel(ResNetHyperModel):
     """Builds a linear classifier in place of each network."""
 
+    def hidden(self, values):
+        """Returns layers in front of the classifier."""
+        return [keras.layers.Rescaling(1 / 64, -2.0), keras.layers.Flatten()]
+
     def network(self, values):
-        images = keras.Input((8, 8, 1))
-        x = keras.layers.Flatten()(keras.layers.Rescaling(1 / 64, -2.0)(images))
-        classes = len(self.dataset.class_names)
-        return keras.Model(images, keras.layers.Dense(classes, "softmax")(x))
+        x = images = keras.Input((8, 8, 1))
+        classifier = keras.layers.Dense(len(self.dataset.class_names), "softmax")
+        for layer in (*self.hidden(values), classifier):
+            x = layer(x)
+        return keras.Model(images, x)
 
 
 class Untrained(DenseHyperModel):
@@ -32,6 +39,13 @@ class Untrained(DenseHyperModel):
 
     def train(self, values, model, epochs):
         return {"val_accuracy": values["learning_rate"], "val_loss": 1.0, "seconds": 2.0}
+
+
+class Wide(Untrained):
+    """The wide ones cost more."""
+
+    def hidden(self, values):
+        return [keras.layers.Flatten(), keras.layers.Dense(round(100 * values["widening"]))]
 
 
 def dense(folder: Path, kind=DenseHyperModel, *, strategy=None, epochs=2, **limits):
@@ -44,22 +58,16 @@ def searched(hypermodel: ResNetHyperModel, tuner: str, trials: int = 3) -> keras
     """Runs a search, or the rest of it, and returns its tuner."""
     trials = None if tuner == "hyperband" else trials
     found = make_tuner(hypermodel, tuner, trials=trials, factor=2)
-    with atomic_files():
+    with private.tuner_saves_json(write_json):
         found.search()
     return found
 
 
 def results(tuner: keras_tuner.Tuner) -> list:
     """Returns what each trial was and came to, in their order, as JSON has it."""
-    trials = [tuner.oracle.get_trial(one) for one in dict.fromkeys(tuner.oracle.end_order)]
-    rows = [
-        (
-            one.trial_id,
-            one.status,
-            one.hyperparameters.values,
-            one.metrics.get_last_value("val_accuracy"),
-            one.metrics.get_last_value("val_loss"),
-        )
-        for one in trials
-    ]
+    rows = []
+    for trial_id in dict.fromkeys(tuner.oracle.end_order):
+        one = tuner.oracle.get_trial(trial_id)
+        figures = [one.metrics.get_last_value(name) for name in ("val_accuracy", "val_loss")]
+        rows.append([trial_id, one.status, one.hyperparameters.values, *figures])
     return json.loads(json.dumps(rows))

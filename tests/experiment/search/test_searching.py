@@ -3,36 +3,30 @@
 import csv
 import json
 
-import keras
 import pytest
 
 from keras_resnet.experiment import Experiment
 from keras_resnet.experiment.search import searching
 from keras_resnet.experiment.search import tuner as tuning
 from keras_resnet.experiment.search.space import SearchSpace
-from tests.experiment.search.fakes import DenseHyperModel
+from tests.experiment.search.fakes import Wide
 from tests.helpers import refused
 
 SPACE = SearchSpace(repeats=(1,), widenings=(0.5, 1.0), blocks=("basic",), shortcuts=("A",))
 
 
-class Untrained(DenseHyperModel):
+class Alike(Wide):
     """The wide ones cost more than 6,000 multiply-adds, the narrow ones less."""
-
-    def network(self, values):
-        images = keras.Input((8, 8, 1))
-        x = keras.layers.Dense(round(100 * values["widening"]))(keras.layers.Flatten()(images))
-        return keras.Model(images, keras.layers.Dense(10, "softmax")(x))
 
     def train(self, values, model, epochs):
         accuracy = 0.9 if values["learning_rate"] < 0.1 else 0.5
-        return {"val_accuracy": accuracy, "val_loss": 1.0, "seconds": 2.0}
+        return super().train(values, model, epochs) | {"val_accuracy": accuracy}
 
 
 @pytest.fixture
 def final_runs(monkeypatch):
     runs = []
-    monkeypatch.setattr(tuning, "ResNetHyperModel", Untrained)
+    monkeypatch.setattr(tuning, "ResNetHyperModel", Alike)
     monkeypatch.setattr(searching, "run", runs.append)
     return runs
 
@@ -42,21 +36,19 @@ def test_table_figure_and_final_run(tmp_path, final_runs, capsys, logged):
     options = {"max_multiply_adds": 6000, "final_epochs": 7}
     rows = searching.search(base, SPACE, trials=6, **options)
     assert [row["trial"] for row in rows] == ["0", "1", "2", "3", "4", "5"]
-    trained = [row for row in rows if row["state"] == "trained"]
-    over = [row for row in rows if row["state"] == "over budget"]
+    trained, over = (
+        [row for row in rows if row["state"] == state] for state in ("trained", "over budget")
+    )
     assert trained and over and len(trained) + len(over) == 6
     assert {row["network"] for row in trained} <= {"ResNet8x0.5", "ResNet8x0.5_se8"}
     assert {row["multiply_adds"] for row in trained} == {64 * 50 + 50 * 10}
     assert {row["multiply_adds"] for row in over} == {64 * 100 + 100 * 10}
-    assert {(row["epochs"], row["val_accuracy"], row["seconds"]) for row in over} == {
-        (0, None, None)
-    }
+    untrained = {(row["epochs"], row["val_accuracy"], row["seconds"]) for row in over}
+    assert untrained == {(0, None, None)}
     # Of equals the first, since all cost the same.
     best = next(row for row in trained if row["learning_rate"] < 0.1)
-    assert json.loads((tmp_path / "table.json").read_text()) == {
-        "best": best["trial"],
-        "rows": rows,
-    }
+    table = json.loads((tmp_path / "table.json").read_text())
+    assert table == {"best": best["trial"], "rows": rows}
     with open(tmp_path / "table.csv", newline="") as file:
         assert [row["state"] for row in csv.DictReader(file)] == [row["state"] for row in rows]
     assert {path.suffix for path in tmp_path.glob("accuracy.*")} == {".png", ".svg", ".csv"}
@@ -73,11 +65,13 @@ def test_table_figure_and_final_run(tmp_path, final_runs, capsys, logged):
     assert [row["trial"] for row in more] == ["0", "1", "2", "3", "4", "5", "6", "7"]
     assert more[:6] == rows
     assert "Trial 1 Complete" not in capsys.readouterr().out
-    for changed in ({"tuner": "bayesian"}, {"max_parameters": 5000}):
-        with refused("workdir", next(iter(changed))):
-            searching.search(base, SPACE, **options | changed)
-    with refused("workdir", "seed"):
-        searching.search(base.replace(seed=1), SPACE, **options)
+    for named, other, changed in (
+        ("tuner", base, {"tuner": "bayesian"}),
+        ("max_parameters", base, {"max_parameters": 5000}),
+        ("seed", base.replace(seed=1), {}),
+    ):
+        with refused("workdir", named):
+            searching.search(other, SPACE, **options | changed)
     (tmp_path / "search" / "oracle.json").write_text("{")
     with refused("workdir", "oracle.json"):
         searching.search(base, SPACE, **options)
@@ -85,15 +79,14 @@ def test_table_figure_and_final_run(tmp_path, final_runs, capsys, logged):
 
 def test_a_budget_that_leaves_nothing_leaves_the_folder_free(tmp_path, final_runs):
     base = Experiment.from_flat(workdir=str(tmp_path), epochs=1, export=False)
-    with refused("max_parameters", "max_multiply_adds=10"):
-        searching.search(base, SPACE, trials=2, max_multiply_adds=10)
-    assert list(tmp_path.iterdir()) == []
-    # What was there before is somebody's.
-    (tmp_path / "search").mkdir()
-    (tmp_path / "search" / "notes.txt").touch()
-    with refused("max_parameters", "max_multiply_adds=10"):
-        searching.search(base, SPACE, trials=2, max_multiply_adds=10)
-    assert (tmp_path / "search" / "notes.txt").exists()
+    notes = tmp_path / "search" / "notes.txt"
+    for occupied in (False, True):  # what was there before is somebody's
+        if occupied:
+            notes.parent.mkdir()
+            notes.touch()
+        with refused("max_parameters", "max_multiply_adds=10"):
+            searching.search(base, SPACE, trials=2, max_multiply_adds=10)
+        assert notes.exists() if occupied else list(tmp_path.iterdir()) == []
 
 
 def test_workdir_that_is_a_file_or_damaged(tmp_path):

@@ -1,7 +1,5 @@
 """Candidates: their networks, budget and training; keras-tuner's files and a kill."""
 
-import contextlib
-
 import keras
 import keras_tuner
 import numpy as np
@@ -12,19 +10,12 @@ from keras_resnet import CifarResNet
 from keras_resnet.analysis.counting import complexity
 from keras_resnet.data.dataset import ArrayDataset
 from keras_resnet.experiment import Experiment
-from keras_resnet.experiment.search import tuner as tuning
 from keras_resnet.experiment.search.space import SearchSpace
-from keras_resnet.experiment.search.tuner import ResNetHyperModel, atomic_files, make_tuner
+from keras_resnet.experiment.search.tuner import ResNetHyperModel, make_tuner
 from keras_resnet.training import TrainingStopped
 from keras_resnet.training.checkpoints import read_checkpoint
-from tests.experiment.search.fakes import (
-    BASE,
-    DenseHyperModel,
-    Untrained,
-    dense,
-    results,
-    searched,
-)
+from tests.experiment.search import fakes
+from tests.experiment.search.fakes import BASE, DenseHyperModel, Untrained, dense, results, searched
 from tests.helpers import refused
 from tests.training.fakes import blobs
 
@@ -59,14 +50,8 @@ def test_build_makes_the_network_that_the_values_name():
     assert kinds["block"] == kinds["widening"] == "Choice"
 
 
-class Wide(Untrained):
+class Tempting(fakes.Wide):
     """Candidates of which the more accurate cost more, so that those over the budget tempt."""
-
-    def network(self, values):
-        images = keras.Input((8, 8, 1))
-        units = round(100 * values["widening"])
-        x = keras.layers.Dense(units)(keras.layers.Flatten()(images))
-        return keras.Model(images, keras.layers.Dense(4, "softmax")(x))
 
     def train(self, values, model, epochs):
         return super().train(values, model, epochs) | {"val_accuracy": values["widening"] / 3}
@@ -76,7 +61,7 @@ class Wide(Untrained):
     "tuner", ["random", "hyperband", pytest.param("bayesian", marks=pytest.mark.slow)]
 )
 def test_candidates_over_the_budget_classify_nothing(tmp_path, tuner):
-    hypermodel = dense(tmp_path, Wide, epochs=4, max_multiply_adds=7000)
+    hypermodel = dense(tmp_path, Tempting, epochs=4, max_multiply_adds=7000)
     oracle = searched(hypermodel, tuner, 12).oracle
     trials = [oracle.get_trial(one) for one in oracle.end_order]
     over = [one for one in trials if one.hyperparameters.values["widening"] > 1]
@@ -157,19 +142,6 @@ def test_errors_that_are_no_candidates_fault_come_through(tmp_path, monkeypatch,
     assert results(again) == results(searched(dense(tmp_path / "whole", Untrained), "random"))
 
 
-def test_keras_tuner_writes_its_files_atomically(tmp_path):
-    """Seen in keras-tuner 1.4.8: it overwrites them in place, and cannot read half a file."""
-    path = tmp_path / "trial.json"
-    trial = keras_tuner.engine.trial.Trial(hyperparameters(VALUES), "0")
-    files = []
-    for writing in (contextlib.nullcontext, contextlib.nullcontext, atomic_files):
-        with writing():
-            trial.save(path)
-        assert keras_tuner.engine.trial.Trial.load(path).get_state() == trial.get_state()
-        files.append(path.stat().st_ino)
-    assert files[0] == files[1] != files[2]
-
-
 class Killed(BaseException):
     pass
 
@@ -180,7 +152,7 @@ def test_a_kill_before_any_writing_of_keras_tuners_files_loses_nothing(
     tmp_path, monkeypatch, tuner
 ):
     whole = results(searched(dense(tmp_path / "whole", Untrained), tuner, 2))
-    write, kills = tuning.write_json, 0
+    write, kills = fakes.write_json, 0
     for allowed in range(100):
         left = allowed
 
@@ -192,13 +164,13 @@ def test_a_kill_before_any_writing_of_keras_tuners_files_loses_nothing(
             write(path, value)
 
         folder = tmp_path / str(allowed)
-        monkeypatch.setattr(tuning, "write_json", write_some)
+        monkeypatch.setattr(fakes, "write_json", write_some)
         try:
             searched(dense(folder, Untrained), tuner, 2)
             break
         except Killed:
             kills += 1
-        monkeypatch.setattr(tuning, "write_json", write)
+        monkeypatch.setattr(fakes, "write_json", write)
         assert results(searched(dense(folder, Untrained), tuner, 2)) == whole, allowed
     # The trial at its beginning, with its figures, at its end; the oracle; the tuner.
     assert kills >= 2 * 6
