@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import keras
 
 from keras_resnet.export import HubLayer
 from keras_resnet.export.copies import standardizes
-from keras_resnet.naming import CLASSIFIER
+from keras_resnet.models.parts import classifier
+from keras_resnet.naming import CLASSIFIER, PREPROCESSING
 from keras_resnet.network import Network, remembered
 from keras_resnet.surgery import any_size, rebuild
 from keras_resnet.surgery.graphs import classifier_of
@@ -38,9 +38,9 @@ def with_new_classifier(init: str, image_shape: tuple[int, ...], classes: int) -
     if init.endswith(".keras"):
         model = load_model(init)
         _expect_classifier(model, image_shape)
-        options = {}
+        network = remembered(model)
+        options: dict[str, object] = {}
         if not standardizes(model):
-            network = remembered(model)
             # Operations in front of the network may standardize in a way that is not seen here.
             if network is None or network.preprocessing is None or network.on_tensor:
                 raise ValueError(
@@ -49,13 +49,19 @@ def with_new_classifier(init: str, image_shape: tuple[int, ...], classes: int) -
                 )
             options["include_preprocessing"] = network.preprocessing
         if isinstance(model, Network):
-            return _rebuilt(model, image_shape, classes, **options)
+            options |= {"classes": classes, "classifier_activation": "softmax"}
+            model = rebuild(model, input_shape=image_shape, **options)
+            new = model.get_layer(CLASSIFIER)
+            new.trainable = True
+            new.kernel.assign(new.kernel_initializer(new.kernel.shape))
+            new.bias.assign(new.bias_initializer(new.bias.shape))
+            return model
         if model.input_shape[1:] != image_shape:
             model = any_size(model)
         inputs, features, name = model.input, classifier_of(model).input, model.name
     else:
         inputs, name = keras.Input(image_shape), Path(init).name.split("?")[0] or "module"
-        images = keras.layers.Rescaling(1 / 255, name="preprocessing")(inputs)
+        images = keras.layers.Rescaling(1 / 255, name=PREPROCESSING)(inputs)
         try:
             features = HubLayer(init, trainable=True, name="module")(images)
         except (ValueError, TypeError) as error:
@@ -68,15 +74,7 @@ def with_new_classifier(init: str, image_shape: tuple[int, ...], classes: int) -
             "`init` must give a vector for each image, not maps or several outputs. "
             f"Received: init={init!r}"
         )
-    outputs = keras.layers.Dense(
-        classes,
-        activation="softmax",
-        kernel_initializer=keras.initializers.RandomNormal(stddev=0.01),
-        # Probabilities in float32 even where the rest computes in 16 bits.
-        dtype=keras.config.dtype_policy().variable_dtype,
-        name=CLASSIFIER,
-    )(features)
-    return keras.Model(inputs, outputs, name=name)
+    return keras.Model(inputs, classifier(classes)(features), name=name)
 
 
 def _expect_classifier(model: keras.Model, image_shape: tuple[int, ...]) -> None:
@@ -93,19 +91,3 @@ def _expect_classifier(model: keras.Model, image_shape: tuple[int, ...]) -> None
             "`init` must end in a Dense layer, the classifier, which a new one replaces. "
             f"Received: a model that ends in {type(classifier).__name__}"
         )
-
-
-def _rebuilt(model: Network, image_shape: tuple[int, ...], classes: int, **options: Any) -> Network:
-    """Returns a network for other images and classes, whose classifier is new in any case."""
-    network = rebuild(
-        model, input_shape=image_shape, classes=classes, classifier_activation="softmax", **options
-    )
-    classifier = network.get_layer(CLASSIFIER)
-    classifier.trainable = True
-    classifier.set_weights(
-        [
-            classifier.kernel_initializer(classifier.kernel.shape),
-            classifier.bias_initializer(classifier.bias.shape),
-        ]
-    )
-    return network

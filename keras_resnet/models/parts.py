@@ -195,15 +195,20 @@ def top(x, include_top, pooling, classes, classifier_activation, parts: Parts):
         x = GlobalMaxPooling2D(parts.data_format, name=MAX_POOL)(x)
     if not include_top:
         return x
+    return classifier(classes, classifier_activation, parts.kernel_regularizer)(x)
+
+
+def classifier(classes: int, activation: Any = "softmax", kernel_regularizer: Any = None) -> Dense:
+    """Returns a new classifier of pooled features."""
     return Dense(
         classes,
-        activation=classifier_activation,
+        activation=activation,
         kernel_initializer=keras.initializers.RandomNormal(stddev=0.01),
-        kernel_regularizer=parts.kernel_regularizer,
+        kernel_regularizer=kernel_regularizer,
         # Logits and probabilities in float32 even where the rest computes in 16 bits.
         dtype=keras.config.dtype_policy().variable_dtype,
         name=CLASSIFIER,
-    )(x)
+    )
 
 
 def assemble(
