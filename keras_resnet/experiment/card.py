@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import keras
 import tensorflow as tf
 
 from keras_resnet.architectures import Architecture, DenseArchitecture
+from keras_resnet.data import ImageDataset
 from keras_resnet.utils.statistics import wilson_interval
 from keras_resnet.version import __version__
-
-if TYPE_CHECKING:
-    from keras_resnet.data import ImageDataset
 
 SHORTCUTS = {
     "A": "option A (identity, zero-padded where channels are added)",

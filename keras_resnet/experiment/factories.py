@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,6 @@ import tensorflow as tf
 
 from keras_resnet import models, training
 from keras_resnet.architectures import (
-    VERSIONS,
     Architecture,
     DenseArchitecture,
     cifar_architecture,
@@ -30,13 +28,13 @@ from keras_resnet.experiment.settings import (
 )
 from keras_resnet.preprocessing import Preprocessing
 from keras_resnet.surgery import stage_rates
-from keras_resnet.utils import checks
 
 
 def architecture_of(network: Network) -> Architecture | DenseArchitecture:
     """Returns the network's entry of the table, with those options replaced that were asked for."""
     own: dict[str, Any] = {"block": network.block, "widening": network.widening}
     own = {name: value for name, value in own.items() if value is not None}
+    variants = ("shortcut", "version", "squeeze_excitation")
     architecture: Architecture | DenseArchitecture
     if network.depth is not None:
         architecture = cifar_architecture(network.depth, **own)
@@ -44,24 +42,13 @@ def architecture_of(network: Network) -> Architecture | DenseArchitecture:
         expect_defaults(network, tuple(own), "goes with `depth`; a named network has its own")
         architecture = find_architecture(network.model)
     if isinstance(architecture, DenseArchitecture):
-        expect_defaults(
-            network,
-            (
-                *("shortcut", "version", "squeeze_excitation"),
-                *("stochastic_depth", "zero_init_residual"),
-            ),
-            f"must be left out for {architecture.name}, which has no residual blocks",
-        )
+        why = f"must be left out for {architecture.name}, which has no residual blocks"
+        expect_defaults(network, (*variants, "stochastic_depth", "zero_init_residual"), why)
         return architecture
-    options: dict[str, Any] = {"shortcut": architecture.shortcut, "version": architecture.version}
-    if network.shortcut is not None:
-        checks.one_of("shortcut", network.shortcut, ("A", "B", "C", "none"))
-        options["shortcut"] = None if network.shortcut == "none" else network.shortcut
-    if network.version is not None:
-        options["version"] = checks.one_of("version", network.version, VERSIONS)
-    if network.squeeze_excitation is not None:
-        reduction = checks.integer("squeeze_excitation", network.squeeze_excitation, minimum=0)
-        options["squeeze_excitation"] = reduction or None
+    options: dict[str, Any] = {name: getattr(architecture, name) for name in variants}
+    for name in variants:
+        if (value := getattr(network, name)) is not None:
+            options[name] = None if value in ("none", 0) else value
     return architecture.variant(**options)
 
 
@@ -100,17 +87,16 @@ def build_model(experiment: Experiment, dataset: ImageDataset) -> keras.Model:
     # One number for each channel, however many there are.
     mean: Any = tuple(dataset.mean)
     std: Any = tuple(dataset.std)
-    # Those that are off are left out, since not every family has them.
-    options = {name: getattr(network, name) for name in OF_THE_NETWORK}
+    standardization = Preprocessing(mean, std, dataset.image_shape[0])
     return models.build(
         architecture,
         weights=network.init,
         input_shape=dataset.image_shape,
         classes=classes,
         # Trained weights bring the standardization that they were trained with.
-        include_preprocessing=network.init is not None
-        or Preprocessing(mean, std, dataset.image_shape[0]),
-        **{name: value for name, value in options.items() if value},
+        include_preprocessing=network.init is not None or standardization,
+        # Those that are off are left out, since not every family has them.
+        **{name: value for name in OF_THE_NETWORK if (value := getattr(network, name))},
     )
 
 
@@ -126,28 +112,15 @@ def make_optimizer(
 ) -> keras.optimizers.Optimizer:
     """Returns SGD with schedule, warm-up and decay; `rates` are as in `training.SGD`."""
     settings = experiment.optimization
-    if settings.warmup == "auto":
-        deep = False
-        if experiment.network.init is None:
-            architecture = architecture_of(experiment.network)
-            # Those that section 4.2 of the paper warms up.
-            deep = architecture.family == "cifar" and architecture.depth >= 110
-        settings = dataclasses.replace(settings, warmup="error" if deep else "none")
-    return training.sgd(
-        _learning_rate(settings, steps),
-        momentum=settings.momentum,
-        weight_decay=settings.weight_decay,
-        decay=settings.decay,
-        decay_norm_and_bias=settings.decay_norm_and_bias,
-        clip_norm=settings.clip_norm,
-        ema=settings.ema,
-        rates=rates,
-    )
+    names = ("momentum", "weight_decay", "decay", "decay_norm_and_bias", "clip_norm", "ema")
+    options = {name: getattr(settings, name) for name in names}
+    return training.sgd(_learning_rate(experiment, steps), rates=rates, **options)
 
 
 def _learning_rate(
-    settings: Optimization, steps: int
+    experiment: Experiment, steps: int
 ) -> float | keras.optimizers.schedules.LearningRateSchedule:
+    settings, warmup = experiment.optimization, experiment.optimization.warmup
     if settings.schedule == "plateau":
         return settings.peak_rate
     schedule = training.make_schedule(
@@ -155,16 +128,16 @@ def _learning_rate(
         settings.peak_rate,
         total_steps=steps,
         boundaries=sorted({max(1, round(drop * steps)) for drop in settings.drops}),
-        warmup_steps=round(settings.warmup_share * steps) if settings.warmup == "linear" else 0,
+        warmup_steps=round(settings.warmup_share * steps) if warmup == "linear" else 0,
     )
-    if settings.warmup == "error":
+    if warmup == "auto" and experiment.network.init is None:
+        architecture = architecture_of(experiment.network)
+        # Those that section 4.2 of the paper warms up.
+        if architecture.family == "cifar" and architecture.depth >= 110:
+            warmup = "error"
+    if warmup == "error":
         return training.ErrorWarmup(schedule, rate=settings.peak_rate / 10)
     return schedule
-
-
-def make_loss(optimization: Optimization) -> keras.losses.Loss:
-    """Returns cross-entropy on the model's probabilities, smoothed as set."""
-    return training.CrossEntropy(label_smoothing=optimization.label_smoothing)
 
 
 def make_trainer(
@@ -175,8 +148,8 @@ def make_trainer(
     steps: int,
 ) -> training.Trainer:
     """Returns the trainer of what is not frozen in `model`, for so many steps."""
-    data, devices = experiment.data, experiment.devices
-    decay, classes = experiment.optimization.rate_decay, len(dataset.class_names)
+    data, devices, optimization = experiment.data, experiment.devices, experiment.optimization
+    decay, classes = optimization.rate_decay, len(dataset.class_names)
     with strategy.scope():
         rates = stage_rates(model, decay) if decay < 1.0 else None
         optimizer = make_optimizer(experiment, steps, rates)
@@ -184,19 +157,14 @@ def make_trainer(
         # Among ten classes, being one of the best five says little.
         if classes > 10:
             metrics.append(keras.metrics.SparseTopKCategoricalAccuracy(5, "top5_accuracy"))
+    mixing = {name: getattr(data, name) for name in ("mixup", "cutmix", "rand_augment")}
     transform = None
-    if data.mixup or data.cutmix or data.rand_augment:
-        transform = training.Mixing(
-            classes,
-            mixup=data.mixup,
-            cutmix=data.cutmix,
-            rand_augment=data.rand_augment,
-            seed=experiment.optimization.seed,
-        )
+    if any(mixing.values()):
+        transform = training.Mixing(classes, **mixing, seed=optimization.seed)
     return training.Trainer(
         model,
         optimizer,
-        make_loss(experiment.optimization),
+        training.CrossEntropy(label_smoothing=optimization.label_smoothing),
         metrics,
         strategy=strategy,
         steps_per_call=devices.steps_per_call,
@@ -214,29 +182,23 @@ def fit_options(
     Metrics and checkpoints go to `folder`, where an interrupted run resumes from; the `chief`
     shows and records the run.
     """
-    callbacks = make_observers(folder) if chief else []
-    if experiment.optimization.schedule == "plateau":
+    optimization, output = experiment.optimization, experiment.output
+    callbacks: list[keras.callbacks.Callback] = []
+    if optimization.schedule == "plateau":
         monitor = "val_accuracy" if "validation" in dataset.splits else "accuracy"
         plateau = keras.callbacks.ReduceLROnPlateau(monitor, 0.1, patience=5, mode="max", verbose=1)
-        callbacks.insert(0, plateau)
+        callbacks.append(plateau)
+    if chief:
+        callbacks += [training.Progress(), training.MetricsLogger(folder)]
+        if training.tensorboard_installed():
+            callbacks.append(training.TensorBoardScalars(folder / "tensorboard"))
+    every, config = output.checkpoint_every, experiment.of_the_result()
     return {
         "dataset": dataset,
-        "batch_size": experiment.optimization.batch_size,
-        "seed": experiment.optimization.seed,
+        "batch_size": optimization.batch_size,
+        "seed": optimization.seed,
         "callbacks": callbacks,
-        "checkpoints": training.Checkpoints(
-            folder / "checkpoints",
-            every=experiment.output.checkpoint_every,
-            config=experiment.of_the_result(),
-        ),
+        "checkpoints": training.Checkpoints(folder / "checkpoints", every=every, config=config),
         "validation_split": experiment.data.validation_split,
-        "log_every": experiment.output.log_every,
+        "log_every": output.log_every,
     }
-
-
-def make_observers(folder: Path) -> list[keras.callbacks.Callback]:
-    """Returns the callbacks that show and record a run."""
-    callbacks = [training.Progress(), training.MetricsLogger(folder)]
-    if training.tensorboard_installed():
-        callbacks.append(training.TensorBoardScalars(folder / "tensorboard"))
-    return callbacks

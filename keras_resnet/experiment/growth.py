@@ -17,7 +17,6 @@ from keras_resnet.experiment.factories import (
     architecture_of,
     fit_options,
     load_data,
-    make_loss,
     make_trainer,
     total_steps,
 )
@@ -26,7 +25,7 @@ from keras_resnet.experiment.runner import settle_statistics
 from keras_resnet.experiment.settings import Experiment
 from keras_resnet.experiment.study import StoppedRun, Study, StudyRun, attempt_study
 from keras_resnet.surgery import deepen
-from keras_resnet.training import Trainer, TrainingStopped, read_epochs
+from keras_resnet.training import CrossEntropy, TrainingStopped, read_epochs
 from keras_resnet.utils import checks
 from keras_resnet.weights.saving import load_model, save_model
 
@@ -76,20 +75,18 @@ def deepening(
     if base.devices.deterministic:
         tf.config.experimental.enable_op_determinism()
     plots.require_matplotlib()
+    experiments = dict(zip(names, (base, deep), strict=True))
+
+    def other_warnings(record: logging.LogRecord) -> bool:
+        return "triggered tf.function retracing" not in record.getMessage()
+
     # The same code is traced again, for each of several models.
-    tensorflow_logger = tf.get_logger()
-    tensorflow_logger.addFilter(_not_of_retracing)
+    tf.get_logger().addFilter(other_warnings)
     try:
-        study = attempt_study(
-            dict(zip(names, (base, deep), strict=True)), seeds, base.output.workdir, jobs=jobs
-        )
+        study = attempt_study(experiments, seeds, base.output.workdir, jobs=jobs)
         return _report(study, base, deep, names, seeds, more)
     finally:
-        tensorflow_logger.removeFilter(_not_of_retracing)
-
-
-def _not_of_retracing(record: logging.LogRecord) -> bool:
-    return "triggered tf.function retracing" not in record.getMessage()
+        tf.get_logger().removeFilter(other_warnings)
 
 
 def _report(
@@ -101,7 +98,7 @@ def _report(
     more: int,
 ) -> list[Row]:
     """Deepens the shallow nets and trains them on, and writes table and figure."""
-    workdir, first = Path(base.output.workdir), base.optimization.epochs
+    workdir = Path(base.output.workdir)
     shallow_name, deep_name = names
     networks = (shallow_name, f"{deep_name}, deepened", f"{deep_name} from scratch")
     runs = {(run.label, run.seed): run for run in study.finished}
@@ -131,22 +128,17 @@ def _report(
                 grown = _train_on(model, deep_name, run, base, deep.replace(epochs=more), dataset)
                 finished.append(grown)
                 rows.append(dict(grown.metrics))
-                draw(networks[1], grown, first)
+                draw(networks[1], grown, base.optimization.epochs)
             except TrainingStopped as error:
                 stopped.append(StoppedRun(networks[1], seed, str(error)))
                 logger.info(f"{networks[1]}, seed {seed}: {error}")
         if run := runs.get((deep_name, seed)):
-            model, seconds = load_model(run.workdir / MODEL), run.metrics["train_seconds"]
-            rows.append(_row(networks[2], seed, first + more, seconds, model, base, dataset))
+            rows.append(_row(networks[2], run, load_model(run.workdir / MODEL), base, dataset))
             draw(networks[2], run)
     if curves:
-        plots.deepening(
-            curves,
-            networks,
-            workdir / "deepening.png",
-            title=f"{shallow_name} deepened to {deep_name} on {dataset.name}, "
-            f"{counted(len(seeds), 'seed')}",
-        )
+        title = f"{shallow_name} deepened to {deep_name} on {dataset.name}"
+        title += f", {counted(len(seeds), 'seed')}"
+        plots.deepening(curves, networks, workdir / "deepening.png", title=title)
     rows += [{"seed": r.seed, "network": r.label, "stopped": r.reason} for r in stopped]
     write_rows(workdir, rows, settings=base.flat())
     logger.info("\n".join(map(_line, rows)))
@@ -178,17 +170,13 @@ def _deepened(
     keras.utils.set_random_seed(run.seed)
     images = dataset.train_batches(batch_size, seed=run.seed).take(BATCHES)
     model = deepen(shallow, architecture_of(deep.network).repeats, images=images)
-    outputs = []
-    for net in (shallow, model):
-        batches = dataset.eval_batches(dataset.splits[-1], batch_size)
-        outputs.append(np.concatenate([net.predict_on_batch(images) for images, _, _ in batches]))
-    epochs, seconds = run.epochs[-1]["epoch"], run.metrics["train_seconds"]
-    rows = [
-        _row(label, run.seed, epochs, seconds, net, base, dataset)
-        for label, net in ((run.label, shallow), (name, model))
+    differences = [
+        np.abs(shallow.predict_on_batch(images) - model.predict_on_batch(images)).max()
+        for images, _, _ in dataset.eval_batches(dataset.splits[-1], batch_size)
     ]
-    rows[1]["answers_differ"] = float(np.abs(outputs[0] - outputs[1]).max())
-    return model, rows
+    before = _row(run.label, run, shallow, base, dataset)
+    after = _row(name, run, model, base, dataset)
+    return model, [before, {**after, "answers_differ": float(max(differences))}]
 
 
 def _train_on(
@@ -203,48 +191,45 @@ def _train_on(
     folder = Path(base.output.workdir) / f"{deep_name}-deepened-{run.seed}"
     rate = base.optimization.learning_rate / 10
     settings = settings.replace(learning_rate=rate, seed=run.seed, workdir=str(folder))
-    trainer = _trainer(model, settings, dataset)
     steps = total_steps(settings.optimization, dataset)
+    trainer = make_trainer(settings, tf.distribute.get_strategy(), model, dataset, steps)
     trainer.fit(steps=steps, **fit_options(settings, dataset, folder))
     settle_statistics(settings, trainer, dataset)
     save_model(model, folder / MODEL)
     label = f"{deep_name}, deepened and trained on"
-    epochs = run.epochs[-1]["epoch"] + settings.optimization.epochs
-    seconds = round(run.metrics["train_seconds"] + trainer.seconds, 1)
-    row = _row(label, run.seed, epochs, seconds, model, base, dataset)
+    epochs = settings.optimization.epochs
+    row = _row(label, run, model, base, dataset, epochs=epochs, seconds=trainer.seconds)
     return StudyRun(label, run.seed, folder, row, read_epochs(folder / "metrics.jsonl"))
-
-
-def _trainer(model: keras.Model, settings: Experiment, dataset: ImageDataset) -> Trainer:
-    steps = total_steps(settings.optimization, dataset)
-    return make_trainer(settings, tf.distribute.get_strategy(), model, dataset, steps)
 
 
 def _row(
     network: str,
-    seed: int,
-    epochs: int,
-    seconds: float,
+    run: StudyRun,
     model: keras.Model,
     base: Experiment,
     dataset: ImageDataset,
+    *,
+    epochs: int = 0,
+    seconds: float = 0.0,
 ) -> Row:
-    """Returns epochs and seconds, the loss in training mode, and test loss and accuracy."""
+    """Measures a model after a run, and after so many epochs and seconds more."""
     split = "test" if "test" in dataset.splits else "validation"
-    batch_size = base.optimization.batch_size
-    tested = _trainer(model, base, dataset).evaluate(dataset, split, batch_size)
-    loss, losses = make_loss(base.optimization), []
+    batch_size, steps = base.optimization.batch_size, total_steps(base.optimization, dataset)
+    trainer = make_trainer(base, tf.distribute.get_strategy(), model, dataset, steps)
+    tested = trainer.evaluate(dataset, split, batch_size)
+    loss = CrossEntropy(label_smoothing=base.optimization.label_smoothing)
+    losses = []
     # With batch statistics, which leaves the moving ones as they are.
     variables = [variable.value for variable in model.trainable_variables]
     others = [variable.value for variable in model.non_trainable_variables]
-    for images, labels in dataset.train_batches(batch_size, seed=seed).take(BATCHES):
+    for images, labels in dataset.train_batches(batch_size, seed=run.seed).take(BATCHES):
         predictions, _ = model.stateless_call(variables, others, images, training=True)
         losses.append(float(loss(labels, predictions)))
     return {
-        "seed": seed,
+        "seed": run.seed,
         "network": network,
-        "epochs": epochs,
-        "train_seconds": seconds,
+        "epochs": run.epochs[-1]["epoch"] + epochs,
+        "train_seconds": round(run.metrics["train_seconds"] + seconds, 1),
         "loss_in_training": float(np.mean(losses)),
         "split": split,
         **{f"{split}_{name}": value for name, value in tested.items()},

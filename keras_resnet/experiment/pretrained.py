@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import keras
 
@@ -39,7 +40,7 @@ def with_new_classifier(init: str, image_shape: tuple[int, ...], classes: int) -
         model = load_model(init)
         _expect_classifier(model, image_shape)
         network = remembered(model)
-        options: dict[str, object] = {}
+        options: dict[str, Any] = {}
         if not standardizes(model):
             # Operations in front of the network may standardize in a way that is not seen here.
             if network is None or network.preprocessing is None or network.on_tensor:
@@ -85,9 +86,9 @@ def _expect_classifier(model: keras.Model, image_shape: tuple[int, ...]) -> None
             f"`init` must take images of {image_shape[-1]} channels, as the data set has them. "
             f"Received: a model of images of shape {own}"
         )
-    classifier = classifier_of(model)
-    if not isinstance(classifier, keras.layers.Dense):
+    last = classifier_of(model)
+    if not isinstance(last, keras.layers.Dense):
         raise ValueError(
             "`init` must end in a Dense layer, the classifier, which a new one replaces. "
-            f"Received: a model that ends in {type(classifier).__name__}"
+            f"Received: a model that ends in {type(last).__name__}"
         )

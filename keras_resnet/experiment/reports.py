@@ -60,12 +60,10 @@ def degradation(
         plain = getattr(find_architecture(name), "shortcut", "") is None
         groups["plain nets" if plain else "residual nets"][name] = epochs
     if study.finished:
-        plots.error_curves(
-            {name: studies.error_curves(group) for name, group in groups.items() if group},
-            Path(base.output.workdir) / "degradation.png",
-            title=f"Plain and residual nets on {subject}",
-            test_name=base.data.validation_split,
-        )
+        curves = {name: studies.error_curves(group) for name, group in groups.items() if group}
+        title, watched = f"Plain and residual nets on {subject}", base.data.validation_split
+        path = Path(base.output.workdir) / "degradation.png"
+        plots.error_curves(curves, path, title=title, test_name=watched)
     study.expect_all_finished()
     return rows
 
@@ -88,8 +86,7 @@ def side_by_side(
     study, rows, subject = _studied(experiments, base, seeds, jobs, reach)
     workdir = Path(base.output.workdir)
     options = {"title": f"{title} on {subject}", "test_name": base.data.validation_split}
-    if study.finished:
-        finished = [row for row in rows if row["seeds"]]
+    if finished := [row for row in rows if row["seeds"]]:
         plots.final_errors(finished, workdir / "comparison.png", **options)
         curves = {"": studies.error_curves(_by_label(study.finished))}
         plots.error_curves(curves, workdir / "curves.png", **options)
@@ -121,13 +118,9 @@ def transfer(
     """
     experiments, network = {"fine-tuned": settings}, settings.network
     if scratch:
-        experiments["from scratch"] = settings.replace(
-            init=None,
-            head_epochs=0,
-            freeze_bn=False,
-            rate_decay=1.0,
-            epochs=settings.optimization.head_epochs + settings.optimization.epochs,
-        )
+        epochs = settings.optimization.head_epochs + settings.optimization.epochs
+        defaults = {"init": None, "head_epochs": 0, "freeze_bn": False, "rate_decay": 1.0}
+        experiments["from scratch"] = settings.replace(**defaults, epochs=epochs)
     init = str(network.init)
     name = Path(init).name if network.init_is_model else init
     return side_by_side(experiments, settings, seeds, title=f"From {name}", jobs=jobs)
@@ -156,10 +149,8 @@ def _studied(
         checks.fraction("reach", error)
     plots.require_matplotlib()
     study = attempt_study(experiments, seeds, base.output.workdir, jobs=jobs)
-    by_label = {
-        row["network"]: row for row in studies.convergence(_by_label(study.finished), reach)
-    }
-    rows: list[Row] = [by_label.get(name, {"network": name, "seeds": 0}) for name in experiments]
+    ended = {row["network"]: row for row in studies.convergence(_by_label(study.finished), reach)}
+    rows: list[Row] = [ended.get(name, {"network": name, "seeds": 0}) for name in experiments]
     for row in rows:
         _add_figures(row, study, base)
     write_rows(base.output.workdir, rows, settings=base.flat())
@@ -169,10 +160,9 @@ def _studied(
         logger.info("training error: of the weights as trained; the other: of their average")
     logger.info(f"Everything is in {base.output.workdir}")
 
-    training = base.optimization
-    length = counted(training.head_epochs + training.epochs, "epoch")
-    if training.steps is not None:
-        length = counted(training.steps, "step")
+    training, steps = base.optimization, base.optimization.steps
+    epochs = counted(training.head_epochs + training.epochs, "epoch")
+    length = epochs if steps is None else counted(steps, "step")
     subject = (
         f"{base.data.dataset}: {length} of batch {training.batch_size}, learning rate "
         f"{training.peak_rate:g}, {base.devices.precision}, {counted(len(seeds), 'seed')}"
@@ -196,12 +186,11 @@ def _add_figures(row: Row, study: Study, base: Experiment) -> None:
         row["multiply_adds"] = own[0]["multiply_adds"]
         row["train_seconds"] = statistics.fmean(metrics["train_seconds"] for metrics in own)
         name = f"{base.data.validation_split}_accuracy"
-        errors = [1.0 - metrics[name] for metrics in own if name in metrics]
-        if len(errors) == len(own):
+        if all(name in metrics for metrics in own):
             # Of the trained models, whose weights or statistics may have been averaged since the
             # last epoch.
-            row["test_error"] = statistics.fmean(errors)
-            row["test_error_sd"] = statistics.stdev(errors) if len(errors) > 1 else None
+            ends = [[metrics] for metrics in own]
+            row["test_error"], row["test_error_sd"] = studies.final_errors(ends, name)
     stopped = [one for one in study.stopped if one.label == row["network"]]
     if stopped:
         row["stopped"] = " | ".join(f"seed {one.seed}: {one.reason}" for one in stopped)

@@ -66,10 +66,16 @@ def run(experiment: Experiment) -> dict[str, Any]:
         TrainingStopped: If training cannot be finished; the message says why.
     """
     workdir, optimization = Path(experiment.output.workdir), experiment.optimization
-    finished = _finished_metrics(experiment, workdir)
-    if finished is not None:
-        logger.info(f"{workdir} holds this run, finished: nothing to do.")
-        return finished
+    if expect_settings(workdir / "config.json", experiment.of_the_result(), of="run"):
+        if (workdir / "metrics.json").exists():
+            finished = read_object(workdir / "metrics.json")
+            logger.info(f"{workdir} holds this run, finished: nothing to do.")
+            return finished
+        if not experiment.output.resume:
+            raise ValueError(
+                "`workdir` holds this run, unfinished; leave out --no-resume to resume it, or "
+                f"choose a new folder. Received: workdir={str(workdir)!r}"
+            )
     with opened(experiment) as (strategy, dataset):
         chief = training.is_chief(strategy)
         keras.utils.set_random_seed(optimization.seed)
@@ -127,12 +133,8 @@ def opened(experiment: Experiment) -> Iterator[tuple[tf.distribute.Strategy, Ima
     """Prepares devices, determinism, and precision for a while; yields strategy and open data."""
     require_matplotlib()
     devices = experiment.devices
-    strategy = training.make_strategy(
-        devices.strategy,
-        gpus=devices.gpus,
-        virtual_devices=devices.virtual_devices,
-        tpu=devices.tpu,
-    )
+    named = {name: getattr(devices, name) for name in ("gpus", "virtual_devices", "tpu")}
+    strategy = training.make_strategy(devices.strategy, **named)
     training.layout(strategy, experiment.optimization.batch_size, devices.micro_batches)
     if devices.deterministic:
         tf.config.experimental.enable_op_determinism()
@@ -275,18 +277,3 @@ def _finish(
     write_json(workdir / "metrics.json", figures)
     logger.info(f"Everything is in {workdir}: begin with model_card.md and learning_curve.png")
     return figures
-
-
-def _finished_metrics(experiment: Experiment, workdir: Path) -> dict[str, Any] | None:
-    """Returns the metrics of this very run if `workdir` holds it finished, else None."""
-    if not expect_settings(workdir / "config.json", experiment.of_the_result(), of="run"):
-        return None
-    metrics = workdir / "metrics.json"
-    if metrics.exists():
-        return read_object(metrics)
-    if not experiment.output.resume:
-        raise ValueError(
-            "`workdir` holds this run, unfinished; leave out --no-resume to resume it, or choose a "
-            f"new folder. Received: workdir={str(workdir)!r}"
-        )
-    return None

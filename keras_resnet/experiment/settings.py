@@ -9,12 +9,10 @@ import dataclasses
 import os
 from collections.abc import Callable, Mapping
 
+from keras_resnet.architectures import VERSIONS
 from keras_resnet.training import scaled_learning_rate
 from keras_resnet.training.optimizers import DECAYS
 from keras_resnet.utils import checks
-
-WARMUPS = ("none", "linear", "error", "auto")
-SCHEDULES = ("steps", "cosine", "polynomial", "constant", "plateau")
 
 # Settings that say where and how fast a run computes, but not what: it may resume with others.
 _NOT_OF_THE_RESULT = (
@@ -88,15 +86,15 @@ class Network:
     recompute: bool = False
 
     def __post_init__(self):
+        _check(self, checks.one_of, "shortcut", allowed=("A", "B", "C", "none"))
+        _check(self, checks.one_of, "version", allowed=VERSIONS)
+        _check(self, checks.integer, "squeeze_excitation", minimum=0)
         _check(self, checks.fraction, "dropout", "stochastic_depth")
         if self.init is None:
             expect_defaults(self, ("freeze_bn",), _GOES_WITH_INIT)
         if self.init_is_model:
-            expect_defaults(
-                self,
-                OF_THE_NETWORK,
-                f"must be left out with init={self.init!r}, which brings its own network",
-            )
+            why = f"must be left out with init={self.init!r}, which brings its own network"
+            expect_defaults(self, OF_THE_NETWORK, why)
 
     @property
     def init_is_model(self) -> bool:
@@ -199,16 +197,17 @@ class Optimization:
         if self.seed >= 2**32:
             raise ValueError(f"`seed` must be below 2**32. Received: seed={self.seed}")
         _check(self, checks.positive, "learning_rate", "clip_norm", "rate_decay")
-        _check(self, checks.fraction, "warmup_share", "momentum", "weight_decay", "ema")
-        _check(self, checks.fraction, "label_smoothing")
+        fractions = ("warmup_share", "momentum", "weight_decay", "ema", "label_smoothing")
+        _check(self, checks.fraction, *fractions)
         for drop in self.drops:
             checks.fraction("drops", drop)
         if self.rate_decay > 1.0:
             raise ValueError(
                 f"`rate_decay` must be in (0, 1]. Received: rate_decay={self.rate_decay}"
             )
-        checks.one_of("schedule", self.schedule, SCHEDULES)
-        checks.one_of("warmup", self.warmup, WARMUPS)
+        schedules = ("steps", "cosine", "polynomial", "constant", "plateau")
+        checks.one_of("schedule", self.schedule, schedules)
+        checks.one_of("warmup", self.warmup, ("none", "linear", "error", "auto"))
         checks.one_of("decay", self.decay, DECAYS)
         if self.schedule == "plateau" and self.warmup in ("linear", "error"):
             raise ValueError(
@@ -322,8 +321,7 @@ class Experiment:
 
     def flat(self) -> dict[str, object]:
         """Returns the settings of all groups by name, as in config.json."""
-        groups = (getattr(self, field.name) for field in dataclasses.fields(self))
-        return {name: value for group in groups for name, value in vars(group).items()}
+        return {name: value for group in vars(self).values() for name, value in vars(group).items()}
 
     def replace(self, **settings: object) -> Experiment:
         """Returns the experiment with other values of some settings, by name.
@@ -332,10 +330,9 @@ class Experiment:
             ValueError: If there is no such setting, or a value is wrong.
         """
         groups = {}
-        for field in dataclasses.fields(self):
-            group = getattr(self, field.name)
+        for title, group in vars(self).items():
             own = {name: settings.pop(name) for name in vars(group) if name in settings}
-            groups[field.name] = dataclasses.replace(group, **own)
+            groups[title] = dataclasses.replace(group, **own)
         for name, value in settings.items():
             raise ValueError(f"`{name}` is no setting. Received: {name}={value!r}")
         return Experiment(**groups)

@@ -173,11 +173,9 @@ def _run_all(
         except TrainingStopped as error:
             text = str(error)
             ends[key] = StoppedRun(*key, text)
-        left = (time.monotonic() - started) / len(ends) * (len(plan) - len(ends))
-        logger.info(
-            f"{len(ends)}/{len(plan)}  {key[0]}, seed {key[1]}: {text}  "
-            f"about {format_seconds(left)} left"
-        )
+        seconds = (time.monotonic() - started) / len(ends) * (len(plan) - len(ends))
+        left = f"about {format_seconds(seconds)} left"
+        logger.info(f"{len(ends)}/{len(plan)}  {key[0]}, seed {key[1]}: {text}  {left}")
 
     for key, one in plan.items():
         folder = Path(one.output.workdir)
@@ -217,14 +215,9 @@ def _terminate(number: int, frame: FrameType | None) -> NoReturn:
 
 
 class _Child:
-    """A run in a subprocess, which begins when this is made.
+    """A run in a subprocess, which begins when this is made, with `threads` for TensorFlow."""
 
-    Args:
-        experiment: Its settings. What it prints is added to log.txt in its `workdir`.
-        threads: Threads that TensorFlow may use, or None for as many as it likes.
-    """
-
-    def __init__(self, experiment: Experiment, threads: int | None = None):
+    def __init__(self, experiment: Experiment, threads: int | None):
         self._workdir = Path(experiment.output.workdir)
         self._fresh = not self._workdir.exists()
         self._workdir.mkdir(parents=True, exist_ok=True)

@@ -72,21 +72,17 @@ def test_degradation_of_nets_of_which_some_diverged(tmp_path, outcome, logged):
     assert "PlainNet56, training" not in drawn
 
 
-def test_a_study_in_which_nothing_came_to_its_end_has_a_table(tmp_path, outcome):
-    outcome([], [("a", 0), ("b", 0)])
+@pytest.mark.parametrize("finished", [[], [("a", 0)]])
+def test_side_by_side_with_some_that_stopped(tmp_path, outcome, finished):
+    outcome(finished, [(label, 0) for label in "ab" if (label, 0) not in finished])
     base = Experiment.from_flat(workdir=str(tmp_path))
     with pytest.raises(TrainingStopped):
         reports.side_by_side({"a": base, "b": base}, base, [0], title="Two")
-    assert [row["stopped"] for row in table(tmp_path)] == [f"seed 0: {REASON}"] * 2
-    assert {path.name for path in tmp_path.iterdir()} == {"table.csv", "table.json"}
-
-
-def test_side_by_side_with_one_that_stopped(tmp_path, outcome):
-    outcome([("a", 0)], [("b", 0)])
-    base = Experiment.from_flat(workdir=str(tmp_path))
-    with pytest.raises(TrainingStopped):
-        reports.side_by_side({"a": base, "b": base}, base, [0], title="Two")
-    for name in ("comparison", "curves"):
+    stopped = [row["stopped"] for row in table(tmp_path) if not row["seeds"]]
+    assert stopped == [f"seed 0: {REASON}"] * (2 - len(finished))
+    if not finished:
+        assert {path.name for path in tmp_path.iterdir()} == {"table.csv", "table.json"}
+    for name in ("comparison", "curves") if finished else ():
         assert "stopped before their end: b (seed 0)" in titles(tmp_path / f"{name}.svg")
 
 

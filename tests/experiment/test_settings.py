@@ -16,7 +16,8 @@ from keras_resnet.experiment.card import network_text
 from keras_resnet.experiment.factories import architecture_of, fit_options, make_optimizer
 from keras_resnet.experiment.runner import opened
 from keras_resnet.export.verification import ExportMismatchError
-from keras_resnet.training import TrainingStopped
+from keras_resnet.training import ErrorWarmup, TrainingStopped
+from keras_resnet.utils.private import schedule_of
 from tests.helpers import refused
 
 
@@ -25,36 +26,38 @@ def digits():
     return load_dataset("digits")
 
 
-def rates(experiment, steps):
-    rate = make_optimizer(experiment, steps)._learning_rate
-    return np.array([float(rate(step)) for step in range(steps)])
-
-
-def test_architecture_follows_depth_shortcut_and_version():
+def test_settings_name_an_architecture():
     assert architecture_of(Network(depth=26)).repeats == (4, 4, 4)
     plain = architecture_of(Network(model="resnet34", shortcut="none"))
     assert (plain.name, plain.shortcut, plain.depth) == ("PlainNet34", None, 34)
     assert architecture_of(Network(model="ResNet20", shortcut="A")).name == "ResNet20"
     assert architecture_of(Network(model="ResNet50", version="v1.5")).name == "ResNet50_v1.5"
-
-
-def test_network_of_a_depth_takes_block_width_and_squeeze_excitation():
-    found = Experiment.from_flat(depth=20, block="bottleneck", widening=2.0, squeeze_excitation=8)
-    line = architecture_of(found.network)
+    line = architecture_of(
+        Network(depth=20, block="bottleneck", widening=2.0, squeeze_excitation=8)
+    )
     assert (line.repeats, line.widths, line.stem_filters) == ((2, 2, 2), (32, 64, 128), 32)
     assert (line.name, line.squeeze_excitation) == ("ResNet20x2_bottleneck_se8", 8)
     assert architecture_of(Network(model="SEResNet50", squeeze_excitation=0)).name == "ResNet50"
     plain = architecture_of(Network(depth=14, widening=0.5, shortcut="none"))
     assert (plain.name, plain.widths) == ("PlainNet14x0.5", (8, 16, 32))
-    for options, named in (
-        ({"block": "basic"}, "`block` goes with `depth`.*block='basic'"),
-        ({"widening": 2.0}, "`widening` goes with `depth`.*widening=2.0"),
-        ({"depth": 20, "widening": 0.0}, "widening=0.0"),
-        ({"depth": 18, "block": "bottleneck"}, r"9n\+2.*depth=18"),
-        ({"squeeze_excitation": -1}, "squeeze_excitation=-1"),
-    ):
-        with pytest.raises(ValueError, match=named):
-            architecture_of(Network(**options))
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"block": "basic"}, ("`block` goes with `depth`", "block='basic'")),
+        ({"widening": 2.0}, ("`widening` goes with `depth`", "widening=2.0")),
+        ({"depth": 20, "widening": 0.0}, ("widening=0.0",)),
+        ({"depth": 18, "block": "bottleneck"}, ("9n+2", "depth=18")),
+        ({"squeeze_excitation": -1}, ("squeeze_excitation=-1",)),
+        ({"shortcut": "D"}, ("shortcut='D'",)),
+        ({"version": "v3"}, ("version='v3'",)),
+        ({"model": "densenetbc100_12", "shortcut": "B"}, ("`shortcut`", "DenseNetBC100_12")),
+    ],
+)
+def test_settings_that_name_none(options, named):
+    with refused(*named):
+        architecture_of(Network(**options))
 
 
 def test_densely_connected_networks_are_built_too(digits):
@@ -63,31 +66,28 @@ def test_densely_connected_networks_are_built_too(digits):
     text = network_text(architecture_of(experiment.network))
     assert text.startswith("A densely connected network of 100")
     assert build_model(experiment, digits).count_params() > 700_000
-    with pytest.raises(ValueError, match="`shortcut` must be left out for DenseNetBC100_12"):
-        build_model(Experiment.from_flat(model="densenetbc100_12", shortcut="B"), digits)
 
 
-def test_steps_are_divided_by_ten_at_the_papers_shares():
-    rate = rates(Experiment.from_flat(schedule="steps", warmup="none"), 64)
-    np.testing.assert_allclose(rate[[0, 31]], 0.1, rtol=1e-6)
-    np.testing.assert_allclose(rate[[32, 47]], 0.01, rtol=1e-6)
-    np.testing.assert_allclose(rate[[48, 63]], 0.001, rtol=1e-6)
-
-
-def test_linear_warmup_reaches_the_full_rate_and_stays():
-    rate = rates(Experiment.from_flat(schedule="constant", warmup="linear", warmup_share=0.1), 100)
-    np.testing.assert_allclose(rate[:10], 0.01 * np.arange(1, 11), rtol=1e-5)
-    np.testing.assert_allclose(rate[10:], 0.1, rtol=1e-6)
+def test_learning_rate_of_every_step():
+    """Divided by ten at the paper's shares; with a warm-up, in equal parts up to the full one."""
+    warmup = {"schedule": "constant", "warmup": "linear", "warmup_share": 0.1}
+    for settings, expected in (
+        ({"schedule": "steps", "warmup": "none"}, np.repeat([0.1, 0.01, 0.001], [32, 16, 16])),
+        (warmup, [*np.arange(1, 11) / 100, *[0.1] * 90]),
+    ):
+        rate = schedule_of(make_optimizer(Experiment.from_flat(**settings), len(expected)))
+        found = [float(rate(step)) for step in range(len(expected))]
+        np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize(
     ("model", "first"), [("ResNet110", 0.01), ("ResNet1202", 0.01), ("ResNet56", 0.1)]
 )
 def test_warmup_by_error_is_for_the_deepest_cifar_nets(model, first):
-    rate = make_optimizer(Experiment.from_flat(model=model, warmup="auto"), 100)._learning_rate
+    rate = schedule_of(make_optimizer(Experiment.from_flat(model=model, warmup="auto"), 100))
     assert float(rate(0)) == pytest.approx(first)
-    for step in range(40):
-        getattr(rate, "observe", lambda error, steps: None)(0.5, step + 1)
+    for step in range(40 if isinstance(rate, ErrorWarmup) else 0):
+        rate.observe(0.5, step + 1)
     assert float(rate(40)) == pytest.approx(0.1)
 
 
@@ -116,11 +116,18 @@ def test_plateau_divides_the_rate_by_ten(digits, tmp_path):
         ({"weight_decay": -1.0}, "weight_decay=-1.0"),
         ({"decay": "L2"}, "decay='L2'"),
         ({"drops": (2.0,)}, "drops=2.0"),
+        ({"head_epochs": 2}, "`head_epochs` requires `init`"),
+        ({"freeze_bn": True}, "`freeze_bn` requires `init`"),
+        ({"rate_decay": 0.5}, "`rate_decay` requires `init`"),
+        ({"init": "a.keras", "rate_decay": 2.0}, "`rate_decay` must be in"),
+        ({"init": "a.keras", "dropout": 0.5}, "`dropout` must be left out"),
+        ({"init": "a.keras", "recompute": True}, "`recompute` must be left out"),
+        ({"init": "a.keras", "freeze_bn": True, "recompute_bn": True}, "`recompute_bn` must be"),
     ],
 )
 def test_wrong_settings_are_named(settings, named):
     with refused(named):
-        make_optimizer(Experiment.from_flat(**settings), 10)
+        Experiment.from_flat(**settings)
 
 
 def test_settings_have_one_name_in_all_groups():

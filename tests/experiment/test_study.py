@@ -118,9 +118,8 @@ def test_an_interrupted_study_has_its_runs_save_their_state(tmp_path, ctrl_c):
     with pytest.raises(KeyboardInterrupt):
         run_study(experiments("waits"), [0, 1], tmp_path, jobs=2)
     thread.join()
-    for folder in folders:
-        assert (folder / "saved").exists()
-        assert (folder / "log.txt").read_text() == "imported\n"
+    assert all((folder / "saved").exists() for folder in folders)
+    assert [(folder / "log.txt").read_text() for folder in folders] == ["imported\n"] * 2
 
 
 def test_real_command_leaves_ctrl_c_to_the_study(monkeypatch):
@@ -158,11 +157,8 @@ def test_how_a_run_ended_is_reported_and_logged_in_a_line(
 
 
 def test_a_process_ends_with_the_one_that_started_it(tmp_path):
-    code = f"""
-import runpy, time
-runpy.run_path({str(ROOT / "keras_resnet" / "utils" / "processes.py")!r})["end_with_parent"]()
-time.sleep(60)
-"""
+    path = str(ROOT / "keras_resnet" / "utils" / "processes.py")
+    code = f"import runpy, time; runpy.run_path({path!r})['end_with_parent'](); time.sleep(60)"
     with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE) as process:
         process.stdin.close()
         assert process.wait(30) == -15
@@ -175,11 +171,11 @@ def test_how_a_process_died():
 
 
 def test_a_finished_run_is_read_and_one_of_other_settings_refused(tmp_path, monkeypatch):
-    one = Experiment.from_flat(workdir=str(tmp_path / "good-0"), model="good")
-    (tmp_path / "good-0").mkdir()
-    settings = one.flat()
-    (tmp_path / "good-0" / "config.json").write_text(json.dumps(settings))
-    (tmp_path / "good-0" / "metrics.json").write_text(json.dumps(METRICS))
+    folder = tmp_path / "good-0"
+    folder.mkdir()
+    one = Experiment.from_flat(workdir=str(folder), model="good")
+    (folder / "config.json").write_text(json.dumps(one.flat()))
+    (folder / "metrics.json").write_text(json.dumps(METRICS))
     monkeypatch.setattr(study, "COMMAND", ("no process is started",))
     (found,) = run_study({"good": one}, [0], tmp_path)
     assert found.metrics == METRICS
