@@ -43,35 +43,24 @@ def search(
         axes.set_xscale("log")
         front = pareto_front([row for row in trained if row["epochs"] == most])
         if len(front) > 1:
-            style = {"color": "0.6", "linewidth": 1, "zorder": 1, "label": "Pareto front"}
-            axes.plot(*_points(front), **style)
+            axes.plot(*_points(front), color="0.6", linewidth=1, zorder=1, label="Pareto front")
         # Vermilion is the color of the chosen one.
         colors = [color for color in drawing.COLORS if color != drawing.VERMILION]
         for block, color in zip(sorted({str(r["block"]) for r in rows}), colors, strict=False):
-            for full in (True, False):
-                own = [
-                    row
-                    for row in trained
-                    if row["block"] == block and (row["epochs"] == most) == full
-                ]
-                if own:
-                    axes.scatter(
-                        *_points(own),
-                        s=[200 * row["parameters"] / largest + 12 for row in own],
-                        facecolor=color if full else "none",
-                        edgecolor=color,
-                        alpha=0.7,
-                        zorder=3,
-                        label=f"{block} blocks" + ("" if full else ", fewer epochs"),
-                    )
+            own = [row for row in trained if row["block"] == block]
+            for face, full, label in ((color, True, ""), ("none", False, ", fewer epochs")):
+                if alike := [row for row in own if (row["epochs"] == most) == full]:
+                    sizes = [200 * row["parameters"] / largest + 12 for row in alike]
+                    style = {"facecolor": face, "edgecolor": color, "alpha": 0.7, "zorder": 3}
+                    axes.scatter(*_points(alike), sizes, label=f"{block} blocks{label}", **style)
         drawing.error_axis(axes)
         axes.invert_yaxis()
         axes.set_yticks(drawing.ERROR_TICKS, [100 - tick for tick in drawing.ERROR_TICKS])
         if over:
             axes.plot(over, [100] * len(over), "x", color="0.4", label="over budget or failed")
         if max_multiply_adds is not None:
-            style = {"color": "0.4", "linewidth": 1, "linestyle": ":", "label": "budget"}
-            axes.axvline(max_multiply_adds / 1e6, **style)
+            budget = max_multiply_adds / 1e6
+            axes.axvline(budget, color="0.4", linewidth=1, linestyle=":", label="budget")
         for row in chosen:
             axes.plot(*_points([row]), "+", color=drawing.VERMILION, zorder=4, label="chosen")
         drawing.log_axis(axes.xaxis)

@@ -69,8 +69,8 @@ def search(
         trials = TRIALS
     workdir = Path(base.output.workdir)
     limits = {"max_parameters": max_parameters, "max_multiply_adds": max_multiply_adds}
-    settings = {"space": dataclasses.asdict(space), "tuner": tuner, "factor": factor, **limits}
-    settings = base.of_the_result() | settings
+    settings = {**base.of_the_result(), "space": dataclasses.asdict(space), "tuner": tuner}
+    settings |= {"factor": factor, **limits}
     expect_settings(workdir / "search.json", settings, of="search")
     with opened(base) as (strategy, dataset):
         hypermodel = ResNetHyperModel(base, dataset, space, strategy=strategy, **limits)
@@ -122,7 +122,7 @@ def _row(trial, hypermodel) -> dict[str, Any]:
         "trial": trial.trial_id,
         "network": architecture_of(candidate(hypermodel.base, values).network).name,
         "state": "over budget" if over else "trained" if trained else "failed",
-        **{name: values[name] for name in hypermodel.space.names()},
+        **{name: values[name] for name in hypermodel.space.choices()},
         "parameters": int(figures["parameters"]),
         "multiply_adds": int(figures["multiply_adds"]),
         "epochs": 0 if over else values.get("tuner/epochs", hypermodel.base.optimization.epochs),

@@ -10,7 +10,8 @@ from keras_resnet.architectures import BLOCKS
 from keras_resnet.experiment.settings import Experiment
 from keras_resnet.utils import checks
 
-_RANGES = ("learning_rates", "weight_decays")
+# Choices between a lowest and a highest value.
+RANGES = ("learning_rate", "weight_decay")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,8 +26,8 @@ class SearchSpace:
         squeeze_excitations: Reductions of squeeze-and-excitation; 0 for none.
         dropouts: Rates of dropout in the branches, in [0, 1).
         stochastic_depths: Drop rates of stochastic depth of the last block, in [0, 1).
-        learning_rates: Lowest and highest learning rate; drawn from its logarithm's range.
         momentums: Momentums of SGD, in [0, 1).
+        learning_rates: Lowest and highest learning rate; drawn from its logarithm's range.
         weight_decays: Lowest and highest factor; drawn from its logarithm's range.
     """
 
@@ -37,8 +38,8 @@ class SearchSpace:
     squeeze_excitations: tuple[int, ...] = (0, 8)
     dropouts: tuple[float, ...] = (0.0, 0.1, 0.2)
     stochastic_depths: tuple[float, ...] = (0.0, 0.1, 0.2)
-    learning_rates: tuple[float, ...] = (0.02, 0.5)
     momentums: tuple[float, ...] = (0.8, 0.9, 0.95)
+    learning_rates: tuple[float, ...] = (0.02, 0.5)
     weight_decays: tuple[float, ...] = (1e-5, 1e-3)
 
     def __post_init__(self):
@@ -49,7 +50,7 @@ class SearchSpace:
         self._check("squeeze_excitations", checks.integer, 0)
         for name in ("dropouts", "stochastic_depths", "momentums"):
             self._check(name, checks.fraction)
-        for name in _RANGES:
+        for name in ("learning_rates", "weight_decays"):
             self._check(name, checks.positive)
             values = getattr(self, name)
             if len(values) != 2 or values[0] > values[1]:
@@ -69,20 +70,12 @@ class SearchSpace:
         if isinstance(values, str) or not isinstance(values, Sequence) or not values:
             raise ValueError(f"`{name}` must be a list of values. Received: {name}={values!r}")
         values = tuple(check(name, value, *options) for value in values)
-        object.__setattr__(self, name, values if name in _RANGES else tuple(dict.fromkeys(values)))
+        values = values if _singular(name) in RANGES else tuple(dict.fromkeys(values))
+        object.__setattr__(self, name, values)
 
-    def choices(self) -> dict[str, Sequence[Any]]:
-        """Returns the values of what is chosen from a list, by the name that it has in a search."""
-        names = [field.name for field in dataclasses.fields(self) if field.name not in _RANGES]
-        return {_singular(name): getattr(self, name) for name in names}
-
-    def ranges(self) -> dict[str, tuple[float, float]]:
-        """Returns the lowest and highest value of the others, by that name."""
-        return {_singular(name): getattr(self, name) for name in _RANGES}
-
-    def names(self) -> tuple[str, ...]:
-        """Returns the names of all that is chosen."""
-        return (*self.choices(), *self.ranges())
+    def choices(self) -> dict[str, tuple[Any, ...]]:
+        """Returns the values of every choice, by the name that it has in a search."""
+        return {_singular(name): values for name, values in vars(self).items()}
 
 
 def _singular(name: str) -> str:
@@ -90,7 +83,7 @@ def _singular(name: str) -> str:
 
 
 # The choices that are settings of an experiment by the same name.
-_SETTINGS = tuple(name for name in SearchSpace().names() if name != "repeats")
+_SETTINGS = tuple(name for name in SearchSpace().choices() if name != "repeats")
 # Settings of an experiment that a search decides, and none that it begins from can have.
 SEARCHED = ("model", "depth", *_SETTINGS)
 

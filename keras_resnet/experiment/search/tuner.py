@@ -20,7 +20,7 @@ from keras_resnet.analysis.counting import complexity
 from keras_resnet.data import ImageDataset
 from keras_resnet.experiment.factories import build_model, fit_options, make_trainer
 from keras_resnet.experiment.runner import settle_statistics
-from keras_resnet.experiment.search.space import SearchSpace, candidate
+from keras_resnet.experiment.search.space import RANGES, SearchSpace, candidate
 from keras_resnet.experiment.settings import Experiment
 from keras_resnet.experiment.workdir import read_object
 from keras_resnet.training import Diverged, TrainingStopped
@@ -64,10 +64,8 @@ class ResNetHyperModel(keras_tuner.HyperModel):
         base: Settings that all candidates share; those that the space decides are replaced. Files
             go to `search/` in its `workdir`.
         dataset: Data with a validation split.
-        space: Values to choose from.
+        space, max_parameters, max_multiply_adds: As in `search`.
         strategy: Strategy to build and train under; default: the current one.
-        max_parameters: The most parameters that a candidate may have, or None.
-        max_multiply_adds: The most multiply-adds of one image, or None.
 
     Raises:
         ValueError: If a setting makes no sense here, or there are no validation images.
@@ -115,12 +113,12 @@ class ResNetHyperModel(keras_tuner.HyperModel):
     def build(self, hp: keras_tuner.HyperParameters) -> keras.Model:
         """Builds a candidate's network, with the same seed for each."""
         for name, values in self.space.choices().items():
-            hp.Choice(name, list(values))
-        for name, (low, high) in self.space.ranges().items():
-            if low == high:
-                hp.Fixed(name, low)
+            if name not in RANGES:
+                hp.Choice(name, list(values))
+            elif values[0] == values[1]:
+                hp.Fixed(name, values[0])
             else:
-                hp.Float(name, low, high, sampling="log")
+                hp.Float(name, *values, sampling="log")
         keras.utils.set_random_seed(self.base.optimization.seed)
         with self.strategy.scope():
             return self.network(hp.values)
@@ -174,7 +172,7 @@ class ResNetHyperModel(keras_tuner.HyperModel):
     def train(self, values: Mapping[str, Any], model: keras.Model, epochs: int) -> dict[str, float]:
         """Trains a candidate for `epochs` in all and returns its figures."""
         experiment, dataset = candidate(self.base, values), self.dataset
-        chosen = json.dumps({name: values[name] for name in self.space.names()})
+        chosen = json.dumps({name: values[name] for name in self.space.choices()})
         folder = self.folder / "candidates" / hashlib.sha256(chosen.encode()).hexdigest()[:16]
         batch_size = experiment.optimization.batch_size
         steps = epochs * dataset.steps_per_epoch(batch_size)

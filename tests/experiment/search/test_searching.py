@@ -72,9 +72,6 @@ def test_table_figure_and_final_run(tmp_path, final_runs, capsys, logged):
     ):
         with refused("workdir", named):
             searching.search(other, SPACE, **options | changed)
-    (tmp_path / "search" / "oracle.json").write_text("{")
-    with refused("workdir", "oracle.json"):
-        searching.search(base, SPACE, **options)
 
 
 def test_a_budget_that_leaves_nothing_leaves_the_folder_free(tmp_path, final_runs):

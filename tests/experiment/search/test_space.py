@@ -4,7 +4,7 @@ import pytest
 
 from keras_resnet.experiment import Experiment
 from keras_resnet.experiment.factories import architecture_of
-from keras_resnet.experiment.search.space import SearchSpace, candidate
+from keras_resnet.experiment.search.space import RANGES, SearchSpace, candidate
 from tests.helpers import refused
 
 VALUES = {
@@ -33,9 +33,9 @@ def test_a_choice_is_an_experiment(block, depth, name):
 
 def test_every_name_of_the_space_is_one_of_a_candidate():
     space = SearchSpace()
-    assert set(space.names()) == set(VALUES)
+    assert set(space.choices()) == set(VALUES)
     assert space.choices()["widening"] == (0.5, 1.0, 2.0)
-    assert space.ranges() == {"learning_rate": (0.02, 0.5), "weight_decay": (1e-5, 1e-3)}
+    assert [space.choices()[name] for name in RANGES] == [(0.02, 0.5), (1e-5, 1e-3)]
     # Numbers of one kind, which keras-tuner asks for, and each once.
     assert SearchSpace(widenings=(1, 2, 2)).widenings == (1.0, 2.0)
     assert SearchSpace(learning_rates=[0.1, 0.1]).learning_rates == (0.1, 0.1)
