@@ -21,10 +21,8 @@ from keras_resnet.utils import checks
 from keras_resnet.utils.terminal import format_seconds, start_bar
 
 AVERAGES = ("softmax", "logits")
-
 # Batches of crops that may wait for others of their size, which bounds the memory they take.
 _WAITING_BATCHES = 8
-
 # Images that the input pipeline prefetches.
 _READ_AT_ONCE = 32
 
@@ -229,12 +227,7 @@ def _crops(dataset: ImageDataset, split: str, protocol: Protocol) -> Iterator[tu
 def _batches(
     images: Iterable[tuple[int, Sequence[np.ndarray]]], pixels: int
 ) -> Iterator[tuple[tuple[int, ...], np.ndarray]]:
-    """Yields batches of crops of one size, with the number of the image of each.
-
-    Args:
-        images: Number of each image, and its stacks of crops.
-        pixels: Pixels of a full batch.
-    """
+    """Yields crops of one size, `pixels` in a full batch, with the number of the image of each."""
     waiting: dict[tuple[int, int], list[tuple[int, np.ndarray]]] = collections.defaultdict(list)
     held = 0
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import filelock
 import keras
 
-from keras_resnet.utils.checks import first_line
+from keras_resnet.utils import checks
 
 
 def keras_cache(folder: str) -> Path:
@@ -61,7 +61,7 @@ def fetch(url: str, path: str | Path, checksum: str | None, *, kept: Path | None
             )
         except Exception as error:  # Keras raises that class itself.
             if checksum is None or not path.exists():  # Keras keeps a file of another checksum.
-                raise OSError(f"{url} cannot be downloaded ({first_line(error)})") from error
+                raise OSError(f"{url} cannot be downloaded ({checks.first_line(error)})") from error
             raise _deleted(path, url, checksum) from error
     return path
 
@@ -83,24 +83,18 @@ def fetch_from_hub(repository: str, file: str, revision: str | None, sha256: str
         OSError: If the file cannot be downloaded.
         ValueError: If it does not have the checksum; it is deleted from the cache then.
     """
+    hub = checks.extra("huggingface_hub", "Weights of the Hugging Face hub", "weights")
     try:
-        from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
-    except ImportError as error:
-        raise ImportError(
-            "Weights of the Hugging Face hub need the package `huggingface_hub`: "
-            "pip install 'keras-deep-residual[weights]'."
-        ) from error
-    try:
-        path = Path(hf_hub_download(repository, file, revision=revision))
+        path = Path(hub.hf_hub_download(repository, file, revision=revision))
         # In the cache, a large file is named by its sha256 if the system has symbolic links.
         blob = path.resolve()
         expected = sha256 or _sha256_in(blob.name)
         if expected is None:
-            url = hf_hub_url(repository, file, revision=revision)
-            expected = _sha256_in(get_hf_file_metadata(url).etag)
+            url = hub.hf_hub_url(repository, file, revision=revision)
+            expected = _sha256_in(hub.get_hf_file_metadata(url).etag)
     except Exception as error:  # Some are those of its HTTP client.
         raise OSError(
-            f"{repository}/{file} cannot be downloaded from the hub ({first_line(error)})"
+            f"{repository}/{file} cannot be downloaded from the hub ({checks.first_line(error)})"
         ) from error
     if expected is None:
         raise ValueError(

@@ -92,7 +92,7 @@ def save_torch_weights(model: keras.Model, path: str | Path) -> None:
         about[_NETWORK] = config.to_json()
     state = to_torch(model)
     with replacing(path) as temporary:
-        _safetensors().numpy.save_file(state, temporary, about)
+        _safetensors().save_file(state, temporary, about)
 
 
 def _find(weights: str | Path, network: str) -> SavedWeights:
@@ -196,11 +196,4 @@ _READERS = {
 
 
 def _safetensors() -> Any:
-    try:
-        import safetensors.numpy
-    except ImportError as error:
-        raise ImportError(
-            "Files of safetensors need the package `safetensors`: "
-            "pip install 'keras-deep-residual[weights]'."
-        ) from error
-    return safetensors
+    return checks.extra("safetensors.numpy", "Files of safetensors", "weights")

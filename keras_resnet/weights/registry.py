@@ -109,34 +109,25 @@ def _timm(name: str, *accuracies: tuple[float, float], **pinned: Any) -> Pretrai
     """Returns weights on the Hugging Face hub, with accuracies at 224 and maybe 288 pixels."""
     model, _, training = name.partition(".")
     entry = _ENTRIES[model.replace("wide_", "wide")]
+    # All have the stride on the 3x3 convolution, those of torchvision too.
+    network = entry.variant(entry.shortcut, "v1.5").name.lower()
+    place, metrics = f"timm/{name}", dict(zip((224, 288), accuracies, strict=False))
     preprocessing, recipe, license = _RECIPES[training]
     return PretrainedWeights(
-        name=f"timm/{name}",
-        # All have the stride on the 3x3 convolution, those of torchvision too.
-        network=entry.variant(entry.shortcut, "v1.5").name.lower(),
-        place=f"timm/{name}",
-        file="model.safetensors",
-        preprocessing=preprocessing,
-        metrics=dict(zip((224, 288), accuracies, strict=False)),
-        recipe=recipe,
-        license=license,
+        *(place, network, place, "model.safetensors"),
+        *(preprocessing, metrics, recipe, license),
         **pinned,
     )
 
 
 def _keras(network: str, top1: float, top5: float, md5: str) -> PretrainedWeights:
     family = network.rstrip("0123456789")
-    preprocessing, recipe, license = _RECIPES[family]
     file = f"{network}_weights_tf_dim_ordering_tf_kernels.h5"
+    place = f"https://storage.googleapis.com/tensorflow/keras-applications/{family}/{file}"
+    preprocessing, recipe, license = _RECIPES[family]
     return PretrainedWeights(
-        name=f"keras/{network}",
-        network=network,
-        place=f"https://storage.googleapis.com/tensorflow/keras-applications/{family}/{file}",
-        file=file,
-        preprocessing=preprocessing,
-        metrics={224: (top1, top5)},
-        recipe=recipe,
-        license=license,
+        *(f"keras/{network}", network, place, file),
+        *(preprocessing, {224: (top1, top5)}, recipe, license),
         md5=md5,
     )
 

@@ -30,6 +30,7 @@ from tests.helpers import (
     randomize,
     refused,
 )
+from tests.weights.damages import DAMAGES
 
 SHAPE = (8, 8, 3)
 
@@ -149,12 +150,10 @@ def test_a_classifier_of_another_size_keeps_the_backbone_and_says_so(saved, file
 
 
 def test_a_file_without_a_classifier(tmp_path):
-    backbone = net(include_top=False)
-    backbone.save_weights(tmp_path / "backbone.weights.h5")
+    backbone, path = net(include_top=False), tmp_path / "backbone.weights.h5"
+    backbone.save_weights(path)
     with pytest.warns(UserWarning, match=r"10 .*backbone"):
-        model = keras_resnet.CifarResNet(
-            14, weights=tmp_path / "backbone.weights.h5", input_shape=SHAPE
-        )
+        model = keras_resnet.CifarResNet(14, weights=path, input_shape=SHAPE)
     layers = layer_weights(model)
     layers.pop("predictions")
     assert_same_by_layer(layers, layer_weights(backbone), 0.0)
@@ -216,25 +215,22 @@ def test_nets_of_the_same_layers_in_other_widths(saved):
     refuses(model, saved[0] / "unrolled.weights.h5", "(3, 3, 32, 48)", "(3, 3, 32, 64)")
 
 
-@pytest.mark.parametrize("ending", ["keras", "weights.h5"])
-def test_a_plain_net_is_not_its_option_a_twin(tmp_path, ending):
-    plain, twin = (keras_resnet.CifarResNet(8, shortcut=option) for option in (None, "A"))
-    path = tmp_path / f"plain.{ending}"
-    plain.save(path) if ending == "keras" else plain.save_weights(path)
-    named = ("'resnet8'", "'plainnet8'")
-    refuses(twin, path, *{"keras": ("shortcut='A'", "shortcut=None")}.get(ending, named))
-    load_weights(plain, path)
-
-
-@pytest.mark.parametrize("ending", ["keras", "weights.h5"])
-def test_v1_is_not_v1_5(tmp_path, ending):
+def test_twins_of_the_same_shapes_are_told_apart(tmp_path):
+    """By the config of a `.keras` file, by the name of the model in a `.weights.h5` file."""
     options = {"blocks": (1, 1), "widths": (2, 3), "input_shape": (32, 32, 3)}
     v1 = keras_resnet.ResNet(**options, name="resnet50")
     v1_5 = keras_resnet.ResNet(**options, name="resnet50_v1.5", version="v1.5")
-    path = tmp_path / f"v1.{ending}"
-    v1.save(path) if ending == "keras" else v1.save_weights(path)
-    named = ("'resnet50_v1.5'", "'resnet50'")
-    refuses(v1_5, path, *{"keras": ("version='v1.5'", "version='v1'")}.get(ending, named))
+    plain, residual = (keras_resnet.CifarResNet(8, shortcut=option) for option in (None, "A"))
+    for one, other, differs in (
+        (plain, residual, ("shortcut='A'", "shortcut=None")),
+        (v1, v1_5, ("version='v1.5'", "version='v1'")),
+    ):
+        one.save(tmp_path / "one.keras")
+        refuses(other, tmp_path / "one.keras", *differs)
+        one.save_weights(tmp_path / "one.weights.h5")
+        refuses(other, tmp_path / "one.weights.h5", f"'{other.name}'", f"'{one.name}'")
+        for name in ("one.keras", "one.weights.h5"):
+            load_weights(one, tmp_path / name)
 
 
 def test_an_activation_that_is_an_object_is_known_again(tmp_path):
@@ -301,10 +297,7 @@ def test_dense_nets_come_stacked_and_unrolled(tmp_path):
     ],
 )
 def test_names_of_other_networks(model, saved, tmp_path, name):
-    def rename(file):
-        file["vars"].attrs["name"] = name
-
-    path = edited(saved, tmp_path, rename)
+    path = edited(saved, tmp_path, lambda file: file["vars"].attrs.modify("name", name))
     refuses(model, path, "'resnet14'", f"'{name}'")
 
 
@@ -352,15 +345,11 @@ def test_bfloat16_weights(tmp_path):
     assert {w.dtype for w in model.weights} == {"bfloat16"}
 
 
-@pytest.mark.parametrize("name", ["cifar10", "weights.npz", "imagenet.txt", ""])
-def test_names_are_not_known(name):
-    with refused("`weights`", "'.safetensors'", f"weights={name!r}"):
-        keras_resnet.ResNet20(weights=name)
-
-
-@pytest.mark.parametrize("weights", [3, True, ["a.keras"]])
-def test_weights_that_are_no_path(weights):
-    with refused("`weights`", f"weights={weights!r}"):
+@pytest.mark.parametrize(
+    "weights", ["cifar10", "weights.npz", "imagenet.txt", "", 3, True, ["a.keras"]]
+)
+def test_what_names_no_weights(weights):
+    with refused("`weights`", "'.safetensors'", f"weights={weights!r}"):
         keras_resnet.ResNet20(weights=weights)
 
 
@@ -370,29 +359,20 @@ def test_no_such_file(model, tmp_path, file):
     refuses(model, tmp_path / file, f"weights='{tmp_path / file}'")
 
 
-DAMAGES = {
-    "empty": lambda content: b"",
-    "cut in half": lambda content: content[: len(content) // 2],
-    "its end cut off": lambda content: content[:-100],
-    "noise": lambda content: np.random.default_rng(0).bytes(5000),
-    "text": lambda content: b"404: Not Found\n",
-    "noise in its middle": lambda content: (
-        content[: len(content) // 3]
-        + np.random.default_rng(0).bytes(len(content) // 3)
-        + content[2 * (len(content) // 3) :]
-    ),
-}
+def noise_in_its_middle(content):
+    third = len(content) // 3
+    return content[:third] + np.random.default_rng(0).bytes(third) + content[2 * third :]
 
 
 # Numbers overwritten in place show by the checksum of a `.keras` file; a bare HDF5 file has none.
-DAMAGED = [(damage, ending) for damage in DAMAGES for ending in ("keras", "weights.h5")]
-DAMAGED.remove(("noise in its middle", "weights.h5"))
+DAMAGED = [(damage, ending) for damage in DAMAGES.values() for ending in ("keras", "weights.h5")]
+DAMAGED.append((noise_in_its_middle, "keras"))
 
 
 @pytest.mark.parametrize(("damage", "ending"), DAMAGED)
 def test_damaged_files(model, saved, tmp_path, ending, damage):
     path = tmp_path / f"damaged.{ending}"
-    path.write_bytes(DAMAGES[damage]((saved[0] / f"unrolled.{ending}").read_bytes()))
+    path.write_bytes(damage((saved[0] / f"unrolled.{ending}").read_bytes()))
     refuses(model, path, path)
 
 
@@ -418,16 +398,18 @@ def edited(saved, tmp_path, edit):
     return path
 
 
-def first_vars(file):
-    return next(g["vars"] for g in file["layers"].values() if len(g.get("vars", ())))
+def first_layer(file):
+    """The name of the first layer with weights, and the group of these."""
+    layers = file["layers"].items()
+    return next((name, layer["vars"]) for name, layer in layers if len(layer.get("vars", ())))
 
 
-def without_a_name(file):
-    del first_vars(file).attrs["name"]
-
-
-def without_layers(file):
-    del file["layers"]
+def cleared(file):
+    """The weights of the first layer without the first of them, and the shape that this had."""
+    _, group = first_layer(file)
+    shape = group["0"].shape
+    del group["0"]
+    return group, shape
 
 
 def layers_not_a_group(file):
@@ -435,124 +417,92 @@ def layers_not_a_group(file):
     file["layers"] = np.zeros(3)
 
 
-def a_group_for_a_weight(file):
-    group = first_vars(file)
-    del group["0"]
-    group.create_group("0")
-
-
 def text_for_a_weight(file):
-    group = first_vars(file)
-    shape = group["0"].shape
-    del group["0"]
+    group, shape = cleared(file)
     group["0"] = np.full(shape, b"text")
 
 
 def external_storage(file):
-    group, elsewhere = first_vars(file), f"{file.filename}.bin"
-    shape = group["0"].shape
+    (group, shape), elsewhere = cleared(file), f"{file.filename}.bin"
     np.full(shape, 42.0, "float32").tofile(elsewhere)
-    del group["0"]
     group.create_dataset("0", shape, "float32", external=elsewhere)
 
 
-def other_file(file):
+def other_file(file, shape):
     """Another file with an array that would fit."""
     elsewhere = f"{file.filename}.other"
     with h5py.File(elsewhere, "w") as other:
-        other["secret"] = np.full(first_vars(file)["0"].shape, 42.0, "float32")
+        other["secret"] = np.full(shape, 42.0, "float32")
     return elsewhere
 
 
 def external_link(file):
-    group, elsewhere = first_vars(file), other_file(file)
-    del group["0"]
-    group["0"] = h5py.ExternalLink(elsewhere, "/secret")
+    group, shape = cleared(file)
+    group["0"] = h5py.ExternalLink(other_file(file, shape), "/secret")
 
 
 def external_link_to_a_layer(file):
-    elsewhere = f"{file.filename}.other"
-    name = next(name for name, layer in file["layers"].items() if len(layer.get("vars", ())))
+    name, elsewhere = f"layers/{first_layer(file)[0]}", f"{file.filename}.other"
     with h5py.File(elsewhere, "w") as other:
-        file.copy(f"layers/{name}", other, "secret")
-    del file[f"layers/{name}"]
-    file[f"layers/{name}"] = h5py.ExternalLink(elsewhere, "/secret")
+        file.copy(name, other, "secret")
+    del file[name]
+    file[name] = h5py.ExternalLink(elsewhere, "/secret")
 
 
 def virtual_dataset(file):
-    group, elsewhere = first_vars(file), other_file(file)
-    shape = group["0"].shape
+    group, shape = cleared(file)
     layout = h5py.VirtualLayout(shape, "float32")
-    layout[...] = h5py.VirtualSource(elsewhere, "secret", shape)
-    del group["0"]
+    layout[...] = h5py.VirtualSource(other_file(file, shape), "secret", shape)
     group.create_virtual_dataset("0", layout)
 
 
 def odd_keys(file):
-    group = first_vars(file)
-    group["surprise.x"] = np.zeros(2)
-
-
-def one_weight_less(file):
-    del first_vars(file)["0"]
+    first_layer(file)[1]["surprise.x"] = np.zeros(2)
 
 
 def unallocated(file):
     """A terabyte that is nowhere: reading it would fill the memory with zeros."""
-    group = first_vars(file)
-    del group["0"]
-    group.create_dataset("0", (1 << 38,), "float32", chunks=(1 << 20,))
+    cleared(file)[0].create_dataset("0", (1 << 38,), "float32", chunks=(1 << 20,))
 
 
 def compressed(file):
-    group = first_vars(file)
-    del group["0"]
-    group.create_dataset("0", data=np.zeros((1 << 20,), "float32"), compression="gzip")
+    values = np.zeros((1 << 20,), "float32")
+    cleared(file)[0].create_dataset("0", data=values, compression="gzip")
 
 
 def one_array_by_many_names(file):
-    group = first_vars(file)
+    _, group = first_layer(file)
     group["1"] = np.zeros(1 << 16, "float32")
     for i in range(2, 10):
         group[str(i)] = group["1"]
 
 
 def endless_in_no_bytes(file):
-    group = first_vars(file)
-    del group["0"]
-    group.create_dataset("conv2_block2_1_conv.0", (1 << 40, 0), "float32")
+    cleared(file)[0].create_dataset("conv2_block2_1_conv.0", (1 << 40, 0), "float32")
 
 
+SWELLING = [unallocated, compressed, one_array_by_many_names]
 EDITS = [
-    without_a_name,
-    without_layers,
-    layers_not_a_group,
-    a_group_for_a_weight,
-    text_for_a_weight,
-    external_storage,
-    external_link,
-    external_link_to_a_layer,
-    virtual_dataset,
-    odd_keys,
-    one_weight_less,
-    unallocated,
-    compressed,
-    one_array_by_many_names,
-    endless_in_no_bytes,
+    pytest.param(lambda file: first_layer(file)[1].attrs.pop("name"), id="without a name"),
+    pytest.param(lambda file: file.pop("layers"), id="without layers"),
+    pytest.param(lambda file: cleared(file)[0].create_group("0"), id="a group for a weight"),
+    pytest.param(cleared, id="one weight less"),
+    *(layers_not_a_group, text_for_a_weight, odd_keys, *SWELLING, endless_in_no_bytes),
+    # These would read other files of the machine under the name of weights.
+    *(external_storage, external_link, external_link_to_a_layer, virtual_dataset),
 ]
 
 
-# Those that point elsewhere would read other files of the machine under the name of weights.
-@pytest.mark.parametrize("edit", EDITS, ids=lambda edit: edit.__name__)
+@pytest.mark.parametrize("edit", EDITS)
 def test_tampered_files(model, saved, tmp_path, edit):
     refuses(model, edited(saved, tmp_path, edit))
 
 
-@pytest.mark.parametrize("edit", [unallocated, compressed, one_array_by_many_names])
+@pytest.mark.parametrize("edit", SWELLING)
 def test_swelling_files_of_keras_1_and_2(model, tmp_path, edit):
     path = tmp_path / "old.h5"
     with h5py.File(path, "w") as file:
-        group = file.create_group("layers/conv1_conv/vars")  # as `first_vars` finds it
+        group = file.create_group("layers/conv1_conv/vars")  # as `first_layer` finds it
         group["0"] = np.zeros(3)
         edit(file)
         file["conv1_conv"] = group
@@ -570,38 +520,27 @@ def test_more_names_than_weights(model, tmp_path):
     refuses(model, path, "weight_names of /conv1_conv")
 
 
-def test_compressed_zips(model, saved, tmp_path):
-    path = tmp_path / "compressed.keras"
-    with (
-        zipfile.ZipFile(saved[0] / "unrolled.keras") as source,
-        zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as target,
+def test_compressed_and_swelling_models_are_refused_before_keras_reads_them(model, saved, tmp_path):
+    with zipfile.ZipFile(saved[0] / "unrolled.keras") as source:
+        members = {name: source.read(name) for name in source.namelist()}
+    swelling = {**members, "model.weights.h5": edited(saved, tmp_path, unallocated).read_bytes()}
+    path = tmp_path / "odd.keras"
+    for contents, compression, words in (
+        (members, zipfile.ZIP_DEFLATED, ("metadata.json",)),
+        (swelling, zipfile.ZIP_STORED, (path, "bytes")),
     ):
-        for name in source.namelist():
-            target.writestr(name, source.read(name))
-    refuses(model, path, "metadata.json")
-    with refused("`path`", "metadata.json"):
-        load_model(path)
-
-
-def test_swelling_models_are_refused_before_keras_reads_them(saved, tmp_path):
-    path = tmp_path / "swelling.keras"
-    with (
-        zipfile.ZipFile(saved[0] / "unrolled.keras") as source,
-        zipfile.ZipFile(path, "w") as target,
-    ):
-        target.writestr("config.json", source.read("config.json"))
-        target.write(edited(saved, tmp_path, unallocated), "model.weights.h5")
-    with refused("`path`", path, "bytes"):
-        load_model(path)
+        with zipfile.ZipFile(path, "w", compression) as target:
+            for name, content in contents.items():
+                target.writestr(name, content)
+        refuses(model, path, *words)
+        with refused("`path`", *words):
+            load_model(path)
 
 
 def test_builder_refuses_too(saved):
-    for file, words in (
-        ("unrolled.keras", "27 layers for 39"),
-        ("unrolled.weights.h5", "resnet14"),
-    ):
+    for file, words in {"keras": "27 layers for 39", "weights.h5": "resnet14"}.items():
         with refused("`weights`", words):
-            keras_resnet.ResNet20(weights=saved[0] / file, name="other")
+            keras_resnet.ResNet20(weights=saved[0] / f"unrolled.{file}", name="other")
 
 
 @pytest.mark.parametrize("epsilon", [1e-3, 1e-5])
@@ -610,7 +549,7 @@ def test_torchs_files_mean_its_own_epsilon(tmp_path, epsilon):
     options = {"input_shape": (8, 8, 1), "bn_epsilon": epsilon}
     model = keras_resnet.CifarResNet(8, **options)
     randomize(model)
-    keras_resnet.weights.save_torch_weights(model, tmp_path / "a.safetensors")
+    save_torch_weights(model, tmp_path / "a.safetensors")
     x = images(2, 8, 8, 1)
     for other in (options, {"input_shape": (8, 8, 1)}):
         again = keras_resnet.CifarResNet(8, weights=tmp_path / "a.safetensors", **other)

@@ -17,6 +17,7 @@ from keras_resnet.weights import find_weights, load_weights, save_torch_weights
 from keras_resnet.weights.pytorch import to_torch
 from tests.helpers import assert_same_weights, distance, images, randomize, refused
 from tests.reference import cases, weights
+from tests.weights.damages import DAMAGES
 
 safetensors_numpy = pytest.importorskip("safetensors.numpy")
 
@@ -219,19 +220,15 @@ def test_a_model_of_another_kind(path):
         small(weights=path)
 
 
-@pytest.mark.parametrize("damage", ["empty", "cut", "noise", "header"])
+def with_another_header(content):
+    length = int.from_bytes(content[:8], "little")
+    return content[:8] + b"{" * length + content[8 + length :]
+
+
+@pytest.mark.parametrize("damage", [*DAMAGES.values(), with_another_header])
 def test_damaged_files(path, damage):
     save_torch_weights(small(), path)
-    content = path.read_bytes()
-    length = int.from_bytes(content[:8], "little")
-    path.write_bytes(
-        {
-            "empty": b"",
-            "cut": content[:-100],
-            "noise": np.random.default_rng(0).bytes(1000),
-            "header": content[:8] + b"{" * length + content[8 + length :],
-        }[damage]
-    )
+    path.write_bytes(damage(path.read_bytes()))
     with refused("`weights`", "safetensors", path):
         small(weights=path)
 
@@ -255,9 +252,8 @@ def test_a_network_that_is_none_is_passed_over(path, network):
 def test_a_preprocessing_that_is_none_or_another(path, numbers, received):
     model = small(include_preprocessing=True)
     network = json.loads(model.network.to_json()) | {"preprocessing": numbers}
-    safetensors_numpy.save_file(
-        to_torch(model), path, {"keras_resnet.network": json.dumps(network)}
-    )
+    about = {"keras_resnet.network": json.dumps(network)}
+    safetensors_numpy.save_file(to_torch(model), path, about)
     with refused(received):
         if received.startswith("(123"):
             load_weights(model, path)
