@@ -118,12 +118,8 @@ def _entry(network: NamedNetwork, image_size: int | None, measured: Accuracy | N
 def read_accuracy(text: str) -> tuple[str, Accuracy]:
     """Reads a measured accuracy as a command line gives it, by the name of its network.
 
-    Args:
-        text: "NAME=VALUE" with a value in [0, 1], or "NAME=FILE" with the metrics.json of a
-            training run or of an evaluation.
-
-    Raises:
-        ValueError: If the text or the file holds something else.
+    The text is "NAME=VALUE" with a value in [0, 1], or "NAME=FILE" with the metrics.json of a
+    training run or of an evaluation; a ValueError is raised if it or the file is something else.
     """
     name, found, value = text.rpartition("=")
     if not found or not name:

@@ -123,10 +123,8 @@ def evaluate(
 class Progress:
     """Shows images done, their rate and the time left: a bar on a terminal, plain lines elsewhere.
 
-    A context manager, which yields the `progress` of `evaluate`.
-
-    Args:
-        every: Seconds from one line to the next.
+    A context manager, which yields the `progress` of `evaluate`; `every` is the number of seconds
+    from one line to the next.
     """
 
     def __init__(self, every: float = 10.0):

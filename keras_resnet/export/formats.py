@@ -87,7 +87,8 @@ def custom_operations(data: bytes) -> list[str]:
 
 def write_onnx(serve: Any, path: Path, *, labels: str | None, **_: Any) -> None:
     """Writes an .onnx file with tf2onnx."""
-    onnx, tf2onnx = (checks.extra(name, "ONNX files", "export") for name in ("onnx", "tf2onnx"))
+    onnx = checks.import_extra("onnx", "ONNX files", "export")
+    tf2onnx = checks.import_extra("tf2onnx", "ONNX files", "export")
     traced = serve.get_concrete_function()
     # Frozen here, because tf2onnx takes constants that a function has captured for inputs.
     frozen = private.with_constants(traced)

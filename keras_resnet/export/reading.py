@@ -142,7 +142,7 @@ def _open_saved_model(path: Path) -> ExportedModel:
 
 
 def _open_litert(path: Path) -> ExportedModel:
-    litert = checks.extra("ai_edge_litert.interpreter", "LiteRT files", "export")
+    litert = checks.import_extra("ai_edge_litert.interpreter", "LiteRT files", "export")
     try:
         interpreter = litert.Interpreter(model_path=str(path))
         runner = interpreter.get_signature_runner("serving_default")
@@ -168,7 +168,7 @@ def _open_litert(path: Path) -> ExportedModel:
 
 
 def _open_onnx(path: Path) -> ExportedModel:
-    onnxruntime = checks.extra("onnxruntime", "ONNX files", "export")
+    onnxruntime = checks.import_extra("onnxruntime", "ONNX files", "export")
     try:
         session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's own classes are not public.

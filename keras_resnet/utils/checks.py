@@ -14,7 +14,7 @@ def first_line(error: BaseException) -> str:
     return next(filter(None, lines), type(error).__name__)
 
 
-def extra(name: str, use: str, extra: str) -> Any:
+def import_extra(name: str, use: str, extra: str) -> Any:
     """Imports a module, or raises an ImportError that names the extra which installs it."""
     try:
         return importlib.import_module(name)

@@ -72,18 +72,15 @@ def fetch_from_hub(repository: str, file: str, revision: str | None, sha256: str
     Mirror, token, cache folder and offline mode are set by the environment variables of that
     package: `HF_ENDPOINT`, `HF_TOKEN`, `HF_HOME`, `HF_HUB_OFFLINE`.
 
-    Args:
-        repository: Such as "timm/resnet18.tv_in1k".
-        file: Name of a file in it.
-        revision: Commit, tag or branch; None for the newest.
-        sha256: Checksum of the file; None for the one that the hub records of every large file.
+    The repository is such as "timm/resnet18.tv_in1k", `revision` a commit, tag or branch, or None
+    for the newest, `sha256` the file's or None for the one that the hub records of a large file.
 
     Raises:
         ImportError: If `huggingface_hub` is not installed.
         OSError: If the file cannot be downloaded.
         ValueError: If it does not have the checksum; it is deleted from the cache then.
     """
-    hub = checks.extra("huggingface_hub", "Weights of the Hugging Face hub", "weights")
+    hub = checks.import_extra("huggingface_hub", "Weights of the Hugging Face hub", "weights")
     try:
         path = Path(hub.hf_hub_download(repository, file, revision=revision))
         # In the cache, a large file is named by its sha256 if the system has symbolic links.

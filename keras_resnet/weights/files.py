@@ -30,12 +30,9 @@ def find_weights(weights: str | Path | None, network: str) -> SavedWeights | Non
     """Reads the weights that the argument `weights` of a builder names, downloaded if need be.
 
     Args:
-        weights: None, the path of a file, the name of published weights, or "imagenet" for the
-            first published ones of the network.
+        weights: The path of a file, the name of published weights, "imagenet" for the first
+            published ones of the network, or None, for which None is returned.
         network: Name of the network that is to get them, such as "resnet50".
-
-    Returns:
-        The weights, not yet in a model; None for None.
 
     Raises:
         ValueError: If there are no such weights, the file cannot be read, or it says that it is of
@@ -196,4 +193,4 @@ _READERS = {
 
 
 def _safetensors() -> Any:
-    return checks.extra("safetensors.numpy", "Files of safetensors", "weights")
+    return checks.import_extra("safetensors.numpy", "Files of safetensors", "weights")

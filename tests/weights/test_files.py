@@ -37,10 +37,13 @@ SHAPE = (8, 8, 3)
 
 def net(name="resnet14", **options):
     """A small CIFAR net with weights of its own."""
-    defaults = {"input_shape": SHAPE, "name": name}
-    model = keras_resnet.CifarResNet(14, **{**defaults, **options})
+    model = keras_resnet.CifarResNet(14, input_shape=SHAPE, name=name, **options)
     randomize(model)
     return model
+
+
+def loaded(path, **options):
+    return keras_resnet.CifarResNet(14, weights=path, **{"input_shape": SHAPE, **options})
 
 
 @pytest.fixture(scope="module")
@@ -64,9 +67,7 @@ FILES = [
 @pytest.mark.parametrize("stack_blocks", [False, True], ids=["into unrolled", "into stacked"])
 def test_builder_loads(saved, file, stack_blocks):
     folder, original = saved
-    model = keras_resnet.CifarResNet(
-        14, weights=folder / file, input_shape=SHAPE, stack_blocks=stack_blocks
-    )
+    model = loaded(folder / file, stack_blocks=stack_blocks)
     assert_same_weights(model, original)
     x = images(2, *SHAPE)
     assert distance(model(x), original(x)) < 1e-6
@@ -74,9 +75,7 @@ def test_builder_loads(saved, file, stack_blocks):
 
 def test_path_as_string_and_other_input_size(saved):
     folder, original = saved
-    model = keras_resnet.CifarResNet(
-        14, weights=str(folder / "unrolled.keras"), input_shape=(None, None, 3)
-    )
+    model = loaded(str(folder / "unrolled.keras"), input_shape=(None, None, 3))
     assert_same_weights(model, original)
 
 
@@ -95,8 +94,7 @@ def test_a_file_saved_after_training_and_under_mixed_precision(tmp_path):
     trained.train_on_batch(images(2, *SHAPE), np.array([1, 2]))
     trained.save(tmp_path / "trained.keras")
     keras.config.set_dtype_policy("float32")
-    model = keras_resnet.CifarResNet(14, weights=tmp_path / "trained.keras", input_shape=SHAPE)
-    assert_same_weights(model, trained)
+    assert_same_weights(loaded(tmp_path / "trained.keras"), trained)
 
 
 def test_dropout_and_preprocessing_have_no_weights_to_load(tmp_path):
@@ -113,25 +111,13 @@ def test_find_weights(saved):
     for file in FILES:
         found = find_weights(folder / file, "resnet14")
         assert found.name == "resnet14"
-        weights = found.layers
-        assert set(weights) == {layer.name for layer in original.layers if layer.weights}
-        kernel, bias = weights["predictions"]
-        assert (kernel.shape, bias.shape) == ((64, 10), (10,))
-        for value, expected in zip(
-            weights["conv4_block2_2_bn"],
-            original.get_layer("conv4_block2_2_bn").get_weights(),
-            strict=True,
-        ):
-            np.testing.assert_array_equal(value, expected)
+        assert_same_by_layer(found.layers, layer_weights(original), 0.0)
 
 
 @pytest.mark.parametrize("file", FILES)
 def test_without_the_top(saved, file):
     folder, original = saved
-    model = keras_resnet.CifarResNet(
-        14, weights=folder / file, input_shape=SHAPE, include_top=False, pooling="avg"
-    )
-    x = images(2, *SHAPE)
+    model, x = loaded(folder / file, include_top=False, pooling="avg"), images(2, *SHAPE)
     features = keras.Model(original.input, original.get_layer("avg_pool").output)
     assert distance(model(x), features(x)) < 1e-6
 
@@ -140,7 +126,7 @@ def test_without_the_top(saved, file):
 def test_a_classifier_of_another_size_keeps_the_backbone_and_says_so(saved, file):
     folder, original = saved
     with pytest.warns(UserWarning, match="resnet14.* 7 .* 10"):
-        model = keras_resnet.CifarResNet(14, weights=folder / file, input_shape=SHAPE, classes=7)
+        model = loaded(folder / file, classes=7)
     layers, expected = layer_weights(model), layer_weights(original)
     kernel, bias = layers.pop("predictions")
     assert (kernel.shape, bias.shape) == ((64, 7), (7,))
@@ -153,7 +139,7 @@ def test_a_file_without_a_classifier(tmp_path):
     backbone, path = net(include_top=False), tmp_path / "backbone.weights.h5"
     backbone.save_weights(path)
     with pytest.warns(UserWarning, match=r"10 .*backbone"):
-        model = keras_resnet.CifarResNet(14, weights=path, input_shape=SHAPE)
+        model = loaded(path)
     layers = layer_weights(model)
     layers.pop("predictions")
     assert_same_by_layer(layers, layer_weights(backbone), 0.0)
@@ -165,13 +151,10 @@ def test_weights_that_are_not_finite_are_told_of(tmp_path):
     diverged.save(tmp_path / "net.keras")
     message = r"net.keras .* conv3_block1_1_bn/gamma"
     with pytest.warns(UserWarning, match=message):
-        keras_resnet.CifarResNet(14, weights=tmp_path / "net.keras", input_shape=SHAPE)
+        loaded(tmp_path / "net.keras")
     with pytest.warns(UserWarning, match=message) as told:
         load_model(tmp_path / "net.keras")
     assert told[-1].filename == __file__
-
-
-# --- files that do not fit -------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -246,43 +229,38 @@ def test_an_activation_that_is_an_object_is_known_again(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("one", "other", "differs"),
+    ("option", "one", "other", "more"),
     [
-        ({"version": "v1"}, {"version": "v1.5"}, "version='v1'"),
-        ({"shortcut": "A"}, {"shortcut": None}, "shortcut='A'"),
-        ({"activation": "silu"}, {"activation": "relu"}, "activation='silu'"),
-        (
-            {"normalization": "group", "bn_epsilon": 1e-5},
-            {"normalization": "group", "bn_epsilon": 1e-3},
-            "bn_epsilon=1e-05",
-        ),
+        ("version", "v1", "v1.5", {}),
+        ("shortcut", "A", None, {}),
+        ("activation", "silu", "relu", {}),
+        ("bn_epsilon", 1e-5, 1e-3, {"normalization": "group"}),
     ],
-    ids=["version", "shortcut", "activation", "epsilon of groups"],
 )
 @pytest.mark.parametrize("stack_blocks", [False, True], ids=["unrolled", "stacked"])
-def test_nets_of_one_name_and_shapes_but_other_options(tmp_path, one, other, differs, stack_blocks):
+def test_nets_of_one_name_and_shapes_but_other_options(
+    tmp_path, option, one, other, more, stack_blocks
+):
     # Only a `.keras` file tells; in a `.weights.h5` file nothing but the name could.
-    options = {"blocks": (1, 2), "widths": (2, 3), "input_shape": (32, 32, 3), "name": "mine"}
-    first = keras_resnet.ResNet(**options, **one)
-    second = keras_resnet.ResNet(**options, **other, stack_blocks=stack_blocks)
-    first.save(tmp_path / "first.keras")
-    refuses(second, tmp_path / "first.keras", differs)
+    more = {"blocks": (1, 2), "widths": (2, 3), "input_shape": (32, 32, 3), "name": "mine"} | more
+    keras_resnet.ResNet(**more, **{option: one}).save(tmp_path / "first.keras")
+    second = keras_resnet.ResNet(**more, **{option: other}, stack_blocks=stack_blocks)
+    refuses(second, tmp_path / "first.keras", f"{option}={one!r}")
 
 
 def test_an_epsilon_that_the_file_tells_goes_into_the_variances(tmp_path):
     original = net(bn_epsilon=1e-2, stack_blocks=True)
     original.save(tmp_path / "net.keras")
-    loaded = keras_resnet.CifarResNet(14, weights=tmp_path / "net.keras", input_shape=SHAPE)
     x = images(2, *SHAPE)
-    assert distance(loaded(x), original(x)) < 1e-5
+    assert distance(loaded(tmp_path / "net.keras")(x), original(x)) < 1e-5
 
 
 def test_dense_nets_come_stacked_and_unrolled(tmp_path):
     options = {"depth": 10, "growth_rate": 4, "input_shape": SHAPE}
     stacked = keras_resnet.CifarDenseNet(**options, stack_blocks=True)
     stacked.save(tmp_path / "net.keras")
-    loaded = keras_resnet.CifarDenseNet(**options, weights=tmp_path / "net.keras")
-    assert_same_weights(loaded, stacked)
+    again = keras_resnet.CifarDenseNet(**options, weights=tmp_path / "net.keras")
+    assert_same_weights(again, stacked)
     silu = keras_resnet.CifarDenseNet(**options, activation="silu")
     refuses(silu, tmp_path / "net.keras", "activation='silu'", "activation='relu'")
 
@@ -315,11 +293,9 @@ def test_the_network_counts_not_what_the_model_is_called(tmp_path):
 
 @pytest.mark.parametrize("name", ["resnet14_mine", "resnet14_1", "mine"])
 def test_a_model_of_ones_own_name_is_no_other_network(tmp_path, name):
-    path = tmp_path / "net.weights.h5"
-    source = net(name=name)
+    source, path = net(name=name), tmp_path / "net.weights.h5"
     source.save_weights(path)
-    loaded = keras_resnet.CifarResNet(14, input_shape=SHAPE, weights=path)
-    assert_same_weights(source, loaded)
+    assert_same_weights(source, loaded(path))
 
 
 def test_another_stem(tmp_path):
@@ -337,8 +313,9 @@ def test_another_stem(tmp_path):
 def test_bfloat16_weights(tmp_path):
     keras.config.set_dtype_policy("bfloat16")
     model = net()
+    model.save(tmp_path / "a.keras")
+    model.save_weights(tmp_path / "a.weights.h5")
     for name in ("a.keras", "a.weights.h5"):
-        (model.save if name == "a.keras" else model.save_weights)(tmp_path / name)
         again = net(weights=tmp_path / name)
         load_weights(again, tmp_path / name)
         assert_same_weights(again, model)

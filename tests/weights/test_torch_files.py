@@ -151,9 +151,6 @@ def test_checkpoints_and_wrappers(tmp_path, arrays, key):
     assert_same(found, arrays)
 
 
-# --- files that are refused -------------------------------------------------------------------
-
-
 class Attack:
     """An object whose pickle calls a function of Python."""
 

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 import keras_resnet
-from keras_resnet.layers import BlockStack
 from keras_resnet.weights import assign_weights, copy_weights, layer_weights
 from tests.helpers import assert_same_weights, images, randomize, refused
 
@@ -40,21 +39,8 @@ def test_copy(of, to):
     source, target = drawn(of, shortcut="C"), net(to, shortcut="C")
     copy_weights(source, target)
     assert_same_weights(target, source)
-    x = images(2, 6, 6, 3)
+    x = images(2, 6, 6, 3)  # Other outputs, if the blocks were in another order.
     np.testing.assert_allclose(target(x), source(x), rtol=1e-5)
-
-
-def test_slices_are_the_blocks_in_order():
-    stacked, unrolled = net(True), drawn(False)
-    copy_weights(unrolled, stacked)
-    stack = next(layer for layer in stacked.layers if isinstance(layer, BlockStack))
-    for layer, name, variable in stack.sliced_weights():
-        assert variable.shape[0] == 2
-        for i in range(2):
-            block = unrolled.get_layer(layer.replace("block2", f"block{i + 2}", 1))
-            np.testing.assert_array_equal(
-                keras.ops.convert_to_numpy(variable)[i], getattr(block, name).numpy()
-            )
 
 
 def test_copies_between_models_of_other_origin():

@@ -75,9 +75,8 @@ def class_errors(rows: Sequence[Mapping[str, Any]], path: str | Path, *, title: 
             _bars(bars, ranked[:LISTED])
             bars.set_title(f"the worst {LISTED}, with 95 % intervals", fontsize="medium")
         # Outside: bars may fill all of the axes.
-        handles, labels = fig.axes[0].get_legend_handles_labels()
         place = f"outside lower {'center' if few else 'left'}"
-        fig.legend(handles, labels, loc=place, ncols=2, frameon=False)
+        fig.legend(*fig.axes[0].get_legend_handles_labels(), loc=place, ncols=2, frameon=False)
 
 
 def _cells(fig, counts, shares, class_names):

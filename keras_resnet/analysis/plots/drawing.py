@@ -26,7 +26,7 @@ def require_matplotlib() -> None:
     To be called before work whose result will be drawn.
     """
     for package in ("matplotlib.figure", "textalloc"):
-        checks.extra(package, "Plots", "train")
+        checks.import_extra(package, "Plots", "train")
 
 
 @contextlib.contextmanager
