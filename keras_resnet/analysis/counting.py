@@ -51,7 +51,7 @@ class LayerCost:
     repeats: int = 1
 
 
-def _total(figure: str, doc: str) -> property:
+def _sum(figure: str, doc: str) -> property:
     """Returns a property: the sum of a figure over all layers."""
     return property(lambda self: sum(getattr(x, figure) * x.repeats for x in self.layers), doc=doc)
 
@@ -72,15 +72,11 @@ class Complexity:
     inference_activation_bytes: int
     training_activation_bytes: int
 
-    parameters = _total("parameters", "Parameters that training fits, frozen ones included.")
-    non_trainable = _total(
-        "non_trainable", "Weights that training does not fit: moving statistics."
-    )
-    multiply_adds = _total(
-        "multiply_adds", 'Multiply-adds of a forward pass, the paper\'s "FLOPs".'
-    )
-    activations = _total("activations", "Elements of the outputs of all layers together.")
-    weight_bytes = _total("weight_bytes", "Memory of all weights, moving statistics included.")
+    parameters = _sum("parameters", "Parameters that training fits, frozen ones included.")
+    non_trainable = _sum("non_trainable", "Weights that training does not fit: moving statistics.")
+    multiply_adds = _sum("multiply_adds", 'Multiply-adds of a forward pass, the "FLOPs" of papers.')
+    activations = _sum("activations", "Elements of the outputs of all layers together.")
+    weight_bytes = _sum("weight_bytes", "Memory of all weights, moving statistics included.")
 
     def rows(self) -> list[dict[str, object]]:
         """Returns a row for every layer and one of the totals, as for a CSV file."""
@@ -119,9 +115,6 @@ def complexity(model: keras.Model, input_shape: tuple[int, ...] | None = None) -
     Args:
         model: A functional model with one image input.
         input_shape: Shape of one image, needed where the model leaves its sides open.
-
-    Returns:
-        The cost for one image.
 
     Raises:
         ValueError: If the image size is open and not given, or contradicts the model; if the model

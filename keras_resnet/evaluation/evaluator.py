@@ -57,9 +57,6 @@ def evaluate(
         names: Names of the models in the result; by default their own.
         progress: Called with the number of images done and in all, first and after every batch.
 
-    Returns:
-        The predictions, and the figures that follow from them.
-
     Raises:
         ValueError: If an argument is wrong, a model does not fit the data set or the protocol, its
             scores are not finite, or reading the data had to stop.

@@ -23,7 +23,8 @@ def keras_cache(folder: str) -> Path:
 def fetch(url: str, path: str | Path, checksum: str | None, *, kept: Path | None = None) -> Path:
     """Downloads a file with `keras.utils.get_file`, unless it exists with that checksum.
 
-    Several processes may ask for the same file: one of them downloads it, the others wait.
+    Several processes may ask for the same file: one of them downloads it, the others wait. Returns
+    `path`, absolute.
 
     Args:
         url: Address of the file, "https://..." or "http://...".
@@ -33,9 +34,6 @@ def fetch(url: str, path: str | Path, checksum: str | None, *, kept: Path | None
             no other process may use `path` until the call returns.
         kept: File of another program, which may be writing it: copied to `path` if there is no
             file there, and used instead of a download if it has the checksum.
-
-    Returns:
-        `path`, absolute.
 
     Raises:
         OSError: If the file cannot be downloaded; without a checksum, also if the server redirects
