@@ -21,6 +21,12 @@ DEFAULT_MODELS = (
 )
 
 
+_FIGURES = (
+    *("parameters", "multiply_adds", "activations", "weight_bytes"),
+    *("inference_activation_bytes", "training_activation_bytes"),
+)
+
+
 @dataclasses.dataclass(frozen=True)
 class Entry:
     """A network in the comparison.
@@ -39,17 +45,12 @@ class Entry:
 
     def row(self) -> dict[str, object]:
         """Returns the totals as one flat row."""
-        cost, accuracy = self.complexity, self.accuracy
+        accuracy = self.accuracy
         return {
             "model": self.network.label,
             "library": self.network.library,
             "image_shape": "x".join(map(str, self.image_shape)),
-            "parameters": cost.parameters,
-            "multiply_adds": cost.multiply_adds,
-            "activations": cost.activations,
-            "weight_bytes": cost.weight_bytes,
-            "inference_activation_bytes": cost.inference_activation_bytes,
-            "training_activation_bytes": cost.training_activation_bytes,
+            **{figure: getattr(self.complexity, figure) for figure in _FIGURES},
             "top1_accuracy": accuracy and accuracy.top1,
             "top5_accuracy": accuracy and accuracy.top5,
             "accuracy_is": accuracy and ("measured" if accuracy.measured else "published"),
@@ -117,12 +118,8 @@ def _entry(network: NamedNetwork, image_size: int | None, measured: Accuracy | N
 def read_accuracy(text: str) -> tuple[str, Accuracy]:
     """Reads a measured accuracy as a command line gives it, by the name of its network.
 
-    Args:
-        text: "NAME=VALUE" with a value in [0, 1], or "NAME=FILE" with the metrics.json of a
-            training run or of an evaluation.
-
-    Raises:
-        ValueError: If the text or the file holds something else.
+    The text is "NAME=VALUE" with a value in [0, 1], or "NAME=FILE" with the metrics.json of a
+    training run or of an evaluation; a ValueError is raised if it or the file is something else.
     """
     name, found, value = text.rpartition("=")
     if not found or not name:

@@ -38,8 +38,7 @@ class Phase:
 
     Attributes:
         seconds_per_image: Median over the repeats.
-        first_quartile: First quartile of the seconds per image.
-        third_quartile: Their third quartile.
+        first_quartile, third_quartile: Quartiles of the seconds per image.
         repeats: Number of steps measured, after the warm-up.
         memory_bytes: Peak memory of the whole batch with weights and workspace: on a GPU the
             memory that TensorFlow had allocated there, else the growth of the process; None where
@@ -182,14 +181,8 @@ def measure_apart(
 ) -> Cost:
     """Measures a network in a subprocess, so that its memory is its own.
 
-    Args:
-        name: Name of the network, as `find_network` takes it.
-        batch_size: Images per step.
-        image_size: Side of the images; the network's own where not given.
-        precision: Keras's dtype policy.
-        training: As in `measure`, like the next two.
-        repeats: Largest number of steps to measure.
-        seconds: Seconds after which 3 steps are enough.
+    `name` is as `find_network` takes it, `image_size` by default the network's own, and `precision`
+    Keras's dtype policy; the other arguments are those of `measure`.
 
     Raises:
         ValueError: If there is no such network.
@@ -221,10 +214,8 @@ def measure_all(
 ) -> Iterator[Cost | MeasurementError]:
     """Yields the cost of every network at every batch size, or why there is none.
 
-    Each is measured in a subprocess; `options` are those of `measure_apart`.
-
-    Raises:
-        ValueError: If an argument is wrong, before anything is measured.
+    Each is measured by `measure_apart` with the options; a wrong argument raises its ValueError
+    before anything is measured.
     """
     for name in names:
         find_network(name)

@@ -51,6 +51,11 @@ class LayerCost:
     repeats: int = 1
 
 
+def _sum(figure: str, doc: str) -> property:
+    """Returns a property: the sum of a figure over all layers."""
+    return property(lambda self: sum(getattr(x, figure) * x.repeats for x in self.layers), doc=doc)
+
+
 @dataclasses.dataclass(frozen=True)
 class Complexity:
     """The cost of a model for one image: its layers in order, their sums, and its memory.
@@ -67,33 +72,11 @@ class Complexity:
     inference_activation_bytes: int
     training_activation_bytes: int
 
-    def _total(self, figure: str) -> int:
-        return sum(getattr(layer, figure) * layer.repeats for layer in self.layers)
-
-    @property
-    def parameters(self) -> int:
-        """Parameters that training fits, frozen ones included."""
-        return self._total("parameters")
-
-    @property
-    def non_trainable(self) -> int:
-        """Weights that training does not fit: moving statistics."""
-        return self._total("non_trainable")
-
-    @property
-    def multiply_adds(self) -> int:
-        """Multiply-adds of one forward pass, the paper's "FLOPs"."""
-        return self._total("multiply_adds")
-
-    @property
-    def activations(self) -> int:
-        """Elements of the outputs of all layers together."""
-        return self._total("activations")
-
-    @property
-    def weight_bytes(self) -> int:
-        """Memory of all weights, moving statistics included."""
-        return self._total("weight_bytes")
+    parameters = _sum("parameters", "Parameters that training fits, frozen ones included.")
+    non_trainable = _sum("non_trainable", "Weights that training does not fit: moving statistics.")
+    multiply_adds = _sum("multiply_adds", 'Multiply-adds of a forward pass, the "FLOPs" of papers.')
+    activations = _sum("activations", "Elements of the outputs of all layers together.")
+    weight_bytes = _sum("weight_bytes", "Memory of all weights, moving statistics included.")
 
     def rows(self) -> list[dict[str, object]]:
         """Returns a row for every layer and one of the totals, as for a CSV file."""
@@ -132,9 +115,6 @@ def complexity(model: keras.Model, input_shape: tuple[int, ...] | None = None) -
     Args:
         model: A functional model with one image input.
         input_shape: Shape of one image, needed where the model leaves its sides open.
-
-    Returns:
-        The cost for one image.
 
     Raises:
         ValueError: If the image size is open and not given, or contradicts the model; if the model

@@ -70,21 +70,16 @@ def closed_shape(model: keras.Model, side: int) -> tuple[int, ...]:
 
 def application_names() -> tuple[str, ...]:
     """Returns the builders of `keras.applications`."""
-    return tuple(
-        name for name, value in vars(keras.applications).items() if inspect.isfunction(value)
-    )
+    builders = inspect.getmembers(keras.applications, inspect.isfunction)
+    return tuple(name for name, _ in builders)
 
 
 def find_network(name: str) -> NamedNetwork:
-    """Returns the network of that name.
+    """Returns the network of that name, or raises a ValueError.
 
-    Args:
-        name: One of ours ("ResNet50", or with another shortcut "ResNet34_A"), one of
-            `keras.applications` ("VGG16"; "keras.applications.ResNet50" where the name is ours
-            too), or the path of a `.keras` file.
-
-    Raises:
-        ValueError: If there is none.
+    It is one of ours ("ResNet50", or with another shortcut "ResNet34_A"), one of
+    `keras.applications` ("VGG16"; "keras.applications.ResNet50" where the name is ours too), or the
+    path of a `.keras` file.
     """
     if name.endswith(".keras"):
         return NamedNetwork(name, "/".join(Path(name).with_suffix("").parts[-2:]), "file", None)

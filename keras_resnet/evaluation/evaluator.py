@@ -21,10 +21,8 @@ from keras_resnet.utils import checks
 from keras_resnet.utils.terminal import format_seconds, start_bar
 
 AVERAGES = ("softmax", "logits")
-
 # Batches of crops that may wait for others of their size, which bounds the memory they take.
 _WAITING_BATCHES = 8
-
 # Images that the input pipeline prefetches.
 _READ_AT_ONCE = 32
 
@@ -58,9 +56,6 @@ def evaluate(
             smaller in proportion to their pixels.
         names: Names of the models in the result; by default their own.
         progress: Called with the number of images done and in all, first and after every batch.
-
-    Returns:
-        The predictions, and the figures that follow from them.
 
     Raises:
         ValueError: If an argument is wrong, a model does not fit the data set or the protocol, its
@@ -125,10 +120,8 @@ def evaluate(
 class Progress:
     """Shows images done, their rate and the time left: a bar on a terminal, plain lines elsewhere.
 
-    A context manager, which yields the `progress` of `evaluate`.
-
-    Args:
-        every: Seconds from one line to the next.
+    A context manager, which yields the `progress` of `evaluate`; `every` is the number of seconds
+    from one line to the next.
     """
 
     def __init__(self, every: float = 10.0):
@@ -229,12 +222,7 @@ def _crops(dataset: ImageDataset, split: str, protocol: Protocol) -> Iterator[tu
 def _batches(
     images: Iterable[tuple[int, Sequence[np.ndarray]]], pixels: int
 ) -> Iterator[tuple[tuple[int, ...], np.ndarray]]:
-    """Yields batches of crops of one size, with the number of the image of each.
-
-    Args:
-        images: Number of each image, and its stacks of crops.
-        pixels: Pixels of a full batch.
-    """
+    """Yields crops of one size, `pixels` in a full batch, with the number of the image of each."""
     waiting: dict[tuple[int, int], list[tuple[int, np.ndarray]]] = collections.defaultdict(list)
     held = 0
 

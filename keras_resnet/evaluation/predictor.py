@@ -128,12 +128,10 @@ def read_images(
 def calibration_batches(
     source: str, model: keras.Model, image_size: int | None = None
 ) -> Iterator[np.ndarray]:
-    """Returns batches of images in [0, 255] to calibrate an int8 file on.
+    """Returns batches of images in [0, 255] to calibrate an int8 file of a model on.
 
-    Args:
-        source: A folder of images, or "digits" for the digits' training images.
-        model: The model, of square images.
-        image_size: Side of the images for a model that takes any size.
+    The source is a folder of images, or "digits" for the digits' training images; the model takes
+    square images, of the side `image_size` if it takes any size.
     """
     shape = model.input_shape[1:]
     size = shape[0] or image_size or SIDE

@@ -34,11 +34,7 @@ class Protocol(abc.ABC):
 
     @abc.abstractmethod
     def resolved(self, dataset: ImageDataset) -> Self:
-        """Returns the protocol with every attribute set.
-
-        Raises:
-            ValueError: If an attribute does not fit the images of the data set.
-        """
+        """Returns the protocol with every attribute set, or raises a ValueError if one is unfit."""
 
     @property
     def shorter_side(self) -> int | None:
@@ -47,14 +43,10 @@ class Protocol(abc.ABC):
 
     @abc.abstractmethod
     def crops(self, image: tf.Tensor, size: tuple[int, int]) -> tuple[tf.Tensor, ...]:
-        """Returns the crops of an image, those of one size stacked.
+        """Returns crops of an image, those of one size stacked: uint8 `(crops, height, width, C)`.
 
-        Args:
-            image: uint8 in [0, 255] of shape `(H, W, C)`, resized to `shorter_side`.
-            size: Height and width of the network's own images.
-
-        Returns:
-            uint8 tensors of shape `(crops, height, width, C)`.
+        The image is uint8 in [0, 255], `(H, W, C)`, resized to `shorter_side`; `size` is height and
+        width of the network's own images.
         """
 
     @abc.abstractmethod

@@ -6,7 +6,6 @@ Needs TensorFlow; ONNX needs the extra `export`.
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -16,23 +15,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_resnet.utils import private
-from keras_resnet.utils.checks import first_line
+from keras_resnet.utils import checks, private
 
 # File of the labels in a SavedModel, in a LiteRT file and beside a `.keras` file; key in ONNX.
 LABELS = "labels.txt"
 ONNX_LABELS = "labels"
 # The newest that tf2onnx writes well; ONNX Runtime runs it since 1.12.
 OPSET = 17
-
-
-def import_extra(package: str, use: str) -> Any:
-    """Imports a package of the extra `export`, or raises an ImportError that names the extra."""
-    try:
-        return importlib.import_module(package)
-    except ImportError as error:
-        name = package.partition(".")[0]
-        raise ImportError(f"{use} needs {name}: install keras-deep-residual[export].") from error
 
 
 def write_saved_model(
@@ -80,7 +69,7 @@ def write_litert(
     except failure as error:
         raise ValueError(
             "`model` must consist of operations that LiteRT has built in. "
-            f"Received: model {net.name!r} ({first_line(error)})"
+            f"Received: model {net.name!r} ({checks.first_line(error)})"
         ) from error
     path.write_bytes(data)
     if labels is not None:
@@ -98,7 +87,8 @@ def custom_operations(data: bytes) -> list[str]:
 
 def write_onnx(serve: Any, path: Path, *, labels: str | None, **_: Any) -> None:
     """Writes an .onnx file with tf2onnx."""
-    onnx, tf2onnx = (import_extra(name, "Writing ONNX files") for name in ("onnx", "tf2onnx"))
+    onnx = checks.import_extra("onnx", "ONNX files", "export")
+    tf2onnx = checks.import_extra("tf2onnx", "ONNX files", "export")
     traced = serve.get_concrete_function()
     # Frozen here, because tf2onnx takes constants that a function has captured for inputs.
     frozen = private.with_constants(traced)

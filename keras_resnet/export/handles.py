@@ -164,10 +164,7 @@ def _unpack(archive: Path, directory: Path) -> None:
 
 
 class _Chunks(gzip.GzipFile):
-    """A file that gives no more than a chunk at once, and no more than the limit in all.
-
-    tarfile itself reads long names and extended headers, of whatever length they claim.
-    """
+    """A file that limits what tarfile reads, long names of whatever length they claim included."""
 
     total = 0
 

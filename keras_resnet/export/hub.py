@@ -60,7 +60,7 @@ def export_hub(
     Args:
         model: Functional model of images in [0, 255], channels last, that standardizes them
             itself or remembers the standardization that its weights want. It is not changed.
-        path: Directory to write, atomically.
+        path: Directory to write, atomically; it is returned.
         kind: "feature_vector" (the input of the classifier, its last Dense layer; the output of
             a model without one), "classification" (the classifier without its activation) or
             "feature_maps" (the last map of every stage, C2 to C5, found by the names of the
@@ -74,9 +74,6 @@ def export_hub(
         card: Text of the model card, Markdown, or the `Path` of a file that holds it.
         overwrite: Whether `path` may be an existing SavedModel. It is renamed out of the way, the
             new one to `path`, and only then is it removed.
-
-    Returns:
-        `path`.
 
     Raises:
         ValueError: If an argument is wrong, `path` exists, or the model standardizes nothing.

@@ -101,9 +101,6 @@ def export(
         labels: Name of every class, stored in the exported model.
         overwrite: Whether `path` may exist, as a file or SavedModel of the same format.
 
-    Returns:
-        An `ExportReport`: path, size, difference from the model, agreement with it.
-
     Raises:
         ValueError: If an argument is wrong.
         ImportError: If a package of the extra `export` is missing.

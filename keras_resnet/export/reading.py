@@ -17,10 +17,10 @@ import tensorflow as tf
 
 from keras_resnet.export.copies import image_network
 from keras_resnet.export.endpoints import KINDS
-from keras_resnet.export.formats import LABELS, ONNX_LABELS, import_extra
+from keras_resnet.export.formats import LABELS, ONNX_LABELS
 from keras_resnet.export.verification import SAVED_MODEL
 from keras_resnet.surgery.graphs import functional_config, output_activation
-from keras_resnet.utils.checks import first_line
+from keras_resnet.utils import checks
 from keras_resnet.weights.saving import load_model
 
 # Bytes; archives can claim any length.
@@ -80,7 +80,7 @@ def output_name(model: Any) -> str:
 
 
 def labels_beside(path: Path) -> tuple[str, ...] | None:
-    """Returns the labels in `labels.txt` beside a `.keras` file, or None where there is none."""
+    """Returns the labels in `labels.txt` in the folder of a file, or None where there is none."""
     file = path.with_name(LABELS)
     return read_labels(file) if file.is_file() else None
 
@@ -128,8 +128,7 @@ def _open_saved_model(path: Path) -> ExportedModel:
             f"{str(path)!r} with outputs {', '.join(sorted(signature.structured_outputs))}"
         )
     (argument,), (name,) = inputs, signature.structured_outputs
-    file = path / "assets" / LABELS
-    labels = read_labels(file) if file.is_file() else None
+    labels = labels_beside(path / "assets" / LABELS)
     # Hub modules can be called, and take images in [0, 1]; those of `export` have signatures only.
     hub = callable(module)
     # Modules of others name their output as they like; classifiers on TF Hub give logits.
@@ -143,7 +142,7 @@ def _open_saved_model(path: Path) -> ExportedModel:
 
 
 def _open_litert(path: Path) -> ExportedModel:
-    litert = import_extra("ai_edge_litert.interpreter", "Running LiteRT files")
+    litert = checks.import_extra("ai_edge_litert.interpreter", "LiteRT files", "export")
     try:
         interpreter = litert.Interpreter(model_path=str(path))
         runner = interpreter.get_signature_runner("serving_default")
@@ -169,7 +168,7 @@ def _open_litert(path: Path) -> ExportedModel:
 
 
 def _open_onnx(path: Path) -> ExportedModel:
-    onnxruntime = import_extra("onnxruntime", "Running ONNX files")
+    onnxruntime = checks.import_extra("onnxruntime", "ONNX files", "export")
     try:
         session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's own classes are not public.
@@ -205,4 +204,6 @@ def _image_shape(shape: Sequence[Any]) -> Any:
 
 
 def _unreadable(path: Path, error: Exception) -> ValueError:
-    return ValueError(f"`path` must be a whole file. Received: {str(path)!r} ({first_line(error)})")
+    return ValueError(
+        f"`path` must be a whole file. Received: {str(path)!r} ({checks.first_line(error)})"
+    )

@@ -1,7 +1,8 @@
-"""Checks of arguments that return the value or raise a ValueError of one line."""
+"""Checks of arguments and of packages, which return the value or raise an error of one line."""
 
 from __future__ import annotations
 
+import importlib
 import numbers
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
@@ -11,6 +12,17 @@ def first_line(error: BaseException) -> str:
     """Returns the first line of an error's message, or the name of its class if it has none."""
     lines = (line.strip() for line in str(error).splitlines())
     return next(filter(None, lines), type(error).__name__)
+
+
+def import_extra(name: str, use: str, extra: str) -> Any:
+    """Imports a module, or raises an ImportError that names the extra which installs it."""
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        package = name.partition(".")[0]
+        raise ImportError(
+            f"{use} need {package}: pip install 'keras-deep-residual[{extra}]'."
+        ) from error
 
 
 def one_of(name: str, value: Any, allowed: Collection[Any]) -> Any:

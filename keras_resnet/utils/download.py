@@ -12,7 +12,7 @@ from pathlib import Path
 import filelock
 import keras
 
-from keras_resnet.utils.checks import first_line
+from keras_resnet.utils import checks
 
 
 def keras_cache(folder: str) -> Path:
@@ -23,7 +23,8 @@ def keras_cache(folder: str) -> Path:
 def fetch(url: str, path: str | Path, checksum: str | None, *, kept: Path | None = None) -> Path:
     """Downloads a file with `keras.utils.get_file`, unless it exists with that checksum.
 
-    Several processes may ask for the same file: one of them downloads it, the others wait.
+    Several processes may ask for the same file: one of them downloads it, the others wait. Returns
+    `path`, absolute.
 
     Args:
         url: Address of the file, "https://..." or "http://...".
@@ -33,9 +34,6 @@ def fetch(url: str, path: str | Path, checksum: str | None, *, kept: Path | None
             no other process may use `path` until the call returns.
         kept: File of another program, which may be writing it: copied to `path` if there is no
             file there, and used instead of a download if it has the checksum.
-
-    Returns:
-        `path`, absolute.
 
     Raises:
         OSError: If the file cannot be downloaded; without a checksum, also if the server redirects
@@ -61,7 +59,7 @@ def fetch(url: str, path: str | Path, checksum: str | None, *, kept: Path | None
             )
         except Exception as error:  # Keras raises that class itself.
             if checksum is None or not path.exists():  # Keras keeps a file of another checksum.
-                raise OSError(f"{url} cannot be downloaded ({first_line(error)})") from error
+                raise OSError(f"{url} cannot be downloaded ({checks.first_line(error)})") from error
             raise _deleted(path, url, checksum) from error
     return path
 
@@ -72,35 +70,26 @@ def fetch_from_hub(repository: str, file: str, revision: str | None, sha256: str
     Mirror, token, cache folder and offline mode are set by the environment variables of that
     package: `HF_ENDPOINT`, `HF_TOKEN`, `HF_HOME`, `HF_HUB_OFFLINE`.
 
-    Args:
-        repository: Such as "timm/resnet18.tv_in1k".
-        file: Name of a file in it.
-        revision: Commit, tag or branch; None for the newest.
-        sha256: Checksum of the file; None for the one that the hub records of every large file.
+    The repository is such as "timm/resnet18.tv_in1k", `revision` a commit, tag or branch, or None
+    for the newest, `sha256` the file's or None for the one that the hub records of a large file.
 
     Raises:
         ImportError: If `huggingface_hub` is not installed.
         OSError: If the file cannot be downloaded.
         ValueError: If it does not have the checksum; it is deleted from the cache then.
     """
+    hub = checks.import_extra("huggingface_hub", "Weights of the Hugging Face hub", "weights")
     try:
-        from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
-    except ImportError as error:
-        raise ImportError(
-            "Weights of the Hugging Face hub need the package `huggingface_hub`: "
-            "pip install 'keras-deep-residual[weights]'."
-        ) from error
-    try:
-        path = Path(hf_hub_download(repository, file, revision=revision))
+        path = Path(hub.hf_hub_download(repository, file, revision=revision))
         # In the cache, a large file is named by its sha256 if the system has symbolic links.
         blob = path.resolve()
         expected = sha256 or _sha256_in(blob.name)
         if expected is None:
-            url = hf_hub_url(repository, file, revision=revision)
-            expected = _sha256_in(get_hf_file_metadata(url).etag)
+            url = hub.hf_hub_url(repository, file, revision=revision)
+            expected = _sha256_in(hub.get_hf_file_metadata(url).etag)
     except Exception as error:  # Some are those of its HTTP client.
         raise OSError(
-            f"{repository}/{file} cannot be downloaded from the hub ({first_line(error)})"
+            f"{repository}/{file} cannot be downloaded from the hub ({checks.first_line(error)})"
         ) from error
     if expected is None:
         raise ValueError(

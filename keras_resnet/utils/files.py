@@ -54,13 +54,9 @@ def replacing(path: str | Path) -> Iterator[Path]:
 def clear_leftovers(folder: str | Path, of: str | None = None, age: float = 0.0) -> None:
     """Deletes what killed processes left in a folder while they were writing with `replacing`.
 
-    A replaced folder whose replacement was not yet renamed gets its name back. To be called only
-    where no other process is writing, or what it writes is younger than `age`.
-
-    Args:
-        folder: Folder whose direct entries are cleared; it may be missing.
-        of: Name of the file or folder that was being written; None for any.
-        age: Seconds since a leftover was created or set aside.
+    A replaced folder whose replacement was not yet renamed gets its name back. Leftovers are those
+    of the name `of`, None for any, created or set aside `age` seconds ago or before; no process may
+    still be writing one of them. The folder may be missing.
     """
     folder = Path(folder)
     latest = time.time() - age

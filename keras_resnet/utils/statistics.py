@@ -80,25 +80,19 @@ def image_batches(
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yields batches of float32 images, each with a mask of those that count.
 
-    Args:
-        model: Model whose input shape the images must have.
-        images: Array `(n, H, W, C)`, or batches: arrays, or tuples that begin with one, such as
-            `(images, labels)` or `(images, labels, weights)`. Images of weight 0, the padding of a
-            batch, do not count.
-        batch_size: Size of the batches that an array is split into.
-
-    Raises:
-        ValueError: If no image counts, or one is not of the model's input shape.
+    The images are an array `(n, H, W, C)`, split into batches of that size, or batches: arrays, or
+    tuples that begin with one, such as `(images, labels)` or `(images, labels, weights)`. Images of
+    weight 0, the padding of a batch, do not count. Raises a ValueError if no image counts, or one
+    is not of the model's input shape.
     """
     checks.integer("batch_size", batch_size)
     rows: Any = images
     if hasattr(images, "shape"):
         images = (rows[i : i + batch_size] for i in range(0, len(rows), batch_size))
-    found = False
+    expected, found = model.input_shape, False
     for batch in images:
         parts = batch if isinstance(batch, (tuple, list)) else (batch,)
         array = np.asarray(parts[0], "float32")
-        expected = model.input_shape
         if array.ndim != len(expected) or any(
             own not in (None, side) for own, side in zip(expected[1:], array.shape[1:], strict=True)
         ):

@@ -8,10 +8,9 @@ from collections.abc import Mapping, Sequence
 def text_table(rows: Sequence[Mapping[str, object]]) -> str:
     """Returns rows as text below a line of headings, words aligned left and numbers right.
 
-    Args:
-        rows: Rows with the same keys, in the order of the columns. Integers are grouped by
-            thousands, other numbers have four significant digits, None is "unavailable".
-            A column of numbers may contain "-".
+    All rows have the same keys, in the order of the columns. Integers are grouped by thousands,
+    other numbers have four significant digits, None is "unavailable". A column of numbers may
+    contain "-".
     """
     if not rows:
         return ""
@@ -26,10 +25,9 @@ def text_table(rows: Sequence[Mapping[str, object]]) -> str:
     lines = []
     for line in (headings, ["-" * width for width in widths], *cells):
         padded = zip(line, widths, words, strict=True)
-        lines.append(
-            "  ".join(f"{text:<{w}}" if left else f"{text:>{w}}" for text, w, left in padded)
-        )
-    return "\n".join(line.rstrip() for line in lines)
+        texts = [f"{text:<{w}}" if left else f"{text:>{w}}" for text, w, left in padded]
+        lines.append("  ".join(texts).rstrip())
+    return "\n".join(lines)
 
 
 def _cell(value: object) -> str:

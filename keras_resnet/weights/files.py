@@ -30,12 +30,9 @@ def find_weights(weights: str | Path | None, network: str) -> SavedWeights | Non
     """Reads the weights that the argument `weights` of a builder names, downloaded if need be.
 
     Args:
-        weights: None, the path of a file, the name of published weights, or "imagenet" for the
-            first published ones of the network.
+        weights: The path of a file, the name of published weights, "imagenet" for the first
+            published ones of the network, or None, for which None is returned.
         network: Name of the network that is to get them, such as "resnet50".
-
-    Returns:
-        The weights, not yet in a model; None for None.
 
     Raises:
         ValueError: If there are no such weights, the file cannot be read, or it says that it is of
@@ -92,7 +89,7 @@ def save_torch_weights(model: keras.Model, path: str | Path) -> None:
         about[_NETWORK] = config.to_json()
     state = to_torch(model)
     with replacing(path) as temporary:
-        _safetensors().numpy.save_file(state, temporary, about)
+        _safetensors().save_file(state, temporary, about)
 
 
 def _find(weights: str | Path, network: str) -> SavedWeights:
@@ -196,11 +193,4 @@ _READERS = {
 
 
 def _safetensors() -> Any:
-    try:
-        import safetensors.numpy
-    except ImportError as error:
-        raise ImportError(
-            "Files of safetensors need the package `safetensors`: "
-            "pip install 'keras-deep-residual[weights]'."
-        ) from error
-    return safetensors
+    return checks.import_extra("safetensors.numpy", "Files of safetensors", "weights")

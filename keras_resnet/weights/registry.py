@@ -73,34 +73,37 @@ class PretrainedWeights:
 
 
 _CONVERTED = "as converted for keras.applications"
-# How images were prepared, where the training is described, and the license.
-_RECIPES = {
+_RECIPES: dict[str, dict[str, Any]] = {
     # The paper's recipe for 90 epochs: torchvision's IMAGENET1K_V1.
-    "tv_in1k": (
-        Preprocessing(),
-        "https://github.com/pytorch/vision/tree/main/references/classification",
-        "BSD-3-Clause",
-    ),
+    "tv_in1k": {
+        "preprocessing": Preprocessing(),
+        "recipe": "https://github.com/pytorch/vision/tree/main/references/classification",
+        "license": "BSD-3-Clause",
+    },
     # 600 epochs with stronger augmentation, shorter side 232 at test: IMAGENET1K_V2.
-    "tv2_in1k": (
-        Preprocessing(crop=224 / 232),
-        "https://github.com/pytorch/vision/issues/3995",
-        "BSD-3-Clause",
-    ),
+    "tv2_in1k": {
+        "preprocessing": Preprocessing(crop=224 / 232),
+        "recipe": "https://github.com/pytorch/vision/issues/3995",
+        "license": "BSD-3-Clause",
+    },
     # 600 epochs, binary cross-entropy, LAMB; at 288 pixels the crop is the whole image.
-    "a1_in1k": (
-        Preprocessing(crop=0.95, interpolation="bicubic"),
-        'Wightman et al., "ResNet strikes back", procedure A1: arXiv 2110.00476',
-        "Apache-2.0",
-    ),
+    "a1_in1k": {
+        "preprocessing": Preprocessing(crop=0.95, interpolation="bicubic"),
+        "recipe": 'Wightman et al., "ResNet strikes back", procedure A1: arXiv 2110.00476',
+        "license": "Apache-2.0",
+    },
     # The authors' Caffe models.
-    "resnet": (CAFFE, f"https://github.com/KaimingHe/deep-residual-networks, {_CONVERTED}", "MIT"),
+    "resnet": {
+        "preprocessing": CAFFE,
+        "recipe": f"https://github.com/KaimingHe/deep-residual-networks, {_CONVERTED}",
+        "license": "MIT",
+    },
     # The authors' Torch models.
-    "densenet": (
-        Preprocessing(),
-        f"https://github.com/liuzhuang13/DenseNet, {_CONVERTED}",
-        "BSD-3-Clause",
-    ),
+    "densenet": {
+        "preprocessing": Preprocessing(),
+        "recipe": f"https://github.com/liuzhuang13/DenseNet, {_CONVERTED}",
+        "license": "BSD-3-Clause",
+    },
 }
 _ENTRIES = {name.lower(): entry for name, entry in RESIDUAL_NETWORKS.items()}
 
@@ -109,35 +112,29 @@ def _timm(name: str, *accuracies: tuple[float, float], **pinned: Any) -> Pretrai
     """Returns weights on the Hugging Face hub, with accuracies at 224 and maybe 288 pixels."""
     model, _, training = name.partition(".")
     entry = _ENTRIES[model.replace("wide_", "wide")]
-    preprocessing, recipe, license = _RECIPES[training]
     return PretrainedWeights(
         name=f"timm/{name}",
         # All have the stride on the 3x3 convolution, those of torchvision too.
         network=entry.variant(entry.shortcut, "v1.5").name.lower(),
         place=f"timm/{name}",
         file="model.safetensors",
-        preprocessing=preprocessing,
         metrics=dict(zip((224, 288), accuracies, strict=False)),
-        recipe=recipe,
-        license=license,
+        **_RECIPES[training],
         **pinned,
     )
 
 
 def _keras(network: str, top1: float, top5: float, md5: str) -> PretrainedWeights:
     family = network.rstrip("0123456789")
-    preprocessing, recipe, license = _RECIPES[family]
     file = f"{network}_weights_tf_dim_ordering_tf_kernels.h5"
     return PretrainedWeights(
         name=f"keras/{network}",
         network=network,
         place=f"https://storage.googleapis.com/tensorflow/keras-applications/{family}/{file}",
         file=file,
-        preprocessing=preprocessing,
         metrics={224: (top1, top5)},
-        recipe=recipe,
-        license=license,
         md5=md5,
+        **_RECIPES[family],
     )
 
 

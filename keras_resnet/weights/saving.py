@@ -19,9 +19,7 @@ _HUB_LAYER = b"keras_resnet>HubLayer"
 def save_model(model: keras.Model, path: str | Path) -> None:
     """Writes a functional model of one input and one output, without optimizer and loss.
 
-    Args:
-        model: The model, which is unchanged.
-        path: A `.keras` file, written atomically.
+    The path is that of a `.keras` file, which is written atomically; the model is unchanged.
     """
     kind = Network if isinstance(model, Network) else keras.Model
     bare = kind(model.inputs[0], model.outputs[0], name=model.name)

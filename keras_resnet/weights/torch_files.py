@@ -13,7 +13,7 @@ import os
 import pickle
 import zipfile
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, ClassVar
 
 import ml_dtypes
 import numpy as np
@@ -136,32 +136,21 @@ class _Unpickler(pickle._Unpickler):
         except TypeError as error:
             raise ValueError("its pickle calls what no tensors need") from error
 
-    def _set_item(self: Any) -> None:
-        self._set([self.stack.pop(), self.stack.pop()][::-1])
-
-    def _set_items(self: Any) -> None:
-        self._set(self.pop_mark())
-
     def _set(self: Any, items: list) -> None:
         self.stack[-1].update(zip(map(_key, items[::2]), items[1::2], strict=True))
-
-    def _skip_state(self: Any) -> None:
-        self.stack.pop()  # The versions of the modules, as attribute of the dictionary.
-
-    def _skip_frame(self: Any) -> None:
-        self.read(8)
 
     def _refuse(self: Any) -> None:
         raise ValueError("its pickle has an instruction that no tensors need")
 
-    dispatch = {
+    dispatch: ClassVar[dict[int, Any]] = {
         **dict.fromkeys(range(256), _refuse),
         **{code: pickle._Unpickler.dispatch[code] for code in _CODES},
-        pickle.FRAME[0]: _skip_frame,
-        pickle.SETITEM[0]: _set_item,
-        pickle.SETITEMS[0]: _set_items,
+        pickle.FRAME[0]: lambda self: self.read(8),
+        pickle.SETITEM[0]: lambda self: self._set([self.stack.pop(), self.stack.pop()][::-1]),
+        pickle.SETITEMS[0]: lambda self: self._set(self.pop_mark()),
         pickle.REDUCE[0]: _call,
-        pickle.BUILD[0]: _skip_state,
+        # The versions of the modules, an attribute of the dictionary, are skipped.
+        pickle.BUILD[0]: lambda self: self.stack.pop(),
     }
 
 

@@ -40,15 +40,10 @@ def unstacked_weights(stacked: Sequence[tuple[str, np.ndarray]]) -> Layers:
 def assign_weights(
     model: keras.Model, weights: Mapping[str, Sequence[np.ndarray]], source: str = "weights"
 ) -> None:
-    """Assigns weights to every layer of `model`: all or, on an error, none.
+    """Assigns weights to every layer of a functional model: all or, on an error, none.
 
-    Args:
-        model: Network of this package or any functional model.
-        weights: Arrays by layer, as `layer_weights` returns them.
-        source: Name of their origin, for the error.
-
-    Raises:
-        ValueError: If layers are missing or left over, or a shape differs.
+    The weights are arrays by layer, as `layer_weights` returns them. Raises a ValueError, in which
+    `source` is the name of their origin, if layers are missing or left over, or a shape differs.
     """
     check_weights(model, weights, source)
     for layer in model.layers:
@@ -114,8 +109,7 @@ def with_epsilon(layers: Layers, old: float | None, new: float | None, source: s
 def copy_weights(source: keras.Model, target: keras.Model) -> None:
     """Copies all weights by layer name, between stacked and unrolled nets as well.
 
-    Raises:
-        ValueError: If the two are of different architectures.
+    Raises a ValueError if the two are of different architectures.
     """
     assign_weights(target, layer_weights(source), f"model {source.name!r}")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import itertools
 import json
@@ -12,52 +11,32 @@ import pytest
 import keras_resnet
 from keras_resnet.analysis.comparison import DEFAULT_MODELS, Entry, compare, read_accuracy
 from keras_resnet.analysis.cost import Cost, Phase
-from keras_resnet.analysis.counting import (
-    Complexity,
-    LayerCost,
-    built_without_values,
-    complexity,
-)
+from keras_resnet.analysis.counting import Complexity, LayerCost, built_without_values, complexity
 from keras_resnet.analysis.networks import application_names, find_network
 from keras_resnet.analysis.plots import accuracy_against_operations, cost_against_batch
 from keras_resnet.analysis.published import APPLICATIONS, PAPER, Accuracy, published_accuracy
 from keras_resnet.utils.tables import text_table
 from keras_resnet.weights import PRETRAINED
+from tests.analysis.conftest import written
 from tests.helpers import refused
 
 MEASURED = Accuracy(0.8, 0.95, 224, "single crop", "ImageNet", "metrics.json", measured=True)
 
 # Millions of parameters and of multiply-adds, as tests/analysis/test_counting.py finds them.
 SIZES = {
-    "ResNet18": (11.7, 1814),
-    "ResNet34": (21.8, 3664),
-    "ResNet50": (25.6, 3858),
-    "ResNet101": (44.5, 7570),
-    "ResNet152": (60.2, 11282),
-    "VGG16": (138.4, 15470),
-    "VGG19": (143.7, 19632),
-    "InceptionV3": (23.8, 5713),
-    "Xception": (22.9, 8357),
-    "DenseNet121": (8.0, 2834),
-    "DenseNet201": (20.0, 4291),
-    "MobileNet": (4.2, 569),
-    "MobileNetV2": (3.5, 301),
-    "EfficientNetB0": (5.3, 386),
-    "PlainNet34": (21.6, 3640),
+    **{"ResNet18": (11.7, 1814), "ResNet34": (21.8, 3664), "ResNet50": (25.6, 3858)},
+    **{"ResNet101": (44.5, 7570), "ResNet152": (60.2, 11282), "PlainNet34": (21.6, 3640)},
+    **{"VGG16": (138.4, 15470), "VGG19": (143.7, 19632), "InceptionV3": (23.8, 5713)},
+    **{"Xception": (22.9, 8357), "DenseNet121": (8.0, 2834), "DenseNet201": (20.0, 4291)},
+    **{"MobileNet": (4.2, 569), "MobileNetV2": (3.5, 301), "EfficientNetB0": (5.3, 386)},
 }
 
 
 def entry(name, accuracy=None):
     parameters, multiply_adds = (int(millions * 1e6) for millions in SIZES[name])
     layer = LayerCost("all", "Conv2D", (1,), parameters, 0, multiply_adds, 1, 4 * parameters)
-    network = find_network(name)
-    side = network.side()
-    return Entry(
-        network, (side, side, 3), Complexity((layer,), 0, 0), accuracy or network.published
-    )
-
-
-# --- names ------------------------------------------------------------------------------------
+    network, cost = find_network(name), Complexity((layer,), 0, 0)
+    return Entry(network, (network.side(),) * 2 + (3,), cost, accuracy or network.published)
 
 
 @pytest.mark.parametrize(
@@ -100,8 +79,7 @@ def test_unknown_names(name, words):
 
 def test_suffixes_reach_the_builder():
     model = built_without_values(find_network("ResNet18_C").build, 32)
-    options = {"shortcut": "C", "input_shape": (32, 32, 3)}
-    expected = built_without_values(keras_resnet.ResNet18, **options)
+    expected = keras_resnet.ResNet18(shortcut="C", input_shape=(32, 32, 3))
     assert model.count_params() == expected.count_params()
     assert model.input_shape == (None, 32, 32, 3)
 
@@ -138,9 +116,6 @@ def test_accuracies_of_networks_with_weights_come_from_the_table_of_weights():
     assert published_accuracy("ResNet50D") is None  # published for a stronger recipe only
 
 
-# --- entries ------------------------------------------------------------------------------------
-
-
 def test_compare_counts_and_finds_accuracies():
     first, second = compare(["ResNet20", "MobileNetV2"], accuracies={"ResNet20": MEASURED})
     assert first.complexity == complexity(keras_resnet.ResNet20())
@@ -167,16 +142,16 @@ def test_saved_models_and_open_sides(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("names", "options", "argument", "received"),
+    ("names", "options", "received"),
     [
-        ([], {}, "models", "models=[]"),
-        (["VGG16", "VGG16"], {}, "models", "models=['VGG16', 'VGG16']"),
-        (["VGG16"], {"accuracies": {"VGG19": MEASURED}}, "accuracy", "accuracy='VGG19'"),
-        (["VGG16"], {"image_size": 0}, "image_size", "image_size=0"),
+        ([], {}, "models=[]"),
+        (["VGG16", "VGG16"], {}, "models=['VGG16', 'VGG16']"),
+        (["VGG16"], {"accuracies": {"VGG19": MEASURED}}, "accuracy='VGG19'"),
+        (["VGG16"], {"image_size": 0}, "image_size=0"),
     ],
 )
-def test_wrong_comparisons(names, options, argument, received):
-    with refused(f"`{argument}`", received):
+def test_wrong_comparisons(names, options, received):
+    with refused(f"`{received.partition('=')[0]}`", received):
         compare(names, **options)
 
 
@@ -206,9 +181,6 @@ def test_accuracies_from_the_command_line(tmp_path):
         read_accuracy("ResNet50=none.json")
 
 
-# --- figures ------------------------------------------------------------------------------------
-
-
 def test_no_label_covers_another_in_the_default_comparison(tmp_path, figures):
     entries = [entry(name) for name in (*DEFAULT_MODELS, "PlainNet34")]
     assert accuracy_against_operations(entries, tmp_path / "comparison.png")
@@ -218,8 +190,7 @@ def test_no_label_covers_another_in_the_default_comparison(tmp_path, figures):
     (axes,) = fig.axes
     boxes = [text.get_window_extent() for text in axes.texts]
     assert {text.get_text() for text in axes.texts} == {*DEFAULT_MODELS, "PlainNet34"}
-    for one, other in itertools.combinations(boxes, 2):
-        assert not one.overlaps(other)
+    assert not any(one.overlaps(other) for one, other in itertools.combinations(boxes, 2))
     window = axes.get_window_extent()
     for box in boxes:
         assert window.x0 < box.x0 and box.x1 < window.x1
@@ -240,17 +211,15 @@ def test_the_figure_says_what_it_shows(tmp_path):
     entries = [entry("ResNet50", MEASURED), entry("VGG16"), entry("PlainNet34")]
     entries.append(dataclasses.replace(entry("MobileNet"), accuracy=None))
     accuracy_against_operations(entries, tmp_path / "comparison.png")
-    text = (tmp_path / "comparison.svg").read_text()
+    table, text = written(tmp_path / "comparison.png")
     for label in (
-        "multiply-adds of one image of 224x224x3",
-        "top-1 accuracy on ImageNet (%)",
+        *("multiply-adds of one image of 224x224x3", "top-1 accuracy on ImageNet (%)"),
         *("parameters", "25 M", "published", "measured", "10 crops"),
         *("ResNet50", "VGG16", "PlainNet34"),
     ):
         assert label in text
     assert "<!-- MobileNet -->" not in text  # it has no accuracy
-    with open(tmp_path / "comparison.csv", newline="") as file:
-        rows = {row["model"]: row for row in csv.DictReader(file)}
+    rows = {row["model"]: row for row in table}
     assert rows["ResNet50"]["accuracy_is"] == "measured"
     assert rows["MobileNet"]["top1_accuracy"] == ""
     assert float(rows["VGG16"]["multiply_adds"]) == entries[1].complexity.multiply_adds
@@ -265,18 +234,15 @@ def test_without_accuracies_there_is_a_table_and_no_figure(tmp_path):
 def costs(joules=None, training=True):
     for name, batch_size in itertools.product(("ResNet18", "VGG16"), (1, 8)):
         phase = Phase(0.1, 0.09, 0.13, 5, batch_size * 2**20, joules)
-        shape = (224, 224, 3)
-        yield Cost(
-            name, batch_size, shape, "float32", "CPU", None, phase, phase if training else None
-        )
+        machine = ((224, 224, 3), "float32", "CPU", None)
+        yield Cost(name, batch_size, *machine, phase, phase if training else None)
 
 
 def test_cost_figure(tmp_path, figures):
     assert cost_against_batch(list(costs(joules=2.5)), tmp_path / "cost.png")
     assert len(figures[0].axes) == 6  # time, memory and energy of both kinds of step
-    assert "unavailable" not in (tmp_path / "cost.svg").read_text()
-    with open(tmp_path / "cost.csv", newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows, text = written(tmp_path / "cost.png")
+    assert "unavailable" not in text
     assert [row["batch_size"] for row in rows] == ["1", "8"] * 2
     assert float(rows[1]["training_memory_bytes"]) == 8 * 2**20
     assert float(rows[0]["forward_joules_per_image"]) == 2.5

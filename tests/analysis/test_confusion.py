@@ -1,16 +1,10 @@
 """Figures by class: readable for few classes and for many, with the numbers beside them."""
 
-import csv
-
 import numpy as np
 import pytest
 
 from keras_resnet.analysis import plots
-
-
-def written(path):
-    with open(path.with_suffix(".csv"), newline="") as file:
-        return list(csv.DictReader(file)), path.with_suffix(".svg").read_text()
+from tests.analysis.conftest import written
 
 
 @pytest.mark.parametrize("classes", [3, 45])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import types
 
 import keras
@@ -29,17 +30,10 @@ class Clock:
         return self.now
 
 
-class Meter:
-    name = "RAPL"
-
-    def __init__(self, clock, watts=10.0):
-        self._clock, self._watts = clock, watts
-
-    def read(self):
-        return self._clock.now
-
-    def joules(self, before, after):
-        return (after - before) * self._watts or None
+def meter(clock, watts=10.0):
+    return types.SimpleNamespace(
+        read=lambda: clock.now, joules=lambda before, after: (after - before) * watts or None
+    )
 
 
 class Memory:
@@ -81,13 +75,13 @@ def test_slow_steps_are_repeated_three_times(clock):
 
 
 def test_energy_per_image_is_that_of_the_measured_steps(clock):
-    phase = phase_of(clock, [100, 50, 4, 8, 6], repeats=3, meter=Meter(clock))
+    phase = phase_of(clock, [100, 50, 4, 8, 6], repeats=3, meter=meter(clock))
     assert phase.joules_per_image == pytest.approx(18 * 10 / (3 * 4))
     assert "J/image" in str(phase)
 
 
 def test_energy_that_was_not_counted_is_unavailable(clock):
-    phase = phase_of(clock, [1] * 5, repeats=3, meter=Meter(clock, watts=0.0))
+    phase = phase_of(clock, [1] * 5, repeats=3, meter=meter(clock, watts=0.0))
     assert phase.joules_per_image is None
     assert "energy unavailable" in str(phase)
 
@@ -128,12 +122,11 @@ def test_host_memory_is_what_the_process_grew_by():
 
 def test_gpu_memory_is_tensorflows_peak():
     peaks = {"GPU:0": 0}
-    memory = cost._Memory(
-        types.SimpleNamespace(
-            reset_memory_stats=lambda device: peaks.update({device: 10}),
-            get_memory_info=lambda device: {"current": 1, "peak": peaks[device]},
-        )
+    gpu = types.SimpleNamespace(
+        reset_memory_stats=lambda device: peaks.update({device: 10}),
+        get_memory_info=lambda device: {"current": 1, "peak": peaks[device]},
     )
+    memory = cost._Memory(gpu)
     memory.restart()
     assert memory.peak() == 10
 
@@ -150,8 +143,7 @@ def test_failures_are_results_too(monkeypatch):
     outcomes = iter([(-9, "", ""), (1, "", "Traceback\nValueError: too small"), (1, "", "")])
 
     def run(command, **options):
-        returncode, stdout, stderr = next(outcomes)
-        return types.SimpleNamespace(returncode=returncode, stdout=stdout, stderr=stderr)
+        return subprocess.CompletedProcess(command, *next(outcomes))
 
     monkeypatch.setattr(cost.subprocess, "run", run)
     failures = list(measure_all(["VGG16", "ResNet20", "ResNet18"], [8]))
@@ -164,18 +156,16 @@ def test_failures_are_results_too(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("name", "batch_size", "options", "argument", "received"),
+    ("name", "batch_size", "options", "received"),
     [
-        ("ResNet51", 1, {}, "model", "model='ResNet51'"),
-        ("ResNet50", 0, {}, "batch_size", "batch_size=0"),
-        ("ResNet50", 1, {"repeats": 2}, "repeats", "repeats=2"),
-        ("ResNet50", 1, {"seconds": 0}, "seconds", "seconds=0"),
+        ("ResNet51", 1, {}, "model='ResNet51'"),
+        ("ResNet50", 0, {}, "batch_size=0"),
+        ("ResNet50", 1, {"repeats": 2}, "repeats=2"),
+        ("ResNet50", 1, {"seconds": 0}, "seconds=0"),
     ],
 )
-def test_wrong_arguments_are_refused_before_anything_runs(
-    name, batch_size, options, argument, received
-):
-    with refused(f"`{argument}`", received):
+def test_wrong_arguments_are_refused_before_anything_runs(name, batch_size, options, received):
+    with refused(f"`{received.partition('=')[0]}`", received):
         measure_all([name], [batch_size], **options)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
 
@@ -67,35 +68,18 @@ def test_no_rapl(tmp_path, powercap):
     assert rapl_meter(root) is None
 
 
-class Nvml:
+def fake_nvml():
     """Fake of `pynvml`: two GPUs that have counted 1 and 2 kJ."""
-
-    NVMLError = type("NVMLError", (Exception,), {})
-
-    def __init__(self, counts=(1_000_000, 2_000_000), broken=()):
-        self.counts, self.broken = list(counts), broken
-
-    def _call(self, name, value):
-        if name in self.broken:
-            raise self.NVMLError(name)
-        return value
-
-    def nvmlInit(self):  # noqa: N802, NVML's names
-        self._call("init", None)
-
-    def nvmlDeviceGetHandleByIndex(self, index):  # noqa: N802
-        return self._call("handle", index)
-
-    def nvmlDeviceGetHandleByUUID(self, uuid):  # noqa: N802
-        return self._call("handle", {"GPU-b": 1}[uuid])
-
-    def nvmlDeviceGetTotalEnergyConsumption(self, device):  # noqa: N802
-        return self._call("energy", self.counts[device])
+    nvml = Mock(counts=[1_000_000, 2_000_000], NVMLError=type("NVMLError", (Exception,), {}))
+    nvml.nvmlDeviceGetHandleByIndex.side_effect = int
+    nvml.nvmlDeviceGetHandleByUUID.side_effect = {"GPU-b": 1}.__getitem__
+    nvml.nvmlDeviceGetTotalEnergyConsumption.side_effect = nvml.counts.__getitem__
+    return nvml
 
 
 @pytest.mark.parametrize(("visible", "gpu"), [(None, 0), ("1,0", 1), ("GPU-b", 1)])
 def test_nvml_counts_the_visible_gpu(monkeypatch, visible, gpu):
-    nvml = Nvml()
+    nvml = fake_nvml()
     monkeypatch.setitem(sys.modules, "pynvml", nvml)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if visible:
@@ -108,9 +92,14 @@ def test_nvml_counts_the_visible_gpu(monkeypatch, visible, gpu):
     assert meter.joules(before, meter.read()) == pytest.approx(1.5)
 
 
-@pytest.mark.parametrize("broken", ["init", "handle", "energy"])
+@pytest.mark.parametrize(
+    "broken", ["Init", "DeviceGetHandleByIndex", "DeviceGetTotalEnergyConsumption"]
+)
 def test_nvml_with_an_error(monkeypatch, broken):
-    monkeypatch.setitem(sys.modules, "pynvml", Nvml(broken=(broken,)))
+    nvml = fake_nvml()
+    getattr(nvml, f"nvml{broken}").side_effect = nvml.NVMLError
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setitem(sys.modules, "pynvml", nvml)
     assert nvml_meter() is None
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-
 import keras
 import numpy as np
 import pytest
@@ -11,21 +9,15 @@ import pytest
 import keras_resnet
 from keras_resnet.analysis import layer_responses, plots
 from keras_resnet.utils.statistics import Moments
+from tests.analysis.conftest import written
 from tests.helpers import images, randomize, refused
 
 X = images(11, 8, 8, 1)
 
 
 def net(blocks=(1, 1), shortcut="A", **options):
-    model = keras_resnet.ResNet(
-        blocks,
-        block="basic",
-        stem="cifar",
-        widths=(4, 8),
-        input_shape=(8, 8, 1),
-        shortcut=shortcut,
-        **options,
-    )
+    options |= {"block": "basic", "stem": "cifar", "widths": (4, 8), "input_shape": (8, 8, 1)}
+    model = keras_resnet.ResNet(blocks, shortcut=shortcut, **options)
     randomize(model)
     return model
 
@@ -69,11 +61,8 @@ def test_equal_a_direct_computation(shortcut):
 
 def test_order_and_rank():
     found = layer_responses(net((2, 1)), X)
-    assert [layer.name for layer in found[:3]] == [
-        "conv1_conv",
-        "conv2_block1_1_conv",
-        "conv2_block1_2_conv",
-    ]
+    names = ["conv1_conv", "conv2_block1_1_conv", "conv2_block1_2_conv"]
+    assert [layer.name for layer in found[:3]] == names
     assert [layer.order for layer in found] == list(range(1, 8))
     by_rank = sorted(found, key=lambda layer: layer.rank)
     assert [layer.rank for layer in by_rank] == list(range(1, 8))
@@ -110,11 +99,8 @@ def test_streaming_equals_one_batch():
 def test_bottlenecks_are_measured_at_their_3x3():
     model = keras_resnet.ResNet((2, 1), widths=(4, 8), stem="imagenet", input_shape=(32, 32, 3))
     found = layer_responses(model, images(2, 32, 32, 3))
-    assert [layer.name for layer in found] == [
-        "conv2_block1_2_conv",
-        "conv2_block2_2_conv",
-        "conv3_block1_2_conv",
-    ]
+    blocks = ("conv2_block1", "conv2_block2", "conv3_block1")
+    assert [layer.name for layer in found] == [f"{block}_2_conv" for block in blocks]
     assert len(layer_responses(model, images(2, 32, 32, 3), layers="all")) == 1 + 3 * 3 + 2
 
 
@@ -141,21 +127,20 @@ def test_moments_merge_exactly_far_from_zero():
 
 
 def test_wrong_arguments():
-    model = net()
-    wild = net()
+    model, wild = net(), net()
     wild.get_layer("conv2_block1_1_bn").gamma.assign(np.full(4, np.inf))
     dense = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Flatten()])
-    for arguments, options, named in (
-        ((model, X), {"layers": "5x5"}, "layers='5x5'"),
-        ((model, X[:, :4]), {}, "images of shape (11, 4, 8, 1)"),
-        ((model, X[0]), {}, "images of shape (8, 8, 1)"),
-        ((model, X[:0]), {}, "`images`"),
-        ((model, X), {"batch_size": 0}, "batch_size=0"),
-        ((dense, X), {}, "model='sequential'"),
-        ((wild, X), {}, "conv2_block1_1_conv"),
+    for network, inputs, options, named in (
+        (model, X, {"layers": "5x5"}, "layers='5x5'"),
+        (model, X[:, :4], {}, "images of shape (11, 4, 8, 1)"),
+        (model, X[0], {}, "images of shape (8, 8, 1)"),
+        (model, X[:0], {}, "`images`"),
+        (model, X, {"batch_size": 0}, "batch_size=0"),
+        (dense, X, {}, "model='sequential'"),
+        (wild, X, {}, "conv2_block1_1_conv"),
     ):
         with refused(named):
-            layer_responses(*arguments, **options)
+            layer_responses(network, inputs, **options)
 
 
 def test_figure_and_table(tmp_path):
@@ -164,11 +149,9 @@ def test_figure_and_table(tmp_path):
         "residual": layer_responses(net((2, 1)), X),
     }
     plots.responses(networks, tmp_path / "r.png", title="responses on noise")
-    text = (tmp_path / "r.svg").read_text()
+    rows, text = written(tmp_path / "r.png")
     for label in ("plain", "residual", "responses on noise", "std of responses"):
         assert label in text
-    with open(tmp_path / "r.csv", newline="") as file:
-        rows = list(csv.DictReader(file))
     assert len(rows) == 5 + 7
     assert float(rows[0]["std"]) == networks["plain"][0].std
     assert (tmp_path / "r.png").stat().st_size > 10_000

@@ -60,11 +60,10 @@ def test_one_scale_of_the_images_own_is_the_single_crop(dataset):
 @pytest.mark.parametrize("average", ["softmax", "logits"])
 def test_scales_are_averaged(dataset, average):
     model = small_net()
+    scorer = any_size(model) if average == "softmax" else with_logits(any_size(model))
     scores = [
-        (any_size(model) if average == "softmax" else with_logits(any_size(model)))(
-            np.stack([image for image, *_ in dataset.whole_images("test", s)]).astype("float32")
-        )
-        for s in (8, 11, 16)
+        scorer(np.stack([image for image, *_ in dataset.whole_images("test", side)]) * 1.0)
+        for side in (8, 11, 16)
     ]
     # Budgets in pixels: at 16x24 a batch of 5 is one image.
     evaluation = evaluate(model, dataset, MultiScale((8, 11, 16)), average=average, batch_size=5)
@@ -122,17 +121,12 @@ def test_the_result_says_what_was_evaluated(dataset):
 
 
 @pytest.fixture
-def photos(tmp_path, photographs):
-    folder = write_folder(tmp_path / "photos", photographs, train=1, val=4)
+def photos(tmp_path):
+    folder = write_folder(tmp_path / "photos", load_sample_images().images, train=1, val=4)
     # Other sides, so that crops have many sizes.
     for number, path in enumerate(sorted((folder / "val").glob("*/*.jpg"))):
         Image.open(path).resize((60 + 7 * number, 70)).save(path)
     return folder
-
-
-@pytest.fixture
-def photographs():
-    return load_sample_images().images
 
 
 def test_photographs_of_many_sizes_in_bounded_memory(photos, monkeypatch):

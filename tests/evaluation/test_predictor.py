@@ -52,11 +52,10 @@ def forms(model, tmp_path_factory):
     model.save(folder / "model.keras")
     (folder / "labels.txt").write_text("".join(f"{label}\n" for label in LABELS))
     export_hub(model, folder / "hub", "classification", labels=LABELS)
-    export(model, folder / "saved_model", labels=LABELS)
-    export(model, folder / "m.tflite", "litert", labels=LABELS)
-    export(model, folder / "m.onnx", "onnx", labels=LABELS)
-    names = ("model.keras", "hub", "saved_model", "m.tflite", "m.onnx")
-    return {name: folder / name for name in names}
+    formats = {"saved_model": "saved_model", "m.tflite": "litert", "m.onnx": "onnx"}
+    for name, format in formats.items():
+        export(model, folder / name, format, labels=LABELS)
+    return {name: folder / name for name in ("model.keras", "hub", *formats)}
 
 
 def test_all_formats_predict_alike(model, pixels, folder, forms):
@@ -88,21 +87,22 @@ def test_numbers_where_there_are_no_labels(model, folder, tmp_path):
 
 
 def test_images_are_cropped_as_for_evaluation(tmp_path):
+    photo = tmp_path / "photo.jpg"
     pixels = np.random.default_rng(1).integers(0, 256, (30, 40, 3), dtype=np.uint8)
-    Image.fromarray(pixels).save(tmp_path / "photo.jpg")
+    Image.fromarray(pixels).save(photo)
     for resize in (None, 8, 12):
         view = Transforms(image_size=8, eval_resize=resize)
-        ((_, seen),) = read_images(tmp_path / "photo.jpg", view)
-        expected = view.evaluation((tmp_path / "photo.jpg").read_bytes())
-        np.testing.assert_array_equal(seen, expected)
+        ((_, seen),) = read_images(photo, view)
+        np.testing.assert_array_equal(seen, view.evaluation(photo.read_bytes()))
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "png"])
 def test_an_image_of_the_models_size_is_taken_as_it_is(tmp_path, suffix):
     pixels = np.random.default_rng(1).integers(0, 256, (8, 8, 3), dtype=np.uint8)
-    Image.fromarray(pixels).save(tmp_path / f"x.{suffix}", quality=95)
-    ((_, seen),) = read_images(tmp_path / f"x.{suffix}", Transforms(image_size=8))
-    np.testing.assert_allclose(seen, np.asarray(Image.open(tmp_path / f"x.{suffix}")), atol=2)
+    path = tmp_path / f"x.{suffix}"
+    Image.fromarray(pixels).save(path, quality=95)
+    ((_, seen),) = read_images(path, Transforms(image_size=8))
+    np.testing.assert_allclose(seen, np.asarray(Image.open(path)), atol=2)
 
 
 def test_a_corrupt_image_is_an_error_or_a_warning_that_counts(folder, forms, tmp_path):
@@ -134,7 +134,7 @@ def test_wrong_arguments_are_named(model, folder, forms, tmp_path):
     backbone = keras.Model(model.input, model.get_layer("avg_pool").output)
     export_hub(backbone, tmp_path / "features")
     image, keras_file = folder / "a.png", forms["model.keras"]
-    wrong = [
+    for path, images, arguments, *words in (
         (keras_file, image, {"top": 0}, "`top`", "top=0"),
         (keras_file, image, {"batch_size": 0}, "`batch_size`", "batch_size=0"),
         (keras_file, image, {"labels": ["a"]}, "`class_names`", "1 names"),
@@ -143,8 +143,7 @@ def test_wrong_arguments_are_named(model, folder, forms, tmp_path):
         (keras_file, tmp_path / "empty", {}, "`images`", tmp_path / "empty"),
         (tmp_path / "features", image, {}, "`model`", tmp_path / "features"),
         (tmp_path / "none.keras", image, {}, "`path`", tmp_path / "none.keras"),
-    ]
-    for path, images, arguments, *words in wrong:
+    ):
         with refused(*words):
             predict(path, images, **arguments)
     with pytest.raises(FileNotFoundError):

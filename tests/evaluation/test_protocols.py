@@ -33,9 +33,8 @@ def test_ten_crops_at_their_places():
 def test_ten_crops_of_256_for_224():
     image = np.random.default_rng(0).integers(0, 256, (256, 300, 3), np.uint8)
     (stack,) = crops(TenCrop(256), image, (224, 224))
-    for crop, (top, left) in zip(
-        stack, [(0, 0), (0, 76), (32, 0), (32, 76), (16, 38)], strict=False
-    ):
+    places = [(0, 0), (0, 76), (32, 0), (32, 76), (16, 38)]
+    for crop, (top, left) in zip(stack[:5], places, strict=True):
         np.testing.assert_array_equal(crop, image[top : top + 224, left : left + 224])
 
 

@@ -8,23 +8,11 @@ from keras_resnet.evaluation import Evaluation, SingleCrop, TenCrop
 
 def evaluation_of(labels, ranking, classes=7, **others):
     labels, ranking = np.array(labels), np.array(ranking)
-    return Evaluation(
-        **{
-            "models": ("net",),
-            "dataset": "noise",
-            "split": "test",
-            "protocol": TenCrop(9),
-            "average": "softmax",
-            "class_names": tuple("abcdefg"[:classes]),
-            "indices": np.arange(len(labels)),
-            "labels": labels,
-            "ranking": ranking,
-            "scores": np.linspace(0.5, 0.9, len(labels)),
-            "left_out": 1,
-            "seconds": 2.0,
-            **others,
-        }
-    )
+    of = {"models": ("net",), "dataset": "noise", "split": "test", "average": "softmax"}
+    of |= {"class_names": tuple("abcdefg"[:classes]), "protocol": TenCrop(9), **others}
+    indices, scores = np.arange(len(labels)), np.linspace(0.5, 0.9, len(labels))
+    found = {"indices": indices, "labels": labels, "ranking": ranking, "scores": scores}
+    return Evaluation(**of, **found, left_out=1, seconds=2.0)
 
 
 @pytest.fixture

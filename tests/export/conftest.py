@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import concurrent.futures
+import functools
+
 import keras
 import numpy as np
 import pytest
@@ -9,33 +12,47 @@ import pytest
 import keras_resnet
 from keras_resnet.data import load_dataset
 from keras_resnet.export import export, export_hub
+from tests.helpers import randomize
+
+LABELS = [f"digit {i}" for i in range(10)]
 
 
 def small_net(blocks=(1, 1, 1), input_shape=(8, 8, 1), **options):
     """Returns a network of [0, 255] whose moving statistics are not those of a new one."""
     images = keras.Input(input_shape)
+    defaults = {"block": "basic", "shortcut": "A", "stem": "cifar"}
+    defaults |= {"kernel_regularizer": keras.regularizers.L2(1e-3)}
     net = keras_resnet.ResNet(
         blocks,
         widths=(16, 32, 64)[: len(blocks)],
-        stem="cifar",
         input_tensor=keras.layers.Rescaling(1 / 127.5, offset=-1)(images),
-        **{
-            **{"block": "basic", "shortcut": "A"},
-            **{"kernel_regularizer": keras.regularizers.L2(1e-3), **options},
-        },
+        **(defaults | options),
     )
-    rng = np.random.default_rng(1)
-    for weight in net.non_trainable_weights:
-        if weight.name == "moving_mean":
-            weight.assign(rng.normal(0.0, 0.1, weight.shape))
-        elif weight.name == "moving_variance":
-            weight.assign(rng.uniform(0.5, 2.0, weight.shape))
+    randomize(net, gamma=(0.5, 1.5))
     return net
 
 
 def random_images(batch=5, shape=(8, 8, 1)):
     """Returns images as modules take them."""
     return np.random.default_rng(7).random((batch, *shape), dtype=np.float32)
+
+
+def moved(before, variables):
+    """Returns the names of the variables that have other values than before."""
+    pairs = zip(before, variables, strict=True)
+    return [variable.name for old, variable in pairs if not np.array_equal(old, variable)]
+
+
+def assert_same_in_threads(call, batches):
+    """Compares the outputs in eight threads with those in one."""
+    alone = [call(images) for images in batches]
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        together = list(pool.map(call, batches))
+    for one, other in zip(alone, together, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-6, atol=1e-6)
+
+
+close = functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-5)
 
 
 def features_of(net):
@@ -69,11 +86,8 @@ def feature_maps(net, tmp_path_factory):
 @pytest.fixture(scope="package")
 def classification(net, tmp_path_factory):
     path = tmp_path_factory.mktemp("hub") / "logits"
-    labels = [f"digit {i}" for i in range(10)]
-    return export_hub(net, path, "classification", labels=labels, card="# Dïgits\n")
+    return export_hub(net, path, "classification", labels=LABELS, card="# Dïgits\n")
 
-
-LABELS = [f"digit {i}" for i in range(10)]
 
 # Format, quantization and file name of everything that `export` writes.
 FORMS = {
@@ -105,11 +119,8 @@ def trained(digits):
     variance = [std**2 for std in digits.std]
     standardized = keras.layers.Normalization(mean=digits.mean, variance=variance)(images)
     model = keras_resnet.CifarResNet(8, input_tensor=standardized)
-    model.compile(
-        keras.optimizers.SGD(0.05, momentum=0.9),
-        "sparse_categorical_crossentropy",
-        jit_compile=False,
-    )
+    optimizer = keras.optimizers.SGD(0.05, momentum=0.9)
+    model.compile(optimizer, "sparse_categorical_crossentropy", jit_compile=False)
     model.fit(digits.train_batches(64), steps_per_epoch=100, verbose=0)
     return model
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import errno
 import gzip
 import hashlib
@@ -11,14 +12,14 @@ import os
 import shutil
 import tarfile
 import threading
+from unittest.mock import Mock
 
 import keras
-import numpy as np
 import pytest
 
 from keras_resnet.export import HubLayer, handles
 from keras_resnet.weights.saving import load_model
-from tests.export.conftest import features_of, random_images
+from tests.export.conftest import close, features_of, random_images
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -39,11 +40,12 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server():
-    """Serves `content` by path, and records the `requests`."""
+    """Serves `content` by path, at first `MODULE` at `handle`, and records the `requests`."""
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         server.daemon_threads = True
-        server.content, server.requests = {}, []
+        server.content, server.requests = {"/m.tar.gz": MODULE}, []
         server.url = f"http://127.0.0.1:{server.server_port}"
+        server.handle = f"{server.url}/m.tar.gz"
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield server
         server.shutdown()
@@ -90,11 +92,11 @@ def test_a_module_is_downloaded_once_and_loaded_from_the_cache(
     layer = HubLayer(f"{server.url}/net/1", sha256=hashlib.sha256(data).hexdigest())
     images, inputs = random_images(), keras.Input((8, 8, 1))
     expected = features_of(net)(images * 255)
-    np.testing.assert_allclose(layer(images), expected, rtol=1e-5, atol=1e-5)
+    close(layer(images), expected)
     keras.Model(inputs, layer(inputs)).save(tmp_path / "model.keras")
     server.content.clear()
     loaded = load_model(tmp_path / "model.keras")
-    np.testing.assert_allclose(loaded(images), expected, rtol=1e-5, atol=1e-5)
+    close(loaded(images), expected)
     assert server.requests == ["/net/1?tf-hub-format=compressed"]
     # Where tensorflow_hub looks for it, and nothing else but a lock.
     name = hashlib.sha1(f"{server.url}/net/1".encode()).hexdigest()
@@ -111,11 +113,8 @@ def test_a_module_is_downloaded_once_and_loaded_from_the_cache(
 
 
 def test_archives_are_asked_for_by_name_or_by_format(server, cache):
-    server.content = {
-        "/a/m.tar.gz": MODULE,
-        "/b?version=2&tf-hub-format=compressed": MODULE,
-    }
-    for handle in ("/a/m.tar.gz", "/b?version=2"):
+    server.content["/b?version=2&tf-hub-format=compressed"] = MODULE
+    for handle in ("/m.tar.gz", "/b?version=2"):
         place = handles.module_directory(server.url + handle)
         assert sorted(os.listdir(place)) == ["assets", "saved_model.pb"]
         assert handles.module_directory(server.url + handle) == place
@@ -123,25 +122,17 @@ def test_archives_are_asked_for_by_name_or_by_format(server, cache):
 
 
 def test_an_unverified_module_is_downloaded_again_for_a_checksum(server, cache):
-    handle = f"{server.url}/m.tar.gz"
-    server.content["/m.tar.gz"] = MODULE
-    handles.module_directory(handle)
+    handles.module_directory(server.handle)
     for _ in range(2):
-        handles.module_directory(handle, hashlib.sha256(MODULE).hexdigest())
+        handles.module_directory(server.handle, hashlib.sha256(MODULE).hexdigest())
     assert len(server.requests) == 1  # The checksum was recorded.
-    (cache / f"{hashlib.sha1(handle.encode()).hexdigest()}.descriptor.txt").unlink()
-    handles.module_directory(handle, hashlib.sha256(MODULE).hexdigest())
+    (cache / f"{hashlib.sha1(server.handle.encode()).hexdigest()}.descriptor.txt").unlink()
+    handles.module_directory(server.handle, hashlib.sha256(MODULE).hexdigest())
     assert len(server.requests) == 2
 
 
-def long_name_header():
-    return {
-        **tarfile.TarInfo("././@LongLink").get_info(),
-        "size": 9_000_000_000,
-        "type": tarfile.GNUTYPE_LONGNAME,
-    }
-
-
+LONG_NAME = {"size": 9_000_000_000, "type": tarfile.GNUTYPE_LONGNAME}
+LONG_NAME = tarfile.TarInfo("././@LongLink").get_info() | LONG_NAME
 SAVED = entry("saved_model.pb", b"\x08\x01\x12\x00")
 UNSAFE = {
     "parent": (archive(SAVED, entry("../outside", b"x")), "'../outside' leads outside"),
@@ -157,7 +148,7 @@ UNSAFE = {
     "pipe": (archive(SAVED, entry("pipe", kind=tarfile.FIFOTYPE)), "neither a file nor"),
     "endless name": (
         # tarfile itself reads into memory as much as a GNU header of a long name claims.
-        gzip.compress(tarfile.TarInfo().create_gnu_header(long_name_header(), "utf-8", "strict")),
+        gzip.compress(tarfile.TarInfo().create_gnu_header(LONG_NAME, "utf-8", "strict")),
         "a header of it claims 9,000,000,",
     ),
     "file as directory": (archive(SAVED, entry("saved_model.pb/x", b"x")), "whole .tar.gz"),
@@ -171,61 +162,45 @@ UNSAFE = {
 def test_unsafe_archives_are_refused_and_leave_nothing(server, cache, tmp_path, kind):
     server.content["/m.tar.gz"], message = UNSAFE[kind]
     with pytest.raises(ValueError, match=message) as error:
-        handles.module_directory(f"{server.url}/m.tar.gz")
+        handles.module_directory(server.handle)
     assert "\n" not in str(error.value) and "/m.tar.gz" in str(error.value)
     assert kept(cache) == set() and os.listdir(tmp_path) == ["cache"]
     assert not os.path.exists("/tmp/outside")
 
 
-@pytest.mark.parametrize(
-    ("limit", "value", "message"),
-    [
-        ("UNPACKED_FILES", 1, "it has more than 1 entries"),
-        ("UNPACKED_BYTES", 4, "it has more than 4 bytes"),
-    ],
-)
-def test_sizes_are_limited(server, cache, monkeypatch, limit, value, message):
-    monkeypatch.setattr(handles, limit, value)
-    server.content["/m.tar.gz"] = MODULE
-    with pytest.raises(ValueError, match=message):
-        handles.module_directory(f"{server.url}/m.tar.gz")
+@pytest.mark.parametrize(("value", "unit"), [(1, "entries"), (4, "bytes")])
+def test_sizes_are_limited(server, cache, monkeypatch, value, unit):
+    monkeypatch.setattr(handles, f"UNPACKED_{unit.replace('entries', 'files').upper()}", value)
+    with pytest.raises(ValueError, match=f"it has more than {value} {unit}"):
+        handles.module_directory(server.handle)
     assert kept(cache) == set()
 
 
 def test_a_full_disk_is_no_fault_of_the_archive(server, cache, monkeypatch):
-    def full(*_):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(tarfile, "copyfileobj", full)
-    server.content["/m.tar.gz"] = MODULE
+    full = OSError(errno.ENOSPC, "No space left on device")
+    monkeypatch.setattr(tarfile, "copyfileobj", Mock(side_effect=full))
     with pytest.raises(OSError, match="No space left on device"):
-        handles.module_directory(f"{server.url}/m.tar.gz")
+        handles.module_directory(server.handle)
     assert kept(cache) == set()
 
 
 def test_a_module_never_stands_under_the_checksum_of_another(server, cache, monkeypatch):
-    handle = f"{server.url}/m.tar.gz"
     other = archive(entry("./saved_model.pb", b"\x08\x02\x12\x00"))
     old, new = (hashlib.sha256(data).hexdigest() for data in (MODULE, other))
-    server.content["/m.tar.gz"] = MODULE
-    handles.module_directory(handle, old)
-
-    def killed(*_):
-        raise KeyboardInterrupt
+    handles.module_directory(server.handle, old)
 
     server.content["/m.tar.gz"] = other
     with monkeypatch.context() as context:
-        context.setattr(handles, "write_text", killed)
+        context.setattr(handles, "write_text", Mock(side_effect=KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
-            handles.module_directory(handle, new)
+            handles.module_directory(server.handle, new)
     with pytest.raises(ValueError, match=f"must be a file of sha256 {old}"):
-        handles.module_directory(handle, old)
+        handles.module_directory(server.handle, old)
 
 
 def test_another_checksum_is_refused(server, cache):
-    server.content["/m.tar.gz"] = MODULE
     with pytest.raises(ValueError, match="must be a file of sha256 000") as error:
-        handles.module_directory(f"{server.url}/m.tar.gz", "0" * 64)
+        handles.module_directory(server.handle, "0" * 64)
     assert "\n" not in str(error.value) and kept(cache) == set()
     for handle, checksum in ((server.url, "abc"), ("/some/module", "0" * 64)):
         with pytest.raises(ValueError, match="`sha256`"):
@@ -233,34 +208,27 @@ def test_another_checksum_is_refused(server, cache):
 
 
 def test_many_at_once_download_once(server, cache):
-    server.content["/m.tar.gz"] = MODULE
-    found = []
-    threads = [
-        threading.Thread(
-            target=lambda: found.append(handles.module_directory(f"{server.url}/m.tar.gz"))
-        )
-        for _ in range(6)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(found) == 6 and len(set(found)) == 1
-    assert len(server.requests) == 1
+    with concurrent.futures.ThreadPoolExecutor(6) as pool:
+        found = list(pool.map(handles.module_directory, [server.handle] * 6))
+    assert len(set(found)) == 1 and len(server.requests) == 1
 
 
-def test_the_default_cache_is_tensorflow_hubs(monkeypatch, tmp_path):
+@pytest.fixture
+def default_cache(monkeypatch, tmp_path):
+    """TensorFlow Hub's cache among the temporary files, which is not there yet."""
     monkeypatch.delenv("TFHUB_CACHE_DIR", raising=False)
     monkeypatch.setattr(handles.tempfile, "gettempdir", lambda: str(tmp_path))
-    folder = tmp_path / "tfhub_modules"
-    assert handles.cache_directory() == folder and folder.stat().st_mode & 0o777 == 0o700
+    return tmp_path / "tfhub_modules"
+
+
+def test_the_default_cache_is_tensorflow_hubs(default_cache):
+    assert handles.cache_directory() == default_cache
+    assert default_cache.stat().st_mode & 0o777 == 0o700
 
 
 @pytest.mark.parametrize("whose", ["everybody's", "another user's", "a link"])
-def test_a_cache_that_others_can_write_is_not_trusted(monkeypatch, tmp_path, whose):
-    monkeypatch.delenv("TFHUB_CACHE_DIR", raising=False)
-    monkeypatch.setattr(handles.tempfile, "gettempdir", lambda: str(tmp_path))
-    folder = tmp_path / "tfhub_modules"
+def test_a_cache_that_others_can_write_is_not_trusted(default_cache, monkeypatch, tmp_path, whose):
+    folder = default_cache
     if whose == "a link":
         folder.symlink_to(tmp_path)
     else:

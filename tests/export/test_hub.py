@@ -1,9 +1,7 @@
 from __future__ import annotations
 
-import concurrent.futures
 import os
 import shutil
-import stat
 
 import keras
 import numpy as np
@@ -13,7 +11,16 @@ import tensorflow as tf
 import keras_resnet
 from keras_resnet.export import export_hub, hub
 from keras_resnet.export.verification import ExportMismatchError
-from tests.export.conftest import features_of, random_images, small_net, stage_ends
+from tests.export.conftest import (
+    LABELS,
+    assert_same_in_threads,
+    close,
+    features_of,
+    moved,
+    random_images,
+    small_net,
+    stage_ends,
+)
 from tests.helpers import refused
 
 
@@ -25,30 +32,20 @@ def values(variables):
     return [variable.numpy() for variable in variables]
 
 
-def moved(before, variables):
-    return [
-        variable.name
-        for old, variable in zip(before, variables, strict=True)
-        if not np.array_equal(old, variable.numpy())
-    ]
-
-
 @pytest.mark.parametrize("batch", [1, 5])
 def test_features_are_the_models(net, feature_vector, batch):
     images = random_images(batch)
     received = load(feature_vector)(images)
     assert received.shape == (batch, 64)
     assert np.count_nonzero(received) > 32 * batch
-    np.testing.assert_allclose(received, features_of(net)(images * 255), rtol=1e-5, atol=1e-5)
+    close(received, features_of(net)(images * 255))
 
 
 def test_classification_gives_logits(net, classification):
     images = random_images()
     logits = load(classification)(images)
     assert np.max(np.abs(np.sum(logits, axis=1) - 1)) > 0.01  # no probabilities
-    np.testing.assert_allclose(
-        tf.nn.softmax(logits), net(images * 255, training=False), rtol=1e-5, atol=1e-5
-    )
+    close(tf.nn.softmax(logits), net(images * 255, training=False))
 
 
 def test_feature_maps_are_those_of_the_stages(net, feature_maps):
@@ -60,14 +57,11 @@ def test_feature_maps_are_those_of_the_stages(net, feature_maps):
         module(images, training=False),
         module.signatures["serving_default"](images=tf.constant(images)),
     ]
+    shapes = {"C2": (5, 8, 8, 16), "C3": (5, 4, 4, 32), "C4": (5, 2, 2, 64)}
     for received in outputs:
-        assert {name: tuple(value.shape) for name, value in received.items()} == {
-            "C2": (5, 8, 8, 16),
-            "C3": (5, 4, 4, 32),
-            "C4": (5, 2, 2, 64),
-        }
+        assert {name: tuple(value.shape) for name, value in received.items()} == shapes
         for name, value in received.items():
-            np.testing.assert_allclose(value, expected[name], rtol=1e-5, atol=1e-5)
+            close(value, expected[name])
     assert len(module.trainable_variables) == len(maps.trainable_variables)
     before = values(module.variables)
     module(images, training=True)
@@ -80,17 +74,15 @@ def test_feature_maps_of_a_backbone_with_named_outputs(net, tmp_path):
     module = load(export_hub(backbone, tmp_path / "m", "feature_maps"))
     received, images = module(random_images()), random_images()
     assert set(received) == {"C3", "top"}
-    np.testing.assert_allclose(received["top"], backbone(images * 255)["top"], rtol=1e-5, atol=1e-5)
+    close(received["top"], backbone(images * 255)["top"])
 
 
 def test_feature_maps_of_a_dilated_backbone(net, tmp_path):
     backbone = keras_resnet.backbone(net, ["C2", "C4"], output_stride=2)
     module, images = load(export_hub(backbone, tmp_path / "m", "feature_maps")), random_images()
     received = module(images)
-    assert {name: tuple(value.shape) for name, value in received.items()} == {
-        "C2": (5, 8, 8, 16),
-        "C4": (5, 4, 4, 64),
-    }
+    shapes = {name: tuple(value.shape) for name, value in received.items()}
+    assert shapes == {"C2": (5, 8, 8, 16), "C4": (5, 4, 4, 64)}
     strided = stage_ends(net)(images * 255)["C4"]
     np.testing.assert_allclose(received["C4"][:, ::2, ::2], strided, rtol=1e-4, atol=1e-5)
     # Images may have any size, as those of the backbone.
@@ -102,7 +94,7 @@ def test_feature_maps_of_stacked_blocks(tmp_path):
     net = small_net((3, 2), stack_blocks=True)
     module, images = load(export_hub(net, tmp_path / "m", "feature_maps")), random_images()
     expected = keras.Model(net.input, net.get_layer("conv3_stack").output)(images * 255)
-    np.testing.assert_allclose(module(images)["C3"], expected, rtol=1e-5, atol=1e-5)
+    close(module(images)["C3"], expected)
     assert set(module(images)) == {"C2", "C3"}
 
 
@@ -111,7 +103,7 @@ def test_imagenet_standardization_can_be_put_in_front(tmp_path):
     module = load(export_hub(net, tmp_path / "m", preprocessing="imagenet"))
     images = random_images(shape=(8, 8, 3))
     expected = net(keras_resnet.preprocess_input(images * 255))
-    np.testing.assert_allclose(module(images), expected, rtol=1e-5, atol=1e-5)
+    close(module(images), expected)
 
 
 def test_a_model_may_take_images_as_they_are(tmp_path):
@@ -150,10 +142,10 @@ def test_statistics_move_in_training_only_and_as_the_models(net, feature_vector)
     twin = keras.models.clone_model(net)
     twin.set_weights(net.get_weights())
     outputs = features_of(twin)(images * 255, training=True)
-    np.testing.assert_allclose(module(images, training=True), outputs, rtol=1e-5, atol=1e-5)
+    close(module(images, training=True), outputs)
     assert all("moving" in name for name in moved(before, module.variables))
     for received, expected in zip(module.variables, features_of(twin).variables, strict=True):
-        np.testing.assert_allclose(received, expected, rtol=1e-5, atol=1e-5)
+        close(received, expected)
 
 
 def test_gradients_are_the_models(net, feature_vector):
@@ -194,13 +186,12 @@ def test_the_model_is_not_changed(tmp_path):
 def test_signatures_take_images_and_files(classification):
     module = load(classification)
     pixels = np.random.default_rng(1).integers(0, 256, (4, 8, 8, 1), dtype=np.uint8)
-    from_images = module.signatures["serving_default"](
-        images=tf.constant(pixels / 255, tf.float32)
-    )["logits"]
+    images = tf.constant(pixels / 255, tf.float32)
+    from_images = module.signatures["serving_default"](images=images)["logits"]
     files = [tf.io.encode_png(image) for image in pixels]
     from_files = module.signatures["serving_bytes"](encoded=tf.stack(files))["logits"]
-    np.testing.assert_allclose(from_files, from_images, rtol=1e-5, atol=1e-5)
-    np.testing.assert_allclose(module(pixels / np.float32(255)), from_images, rtol=1e-6)
+    close(from_files, from_images)
+    np.testing.assert_allclose(module(images), from_images, rtol=1e-6)
 
 
 def test_files_become_as_large_and_gray_as_the_model_takes_them(classification):
@@ -210,7 +201,7 @@ def test_files_become_as_large_and_gray_as_the_model_takes_them(classification):
     gray = tf.cast(tf.io.decode_jpeg(file, channels=1), tf.float32)
     images = tf.image.resize(gray[None], (8, 8), antialias=True) / 255
     received = module.signatures["serving_bytes"](encoded=file[None])["logits"]
-    np.testing.assert_allclose(received, module(images), rtol=1e-5, atol=1e-5)
+    close(received, module(images))
 
 
 def test_any_size_with_a_model_of_any_size(tmp_path):
@@ -219,26 +210,25 @@ def test_any_size_with_a_model_of_any_size(tmp_path):
     for shape in [(9, 12, 3), (16, 8, 3)]:
         images = random_images(2, shape)
         expected = features_of(net)(images * 255)
-        np.testing.assert_allclose(module(images), expected, rtol=1e-5, atol=1e-5)
+        close(module(images), expected)
     file = tf.io.encode_png(tf.zeros((11, 9, 3), tf.uint8))
     received = module.signatures["serving_bytes"](encoded=tf.stack([file, file]))["features"]
-    np.testing.assert_allclose(received, module(tf.zeros((2, 11, 9, 3))), rtol=1e-5, atol=1e-5)
+    close(received, module(tf.zeros((2, 11, 9, 3))))
 
 
 def test_labels_and_card_travel_along(classification):
     module = load(classification)
     with open(module.labels.asset_path.numpy(), encoding="utf-8") as file:
-        assert file.read().splitlines() == [f"digit {i}" for i in range(10)]
+        assert file.read().splitlines() == LABELS
     assert (classification / "assets" / "card.md").read_text(encoding="utf-8") == "# Dïgits\n"
 
 
 def test_features_in_front_of_a_separate_softmax(tmp_path):
     net = small_net((1,), classifier_activation=None)
     probabilities = keras.Model(net.input, keras.layers.Softmax()(net.output))
-    labels = [f"digit {i}" for i in range(10)]
-    module = load(export_hub(probabilities, tmp_path / "m", labels=labels))
+    module = load(export_hub(probabilities, tmp_path / "m", labels=LABELS))
     images = random_images()
-    np.testing.assert_allclose(module(images), features_of(net)(images * 255), rtol=1e-5, atol=1e-5)
+    close(module(images), features_of(net)(images * 255))
     with refused("`model`", "'predictions'", "kind='classification'"):
         export_hub(probabilities, tmp_path / "logits", "classification")
 
@@ -252,14 +242,13 @@ def test_a_card_may_be_a_file(tmp_path):
 def test_stacked_blocks_can_be_fine_tuned(tmp_path):
     net = small_net((3,), recompute=True, dropout=0.1)
     module, images = load(export_hub(net, tmp_path / "m")), random_images()
-    np.testing.assert_allclose(module(images), features_of(net)(images * 255), rtol=1e-5, atol=1e-5)
+    close(module(images), features_of(net)(images * 255))
     before = values(module.variables)
     with tf.GradientTape() as tape:
         loss = tf.reduce_sum(module(images, training=True) ** 2)
         loss += tf.add_n([loss() for loss in module.regularization_losses])
-    for variable, gradient in zip(
-        module.trainable_variables, tape.gradient(loss, module.trainable_variables), strict=True
-    ):
+    gradients = tape.gradient(loss, module.trainable_variables)
+    for variable, gradient in zip(module.trainable_variables, gradients, strict=True):
         variable.assign_sub(1e-3 * gradient)
     assert len(moved(before, module.variables)) == len(module.variables)
 
@@ -278,17 +267,15 @@ def test_is_float32_whatever_the_training_precision(tmp_path, policy, stack_bloc
     keras_resnet.copy_weights(net, reference)
     module, images = load(path), random_images()
     assert {v.dtype for v in module.trainable_variables} == {tf.float32}
-    np.testing.assert_allclose(
-        tf.nn.softmax(module(images)), reference(images * 255), rtol=1e-4, atol=1e-5
-    )
+    probabilities = tf.nn.softmax(module(images))
+    np.testing.assert_allclose(probabilities, reference(images * 255), rtol=1e-4, atol=1e-5)
     # In 16 bits, as far as they go.
-    np.testing.assert_allclose(tf.nn.softmax(module(images)), net(images * 255), atol=0.05)
+    np.testing.assert_allclose(probabilities, net(images * 255), atol=0.05)
 
 
 def test_an_adapted_normalization_keeps_what_it_measured(tmp_path):
     images = random_images()
-    inputs = keras.Input((8, 8, 1))
-    normalization = keras.layers.Normalization()
+    inputs, normalization = keras.Input((8, 8, 1)), keras.layers.Normalization()
     normalization.adapt(images * 255)
     outputs = keras.layers.GlobalAveragePooling2D()(normalization(inputs) ** 2)
     net = keras.Model(inputs, outputs)
@@ -305,26 +292,19 @@ def test_replaces_a_saved_model_only_when_told(net, feature_vector, tmp_path):
     export_hub(net, path, "classification", overwrite=True)
     assert load(path)(random_images()).shape == (5, 10)
     assert os.listdir(tmp_path) == ["m"]
-    assert stat.S_IMODE(path.stat().st_mode) == 0o777 & ~_umask()
-
-
-def _umask():
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+    (tmp_path / "fresh").mkdir()
+    assert path.stat().st_mode == (tmp_path / "fresh").stat().st_mode
 
 
 @pytest.mark.parametrize("as_file", [True, False])
 def test_never_replaces_anything_else(net, tmp_path, as_file):
     path = tmp_path / "mine"
-    if as_file:
-        path.write_text("precious")
-    else:
-        path.mkdir()
-        (path / "precious").write_text("")
+    precious = path if as_file else path / "precious"
+    precious.parent.mkdir(exist_ok=True)
+    precious.write_text("precious")
     with refused("`path`", "SavedModel", path):
         export_hub(net, path, overwrite=True)
-    assert path.read_text() == "precious" if as_file else os.listdir(path) == ["precious"]
+    assert precious.read_text() == "precious"
 
 
 def test_a_wrong_module_leaves_nothing_behind(net, tmp_path, monkeypatch):
@@ -349,16 +329,13 @@ def test_a_failure_leaves_the_existing_module_as_it_was(
     old = (path / "fingerprint.pb").read_bytes()
     rename = os.replace
 
-    def no_space(*args, **kwargs):
-        raise OSError("No space left on device")
+    def no_space(source, target, *_):
+        if failing == "save" or source.parent != tmp_path:
+            raise OSError("No space left on device")
+        return rename(source, target)
 
-    def second_fails(source, target):
-        return no_space() if source.parent != tmp_path else rename(source, target)
-
-    if failing == "save":
-        monkeypatch.setattr(tf.saved_model, "save", no_space)
-    else:
-        monkeypatch.setattr(os, "replace", second_fails)
+    module, name = (tf.saved_model, "save") if failing == "save" else (os, "replace")
+    monkeypatch.setattr(module, name, no_space)
     with pytest.raises(OSError, match="space"):
         export_hub(net, path, overwrite=True)
     assert os.listdir(tmp_path) == ["m"]
@@ -376,7 +353,7 @@ def test_wrong_arguments_are_named(net, tmp_path):
     scaled = keras.Model(photos, keras.layers.Flatten()(rescaled))
     named = keras.Model(photos, {"a": scaled.output})
     unnamed = keras.Model(photos, rescaled)
-    wrong = [
+    for model, arguments, *words in (
         (net, {"kind": "features"}, "`kind`", "'feature_vector', 'classification'", "'features'"),
         (net, {"labels": ["a", "b"]}, "`labels`", "(10 ", "2 labels"),
         (net, {"labels": ["a\nb"] * 10}, "`labels`", "10 labels, 0 "),
@@ -391,21 +368,15 @@ def test_wrong_arguments_are_named(net, tmp_path):
         (unnamed, {"kind": "feature_maps"}, "`model`", "conv2_"),
         (subclassed, {}, "`model`", "Mine"),
         (keras.Model(vector, keras.layers.Dense(2)(vector)), {}, "`model`", "(None, 3)"),
-    ]
-    for model, arguments, *words in wrong:
+    ):
         with refused(*words):
             export_hub(model, tmp_path / "m", **arguments)
     assert os.listdir(tmp_path) == []
 
 
 def test_eight_threads_get_the_outputs_of_one(feature_vector):
-    module = load(feature_vector)
     batches = [random_images(1 + i % 3) * (1 + i) / 32 for i in range(32)]
-    alone = [module(images).numpy() for images in batches]
-    with concurrent.futures.ThreadPoolExecutor(8) as pool:
-        together = list(pool.map(lambda images: module(images).numpy(), batches))
-    for one, other in zip(alone, together, strict=True):
-        np.testing.assert_allclose(one, other, rtol=1e-6, atol=1e-6)
+    assert_same_in_threads(load(feature_vector), batches)
 
 
 DOWNSTREAM = """

@@ -7,8 +7,8 @@ import tensorflow as tf
 
 from keras_resnet.export import HubLayer
 from keras_resnet.weights.saving import load_model
-from tests.export.conftest import features_of, random_images
-from tests.helpers import refused
+from tests.export.conftest import close, features_of, moved, random_images
+from tests.helpers import assert_same_weights, refused
 
 
 def model_on(layer, classes=3):
@@ -23,19 +23,18 @@ def fit(model, epochs=1):
     return model.fit(random_images(), targets, epochs=epochs, batch_size=5, verbose=0)
 
 
-def moved(before, layer):
-    return [
-        weight.name
-        for old, weight in zip(before, layer.weights, strict=True)
-        if not np.array_equal(old, weight)
-    ]
+def moved_by_fit(model, layer, **options):
+    """Returns the names of the weights of a layer that a fit has changed."""
+    before = layer.get_weights()
+    fit(model, **options)
+    return moved(before, layer.weights)
 
 
 @pytest.mark.parametrize("trainable", [True, False])
 def test_gives_the_models_outputs(net, feature_vector, trainable):
     layer, images = HubLayer(feature_vector, trainable=trainable), random_images()
     expected = features_of(net)(images * 255)
-    np.testing.assert_allclose(layer(images), expected, rtol=1e-5, atol=1e-5)
+    close(layer(images), expected)
     symbolic = layer(keras.Input((8, 8, 1)))
     assert symbolic.shape == (None, 64) and symbolic.dtype == "float32"
 
@@ -51,11 +50,9 @@ def test_weights_are_keras_weights(net, feature_vector):
 
 def test_nothing_moves_while_frozen(feature_vector):
     layer = HubLayer(feature_vector)
-    model, before = model_on(layer), layer.get_weights()
-    head = model.get_layer("head").get_weights()
-    fit(model)
-    assert moved(before, layer) == []
-    assert len(moved(head, model.get_layer("head"))) == 2
+    model = model_on(layer)
+    assert moved_by_fit(model, layer) == []
+    assert len(moved_by_fit(model, model.get_layer("head"))) == 2
 
 
 def test_weights_and_statistics_move_while_trainable(feature_vector):
@@ -63,13 +60,11 @@ def test_weights_and_statistics_move_while_trainable(feature_vector):
     model, before = model_on(layer), layer.get_weights()
     history = fit(model, epochs=3).history["loss"]
     assert history[-1] < history[0]
-    assert len(moved(before, layer)) == len(before)
+    assert len(moved(before, layer.weights)) == len(before)
     # Not once it is frozen.
     layer.trainable = False
     model.compile("sgd", "mse")
-    before = layer.get_weights()
-    fit(model)
-    assert moved(before, layer) == []
+    assert moved_by_fit(model, layer) == []
 
 
 def test_fine_tuning_is_that_of_the_model_itself(net, feature_vector):
@@ -82,9 +77,8 @@ def test_fine_tuning_is_that_of_the_model_itself(net, feature_vector):
     own = keras.Model(inputs, keras.layers.Dense(3)(backbone(inputs * 255.0)))
     own.layers[-1].set_weights(model.get_layer("head").get_weights())
     own.compile(keras.optimizers.SGD(0.01), "mse")
-    np.testing.assert_allclose(
-        fit(model, epochs=2).history["loss"], fit(own, epochs=2).history["loss"], rtol=1e-5
-    )
+    losses, expected = (fit(each, epochs=2).history["loss"] for each in (model, own))
+    np.testing.assert_allclose(losses, expected, rtol=1e-5)
     for ours, theirs in zip(layer.module_weights, backbone.weights, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-5)
 
@@ -106,14 +100,9 @@ def test_is_saved_with_the_model(feature_vector, tmp_path):
     model.save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras", safe_mode=True)
     assert loaded.layers[1].handle == str(feature_vector) and loaded.layers[1].trainable
-    for old, new in zip(model.get_weights(), loaded.get_weights(), strict=True):
-        np.testing.assert_array_equal(old, new)
-    np.testing.assert_array_equal(
-        model.predict(random_images(), verbose=0), loaded.predict(random_images(), verbose=0)
-    )
-    before = loaded.layers[1].get_weights()
-    fit(loaded)
-    assert len(moved(before, loaded.layers[1])) == len(before)
+    assert_same_weights(loaded, model)
+    np.testing.assert_array_equal(loaded(random_images()), model(random_images()))
+    assert len(moved_by_fit(loaded, loaded.layers[1])) == len(loaded.layers[1].weights)
 
 
 def test_load_model_names_the_import_that_knows_the_layer(feature_vector, tmp_path, monkeypatch):
@@ -135,10 +124,8 @@ def test_stands_in_mixed_precision_models(feature_vector):
     outputs = keras.layers.Dense(3)(layer(keras.layers.Rescaling(1 / 255)(inputs)))
     model = keras.Model(inputs, outputs)
     model.compile("sgd", "mse")
-    before = layer.get_weights()
-    fit(model)
+    assert len(moved_by_fit(model, layer)) == len(layer.weights)
     assert {weight.dtype for weight in layer.weights} == {"float32"}
-    assert len(moved(before, layer)) == len(before)
 
 
 class Scale(tf.Module):
@@ -163,18 +150,13 @@ def test_takes_foreign_modules(tmp_path):
 def test_feature_maps_come_as_a_dict(net, feature_maps, tmp_path):
     layer, inputs = HubLayer(feature_maps, trainable=True), keras.Input((8, 8, 1))
     maps = layer(inputs)
-    assert {name: value.shape for name, value in maps.items()} == {
-        "C2": (None, 8, 8, 16),
-        "C3": (None, 4, 4, 32),
-        "C4": (None, 2, 2, 64),
-    }
+    shapes = {"C2": (None, 8, 8, 16), "C3": (None, 4, 4, 32), "C4": (None, 2, 2, 64)}
+    assert {name: value.shape for name, value in maps.items()} == shapes
     pooled = [keras.layers.GlobalAveragePooling2D()(maps[name]) for name in sorted(maps)]
     head = keras.layers.Dense(3)(keras.layers.Concatenate()(pooled))
     model = keras.Model(inputs, head)
     model.compile("sgd", "mse")
-    before = layer.get_weights()
-    fit(model)
-    assert len(moved(before, layer)) == len(before)
+    assert len(moved_by_fit(model, layer)) == len(layer.weights)
     model.save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras", safe_mode=True)
     images = random_images()
@@ -187,14 +169,13 @@ def test_wrong_handles_are_named(net, tmp_path):
     broken = tmp_path / "broken"
     broken.mkdir()
     (broken / "saved_model.pb").write_bytes(b"no protocol buffer")
-    wrong = [
+    for handle, telling in (
         (tmp_path / "none", "saved_model.pb"),
         ("gs://bucket/module", "https"),
         ("http://example.org/m", "https"),
         (broken, "whole"),
         (whole, "Reusable"),
-    ]
-    for handle, telling in wrong:
+    ):
         with refused("`handle`", telling, handle):
             HubLayer(handle)
 

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 import keras_resnet
 from keras_resnet.export import load_exported
-from tests.export.conftest import features_of, random_images
+from tests.export.conftest import close, features_of, random_images
 from tests.helpers import refused
 
 
@@ -28,10 +28,10 @@ def test_hub_modules_get_images_in_0_1(net, feature_vector, classification):
     assert loaded.output == "logits" and loaded.image_shape == (8, 8, 1)
     assert loaded.labels[3] == "digit 3"
     scores = tf.nn.softmax(loaded(images))
-    np.testing.assert_allclose(scores, net(images), rtol=1e-5, atol=1e-5)
+    close(scores, net(images))
     features = load_exported(feature_vector)
     assert features.output == "features" and features.labels is None
-    np.testing.assert_allclose(features(images), features_of(net)(images), rtol=1e-5, atol=1e-5)
+    close(features(images), features_of(net)(images))
 
 
 class Classifier(tf.Module):

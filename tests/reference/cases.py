@@ -75,7 +75,11 @@ class Case:
         return 100 if self.family == "imagenet" else 10
 
 
-SMALL = (2, 32, 32, 3)
+def _theirs(peer: str, name: str, depth: int, version: str = "v1.5", **others) -> Case:
+    return Case("imagenet", depth, "B", version, name=name, peer=peer, **others)
+
+
+SMALL, ODD = (2, 32, 32, 3), (2, 65, 47, 3)
 INFERENCE = {
     "resnet18_b": Case("imagenet", 18, "B"),
     "resnet34_a": Case("imagenet", 34, "A"),
@@ -87,8 +91,8 @@ INFERENCE = {
     "resnet50_v1.5_b": Case("imagenet", 50, "B", "v1.5"),
     "resnet101_v1.5_b": Case("imagenet", 101, "B", "v1.5"),
     "resnet152_v1.5_b": Case("imagenet", 152, "B", "v1.5"),
-    "resnet18_a_odd": Case("imagenet", 18, "A", images=(2, 65, 47, 3)),
-    "resnet50_v1.5_b_odd": Case("imagenet", 50, "B", "v1.5", images=(2, 65, 47, 3)),
+    "resnet18_a_odd": Case("imagenet", 18, "A", images=ODD),
+    "resnet50_v1.5_b_odd": Case("imagenet", 50, "B", "v1.5", images=ODD),
     "resnet20_a": Case("cifar", 20, "A", images=SMALL),
     "resnet20_b": Case("cifar", 20, "B", images=SMALL),
     "resnet20_c": Case("cifar", 20, "C", images=SMALL),
@@ -118,29 +122,17 @@ INFERENCE = {
         layout=Layout((3, 3, 3), bottleneck=True, stem=64, width=64, inner=8, groups=8),
     ),
     # ...and by theirs.
-    "resnet50v2": Case("imagenet", 50, "B", "v2", name="ResNet50V2", peer="timm/resnetv2_50"),
-    "resnet101v2_odd": Case(
-        "imagenet", 101, "B", "v2", (2, 65, 47, 3), name="ResNet101V2", peer="timm/resnetv2_101"
-    ),
-    "resnet18d": Case("imagenet", 18, "B", "v1.5", name="ResNet18D", peer="timm/resnet18d"),
-    "resnet50d_odd": Case(
-        "imagenet", 50, "B", "v1.5", (2, 65, 47, 3), name="ResNet50D", peer="timm/resnet50d"
-    ),
-    "seresnet50_v1.5": Case("imagenet", 50, "B", "v1.5", name="SEResNet50", peer="timm/seresnet50"),
-    "resnext50_32x4d": Case(
-        "imagenet", 50, "B", "v1.5", name="ResNeXt50_32x4d", peer="torchvision/resnext50_32x4d"
-    ),
-    "resnext101_32x8d": Case(
-        "imagenet", 101, "B", "v1.5", name="ResNeXt101_32x8d", peer="torchvision/resnext101_32x8d"
-    ),
-    "wideresnet50_2": Case(
-        "imagenet", 50, "B", "v1.5", name="WideResNet50_2", peer="torchvision/wide_resnet50_2"
-    ),
-    "resnet18_silu": Case(
-        *("imagenet", 18, "B"), options={"activation": "silu"}, peer="timm/resnet18:silu"
-    ),
-    "resnet18_group": Case(
-        *("imagenet", 18, "B"), options={"normalization": "group"}, peer="timm/resnet18:group"
+    "resnet50v2": _theirs("timm/resnetv2_50", "ResNet50V2", 50, "v2"),
+    "resnet101v2_odd": _theirs("timm/resnetv2_101", "ResNet101V2", 101, "v2", images=ODD),
+    "resnet18d": _theirs("timm/resnet18d", "ResNet18D", 18),
+    "resnet50d_odd": _theirs("timm/resnet50d", "ResNet50D", 50, images=ODD),
+    "seresnet50_v1.5": _theirs("timm/seresnet50", "SEResNet50", 50),
+    "resnext50_32x4d": _theirs("torchvision/resnext50_32x4d", "ResNeXt50_32x4d", 50),
+    "resnext101_32x8d": _theirs("torchvision/resnext101_32x8d", "ResNeXt101_32x8d", 101),
+    "wideresnet50_2": _theirs("torchvision/wide_resnet50_2", "WideResNet50_2", 50),
+    "resnet18_silu": _theirs("timm/resnet18:silu", "", 18, "v1", options={"activation": "silu"}),
+    "resnet18_group": _theirs(
+        "timm/resnet18:group", "", 18, "v1", options={"normalization": "group"}
     ),
 }
 

@@ -104,46 +104,21 @@ def test_unknown_kind_is_refused():
 
 
 @pytest.mark.parametrize(
-    ("name", "last"),
+    ("parts", "last"),
     [
-        ("conv2_block1_2_bn", False),
-        ("conv2_block1_3_bn", True),
-        ("conv2_block1_0_bn", False),
-        ("conv2_block11_2_bn", True),
-        ("conv3_block1_2_bn", False),
-        ("conv1_bn", False),
+        # Blocks with an addition, a plain one, and two with pre-activation.
+        ({"conv2_block1": "0_bn 2_bn 3_bn add", "conv2_block11": "2_bn add"}, "1_3_bn 11_2_bn"),
+        ({"conv2_block1": "1_bn 2_bn"}, ""),
+        ({"conv2_block1": "1_conv 1_bn 2_conv out"}, "1_1_bn"),
+        ({"conv2_block2": "preact_bn 1_conv 1_bn 2_conv 2_bn 3_conv out"}, "2_2_bn"),
     ],
 )
-def test_last_normalization_of_a_branch(name, last):
-    names = {
-        "conv1_bn",
-        "conv2_block1_0_bn",
-        "conv2_block1_2_bn",
-        "conv2_block1_3_bn",
-        "conv2_block1_add",
-        "conv2_block11_2_bn",
-        "conv2_block11_add",
-        "conv3_block1_2_bn",  # no addition: a plain block
-    }
-    assert weights.ends_residual_branch(name, names) is last
-
-
-@pytest.mark.parametrize(
-    ("name", "last"),
-    [
-        ("conv2_block1_1_bn", True),
-        ("conv3_block2_1_bn", False),
-        ("conv3_block2_2_bn", True),
-        ("conv3_block2_preact_bn", False),
-    ],
-)
-def test_last_normalization_with_preactivation(name, last):
-    names = {f"conv2_block1_{part}" for part in ("1_conv", "1_bn", "2_conv", "out")}
-    names |= {
-        f"conv3_block2_{part}"
-        for part in ("preact_bn", "1_conv", "1_bn", "2_conv", "2_bn", "3_conv", "out")
-    }
-    assert weights.ends_residual_branch(name, names) is last
+def test_last_normalization_of_a_branch(parts, last):
+    names = {f"{block}_{part}" for block, text in parts.items() for part in text.split()}
+    ends = {name for name in names if name.endswith("_bn")}
+    ends = {name for name in ends if weights.ends_residual_branch(name, names)}
+    assert ends == {f"conv2_block{end}" for end in last.split()}
+    assert not weights.ends_residual_branch("conv1_bn", names | {"conv1_bn"})
 
 
 @pytest.mark.torch

@@ -93,7 +93,7 @@ def named_variables(model) -> dict:
     """Maps "<layer>/<variable>" to (variable, None), in a stack of blocks to (variable, slice)."""
     found = {}
     for layer in model.layers:
-        if not _is_stack(layer):
+        if not hasattr(layer, "sliced_weights"):
             found |= {f"{layer.name}/{v.name}": (v, None) for v in layer.weights}
             continue
         for owner, name, variable in layer.sliced_weights():
@@ -102,17 +102,13 @@ def named_variables(model) -> dict:
     return found
 
 
-def _is_stack(layer):
-    return hasattr(layer, "sliced_weights")
-
-
 def _name_of_block(name, index):
     # A stack's pattern is named as its first block, the second of its stage.
     return name.replace("block2", f"block{index + 2}", 1)
 
 
 def _names_of_blocks(layer):
-    if not _is_stack(layer):
+    if not hasattr(layer, "sliced_weights"):
         return [layer.name]
     pattern = [inner.name for inner in layer.block.layers]
     return [_name_of_block(name, i) for name in pattern for i in range(layer.repeats)]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import hashlib
 import sys
-import threading
 import urllib.request
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -119,22 +120,17 @@ print(download.fetch(*sys.argv[1:]).stat().st_size)
 
 @pytest.mark.parametrize("where", ["threads", "processes"])
 def test_several_at_once(server, path, subprocess_python, where):
-    url, sizes = f"{server.url}/weights.h5", []
     server.pause = 1.0  # so that the others wait for the download
 
-    def run():
+    def size(_):
         if where == "threads":
-            size = fetch(server, path).stat().st_size
-        else:
-            size = subprocess_python(FETCH, url, path, SHA256).stdout.split()[-1]
-        sizes.append(int(size))
+            return fetch(server, path).stat().st_size
+        process = subprocess_python(FETCH, f"{server.url}/weights.h5", path, SHA256)
+        return int(process.stdout.split()[-1])
 
-    threads = [threading.Thread(target=run) for _ in range(2 if where == "processes" else 6)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert sizes == [len(CONTENT)] * len(threads)
+    count = 2 if where == "processes" else 6
+    with concurrent.futures.ThreadPoolExecutor(count) as pool:
+        assert list(pool.map(size, range(count))) == [len(CONTENT)] * count
     assert server.requests == [None]
     assert left(path) == ["weights.h5"]
 
@@ -149,6 +145,7 @@ def test_the_cache_of_keras(monkeypatch, tmp_path):
 
 # --- the Hugging Face hub, by `huggingface_hub` itself ----------------------------------------
 
+HUB_FILE = "timm/resnet18.tv_in1k/model.safetensors"
 FETCH_FROM_HUB = """
 import sys
 from keras_resnet.utils import download
@@ -168,13 +165,9 @@ else:
 def from_hub(server, tmp_path, subprocess_python):
     """Fetches from `server` in place of the hub, and returns the output of the subprocess."""
     pytest.importorskip("huggingface_hub")
-    environment = {
-        "HF_ENDPOINT": server.url,
-        "HF_HOME": str(tmp_path / "hub"),
-        "HF_HUB_DISABLE_XET": "1",
-    }
+    environment = {"HF_ENDPOINT": server.url, "HF_HOME": str(tmp_path / "hub")}
     # A proxy of the environment is not used.
-    environment |= {"no_proxy": "127.0.0.1", "NO_PROXY": "127.0.0.1"}
+    environment |= {"HF_HUB_DISABLE_XET": "1", "no_proxy": "127.0.0.1", "NO_PROXY": "127.0.0.1"}
 
     def run(sha256="", **more):
         process = subprocess_python(FETCH_FROM_HUB, sha256, env={**environment, **more}, timeout=60)
@@ -206,19 +199,16 @@ def test_hub_verifies(server, from_hub, tmp_path, pinned):
     if not pinned:
         server.recorded = "0" * 64
     printed = from_hub("0" * 64 if pinned else "")
-    assert printed.startswith("ValueError: timm/resnet18.tv_in1k/model.safetensors must be a file")
+    assert printed.startswith(f"ValueError: {HUB_FILE} must be a file")
     assert printed.endswith(f"was deleted. Received: sha256 {SHA256}")
     assert "\n" not in printed
     assert [name for name in cached(tmp_path) if name not in ("main", "CACHEDIR.TAG")] == []
 
 
-def test_hub_has_no_such_file(server, from_hub, tmp_path):
+def test_hub_has_no_such_file(server, from_hub):
     server.always = "404"
     printed = from_hub()
-    assert printed.startswith(
-        "OSError: timm/resnet18.tv_in1k/model.safetensors cannot be downloaded"
-    )
-    assert "\n" not in printed
+    assert printed.startswith(f"OSError: {HUB_FILE} cannot be downloaded") and "\n" not in printed
 
 
 def test_hub_without_its_package(monkeypatch):
@@ -227,24 +217,18 @@ def test_hub_without_its_package(monkeypatch):
         download.fetch_from_hub("timm/resnet18.tv_in1k", "model.safetensors", None, None)
 
 
-@pytest.mark.parametrize(
-    "place", ["http://elsewhere.org/f", "ftp://elsewhere.org/f", "https://ok.org/f"]
-)
-def test_no_redirection_leaves_https(place):
-    request = urllib.request.Request("https://here.org/f")
+def test_no_redirection_leaves_https():
+    request = urllib.request.Request("https://here.org/f"), None, 302, "Found", {}
     follow = download._StayOnHttps().redirect_request
-    if place.startswith("https"):
-        assert follow(request, None, 302, "Found", {}, place).full_url == place
-        return
-    with pytest.raises(ValueError, match=f"redirects to {place}, which is not https"):
-        follow(request, None, 302, "Found", {}, place)
+    assert follow(*request, "https://ok.org/f").full_url == "https://ok.org/f"
+    for place in ("http://elsewhere.org/f", "ftp://elsewhere.org/f"):
+        with pytest.raises(ValueError, match=f"redirects to {place}, which is not https"):
+            follow(*request, place)
 
 
 def test_where_a_download_leads_to_counts_without_a_checksum(server, path, monkeypatch):
-    def leave(url):
-        raise ValueError("the server redirects to http://elsewhere.org, which is not https")
-
-    monkeypatch.setattr(download, "_redirected", leave)
+    leaves = ValueError("the server redirects to http://elsewhere.org, which is not https")
+    monkeypatch.setattr(download, "_redirected", Mock(side_effect=leaves))
     with pytest.raises(OSError, match=r"cannot be downloaded \(the server redirects to http://e"):
         fetch(server, path, None)
     assert left(path) == [] and server.requests == []

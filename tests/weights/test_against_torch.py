@@ -25,18 +25,13 @@ SCRIPT = Path(__file__).with_name("torch_models.py")
 TOLERANCE = 1e-4
 V1_5 = {"version": "v1.5"}
 NETWORKS = {
-    "resnet18": ("ResNet18", {}),
-    "resnet34": ("ResNet34", {}),
-    "resnet50": ("ResNet50", V1_5),
-    "resnet101": ("ResNet101", V1_5),
-    "resnet152": ("ResNet152", V1_5),
+    f"{library}resnet{depth}": (f"ResNet{depth}", V1_5 if depth >= 50 else {})
+    for library in ("", "timm/")
+    for depth in (18, 34, 50, 101, 152)
+}
+NETWORKS |= {
     "wide_resnet50_2": ("WideResNet50_2", {}),
     "resnext50_32x4d": ("ResNeXt50_32x4d", {}),
-    "timm/resnet18": ("ResNet18", {}),
-    "timm/resnet34": ("ResNet34", {}),
-    "timm/resnet50": ("ResNet50", V1_5),
-    "timm/resnet101": ("ResNet101", V1_5),
-    "timm/resnet152": ("ResNet152", V1_5),
     "timm/resnet18d": ("ResNet18D", {}),
     "timm/resnet50d": ("ResNet50D", {}),
     "timm/seresnet50": ("SEResNet50", V1_5),

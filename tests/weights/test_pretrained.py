@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import inspect
 import re
 import shutil
 import sys
 import warnings
+from unittest.mock import Mock
 
 import keras
 import numpy as np
@@ -72,8 +74,7 @@ def test_checksums_are_those_that_keras_pins():
 @pytest.mark.parametrize(
     ("network", "expected"),
     [
-        ("resnet18", "timm/resnet18.tv_in1k"),
-        ("resnet34", "timm/resnet34.tv_in1k"),
+        *((f"resnet{depth}", f"timm/resnet{depth}.tv_in1k") for depth in (18, 34)),
         *((f"resnet{depth}_v1.5", f"timm/resnet{depth}.tv_in1k") for depth in (50, 101, 152)),
         *((f"resnet{depth}", f"keras/resnet{depth}") for depth in (50, 101, 152)),
     ],
@@ -86,50 +87,39 @@ def test_imagenet_stands_for(network, expected):
     ("build", "weights", "words"),
     [
         (
-            lambda weights: keras_resnet.ResNet50(weights=weights),
+            keras_resnet.ResNet50,
             "timm/resnet50.a1_in1k",
             ("'resnet50'", "'keras/resnet50'", "'resnet50_v1.5'", "version='v1.5'"),
         ),
         (
-            lambda weights: keras_resnet.ResNet18(weights=weights, shortcut="A"),
+            functools.partial(keras_resnet.ResNet18, shortcut="A"),
             "imagenet",
             ("'resnet18_a'", "resnet18, resnet34, "),
         ),
-        (lambda weights: keras_resnet.ResNet20(weights=weights), "imagenet", ("'resnet20'",)),
-        (lambda weights: keras_resnet.PlainNet18(weights=weights), "imagenet", ("'plainnet18'",)),
-        (lambda w: keras_resnet.ResNet((1,) * 4, weights=w), "imagenet", ("'resnet'",)),
+        (keras_resnet.ResNet20, "imagenet", ("'resnet20'",)),
+        (keras_resnet.PlainNet18, "imagenet", ("'plainnet18'",)),
+        (functools.partial(keras_resnet.ResNet, (1,) * 4), "imagenet", ("'resnet'",)),
         (
-            lambda weights: keras_resnet.ResNet18(weights=weights),
+            keras_resnet.ResNet18,
             "timm/resnet18.a9_in1k",
             ("'imagenet'", "'timm/resnet18.tv_in1k'", "'timm/resnet18.a1_in1k'"),
         ),
         (
-            lambda weights: keras_resnet.preprocess_input(np.zeros((1, 1, 3)), weights=weights),
+            functools.partial(keras_resnet.preprocess_input, np.zeros((1, 1, 3))),
             "imagenet",
             ("'timm/resnet18.tv_in1k', ",),
         ),
     ],
-    ids=lambda value: value if isinstance(value, str) else None,
 )
 def test_names_that_do_not_fit(build, weights, words):
     with refused("`weights`", f"weights={weights!r}", *words):
-        build(weights)
+        build(weights=weights)
 
 
 @pytest.fixture
 def published(monkeypatch, tmp_path):
     """Weights of a small net in the table, served from here; yields the server and the net."""
-    theirs = keras.Sequential(
-        [
-            keras.Input((37, 32, 3)),
-            keras.layers.ZeroPadding2D(3),
-            keras.layers.Conv2D(64, 7, 2, name="conv1_conv"),
-            keras.layers.BatchNormalization(epsilon=1.001e-5, name="conv1_bn"),
-            keras.layers.Activation("relu"),
-            keras.layers.GlobalAveragePooling2D(),
-            keras.layers.Dense(5, activation="softmax", name="predictions"),
-        ]
-    )
+    theirs = stem_net(None)
     randomize(theirs)
     theirs.save(tmp_path / "published.h5")
     content = (tmp_path / "published.h5").read_bytes()
@@ -137,10 +127,8 @@ def published(monkeypatch, tmp_path):
     with serving(content) as server:
         line = dataclasses.replace(
             PRETRAINED["keras/resnet50"],
-            name="keras/small",
-            network="small",
+            **{"name": "keras/small", "network": "small", "file": "small.h5"},
             place=f"{server.url}/small.h5",
-            file="small.h5",
             md5=hashlib.md5(content).hexdigest(),
         )
         monkeypatch.setitem(PRETRAINED, line.name, line)
@@ -148,18 +136,18 @@ def published(monkeypatch, tmp_path):
 
 
 def stem_net(weights, preprocess=True, classes=5):
-    """The net that goes with `published`: a stem and a classifier, which `ResNet` does not make."""
-    found = find_weights(weights, "small")
-    inputs = keras.Input((37, 32, 3))
-    x = inputs
-    if preprocess:
+    """A stem and a classifier, ours with weights, or with a bias and an epsilon as theirs have."""
+    found = weights and find_weights(weights, "small")
+    x = inputs = keras.Input((37, 32, 3))
+    if found and preprocess:
         x = keras_resnet.preprocessing.standardize_layer(x, -1, found.preprocessing)(x)
     x = keras.layers.ZeroPadding2D(3)(x)
-    x = keras.layers.Conv2D(64, 7, 2, use_bias=False, name="conv1_conv")(x)
-    x = keras.layers.BatchNormalization(epsilon=1e-5, name="conv1_bn")(x)
+    x = keras.layers.Conv2D(64, 7, 2, use_bias=not found, name="conv1_conv")(x)
+    x = keras.layers.BatchNormalization(epsilon=1e-5 if found else 1.001e-5, name="conv1_bn")(x)
     x = keras.layers.GlobalAveragePooling2D()(keras.layers.ReLU()(x))
     model = keras.Model(inputs, keras.layers.Dense(classes, "softmax", name="predictions")(x))
-    found.load_into(model)
+    if found:
+        found.load_into(model)
     return model
 
 
@@ -213,20 +201,15 @@ def test_the_builder_takes_names(monkeypatch, tmp_path):
     original = keras_resnet.ResNet18(input_shape=(32, 32, 3))
     randomize(original)
     save_torch_weights(original, tmp_path / "model.safetensors")
-    asked = []
-
-    def fetch_from_hub(*arguments):
-        asked.append(arguments)
-        return tmp_path / "model.safetensors"
-
-    monkeypatch.setattr(download, "fetch_from_hub", fetch_from_hub)
+    fetch = Mock(return_value=tmp_path / "model.safetensors")
+    monkeypatch.setattr(download, "fetch_from_hub", fetch)
     options = {"input_shape": (32, 32, 3), "include_preprocessing": True}
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
         model = keras_resnet.ResNet18(weights="imagenet", **options)
     assert_same_weights(model, original)
     line = PRETRAINED["timm/resnet18.tv_in1k"]
-    assert asked == [(line.name, "model.safetensors", line.revision, line.sha256)]
+    fetch.assert_called_once_with(line.name, "model.safetensors", line.revision, line.sha256)
     # The warning points at the line that asked.
     with pytest.warns(UserWarning, match="resnet18 has a classifier of 3 classes") as caught:
         keras_resnet.ResNet18(weights="timm/resnet18.a1_in1k", classes=3, **options)

@@ -1,5 +1,7 @@
 """Figures of measurements, each with the numbers behind it as CSV beside it.
 
+`path` is that of the PNG, beside which SVG and CSV go; `title` is that of the figure.
+
 Needs matplotlib (`pip install keras-deep-residual[train]`), and no display.
 """
 

@@ -28,11 +28,7 @@ def accuracy_against_operations(entries: Sequence[Entry], path: str | Path) -> b
 
     Networks of one family share a color and, from three on, a line. Accuracies that the user has
     measured are framed in black; published ones of 10 crops are hollow, because they are not to be
-    compared with those of one.
-
-    Args:
-        entries: Networks; those without an accuracy appear in the CSV only.
-        path: Path of the PNG; SVG and CSV go beside it.
+    compared with those of one. Networks without an accuracy appear in the CSV only.
 
     Returns:
         Whether there was a figure to draw: without any accuracy only the CSV is written.
@@ -91,14 +87,8 @@ def accuracy_against_operations(entries: Sequence[Entry], path: str | Path) -> b
 def cost_against_batch(costs: Sequence[Cost], path: str | Path) -> bool:
     """Draws time and energy per image, and peak memory, against the batch size.
 
-    Forward passes above, training steps below; the bars span the middle half of the repeats.
-
-    Args:
-        costs: Measurements of any networks at any batch sizes.
-        path: Path of the PNG; SVG and CSV go beside it.
-
-    Returns:
-        Whether there was anything to draw.
+    Forward passes above, training steps below; the bars span the middle half of the repeats. The
+    networks and batch sizes may be any. Returns whether there was anything to draw.
     """
     if not costs:
         return False

@@ -16,6 +16,7 @@ READABLE = 30
 # Cells along each side of a matrix of groups of classes, and rows of a list.
 GROUPS, LISTED = 100, 15
 WIDE = (11.0, 5.2)
+SHARE = "share of the true class (%)"
 
 
 def confusion_matrix(
@@ -24,14 +25,8 @@ def confusion_matrix(
     """Draws how often images of each class are predicted to be of each.
 
     Up to 30 classes have a cell with its number for each pair. More are shown in groups of
-    neighbors, beside a list of the most frequent mistakes.
-
-    Args:
-        counts: Images by true class (row) and predicted class (column), integers
-            `(classes, classes)`.
-        class_names: One name a class.
-        path: Path of the PNG; SVG and CSV (the whole matrix) go beside it.
-        title: Title of the figure.
+    neighbors, beside a list of the most frequent mistakes; the CSV has the whole matrix. `counts`
+    are images by true class (row) and predicted class (column), integers `(classes, classes)`.
     """
     names = list(class_names)
     if len(set(names)) < len(names):
@@ -56,13 +51,8 @@ def class_errors(rows: Sequence[Mapping[str, Any]], path: str | Path, *, title: 
     """Draws the error of each class with its 95 % interval.
 
     Up to 30 classes have a bar each, worst first. More are shown as one curve, beside a list of
-    the worst.
-
-    Args:
-        rows: A row per class with `name`, `images`, and, where it has images, `error`, `low` and
-            `high` in [0, 1].
-        path: Path of the PNG; SVG and CSV (the rows as given) go beside it.
-        title: Title of the figure.
+    the worst. The rows, which the CSV has as given, are one per class with `name`, `images`, and,
+    where it has images, `error`, `low` and `high` in [0, 1].
     """
     ranked = sorted((row for row in rows if row["images"]), key=lambda row: -row["error"])
     few = len(ranked) <= READABLE
@@ -76,24 +66,23 @@ def class_errors(rows: Sequence[Mapping[str, Any]], path: str | Path, *, title: 
                 [100 * row[key] for row in ranked[::-1]] for key in ("low", "error", "high")
             )
             x = np.arange(1, len(ranked) + 1)
-            band = {"alpha": 0.25, "linewidth": 0, "label": "95 % interval"}
-            curve.fill_between(x, low, high, color=drawing.BLUE, **band)
+            band = {"color": drawing.BLUE, "alpha": 0.25, "linewidth": 0}
+            curve.fill_between(x, low, high, label="95 % interval", **band)
             curve.plot(x, error, color=drawing.BLUE, linewidth=1.6, label="error")
-            curve.set(xlabel="classes, best first", ylabel="top-1 error (%)")
-            curve.set(xlim=(1, len(ranked)), ylim=(0, 100))
+            curve.set(xlabel="classes, best first", xlim=(1, len(ranked)))
+            curve.set(ylabel="top-1 error (%)", ylim=(0, 100))
             curve.grid(alpha=0.3)
             _bars(bars, ranked[:LISTED])
             bars.set_title(f"the worst {LISTED}, with 95 % intervals", fontsize="medium")
         # Outside: bars may fill all of the axes.
-        handles, labels = fig.axes[0].get_legend_handles_labels()
         place = f"outside lower {'center' if few else 'left'}"
-        fig.legend(handles, labels, loc=place, ncols=2, frameon=False)
+        fig.legend(*fig.axes[0].get_legend_handles_labels(), loc=place, ncols=2, frameon=False)
 
 
 def _cells(fig, counts, shares, class_names):
     axes = fig.subplots()
     image = axes.imshow(100 * shares, cmap="Blues", vmin=0, vmax=100)
-    fig.colorbar(image, ax=axes, shrink=0.8, label="share of the true class (%)")
+    fig.colorbar(image, ax=axes, shrink=0.8, label=SHARE)
     for (i, j), count in np.ndenumerate(counts):
         if count:
             color = "white" if shares[i, j] > 0.5 else drawing.VERMILION if i != j else "black"
@@ -118,8 +107,7 @@ def _groups(fig, axes, shares):
     # Mistakes are rare: on a linear scale only the diagonal would show.
     norm = LogNorm(vmin=0.1, vmax=100, clip=True)
     image = axes.imshow(100 * means, cmap="Blues", norm=norm, extent=(0, end, end, 0))
-    label = "share of the true class (%)"
-    fig.colorbar(image, ax=axes, shrink=0.8, label=label, extend="min", format="{x:g}")
+    fig.colorbar(image, ax=axes, shrink=0.8, label=SHARE, extend="min", format="{x:g}")
     numbers = f"(number, groups of {size})" if size > 1 else "(number)"
     axes.set(xlabel=f"predicted class {numbers}", ylabel=f"true class {numbers}")
 
@@ -133,7 +121,7 @@ def _mistakes(axes, counts, shares, class_names):
     names = [f"{_short(class_names[i])} taken for {_short(class_names[j])}" for i, j in pairs]
     axes.set_yticks(range(len(pairs)), names, fontsize="small")
     axes.invert_yaxis()
-    axes.set_xlabel("share of the true class (%)")
+    axes.set_xlabel(SHARE)
     axes.grid(axis="x", alpha=0.3)
     axes.set_title("the most frequent mistakes", fontsize="medium")
 
@@ -148,8 +136,7 @@ def _bars(axes, rows):
     )
     axes.set_yticks(y, [f"{_short(row['name'])} ({row['images']})" for row in rows])
     axes.invert_yaxis()
-    axes.set_xlim(0, None)
-    axes.set(xlabel="top-1 error (%)", ylabel="class (images)")
+    axes.set(xlabel="top-1 error (%)", ylabel="class (images)", xlim=(0, None))
     axes.grid(axis="x", alpha=0.3)
 
 

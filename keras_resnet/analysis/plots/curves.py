@@ -28,13 +28,9 @@ def learning_curve(
 ) -> None:
     """Draws the errors on training images and on a watched split, and the learning rate, by epoch.
 
-    Args:
-        epochs: One row per epoch with `epoch` (from 1), `accuracy`, `val_accuracy` where there
-            was validation, and `learning_rate`; accuracies in [0, 1].
-        path: Path of the PNG; SVG and CSV go beside it.
-        title: Title of the figure.
-        watched: Name of the split that `val_accuracy` is of.
-        final: Name of a split and the error measured on it after training, in [0, 1].
+    `epochs` has a row per epoch with `epoch` (from 1), `accuracy`, `val_accuracy` where there was
+    validation, and `learning_rate`; accuracies are in [0, 1]. `watched` is the split of
+    `val_accuracy`; `final` is a split and the error measured on it after training, in [0, 1].
     """
     with drawing.titled_figure(path, epochs, title) as fig:
         error, rate = fig.subplots(2, 1, sharex=True, height_ratios=(4, 1))
@@ -69,13 +65,8 @@ def error_curves(
     """Draws the error against epochs, a panel for each group of networks, as in Fig. 6.
 
     Lines are means over the seeds, solid for test and dashed for training; the band goes from the
-    lowest to the highest seed.
-
-    Args:
-        panels: Rows of `analysis.studies.error_curves` by the title of their panel.
-        path: Path of the PNG; SVG and CSV go beside it.
-        title: Title of the figure.
-        test_name: Name of the evaluated split in the legend.
+    lowest to the highest seed. `panels` has rows of `analysis.studies.error_curves` by the title of
+    their panel, `test_name` is the evaluated split in the legend.
     """
     by_curve = operator.itemgetter("network", "kind")
     curves = {
@@ -118,11 +109,8 @@ def error_curves(
 def final_errors(rows: Rows, path: str | Path, *, title: str, test_name: str = "test") -> None:
     """Draws the final errors side by side: means over the seeds, with one standard deviation.
 
-    Args:
-        rows: As `analysis.studies.convergence` returns them; further columns go into the CSV.
-        path: Path of the PNG; SVG and CSV go beside it.
-        title: Title of the figure.
-        test_name: Name of the evaluated split in the legend.
+    The rows are those of `analysis.studies.convergence`; further columns go into the CSV.
+    `test_name` is the evaluated split in the legend.
     """
     with drawing.titled_figure(path, rows, title, (1.8 + 1.3 * len(rows), 4.2)) as fig:
         axes = fig.subplots()
@@ -160,15 +148,10 @@ def final_errors(rows: Rows, path: str | Path, *, title: str, test_name: str = "
 def deepening(rows: Rows, networks: Sequence[str], path: str | Path, *, title: str) -> None:
     """Draws the training loss of a network deepened half-way, beside the deep one from scratch.
 
-    Lines are means over the seeds; the band goes from the lowest to the highest seed.
-
-    Args:
-        rows: One per network, seed and epoch: `network`, `seed`, `epoch` from 1, and `loss`, the
-            cross-entropy in nats; further columns go into the CSV.
-        networks: The shallow network, the deepened one, and that from scratch; one without rows
-            is left out.
-        path: Path of the PNG; SVG and CSV go beside it.
-        title: Title of the figure.
+    Lines are means over the seeds; the band goes from the lowest to the highest seed. There is a
+    row per network, seed and epoch: `network`, `seed`, `epoch` from 1, and `loss`, the
+    cross-entropy in nats; further columns go into the CSV. `networks` are the shallow network, the
+    deepened one, and that from scratch; one without rows is left out.
     """
     styles = ((drawing.BLUE, "-"), (drawing.VERMILION, "-"), (drawing.ORANGE, "--"))
     with drawing.titled_figure(path, rows, title) as fig:
@@ -203,35 +186,26 @@ def responses(
 ) -> None:
     """Draws standard deviations of layer responses, in the layers' order and in falling order.
 
-    As in Fig. 7 of arXiv 1512.03385. Networks whose label begins with "plain" are dashed.
-
-    Args:
-        networks: Results of `layer_responses`, by label.
-        path: Path of the PNG; SVG and CSV go beside it.
-        title: Title of the figure.
+    As in Fig. 7 of arXiv 1512.03385. `networks` has results of `layer_responses` by label; those
+    whose label begins with "plain" are dashed.
     """
     rows = [
         {"network": label, **dataclasses.asdict(layer)}
         for label, layers in networks.items()
         for layer in layers
     ]
+    orders = {"order": "from input to output", "rank": "by falling standard deviation"}
     with drawing.titled_figure(path, rows, title, (7.0, 6.4)) as fig:
         panels = fig.subplots(2, 1, sharey=True)
-        for panel, key in zip(panels, ("order", "rank"), strict=True):
-            for i, (label, layers) in enumerate(networks.items()):
+        for panel, (key, order) in zip(panels, orders.items(), strict=True):
+            for (label, layers), color in zip(networks.items(), itertools.cycle(drawing.COLORS)):
                 points = sorted((getattr(layer, key), layer.std) for layer in layers)
-                panel.plot(
-                    *zip(*points, strict=True),
-                    "--" if label.lower().startswith("plain") else "-",
-                    color=drawing.COLORS[i % len(drawing.COLORS)],
-                    linewidth=1.6,
-                    label=label,
-                )
+                style = {"color": color, "linewidth": 1.6, "label": label}
+                line = "--" if label.lower().startswith("plain") else "-"
+                panel.plot(*zip(*points, strict=True), line, **style)
             panel.set_ylim(bottom=0)
-            panel.set_ylabel("std of responses (after BN)")
+            panel.set(xlabel=f"layer, {order}", ylabel="std of responses (after BN)")
             panel.grid(alpha=0.3)
-        panels[0].set_xlabel("layer, from input to output")
-        panels[1].set_xlabel("layer, by falling standard deviation")
         # Outside: lines of deep networks fill a panel.
         handles, labels = panels[0].get_legend_handles_labels()
         fig.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False)

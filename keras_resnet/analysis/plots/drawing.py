@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from keras_resnet.utils import checks
 from keras_resnet.utils.files import replacing
 
 # Okabe and Ito's colors, told apart under every common color blindness.
@@ -24,22 +25,15 @@ def require_matplotlib() -> None:
 
     To be called before work whose result will be drawn.
     """
-    try:
-        import matplotlib.figure  # noqa: F401
-        import textalloc  # noqa: F401
-    except ImportError as error:
-        raise ImportError(
-            "Plots need matplotlib and textalloc: pip install 'keras-deep-residual[train]'."
-        ) from error
+    for package in ("matplotlib.figure", "textalloc"):
+        checks.import_extra(package, "Plots", "train")
 
 
 @contextlib.contextmanager
 def figure(path: str | Path, size: tuple[float, float] = (7.0, 4.2)) -> Iterator[Any]:
     """Yields a matplotlib figure and saves it as PNG and SVG.
 
-    Args:
-        path: Where the PNG goes; the SVG goes beside it.
-        size: Width and height in inches.
+    The SVG goes beside the PNG at `path`; `size` is width and height in inches.
     """
     require_matplotlib()
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -88,10 +82,8 @@ def error_axis(axes) -> None:
 def log_axis(axis, subs: Sequence[int] = (1, 2, 5), numticks: int | None = None) -> None:
     """Labels a logarithmic matplotlib axis with plain numbers, at least two of them.
 
-    Args:
-        axis: An x or y axis that has its data.
-        subs: Multiples of powers of ten to label.
-        numticks: Decades to label at most, or None for as many as there is room for.
+    The axis has its data already; `subs` are the multiples of powers of ten to label, `numticks`
+    the decades to label at most, or None for as many as there is room for.
     """
     from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
