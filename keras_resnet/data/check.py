@@ -119,9 +119,5 @@ def _check_image(path: pathlib.Path) -> list[Finding]:
     actual, named = image_format(data), FORMATS[path.suffix.lower()]
     if actual not in (None, named):
         findings.append(Finding("mislabeled", str(path), f"{actual}, not {named}"))
-    fault = decoding_fault(data)
-    if fault is not None:
-        findings.append(Finding(fault, str(path)))
-    elif is_cmyk(data):
-        findings.append(Finding("cmyk", str(path)))
-    return findings
+    fault = decoding_fault(data) or ("cmyk" if is_cmyk(data) else None)
+    return [*findings, Finding(fault, str(path))] if fault else findings
