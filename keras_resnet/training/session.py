@@ -143,8 +143,9 @@ class Session:
         """Writes a checkpoint of the present step, where there is a place for it."""
         if self.checkpoints is None:
             return
-        arrays = self.expect_finite(self.variables())
+        arrays, counters = self.expect_finite(self.variables()), []
         for position, callback in enumerate(callbacks):
+            counters.append({"class": type(callback).__name__, "counters": _counters(callback)})
             for index, array in enumerate(getattr(callback, _BEST, None) or ()):
                 arrays[f"{_BEST}/{position}/{index:04d}"] = array
         strategy = self._step.strategy
@@ -152,10 +153,7 @@ class Session:
             details = {
                 "seconds": self.tick(),
                 "stop_training": bool(self._step.model.stop_training),
-                "callbacks": [
-                    {"class": type(callback).__name__, "counters": _counters(callback)}
-                    for callback in callbacks
-                ],
+                "callbacks": counters,
             }
             self.checkpoints.save(self._count(), arrays, self._settings, details)
         # Asked for the waiting alone: no worker continues before the file is there.
