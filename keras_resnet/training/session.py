@@ -145,7 +145,9 @@ class Session:
             return
         arrays, counters = self.expect_finite(self.variables()), []
         for position, callback in enumerate(callbacks):
-            counters.append({"class": type(callback).__name__, "counters": _counters(callback)})
+            names = next((n for kind, n in _COUNTERS.items() if isinstance(callback, kind)), ())
+            own = {name: getattr(callback, name) for name in names}
+            counters.append({"class": type(callback).__name__, "counters": own})
             for index, array in enumerate(getattr(callback, _BEST, None) or ()):
                 arrays[f"{_BEST}/{position}/{index:04d}"] = array
         strategy = self._step.strategy
@@ -245,10 +247,3 @@ def _by_name(variables: Variables) -> dict[str, keras.Variable | tf.Variable]:
         for group, members in variables.items()
         for index, variable in enumerate(members)
     }
-
-
-def _counters(callback: keras.callbacks.Callback) -> dict[str, object]:
-    for kind, names in _COUNTERS.items():
-        if isinstance(callback, kind):
-            return {name: getattr(callback, name) for name in names}
-    return {}

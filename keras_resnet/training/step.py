@@ -331,10 +331,9 @@ class Step:
         real = weights > 0.0
 
         def update() -> None:
+            rows = [tf.boolean_mask(tensor, real) for tensor in (labels, predictions)]
             for metric in metrics:
-                metric.update_state(
-                    tf.boolean_mask(labels, real), tf.boolean_mask(predictions, real)
-                )
+                metric.update_state(*rows)
 
         tf.cond(tf.reduce_any(real), update, lambda: None)
 
