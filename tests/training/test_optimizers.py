@@ -13,7 +13,7 @@ from tests.helpers import refused
 
 def two_steps(optimizer, gradient=0.5):
     """Kernel and gamma after two steps from 1.0 with the same gradient each."""
-    variables = [keras.Variable(np.ones(1), name=name) for name in ("kernel", "gamma")]
+    variables = [keras.Variable([1.0], name=name) for name in ("kernel", "gamma")]
     for _ in range(2):
         optimizer.apply([np.full(1, gradient, "f") for _ in variables], variables)
     return [float(v.numpy()[0]) for v in variables]
