@@ -38,7 +38,7 @@ class Trainer:
 
     Args:
         model: Built Keras model. It is compiled anew, since callbacks and saved files expect that.
-        optimizer: Keras optimizer; it clips and decays the gradient of the global batch.
+        optimizer: Keras optimizer; its clipping and decay act on the gradient of the global batch.
         loss: Keras loss, its name, or a function of (labels, predictions) to one value an example.
             It is averaged over the global batch; the model's own losses are added once.
         metrics: Keras metrics that read (labels, predictions), made under the strategy's scope.
