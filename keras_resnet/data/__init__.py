@@ -51,8 +51,7 @@ def load_dataset(
             "imagenet2012" (prepared by TensorFlow Datasets); "tfds:NAME" (any other data set with
             an image and a label that TensorFlow Datasets has prepared); "folder" (`train/`,
             `val/` and `test/` with class folders of images).
-        data_dir: The folder of "folder", or where TensorFlow Datasets keeps its data (None for
-            its own default).
+        data_dir: The folder of "folder", or where TensorFlow Datasets keeps its data, or None.
         **options: Passed to the loader: `max_bad_files` and the attributes of `Transforms` for
             "imagenet2012", "tfds:NAME" and "folder", for the latter also `cache_dir`;
             `image_size`, `classes` and `per_class` for "digits".

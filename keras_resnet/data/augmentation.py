@@ -1,8 +1,7 @@
 """Augmentations of batches as pure functions of uniform random numbers. Needs TensorFlow.
 
 An augmentation takes `num_draws` numbers in [0, 1) for each image. Those of row `r` of step `s`
-depend on `(seed, s, r)` alone, so a shard that holds only some rows of a batch changes them just as
-the whole batch would.
+depend on `(seed, s, r)` alone, so that they are the same in every shard.
 """
 
 from __future__ import annotations

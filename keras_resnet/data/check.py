@@ -82,17 +82,17 @@ def check_data(folder: str | os.PathLike[str], workers: int | None = None) -> Da
         ValueError: If the folder does not exist or has no `train/`.
     """
     root = pathlib.Path(folder)
-    splits = {split: (path, scan_split(path)) for split, path in find_splits(root).items()}
-    trained = splits["train"][1]
+    folders = find_splits(root)
+    splits = {split: scan_split(path) for split, path in folders.items()}
     images, findings = [], []
-    for path, classes in splits.values():
+    for split, classes in splits.items():
         for name, content in classes.items():
-            place = path / name
+            place = folders[split] / name
             images += [place / file for file in content.files]
             findings += [Finding("not an image", str(place / other)) for other in content.others]
             if not content.files:
                 findings.append(Finding("empty class", str(place)))
-            if name not in trained:
+            if name not in splits["train"]:
                 findings.append(Finding("unknown class", str(place), f"not in {root / 'train'}"))
     with concurrent.futures.ThreadPoolExecutor(workers or os.cpu_count()) as pool:
         # In chunks, since `map` submits all its arguments immediately.
@@ -100,14 +100,11 @@ def check_data(folder: str | os.PathLike[str], workers: int | None = None) -> Da
             for found in pool.map(_check_image, images[start : start + _CHUNK]):
                 findings += found
     relative = [dataclasses.replace(f, path=os.path.relpath(f.path, root)) for f in findings]
-    return DataReport(
-        folder=str(root),
-        num_images={
-            split: sum(len(content.files) for content in classes.values())
-            for split, (_, classes) in splits.items()
-        },
-        findings=tuple(sorted(relative, key=lambda finding: (finding.path, finding.fault))),
-    )
+    sizes = {
+        split: sum(len(c.files) for c in classes.values()) for split, classes in splits.items()
+    }
+    ordered = sorted(relative, key=lambda finding: (finding.path, finding.fault))
+    return DataReport(str(root), sizes, tuple(ordered))
 
 
 def _check_image(path: pathlib.Path) -> list[Finding]:
@@ -119,9 +116,5 @@ def _check_image(path: pathlib.Path) -> list[Finding]:
     actual, named = image_format(data), FORMATS[path.suffix.lower()]
     if actual not in (None, named):
         findings.append(Finding("mislabeled", str(path), f"{actual}, not {named}"))
-    fault = decoding_fault(data)
-    if fault is not None:
-        findings.append(Finding(fault, str(path)))
-    elif is_cmyk(data):
-        findings.append(Finding("cmyk", str(path)))
-    return findings
+    fault = decoding_fault(data) or ("cmyk" if is_cmyk(data) else None)
+    return [*findings, Finding(fault, str(path))] if fault else findings

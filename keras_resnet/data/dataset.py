@@ -2,8 +2,7 @@
 
 Order and augmentation are pure functions of `(seed, step, row)`, where `row` counts the images of
 one global batch. There is no other state, so the position in the data is one integer: a run
-resumes from `start_step`, and any number of readers share one global batch by reading their rows
-of it.
+resumes from `start_step`, and any number of readers each read their rows of one global batch.
 """
 
 from __future__ import annotations
@@ -26,8 +25,7 @@ SPLITS = ("train", "validation", "test")
 class ImageDataset(abc.ABC):
     """Labeled images in up to three splits, read as `tf.data` pipelines.
 
-    A subclass sets the attributes and defines the abstract methods. Order, resuming and sharding of
-    the batches are the same for all.
+    A subclass sets the attributes and defines the abstract methods.
 
     Attributes:
         name: Short name of the data set.
@@ -35,8 +33,7 @@ class ImageDataset(abc.ABC):
         image_shape: `(height, width, channels)` of the images that the pipelines yield.
         mean: Mean of each channel over the training split, in [0, 255] units.
         std: Standard deviation of each channel over the training split, in [0, 255] units.
-        about: Sentences for a model card: origin of the images, how they were split, and their
-            license.
+        about: Sentences for a model card: origin, split and license of the images.
         eval_resize: Shorter side, in pixels, of which an evaluation image is the center; None
             where images are evaluated as they are stored.
         sizes: Number of images in each split.
@@ -59,8 +56,7 @@ class ImageDataset(abc.ABC):
 
     def num_examples(self, split: str) -> int:
         """Returns the number of images in `split`, or raises a ValueError if it does not exist."""
-        check_split(split, self.splits)
-        return self.sizes[split]
+        return self.sizes[checks.one_of("split", split, self.splits)]
 
     @property
     @abc.abstractmethod
@@ -76,8 +72,7 @@ class ImageDataset(abc.ABC):
         Args:
             split: Name of the split.
             indices: Positions of the images in the split, int64 of shape `(rows,)`.
-            draws: Numbers in [0, 1) of shape `(rows, num_draws)` for the augmentation; None for no
-                augmentation.
+            draws: Numbers in [0, 1) of shape `(rows, num_draws)` to augment them with, or None.
             replace: Whether another image replaces one that cannot be read, instead of weight 0.
         """
 
@@ -98,14 +93,12 @@ class ImageDataset(abc.ABC):
     ) -> tf.data.Dataset:
         """Returns endless training batches, each a pure function of `(seed, step)`.
 
-        Every epoch is a fresh permutation of the training split, without the images that do not
-        fill a batch.
+        Every epoch is a fresh permutation of the training split, cut to whole batches.
 
         Args:
             batch_size: Images of a global batch, over all shards together.
             seed: Key of the order of the images and of their augmentation.
-            start_step: Steps to skip: the first element is the one that a fresh iterator yields
-                after `start_step` others, bit for bit.
+            start_step: Steps to skip; the elements are bit for bit those that follow them.
             shard: `(index, count)`: yields the rows from `index * batch_size / count` on, so that
                 the `count` shards put together are the same global batch for every `count`.
             augment: Whether images are augmented at random.
@@ -287,9 +280,8 @@ def train_order(
 ) -> tf.data.Dataset:
     """Returns endless elements `(step, indices)`, int64 of shape `()` and `(batch_size,)`.
 
-    Each epoch is a uniform permutation keyed by `(seed, epoch)`: `stateless_shuffle`, because the
-    four rounds of `tf.random.experimental.index_shuffle` give neighboring epochs of 45,000 images
-    permutations that correlate to 0.67.
+    Each epoch is a uniform permutation keyed by `(seed, epoch)`; `index_shuffle` would give
+    neighboring epochs of 45,000 images permutations that correlate to 0.67.
     """
     steps = _steps_per_epoch(num_examples, batch_size)
     seed = checks.integer("seed", seed, 0)
@@ -305,11 +297,6 @@ def train_order(
 
     epochs = tf.data.Dataset.range(first_epoch, tf.int64.max)
     return epochs.flat_map(epoch_order).skip(skipped)
-
-
-def check_split(split: str, splits: Sequence[str]) -> None:
-    """Raises a ValueError unless `split` is one of `splits`."""
-    checks.one_of("split", split, splits)
 
 
 def _finished(dataset: tf.data.Dataset) -> tf.data.Dataset:

@@ -1,8 +1,7 @@
 """Decodes images, or crops of them, at the smallest sufficient scale. Needs TensorFlow.
 
-Formats are recognized by content, never by the name of the file: JPEG, PNG, GIF (the first frame),
-BMP and WebP. CMYK JPEGs become RGB. EXIF orientation is not applied, as in every published ImageNet
-pipeline.
+JPEG, PNG, GIF (the first frame), BMP and WebP are recognized by content, not by name. CMYK JPEGs
+become RGB. EXIF orientation is not applied, as in every published ImageNet pipeline.
 """
 
 from __future__ import annotations
@@ -89,9 +88,7 @@ def decode_whole(encoded: tf.Tensor, channels: int, shorter_side: int | None = N
         own = tf.reduce_min(tf.image.extract_jpeg_shape(encoded)[:2])
         return _at_scale(decode, own / shorter_side)
 
-    def other() -> tf.Tensor:
-        return tf.io.decode_image(encoded, channels, expand_animations=False)
-
+    other = functools.partial(tf.io.decode_image, encoded, channels, expand_animations=False)
     image = tf.cond(tf.io.is_jpeg(encoded), jpeg, other)
     return resize_shorter_side(tf.ensure_shape(image, [None, None, channels]), shorter_side)
 

@@ -27,8 +27,7 @@ def split_indices(labels: np.ndarray) -> dict[str, np.ndarray]:
 
     The split is fixed and stratified: the images are sorted by class, at random within a class, and
     of every ten, two are test images, one a validation image and seven are training images. So
-    each class has the same share of every split to within one image. Writers are not separated,
-    since the data do not name them.
+    each class has the same share of every split to within one image. The data name no writers.
     """
     # RandomState's streams are frozen by NumPy's compatibility policy; Generator's are not.
     shuffled = np.random.RandomState(_SPLIT_SEED).permutation(len(labels))
@@ -51,10 +50,8 @@ def load_digits(
 
     Args:
         image_size: Height and width, at least 8, that the images are resized to bilinearly.
-        classes: Digits to keep, at least two, such as (5, 6, 7, 8, 9); label i stands for
-            `classes[i]`.
+        classes: Digits to keep, at least two; label i stands for `classes[i]`.
         per_class: Number of training images to keep of each class, the first ones; None for all.
-            The other splits are unchanged.
 
     Raises:
         ValueError: If an option is out of range.
@@ -86,14 +83,11 @@ def load_digits(
     images = images[..., np.newaxis]
     # Label of each digit, -1 for those to drop.
     labels = np.array([kept.index(d) if d in kept else -1 for d in range(10)])[digits.target]
-    splits = {
-        split: indices[labels[indices] >= 0]
-        for split, indices in split_indices(digits.target).items()
-    }
+    whole = split_indices(digits.target)
+    splits = {split: indices[labels[indices] >= 0] for split, indices in whole.items()}
     if per_class is not None:
-        of_label = [
-            splits["train"][labels[splits["train"]] == i][:per_class] for i in range(len(kept))
-        ]
+        train = splits["train"]
+        of_label = [train[labels[train] == i][:per_class] for i in range(len(kept))]
         splits["train"] = np.sort(np.concatenate(of_label))
     about = ABOUT
     if len(kept) < 10 or per_class is not None:

@@ -2,8 +2,7 @@
 
 A bad image neither stops training nor goes unnoticed: the pipeline decodes a batch and drops what
 fails. Python code runs only for batches with missing rows: it warns of the file by name, and reads
-the next image of the stored order in its place. So a batch keeps its size and stays a pure
-function of its step.
+the next image of the stored order instead, so that a batch stays a pure function of its step.
 """
 
 from __future__ import annotations
@@ -23,8 +22,7 @@ from keras_resnet.data.decoding import decode_whole, decoding_fault
 from keras_resnet.data.transforms import Transforms
 from keras_resnet.utils import checks
 
-# Number of training images that mean and standard deviation are estimated from: their standard
-# error is then about 2 of 255 levels.
+# Training images that give mean and standard deviation to about 2 of 255 levels.
 _STATISTICS_SAMPLE = 1024
 
 
@@ -47,12 +45,7 @@ class ImageSource(Protocol):
 class BadImages:
     """Counts the distinct bad images of a data set, and stops reading at too many.
 
-    Args:
-        limit: Largest number of bad images; None for no limit.
-
-    Attributes:
-        found: Location and fault of each bad image so far.
-        error: The error that stopped reading, or None.
+    `found` has location and fault of each so far; `error` is what stopped reading, or None.
     """
 
     def __init__(self, limit: int | None):
@@ -76,11 +69,8 @@ class BadImages:
                     f"Received: max_bad_files={self.limit}, and {location} is {reason}"
                 )
         most = "" if self.limit is None else f" of at most {self.limit}"
-        warnings.warn(
-            f"Bad image {count}{most}: {location} is {reason}. Skipped.",
-            BadImageWarning,
-            stacklevel=2,
-        )
+        message = f"Bad image {count}{most}: {location} is {reason}. Skipped."
+        warnings.warn(message, BadImageWarning, stacklevel=2)
 
     def stop(self, message: str) -> NoReturn:
         """Raises the ValueError that `ImageDataset.reading_error` then returns."""
@@ -101,15 +91,15 @@ class EncodedDataset(ImageDataset):
         max_bad_files: Number of distinct bad images that are skipped with a warning each; the next
             one stops reading with an error. None for no limit.
 
-    Attributes:
-        bad_images: The bad images so far.
-
     Raises:
         ValueError: If there is no training image, or `max_bad_files` is negative.
     """
 
     # Decoding of a batch begins while the last images of the one before are awaited.
     _parallel_batches = 2
+
+    mean = property(lambda self: self._statistics[0])  # type: ignore[assignment]
+    std = property(lambda self: self._statistics[1])  # type: ignore[assignment]
 
     def __init__(
         self,
@@ -137,14 +127,6 @@ class EncodedDataset(ImageDataset):
     def num_draws(self) -> int:
         return self.transforms.num_draws
 
-    @property
-    def mean(self) -> tuple[float, ...]:  # type: ignore[override]
-        return self._statistics[0]
-
-    @property
-    def std(self) -> tuple[float, ...]:  # type: ignore[override]
-        return self._statistics[1]
-
     def reading_error(self) -> ValueError | None:
         return self.bad_images.error
 
@@ -152,8 +134,7 @@ class EncodedDataset(ImageDataset):
         self, split: str, indices: tf.Tensor, draws: tf.Tensor | None, replace: bool
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         count = len(indices)
-        if draws is None:
-            draws = tf.zeros([count, 0])
+        draws = tf.zeros([count, 0]) if draws is None else draws
 
         def load(row: tf.Tensor, index: tf.Tensor, draws: tf.Tensor) -> tuple[tf.Tensor, ...]:
             encoded, label = self._sources[split].read(index)
@@ -165,9 +146,6 @@ class EncodedDataset(ImageDataset):
         decoded = decoded.map(load, num_parallel_calls=tf.data.AUTOTUNE).ignore_errors()
         decoded = decoded.concatenate(last).batch(count + 1).get_single_element()
         rows, images, labels = (column[:-1] for column in decoded)
-
-        def complete() -> tuple[tf.Tensor, ...]:
-            return images, labels, tf.ones([count])
 
         def repaired() -> tuple[tf.Tensor, ...]:
             present = tf.scatter_nd(rows[:, tf.newaxis], tf.ones_like(rows), [count])
@@ -183,7 +161,8 @@ class EncodedDataset(ImageDataset):
                 for columns in zip(good, replacements, strict=True)
             )
 
-        batch = tf.cond(tf.size(rows) == count, complete, repaired)
+        complete = tf.size(rows) == count
+        batch = tf.cond(complete, lambda: (images, labels, tf.ones([count])), repaired)
         shapes = (count, *self.image_shape), (count,), (count,)
         return tuple(map(tf.ensure_shape, batch, shapes))
 
@@ -214,12 +193,9 @@ class EncodedDataset(ImageDataset):
 
     def _view(self, encoded: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
         """Returns a training image, or the evaluation image if there are no draws."""
-        transforms = self.transforms
-        return (
-            transforms.training(encoded, draws)
-            if draws.shape[0]
-            else transforms.evaluation(encoded)
-        )
+        if draws.shape[0]:
+            return self.transforms.training(encoded, draws)
+        return self.transforms.evaluation(encoded)
 
     def _replacements(
         self, split: str, replace: bool, indices: tf.Tensor, draws: tf.Tensor
@@ -247,8 +223,7 @@ class EncodedDataset(ImageDataset):
         self, split: str, index: int, view: Callable[[tf.Tensor], tf.Tensor]
     ) -> tuple[np.ndarray, np.int32, np.float32] | None:
         """Returns image, label and weight, or reports a bad image and returns None."""
-        source = self._sources[split]
-        encoded = None
+        source, encoded = self._sources[split], None
         try:
             # Interpolation on a GPU would differ in the last bit.
             with tf.device("/cpu:0"):

@@ -6,7 +6,6 @@ those of `train/`, in the order of their names.
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import hashlib
 import json
@@ -14,7 +13,7 @@ import os
 import pathlib
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
@@ -26,18 +25,19 @@ from keras_resnet.utils.files import write_text
 _SPLIT_FOLDERS = {"train": "train", "validation": "val", "test": "test"}
 
 _INDEX_VERSION = 1
-# Resolution of the times of file systems, in nanoseconds, with a margin: a folder changed within it
-# may change again with the same time.
+# Nanoseconds within which a folder may change twice and have the same time, on any file system.
 _CLOCK_STEP = 2 * 10**9
 
+# By split and class: names of images, and time and size of the class folder.
+_Files = dict[str, dict[str, tuple[str, ...]]]
+_Stamps = dict[str, dict[str, tuple[int, int]]]
 
-@dataclasses.dataclass(frozen=True)
-class ClassFolder:
-    """A class of a split: time and size of its folder, and sorted names of images and all else."""
 
-    stamp: tuple[int, int]
+class ClassFolder(NamedTuple):
+    """Sorted names of the images of a class in a split, and of all else in its folder."""
+
     files: tuple[str, ...]
-    others: tuple[str, ...] = ()
+    others: tuple[str, ...]
 
 
 def find_splits(root: pathlib.Path) -> dict[str, pathlib.Path]:
@@ -59,9 +59,7 @@ def scan_split(folder: pathlib.Path) -> dict[str, ClassFolder]:
     return {path.name: _scan_class(path) for path in _class_paths(folder)}
 
 
-def index_folder(
-    root: pathlib.Path, cache_dir: pathlib.Path | None = None
-) -> dict[str, dict[str, tuple[str, ...]]]:
+def index_folder(root: pathlib.Path, cache_dir: pathlib.Path | None = None) -> _Files:
     """Returns split -> class -> names of its images, all sorted.
 
     With `cache_dir`, the list is kept there, and valid as long as time and size of all class
@@ -69,19 +67,20 @@ def index_folder(
     image, or a class of another split is not in "train".
     """
     splits = find_splits(root)
+    # Taken before the scan, so that a file added meanwhile makes the list out of date.
+    stamps = {split: _stamps(folder) for split, folder in splits.items()}
     files = cache = None
     if cache_dir is not None:
         digest = hashlib.sha256(os.fsencode(root.resolve())).hexdigest()[:16]
         cache = cache_dir / f"index-{digest}.json"
-        files = _read_index(cache, splits)
+        files = _read_index(cache, stamps)
     if files is None:
-        index = {split: scan_split(folder) for split, folder in splits.items()}
-        if cache is not None:
-            _write_index(cache, index)
         files = {
-            split: {name: folder.files for name, folder in classes.items()}
-            for split, classes in index.items()
+            split: {name: content.files for name, content in scan_split(folder).items()}
+            for split, folder in splits.items()
         }
+        if cache is not None:
+            _write_index(cache, stamps, files)
     _check_classes(splits, files)
     return files
 
@@ -128,15 +127,12 @@ def load_folder(
 
     Args:
         data_dir: The folder; `train/` is required.
-        cache_dir: Where to keep the list of files, so that the folder is listed once; None to
-            list it each time.
-        max_bad_files: Number of distinct bad images that are skipped with a warning each; None for
-            no limit.
+        cache_dir: Where to keep the list of files; None to list the folder each time.
+        max_bad_files: As in `EncodedDataset`.
         **transforms: Attributes of `Transforms`.
 
     Raises:
-        ValueError: If a folder is missing, a class folder has no image, or an option is out of
-            range.
+        ValueError: If a folder or the images of a class are missing, or an option is out of range.
     """
     if data_dir is None:
         raise ValueError("`data_dir` must be the folder to read. Received: data_dir=None")
@@ -157,26 +153,22 @@ def _class_paths(folder: pathlib.Path) -> list[pathlib.Path]:
     return sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
 
 
-def _stamp(folder: pathlib.Path) -> tuple[int, int]:
-    status = folder.stat()
-    return status.st_mtime_ns, status.st_size
+def _stamps(folder: pathlib.Path) -> dict[str, tuple[int, int]]:
+    found = {path.name: path.stat() for path in _class_paths(folder)}
+    return {name: (status.st_mtime_ns, status.st_size) for name, status in found.items()}
 
 
 def _scan_class(folder: pathlib.Path) -> ClassFolder:
-    # The stamp is taken first, so that a file added meanwhile makes the list out of date.
-    stamp = _stamp(folder)
     files: list[str] = []
     others: list[str] = []
     with os.scandir(folder) as entries:
         for entry in entries:
             image = os.path.splitext(entry.name)[1].lower() in FORMATS and not entry.is_dir()
             (files if image else others).append(entry.name)
-    return ClassFolder(stamp, tuple(sorted(files)), tuple(sorted(others)))
+    return ClassFolder(tuple(sorted(files)), tuple(sorted(others)))
 
 
-def _check_classes(
-    splits: Mapping[str, pathlib.Path], files: Mapping[str, Mapping[str, tuple[str, ...]]]
-) -> None:
+def _check_classes(splits: Mapping[str, pathlib.Path], files: _Files) -> None:
     for split, folder in splits.items():
         if not files[split]:
             raise ValueError(
@@ -196,38 +188,25 @@ def _check_classes(
                 )
 
 
-def _write_index(path: pathlib.Path, index: Mapping[str, Mapping[str, ClassFolder]]) -> None:
-    newest = max(
-        (folder.stamp[0] for classes in index.values() for folder in classes.values()), default=0
-    )
+def _write_index(path: pathlib.Path, stamps: _Stamps, files: _Files) -> None:
+    newest = max((time for classes in stamps.values() for time, _ in classes.values()), default=0)
     if newest > time.time_ns() - _CLOCK_STEP:
         return
     content = {
-        split: {name: [folder.stamp, folder.files] for name, folder in classes.items()}
-        for split, classes in index.items()
+        split: {name: [stamps[split].get(name), images] for name, images in classes.items()}
+        for split, classes in files.items()
     }
     write_text(path, json.dumps({"version": _INDEX_VERSION, "splits": content}))
 
 
-def _read_index(
-    path: pathlib.Path, splits: Mapping[str, pathlib.Path]
-) -> dict[str, dict[str, tuple[str, ...]]] | None:
+def _read_index(path: pathlib.Path, stamps: _Stamps) -> _Files | None:
     """Returns the kept list of files, or None if it is missing, invalid or out of date."""
     try:
         content = json.loads(path.read_text())
-        version, kept = content["version"], content["splits"]
-        stamps = {
-            split: {name: tuple(stamp) for name, (stamp, _) in classes.items()}
-            for split, classes in kept.items()
-        }
-        files = {
-            split: {name: tuple(map(str, images)) for name, (_, images) in classes.items()}
-            for split, classes in kept.items()
-        }
+        kept, files = {}, {}
+        for split, classes in content["splits"].items():
+            kept[split] = {name: tuple(stamp) for name, (stamp, _) in classes.items()}
+            files[split] = {name: tuple(map(str, images)) for name, (_, images) in classes.items()}
+        return files if content["version"] == _INDEX_VERSION and kept == stamps else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
-    now = {
-        split: {path.name: _stamp(path) for path in _class_paths(folder)}
-        for split, folder in splits.items()
-    }
-    return files if version == _INDEX_VERSION and stamps == now else None

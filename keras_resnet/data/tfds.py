@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -19,10 +19,7 @@ from keras_resnet.data.augmentation import PadCropFlip
 from keras_resnet.data.dataset import SPLITS, ArrayDataset
 from keras_resnet.data.encoded import EncodedDataset
 from keras_resnet.data.transforms import Transforms
-
-# Of the training images of ImageNet, as torchvision gives them for [0, 1].
-_IMAGENET_MEAN = tuple(255 * mean for mean in (0.485, 0.456, 0.406))
-_IMAGENET_STD = tuple(255 * std for std in (0.229, 0.224, 0.225))
+from keras_resnet.preprocessing import IMAGENET_MEAN, IMAGENET_STD
 
 # A TFRecord is its length (8 bytes), a checksum of that (4), the data, and a checksum of them (4).
 _HEADER, _LENGTH, _FOOTER = 12, 8, 4
@@ -32,11 +29,9 @@ def load_cifar(name: str, data_dir: str | os.PathLike[str] | None = None) -> Arr
     """Returns CIFAR-10 or CIFAR-100 as in section 4.2 of the paper.
 
     The paper has 45,000 training and 5000 validation images, but does not say which the latter
-    are: here they are the last tenth of TFDS's stored order, in which the classes are mixed. The
-    test split is the official one.
+    are: here they are the last tenth of TFDS's stored order, in which the classes are mixed.
 
-    The images are uint8 RGB of shape `(32, 32, 3)`, augmented by 4 pixels of padding, a random
-    crop and a random horizontal flip.
+    The images are uint8 RGB of shape `(32, 32, 3)`, augmented by `PadCropFlip`.
     """
     builder = _builder(name, data_dir)
     images, labels = _read_arrays(builder, "train")
@@ -64,9 +59,10 @@ def load_imagenet2012(
     """
     options = Transforms(**transforms)
     builder = _builder("imagenet2012", data_dir)
-    statistics = (_IMAGENET_MEAN, _IMAGENET_STD) if options.channels == 3 else None
-    splits = ("train", "validation")
-    return _encoded_dataset(builder.name, builder, splits, options, max_bad_files, statistics)
+    statistics = (IMAGENET_MEAN, IMAGENET_STD) if options.channels == 3 else None
+    sources = {split: RecordSource(builder, split) for split in ("train", "validation")}
+    names = builder.info.features["label"].names
+    return EncodedDataset(builder.name, sources, names, options, statistics, max_bad_files)
 
 
 def load_tfds(
@@ -92,21 +88,9 @@ def load_tfds(
             f"Received: dataset='tfds:{name}' with splits {sorted(splits)} and features "
             f"{sorted(features)}"
         )
-    own = [split for split in SPLITS if split in splits]
-    return _encoded_dataset(name, builder, own, options, max_bad_files)
-
-
-def _encoded_dataset(
-    name: str,
-    builder: Any,
-    splits: Iterable[str],
-    transforms: Transforms,
-    max_bad_files: int | None,
-    statistics: tuple[Sequence[float], Sequence[float]] | None = None,
-) -> EncodedDataset:
-    sources = {split: RecordSource(builder, split) for split in splits}
-    names = builder.info.features["label"].names
-    return EncodedDataset(name, sources, names, transforms, statistics, max_bad_files)
+    sources = {split: RecordSource(builder, split) for split in SPLITS if split in splits}
+    names = features["label"].names
+    return EncodedDataset(name, sources, names, options, max_bad_files=max_bad_files)
 
 
 def _builder(name: str, data_dir: str | os.PathLike[str] | None) -> Any:
@@ -192,8 +176,8 @@ class TFRecords:
     """The "image" bytes and "label" of the examples of TFRecord files by position."""
 
     def __init__(self, paths: Sequence[str]):
-        self._paths = list(paths)
-        spans = [_record_spans(path) for path in self._paths]
+        self._paths = paths
+        spans = [_record_spans(path) for path in paths]
         self._file_of = np.repeat(np.arange(len(spans)), [len(span) for span in spans])
         self._spans = np.concatenate(spans)
 
@@ -206,19 +190,16 @@ class TFRecords:
         with open(self._paths[self._file_of[index]], "rb", buffering=0) as file:
             data = os.pread(file.fileno(), length, offset)
         features = tf.train.Example.FromString(data).features.feature
-        return {
-            "image": features["image"].bytes_list.value[0],
-            "label": features["label"].int64_list.value[0],
-        }
+        image, label = features["image"].bytes_list, features["label"].int64_list
+        return {"image": image.value[0], "label": label.value[0]}
 
 
 def _record_spans(path: str) -> np.ndarray:
     """Returns offset and length of the data of each record of a file, int64 of shape `(n, 2)`."""
     spans = []
-    size = os.path.getsize(path)
+    position, size = 0, os.path.getsize(path)
     # Unbuffered, since only the 8 bytes of each record's length are wanted.
     with open(path, "rb", buffering=0) as file:
-        position = 0
         while position < size:
             header = os.pread(file.fileno(), _LENGTH, position)
             length = struct.unpack("<Q", header)[0] if len(header) == _LENGTH else size

@@ -41,8 +41,7 @@ class Transforms:
             the paper's 256 at 224 pixels, in proportion at other sizes.
         flip: Whether training images are flipped left to right with probability 1/2.
         lighting: Strength of the PCA lighting of RGB training images (Krizhevsky et al. 2012; 0.1
-            in the paper's recipe), 0 for none. It is added in float32, before images are clipped
-            to [0, 255] and rounded to uint8.
+            in the paper's recipe), 0 for none; added before images are clipped and rounded.
 
     Raises:
         ValueError: If a value is out of range.
@@ -131,9 +130,8 @@ class Transforms:
             extent = scaled_extent(height, width, 0.0, self.image_size, resize_range)
             return _placed(extent, height, width, [0.5, 0.5])
 
-        return to_bytes(
-            decode_window(encoded, window_of, self.image_size, self.channels, antialias=True)
-        )
+        image = decode_window(encoded, window_of, self.image_size, self.channels, antialias=True)
+        return to_bytes(image)
 
 
 def scaled_extent(

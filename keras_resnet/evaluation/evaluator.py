@@ -12,7 +12,6 @@ import numpy as np
 import tensorflow as tf
 
 from keras_resnet.data import ImageDataset
-from keras_resnet.data.dataset import check_split
 from keras_resnet.evaluation.protocols import Protocol, SingleCrop
 from keras_resnet.evaluation.results import TOP, Evaluation
 from keras_resnet.surgery.conversion import any_size, with_logits
@@ -66,7 +65,7 @@ def evaluate(
         raise ValueError(f"`models` must be one model or more. Received: models={models!r}")
     names = [model.name for model in models] if names is None else names
     split = dataset.splits[-1] if split is None else split
-    check_split(split, dataset.splits)
+    checks.one_of("split", split, dataset.splits)
     checks.one_of("average", average, AVERAGES)
     checks.integer("batch_size", batch_size)
     protocol = (SingleCrop() if protocol is None else protocol).resolved(dataset)

@@ -7,7 +7,6 @@ kept. A damaged file is reported, and the one before it is used.
 
 from __future__ import annotations
 
-import dataclasses
 import errno
 import hashlib
 import json
@@ -17,6 +16,7 @@ import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -29,8 +29,7 @@ class DamagedCheckpointError(Exception):
     """The file is not a whole checkpoint."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Checkpoint:
+class Checkpoint(NamedTuple):
     """Content of a file: the state by name, and what else the run has to know as JSON."""
 
     arrays: dict[str, np.ndarray]
@@ -72,7 +71,7 @@ class Checkpoints:
         settings: Mapping,
         details: Mapping | None = None,
     ) -> Path:
-        """Writes the checkpoint of a step, then deletes those that are too old.
+        """Writes the checkpoint of a step, then deletes those that are too old; returns its path.
 
         Damaged ones that `newest` passed over are renamed to `.npz.damaged` and kept.
 
@@ -82,12 +81,8 @@ class Checkpoints:
             settings: What a run that resumes from here must have in common with this one.
             details: What else the run has to know, as JSON can hold it.
 
-        Returns:
-            Path of the file.
-
         Raises:
-            TrainingStopped: The file could not be written, for instance for want of space; older
-                ones are unchanged.
+            TrainingStopped: The file could not be written; older ones are unchanged.
         """
         path = self.directory / f"step-{step:09d}.npz"
         checkpoint = Checkpoint(dict(arrays), {**(details or {}), "settings": self._all(settings)})
@@ -137,9 +132,9 @@ class Checkpoints:
 
     def paths(self) -> list[Path]:
         """Returns the files that are not known to be damaged, oldest first."""
-        files = self.directory.glob("step-*.npz") if self.directory.is_dir() else ()
+        files = set(self.directory.glob("step-*.npz")) - self._damaged
         named = (file for file in files if re.fullmatch(r"step-\d{9,}\.npz", file.name))
-        return sorted(set(named) - self._damaged, key=lambda file: int(file.stem[5:]))
+        return sorted(named, key=lambda file: int(file.stem[5:]))
 
     def last_good(self) -> str:
         """Returns half a sentence that names the newest checkpoint, for messages."""
@@ -153,9 +148,8 @@ class Checkpoints:
 
 def write_checkpoint(path: str | os.PathLike, checkpoint: Checkpoint) -> None:
     """Writes one checkpoint file; `Checkpoints.save` does it atomically."""
-    details = {**checkpoint.details, "sha256": _digest(checkpoint)}
-    encoded = np.frombuffer(json.dumps(details).encode(), np.uint8)
-    arrays: dict = {"details": encoded, **checkpoint.arrays}
+    details = json.dumps({**checkpoint.details, "sha256": _digest(checkpoint)}).encode()
+    arrays: dict = {"details": np.frombuffer(details, np.uint8), **checkpoint.arrays}
     with open(path, "wb") as file:
         np.savez(file, **arrays)
 

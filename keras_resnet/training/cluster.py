@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import socket
 import time
@@ -99,14 +100,13 @@ def await_workers(resolver: tf.distribute.cluster_resolver.ClusterResolver) -> N
     others = [host for job in JOBS for host in jobs.get(job, ()) if host != own]
     if not others:
         return
-    # A worker that has seen all others closes its port, at which TensorFlow then listens; so the
-    # last one finds it there.
+    # A worker that has seen all others closes its port, and TensorFlow listens there for the last.
     with _listening(own):
-        started, announced = time.monotonic(), False
+        announce = time.monotonic() + 1.0
         while absent := [address for address in others if not _answers(address)]:
-            if not announced and time.monotonic() - started > 1.0:
+            if time.monotonic() > announce:
                 _LOGGER.warning("Waiting for the other workers: %s", ", ".join(absent))
-                announced = True
+                announce = math.inf
             time.sleep(0.1)
 
 

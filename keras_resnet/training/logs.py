@@ -65,9 +65,9 @@ class MetricsLogger(_Recorder):
             self._write_table(read_records(self.records))
 
     def _write_table(self, rows: list[dict]) -> None:
-        self._columns = list(dict.fromkeys(name for row in rows for name in row))
-        header = dict(zip(self._columns, self._columns, strict=True))
-        write_text(self.table, _csv([header, *rows], self._columns) if rows else "")
+        names = {name: name for row in rows for name in row}
+        self._columns = list(names)
+        write_text(self.table, _csv([names, *rows], self._columns) if rows else "")
 
 
 class TensorBoardScalars(_Recorder):
@@ -145,8 +145,7 @@ def tensorboard_installed() -> bool:
 def read_records(path: str | os.PathLike) -> list[dict]:
     """Reads the rows of a `metrics.jsonl`; a missing file has none.
 
-    A last line that was cut off is left out, and damaged lines before it with a warning: a run can
-    continue without them.
+    A last line that was cut off is left out, and damaged lines before it with a warning.
     """
     path = Path(path)
     if not path.exists():

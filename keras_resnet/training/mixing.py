@@ -69,8 +69,7 @@ class Mixing:
             position: int64 vector [step, replica], which decides all draws.
 
         Returns:
-            float32 images, and the labels, or distributions `(batch, classes)` where images are
-            mixed.
+            float32 images, and the labels, `(batch, classes)` distributions where they are mixed.
         """
         data = {"images": tf.cast(images, tf.float32)}
         if self.rand_augment is not None:

@@ -22,8 +22,7 @@ DECAYS = ("l2", "decoupled")
 class SGD(keras.optimizers.SGD):
     """Keras's SGD with an L2 term in the gradient, for any trainer and strategy.
 
-    The term is added after clipping, to the variables that `exclude_from_weight_decay` did not
-    name.
+    The term is added after clipping, except to variables of `exclude_from_weight_decay`.
 
     Args:
         learning_rate: Float or `LearningRateSchedule`.
@@ -83,11 +82,9 @@ def sgd(
         weight_decay: Factor of the decay.
         decay: `"l2"`, the term in the gradient as in the paper, or `"decoupled"`.
         decay_norm_and_bias: Whether BN's gamma and beta and the biases decay too.
-        clip_norm: Clips gradients to this global norm. `Trainer` hands over gradients summed over
-            all replicas, so this is the norm of the whole batch's gradient.
-        ema: Momentum of an exponential moving average of the weights, such as 0.9999; at the end
-            of `fit` the average becomes the weights, and `keras.callbacks.SwapEMAWeights`
-            evaluates with it in between.
+        clip_norm: Largest global norm of the gradient, under `Trainer` that of the whole batch.
+        ema: Momentum of an exponential moving average of the weights, such as 0.9999, that replaces
+            them after `fit`; `keras.callbacks.SwapEMAWeights` evaluates with it in between.
         rates: Factors of the learning rate by layer, as in `SGD`.
 
     Raises:
@@ -119,8 +116,7 @@ def check_optimizer(optimizer: keras.optimizers.Optimizer, replicas: int = 1) ->
         )
     trainers = {"gradient_accumulation_steps": "micro_batches", "loss_scale_factor": "loss_scale"}
     for option, instead in trainers.items():
-        value = getattr(optimizer, option)
-        if value is not None:
+        if (value := getattr(optimizer, option)) is not None:
             raise ValueError(
                 f"`optimizer` must leave {option} to the trainer's `{instead}`. "
                 f"Received: {option}={value}"

@@ -49,10 +49,9 @@ class DynamicLossScale:
         return [self.scale, self.good_steps]
 
     def update(self, finite: tf.Tensor) -> None:
-        """Adapts the scale to one step; to be called outside of the replicas.
+        """Adapts the scale to a step by whether its reduced gradients are `finite`, a bool scalar.
 
-        Args:
-            finite: Whether the reduced gradients were finite, a bool scalar.
+        To be called outside of the replicas.
         """
         good_steps = tf.where(finite, self.good_steps + 1, 0)
         grow = good_steps >= self.growth_steps

@@ -47,9 +47,8 @@ def make_schedule(
         name: `"constant"`, `"steps"`, `"cosine"` or `"polynomial"`.
         learning_rate: Highest learning rate.
         total_steps: Steps of the whole run, where cosine and polynomial reach 0.
-        boundaries: For `"steps"`: the steps at which the learning rate is multiplied by `factor`.
-            The paper: 32000 and 48000 of 64000.
-        factor: For `"steps"`.
+        boundaries: For `"steps"`, such as the paper's 32000 and 48000 of 64000.
+        factor: For `"steps"`: multiplies the learning rate at each of the `boundaries`.
         power: For `"polynomial"`.
         warmup_steps: Length of a linear warm-up in front; 0 for none.
         warmup_start: Share of the learning rate that warm-up starts from, in [0, 1].
@@ -127,8 +126,7 @@ class ErrorWarmup(_Warmup):
     Section 4.2 of the paper trains ResNet-110 at 0.01 until the training error is below 80 %
     (about 400 iterations), then at 0.1. The error is a running average over the last `window`
     batches or so, that starts at 1; once it was below the threshold the warm-up is over for good.
-    Both are variables on the device: the trainer's step calls `observe`, and a checkpoint holds
-    them.
+    Both are variables that the trainer's step updates by `observe`, and a checkpoint holds.
 
     Args:
         schedule: Schedule that follows; it counts its steps from the start of the run.

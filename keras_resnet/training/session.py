@@ -143,8 +143,11 @@ class Session:
         """Writes a checkpoint of the present step, where there is a place for it."""
         if self.checkpoints is None:
             return
-        arrays = self.expect_finite(self.variables())
+        arrays, counters = self.expect_finite(self.variables()), []
         for position, callback in enumerate(callbacks):
+            names = next((n for kind, n in _COUNTERS.items() if isinstance(callback, kind)), ())
+            own = {name: getattr(callback, name) for name in names}
+            counters.append({"class": type(callback).__name__, "counters": own})
             for index, array in enumerate(getattr(callback, _BEST, None) or ()):
                 arrays[f"{_BEST}/{position}/{index:04d}"] = array
         strategy = self._step.strategy
@@ -152,10 +155,7 @@ class Session:
             details = {
                 "seconds": self.tick(),
                 "stop_training": bool(self._step.model.stop_training),
-                "callbacks": [
-                    {"class": type(callback).__name__, "counters": _counters(callback)}
-                    for callback in callbacks
-                ],
+                "callbacks": counters,
             }
             self.checkpoints.save(self._count(), arrays, self._settings, details)
         # Asked for the waiting alone: no worker continues before the file is there.
@@ -247,10 +247,3 @@ def _by_name(variables: Variables) -> dict[str, keras.Variable | tf.Variable]:
         for group, members in variables.items()
         for index, variable in enumerate(members)
     }
-
-
-def _counters(callback: keras.callbacks.Callback) -> dict[str, object]:
-    for kind, names in _COUNTERS.items():
-        if isinstance(callback, kind):
-            return {name: getattr(callback, name) for name in names}
-    return {}

@@ -4,8 +4,7 @@ TensorFlow only. The forward and backward pass is a pure function: it runs the m
 `keras.StatelessScope` on tensors and returns gradients and new statistics, and nothing is assigned
 before the whole batch is known to be good. So a step that overflows leaves no trace in the moving
 averages, micro-batches pass their statistics on without assigning a variable, and XLA may compile
-the pass under any strategy. The exception is a SavedModel inside the model (`HubLayer`): its
-statistics move by themselves.
+the pass under any strategy. Only the statistics of a SavedModel (`HubLayer`) move by themselves.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ import tensorflow as tf
 
 from keras_resnet.layers import BlockStack
 from keras_resnet.training.precision import DynamicLossScale
-from keras_resnet.utils import private
+from keras_resnet.utils import checks, private
 
 BatchTransform = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
 
@@ -47,8 +46,7 @@ class Step:
     """The compiled training step and evaluation step of a model under a strategy.
 
     The arguments are those of `Trainer`, which has checked them. `count` is the number of batches
-    trained on, which is also the position in the data; `input_seconds` the time spent waiting for
-    them, or None where it cannot be known.
+    trained on, and so the position in the data; `input_seconds` the wait for them, if known.
     """
 
     def __init__(
@@ -333,10 +331,9 @@ class Step:
         real = weights > 0.0
 
         def update() -> None:
+            rows = [tf.boolean_mask(tensor, real) for tensor in (labels, predictions)]
             for metric in metrics:
-                metric.update_state(
-                    tf.boolean_mask(labels, real), tf.boolean_mask(predictions, real)
-                )
+                metric.update_state(*rows)
 
         tf.cond(tf.reduce_any(real), update, lambda: None)
 
@@ -415,9 +412,7 @@ def _penalty(model: keras.Model) -> tf.Tensor:
 
 def _without_reduction(loss: keras.losses.Loss | str | Callable) -> Callable:
     """Returns the loss as a function of (labels, predictions) to one float32 value an example."""
-    if loss is None:
-        raise ValueError("`loss` must be a Keras loss, its name or a function. Received: loss=None")
-    loss = keras.losses.get(loss)
+    loss = checks.known("loss", loss, keras.losses.get, none_allowed=False)
     if isinstance(loss, keras.losses.Loss):
         # Not by `copy`, which makes Keras's objects anew from what they say of themselves.
         given, loss = loss, object.__new__(type(loss))

@@ -46,8 +46,7 @@ def sigterm_handled(
 ) -> Iterator[None]:
     """Has SIGTERM call a function, as `signal.signal` takes it, within the block.
 
-    Where not `active`, and outside of the main thread, where Python allows no handlers, it changes
-    nothing.
+    Changes nothing if not `active`, or in a thread other than the main one, as Python demands.
     """
     if not active or threading.current_thread() is not threading.main_thread():
         yield

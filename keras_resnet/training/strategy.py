@@ -164,8 +164,7 @@ def others_reachable(
 ) -> Iterator[None]:
     """Raises a `TrainingStopped` of one line where another worker is gone.
 
-    With a single worker, errors are unchanged. `saved` returns half a sentence on what there is to
-    resume from.
+    With a single worker, errors are unchanged. `saved` returns half a sentence on what was saved.
     """
     try:
         yield
@@ -218,12 +217,9 @@ def _make(
     name: str, gpus: int | None, virtual_devices: int | None, tpu: str | None
 ) -> tf.distribute.Strategy:
     if name == "mirrored":
-        if virtual_devices:
-            devices = [f"CPU:{index}" for index in range(virtual_devices)]
-        else:
-            available = _expect_gpus(gpus or 1)
-            devices = [f"GPU:{index}" for index in range(gpus or available)]
-        return tf.distribute.MirroredStrategy(devices)
+        available = virtual_devices or _expect_gpus(gpus or 1)
+        kind = "CPU" if virtual_devices else "GPU"
+        return tf.distribute.MirroredStrategy([f"{kind}:{i}" for i in range(gpus or available)])
     if name == "multi_worker":
         return _make_multi_worker(gpus)
     try:

@@ -38,32 +38,25 @@ class Trainer:
 
     Args:
         model: Built Keras model. It is compiled anew, since callbacks and saved files expect that.
-        optimizer: Keras optimizer. Its clipping and decay work on the gradient of the global
-            batch, under every strategy.
+        optimizer: Keras optimizer; its clipping and decay act on the gradient of the global batch.
         loss: Keras loss, its name, or a function of (labels, predictions) to one value an example.
             It is averaged over the global batch; the model's own losses are added once.
         metrics: Keras metrics that read (labels, predictions), made under the strategy's scope.
-        strategy: Strategy whose scope the model and the optimizer were made in; default: the
-            current one.
-        steps_per_call: Steps that one call of the compiled function takes; more than 1 saves
-            returns to Python where steps are short.
-        micro_batches: Parts that a replica's batch is cut into to save memory. Gradients are
-            summed, so that the result is that of one batch, except that batch normalization sees
-            the parts.
-        loss_scale: The loss scale; default: a `DynamicLossScale` where the model computes in
-            float16, else none.
+        strategy: Strategy in whose scope model and optimizer were made; default: the current one.
+        steps_per_call: Steps per call of the compiled function; several speed up short steps.
+        micro_batches: Parts that a replica's batch is cut into, to save memory. Gradients are
+            summed, as of one batch; batch normalization sees the parts.
+        loss_scale: Default: a `DynamicLossScale` where the model computes in float16, else none.
         transform: Maps (images, labels, position) to images and labels on the device, where
             `position` is an int64 vector [step, replica]; for instance a `Mixing`.
-        jit_compile: Whether XLA compiles the forward and backward pass; default: on TPUs only,
-            which run nothing else.
+        jit_compile: Whether XLA compiles the forward and backward pass; default: on TPUs only.
 
     Attributes:
-        jit_compile: Whether XLA compiles the pass.
         evaluated_images: Images that the last evaluation counted; bad ones are not among them.
 
     Raises:
-        ValueError: The model or the optimizer was not made under the strategy's scope, an option
-            of the optimizer that belongs to the trainer, or a number below 1.
+        ValueError: The model, the optimizer or a metric was not made under the strategy's scope,
+            an option of the optimizer that belongs to the trainer, or a number below 1.
     """
 
     def __init__(
@@ -94,11 +87,11 @@ class Trainer:
                     f"keras.metrics.SparseCategoricalAccuracy(). Received: {metric!r}"
                 )
             check_scope("metrics", metric.variables, self.strategy)
-        if jit_compile is None:
-            jit_compile = isinstance(self.strategy, tf.distribute.TPUStrategy)
-        self.jit_compile = jit_compile
+        # TPUs run nothing else.
+        on_tpu = isinstance(self.strategy, tf.distribute.TPUStrategy)
+        self.jit_compile = on_tpu if jit_compile is None else jit_compile
         if self.strategy.num_replicas_in_sync > 1:
-            check_synchronization(model, jit_compile)
+            check_synchronization(model, self.jit_compile)
         layers = private.nested_layers(model)
         if loss_scale is None and any(layer.compute_dtype == "float16" for layer in layers):
             loss_scale = DynamicLossScale()
@@ -113,7 +106,7 @@ class Trainer:
             micro_batches=micro_batches,
             loss_scale=loss_scale,
             transform=transform,
-            jit_compile=jit_compile,
+            jit_compile=self.jit_compile,
         )
         self._session: Session | None = None
         self.evaluated_images = 0
@@ -144,9 +137,8 @@ class Trainer:
     ) -> keras.callbacks.History:
         """Trains up to a number of epochs or steps, counted from the start of the run.
 
-        With `checkpoints`, a run that was ended at any moment and starts again with the same
-        arguments resumes from its newest checkpoint and ends as if it had never been interrupted;
-        on SIGTERM it saves one more and exits.
+        With `checkpoints`, a run that was ended and starts again with the same arguments resumes
+        from the newest one and ends as if never interrupted; on SIGTERM it saves one and exits.
 
         Args:
             dataset: The data.
@@ -155,8 +147,7 @@ class Trainer:
             steps: Steps after which to stop.
             steps_per_epoch: Default: as many whole batches as the training split has.
             validation_split: Split to evaluate on after each epoch, where the data set has it.
-            callbacks: Keras callbacks. One that has a method `on_log(step, logs)` is also called
-                at each logging interval.
+            callbacks: Keras callbacks; a method `on_log(step, logs)` is called every `log_every`.
             checkpoints: Where to save the run and to look for its beginning.
             log_every: Steps between two readings of the metrics, which wait for the device.
             seed: Seed of the order and the augmentation of the training data.
@@ -278,7 +269,7 @@ class Trainer:
         Args:
             dataset: The data.
             split: `"train"`, `"validation"` or `"test"`.
-            batch_size: Global batch, over all replicas.
+            batch_size: As in `fit`.
             callbacks: Keras callbacks whose `on_test_...` methods to call.
 
         Returns:
@@ -313,9 +304,9 @@ class Trainer:
 
         Args:
             dataset: The data, read and augmented as in training.
-            batch_size: Global batch, over all replicas.
+            batch_size: As in `fit`.
             steps: Batches to average over; default: one epoch.
-            seed: Seed of order and augmentation.
+            seed: As in `fit`.
 
         Raises:
             ValueError: The model has no batch normalization, or a number does not fit.
@@ -353,11 +344,9 @@ class Trainer:
             session.tick()
             callbacks.on_train_end()
 
-    def _train_batches(self, dataset: ImageDataset, batch_size: int, seed: int, start_step: int):
-        """Returns an iterator over the endless training batches from `start_step` on."""
-        read = functools.partial(
-            dataset.train_batches, batch_size, seed=seed, start_step=start_step
-        )
+    def _train_batches(self, dataset: ImageDataset, batch_size: int, seed: int, start: int):
+        """Returns an iterator over the endless training batches from step `start` on."""
+        read = functools.partial(dataset.train_batches, batch_size, seed=seed, start_step=start)
         return iter(self._distribute(read, batch_size, endless=True))
 
     def _distribute(self, read: Callable, batch_size: int, *, endless: bool = False):
@@ -395,11 +384,9 @@ class Trainer:
     def _read_metrics(self, session: Session) -> dict[str, float]:
         logs = self._step.read_metrics()
         logs["learning_rate"] = last_learning_rate(self.optimizer)
-        scale = self._step.loss_scale
         if not math.isfinite(logs["loss"]):
             raise session.diverged(f"the loss is {logs['loss']}")
-        if scale is not None and scale.scale.numpy() < 1.0:
-            raise session.diverged(
-                f"gradients overflow even at a loss scale of {scale.scale.numpy():g}"
-            )
+        loss_scale = self._step.loss_scale
+        if loss_scale is not None and (scale := loss_scale.scale.numpy()) < 1.0:
+            raise session.diverged(f"gradients overflow even at a loss scale of {scale:g}")
         return logs

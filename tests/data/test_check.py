@@ -40,16 +40,10 @@ def test_every_fault_is_found(folder, photographs):
         Finding("empty class", "train/rose"),
         Finding("unknown class", "val/tulip", f"not in {folder}/train"),
     )
-    assert report.counts == {
-        "zero-byte": 1,
-        "truncated": 3,
-        "unreadable": 2,
-        "mislabeled": 2,
-        "cmyk": 1,
-        "not an image": 2,
-        "empty class": 1,
-        "unknown class": 1,
-    }
+    assert list(report.counts.items()) == [
+        *(("zero-byte", 1), ("truncated", 3), ("unreadable", 2), ("mislabeled", 2), ("cmyk", 1)),
+        *(("not an image", 2), ("empty class", 1), ("unknown class", 1)),
+    ]
 
 
 def test_a_missing_folder(tmp_path):

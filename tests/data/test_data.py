@@ -11,13 +11,13 @@ def test_a_known_name():
 
 
 @pytest.mark.parametrize(
-    ("arguments", "argument", "received"),
+    ("name", "options", "received"),
     [
-        ({"name": "mnist"}, "dataset", "dataset='mnist'"),
-        ({"name": "digits", "data_dir": "/x"}, "data_dir", "data_dir='/x'"),
-        ({"name": "digits", "size": 3}, "size", "size=3"),
+        ("mnist", {}, "dataset='mnist'"),
+        ("digits", {"data_dir": "/x"}, "data_dir='/x'"),
+        ("digits", {"size": 3}, "size=3"),
     ],
 )
-def test_wrong_arguments(arguments, argument, received):
-    with refused(f"`{argument}`", received):
-        load_dataset(**arguments)
+def test_wrong_arguments(name, options, received):
+    with refused(f"`{received.partition('=')[0]}`", received):
+        load_dataset(name, **options)

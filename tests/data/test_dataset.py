@@ -62,11 +62,8 @@ def test_start_step_is_exact(dataset, augment, start_step):
 @pytest.mark.parametrize("count", [2, 4])
 def test_shards_put_together_are_the_global_batch(dataset, count):
     whole = take(dataset.train_batches(8, seed=3, start_step=2), 6)
-    shards = [
-        take(dataset.train_batches(8, seed=3, start_step=2, shard=(i, count)), 6)
-        for i in range(count)
-    ]
-    assert_equal(whole, joined(shards))
+    parts = (dataset.train_batches(8, seed=3, start_step=2, shard=(i, count)) for i in range(count))
+    assert_equal(whole, joined(take(part, 6) for part in parts))
 
 
 def test_the_seed_names_order_and_augmentation(dataset):
@@ -96,9 +93,8 @@ def test_a_batch_may_be_the_whole_split(dataset):
 )
 def test_evaluation_counts_each_image_once(dataset, batch_size, count, batches, padding):
     images, labels = images_and_labels(23, seed=1)
-    shards = [
-        take(dataset.eval_batches("test", batch_size, shard=(i, count)), 100) for i in range(count)
-    ]
+    parts = (dataset.eval_batches("test", batch_size, shard=(i, count)) for i in range(count))
+    shards = [take(part, 100) for part in parts]
     assert [len(shard) for shard in shards] == [batches] * count
     rows = [np.concatenate(column) for column in zip(*joined(shards), strict=True)]
     assert len(rows[0]) == batches * batch_size
@@ -125,36 +121,27 @@ def test_order_numbers_its_steps():
 
 
 @pytest.mark.parametrize(
-    ("arguments", "argument", "received"),
+    ("argument", "value"),
     [
-        ({"batch_size": 38}, "batch_size", "batch_size=38"),
-        ({"batch_size": 0}, "batch_size", "batch_size=0"),
-        ({"batch_size": 2.5}, "batch_size", "batch_size=2.5"),
-        ({"shard": (0, 3)}, "batch_size", "batch_size=8"),
-        ({"shard": (2, 2)}, "shard", "(2, 2)"),
-        ({"shard": (0, 0)}, "shard", "(0, 0)"),
-        ({"seed": -1}, "seed", "seed=-1"),
-        ({"seed": True}, "seed", "seed=True"),
-        ({"start_step": -1}, "start_step", "start_step=-1"),
+        *(("batch_size", 38), ("batch_size", 0), ("batch_size", 2.5)),
+        *(("shard", (2, 2)), ("shard", (0, 0))),
+        *(("seed", -1), ("seed", True), ("start_step", -1)),
     ],
 )
-def test_wrong_training_arguments(dataset, arguments, argument, received):
-    with refused(f"`{argument}`", received):
-        dataset.train_batches(**{"batch_size": 8, **arguments})
+def test_wrong_training_arguments(dataset, argument, value):
+    with refused(f"`{argument}`", f"{argument}={value}"):
+        dataset.train_batches(**{"batch_size": 8, argument: value})
 
 
-@pytest.mark.parametrize(
-    ("arguments", "argument", "received"),
-    [
-        (("validation", 8), "split", "split='validation'"),
-        (("test", 0), "batch_size", "batch_size=0"),
-        (("test", 9, (0, 2)), "batch_size", "batch_size=9"),
-    ],
-)
-def test_wrong_evaluation_arguments(dataset, arguments, argument, received):
-    split, batch_size, *shard = arguments
-    with refused(f"`{argument}`", received):
-        dataset.eval_batches(split, batch_size, **({"shard": shard[0]} if shard else {}))
+def test_wrong_evaluation_arguments_and_shards(dataset):
+    with refused("`split`", "split='validation'"):
+        dataset.eval_batches("validation", 8)
+    with refused("`batch_size`", "batch_size=0"):
+        dataset.eval_batches("test", 0)
+    with refused("`batch_size`", "batch_size=9"):
+        dataset.eval_batches("test", 9, shard=(0, 2))
+    with refused("`batch_size`", "batch_size=8"):
+        dataset.train_batches(8, shard=(0, 3))
 
 
 IMAGES, LABELS = images_and_labels(6)

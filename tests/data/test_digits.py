@@ -19,20 +19,15 @@ def digits():
 def test_the_split_never_changes():
     split = split_indices(datasets.load_digits().target)
     text = ";".join(f"{name}:{','.join(map(str, split[name]))}" for name in sorted(split))
-    assert (
-        hashlib.sha256(text.encode()).hexdigest()
-        == "db67adb4abff3ea8c83b260eee29c72965753d7aea5c12099c25b812117de50a"
-    )
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    assert digest == "db67adb4abff3ea8c83b260eee29c72965753d7aea5c12099c25b812117de50a"
 
 
 def test_the_split_is_stratified_and_complete():
     labels = datasets.load_digits().target
     split = split_indices(labels)
-    assert {name: len(indices) for name, indices in split.items()} == {
-        "train": 1257,
-        "validation": 180,
-        "test": 360,
-    }
+    sizes = {name: len(indices) for name, indices in split.items()}
+    assert sizes == {"train": 1257, "validation": 180, "test": 360}
     assert sorted(np.concatenate(list(split.values()))) == list(range(1797))
     for name, share in (("train", 0.7), ("validation", 0.1), ("test", 0.2)):
         counts = np.bincount(labels[split[name]])

@@ -15,17 +15,25 @@ from .helpers import assert_equal, damage, encode, joined, take
 SMALL = {"image_size": 24, "resize_range": (28, 40)}
 
 
+ignore_warnings = pytest.mark.filterwarnings("ignore::keras_resnet.data.BadImageWarning")
+
+
 @pytest.fixture
 def dataset(folder):
     return load_dataset("folder", folder, **SMALL)
 
 
-def pipeline_error(dataset, pipeline):
-    """Returns the line of the error that stops a pipeline."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", BadImageWarning)
-        with pytest.raises(tf.errors.OpError):
-            take(pipeline, 100)
+@pytest.fixture
+def damaged(folder, photographs):
+    """The folder with five training images that cannot be read."""
+    damage(folder / "train" / "china", photographs[0])
+    return folder
+
+
+def reading_error(dataset, batch_size):
+    """Returns the line of the error that stops reading training batches."""
+    with pytest.raises(tf.errors.OpError):
+        take(dataset.train_batches(batch_size), 100)
     return str(dataset.reading_error())
 
 
@@ -44,11 +52,9 @@ def test_static_shapes_and_types(dataset):
 
 def test_start_step_and_shards_are_exact(dataset):
     fresh = take(dataset.train_batches(4, seed=7), 5)
-    shards = [
-        take(dataset.train_batches(4, seed=7, start_step=i, shard=(i, 2)), 5 - i) for i in range(2)
-    ]
-    shards[0] = shards[0][1:]
-    assert_equal(fresh[1:], joined(shards))
+    first = take(dataset.train_batches(4, seed=7, shard=(0, 2)), 5)
+    second = take(dataset.train_batches(4, seed=7, start_step=1, shard=(1, 2)), 4)
+    assert_equal(fresh[1:], joined([first[1:], second]))
     # The images are repeated in the second epoch (of 2 steps), their crops are not.
     assert len(np.unique([image for images, _ in fresh for image in images], axis=0)) == 20
 
@@ -102,9 +108,8 @@ KINDS = {
 }
 
 
-def test_bad_images_are_named_counted_and_replaced(folder, photographs):
-    damage(folder / "train" / "china", photographs[0])
-    dataset = load_dataset("folder", folder, **SMALL)
+def test_bad_images_are_named_counted_and_replaced(damaged):
+    dataset = load_dataset("folder", damaged, **SMALL)
     assert dataset.num_examples("train") == 15
     with pytest.warns(BadImageWarning) as caught:
         batches = take(dataset.train_batches(5, seed=1), 6)  # two epochs
@@ -114,23 +119,20 @@ def test_bad_images_are_named_counted_and_replaced(folder, photographs):
     # Each file once, although the second epoch reads it again.
     assert len(messages) == 5
     for name, kind in KINDS.items():
-        (message,) = [m for m in messages if str(folder / "train" / "china" / name) in m]
+        (message,) = [m for m in messages if str(damaged / "train" / "china" / name) in m]
         assert kind in message
     assert sorted(re.match(r"\D*(\d+)", m)[1] for m in messages) == ["1", "2", "3", "4", "5"]
 
 
-@pytest.mark.filterwarnings("ignore::keras_resnet.data.BadImageWarning")
-def test_bad_images_change_neither_resuming_nor_sharding(folder, photographs):
-    damage(folder / "train" / "china", photographs[0])
-    fresh = take(load_dataset("folder", folder, **SMALL).train_batches(6, seed=1), 5)
-    dataset = load_dataset("folder", folder, **SMALL)
-    shards = [
-        take(dataset.train_batches(6, seed=1, start_step=2, shard=(i, 2)), 3) for i in range(2)
-    ]
-    assert_equal(fresh[2:], joined(shards))
+@ignore_warnings
+def test_bad_images_change_neither_resuming_nor_sharding(damaged):
+    fresh = take(load_dataset("folder", damaged, **SMALL).train_batches(6, seed=1), 5)
+    dataset = load_dataset("folder", damaged, **SMALL)
+    parts = (dataset.train_batches(6, seed=1, start_step=2, shard=(i, 2)) for i in range(2))
+    assert_equal(fresh[2:], joined(take(part, 3) for part in parts))
 
 
-@pytest.mark.filterwarnings("ignore::keras_resnet.data.BadImageWarning")
+@ignore_warnings
 def test_the_next_image_stands_in(folder):
     (folder / "train" / "china" / "2.jpg").write_bytes(b"")
     dataset = load_dataset("folder", folder, **SMALL)
@@ -151,34 +153,32 @@ def test_a_bad_image_of_evaluation_has_no_weight(folder):
     assert [weights.tolist() for _, _, weights in batches] == [[1, 1, 1, 0], [1, 1, 0, 0]]
 
 
-def test_more_bad_images_than_allowed_stop_reading(folder, photographs):
-    damage(folder / "train" / "china", photographs[0])
-    dataset = load_dataset("folder", folder, max_bad_files=2, **SMALL)
-    message = pipeline_error(dataset, dataset.train_batches(5))
+@ignore_warnings
+def test_more_bad_images_than_allowed_stop_reading(damaged):
+    dataset = load_dataset("folder", damaged, max_bad_files=2, **SMALL)
+    message = reading_error(dataset, 5)
     assert "Received: max_bad_files=2" in message and "\n" not in message
-    assert str(folder / "train" / "china") in message
+    assert str(damaged / "train" / "china") in message
     assert len(dataset.bad_images.found) == 3
 
 
 def test_no_bad_image_is_allowed_with_a_limit_of_none_at_all(folder):
     (folder / "train" / "china" / "2.jpg").write_bytes(b"")
-    dataset = load_dataset("folder", folder, max_bad_files=0, **SMALL)
-    message = pipeline_error(dataset, dataset.train_batches(5))
+    message = reading_error(load_dataset("folder", folder, max_bad_files=0, **SMALL), 5)
     assert "china/2.jpg" in message and "zero-byte" in message
 
 
+@ignore_warnings
 def test_nothing_but_bad_images_is_an_error_without_any_limit(folder):
     for path in (folder / "train").glob("*/*"):
         path.write_bytes(b"")
-    dataset = load_dataset("folder", folder, max_bad_files=None, **SMALL)
-    message = pipeline_error(dataset, dataset.train_batches(1))
+    message = reading_error(load_dataset("folder", folder, max_bad_files=None, **SMALL), 1)
     assert "`split`" in message and "Received: split='train' of 10" in message
 
 
-def test_an_iterator_can_be_left_at_any_time(folder, photographs):
-    damage(folder / "train" / "china", photographs[0])
+def test_an_iterator_can_be_left_at_any_time(damaged):
     with pytest.warns(BadImageWarning):
-        take(load_dataset("folder", folder, **SMALL).train_batches(5), 1)
+        take(load_dataset("folder", damaged, **SMALL).train_batches(5), 1)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 import json
 import os
 import shutil
+import unittest.mock
 
 import pytest
 
@@ -119,9 +120,7 @@ def test_a_failed_write_leaves_the_kept_list(aged, tmp_path, monkeypatch):
     (aged / "train" / "china" / "1.jpg").unlink()
     os.utime(aged / "train" / "china", (2 * 10**9 // 2, 10**9 + 1))
 
-    def full(source, target):
-        raise OSError(28, "No space left on device")
-
+    full = unittest.mock.Mock(side_effect=OSError(28, "No space left on device"))
     monkeypatch.setattr(os, "replace", full)
     with pytest.raises(OSError, match="space"):
         index_folder(aged, tmp_path / "cache")

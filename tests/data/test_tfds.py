@@ -9,6 +9,7 @@ import tensorflow_datasets as tfds
 from keras_resnet.data import BadImageWarning, load_dataset
 from keras_resnet.data.augmentation import PadCropFlip
 from keras_resnet.data.tfds import TFRecords
+from keras_resnet.preprocessing import IMAGENET_MEAN, IMAGENET_STD
 from tests.helpers import refused
 
 from .helpers import assert_equal, encode, joined, take
@@ -28,31 +29,26 @@ def prepare(name, data_dir, splits, file_format="tfrecord"):
 
 @pytest.fixture(scope="module")
 def encoded(photographs):
-    return {
-        split: [
-            {"image": encode(photographs[i % 2][i : i + 60, 3 * i : 3 * i + 90]), "label": i % 2,
-             "file_name": f"{i}.JPEG"}
-            for i in range(count)
-        ]
-        for split, count in (("train", 11), ("validation", 5))
-    }  # fmt: skip
+    images = [encode(photographs[i % 2][i : i + 60, 3 * i : 3 * i + 90]) for i in range(11)]
+    examples = [
+        {"image": image, "label": i % 2, "file_name": f"{i}.JPEG"} for i, image in enumerate(images)
+    ]
+    return {"train": examples, "validation": examples[:5]}
 
 
 @pytest.fixture(scope="module", params=["tfrecord", "array_record"])
 def imagenet_dir(request, tmp_path_factory, encoded):
     place = tmp_path_factory.mktemp(request.param)
-    in_files = {
-        split: [{**example, "image": tf.io.gfile.GFile(write(place, split, example), "rb")}
-                for example in examples]
-        for split, examples in encoded.items()
-    }  # fmt: skip
+    in_files = {split: [in_file(place, one) for one in encoded[split]] for split in encoded}
     return prepare("imagenet2012", str(place), in_files, request.param)
 
 
-def write(place, split, example):
-    path = place / f"{split}-{example['file_name']}"
+def in_file(place, example, *keys):
+    """Returns an example whose image is an open file, as TFDS reads them, and only these keys."""
+    path = place / example["file_name"]
     path.write_bytes(example["image"])
-    return str(path)
+    chosen = {key: example[key] for key in keys or example}
+    return {**chosen, "image": tf.io.gfile.GFile(str(path), "rb")}
 
 
 def test_imagenet_of_either_file_format(imagenet_dir, encoded):
@@ -60,7 +56,7 @@ def test_imagenet_of_either_file_format(imagenet_dir, encoded):
     assert dataset.splits == ("train", "validation") and len(dataset.class_names) == 1000
     assert dataset.class_names[0] == "n01440764"
     assert dataset.num_examples("train") == 11 and dataset.num_examples("validation") == 5
-    np.testing.assert_allclose(dataset.mean, (123.675, 116.28, 103.53))
+    assert (dataset.mean, dataset.std) == (IMAGENET_MEAN, IMAGENET_STD)
     expected = {
         (e["label"], dataset.transforms.evaluation(e["image"]).numpy().tobytes())
         for e in encoded["validation"]
@@ -75,23 +71,16 @@ def test_imagenet_of_either_file_format(imagenet_dir, encoded):
 def test_imagenet_resumes_and_shards_exactly(imagenet_dir):
     dataset = load_dataset("imagenet2012", imagenet_dir, crop="inception", **SMALL)
     fresh = take(dataset.train_batches(4, seed=2), 5)
-    shards = [
-        take(dataset.train_batches(4, seed=2, start_step=3, shard=(i, 2)), 2) for i in range(2)
-    ]
-    assert_equal(fresh[3:], joined(shards))
+    parts = (dataset.train_batches(4, seed=2, start_step=3, shard=(i, 2)) for i in range(2))
+    assert_equal(fresh[3:], joined(take(part, 2) for part in parts))
 
 
 def test_a_bad_record_is_named(tmp_path, encoded):
-    examples = [dict(example) for example in encoded["train"]]
-    examples[4]["image"] = examples[4]["image"][:600]
-    in_files = {
-        "train": [{**e, "image": tf.io.gfile.GFile(write(tmp_path, "bad", e), "rb")}
-                  for e in examples]
-    }  # fmt: skip
-    in_files["validation"] = in_files["train"][:1]
-    dataset = load_dataset(
-        "imagenet2012", prepare("imagenet2012", str(tmp_path), in_files), **SMALL
-    )
+    examples = list(encoded["train"])
+    examples[4] = {**examples[4], "image": examples[4]["image"][:600]}
+    train = [in_file(tmp_path, example) for example in examples]
+    prepare("imagenet2012", str(tmp_path), {"train": train, "validation": train[:1]})
+    dataset = load_dataset("imagenet2012", tmp_path, **SMALL)
     with pytest.warns(BadImageWarning, match=r"\d+ of imagenet2012/train.*truncated"):
         take(dataset.train_batches(11), 1)
     assert len(dataset.bad_images.found) == 1
@@ -154,15 +143,8 @@ def test_cifar_of_prepared_files(tmp_path):
 
 
 def test_any_other_classification_of_tfds(tmp_path, encoded):
-    examples = {
-        split: [
-            {"image": tf.io.gfile.GFile(write(tmp_path, split, example), "rb"),
-             "label": example["label"]}
-            for example in encoded[split]
-        ]
-        for split in ("train", "validation")
-    }  # fmt: skip
-    examples["test"] = examples["validation"][:2]
+    train = [in_file(tmp_path, example, "label") for example in encoded["train"]]
+    examples = {"train": train, "validation": train[:5], "test": train[:2]}
     dataset = load_dataset("tfds:beans", prepare("beans", str(tmp_path), examples), **SMALL)
     assert dataset.name == "beans" and dataset.splits == ("train", "validation", "test")
     assert dataset.class_names == ("angular_leaf_spot", "bean_rust", "healthy")

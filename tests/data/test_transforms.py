@@ -98,12 +98,10 @@ def test_position_and_flip(photographs):
         part = Image.fromarray(photographs[0][107 : 107 + side, start : start + side])
         expected = np.asarray(part.resize((100, 100), Image.Resampling.BILINEAR), float)
         assert np.abs(ours.numpy() - expected).mean() < 2
-    flipped = transforms.training(data, draws(transforms, position=(0.5, 0.0), flip=0.4))
-    np.testing.assert_array_equal(flipped[:, ::-1], left)
+    flip = draws(transforms, position=(0.5, 0.0), flip=0.4)
+    np.testing.assert_array_equal(transforms.training(data, flip)[:, ::-1], left)
     unflipped = Transforms(image_size=100, resize_range=(200, 200), lighting=0, flip=False)
-    np.testing.assert_array_equal(
-        unflipped.training(data, draws(unflipped, position=(0.5, 0.0), flip=0.4)), left
-    )
+    np.testing.assert_array_equal(unflipped.training(data, flip), left)
 
 
 def test_lighting_by_hand():
@@ -136,14 +134,9 @@ def test_grayscale(photographs):
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("image_size", 0),
-        ("channels", 4),
-        ("crop", "random"),
-        ("resize_range", (200, 480)),
-        ("resize_range", (480, 256)),
-        ("eval_resize", 200),
-        ("lighting", -0.1),
-        ("lighting", float("nan")),
+        *(("image_size", 0), ("channels", 4), ("crop", "random"), ("eval_resize", 200)),
+        *(("resize_range", (200, 480)), ("resize_range", (480, 256))),
+        *(("lighting", -0.1), ("lighting", math.nan)),
     ],
 )
 def test_wrong_values(name, value):

@@ -9,16 +9,14 @@ from keras_resnet.data import ArrayDataset, BadImageWarning, load_dataset
 from keras_resnet.data.decoding import decode_whole, resize_shorter_side
 from tests.helpers import refused
 
-from .helpers import damage, encode, take
+from .helpers import assert_equal, damage, encode, take
 
 
 @pytest.fixture
 def dataset():
     rng = np.random.default_rng(0)
-    splits = {
-        split: (rng.integers(0, 256, (count, 4, 6, 3), np.uint8), rng.integers(0, 5, count))
-        for split, count in (("train", 3), ("test", 7))
-    }
+    images, labels = rng.integers(0, 256, (7, 4, 6, 3), np.uint8), rng.integers(0, 5, 7)
+    splits = {"train": (images[:3], labels[:3]), "test": (images, labels)}
     return ArrayDataset("noise", splits, "abcde")
 
 
@@ -47,10 +45,7 @@ def test_arrays_are_resized_with_their_aspect_ratio(dataset, shorter_side, shape
 
 
 def test_the_own_size_leaves_an_image_as_it_is(dataset):
-    for (image, *_), (resized, *_) in zip(
-        take(dataset.whole_images("test"), 9), take(dataset.whole_images("test", 4), 9), strict=True
-    ):
-        np.testing.assert_array_equal(image, resized)
+    assert_equal(*(take(dataset.whole_images("test", side), 9) for side in (None, 4)))
 
 
 def test_shrinking_averages_over_pixels_as_pillow_does(photographs):
@@ -89,13 +84,11 @@ def test_a_folder_is_read_once_in_its_order(folder):
 def test_the_center_is_the_evaluation_view(folder):
     """They are equal to rounding if the center begins at a whole pixel."""
     dataset = load_dataset("folder", folder, image_size=24, eval_resize=30)
-    ((transforms, *_),) = take(dataset.eval_batches("validation", 6), 1)
-    for view, (whole, *_) in zip(
-        transforms, take(dataset.whole_images("validation", 30), 9), strict=True
-    ):
+    ((views, *_),) = take(dataset.eval_batches("validation", 6), 1)
+    elements = take(dataset.whole_images("validation", 30), 9)
+    for view, (whole, *_) in zip(views, elements, strict=True):
         assert whole.shape == (30, 40, 3)
-        difference = view.astype(int) - whole[3:27, 8:32]
-        assert np.abs(difference).max() <= 1
+        assert np.abs(view.astype(int) - whole[3:27, 8:32]).max() <= 1
 
 
 def test_bad_images_are_named_counted_and_weigh_nothing(folder, photographs):

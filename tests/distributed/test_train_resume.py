@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import random
 import signal
 import time
@@ -35,26 +36,17 @@ def steps_of(lines: list[str]) -> list[int]:
 
 
 def check_kills(tmp_path, replicas: int, kills: int, seed: int, sigterm: bool = False) -> None:
-    """Kills a run again and again, and compares what it comes to with a run that was left alone.
-
-    Args:
-        tmp_path: Where both write.
-        replicas: Replicas of both.
-        kills: How often it is killed.
-        seed: Seed of the moments.
-        sigterm: Whether it gets a SIGTERM first.
-    """
+    """Kills a run `kills` times, after a SIGTERM if asked to, and compares it with a whole one."""
     moments = random.Random(seed)
-    reference = tmp_path / "reference.npz"
+    reference, output, last = tmp_path / "reference.npz", tmp_path / "resumed.npz", 0
     whole = start("train_resume.py", tmp_path / "whole", replicas, reference)
-    output, last = tmp_path / "resumed.npz", 0
+    killed = functools.partial(start, "train_resume.py", tmp_path / "killed", replicas, output)
     if sigterm:
-        process = start("train_resume.py", tmp_path / "killed", replicas, output, 5)
-        last = check_sigterm(process, 3, tmp_path / "killed")
+        last = check_sigterm(killed(5), 3, tmp_path / "killed")
     # Some lives end before they gain a step. The runs wait two steps further on, so that none can
     # end by itself where the machine is busy and the signal late.
     for step in sorted(moments.randint(last + 1, STEPS - 3) for _ in range(kills)):
-        process = start("train_resume.py", tmp_path / "killed", replicas, output, step + 2)
+        process = killed(step + 2)
         lines = kill_at(process, step, moments.uniform(0, 0.04), signal.SIGKILL)
         assert process.returncode == -signal.SIGKILL, "".join(lines)
         steps = steps_of(lines)
@@ -62,7 +54,7 @@ def check_kills(tmp_path, replicas: int, kills: int, seed: int, sigterm: bool = 
         assert last - 2 < steps[0] <= last + 1
         last = max(steps)
         assert not output.exists()
-    finish(start("train_resume.py", tmp_path / "killed", replicas, output))
+    finish(killed())
     finish(whole)
     with np.load(reference) as expected, np.load(output) as found:
         assert expected.files == found.files
@@ -72,7 +64,7 @@ def check_kills(tmp_path, replicas: int, kills: int, seed: int, sigterm: bool = 
     for kind in ("interval", "epoch"):
         rows, killed_rows = (
             [
-                (row["step"], row["epoch"], row["loss"], row["accuracy"])
+                [row[column] for column in ("step", "epoch", "loss", "accuracy")]
                 for row in read_records(tmp_path / name / "metrics.jsonl")
                 if row["kind"] == kind
             ]

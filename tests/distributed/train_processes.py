@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
 
 from tests.conftest import ENVIRONMENT, FOREIGN, ROOT
+from tests.training.fakes import free_addresses, tf_config
 
 TIMEOUT = 600
 
@@ -39,11 +38,5 @@ def finish(process: subprocess.Popen) -> str:
 
 def cluster(workers: int) -> list[str]:
     """TF_CONFIG of each worker on this machine."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(workers)]
-    hosts = [f"127.0.0.1:{one.getsockname()[1]}" for one in sockets]
-    for one in sockets:
-        one.close()
-    return [
-        json.dumps({"cluster": {"worker": hosts}, "task": {"type": "worker", "index": index}})
-        for index in range(workers)
-    ]
+    hosts = free_addresses(workers)
+    return [tf_config(hosts, index) for index in range(workers)]

@@ -43,23 +43,17 @@ class Announce(keras.callbacks.Callback):
 
 
 def main(workdir: str, replicas: int, output: str, hold: int = STEPS + 1) -> None:
-    strategy = make_strategy(virtual_devices=replicas) if replicas > 1 else make_strategy()
+    strategy = make_strategy(virtual_devices=replicas if replicas > 1 else None)
     keras.utils.set_random_seed(0)
     tf.config.experimental.enable_op_determinism()
     with strategy.scope():
         model = small_model(dropout=0.3)
         schedule = make_schedule("cosine", 0.05, total_steps=STEPS)
-        optimizer = sgd(ErrorWarmup(schedule, 0.01, threshold=0.7, window=5), ema=0.9)
+        warmup_schedule = ErrorWarmup(schedule, 0.01, threshold=0.7, window=5)
+        optimizer = sgd(warmup_schedule, ema=0.9)
         metrics = [accuracy()]
-    trainer = Trainer(
-        model,
-        optimizer,
-        CrossEntropy(from_logits=True),
-        metrics,
-        strategy=strategy,
-        transform=Mixing(4, mixup=0.2),
-    )
-    trainer.fit(
+    options = {"strategy": strategy, "transform": Mixing(4, mixup=0.2)}
+    Trainer(model, optimizer, CrossEntropy(from_logits=True), metrics, **options).fit(
         blobs(),
         16,
         steps=STEPS,
@@ -79,11 +73,8 @@ def main(workdir: str, replicas: int, output: str, hold: int = STEPS + 1) -> Non
     weights = {f"model/{i}": weight for i, weight in enumerate(model.get_weights())}
     # The weights are now the best ones; the last ones show in the momentum and in the averages.
     slots = {f"optimizer/{i}": v.numpy() for i, v in enumerate(optimizer.variables)}
-    np.savez(output, warmup_over=schedule_state(optimizer), **weights, **slots)
-
-
-def schedule_state(optimizer: keras.optimizers.Optimizer) -> np.ndarray:
-    return np.array([float(v.numpy()) for v in optimizer._learning_rate.variables])
+    warmup = np.array([float(v.numpy()) for v in warmup_schedule.variables])
+    np.savez(output, warmup_over=warmup, **weights, **slots)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,10 @@
 """Trains under one strategy and writes what came out; `test_train_strategies.py` compares.
 
-Usage: train_strategies.py OUTPUT.npz REPLICAS CHECKPOINTS. With TF_CONFIG set, REPLICAS is ignored.
+Usage: train_strategies.py OUTPUT.npz REPLICAS CHECKPOINTS. With TF_CONFIG set, REPLICAS is 0.
 """
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable
 
@@ -25,19 +24,10 @@ from keras_resnet.training import (
     set_precision,
     sgd,
 )
-from tests.training.fakes import (
-    F1,
-    Counter,
-    Noise,
-    Rows,
-    accuracy,
-    blobs,
-    cross_entropy,
-    small_model,
-)
+from tests.training import fakes
+from tests.training.fakes import accuracy, blobs, cross_entropy, fit, small_model
 
 STEPS = 20
-BATCH = 32
 OVERFLOW_AT = 2
 
 
@@ -48,14 +38,7 @@ def train(strategy, *, synchronized: bool, lives=(STEPS,), checkpoints=None, **o
     """
     for last_step in lives:
         trainer = make_trainer(strategy, synchronized, **options)
-        trainer.fit(
-            blobs(),
-            BATCH,
-            steps=last_step,
-            log_every=7,
-            validation_split=None,
-            checkpoints=checkpoints,
-        )
+        fit(trainer, last_step, log_every=7, checkpoints=checkpoints)
     return trainer
 
 
@@ -63,11 +46,11 @@ def make_trainer(strategy, synchronized: bool, **options) -> Trainer:
     keras.utils.set_random_seed(0)
     with strategy.scope():
         model = small_model(synchronized=synchronized, l2=1e-3)
-        model = keras.Model(model.input, Counter()(model.output))
+        model = keras.Model(model.input, fakes.Counter()(model.output))
         schedule = make_schedule("cosine", 0.05, total_steps=STEPS, warmup_steps=2)
         schedule = ErrorWarmup(schedule, 0.02, threshold=0.7, window=4)
         optimizer = sgd(schedule, clip_norm=1.0, ema=0.9)
-        metrics = [accuracy(), F1(), Rows(dtype="int32")]
+        metrics = [accuracy(), fakes.F1(), fakes.Rows(dtype="int32")]
     return Trainer(model, optimizer, cross_entropy(), metrics, strategy=strategy, **options)
 
 
@@ -82,39 +65,31 @@ def train_with_overflow(strategy) -> dict[str, np.ndarray]:
     set_precision("mixed_float16")
     keras.utils.set_random_seed(0)
     with strategy.scope():
-        trainer = Trainer(
-            small_model(),
-            sgd(0.05),
-            cross_entropy(),
-            strategy=strategy,
-            transform=plant,
-            loss_scale=DynamicLossScale(initial=1024.0),
-        )
+        options = {"transform": plant, "loss_scale": DynamicLossScale(initial=1024.0)}
+        arguments = small_model(), sgd(0.05), cross_entropy()
+        trainer = Trainer(*arguments, strategy=strategy, **options)
     states = []
     for steps in (OVERFLOW_AT, OVERFLOW_AT + 1, OVERFLOW_AT + 2):
-        trainer.fit(blobs(), BATCH, steps=steps, validation_split=None)
-        states.append(
-            local_copies([*trainer.model.weights, *trainer.optimizer.variables], strategy)
-        )
+        fit(trainer, steps)
+        # As this process's replicas hold them, one row a replica.
+        variables = (v.value for v in (*trainer.model.weights, *trainer.optimizer.variables))
+        states.append([np.stack(strategy.experimental_local_results(v)) for v in variables])
     before, after, later = states
-    return {
-        "overflow_unchanged": np.array(
-            all(np.array_equal(a, b) for a, b in zip(before, after, strict=True))
-        ),
-        "overflow_goes_on": np.array(
-            not any(np.array_equal(a, b) for a, b in zip(after[:1], later[:1], strict=True))
-        ),
-        "overflow_equal": np.array(all((copies == copies[0]).all() for copies in later)),
-        "overflow_finite": np.array(all(np.isfinite(copies).all() for copies in later)),
-        "overflow_scale": trainer._step.loss_scale.scale.numpy(),
-        "overflow_updates": np.asarray(trainer.optimizer.iterations.numpy()),
+    results = {
+        "unchanged": all(map(np.array_equal, before, after)),
+        "goes_on": not np.array_equal(after[0], later[0]),
+        "equal": all((copies == copies[0]).all() for copies in later),
+        "finite": all(np.isfinite(copies).all() for copies in later),
+        "scale": trainer._step.loss_scale.scale.numpy(),
+        "updates": trainer.optimizer.iterations.numpy(),
     }
+    return {f"overflow_{name}": np.asarray(value) for name, value in results.items()}
 
 
 def noisy() -> keras.Model:
     """Draws from Keras's global generator."""
     model = small_model()
-    return keras.Model(model.input, Noise()(model.output))
+    return keras.Model(model.input, fakes.Noise()(model.output))
 
 
 def looping() -> keras.Model:
@@ -128,34 +103,20 @@ def refusal(strategy, build: Callable[[], keras.Model]) -> str:
     with strategy.scope():
         model, optimizer = build(), keras.optimizers.SGD()
     try:
-        trainer = Trainer(model, optimizer, cross_entropy(), strategy=strategy)
-        trainer.fit(blobs(), BATCH, steps=1)
+        fit(Trainer(model, optimizer, cross_entropy(), strategy=strategy), 1)
     except ValueError as error:
         return str(error)
     return "nothing"
 
 
-def local_copies(variables: list[keras.Variable], strategy) -> list[np.ndarray]:
-    """Each variable as this process's replicas hold it, one row a replica."""
-    return [
-        np.stack([copy.numpy() for copy in strategy.experimental_local_results(variable.value)])
-        for variable in variables
-    ]
-
-
 def weights(name: str, trainer: Trainer) -> dict[str, np.ndarray]:
-    trainable = {f"{name}/{i}": v.numpy() for i, v in enumerate(trainer.model.trainable_variables)}
-    moving = {
-        f"{name}_moving/{i}": v.numpy() for i, v in enumerate(trainer.model.non_trainable_variables)
-    }
-    return trainable | moving
+    model = trainer.model
+    groups = {name: model.trainable_variables, f"{name}_moving": model.non_trainable_variables}
+    return {f"{k}/{i}": v.numpy() for k, own in groups.items() for i, v in enumerate(own)}
 
 
 def main(output: str, replicas: int, directory: str) -> None:
-    if os.environ.get("TF_CONFIG"):
-        strategy = make_strategy()
-    else:
-        strategy = make_strategy(virtual_devices=replicas) if replicas > 1 else make_strategy()
+    strategy = make_strategy(virtual_devices=replicas if replicas > 1 else None)
     results = {"replicas": np.array(strategy.num_replicas_in_sync)}
 
     trainer = train(strategy, synchronized=True)
@@ -169,7 +130,7 @@ def main(output: str, replicas: int, directory: str) -> None:
     with strategy.scope():
         session.restore(held, {"rows/0000": np.int32(37)})
     results["restored"] = session.collect(held)["rows/0000"]
-    trainer.recompute_bn_statistics(blobs(), BATCH)
+    trainer.recompute_bn_statistics(blobs(), 32)
     results |= weights("recomputed", trainer)
 
     # Four replicas, or fewer that take their batch in parts: the same images are normalized

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
+import socket
+
 import keras
 import numpy as np
 
@@ -27,30 +31,17 @@ def _blobs(rng: np.random.Generator, count: int) -> tuple[np.ndarray, np.ndarray
     return images.clip(0, 255).astype("uint8"), labels
 
 
-def small_model(
-    *,
-    synchronized: bool = False,
-    dropout: float = 0.0,
-    l2: float = 0.0,
-    frozen_norm: bool = False,
-) -> keras.Model:
+def small_model(*, synchronized=False, dropout=0.0, l2=0.0, frozen_norm=False) -> keras.Model:
     """Two convolutions with batch normalization, for images of 8x8x1, to four logits."""
     layers = keras.layers
     images = outputs = keras.Input((8, 8, 1))
     outputs = layers.Rescaling(1 / 64, -2.0)(outputs)
+    options = {"padding": "same", "use_bias": False, "kernel_initializer": "he_normal"}
+    norm_options = {"momentum": 0.9, "synchronized": synchronized, "trainable": not frozen_norm}
     for strides in (1, 2):
-        outputs = layers.Conv2D(
-            8,
-            3,
-            strides,
-            padding="same",
-            use_bias=False,
-            kernel_initializer="he_normal",
-            kernel_regularizer=keras.regularizers.L2(l2) if l2 else None,
-        )(outputs)
-        outputs = layers.BatchNormalization(
-            momentum=0.9, synchronized=synchronized, trainable=not frozen_norm
-        )(outputs)
+        penalty = keras.regularizers.L2(l2) if l2 else None
+        outputs = layers.Conv2D(8, 3, strides, kernel_regularizer=penalty, **options)(outputs)
+        outputs = layers.BatchNormalization(**norm_options)(outputs)
         outputs = layers.ReLU()(outputs)
     outputs = layers.Flatten()(outputs)
     if dropout:
@@ -134,6 +125,25 @@ def make_trainer(learning_rate=0.05, *, model=None, optimizer=None, loss=None, *
     )
 
 
-def assert_same_weights(a: Trainer, b: Trainer, tolerance: float = 0.0) -> None:
-    for ours, theirs in zip(a.model.get_weights(), b.model.get_weights(), strict=True):
-        np.testing.assert_allclose(ours, theirs, rtol=tolerance, atol=tolerance)
+def tf_config(hosts, index: int = 0, kind: str = "worker", job: str = "worker") -> str:
+    return json.dumps({"cluster": {job: hosts}, "task": {"type": kind, "index": index}})
+
+
+def free_addresses(count: int) -> list[str]:
+    with contextlib.ExitStack() as stack:
+        servers = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+        names = [stack.enter_context(server).getsockname() for server in servers]
+    return [f"{host}:{port}" for host, port in names]
+
+
+def fit(trainer: Trainer, steps: int | None = None, **options) -> Trainer:
+    """Trains on blobs in batches of 32, of which an epoch has four, and does not validate."""
+    trainer.fit(blobs(), 32, steps=steps, **{"validation_split": None, **options})
+    return trainer
+
+
+def assert_same_weights(a, b, tolerance: float = 0.0) -> None:
+    """Compares the weights of two trainers or models."""
+    ours, theirs = ((x.model if isinstance(x, Trainer) else x).get_weights() for x in (a, b))
+    for one, other in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(one, other, rtol=tolerance, atol=tolerance)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import concurrent.futures
-import json
 import os
 import signal
 import socket
 import threading
 import time
+import unittest.mock
 
 import pytest
 import tensorflow as tf
@@ -16,18 +16,7 @@ import tensorflow as tf
 from keras_resnet.training import cluster, make_strategy
 from keras_resnet.training.stopping import sigterm_handled
 from tests.helpers import refused
-
-
-def tf_config(hosts: list[str], index: int = 0, kind: str = "worker", job: str = "worker") -> str:
-    return json.dumps({"cluster": {job: hosts}, "task": {"type": kind, "index": index}})
-
-
-def free_addresses(count: int) -> list[str]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    addresses = [f"127.0.0.1:{one.getsockname()[1]}" for one in sockets]
-    for one in sockets:
-        one.close()
-    return addresses
+from tests.training.fakes import free_addresses, tf_config
 
 
 @pytest.mark.parametrize(
@@ -125,22 +114,17 @@ def test_workers_find_each_other():
 
 def test_sigterm_ends_the_wait_for_a_worker_that_does_not_come(caplog):
     addresses = free_addresses(2)
-    resolver = resolver_of(addresses, 0)
-
-    def end(number, frame):
-        raise InterruptedError
-
-    timer = threading.Timer(1.5, os.kill, (os.getpid(), signal.SIGTERM))
-    timer.start()
+    end = unittest.mock.Mock(side_effect=InterruptedError)
+    threading.Timer(1.5, os.kill, (os.getpid(), signal.SIGTERM)).start()
     with sigterm_handled(end), pytest.raises(InterruptedError):
-        cluster.await_workers(resolver)
+        cluster.await_workers(resolver_of(addresses, 0))
     (line,) = caplog.messages
     assert addresses[1] in line and addresses[0] not in line
 
 
 def test_a_port_that_is_taken():
     (address,) = free_addresses(1)
-    host, port = address.split(":")
+    _, port = address.split(":")
     resolver = resolver_of([address, "localhost:1"], 0)
     with socket.create_server(("", int(port))), refused("`TF_CONFIG`", "port", repr(address)):
         cluster.await_workers(resolver)

@@ -10,6 +10,7 @@ from keras_resnet.export import HubLayer, export_hub
 from keras_resnet.training import Trainer, sgd
 
 BATCH, STEPS = 16, 3
+LOSS = "sparse_categorical_crossentropy"
 
 
 @pytest.fixture(scope="module")
@@ -37,16 +38,9 @@ def dataset():
 def test_trainer_moves_a_modules_weights_as_fit_does(module, dataset):
     ours, keras_own = build(module, True), build(module, True)
     before = [v.numpy() for v in ours.trainable_variables]
-    trainer = Trainer(ours, sgd(0.1, weight_decay=0.0), "sparse_categorical_crossentropy")
-    trainer.fit(dataset, BATCH, steps=STEPS)
-    batches = [
-        (images.numpy(), labels.numpy())
-        for images, labels in dataset.train_batches(BATCH).take(STEPS)
-    ]
-    keras_own.compile(
-        sgd(0.1, weight_decay=0.0), "sparse_categorical_crossentropy", jit_compile=False
-    )
-    for images, labels in batches:
+    Trainer(ours, sgd(0.1, weight_decay=0.0), LOSS).fit(dataset, BATCH, steps=STEPS)
+    keras_own.compile(sgd(0.1, weight_decay=0.0), LOSS, jit_compile=False)
+    for images, labels in dataset.train_batches(BATCH).take(STEPS):
         keras_own.train_on_batch(images, labels)
     for old, v in zip(before, ours.trainable_variables, strict=True):
         assert np.abs(old - v.numpy()).max() > 0, f"{v.path} did not move"
@@ -58,8 +52,7 @@ def test_trainer_moves_a_modules_weights_as_fit_does(module, dataset):
 def test_frozen_module_does_not_move(module, dataset):
     model = build(module, False)
     before = [v.numpy() for v in model.layers[-2].weights]
-    trainer = Trainer(model, sgd(0.1), "sparse_categorical_crossentropy")
-    trainer.fit(dataset, BATCH, steps=STEPS)
+    Trainer(model, sgd(0.1), LOSS).fit(dataset, BATCH, steps=STEPS)
     for a, b in zip(before, model.layers[-2].weights, strict=True):
         np.testing.assert_array_equal(a, b.numpy())
 
@@ -70,6 +63,5 @@ def test_weight_without_influence_is_named(dataset):
     dead = keras.layers.Dense(3, name="dead")(flat)
     scores = keras.layers.Dense(3, activation="softmax")(flat)
     model = keras.Model(images, scores + keras.ops.stop_gradient(dead))
-    trainer = Trainer(model, sgd(0.1), "sparse_categorical_crossentropy")
     with pytest.warns(UserWarning, match="dead/kernel"):
-        trainer.fit(dataset, BATCH, steps=1)
+        Trainer(model, sgd(0.1), LOSS).fit(dataset, BATCH, steps=1)

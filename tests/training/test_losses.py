@@ -20,8 +20,7 @@ def by_hand(targets):
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 def test_hard_and_soft_labels(smoothing):
-    hard = np.eye(3)[LABELS]
-    soft = np.array([[0.2, 0.3, 0.5], [1.0, 0.0, 0.0]])
+    hard, soft = np.eye(3)[LABELS], np.array([[0.2, 0.3, 0.5], [1.0, 0.0, 0.0]])
     loss = CrossEntropy(from_logits=True, label_smoothing=smoothing)
     for labels, targets in ((LABELS, hard), (hard, hard), (soft, soft)):
         expected = by_hand(targets * (1 - smoothing) + smoothing / 3)

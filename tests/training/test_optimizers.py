@@ -13,17 +13,10 @@ from tests.helpers import refused
 
 def two_steps(optimizer, gradient=0.5):
     """Kernel and gamma after two steps from 1.0 with the same gradient each."""
-    layers = [keras.layers.Dense(1, use_bias=False), keras.layers.BatchNormalization()]
-    for layer in layers:
-        layer.build((None, 1))
-    kernel, gamma = layers[0].kernel, layers[1].gamma
-    for variable in (kernel, gamma):
-        variable.assign(np.ones(variable.shape))
+    variables = [keras.Variable([1.0], name=name) for name in ("kernel", "gamma")]
     for _ in range(2):
-        optimizer.apply(
-            [gradient * np.ones(v.shape, "f") for v in (kernel, gamma)], [kernel, gamma]
-        )
-    return float(kernel.numpy().item()), float(gamma.numpy().item())
+        optimizer.apply([np.full(1, gradient, "f") for _ in variables], variables)
+    return [float(v.numpy()[0]) for v in variables]
 
 
 def by_hand(gradient=0.5, *, l2=0.0, decoupled=0.0, rate=0.1, momentum=0.9):
@@ -35,31 +28,21 @@ def by_hand(gradient=0.5, *, l2=0.0, decoupled=0.0, rate=0.1, momentum=0.9):
     return weight
 
 
-def test_l2_runs_through_the_gradient():
-    kernel, gamma = two_steps(sgd(0.1, weight_decay=0.2))
-    assert kernel == pytest.approx(by_hand(l2=0.2), rel=1e-6)
-    assert gamma == pytest.approx(by_hand(l2=0.2), rel=1e-6)
-
-
-def test_decoupled_decay_passes_the_momentum_by():
-    kernel, _ = two_steps(sgd(0.1, weight_decay=0.2, decay="decoupled"))
-    assert kernel == pytest.approx(by_hand(decoupled=0.2), rel=1e-6)
-
-
+@pytest.mark.parametrize("everything", [True, False])
 @pytest.mark.parametrize("decay", ["l2", "decoupled"])
-def test_norm_and_bias_can_be_left_out(decay):
-    kernel, gamma = two_steps(sgd(0.1, weight_decay=0.2, decay=decay, decay_norm_and_bias=False))
-    hand = {"l2": 0.2} if decay == "l2" else {"decoupled": 0.2}
-    assert kernel == pytest.approx(by_hand(**hand), rel=1e-6)
-    assert gamma == pytest.approx(by_hand(), rel=1e-6)
+def test_both_decays_and_norm_and_bias_left_out(decay, everything):
+    """L2 runs through the gradient and the momentum, decoupled decay passes them by."""
+    optimizer = sgd(0.1, weight_decay=0.2, decay=decay, decay_norm_and_bias=everything)
+    kernel, gamma = two_steps(optimizer)
+    assert kernel == pytest.approx(by_hand(**{decay: 0.2}), rel=1e-6)
+    assert gamma == pytest.approx(by_hand(**{decay: 0.2 * everything}), rel=1e-6)
 
 
 def test_l2_equals_half_of_keras_regularizer():
     """A decay of d in the gradient is the regularizer L2(d / 2)."""
-    x = keras.Variable([2.0])
     penalty = keras.regularizers.L2(0.05)
     low, high = (float(penalty(keras.ops.array([v]))) for v in (1.999, 2.001))
-    assert (high - low) / 0.002 == pytest.approx(0.1 * float(x.numpy()[0]), rel=1e-3)
+    assert (high - low) / 0.002 == pytest.approx(0.1 * 2.0, rel=1e-3)
 
 
 def test_clipping_comes_before_the_decay():
@@ -71,14 +54,11 @@ def test_clipping_comes_before_the_decay():
 
 def test_average_of_weights():
     optimizer = sgd(0.1, weight_decay=0.0, momentum=0.0, ema=0.5)
-    variable = keras.Variable([1.0])
-    values = []
+    variable, average = keras.Variable([1.0]), None
     for _ in range(3):
         optimizer.apply([np.ones(1, "f")], [variable])
-        values.append(float(variable.numpy()[0]))
-    average = values[0]
-    for value in values[1:]:
-        average = 0.5 * average + 0.5 * value
+        value = float(variable.numpy()[0])
+        average = value if average is None else 0.5 * average + 0.5 * value
     optimizer.finalize_variable_values([variable])
     assert float(variable.numpy()[0]) == pytest.approx(average)
 

@@ -20,7 +20,7 @@ from keras_resnet.training import (
     sgd,
 )
 from tests.helpers import refused
-from tests.training.fakes import assert_same_weights, blobs, make_trainer, small_model
+from tests.training.fakes import assert_same_weights, blobs, fit, make_trainer, small_model
 
 
 class InterruptionError(Exception):
@@ -32,12 +32,11 @@ class StopAt(keras.callbacks.Callback):
 
     def __init__(self, step, action):
         super().__init__()
-        self._at, self._action = (step,), action
-        self._seen = []
+        self._left, self._action = step, action
 
     def on_train_batch_end(self, batch, logs=None):
-        self._seen.append(batch)
-        if len(self._seen) == self._at[0]:
+        self._left -= 1
+        if self._left == 0:
             self._action()
 
 
@@ -49,72 +48,53 @@ def terminate():
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def dropout_model():
-    return small_model(dropout=0.3)
+def validated(trainer, steps, **options):
+    return fit(trainer, steps, validation_split="validation", **options)
 
 
-def rich_optimizer():
-    schedule = make_schedule("steps", 0.05, total_steps=12, boundaries=(9,), warmup_steps=2)
-    return sgd(ErrorWarmup(schedule, 0.02, threshold=0.7, window=3), ema=0.8)
+def interrupted(trainer, at, steps, *, callbacks=(), **options):
+    """Trains, and raises an error after the step `at` of this call."""
+    with pytest.raises(InterruptionError):
+        validated(trainer, steps, callbacks=[*callbacks, StopAt(at, interrupt)], **options)
 
 
 def test_interrupted_run_ends_as_if_it_had_not_been(tmp_path):
     def make():
-        return make_trainer(model=dropout_model, optimizer=rich_optimizer())
+        schedule = make_schedule("steps", 0.05, total_steps=12, boundaries=(9,), warmup_steps=2)
+        optimizer = sgd(ErrorWarmup(schedule, 0.02, threshold=0.7, window=3), ema=0.8)
+        return make_trainer(model=lambda: small_model(dropout=0.3), optimizer=optimizer)
 
-    options = {"steps": 12, "log_every": 2}
-    whole = make()
-    expected = whole.fit(blobs(), 32, **options).history
+    saved = {"checkpoints": Checkpoints(tmp_path, every=3), "log_every": 2}
     for stop_after in (4, 3, 5):
-        with pytest.raises(InterruptionError):
-            make().fit(
-                blobs(),
-                32,
-                checkpoints=Checkpoints(tmp_path, every=3),
-                callbacks=[StopAt(stop_after, interrupt)],
-                **options,
-            )
-    again = make()
-    history = again.fit(blobs(), 32, checkpoints=Checkpoints(tmp_path, every=3), **options).history
+        interrupted(make(), stop_after, 12, **saved)
+    whole, again = validated(make(), 12, log_every=2), validated(make(), 12, **saved)
     assert_same_weights(whole, again)
+    expected, history = (trainer.model.history.history for trainer in (whole, again))
     for name in ("loss", "accuracy", "val_loss"):
         assert history[name][-1] == pytest.approx(expected[name][-1], rel=1e-6)
     # Started once more, a finished run has nothing to do, and its weights are the same.
-    finished = make()
-    finished.fit(blobs(), 32, checkpoints=Checkpoints(tmp_path, every=3), **options)
-    assert_same_weights(whole, finished)
+    assert_same_weights(whole, validated(make(), 12, **saved))
 
 
 def test_sigterm_saves_and_exits(tmp_path, capsys):
-    checkpoints = Checkpoints(tmp_path)
-    trainer = make_trainer()
-    ended = []
+    checkpoints, ended = Checkpoints(tmp_path), []
     end = keras.callbacks.LambdaCallback(on_train_end=lambda logs: ended.append(True))
+    callbacks = [StopAt(3, terminate), end]
     with pytest.raises(Terminated, match="SIGTERM .*3.*step-000000003") as error:
-        trainer.fit(
-            blobs(), 32, steps=8, checkpoints=checkpoints, callbacks=[StopAt(3, terminate), end]
-        )
+        fit(make_trainer(), 8, checkpoints=checkpoints, callbacks=callbacks)
     assert error.value.code == 143 and ended == [True]
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
-    again, whole = make_trainer(), make_trainer()
-    again.fit(blobs(), 32, steps=8, checkpoints=checkpoints)
-    whole.fit(blobs(), 32, steps=8)
-    assert_same_weights(whole, again)
+    assert_same_weights(fit(make_trainer(), 8), fit(make_trainer(), 8, checkpoints=checkpoints))
 
 
 def test_early_stopping_remembers(tmp_path):
     """Patience counts on over an interruption, and a stopped run stays stopped."""
 
     def run(*callbacks):
-        trainer = make_trainer(1e-6)
+        trainer, checkpoints = make_trainer(1e-6), Checkpoints(tmp_path)
         stop = keras.callbacks.EarlyStopping("val_loss", min_delta=1.0, patience=3)
-        trainer.fit(
-            blobs(train=64),
-            32,
-            epochs=9,
-            checkpoints=Checkpoints(tmp_path),
-            callbacks=[stop, *callbacks],
-        )
+        options = {"checkpoints": checkpoints, "callbacks": [stop, *callbacks]}
+        trainer.fit(blobs(train=64), 32, epochs=9, **options)
         return trainer
 
     with pytest.raises(InterruptionError):
@@ -126,12 +106,9 @@ def test_early_stopping_remembers(tmp_path):
 @pytest.mark.parametrize(
     "callback",
     [
+        # The wrong way round, so that the first epoch's weights are the best.
         lambda: keras.callbacks.EarlyStopping(
-            # The wrong way round, so that the first epoch's weights are the best.
-            "val_accuracy",
-            mode="min",
-            patience=9,
-            restore_best_weights=True,
+            "val_accuracy", mode="min", patience=9, restore_best_weights=True
         ),
         pytest.param(
             lambda: keras.callbacks.LearningRateScheduler(lambda epoch, rate: rate * 0.5),
@@ -148,69 +125,57 @@ def test_callbacks_resume_where_they_were(tmp_path, callback, monkeypatch):
     def make():
         return make_trainer(optimizer=keras.optimizers.SGD(0.05))
 
-    whole = make()
-    whole.fit(blobs(), 32, steps=12, callbacks=[callback()])
+    whole = validated(make(), 12, callbacks=[callback()])
     checkpoints = Checkpoints(tmp_path, every=3)
-    with pytest.raises(InterruptionError):  # in the middle of the second epoch of four steps
-        make().fit(
-            blobs(),
-            32,
-            steps=12,
-            checkpoints=checkpoints,
-            callbacks=[callback(), StopAt(7, interrupt)],
-        )
-    again = make()
-    again.fit(blobs(), 32, steps=12, checkpoints=checkpoints, callbacks=[callback()])
+    # In the middle of the second epoch of four steps.
+    interrupted(make(), 7, 12, checkpoints=checkpoints, callbacks=[callback()])
+    again = validated(make(), 12, checkpoints=checkpoints, callbacks=[callback()])
     assert_same_weights(whole, again)
 
 
 def test_averages_that_lie_in_the_model_between_epochs(tmp_path):
     """A checkpoint at an epoch's end, of four steps, holds the averages where the weights were."""
 
-    def run(*callbacks, checkpoints=None):
+    def run(how, *args, **options):
         swap = keras.callbacks.SwapEMAWeights(swap_on_epoch=True)
         optimizer = keras.optimizers.SGD(0.05, use_ema=True, ema_momentum=0.9)
-        trainer = make_trainer(optimizer=optimizer)
-        trainer.fit(blobs(), 32, steps=12, checkpoints=checkpoints, callbacks=[swap, *callbacks])
-        return trainer
+        return how(make_trainer(optimizer=optimizer), *args, 12, callbacks=[swap], **options)
 
     checkpoints = Checkpoints(tmp_path, every=4)
-    with pytest.raises(InterruptionError):
-        run(StopAt(6, interrupt), checkpoints=checkpoints)
-    assert_same_weights(run(), run(checkpoints=checkpoints))
+    run(interrupted, 6, checkpoints=checkpoints)
+    assert_same_weights(run(validated), run(validated, checkpoints=checkpoints))
 
 
 def test_diverging_run_stops(tmp_path):
     checkpoints = Checkpoints(tmp_path, every=1)
-    trainer = make_trainer(1e30)
     with pytest.raises(Diverged, match=r"step [234], .* 1e\+30: .*(nan|inf|finite)") as error:
-        trainer.fit(blobs(), 32, steps=6, log_every=4, checkpoints=checkpoints)
+        fit(make_trainer(1e30), 6, log_every=4, checkpoints=checkpoints)
     assert "\n" not in str(error.value)
+    assert all(str(path) in str(error.value) for path in checkpoints.paths()[-1:])
     for path in checkpoints.paths():
-        assert str(path) in str(error.value) or path != checkpoints.paths()[-1]
         with np.load(path) as file:
-            assert all(
-                np.isfinite(file[name]).all() for name in file.files if file[name].dtype == "f"
-            )
+            arrays = [file[name] for name in file.files if file[name].dtype == "f"]
+        assert all(np.isfinite(array).all() for array in arrays)
     with pytest.raises(Diverged, match="no checkpoints"):
-        make_trainer(1e30).fit(blobs(), 32, steps=4, log_every=4)
+        fit(make_trainer(1e30), 4, log_every=4)
 
 
 def test_other_model_and_other_settings_are_refused(tmp_path):
-    def run(trainer, batch_size=32, seed=0, **config):
-        checkpoints = Checkpoints(tmp_path, config=config)
+    def run(batch_size=32, seed=0, model="small", optimizer=None):
+        checkpoints = Checkpoints(tmp_path, config={"model": model})
+        trainer = make_trainer(optimizer=optimizer)
         trainer.fit(blobs(), batch_size, steps=1, checkpoints=checkpoints, seed=seed)
 
-    run(make_trainer(), model="small")
+    run()
     before = sorted((path, path.stat().st_mtime_ns) for path in tmp_path.iterdir())
-    for arguments, received in (
-        ({"trainer": make_trainer(optimizer=keras.optimizers.Adam())}, "optimizer"),
-        ({"trainer": make_trainer(), "batch_size": 16}, "batch_size=16"),
-        ({"trainer": make_trainer(), "seed": 1}, "seed=1"),
-        ({"trainer": make_trainer(), "model": "other"}, "model='other'"),
+    for received, other in (
+        ("optimizer", {"optimizer": keras.optimizers.Adam()}),
+        ("batch_size=16", {"batch_size": 16}),
+        ("seed=1", {"seed": 1}),
+        ("model='other'", {"model": "other"}),
     ):
         with refused("`checkpoints`", received):
-            run(**{"model": "small", **arguments})
+            run(**other)
     assert sorted((path, path.stat().st_mtime_ns) for path in tmp_path.iterdir()) == before
 
 
@@ -226,7 +191,7 @@ def test_full_disk_stops_the_run(tmp_path, monkeypatch):
 
     monkeypatch.setattr(np, "savez", savez_until_full)
     with pytest.raises(TrainingStopped, match="space.*step-000000002"):
-        make_trainer().fit(blobs(), 32, steps=8, checkpoints=checkpoints)
+        fit(make_trainer(), 8, checkpoints=checkpoints)
     assert [path.name for path in checkpoints.paths()] == ["step-000000002.npz"]
 
 
@@ -234,9 +199,5 @@ def test_keras_backup_is_refused_beside_checkpoints(tmp_path):
     """It would load its own, older state over that of the checkpoint."""
     backup = keras.callbacks.BackupAndRestore(tmp_path / "backup", save_freq=False)
     with refused("`callbacks`", "BackupAndRestore", "`checkpoints`"):
-        make_trainer().fit(
-            blobs(), 32, steps=1, callbacks=[backup], checkpoints=Checkpoints(tmp_path)
-        )
-    trainer = make_trainer()
-    trainer.fit(blobs(), 32, steps=1, callbacks=[backup], validation_split=None)
-    assert trainer.step == 1
+        fit(make_trainer(), 1, callbacks=[backup], checkpoints=Checkpoints(tmp_path))
+    assert fit(make_trainer(), 1, callbacks=[backup]).step == 1

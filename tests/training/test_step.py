@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 
 import keras
@@ -17,47 +18,37 @@ from tests.training.fakes import (
     assert_same_weights,
     blobs,
     cross_entropy,
+    fit,
     make_trainer,
     small_model,
 )
 
 
-def fit(trainer: Trainer, steps: int = 4, **options) -> Trainer:
-    trainer.fit(blobs(), 32, steps=steps, validation_split=None, **options)
-    return trainer
-
-
 def test_micro_batches_equal_one_batch_where_bn_is_frozen():
-    def model():
-        return small_model(frozen_norm=True, l2=1e-3)
-
-    whole = fit(make_trainer(model=model))
-    parts = fit(make_trainer(model=model, micro_batches=4))
-    assert_same_weights(whole, parts, 1e-6)
+    model = functools.partial(small_model, frozen_norm=True, l2=1e-3)
+    whole, parts = make_trainer(model=model), make_trainer(model=model, micro_batches=4)
+    assert_same_weights(fit(whole, 4), fit(parts, 4), 1e-6)
 
 
 def test_micro_batches_move_the_statistics_one_after_the_other():
     """Four parts of a batch move the averages as four batches at the same weights do."""
-    data = blobs()
-    trainer = make_trainer(0.0, optimizer=sgd(0.0, weight_decay=0.0), micro_batches=4)
-    images, _ = next(iter(data.train_batches(32)))
-    fit(trainer, 1)
+    trainer = fit(make_trainer(optimizer=sgd(0.0, weight_decay=0.0), micro_batches=4), 1)
+    images, _ = next(iter(blobs().train_batches(32)))
     keras.utils.set_random_seed(0)
     by_hand = small_model()
     for part in tf.split(images, 4):
         by_hand(part, training=True)
-    for ours, theirs in zip(trainer.model.get_weights(), by_hand.get_weights(), strict=True):
-        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
+    assert_same_weights(trainer, by_hand, 1e-6)
 
 
 @pytest.mark.parametrize("parts", [5, 0])
 def test_a_batch_that_cannot_be_cut(parts):
     with refused("micro_batches", parts):
-        fit(make_trainer(micro_batches=parts))
+        fit(make_trainer(micro_batches=parts), 4)
 
 
 def test_xla_computes_the_same():
-    plain, compiled = fit(make_trainer()), fit(make_trainer(jit_compile=True))
+    plain, compiled = fit(make_trainer(), 4), fit(make_trainer(jit_compile=True), 4)
     assert plain.jit_compile is False and compiled.jit_compile is True
     assert make_trainer(jit_compile=False).jit_compile is False
     assert_same_weights(plain, compiled, 1e-4)
@@ -70,31 +61,28 @@ def test_xla_is_the_default_on_tpus(monkeypatch):
 
 def test_checkpoints_do_not_depend_on_xla(tmp_path):
     for asked, steps in ((True, 1), (None, 2)):
-        trainer = make_trainer(jit_compile=asked)
-        trainer.fit(blobs(), 32, steps=steps, checkpoints=Checkpoints(tmp_path))
+        trainer = fit(make_trainer(jit_compile=asked), steps, checkpoints=Checkpoints(tmp_path))
     assert trainer.step == 2
     assert "jit" not in json.dumps(Checkpoints(tmp_path).newest({}).details)
 
 
 def test_statistics_are_plain_averages():
     """With the weights fixed, each statistic is the mean over the batches."""
-    data = blobs()
     trainer = make_trainer()
-    norms = [x for x in trainer.model.layers if isinstance(x, keras.layers.BatchNormalization)]
-    probe = keras.Model(trainer.model.input, norms[0].input)
-    batches = [images for images, _ in data.train_batches(32).take(3)]
-    values = np.stack([probe(tf.cast(images, tf.float32)).numpy() for images in batches])
-    trainer.recompute_bn_statistics(data, 32, steps=3)
-    mean = values.mean((1, 2, 3)).mean(0)
-    variance = values.var((1, 2, 3)).mean(0)
-    np.testing.assert_allclose(norms[0].moving_mean.numpy(), mean, rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(norms[0].moving_variance.numpy(), variance, rtol=1e-4)
-    assert norms[0].momentum == 0.9
+    norm = next(x for x in trainer.model.layers if isinstance(x, keras.layers.BatchNormalization))
+    probe = keras.Model(trainer.model.input, norm.input)
+    batches = blobs().train_batches(32).take(3)
+    values = np.stack([probe(tf.cast(images, tf.float32)) for images, _ in batches])
+    trainer.recompute_bn_statistics(blobs(), 32, steps=3)
+    mean, variance = values.mean((1, 2, 3)).mean(0), values.var((1, 2, 3)).mean(0)
+    np.testing.assert_allclose(norm.moving_mean.numpy(), mean, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(norm.moving_variance.numpy(), variance, rtol=1e-4)
+    assert norm.momentum == 0.9
 
 
 def test_statistics_of_a_model_without_any():
-    images = keras.Input((8, 8, 1))
-    model = keras.Model(images, keras.layers.Dense(4)(keras.layers.Flatten()(images)))
+    layers = keras.layers.Flatten(), keras.layers.Dense(4)
+    model = keras.Sequential([keras.Input((8, 8, 1)), *layers])
     with refused("`model`", "batch", repr(model.name)):
         Trainer(model, sgd(0.1), cross_entropy()).recompute_bn_statistics(blobs(), 32)
 
@@ -113,8 +101,7 @@ def test_overflow_skips_the_step_and_halves_the_scale():
     fit(trainer, 1)
     assert trainer._step.loss_scale.scale.numpy() == 2.0**23
     assert trainer.step == 1 and int(trainer.optimizer.iterations.numpy()) == 0
-    for ours, theirs in zip(trainer.model.get_weights(), before, strict=True):
-        np.testing.assert_array_equal(ours, theirs)
+    assert all(map(np.array_equal, trainer.model.get_weights(), before))
     # It finds a scale that works, and learns.
     history = trainer.fit(blobs(), 32, epochs=6)
     assert history.history["accuracy"][-1] > 0.8
@@ -131,24 +118,18 @@ def test_loss_scale_grows():
 
 
 def test_precisions_agree_roughly():
-    single = fit(make_trainer())
-    half = fit(float16_trainer())
+    single, half = fit(make_trainer(), 4), fit(float16_trainer(), 4)
     assert half._step.loss_scale is not None and single._step.loss_scale is None
     assert all(v.dtype == "float32" for v in half.model.trainable_variables)
     assert_same_weights(single, half, 0.05)
 
 
 def test_dropout_draws_anew_each_step_and_is_resumed():
-    def model():
-        return small_model(dropout=0.5)
-
-    whole, parts = make_trainer(model=model), make_trainer(model=model)
-    fit(whole, 4)
-    fit(parts, 3)
-    fit(parts, 4)
-    assert_same_weights(whole, parts)
-    seed = [v for v in whole.model.variables if v.name == "seed_generator_state"]
-    np.testing.assert_array_equal(seed[0].numpy(), [1, 4])
+    model = functools.partial(small_model, dropout=0.5)
+    whole, parts = fit(make_trainer(model=model), 4), fit(make_trainer(model=model), 3)
+    assert_same_weights(whole, fit(parts, 4))
+    (seed,) = (v for v in whole.model.variables if v.name == "seed_generator_state")
+    np.testing.assert_array_equal(seed.numpy(), [1, 4])
 
 
 class Focal(keras.losses.Loss):
@@ -179,21 +160,19 @@ class Constant(keras.metrics.Metric):
 
 
 def test_losses_and_metrics_of_ones_own_are_used_as_they_are():
-    losses = {}
-    for gamma in (0.0, 5.0):
-        trainer = make_trainer(0.0, optimizer=sgd(0.0, weight_decay=0.0), loss=Focal(gamma))
-        losses[gamma] = trainer.fit(blobs(), 32, steps=1).history["loss"][0]
-    plain = make_trainer(0.0, optimizer=sgd(0.0, weight_decay=0.0))
-    assert losses[0.0] == pytest.approx(plain.fit(blobs(), 32, steps=1).history["loss"][0], 1e-5)
-    assert losses[5.0] < losses[0.0]
+    losses = []
+    for loss in (cross_entropy(), Focal(0.0), Focal(5.0)):
+        trainer = make_trainer(optimizer=sgd(0.0, weight_decay=0.0), loss=loss)
+        losses.append(trainer.fit(blobs(), 32, steps=1).history["loss"][0])
+    assert losses[1] == pytest.approx(losses[0], 1e-5)
+    assert losses[2] < losses[1]
     keras.utils.set_random_seed(0)
     trainer = Trainer(small_model(), sgd(0.1), cross_entropy(), [Constant(7.0)])
     assert trainer.fit(blobs(), 32, steps=1).history["val_constant"] == [7.0]
 
 
 def test_an_evaluation_leaves_the_metrics_of_the_epoch():
-    trainer = make_trainer()
-    fit(trainer, 3)
+    trainer = fit(make_trainer(), 3)
     before = [float(metric.result()) for metric in trainer._step.metrics]
     assert trainer.evaluate(blobs(), "test", 8)["loss"] != before[0]
     assert [float(metric.result()) for metric in trainer._step.metrics] == before
@@ -203,6 +182,10 @@ def test_an_evaluation_leaves_the_metrics_of_the_epoch():
 def test_wrong_losses_and_metrics_are_refused():
     with refused("`metrics`", "'accuracy'"):
         Trainer(small_model(), sgd(0.1), cross_entropy(), ["accuracy"])
+    with refused("`metrics`", "'classes'", "(2,)"):
+        fit(Trainer(small_model(), sgd(0.1), cross_entropy(), [Classes("classes")]), 1)
+    with refused("`loss`", "loss=None"):
+        Trainer(small_model(), sgd(0.1), None)
     scalar = make_trainer(loss=lambda y, p: tf.reduce_mean(cross_entropy()(y, p)))
     with refused("`loss`", "shape ()"):
         fit(scalar, 1)
@@ -216,9 +199,8 @@ def test_wrong_losses_and_metrics_are_refused():
     ],
 )
 def test_what_a_stateless_step_would_get_wrong_is_refused(layer, telling):
-    images = keras.Input((8, 8, 1))
-    outputs = keras.layers.Flatten()(layer()(images))
-    model = keras.Model(images, keras.layers.Dense(4)(outputs))
+    end = keras.layers.Flatten(), keras.layers.Dense(4)
+    model = keras.Sequential([keras.Input((8, 8, 1)), layer(), *end])
     with refused("`model`", telling):
         fit(Trainer(model, sgd(0.1), cross_entropy()), 1)
 
@@ -234,13 +216,11 @@ def test_weights_that_are_not_finite_in_the_end_are_no_result():
 @pytest.mark.parametrize("loss", ["sparse_categorical_crossentropy", cross_entropy()])
 def test_losses_by_name_and_object(loss):
     keras.utils.set_random_seed(0)
-    images = keras.Input((8, 8, 1))
-    outputs = keras.layers.Dense(4, activation="softmax" if isinstance(loss, str) else None)(
-        keras.layers.Flatten()(keras.layers.Rescaling(1 / 255)(images))
-    )
-    trainer = Trainer(keras.Model(images, outputs), sgd(0.1), loss)
-    history = trainer.fit(blobs(), 32, epochs=2)
-    assert history.history["loss"][1] < history.history["loss"][0]
+    layers, last = keras.layers, "softmax" if isinstance(loss, str) else None
+    model = [keras.Input((8, 8, 1)), layers.Rescaling(1 / 255), layers.Flatten()]
+    model = keras.Sequential([*model, layers.Dense(4, activation=last)])
+    losses = Trainer(model, sgd(0.1), loss).fit(blobs(), 32, epochs=2).history["loss"]
+    assert losses[1] < losses[0]
 
 
 class WeightsIgnored(Rows):
@@ -272,9 +252,3 @@ def test_padding_is_not_counted_and_every_result_is_logged():
     # 37 images in batches of 32; 64 are trained on.
     for name, share in {"rows": 1, "ignored": 1, "whole": 1, "all": 1, "half": 0.5}.items():
         assert history[name] == [64 * share] and history[f"val_{name}"] == [37 * share]
-
-
-def test_a_metric_that_is_a_vector_is_refused():
-    trainer = Trainer(small_model(), sgd(0.1), cross_entropy(), [Classes("classes")])
-    with refused("`metrics`", "'classes'", "(2,)"):
-        trainer.evaluate(blobs(), "test", 8)

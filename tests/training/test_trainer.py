@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 
 import keras
 import numpy as np
@@ -24,6 +23,7 @@ from tests.training.fakes import (
     assert_same_weights,
     blobs,
     cross_entropy,
+    fit,
     make_trainer,
     small_model,
 )
@@ -39,17 +39,13 @@ def test_learns():
 
 
 def test_equals_keras_fit():
-    """One epoch of plain SGD gives what `model.fit` gives on the same batches."""
-    data = blobs()
+    """Two epochs of plain SGD give what `model.fit` gives on the same batches."""
     trainer = make_trainer(model=lambda: small_model(l2=1e-3))
-    start = trainer.model.get_weights()
-    trainer.fit(data, 32, epochs=2, validation_split=None)
-
     other = small_model(l2=1e-3)
-    other.set_weights(start)
+    other.set_weights(trainer.model.get_weights())
     other.compile(sgd(0.05), cross_entropy(), jit_compile=False)
-    other.fit(data.train_batches(32).take(8), verbose=0)
-    for ours, theirs in zip(trainer.model.get_weights(), other.get_weights(), strict=True):
+    other.fit(blobs().train_batches(32).take(8), verbose=0)
+    for ours, theirs in zip(fit(trainer, 8).model.get_weights(), other.get_weights(), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
 
 
@@ -74,46 +70,38 @@ def test_evaluation_counts_each_example_once(size, batch_size, cuts_padding):
 def test_several_steps_per_call_change_nothing():
     one, several = make_trainer(), make_trainer(steps_per_call=3)
     for trainer in (one, several):
-        trainer.fit(blobs(), 32, steps=10, log_every=4, validation_split=None)
-        assert trainer.step == 10
+        assert fit(trainer, 10, log_every=4).step == 10
     assert_same_weights(one, several)
 
 
 def test_fit_resumes_where_it_was():
-    whole, parts = make_trainer(), make_trainer()
-    whole.fit(blobs(), 32, steps=10, validation_split=None)
+    parts = make_trainer()
     for steps in (3, 4, 10):
-        parts.fit(blobs(), 32, steps=steps, validation_split=None)
-    assert_same_weights(whole, parts)
+        fit(parts, steps)
+    assert_same_weights(fit(make_trainer(), 10), parts)
 
 
 def test_keras_callbacks(tmp_path):
     """EarlyStopping, ModelCheckpoint and CSVLogger work as they do with `fit`."""
     trainer = make_trainer(1e-6)
     stop = keras.callbacks.EarlyStopping("val_loss", min_delta=1.0, patience=2)
-    history = trainer.fit(
-        blobs(),
-        32,
-        epochs=10,
-        callbacks=[
-            stop,
-            keras.callbacks.ModelCheckpoint(tmp_path / "{epoch}.keras"),
-            keras.callbacks.ModelCheckpoint(
-                tmp_path / "best.weights.h5", save_best_only=True, save_weights_only=True
-            ),
-            keras.callbacks.CSVLogger(tmp_path / "log.csv"),
-        ],
-    )
+    best, only = tmp_path / "best.weights.h5", {"save_best_only": True, "save_weights_only": True}
+    callbacks = [
+        stop,
+        keras.callbacks.ModelCheckpoint(tmp_path / "{epoch}.keras"),
+        keras.callbacks.ModelCheckpoint(best, **only),
+        keras.callbacks.CSVLogger(tmp_path / "log.csv"),
+    ]
+    history = trainer.fit(blobs(), 32, epochs=10, callbacks=callbacks)
     assert len(history.epoch) == 3 and stop.stopped_epoch == 2
     assert trainer.step == 12
     rows = list(csv.DictReader((tmp_path / "log.csv").open()))
     assert [row["epoch"] for row in rows] == ["0", "1", "2"]
     assert float(rows[-1]["val_loss"]) == pytest.approx(history.history["val_loss"][-1])
     saved = keras.saving.load_model(tmp_path / "3.keras")
-    for a, b in zip(trainer.model.get_weights(), saved.get_weights(), strict=True):
-        np.testing.assert_array_equal(a, b)
+    assert_same_weights(trainer, saved)
     assert int(saved.optimizer.iterations.numpy()) == 12
-    assert (tmp_path / "best.weights.h5").stat().st_size > 0
+    assert best.stat().st_size > 0
 
 
 def test_tensorboard(tmp_path):
@@ -154,30 +142,16 @@ def test_tensorboard_gets_the_same_scalars_as_the_table(tmp_path):
 
 def test_callbacks_are_called_in_order():
     calls = []
-
-    class Recorder(keras.callbacks.Callback):
-        def on_train_begin(self, logs=None):
-            calls.append("train begin")
-
-        def on_epoch_begin(self, epoch, logs=None):
-            calls.append(f"epoch {epoch} begin")
-
-        def on_train_batch_end(self, batch, logs=None):
-            calls.append(f"batch {batch} {'loss' in logs}")
-
-        def on_log(self, step, logs):
-            calls.append(f"log {step}")
-
-        def on_test_end(self, logs=None):
-            calls.append(f"test end {sorted(logs)}")
-
-        def on_epoch_end(self, epoch, logs=None):
-            calls.append(f"epoch {epoch} end {'val_loss' in logs}")
-
-        def on_train_end(self, logs=None):
-            calls.append("train end")
-
-    make_trainer().fit(blobs(train=64), 32, steps=3, log_every=2, callbacks=[Recorder()])
+    recorder = keras.callbacks.LambdaCallback(
+        on_train_begin=lambda logs: calls.append("train begin"),
+        on_epoch_begin=lambda epoch, logs: calls.append(f"epoch {epoch} begin"),
+        on_train_batch_end=lambda batch, logs: calls.append(f"batch {batch} {'loss' in logs}"),
+        on_log=lambda step, logs: calls.append(f"log {step}"),
+        on_test_end=lambda logs: calls.append(f"test end {sorted(logs)}"),
+        on_epoch_end=lambda epoch, logs: calls.append(f"epoch {epoch} end {'val_loss' in logs}"),
+        on_train_end=lambda logs: calls.append("train end"),
+    )
+    make_trainer().fit(blobs(train=64), 32, steps=3, log_every=2, callbacks=[recorder])
     assert calls == [
         "train begin",
         "epoch 0 begin",
@@ -207,16 +181,9 @@ def test_a_stop_within_an_epoch_ends_it_as_keras_does(tmp_path):
             events.append((epoch, *sorted(logs)))
 
     def run(*callbacks):
-        trainer = make_trainer()
-        history = trainer.fit(
-            blobs(),
-            32,
-            epochs=4,
-            log_every=4,
-            callbacks=[*callbacks, MetricsLogger(tmp_path)],
-            checkpoints=Checkpoints(tmp_path),
-        )
-        return trainer, history
+        trainer, callbacks = make_trainer(), [*callbacks, MetricsLogger(tmp_path)]
+        options = {"callbacks": callbacks, "checkpoints": Checkpoints(tmp_path)}
+        return trainer, trainer.fit(blobs(), 32, epochs=4, log_every=4, **options)
 
     names = ("accuracy", "learning_rate", "loss", "val_accuracy", "val_loss")
     trainer, history = run(StopAtSix())
@@ -224,12 +191,8 @@ def test_a_stop_within_an_epoch_ends_it_as_keras_does(tmp_path):
     assert history.epoch == [0, 1]
     assert sorted(path.name for path in tmp_path.glob("*.npz"))[-1] == "step-000000006.npz"
     rows = read_records(tmp_path / "metrics.jsonl")
-    assert [(row["kind"], row["step"]) for row in rows] == [
-        ("interval", 4),
-        ("epoch", 4),
-        ("interval", 6),
-        ("epoch", 6),
-    ]
+    kinds = [(row["kind"], row["step"]) for row in rows]
+    assert kinds == [("interval", 4), ("epoch", 4), ("interval", 6), ("epoch", 6)]
     assert rows[-1]["val_loss"] == history.history["val_loss"][-1]
     again, history = run()
     assert again.step == 6 and history.epoch == []
@@ -238,11 +201,9 @@ def test_a_stop_within_an_epoch_ends_it_as_keras_does(tmp_path):
 
 def test_callbacks_find_the_metrics_of_the_step(tmp_path):
     """A file saved between two readings is named by the loss it was saved at."""
-    save = keras.callbacks.ModelCheckpoint(
-        tmp_path / "{batch:02d}-{loss:.6f}.weights.h5", save_weights_only=True, save_freq=2
-    )
-    trainer = make_trainer(steps_per_call=3)
-    trainer.fit(blobs(), 32, epochs=1, callbacks=[save])
+    path = tmp_path / "{batch:02d}-{loss:.6f}.weights.h5"
+    save = keras.callbacks.ModelCheckpoint(path, save_weights_only=True, save_freq=2)
+    make_trainer(steps_per_call=3).fit(blobs(), 32, epochs=1, callbacks=[save])
     found = sorted(path.name for path in tmp_path.iterdir())
     history = make_trainer().fit(blobs(), 32, steps=2).history
     assert found[0] == f"02-{history['loss'][0]:.6f}.weights.h5"
@@ -250,10 +211,9 @@ def test_callbacks_find_the_metrics_of_the_step(tmp_path):
 
 
 def test_a_mode_without_a_monitor():
-    class Automatic(keras.callbacks.Callback):
-        mode = "auto"
-
-    assert make_trainer().fit(blobs(), 32, steps=1, callbacks=[Automatic()]).epoch == [0]
+    automatic = keras.callbacks.Callback()
+    automatic.mode = "auto"
+    assert make_trainer().fit(blobs(), 32, steps=1, callbacks=[automatic]).epoch == [0]
 
 
 def test_keras_progress_bar_stays_silent(capsys):
@@ -262,15 +222,13 @@ def test_keras_progress_bar_stays_silent(capsys):
 
 
 def test_learning_rate_can_be_set_by_a_callback():
-    trainer = make_trainer(1.0)
     lower = keras.callbacks.LearningRateScheduler(lambda epoch, rate: 0.5**epoch)
-    history = trainer.fit(blobs(), 32, epochs=3, callbacks=[lower])
+    history = make_trainer(1.0).fit(blobs(), 32, epochs=3, callbacks=[lower])
     assert history.history["learning_rate"] == [1.0, 0.5, 0.25]
 
 
 def test_logs_are_written_and_cut_back_on_resume(tmp_path):
-    trainer = make_trainer()
-    trainer.fit(blobs(), 32, steps=6, log_every=2, callbacks=[MetricsLogger(tmp_path)])
+    fit(make_trainer(), 6, log_every=2, callbacks=[MetricsLogger(tmp_path)])
     rows = read_records(tmp_path / "metrics.jsonl")
     assert [(row["kind"], row["step"], row["epoch"]) for row in rows] == [
         ("interval", 2, 1),
@@ -282,19 +240,14 @@ def test_logs_are_written_and_cut_back_on_resume(tmp_path):
     # A run that was killed while it wrote, and starts again from step 4.
     with (tmp_path / "metrics.jsonl").open("a") as file:
         file.write('{"kind": "inter')
-    again = make_trainer()
-    again.fit(blobs(), 32, steps=4)
-    again.fit(blobs(), 32, steps=6, log_every=1, callbacks=[MetricsLogger(tmp_path)])
+    again = fit(make_trainer(), 4)
+    fit(again, 6, log_every=1, callbacks=[MetricsLogger(tmp_path)])
     rows = read_records(tmp_path / "metrics.jsonl")
     assert [row["step"] for row in rows] == [2, 4, 4, 5, 6, 6]
     table = list(csv.DictReader((tmp_path / "metrics.csv").open()))
-    assert [(row["kind"], int(row["step"])) for row in table] == [
-        (row["kind"], row["step"]) for row in rows
-    ]
     for row, record in zip(table, rows, strict=True):
         for name, value in record.items():
             assert row[name] == str(value)
-    assert json.dumps(rows)
 
 
 def test_progress_prints_lines(capsys):
@@ -342,7 +295,6 @@ def test_optimizer_options_that_belong_to_the_trainer():
 
 
 def test_step_is_traced_once():
-    trainer = make_trainer(steps_per_call=2)
-    trainer.fit(blobs(), 32, steps=7, log_every=3, validation_split=None)
+    trainer = fit(make_trainer(steps_per_call=2), 7, log_every=3)
     assert trainer._step.train_several.experimental_get_tracing_count() == 1
     assert tf.distribute.get_strategy() is trainer.strategy
