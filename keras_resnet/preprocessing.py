@@ -51,8 +51,7 @@ class Preprocessing:
 
     def standardize(self, images: Any, data_format: str | None = None) -> Any:
         """Returns `(images - mean) / std` per channel; shapes and dtypes as `preprocess_input`."""
-        data_format = data_format or keras.config.image_data_format()
-        checks.one_of("data_format", data_format, ("channels_last", "channels_first"))
+        data_format = checks.data_format(data_format)
         axis = -1 if data_format == "channels_last" else -3
         if not hasattr(images, "shape"):
             images = np.asarray(images)

@@ -10,7 +10,7 @@ import pytest
 import keras_resnet
 from keras_resnet.architectures import ARCHITECTURES, Stem
 from keras_resnet.layers import FusedBatchNormalization, Remembering
-from keras_resnet.network import Backbone, Network, NetworkConfig, network_of, remembered
+from keras_resnet.network import Network, NetworkConfig, network_of, remembered
 from keras_resnet.preprocessing import Preprocessing
 from tests.helpers import assert_same_weights, refused
 
@@ -121,15 +121,6 @@ def test_models_that_are_no_network():
     assert remembered(plain) is None
     with refused("`model`", model.name):
         network_of(plain)
-
-
-def test_backbones_know_their_maps():
-    model = keras_resnet.ResNet18(include_top=False, features=["C5", "C3"], output_stride=8)
-    assert isinstance(model, Backbone)
-    assert [(f.name, f.stride, f.channels) for f in model.features] == [
-        ("C3", 8, 128),
-        ("C5", 8, 512),
-    ]
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,8 @@ import numpy as np
 from keras_resnet.architectures import BLOCKS, Architecture
 from keras_resnet.naming import block_name, find_place, map_name, stage_name
 from keras_resnet.network import Network, network_of
+from keras_resnet.surgery.graphs import stage_ends
 from keras_resnet.surgery.rebuilding import rebuild
-from keras_resnet.surgery.stages import stage_ends
 from keras_resnet.utils import checks
 from keras_resnet.utils.statistics import Moments, image_batches, map_moments
 from keras_resnet.weights.transfer import Layers, assign_weights, layer_weights

@@ -23,8 +23,7 @@ SCRIPT = Path(__file__).with_name("jax_builders.py")
 )
 def test_builders_on_jax(subprocess_python, tmp_path, names):
     for name in names:
-        model = build(keras_resnet, name)
-        randomize(model)
+        model = randomize(build(keras_resnet, name))
         model.save_weights(tmp_path / f"{name}.weights.h5")
         x, labels = images(4, *model.input_shape[1:]), np.arange(4)
         y = model(x, training=False)

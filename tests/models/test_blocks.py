@@ -204,8 +204,7 @@ def test_block_equals_numpy(block, version, strides, shortcut):
     width = 6 if block == "basic" else 2
     # Same shape with stride 1, more channels on a smaller map with stride 2.
     channels = (6 if block == "basic" else 8) - strides + 1
-    model = block_model(channels, width, strides, **options)
-    randomize(model)
+    model = randomize(block_model(channels, width, strides, **options))
     x = images(2, 7, 6, channels)
     expected = reference_block(model, x, strides, **options)
     assert model(x).shape == expected.shape

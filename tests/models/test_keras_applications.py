@@ -59,8 +59,7 @@ def test_same_outputs(name):
 
 def test_same_classifier():
     options = {"weights": None, "input_shape": (32, 32, 3), "classes": 7}
-    theirs = keras.applications.ResNet50(**options)
-    randomize(theirs)
+    theirs = randomize(keras.applications.ResNet50(**options))
     theirs.get_layer("predictions").kernel.assign(0.3 * images(2048, 7))
     ours = keras_resnet.ResNet50(**options, bn_epsilon=1.001e-5)
     assign_weights(ours, folded_weights(theirs))

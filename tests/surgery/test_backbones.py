@@ -56,14 +56,10 @@ def test_densenets_round_down_after_the_first():
 
 @pytest.mark.parametrize(
     "name",
-    [
-        "ResNet18",
-        pytest.param("resnet50d", marks=pytest.mark.slow),
-        pytest.param("DenseNet121", marks=pytest.mark.slow),
-    ],
+    ["ResNet18", *(pytest.param(n, marks=pytest.mark.slow) for n in ("resnet50d", "DenseNet121"))],
 )
 def test_by_name(name):
-    model = backbone(name, ("C3", "C5"), output_stride=8, stack_blocks=True)
+    model = backbone(name, ("C5", "C3"), output_stride=8, stack_blocks=True)
     assert (model.name, model.input_shape) == (name.lower(), (None, None, None, 3))
     channels = {"ResNet18": (128, 512), "resnet50d": (512, 2048), "DenseNet121": (512, 1024)}
     assert [(f.name, f.stride) for f in model.features] == [("C3", 8), ("C5", 8)]
@@ -131,8 +127,7 @@ def test_of_a_densenet_and_without_the_stages_behind_the_last():
 
 
 def test_a_published_name_gets_its_weights(tmp_path):
-    net = keras_resnet.ResNet20(stack_blocks=True)
-    randomize(net)
+    net = randomize(keras_resnet.ResNet20(stack_blocks=True))
     net.save(tmp_path / "net.keras")
     options = {"weights": tmp_path / "net.keras", "stack_blocks": True}
     model = backbone("ResNet20", ["C4"], output_stride=2, **options)

@@ -11,7 +11,7 @@ import pytest
 import keras_resnet
 from keras_resnet.evaluation import score_map
 from keras_resnet.surgery import backbone, dilate
-from keras_resnet.surgery.stages import stage_ends
+from keras_resnet.surgery.graphs import stage_ends
 from tests.helpers import assert_same_weights, distance, images, randomize, refused
 
 # One of every kind whose layers look at no more than a neighborhood.
@@ -78,8 +78,7 @@ def test_of_a_densenet_where_no_map_loses_a_row():
 
 def test_output_stride_8_and_16_of_a_network_of_32():
     net = keras_resnet.ResNet((1, 1, 1, 2), block="basic", widths=(4, 4, 4, 4), classes=3)
-    net = keras_resnet.backbone(net)
-    randomize(net)
+    net = randomize(keras_resnet.backbone(net))
     x = images(1, 65, 96, 3)
     sixteen, eight = dilate(net, 16), dilate(net, 8)
     errors, found = agreement(net, eight, x)
