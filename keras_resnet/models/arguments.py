@@ -157,28 +157,19 @@ def check_input(input_tensor, input_shape, default_size, minimum_size, data_form
 
 
 def _checked_shape(name, shape, minimum_size, data_format):
-    layout = "(height, width, channels)"
-    if data_format == "channels_first":
-        layout = "(channels, height, width)"
-    if not isinstance(shape, (tuple, list)) or len(shape) != 3:
+    """Returns the shape of one image as ints, None for sides of any size."""
+    first = data_format == "channels_first"
+    channels, sides = None, ()
+    if isinstance(shape, (tuple, list)) and len(shape) == 3:
+        channels, sides = (shape[0], shape[1:]) if first else (shape[-1], shape[:-1])
+    wanted = [(channels, 1), *((side, minimum_size) for side in sides if side is not None)]
+    if not all(checks.is_whole(number) and number >= least for number, least in wanted):
+        layout = "(channels, height, width)" if first else "(height, width, channels)"
         raise ValueError(
-            f"`{name}` must be the three numbers {layout} of one image, without the batch. "
+            f"`{name}` must be {layout} of one image, without the batch: at least 1 channel, and "
+            f"sides of at least {minimum_size} pixels, which leave one on the last map, or None. "
             f"Received: {name}={shape!r}"
         )
-    channels = shape[-1] if data_format == "channels_last" else shape[0]
-    sides = shape[:2] if data_format == "channels_last" else shape[1:]
-    if not checks.is_whole(channels) or channels < 1:
-        raise ValueError(
-            f"`{name}` must have a whole number of channels, at least 1, in {layout}. "
-            f"Received: {name}={tuple(shape)}"
-        )
-    for side in sides:
-        if side is not None and (not checks.is_whole(side) or side < minimum_size):
-            raise ValueError(
-                f"`{name}` must have sides of at least {minimum_size} pixels, or None for any, in "
-                f"{layout}: smaller images leave no pixel on the last feature map. "
-                f"Received: {name}={tuple(shape)}"
-            )
     return tuple(side if side is None else int(side) for side in shape)
 
 

@@ -33,9 +33,6 @@ def build(architecture: Architecture | DenseArchitecture | str, *args, **kwargs)
         *args: As those of the named builders.
         **kwargs: As those of the named builders.
 
-    Returns:
-        A functional model, a `Network`.
-
     Raises:
         ValueError: If there is no network of that name, or an argument is wrong.
         TypeError: If there is no argument of that name.
@@ -60,9 +57,6 @@ def CifarResNet(depth: int, *args, shortcut: str | None = "A", **kwargs) -> Netw
         shortcut: "A", "B", "C" or None.
         **kwargs: As those of `ResNet20`.
 
-    Returns:
-        A functional model, a `Network`.
-
     Raises:
         ValueError: If `depth` is not 6n+2, or as `ResNet20` raises.
     """
@@ -78,9 +72,6 @@ def CifarWideResNet(depth: int, widening: int, *args, **kwargs) -> Network:  # n
         *args: As those of `WideResNet28_10`.
         **kwargs: As those of `WideResNet28_10`; the paper's `dropout` is 0.3.
 
-    Returns:
-        A functional model, a `Network`.
-
     Raises:
         ValueError: If `depth` is not 6n+4, or as `WideResNet28_10` raises.
     """
@@ -95,9 +86,6 @@ def CifarDenseNet(depth: int, growth_rate: int, *args, **kwargs) -> Network:  # 
         growth_rate: Channels that each layer adds.
         *args: As those of `DenseNetBC100_12`.
         **kwargs: As those of `DenseNetBC100_12`.
-
-    Returns:
-        A functional model, a `Network`.
 
     Raises:
         ValueError: If `depth` is not 6n+4, or as `DenseNetBC100_12` raises.
@@ -146,14 +134,12 @@ def named_builder(
     def builder(*args: _P.args, **kwargs: _P.kwargs) -> Network:
         return build(architecture, *args, **kwargs)
 
-    kinds = {"ResNet": "residual", "DenseNet": "densely connected"}
-    kind = kinds[general.__name__] if getattr(architecture, "shortcut", "") is not None else "plain"
     size = FAMILIES[architecture.family].image_size
     given = ", ".join(f"{option}={value!r}" for option, value in fixed.items())
     builder.__name__ = builder.__qualname__ = name
     builder.__module__ = "keras_resnet.models.named"
     setattr(builder, "__signature__", _signature(architecture))  # noqa: B010
-    builder.__doc__ = f"""Builds {name}, the {kind} network of {architecture.depth} weighted layers.
+    builder.__doc__ = f"""Builds {name}, a network of {architecture.depth} weighted layers.
 
     Source: {architecture.source}. It is `{general.__name__}({given})`,
     whose documentation says what every argument means; the defaults here are the network's.

@@ -149,20 +149,12 @@ def _sizes() -> dict[str, tuple[int, int]]:
 
 def entries() -> list[Architecture | DenseArchitecture]:
     """Returns the entries of the table, each followed by its variants with published weights."""
-    published = dict.fromkeys(weights.network for weights in PRETRAINED.values())
-    variants = [
-        network
-        for name in published
-        if (network := find_architecture(name)).name not in ARCHITECTURES
-    ]
-    return [
-        network
-        for entry in ARCHITECTURES.values()
-        for network in (entry, *(one for one in variants if builder_of(one)[0] == entry.name))
-    ]
+    published = (find_architecture(weights.network) for weights in PRETRAINED.values())
+    networks, order = dict.fromkeys([*ARCHITECTURES.values(), *published]), list(ARCHITECTURES)
+    return sorted(networks, key=lambda network: order.index(_builder_of(network)[0]))
 
 
-def builder_of(network: Architecture | DenseArchitecture) -> tuple[str, dict[str, object]]:
+def _builder_of(network: Architecture | DenseArchitecture) -> tuple[str, dict[str, object]]:
     """Returns the name of a network's builder, and the options that it needs."""
     if network.name in ARCHITECTURES or isinstance(network, DenseArchitecture):
         return network.name, {}
@@ -181,7 +173,7 @@ def _info(entry: Architecture | DenseArchitecture) -> ModelInfo:
             f"{entry.name} has not been counted: run `python recipes/models.py --count`."
         )
     parameters, multiply_adds = _sizes()[entry.name]
-    builder, options = builder_of(entry)
+    builder, options = _builder_of(entry)
     return ModelInfo(
         name=entry.name,
         builder=builder,

@@ -68,10 +68,8 @@ def test_the_dilated_network_has_the_strided_one_in_it(kind):
 
 def test_of_a_densenet_where_no_map_loses_a_row():
     for stack_blocks in (False, True):
-        net = keras_resnet.DenseNet(
-            (1, 1, 2), growth_rate=4, stem="cifar", include_top=False, stack_blocks=stack_blocks
-        )
-        randomize(net)
+        options = {"stem": "cifar", "include_top": False, "stack_blocks": stack_blocks}
+        net = randomize(keras_resnet.DenseNet((1, 1, 2), growth_rate=4, **options))
         errors, found = agreement(net, dilate(net, 1), images(2, 16, 12, 3))
         assert found == [1, 1, 1] and max(errors) < 1e-6
 
@@ -105,10 +103,8 @@ def test_output_stride_8_and_16_of_a_network_of_32():
 
 def test_the_classifier_at_every_position_of_a_dilated_network():
     inputs = keras.Input((16, 16, 3))
-    net = keras_resnet.CifarResNet(
-        8, input_tensor=keras.layers.Rescaling(1 / 255)(inputs), classes=5
-    )
-    randomize(net)
+    scaled = keras.layers.Rescaling(1 / 255)(inputs)
+    net = randomize(keras_resnet.CifarResNet(8, input_tensor=scaled, classes=5))
     coarse, fine = score_map(net), score_map(dilate(net, 1))
     x = images(2, 21, 34, 3, low=0, high=255)
     assert coarse(x).shape == (2, 6, 9, 5) and fine(x).shape == (2, 21, 34, 5)
