@@ -34,15 +34,8 @@ SHAPE = (8, 7, 3)
 
 def net(stack_blocks, **options):
     """A small net; two blocks of its first stage, and one of its second, can be stacked."""
-    defaults = {
-        "blocks": (3, 2),
-        "block": "basic",
-        "widths": (4, 6),
-        "stem": "cifar",
-        "input_shape": SHAPE,
-        "classes": 5,
-        "classifier_activation": None,
-    }
+    sizes = {"blocks": (3, 2), "widths": (4, 6), "input_shape": SHAPE, "classes": 5}
+    defaults = {**sizes, "block": "basic", "stem": "cifar", "classifier_activation": None}
     return keras_resnet.ResNet(**{**defaults, **options}, stack_blocks=stack_blocks)
 
 
@@ -121,10 +114,8 @@ def test_resnet1001v2_builds_at_the_default_limit(no_draws, tmp_path):
 def test_stages_and_their_stacks():
     unrolled, stacked = twins(blocks=(3, 1, 2), widths=(4, 6, 8))
     # Nothing is left to stack after the first block of the second stage.
-    assert [(s.name, s.repeats) for s in stacks(stacked)] == [
-        ("conv2_stack", 2),
-        ("conv4_stack", 1),
-    ]
+    found = [(s.name, s.repeats) for s in stacks(stacked)]
+    assert found == [("conv2_stack", 2), ("conv4_stack", 1)]
     x = images(2, *SHAPE)
     assert distance(stacked(x), unrolled(x)) <= TOLERANCE
     assert_same_weights(stacked, unrolled)
@@ -252,9 +243,8 @@ def test_penalties(name):
 
 
 def test_penalty_of_dense_kernels():
-    stack = BlockStack(
-        pattern(keras.layers.Dense(4, kernel_regularizer="orthogonal_regularizer")), 3
-    )
+    dense = keras.layers.Dense(4, kernel_regularizer="orthogonal_regularizer")
+    stack = BlockStack(pattern(dense), 3)
     stack(images(2, 4))
     regularizer = keras.regularizers.get("orthogonal_regularizer")
     kernels = next(variable for _, name, variable in stack.sliced_weights() if name == "kernel")
@@ -482,9 +472,8 @@ def test_depth_1202(no_draws, tmp_path):
     limit = sys.getrecursionlimit()
     assert limit == 1000  # Python's own
     model = keras_resnet.ResNet1202(input_shape=(8, 8, 3))
-    assert [(s.name, s.repeats) for s in stacks(model)] == [
-        (f"conv{stage}_stack", 199) for stage in range(2, 5)
-    ]
+    found = [(s.name, s.repeats) for s in stacks(model)]
+    assert found == [(f"conv{stage}_stack", 199) for stage in range(2, 5)]
     for stack in stacks(model):
         for _, name, variable in stack.sliced_weights():
             if name == "moving_mean":  # values that tell the slices apart

@@ -105,21 +105,6 @@ def test_models_that_are_no_network():
         network_of(plain)
 
 
-@pytest.mark.parametrize(
-    ("options", "words"),
-    [
-        ({"features": "C3", "include_top": False}, ("'C2', 'C3', 'C4'", "'C3'")),
-        ({"features": [], "include_top": False}, ("[]",)),
-        ({"features": ["C5"], "include_top": False}, ("'C5'",)),
-        ({"features": ["C3"]}, ("include_top",)),
-        ({"features": ["C3"], "include_top": False, "pooling": "avg"}, ("pooling",)),
-    ],
-)
-def test_wrong_features(options, words):
-    with refused("`features`", *words):
-        keras_resnet.ResNet20(**options)
-
-
 def test_config_round_trip():
     config = keras_resnet.CifarResNet(8, **SMALL).network
     again = NetworkConfig.from_json(config.to_json())

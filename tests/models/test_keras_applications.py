@@ -29,13 +29,9 @@ def folded_weights(theirs: keras.Model) -> dict:
 @pytest.mark.parametrize("name", ["ResNet50", pytest.param("ResNet101", marks=pytest.mark.slow)])
 def test_same_outputs(name):
     shape = (97, 64, 3)  # one odd side
-    theirs = getattr(keras.applications, name)(
-        weights=None, include_top=False, pooling="avg", input_shape=shape
-    )
-    randomize(theirs)
-    ours = getattr(keras_resnet, name)(
-        include_top=False, pooling="avg", input_shape=shape, version="v1", bn_epsilon=1.001e-5
-    )
+    options = {"weights": None, "include_top": False, "pooling": "avg", "input_shape": shape}
+    theirs = randomize(getattr(keras.applications, name)(**options))
+    ours = getattr(keras_resnet, name)(version="v1", bn_epsilon=1.001e-5, **options)
     assign_weights(ours, folded_weights(theirs))
     x = images(2, *shape)
     expected = theirs(x)

@@ -11,11 +11,7 @@ from tests.helpers import images, randomize, refused
 
 
 def net(**options):
-    model = keras_resnet.CifarResNet(
-        14, input_shape=(8, 8, 1), classes=3, kernel_regularizer=None, **options
-    )
-    randomize(model)
-    return model
+    return randomize(keras_resnet.CifarResNet(14, input_shape=(8, 8, 1), classes=3, **options))
 
 
 def moved(model):
