@@ -7,6 +7,7 @@ model = keras_resnet.ResNet50(input_shape=(224, 224, 3))
 
 from keras_resnet import models
 from keras_resnet.models import *  # noqa: F403
+from keras_resnet.models.named import *  # noqa: F403
 from keras_resnet.preprocessing import decode_predictions
 from keras_resnet.surgery import Backbone, backbone, deepen, dilate, freeze, stage_rates
 from keras_resnet.version import __version__

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import numbers
 import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -128,13 +127,10 @@ FAMILIES = {
 
 
 def family_and_stem(stem: str | Stem) -> tuple[Family, Stem]:
-    """Returns the family that sets the defaults of a network with that stem, and the stem.
-
-    Args:
-        stem: Key of `FAMILIES`, or a custom stem, which has the defaults of "imagenet".
+    """Returns the family with the defaults of a network, "imagenet" for custom stems, and the stem.
 
     Raises:
-        ValueError: If it is neither.
+        ValueError: If `stem` is neither a key of `FAMILIES` nor a `Stem`.
     """
     if isinstance(stem, Stem):
         return FAMILIES["imagenet"], stem
@@ -146,7 +142,7 @@ def family_and_stem(stem: str | Stem) -> tuple[Family, Stem]:
 class Architecture:
     """One named network.
 
-    From `shortcut` to `normalization` the attributes are options of its builder, which can make a
+    From `shortcut` to `normalization` the attributes are options of `ResNet`, which can make a
     variant with others.
 
     Attributes:
@@ -157,15 +153,6 @@ class Architecture:
         repeats: Blocks per stage.
         widths: Width of each stage.
         stem_filters: Filters of the stem.
-        shortcut: "A", "B", "C", or None for a plain net.
-        version: "v1", "v1.5" (the same but for bottlenecks) or "v2" (pre-activation).
-        groups: Groups of a bottleneck's 3x3 convolution.
-        width_per_group: Channels of each where the stage's width is 64.
-        squeeze_excitation: Reduction of squeeze-and-excitation, or None.
-        deep_stem: Whether the stem has three 3x3 convolutions.
-        shortcut_pool: Whether strided projections are an average pool and a convolution.
-        activation: Nonlinearity.
-        normalization: "batch" or "group".
         custom_stem: Stem in place of the family's.
         source: Where it is described.
     """
@@ -205,11 +192,7 @@ class Architecture:
         ResNet50 with version "v1.5" is ResNet50_v1.5, ResNet20 with projections ResNet20_B, and
         without shortcuts PlainNet20. What has an entry of its own has that name: ResNet50
         with version "v2" is ResNet50V2. Basic blocks are the same in versions "v1" and "v1.5".
-
-        Args:
-            shortcut: As in the builder.
-            version: As in the builder.
-            **options: Others of `OPTIONS`; the network's own where not given.
+        Others of `OPTIONS` are the network's own where not given.
         """
         return dataclasses.replace(self, shortcut=shortcut, version=version, **options).named()
 
@@ -289,16 +272,10 @@ class Architecture:
 
 @dataclasses.dataclass(frozen=True)
 class DenseArchitecture:
-    """One named network.
+    """One named network of densely connected blocks.
 
-    Attributes:
-        name: Public name of its builder.
-        family: Key of `FAMILIES`: stem, default image size and classes.
-        depth: Weighted layers.
-        repeats: Layers per block.
-        growth_rate: Channels that each layer adds.
-        custom_stem: Stem in place of the family's.
-        source: Where it is described.
+    Attributes as in `Architecture`, but for `repeats`, layers per block, and `growth_rate`, the
+    channels that each layer adds.
     """
 
     name: str
@@ -356,8 +333,7 @@ def cifar_repeats(depth: int, block: str = "basic", others: int = 2) -> tuple[in
         ValueError: If `depth` is not of that form for a whole n >= 1.
     """
     per_n = 3 * BLOCKS[block].weighted_layers
-    whole = isinstance(depth, numbers.Integral) and not isinstance(depth, bool)
-    if not whole or depth < per_n + others or (depth - others) % per_n:
+    if not checks.is_whole(depth) or depth < per_n + others or (depth - others) % per_n:
         first = ", ".join(str(per_n * n + others) for n in range(1, 6))
         raise ValueError(
             f"`depth` of a CIFAR network must be {per_n}n+{others} with n >= 1: {first}, ... "
@@ -393,13 +369,8 @@ def cifar_architecture(
 ) -> Architecture:
     """Returns the CIFAR network of any depth, named as its entry of the table would be.
 
-    Networks as deep as one of Table 1 have a prefix: CifarResNet50.
-
-    Args:
-        depth: Weighted layers: 6n+2 with basic blocks, 9n+2 with bottlenecks.
-        shortcut: As in the builder.
-        block: Key of `BLOCKS`.
-        widening: Factor of the widths 16, 32 and 64 and of the stem's filters.
+    Networks as deep as one of Table 1 have a prefix: CifarResNet50. `widening` is a factor of the
+    widths 16, 32 and 64 and of the stem's filters.
 
     Raises:
         ValueError: If there is no such network.
@@ -442,59 +413,34 @@ def dense_architecture(depth: int, growth_rate: int) -> DenseArchitecture:
 
 # Options that the networks of a paper share.
 _CIFAR_V2 = {"shortcut": "B", "version": "v2", "source": IDENTITY_MAPPINGS}
-_RESNET_D = {
-    **{"version": "v1.5", "deep_stem": True, "shortcut_pool": True},
-    "source": BAG_OF_TRICKS,
-}
+_D = {"version": "v1.5", "deep_stem": True, "shortcut_pool": True, "source": BAG_OF_TRICKS}
 _SE = {"squeeze_excitation": 16, "source": SQUEEZE_AND_EXCITATION}
 _RESNEXT = {"version": "v1.5", "source": AGGREGATED_TRANSFORMATIONS}
+_CIFAR_WIDE = {"widths": (64, 128, 256), "stem_filters": 64, "shortcut": "B"}
 _WIDE = {"version": "v1.5", "width_per_group": 128, "source": WIDE_RESIDUAL_NETWORKS}
 
 RESIDUAL_NETWORKS: dict[str, Architecture] = {
     architecture.name: architecture
     for architecture in (
         # ImageNet, Table 1 and section 3.3.
-        _imagenet("ResNet18", 18),
-        _imagenet("ResNet34", 34),
-        _imagenet("ResNet50", 50),
-        _imagenet("ResNet101", 101),
-        _imagenet("ResNet152", 152),
-        _imagenet("PlainNet18", 18, shortcut=None),
-        _imagenet("PlainNet34", 34, shortcut=None),
+        *(_imagenet(f"ResNet{d}", d) for d in TABLE_1),
+        *(_imagenet(f"PlainNet{d}", d, shortcut=None) for d in (18, 34)),
         # CIFAR-10, section 4.2.
-        _cifar("ResNet20", 20),
-        _cifar("ResNet32", 32),
-        _cifar("ResNet44", 44),
-        _cifar("ResNet56", 56),
-        _cifar("ResNet110", 110),
-        _cifar("ResNet1202", 1202),
-        _cifar("PlainNet20", 20, shortcut=None),
-        _cifar("PlainNet32", 32, shortcut=None),
-        _cifar("PlainNet44", 44, shortcut=None),
-        _cifar("PlainNet56", 56, shortcut=None),
-        _cifar("PlainNet110", 110, shortcut=None),
+        *(_cifar(f"ResNet{d}", d) for d in (20, 32, 44, 56, 110, 1202)),
+        *(_cifar(f"PlainNet{d}", d, shortcut=None) for d in (20, 32, 44, 56, 110)),
         # Pre-activation.
         *(_imagenet(f"ResNet{d}V2", d, version="v2", source=IDENTITY_MAPPINGS) for d in TABLE_1),
         _cifar("ResNet110V2", 110, version="v2", source=IDENTITY_MAPPINGS),
         _cifar("ResNet164V2", 164, "bottleneck", **_CIFAR_V2),
         _cifar("ResNet1001V2", 1001, "bottleneck", **_CIFAR_V2),
         # Deep stem, and average pools in front of projections.
-        *(_imagenet(f"ResNet{d}D", d, **_RESNET_D) for d in TABLE_1),
+        *(_imagenet(f"ResNet{d}D", d, **_D) for d in TABLE_1),
         # Squeeze-and-excitation, on the networks of the first paper.
         *(_imagenet(f"SEResNet{d}", d, **_SE) for d in TABLE_1),
         # Grouped convolutions: groups x channels of each.
         _imagenet("ResNeXt50_32x4d", 50, groups=32, width_per_group=4, **_RESNEXT),
         _imagenet("ResNeXt101_32x8d", 101, groups=32, width_per_group=8, **_RESNEXT),
-        _cifar(
-            "ResNeXt29_8x64d",
-            29,
-            "bottleneck",
-            widths=(64, 128, 256),
-            stem_filters=64,
-            shortcut="B",
-            groups=8,
-            **_RESNEXT,
-        ),
+        _cifar("ResNeXt29_8x64d", 29, "bottleneck", **_CIFAR_WIDE, groups=8, **_RESNEXT),
         # Wide: the inner channels of bottlenecks doubled; all of the basic blocks' multiplied.
         _imagenet("WideResNet50_2", 50, **_WIDE),
         _imagenet("WideResNet101_2", 101, **_WIDE),
@@ -521,11 +467,9 @@ ARCHITECTURES: dict[str, Architecture | DenseArchitecture] = RESIDUAL_NETWORKS |
 
 
 def identify(arguments: Mapping[str, Any]) -> Architecture | DenseArchitecture:
-    """Returns the network that a general builder makes of its arguments, under the name it has.
+    """Returns the network that a general builder makes of its checked arguments, under its name.
 
-    Args:
-        arguments: Those of `ResNet` or `DenseNet`, checked, with the defaults filled in. Networks
-            that have no name otherwise are called "ResNet" and "DenseNet".
+    Networks that have no name otherwise are called "ResNet" and "DenseNet".
     """
     stem, repeats = arguments["stem"], tuple(arguments["blocks"])
     family, custom = ("imagenet", stem) if isinstance(stem, Stem) else (stem, None)

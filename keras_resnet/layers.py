@@ -62,7 +62,7 @@ class ZeroPadShortcut(keras.layers.Layer):
         super().__init__(**kwargs)
         self.filters = checks.integer("filters", filters)
         self.strides = checks.integer("strides", strides)
-        self.data_format = _standardize_data_format(data_format)
+        self.data_format = checks.data_format(data_format)
         self.input_spec = keras.layers.InputSpec(ndim=4)
         last, s = self.data_format == "channels_last", self.strides
         self._axis, self._steps = (3, (1, s, s, 1)) if last else (1, (1, 1, s, s))
@@ -509,12 +509,6 @@ def _stacked_regularizer(regularizer):
     return SumOverBlocks(regularizer)
 
 
-def _standardize_data_format(data_format):
-    if data_format is None:
-        return keras.config.image_data_format()
-    return checks.one_of("data_format", data_format, ("channels_last", "channels_first"))
-
-
 @keras.saving.register_keras_serializable(PACKAGE)
 class DilatedAveragePooling2D(keras.layers.Layer):
     """Average pooling of stride 1 over windows of 2x2 pixels that are `dilation` apart.
@@ -533,7 +527,7 @@ class DilatedAveragePooling2D(keras.layers.Layer):
     def __init__(self, dilation=1, data_format=None, **kwargs):
         super().__init__(**kwargs)
         self.dilation = checks.integer("dilation", dilation)
-        self.data_format = _standardize_data_format(data_format)
+        self.data_format = checks.data_format(data_format)
 
     def call(self, inputs):
         first = 1 if self.data_format == "channels_last" else 2

@@ -23,13 +23,7 @@ _IN_BLOCK = re.compile(r"conv(\d+)_block(\d+)_(\w+)")
 
 
 class Place(NamedTuple):
-    """Where in a network a layer of a block stands: conv2_block1_1_conv is (0, 0, "1_conv").
-
-    Attributes:
-        stage: Index of the stage.
-        block: Index of the block in it.
-        part: What the layer does in the block.
-    """
+    """Indices of a stage and a block, and a part of it: conv2_block1_1_conv is (0, 0, "1_conv")."""
 
     stage: int
     block: int

@@ -18,11 +18,6 @@ from keras_resnet.naming import find_stage, map_name
 from keras_resnet.preprocessing import Preprocessing
 from keras_resnet.utils import checks, private
 
-# Arguments of a builder that say where a model comes from, not what it is.
-_PASSING = ("weights", "input_tensor", "name")
-# What an architecture says of itself.
-_ABOUT = ("name", "depth", "source")
-
 
 @dataclasses.dataclass(frozen=True)
 class NetworkConfig:
@@ -68,7 +63,8 @@ class NetworkConfig:
     def function(self) -> dict[str, Any]:
         """Returns what decides, beside the weights, what the network computes of an image."""
         architecture = dataclasses.asdict(self.architecture)
-        own = {name: value for name, value in architecture.items() if name not in _ABOUT}
+        about = ("name", "depth", "source")
+        own = {name: value for name, value in architecture.items() if name not in about}
         names = ["activation", "normalization"]
         if self.arguments["normalization"] != "batch":
             names.append("bn_epsilon")  # of batch statistics the variances can take it up
@@ -111,11 +107,6 @@ class NetworkConfig:
                 "`network`, how a model was built, must be of names and of objects that Keras can "
                 f"read safely. Received: {checks.first_line(error)}"
             ) from error
-
-
-def kept_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns those of a builder's arguments that a `NetworkConfig` keeps."""
-    return {name: value for name, value in arguments.items() if name not in _PASSING}
 
 
 @keras.saving.register_keras_serializable(PACKAGE)

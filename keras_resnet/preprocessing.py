@@ -51,8 +51,7 @@ class Preprocessing:
 
     def standardize(self, images: Any, data_format: str | None = None) -> Any:
         """Returns `(images - mean) / std` per channel; shapes and dtypes as `preprocess_input`."""
-        data_format = data_format or keras.config.image_data_format()
-        checks.one_of("data_format", data_format, ("channels_last", "channels_first"))
+        data_format = checks.data_format(data_format)
         axis = -1 if data_format == "channels_last" else -3
         if not hasattr(images, "shape"):
             images = np.asarray(images)
@@ -135,17 +134,13 @@ def decode_predictions(
             f"Received: predictions of shape {predictions.shape}"
         )
     classes = predictions.shape[1]
-    if class_names is None and classes != 1000:
+    names = 1000 if class_names is None else len(class_names)
+    if isinstance(class_names, str) or names != classes:
+        listed = not isinstance(class_names, (str, type(None)))
+        received = f"{names} names" if listed else f"{class_names=}"
         raise ValueError(
-            "`class_names` must be given for classes other than ImageNet's 1000. "
-            f"Received: class_names=None with predictions of shape {predictions.shape}"
-        )
-    text = isinstance(class_names, str)
-    if class_names is not None and (text or len(class_names) != classes):
-        received = repr(class_names) if text else f"{len(class_names)} names"
-        raise ValueError(
-            f"`class_names` must be a sequence of {classes} names, one for each class. "
-            f"Received: {received}"
+            f"`class_names` must be a sequence of {classes} names, one for each class, or None for "
+            f"ImageNet's 1000. Received: {received}"
         )
     if checks.integer("top", top) > classes:
         raise ValueError(f"`top` must be at most {classes}, all classes. Received: top={top}")

@@ -49,6 +49,17 @@ def fresh_keras():
 
 
 @pytest.fixture
+def no_draws(monkeypatch):
+    """Draws zeros in place of random kernels, since 1e8 numbers take seconds."""
+    import keras
+
+    def zeros(self, shape, dtype=None, **kwargs):
+        return keras.ops.zeros(shape, dtype)
+
+    monkeypatch.setattr(keras.initializers.VarianceScaling, "__call__", zeros)
+
+
+@pytest.fixture
 def subprocess_python(tmp_path):
     """Runs a script in a Python subprocess, in an empty directory.
 

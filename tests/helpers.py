@@ -18,11 +18,13 @@ def images(*shape: int, seed: int = 0, low: float = -1.0, high: float = 1.0) -> 
     return np.random.default_rng(seed).uniform(low, high, shape).astype("float32")
 
 
-def randomize(model: keras.Model, seed: int = 0, gamma: tuple[float, float] = (0.3, 0.9)) -> None:
-    """Assigns random scales, offsets, biases and moving statistics, so that none can be ignored.
+def randomize(
+    model: keras.Model, seed: int = 0, gamma: tuple[float, float] = (0.3, 0.9)
+) -> keras.Model:
+    """Gives a model random scales, offsets, biases and moving statistics, and returns it.
 
-    Kernels keep their initial values. Scales, drawn from `gamma`, stay below one, so that deep sums
-    do not overflow.
+    None of them can be ignored then. Kernels keep their initial values. Scales, drawn from `gamma`,
+    stay below one, so that deep sums do not overflow.
     """
     rng = np.random.default_rng(seed)
     intervals = {
@@ -36,6 +38,7 @@ def randomize(model: keras.Model, seed: int = 0, gamma: tuple[float, float] = (0
         for kind, (low, high) in intervals.items():
             if variable.path.endswith(kind):
                 variable.assign(rng.uniform(low, high, variable.shape))
+    return model
 
 
 def distance(value, expected) -> float:
@@ -97,6 +100,18 @@ def assert_same_by_layer(found: dict, expected: dict, tolerance: float) -> None:
 def assert_same_weights(model: keras.Model, other: keras.Model, tolerance: float = 0.0) -> None:
     """Compares all weights by layer, those of stacks with those of unrolled blocks."""
     assert_same_by_layer(layer_weights(model), layer_weights(other), tolerance)
+
+
+def assert_same_gradients(
+    model: keras.Model, other: keras.Model, x: np.ndarray, tolerance: float, training: bool = True
+) -> None:
+    """Compares outputs, gradients, and all weights after that pass: statistics moved alike."""
+    y, by_layer, of_inputs = gradients(model, x, training)
+    expected_y, expected_by_layer, expected_of_inputs = gradients(other, x, training)
+    assert distance(y, expected_y) <= tolerance
+    assert distance(of_inputs, expected_of_inputs) <= tolerance
+    assert_same_by_layer(by_layer, expected_by_layer, tolerance)
+    assert_same_weights(model, other, tolerance)
 
 
 def kernels_in_graph(function, *inputs) -> set[str]:

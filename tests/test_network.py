@@ -10,50 +10,32 @@ import pytest
 import keras_resnet
 from keras_resnet.architectures import ARCHITECTURES, Stem
 from keras_resnet.layers import FusedBatchNormalization, Remembering
-from keras_resnet.network import Backbone, Network, NetworkConfig, network_of, remembered
+from keras_resnet.network import Network, NetworkConfig, network_of, remembered
 from keras_resnet.preprocessing import Preprocessing
 from tests.helpers import assert_same_weights, refused
 
 SMALL = {"input_shape": (16, 16, 3), "classes": 3}
-GREY = Preprocessing((33.0,), (21.0,), image_size=8)
+OBJECTS = {
+    "activation": keras.layers.LeakyReLU(negative_slope=0.2),
+    "kernel_regularizer": keras.regularizers.L2(1e-4),
+    "classifier_activation": None,
+}
+STANDARDIZED = {"include_preprocessing": Preprocessing((33.0,), (21.0,), image_size=8)}
+BACKBONE = {"include_top": False, "classes": None, "features": ["C2", "C4"]}
 
 # One network for each way in which an argument is kept, and what it is called.
 NETWORKS = {
-    "named": (lambda: keras_resnet.ResNet20(**SMALL), "ResNet20"),
-    "variant": (lambda: keras_resnet.ResNet20(shortcut="B", **SMALL), "ResNet20_B"),
-    "of any depth": (lambda: keras_resnet.CifarResNet(8, **SMALL), "ResNet8"),
-    "wide": (lambda: keras_resnet.CifarWideResNet(10, 2, **SMALL), "WideResNet10_2"),
-    "dense": (lambda: keras_resnet.CifarDenseNet(10, 4, **SMALL), "DenseNetBC10_4"),
-    "dense stack": (
-        lambda: keras_resnet.CifarDenseNet(10, 4, stack_blocks=True, **SMALL),
-        "DenseNetBC10_4",
-    ),
-    "of its own": (
-        lambda: keras_resnet.ResNet((1, 2), widths=(4, 8), stem=Stem(3, 1, True), **SMALL),
-        "ResNet",
-    ),
-    "objects": (
-        lambda: keras_resnet.CifarResNet(
-            8,
-            activation=keras.layers.LeakyReLU(negative_slope=0.2),
-            kernel_regularizer=keras.regularizers.L2(1e-4),
-            classifier_activation=None,
-            **SMALL,
-        ),
-        "ResNet8_leakyrelu",
-    ),
-    "group normalization": (
-        lambda: keras_resnet.CifarResNet(8, normalization="group", **SMALL),
-        "ResNet8_group",
-    ),
-    "grey": (
-        lambda: keras_resnet.CifarResNet(8, input_shape=(8, 8, 1), include_preprocessing=GREY),
-        "ResNet8",
-    ),
-    "backbone": (
-        lambda: keras_resnet.CifarResNet(8, include_top=False, features=["C2", "C4"]),
-        "ResNet8",
-    ),
+    "named": ("ResNet20", (), {}, "ResNet20"),
+    "variant": ("ResNet20", (), {"shortcut": "B"}, "ResNet20_B"),
+    "of any depth": ("CifarResNet", (8,), {}, "ResNet8"),
+    "wide": ("CifarWideResNet", (10, 2), {}, "WideResNet10_2"),
+    "dense": ("CifarDenseNet", (10, 4), {}, "DenseNetBC10_4"),
+    "dense stack": ("CifarDenseNet", (10, 4), {"stack_blocks": True}, "DenseNetBC10_4"),
+    "of its own": ("ResNet", ((1, 2),), {"widths": (4, 8), "stem": Stem(3, 1, True)}, "ResNet"),
+    "objects": ("CifarResNet", (8,), OBJECTS, "ResNet8_leakyrelu"),
+    "group normalization": ("CifarResNet", (8,), {"normalization": "group"}, "ResNet8_group"),
+    "grey": ("CifarResNet", (8,), {"input_shape": (8, 8, 1), **STANDARDIZED}, "ResNet8"),
+    "backbone": ("CifarResNet", (8,), BACKBONE, "ResNet8"),
 }
 
 
@@ -66,8 +48,8 @@ def without_memory(layer):
 
 @pytest.mark.parametrize("kind", NETWORKS)
 def test_saved_loaded_and_cloned(kind, tmp_path):
-    build, name = NETWORKS[kind]
-    model = build()
+    builder, arguments, options, name = NETWORKS[kind]
+    model = getattr(keras_resnet, builder)(*arguments, **{**SMALL, **options})
     assert model.network.architecture.name == name
     model.save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras", safe_mode=True)
@@ -121,30 +103,6 @@ def test_models_that_are_no_network():
     assert remembered(plain) is None
     with refused("`model`", model.name):
         network_of(plain)
-
-
-def test_backbones_know_their_maps():
-    model = keras_resnet.ResNet18(include_top=False, features=["C5", "C3"], output_stride=8)
-    assert isinstance(model, Backbone)
-    assert [(f.name, f.stride, f.channels) for f in model.features] == [
-        ("C3", 8, 128),
-        ("C5", 8, 512),
-    ]
-
-
-@pytest.mark.parametrize(
-    ("options", "words"),
-    [
-        ({"features": "C3", "include_top": False}, ("'C2', 'C3', 'C4'", "'C3'")),
-        ({"features": [], "include_top": False}, ("[]",)),
-        ({"features": ["C5"], "include_top": False}, ("'C5'",)),
-        ({"features": ["C3"]}, ("include_top",)),
-        ({"features": ["C3"], "include_top": False, "pooling": "avg"}, ("pooling",)),
-    ],
-)
-def test_wrong_features(options, words):
-    with refused("`features`", *words):
-        keras_resnet.ResNet20(**options)
 
 
 def test_config_round_trip():

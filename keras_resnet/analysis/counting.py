@@ -18,7 +18,7 @@ from keras import layers
 from keras_resnet.analysis.calls import Call, graph, trace
 from keras_resnet.analysis.memory import inference_bytes, size_in_bytes, training_bytes
 from keras_resnet.models.builders import build
-from keras_resnet.models.zoo import builder_of, entries
+from keras_resnet.models.zoo import entries
 from keras_resnet.utils import private
 from keras_resnet.utils.tables import text_table
 
@@ -208,7 +208,6 @@ def _multiply_adds(call: Call) -> int:
 def count_models() -> Iterator[dict[str, object]]:
     """Yields `name`, `parameters` and `multiply_adds` of every listed network, as it is built."""
     for entry in entries():
-        builder, options = builder_of(entry)
-        cost = complexity(built_without_values(build, builder, stack_blocks=True, **options))
+        cost = complexity(built_without_values(build, entry, stack_blocks=True))
         figures = {"parameters": cost.parameters, "multiply_adds": cost.multiply_adds}
         yield {"name": entry.name, **figures}

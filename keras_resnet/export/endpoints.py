@@ -8,8 +8,7 @@ from __future__ import annotations
 import keras
 
 from keras_resnet.naming import CLASSIFIER
-from keras_resnet.surgery.graphs import classifier_of
-from keras_resnet.surgery.stages import stage_ends
+from keras_resnet.surgery.graphs import classifier_of, stage_ends
 
 # Kinds of modules, and the name of their single output; feature maps have the stages' names.
 KINDS = {"feature_vector": "features", "classification": "logits", "feature_maps": None}

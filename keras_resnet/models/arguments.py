@@ -1,15 +1,46 @@
-"""Checks of the arguments that every builder has: images, stages to give, and the top."""
+"""Checks of the arguments that every builder has: images, stages to give, top, stacked blocks."""
 
 from __future__ import annotations
 
 import functools
-import numbers
+import sys
 from collections.abc import Collection, Sequence
 
 import keras
 
 from keras_resnet.preprocessing import Preprocessing
 from keras_resnet.utils import checks
+
+# Frames of Python's recursion limit, 1000 by default, that Keras and its caller need.
+_FRAMES = 250
+# Networks with more layers in sequence stack their blocks, so that the caller may be deep.
+_SERIAL_LAYERS = 600
+
+
+def stacks_blocks(stack_blocks: bool | None, recompute: bool, serial_layers: int) -> bool:
+    """Returns whether a network stacks its blocks, by choice or because of its depth.
+
+    Keras recurses once for each layer in sequence when it builds a functional model.
+
+    Raises:
+        ValueError: If the choice, `stack_blocks`, contradicts `recompute` or the depth.
+    """
+    checks.one_of("stack_blocks", stack_blocks, (None, True, False))
+    checks.boolean("recompute", recompute)
+    if stack_blocks is None:
+        return recompute or serial_layers > _SERIAL_LAYERS
+    if recompute and not stack_blocks:
+        raise ValueError(
+            "`recompute` works on stacked blocks; leave out `stack_blocks` or set it to True. "
+            "Received: recompute=True with stack_blocks=False"
+        )
+    if not stack_blocks and serial_layers > sys.getrecursionlimit() - _FRAMES:
+        raise ValueError(
+            f"`stack_blocks` must be True or None for a network of {serial_layers} layers in "
+            "sequence, which Keras cannot build unrolled within Python's recursion limit of "
+            f"{sys.getrecursionlimit()}. Received: stack_blocks=False"
+        )
+    return stack_blocks
 
 
 def check_top(include_top, pooling, classes, classifier_activation, default_classes) -> int:
@@ -64,12 +95,7 @@ def some_of(argument: str, names, maps: Collection[str]) -> tuple[str, ...]:
 
 
 def check_preprocessing(include_preprocessing, saved) -> Preprocessing | None:
-    """Returns what the weights want done to an image, or None where nothing is known.
-
-    Args:
-        include_preprocessing: Whether the model standardizes images by itself, or how.
-        saved: The weights that it gets (`SavedWeights`), or None.
-    """
+    """Returns what the weights, if `saved` is not None, want done to an image; None if unknown."""
     if isinstance(include_preprocessing, Preprocessing):
         return include_preprocessing
     include = checks.boolean("include_preprocessing", include_preprocessing)
@@ -77,21 +103,22 @@ def check_preprocessing(include_preprocessing, saved) -> Preprocessing | None:
     return known or (Preprocessing() if include else None)
 
 
+def open_shape(images: keras.KerasTensor, data_format: str | None) -> tuple[int | None, ...]:
+    """Returns the shape of one image, or map, of any size with the channels of `images`."""
+    if data_format == "channels_first":
+        return (images.shape[1], None, None)
+    return (None, None, images.shape[-1])
+
+
 def check_input(input_tensor, input_shape, default_size, minimum_size, data_format):
     """Returns the model's inputs, and the tensor to build on.
 
-    Args:
-        input_tensor: Keras tensor to build on, or None.
-        input_shape: Shape of one image without the batch, or None.
-        default_size: Side of the square RGB image where neither is given; None for any size.
-        minimum_size: Smallest side that leaves one pixel on the last map.
-        data_format: "channels_last" or "channels_first".
+    Images are RGB squares of `default_size`, None for any, where neither tensor nor shape is given.
 
     Raises:
         ValueError: If the shape is malformed or too small, if tensor and shape disagree, or if
             the backend cannot compute in `data_format`.
     """
-    checks.one_of("data_format", data_format, ("channels_last", "channels_first"))
     if data_format == "channels_first" and not _runs_channels_first():
         raise ValueError(
             "`data_format` must be 'channels_last' here: TensorFlow convolves channels-first "
@@ -130,33 +157,20 @@ def check_input(input_tensor, input_shape, default_size, minimum_size, data_form
 
 
 def _checked_shape(name, shape, minimum_size, data_format):
-    layout = "(height, width, channels)"
-    if data_format == "channels_first":
-        layout = "(channels, height, width)"
-    if not isinstance(shape, (tuple, list)) or len(shape) != 3:
+    """Returns the shape of one image as ints, None for sides of any size."""
+    first = data_format == "channels_first"
+    channels, sides = None, ()
+    if isinstance(shape, (tuple, list)) and len(shape) == 3:
+        channels, sides = (shape[0], shape[1:]) if first else (shape[-1], shape[:-1])
+    wanted = [(channels, 1), *((side, minimum_size) for side in sides if side is not None)]
+    if not all(checks.is_whole(number) and number >= least for number, least in wanted):
+        layout = "(channels, height, width)" if first else "(height, width, channels)"
         raise ValueError(
-            f"`{name}` must be the three numbers {layout} of one image, without the batch. "
+            f"`{name}` must be {layout} of one image, without the batch: at least 1 channel, and "
+            f"sides of at least {minimum_size} pixels, which leave one on the last map, or None. "
             f"Received: {name}={shape!r}"
         )
-    channels = shape[-1] if data_format == "channels_last" else shape[0]
-    sides = shape[:2] if data_format == "channels_last" else shape[1:]
-    if not _whole(channels) or channels < 1:
-        raise ValueError(
-            f"`{name}` must have a whole number of channels, at least 1, in {layout}. "
-            f"Received: {name}={tuple(shape)}"
-        )
-    for side in sides:
-        if side is not None and (not _whole(side) or side < minimum_size):
-            raise ValueError(
-                f"`{name}` must have sides of at least {minimum_size} pixels, or None for any, in "
-                f"{layout}: smaller images leave no pixel on the last feature map. "
-                f"Received: {name}={tuple(shape)}"
-            )
     return tuple(side if side is None else int(side) for side in shape)
-
-
-def _whole(number) -> bool:
-    return isinstance(number, numbers.Integral) and not isinstance(number, bool)
 
 
 @functools.cache

@@ -20,6 +20,7 @@ from keras_resnet.layers import (
     StochasticDepth,
     ZeroPadShortcut,
 )
+from keras_resnet.models.arguments import open_shape
 from keras_resnet.models.parts import Parts, he_normal
 from keras_resnet.naming import block_name, stack_name
 from keras_resnet.utils import checks
@@ -27,20 +28,7 @@ from keras_resnet.utils import checks
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ResidualParts(Parts):
-    """Options that all blocks of one residual or plain network share.
-
-    Attributes:
-        block: Key of `BLOCKS`: "basic" or "bottleneck".
-        shortcut: "A" (identity, zero-padded where channels are added), "B" (projection where the
-            shape changes), "C" (projection everywhere) or None (plain).
-        version: "v1" has a bottleneck's stride on its first 1x1 convolution, "v1.5" on its 3x3;
-            "v2", with pre-activation, as well.
-        groups: Groups of a bottleneck's 3x3 convolution.
-        width_per_group: Channels of each group where the width is 64, in proportion elsewhere.
-        squeeze_excitation: Reduction of squeeze-and-excitation at the end of each branch, or None.
-        shortcut_pool: Whether a strided projection is an average pool and a convolution.
-        zero_init_residual: Whether a branch's last normalization (in v2, its last convolution)
-            starts at zero, its block as the identity.
+    """Options that all blocks of one residual or plain network share, as in `ResNet`.
 
     Raises:
         ValueError: If one is wrong, or some do not go together.
@@ -160,12 +148,9 @@ class Step:
 
 
 def steps_to(output_stride: int | None, first: int, stages: int) -> list[Step]:
-    """Returns the step of the first block of every stage; all but the first halve the map.
+    """Returns the step of the first block of every stage, from the stride of the `first` map on.
 
-    Args:
-        output_stride: Stride of the last map, or None to halve it every time.
-        first: Stride of the first stage's map.
-        stages: Number of stages.
+    All but the first halve the map, to the `output_stride` where it is not None.
 
     Raises:
         ValueError: If no stage ends at that stride.
@@ -269,17 +254,10 @@ def residual_block(
     drop_rate: float = 0.0,
     activated: bool = False,
 ):
-    """One block of the network.
+    """One block of the network, with the rate of stochastic depth in its branch.
 
-    Args:
-        x: What enters it.
-        width: Width of its stage.
-        step: Stride and dilation of its branch and shortcut.
-        parts: What it is made of.
-        name: Prefix of its layers' names.
-        drop_rate: Rate of stochastic depth in its branch.
-        activated: Whether `x` has just been activated, by the stem: then a block with
-            pre-activation takes it as it is (appendix of arXiv 1603.05027).
+    An input that has just been `activated`, by the stem, is taken as it is by a block with
+    pre-activation (appendix of arXiv 1603.05027).
     """
     entry = x
     if parts.preactivated and not activated:
@@ -313,9 +291,7 @@ def stage(
     first, *names = (block_name(name, i) for i in range(len(drop_rates)))
     x = residual_block(x, width, step, parts, first, drop_rates[0], activated)
     if stack and names:
-        channels = x.shape[parts.channel_axis]
-        last = parts.data_format == "channels_last"
-        pattern = keras.Input((None, None, channels) if last else (channels, None, None))
+        pattern = keras.Input(open_shape(x, parts.data_format))
         # Named as the first block of the stack, from which the names of the others follow.
         outputs = residual_block(pattern, width, step.then(), parts, names[0], drop_rates[1])
         block = keras.Model(pattern, outputs, name=names[0])

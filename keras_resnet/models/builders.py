@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-from typing import Any, Protocol, TypedDict, Unpack
-
-import keras
+from collections.abc import Callable, Mapping
+from typing import Any, Concatenate, ParamSpec
 
 from keras_resnet.architectures import (
     ARCHITECTURES,
@@ -22,80 +19,10 @@ from keras_resnet.architectures import (
 from keras_resnet.models.densenet import DenseNet
 from keras_resnet.models.resnet import ResNet
 from keras_resnet.network import Network
-from keras_resnet.preprocessing import Preprocessing
 
+_P = ParamSpec("_P")
 # The general builders, by the name under which a `NetworkConfig` keeps them.
 GENERAL_BUILDERS: dict[str, Callable[..., Network]] = {"ResNet": ResNet, "DenseNet": DenseNet}
-
-
-class DenseNetOptions(TypedDict, total=False):
-    """Keyword arguments of the named networks; `ResNet` and `DenseNet` say what they mean."""
-
-    activation: str | Callable
-    normalization: str
-    kernel_regularizer: keras.regularizers.Regularizer | str | None
-    bn_momentum: float
-    bn_epsilon: float
-    synchronized_bn: bool
-    dropout: float
-    include_preprocessing: bool | Preprocessing
-    stack_blocks: bool | None
-    recompute: bool
-    data_format: str | None
-    output_stride: int | None
-    features: Sequence[str] | None
-
-
-class ResNetOptions(DenseNetOptions, total=False):
-    """Keyword arguments of the named residual and plain networks."""
-
-    shortcut: str | None
-    version: str
-    groups: int
-    width_per_group: int
-    squeeze_excitation: int | None
-    deep_stem: bool
-    shortcut_pool: bool
-    zero_init_residual: bool
-    stochastic_depth: float
-
-
-class ResNetBuilder(Protocol):
-    """A named network: the arguments of `keras.applications` in their order, more by keyword."""
-
-    __name__: str
-
-    def __call__(
-        self,
-        include_top: bool = True,
-        weights: str | Path | None = None,
-        input_tensor: keras.KerasTensor | None = None,
-        input_shape: tuple[int | None, ...] | None = None,
-        pooling: str | None = None,
-        classes: int | None = None,
-        classifier_activation: str | Callable | None = "softmax",
-        name: str | None = None,
-        **options: Unpack[ResNetOptions],
-    ) -> Network: ...
-
-
-class DenseNetBuilder(Protocol):
-    """As `ResNetBuilder`, of a densely connected network."""
-
-    __name__: str
-
-    def __call__(
-        self,
-        include_top: bool = True,
-        weights: str | Path | None = None,
-        input_tensor: keras.KerasTensor | None = None,
-        input_shape: tuple[int | None, ...] | None = None,
-        pooling: str | None = None,
-        classes: int | None = None,
-        classifier_activation: str | Callable | None = "softmax",
-        name: str | None = None,
-        **options: Unpack[DenseNetOptions],
-    ) -> Network: ...
 
 
 def build(architecture: Architecture | DenseArchitecture | str, *args, **kwargs) -> Network:
@@ -105,9 +32,6 @@ def build(architecture: Architecture | DenseArchitecture | str, *args, **kwargs)
         architecture: An entry of the table or a variant of one, or its name, such as "ResNet50".
         *args: As those of the named builders.
         **kwargs: As those of the named builders.
-
-    Returns:
-        A functional model, a `Network`.
 
     Raises:
         ValueError: If there is no network of that name, or an argument is wrong.
@@ -133,9 +57,6 @@ def CifarResNet(depth: int, *args, shortcut: str | None = "A", **kwargs) -> Netw
         shortcut: "A", "B", "C" or None.
         **kwargs: As those of `ResNet20`.
 
-    Returns:
-        A functional model, a `Network`.
-
     Raises:
         ValueError: If `depth` is not 6n+2, or as `ResNet20` raises.
     """
@@ -151,9 +72,6 @@ def CifarWideResNet(depth: int, widening: int, *args, **kwargs) -> Network:  # n
         *args: As those of `WideResNet28_10`.
         **kwargs: As those of `WideResNet28_10`; the paper's `dropout` is 0.3.
 
-    Returns:
-        A functional model, a `Network`.
-
     Raises:
         ValueError: If `depth` is not 6n+4, or as `WideResNet28_10` raises.
     """
@@ -168,9 +86,6 @@ def CifarDenseNet(depth: int, growth_rate: int, *args, **kwargs) -> Network:  # 
         growth_rate: Channels that each layer adds.
         *args: As those of `DenseNetBC100_12`.
         **kwargs: As those of `DenseNetBC100_12`.
-
-    Returns:
-        A functional model, a `Network`.
 
     Raises:
         ValueError: If `depth` is not 6n+4, or as `DenseNetBC100_12` raises.
@@ -206,22 +121,25 @@ def _signature(architecture: Architecture | DenseArchitecture) -> inspect.Signat
     )
 
 
-def named_builder(name: str) -> Callable[..., Network]:
-    """Returns the builder of an entry of the table, as a function of `models.named`."""
-    architecture = ARCHITECTURES[name]
-    general, fixed = _filled_in(architecture)
+def named_builder(
+    general: Callable[Concatenate[Any, _P], Network], name: str
+) -> Callable[_P, Network]:
+    """Returns the builder of an entry of the table, a function of `models.named`.
 
-    def builder(*args, **kwargs) -> Network:
+    To a type checker it has the arguments of the general builder but for `blocks`.
+    """
+    architecture = ARCHITECTURES[name]
+    fixed = _filled_in(architecture)[1]
+
+    def builder(*args: _P.args, **kwargs: _P.kwargs) -> Network:
         return build(architecture, *args, **kwargs)
 
-    kinds = {"ResNet": "residual", "DenseNet": "densely connected"}
-    kind = kinds[general.__name__] if getattr(architecture, "shortcut", "") is not None else "plain"
     size = FAMILIES[architecture.family].image_size
     given = ", ".join(f"{option}={value!r}" for option, value in fixed.items())
     builder.__name__ = builder.__qualname__ = name
     builder.__module__ = "keras_resnet.models.named"
     setattr(builder, "__signature__", _signature(architecture))  # noqa: B010
-    builder.__doc__ = f"""Builds {name}, the {kind} network of {architecture.depth} weighted layers.
+    builder.__doc__ = f"""Builds {name}, a network of {architecture.depth} weighted layers.
 
     Source: {architecture.source}. It is `{general.__name__}({given})`,
     whose documentation says what every argument means; the defaults here are the network's.

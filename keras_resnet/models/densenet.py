@@ -14,28 +14,21 @@ from keras.layers import Concatenate
 
 from keras_resnet.architectures import Stem, family_and_stem
 from keras_resnet.layers import BlockStack
+from keras_resnet.models.arguments import open_shape, stacks_blocks
 from keras_resnet.models.blocks import Step, halving_pool, steps_to
 from keras_resnet.models.parts import Parts, assemble
 from keras_resnet.models.parts import stem as stem_layers
-from keras_resnet.naming import (
-    POST,
-    STEM,
-    block_name,
-    stack_name,
-    stage_name,
-    transition_name,
-)
-from keras_resnet.network import Network, kept_arguments
+from keras_resnet.naming import POST, STEM, block_name, stack_name, stage_name, transition_name
+from keras_resnet.network import Network
 from keras_resnet.preprocessing import Preprocessing
 from keras_resnet.utils import checks
-from keras_resnet.utils.recursion import stacks_blocks
 
 # Section 3: a layer's 1x1 convolution gives 4k channels, and a transition keeps half.
 BOTTLENECK = 4
 COMPRESSION = 0.5
 
 
-def DenseNet(  # noqa: N802, named as in keras.applications
+def DenseNet(  # noqa: D417, N802, most arguments are those of ResNet
     blocks: Sequence[int],
     include_top: bool = True,
     weights: str | Path | None = None,
@@ -69,53 +62,23 @@ def DenseNet(  # noqa: N802, named as in keras.applications
     Args:
         blocks: Layers per block, such as (6, 12, 24, 16). A transition between two blocks halves
             the channels and the map.
-        include_top: Whether to end in global average pooling and the classifier.
-        weights: None for random initialization; "imagenet", or the name of published weights such
-            as "keras/densenet121", for a download of what is published for this network; or the
-            path of a file of Keras. A classifier of other `classes` is not loaded, with a warning.
-        input_tensor: Keras tensor to build on, in place of `input_shape`.
-        input_shape: Shape of one image without the batch, such as (224, 224, 3); sides may be
-            None. With the top the default is RGB of 224x224 pixels, 32x32 for a CIFAR network;
-            any size without.
-        pooling: For `include_top=False`: None for feature maps, "avg" or "max" for vectors.
-        classes: Classes of the classifier, only with `include_top`; by default 1000, 10 for a
-            CIFAR network.
-        classifier_activation: Activation of the classifier; None gives logits.
-        name: Name of the model; by default that of the network.
+        weights: As in `ResNet`, such as "keras/densenet121"; files are those of Keras only.
         growth_rate: Channels that each layer adds, the paper's k; the stem has 2k.
-        stem: "imagenet" (7x7 of stride 2 and max pool), "cifar" (3x3), or a `Stem`.
-        activation: Nonlinearity everywhere, such as "silu".
-        normalization: "batch", or "group" (32 groups, arXiv 1803.08494) with standardized kernels
-            (arXiv 1903.10520).
-        kernel_regularizer: Penalty on convolution and classifier kernels, as in `ResNet`.
-        bn_momentum: Weight of the old value in the moving statistics, in [0, 1).
-        bn_epsilon: Added to the variance in the normalization.
-        synchronized_bn: Whether batch statistics are taken over all replicas of a strategy.
         dropout: Rate of dropout after each layer, in [0, 1); the paper's for CIFAR without
             augmentation is 0.2.
-        include_preprocessing: Whether the model itself standardizes RGB images in [0, 255], or the
-            `Preprocessing` by which it does so, of images of any channels. Without it, feed
-            `preprocess_input(images)` or data standardized your own way.
         stack_blocks: Whether each block becomes one layer with the weights of all its layers; None
             does so only where the network is too deep for Keras to build otherwise.
         recompute: Whether training keeps only the input of each block and computes the rest again
             for the gradient (in the spirit of arXiv 1707.06990), to save memory.
-        data_format: "channels_last", "channels_first", or None for Keras's default.
-        output_stride: Stride of the last map, reached by dilation in place of strides, with the
-            same weights: that of the stem's end (4 for ImageNet, 1 for CIFAR), or twice, four or
-            eight times that. None for the network's own, 32 or 4.
-        features: Names of the stages' maps to give, such as ["C3", "C5"], with `include_top=False`:
-            the model is a `Backbone` then. Stages behind the last one are left out.
+        Others: As in `ResNet`.
 
     Returns:
-        A functional model, a `Network`, from float images `(batch, H, W, C)` to class probabilities
-        `(batch, classes)`, float32 under mixed precision too; without the top, to feature maps
-        `(batch, h, w, channels)`, vectors `(batch, channels)`, or a dictionary of maps.
+        A functional model, a `Network`, as from `ResNet`.
 
     Raises:
         ValueError: If an argument is wrong; the message names it and what would do.
     """
-    arguments = kept_arguments(locals())
+    arguments = dict(locals())
     parts = Parts.of(arguments)
     growth_rate = checks.integer("growth_rate", growth_rate)
     family, spec = family_and_stem(stem)
@@ -137,17 +100,7 @@ def DenseNet(  # noqa: N802, named as in keras.applications
             yield parts.norm_act(x, name=POST) if i == len(blocks) - 1 else x
 
     arguments |= {"blocks": blocks, "growth_rate": growth_rate}
-    return assemble(
-        "DenseNet",
-        arguments,
-        stages,
-        parts,
-        spec,
-        family,
-        name=name,
-        weights=weights,
-        input_tensor=input_tensor,
-    )
+    return assemble("DenseNet", arguments, stages, parts, spec, family)
 
 
 def dense_layer(x, growth_rate: int, dilation: int, parts: Parts, name: str):
@@ -161,9 +114,7 @@ def dense_layer(x, growth_rate: int, dilation: int, parts: Parts, name: str):
 def dense_block(x, count: int, growth_rate: int, dilation: int, parts, name: str, stack, recompute):
     """Layers on maps of one size; with `stack` as one layer of Keras, a `BlockStack` of one."""
     if stack:
-        inputs = keras.Input(
-            tuple(n if i == parts.channel_axis % 4 else None for i, n in enumerate(x.shape))[1:]
-        )
+        inputs = keras.Input(open_shape(x, parts.data_format))
         outputs = dense_block(inputs, count, growth_rate, dilation, parts, name, False, False)
         block = keras.Model(inputs, outputs, name=f"{name}_block")
         return BlockStack(block, 1, recompute, name=stack_name(name))(x)

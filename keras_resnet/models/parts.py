@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
 from typing import Any, Self
 
 import keras
@@ -47,17 +46,7 @@ def he_normal() -> keras.initializers.Initializer:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Parts:
-    """Options that all blocks of one network share.
-
-    Attributes:
-        data_format: "channels_last" or "channels_first"; Keras's default where None is given.
-        activation: Nonlinearity: a name or a function that Keras knows.
-        normalization: "batch", or "group" for groups of channels and standardized kernels.
-        bn_momentum: Weight of the old value in the moving statistics.
-        bn_epsilon: Added to the variance.
-        synchronized_bn: Whether batch statistics are taken over all replicas.
-        kernel_regularizer: Penalty on every convolution's kernel, or None.
-        dropout: Rate of the dropout in each block.
+    """Options that all blocks of one network share, as in `ResNet`.
 
     Raises:
         ValueError: If one is wrong.
@@ -81,7 +70,7 @@ class Parts:
                 f"statistics. Received: synchronized_bn=True with {self.normalization!r}"
             )
         for name, value in {
-            "data_format": self.data_format or keras.config.image_data_format(),
+            "data_format": checks.data_format(self.data_format),
             "activation": checks.known(
                 "activation", self.activation, keras.activations.get, none_allowed=False
             ),
@@ -150,14 +139,9 @@ class Parts:
     def activate(self, x, *, name):
         return Activation(self.activation, name=name)(x)
 
-    @property
-    def activation_name(self) -> str:
-        """Name of the nonlinearity in names of layers: "relu"."""
-        return activation_name(self.activation)
-
     def norm_act(self, x, *, name):
         x = self.norm(x, name=name)
-        return self.activate(x, name=f"{name}_{self.activation_name}")
+        return self.activate(x, name=f"{name}_{activation_name(self.activation)}")
 
     def conv_norm_act(self, x, filters, kernel_size, strides=1, *, name, groups=1, dilation=1):
         x = self.conv(x, filters, kernel_size, strides, name=name, groups=groups, dilation=dilation)
@@ -218,24 +202,15 @@ def assemble(
     parts: Parts,
     stem: Stem,
     family: Family,
-    *,
-    name: str | None,
-    weights: str | Path | None,
-    input_tensor: keras.KerasTensor | None,
 ) -> Network:
     """Returns the model of a network: input, standardization, stages, top, memory and weights.
 
-    Args:
-        builder: Name of the general builder.
-        arguments: Its other arguments.
-        stages: Function from the images to the last map of every stage, in order.
-        parts: What the blocks are made of.
-        stem: What stands before the first stage.
-        family: Family with the defaults.
-        name: Name of the model, or None for the network's.
-        weights: Weights to load, as the builders take them.
-        input_tensor: Keras tensor to build on, or None.
+    `arguments` are all of the general builder's, and `stages` is a function from the images to the
+    last map of every stage, in order.
     """
+    passing = ("weights", "input_tensor", "name")
+    weights, input_tensor, name = (arguments[key] for key in passing)
+    arguments = {key: value for key, value in arguments.items() if key not in passing}
     include_top, pooling = arguments["include_top"], arguments["pooling"]
     activation, blocks = arguments["classifier_activation"], arguments["blocks"]
     classes = check_top(include_top, pooling, arguments["classes"], activation, family.classes)

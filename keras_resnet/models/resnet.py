@@ -9,14 +9,14 @@ from pathlib import Path
 import keras
 
 from keras_resnet.architectures import Stem, family_and_stem
+from keras_resnet.models.arguments import stacks_blocks
 from keras_resnet.models.blocks import ResidualParts, stage, steps_to
 from keras_resnet.models.parts import assemble
 from keras_resnet.models.parts import stem as stem_layers
 from keras_resnet.naming import POST, stage_name
-from keras_resnet.network import Network, kept_arguments
+from keras_resnet.network import Network
 from keras_resnet.preprocessing import Preprocessing
 from keras_resnet.utils import checks
-from keras_resnet.utils.recursion import stacks_blocks
 
 
 def ResNet(  # noqa: N802, named as in keras.applications
@@ -131,7 +131,7 @@ def ResNet(  # noqa: N802, named as in keras.applications
     Raises:
         ValueError: If an argument is wrong; the message names it and what would do.
     """
-    arguments = kept_arguments(locals())
+    arguments = dict(locals())
     parts = ResidualParts.of(arguments)
     family, spec = family_and_stem(stem)
     if checks.boolean("deep_stem", deep_stem):
@@ -181,14 +181,4 @@ def ResNet(  # noqa: N802, named as in keras.applications
             yield parts.norm_act(x, name=POST) if parts.preactivated and last else x
 
     arguments |= {"blocks": blocks, "widths": widths, "stem_filters": filters}
-    return assemble(
-        "ResNet",
-        arguments,
-        stages,
-        parts,
-        spec,
-        family,
-        name=name,
-        weights=weights,
-        input_tensor=input_tensor,
-    )
+    return assemble("ResNet", arguments, stages, parts, spec, family)

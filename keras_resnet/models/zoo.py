@@ -115,13 +115,10 @@ def models_table(models: Sequence[ModelInfo] | None = None) -> str:
 
 
 def with_models(document: str) -> str:
-    """Returns a document with the list of all networks between `START` and `END`.
-
-    Args:
-        document: Text in Markdown that has these two comments.
+    """Returns a document in Markdown with the list of all networks between `START` and `END`.
 
     Raises:
-        ValueError: If it has not.
+        ValueError: If it does not have these two comments.
     """
     before, start, rest = document.partition(START)
     _, end, after = rest.partition(END)
@@ -130,7 +127,15 @@ def with_models(document: str) -> str:
             f"`document` must have {START!r} and after it {END!r}. "
             f"Received: a document of {len(document)} characters without them"
         )
-    return f"{before}{start}\n\n{_markdown()}\n\n{end}{after}"
+    tables = []
+    for family, about in FAMILIES.items():
+        rows = [info.row() for info in list_models(family=family)]
+        # All have the same input; and where none has weights, there is no column of them.
+        columns = [key for key in rows[0] if key != "input" and any(row[key] for row in rows)]
+        side = about.image_size
+        tables.append(f"For {side}x{side} RGB images and {about.classes} classes:")
+        tables.append(markdown_table([{key: row[key] for key in columns} for row in rows]))
+    return "\n\n".join([before + start, *tables, end + after])
 
 
 @functools.cache
@@ -142,41 +147,14 @@ def _sizes() -> dict[str, tuple[int, int]]:
         }
 
 
-def _size(name: str) -> tuple[int, int]:
-    if name not in _sizes():
-        raise ValueError(f"{name} has not been counted: run `python recipes/models.py --count`.")
-    return _sizes()[name]
-
-
-def _markdown() -> str:
-    """Returns a table in Markdown for each family."""
-    parts = []
-    for family, about in FAMILIES.items():
-        rows = [info.row() for info in list_models(family=family)]
-        # All have the same input; and where none has weights, there is no column of them.
-        columns = [key for key in rows[0] if key != "input" and any(row[key] for row in rows)]
-        side = about.image_size
-        parts.append(f"For {side}x{side} RGB images and {about.classes} classes:")
-        parts.append(markdown_table([{key: row[key] for key in columns} for row in rows]))
-    return "\n\n".join(parts)
-
-
 def entries() -> list[Architecture | DenseArchitecture]:
     """Returns the entries of the table, each followed by its variants with published weights."""
-    published = dict.fromkeys(weights.network for weights in PRETRAINED.values())
-    variants = [
-        network
-        for name in published
-        if (network := find_architecture(name)).name not in ARCHITECTURES
-    ]
-    return [
-        network
-        for entry in ARCHITECTURES.values()
-        for network in (entry, *(one for one in variants if builder_of(one)[0] == entry.name))
-    ]
+    published = (find_architecture(weights.network) for weights in PRETRAINED.values())
+    networks, order = dict.fromkeys([*ARCHITECTURES.values(), *published]), list(ARCHITECTURES)
+    return sorted(networks, key=lambda network: order.index(_builder_of(network)[0]))
 
 
-def builder_of(network: Architecture | DenseArchitecture) -> tuple[str, dict[str, object]]:
+def _builder_of(network: Architecture | DenseArchitecture) -> tuple[str, dict[str, object]]:
     """Returns the name of a network's builder, and the options that it needs."""
     if network.name in ARCHITECTURES or isinstance(network, DenseArchitecture):
         return network.name, {}
@@ -190,8 +168,12 @@ def builder_of(network: Architecture | DenseArchitecture) -> tuple[str, dict[str
 
 def _info(entry: Architecture | DenseArchitecture) -> ModelInfo:
     family = FAMILIES[entry.family]
-    parameters, multiply_adds = _size(entry.name)
-    builder, options = builder_of(entry)
+    if entry.name not in _sizes():
+        raise ValueError(
+            f"{entry.name} has not been counted: run `python recipes/models.py --count`."
+        )
+    parameters, multiply_adds = _sizes()[entry.name]
+    builder, options = _builder_of(entry)
     return ModelInfo(
         name=entry.name,
         builder=builder,

@@ -4,10 +4,9 @@ from keras_resnet.network import Backbone, Feature
 from keras_resnet.surgery.backbones import backbone
 from keras_resnet.surgery.conversion import any_size, score_map, with_logits
 from keras_resnet.surgery.deepening import deepen
-from keras_resnet.surgery.dilation import dilate
 from keras_resnet.surgery.folding import fold_batch_norm
 from keras_resnet.surgery.freezing import freeze, stage_rates
-from keras_resnet.surgery.rebuilding import rebuild
+from keras_resnet.surgery.rebuilding import dilate, rebuild
 
 __all__ = [
     "Backbone",

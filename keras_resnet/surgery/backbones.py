@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from keras_resnet.architectures import find_architecture
-from keras_resnet.models.arguments import some_of
+from keras_resnet.models.arguments import open_shape, some_of
 from keras_resnet.models.builders import build
 from keras_resnet.naming import map_name
 from keras_resnet.network import Backbone, Network, network_of
-from keras_resnet.surgery.conversion import open_shape
 from keras_resnet.surgery.rebuilding import rebuild
 
 # Arguments of the builders about the end that a backbone lacks.
@@ -73,7 +72,7 @@ def backbone(
             output_stride=output_stride,
             **options,
         )
-    shape = open_shape(model)
+    shape = open_shape(model.input, model.network.arguments["data_format"])
     changes: dict[str, Any] = {"pooling": None, "classes": None, "input_shape": shape}
     if output_stride is not None:
         changes["output_stride"] = output_stride

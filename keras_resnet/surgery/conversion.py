@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 import keras
 
-from keras_resnet.network import Network, remembered
+from keras_resnet.models.arguments import open_shape
+from keras_resnet.network import remembered
 from keras_resnet.surgery.graphs import (
     classifier_of,
     drop_output_activation,
@@ -38,7 +39,8 @@ def any_size(model: keras.Model) -> keras.Model:
     # Models in front of a network take images of one size, unless opened by their configs.
     nested = any(isinstance(layer, keras.Model) for layer in getattr(model, "layers", ()))
     if remembered(model) and not nested:
-        net = rebuild(model, input_shape=open_shape(model))
+        data_format = model.network.arguments["data_format"]
+        net = rebuild(model, input_shape=open_shape(model.input, data_format))
     else:
         config = functional_config(model)
         shape = model.input_shape
@@ -57,14 +59,6 @@ def any_size(model: keras.Model) -> keras.Model:
             f"on flattened maps. Received: model {model.name!r} with the layer {fixed!r}"
         )
     return net
-
-
-def open_shape(model: Network) -> tuple[int | None, ...]:
-    """Returns the shape of images of any size with the channels of a network."""
-    axis = 0 if model.network.arguments["data_format"] == "channels_first" else -1
-    shape: list[int | None] = [None, None, None]
-    shape[axis] = model.input_shape[1:][axis]
-    return tuple(shape)
 
 
 def with_logits(model: keras.Model) -> keras.Model:

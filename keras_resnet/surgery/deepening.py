@@ -14,8 +14,8 @@ import numpy as np
 from keras_resnet.architectures import BLOCKS, Architecture
 from keras_resnet.naming import block_name, find_place, map_name, stage_name
 from keras_resnet.network import Network, network_of
+from keras_resnet.surgery.graphs import stage_ends
 from keras_resnet.surgery.rebuilding import rebuild
-from keras_resnet.surgery.stages import stage_ends
 from keras_resnet.utils import checks
 from keras_resnet.utils.statistics import Moments, image_batches, map_moments
 from keras_resnet.weights.transfer import Layers, assign_weights, layer_weights
@@ -119,36 +119,27 @@ def _norms_on_path(network: Architecture, activation: str) -> tuple[str, ...]:
     There are none beside a shortcut without weights, "0" on a projection, "1" and "2" in a plain
     block. Raises an error if no weights make the blocks an identity.
     """
-    if network.version == "v2":
-        if network.normalization != "batch" or network.shortcut == "C":
+    block, shortcut, gates = network.block, network.shortcut, network.squeeze_excitation
+    preactivated, grouped = network.version == "v2", network.normalization != "batch"
+    projects = shortcut == "C"
+    for lacks, needed in (
+        (preactivated and grouped, "no standardized kernels with pre-activation"),
+        (preactivated and projects, "projections in first blocks only, with pre-activation"),
+        (not preactivated and activation != "relu", "blocks that end in a ReLU"),
+        (projects and grouped, "no group normalization, which depends on the image, on the path"),
+        (shortcut is None and grouped, "batch normalization in plain blocks"),
+        (shortcut is None and block != "basic", "shortcuts around bottlenecks, which narrow"),
+        (shortcut is None and gates, "shortcuts around branches with squeeze-and-excitation"),
+    ):
+        if lacks:
             raise ValueError(
-                "`model` must have, with pre-activation, kernels that are not standardized and no "
-                "projections but in the first block of a stage. Received: "
-                f"normalization={network.normalization!r} with shortcut={network.shortcut!r}"
+                f"`model` must have {needed}, for blocks to be identities. Received: {block=}, "
+                f"{shortcut=}, activation={activation}, normalization={network.normalization!r}, "
+                f"squeeze_excitation={gates}"
             )
+    if preactivated or shortcut in ("A", "B"):
         return ()
-    if activation != "relu":
-        raise ValueError(
-            "`model` must have blocks that end in a ReLU, which passes on what a ReLU gave. "
-            f"Received: activation={activation}"
-        )
-    if network.shortcut in ("A", "B"):
-        return ()
-    if network.normalization != "batch":
-        raise ValueError(
-            "`model` must have no group normalization on the way that identities pass: it depends "
-            f"on the image. Received: normalization={network.normalization!r} with "
-            f"shortcut={network.shortcut!r}"
-        )
-    if network.shortcut == "C":
-        return ("0",)
-    if network.block != "basic" or network.squeeze_excitation:
-        raise ValueError(
-            "`model` must have shortcuts, or blocks of nothing but convolutions of one width. "
-            f"Received: plain {network.block} blocks with "
-            f"squeeze_excitation={network.squeeze_excitation}"
-        )
-    return ("1", "2")
+    return ("0",) if projects else ("1", "2")
 
 
 def _make_path_identity(

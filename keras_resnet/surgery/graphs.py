@@ -1,4 +1,4 @@
-"""Graphs of functional models, read from their configs, changed, and built again."""
+"""Graphs of functional models, read from their layers or configs, changed, and built again."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 import keras
 
+from keras_resnet.naming import POST, find_stage, map_name
 from keras_resnet.utils import private
 from keras_resnet.weights import copy_weights
 
@@ -42,6 +43,25 @@ def source(tensor: keras.KerasTensor, skipped: tuple[type[Any], ...] = ()) -> ke
 def classifier_of(model: keras.Model) -> keras.Operation:
     """Returns the layer that a model's first output comes from, before a separate activation."""
     return source(model.outputs[0], (keras.layers.Softmax, keras.layers.Activation))
+
+
+def stage_ends(model: keras.Model) -> dict[str, keras.KerasTensor]:
+    """Returns the last map of every stage by name, C2 to C5; nothing where there are no stages.
+
+    It is the input of the next stage, and for the last one that of the pooling: with pre-activation
+    (version "v2", DenseNet) the sum or concatenation that ends a stage, normalized and activated in
+    the last stage only.
+    """
+    ends, name = {}, None
+    # Layers are in order of computation.
+    for layer in model.layers:
+        stage = find_stage(layer.name)
+        if stage is not None and stage >= 0:
+            name = map_name(stage)
+            ends[name] = layer.output
+        elif name and layer.name.startswith(f"{POST}_"):
+            ends[name] = layer.output
+    return ends
 
 
 def rebuilt(model: keras.Model, config: Config) -> keras.Model:

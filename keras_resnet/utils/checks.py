@@ -7,6 +7,8 @@ import numbers
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
+import keras
+
 
 def first_line(error: BaseException) -> str:
     """Returns the first line of an error's message, or the name of its class if it has none."""
@@ -36,10 +38,14 @@ def one_of(name: str, value: Any, allowed: Collection[Any]) -> Any:
     return value
 
 
+def is_whole(value: Any) -> bool:
+    """Returns whether `value` is a whole number, of Python's or another type."""
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
+
+
 def integer(name: str, value: Any, minimum: int = 1) -> int:
     """Returns `value` as an int if it is a whole number of at least `minimum` that fits 64 bits."""
-    whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
-    if not whole or not minimum <= value < 2**63:
+    if not is_whole(value) or not minimum <= value < 2**63:
         raise ValueError(
             f"`{name}` must be a whole number of at least {minimum}. Received: {name}={value!r}"
         )
@@ -70,6 +76,12 @@ def different(name: str, values: Collection[Any], what: str) -> list[Any]:
 def boolean(name: str, value: Any) -> bool:
     """Returns `value` if it is True or False."""
     return one_of(name, value, (True, False))
+
+
+def data_format(value: Any) -> str:
+    """Returns Keras's data format by name, its default for None."""
+    value = keras.config.image_data_format() if value is None else value
+    return one_of("data_format", value, ("channels_last", "channels_first"))
 
 
 def fraction(name: str, value: Any, *, one_allowed: bool = False) -> float:

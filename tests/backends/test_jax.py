@@ -23,22 +23,15 @@ SCRIPT = Path(__file__).with_name("jax_builders.py")
 )
 def test_builders_on_jax(subprocess_python, tmp_path, names):
     for name in names:
-        model = build(keras_resnet, name)
-        randomize(model)
+        model = randomize(build(keras_resnet, name))
         model.save_weights(tmp_path / f"{name}.weights.h5")
         x, labels = images(4, *model.input_shape[1:]), np.arange(4)
         y = model(x, training=False)
         logits = model(x, training=True)
         losses = keras.losses.sparse_categorical_crossentropy(labels, logits, from_logits=True)
+        loss = tf.reduce_mean(losses)
         statistics = {v.path: v.numpy() for v in model.non_trainable_variables}
-        np.savez(
-            tmp_path / f"{name}.npz",
-            x=x,
-            y=y,
-            labels=labels,
-            loss=tf.reduce_mean(losses),
-            **statistics,
-        )
+        np.savez(tmp_path / f"{name}.npz", x=x, y=y, labels=labels, loss=loss, **statistics)
     run = subprocess_python(SCRIPT, tmp_path, *names, env={"KERAS_BACKEND": "jax"}, timeout=600)
     expected = [
         *("basic", "stacked", "v2", "recomputed"),

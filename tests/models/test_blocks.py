@@ -11,26 +11,15 @@ from keras import ops
 import keras_resnet
 from keras_resnet.architectures import BLOCKS, Block
 from keras_resnet.layers import FusedBatchNormalization, StochasticDepth, ZeroPadShortcut
-from keras_resnet.models.blocks import (
-    BRANCHES,
-    ResidualParts,
-    Step,
-    convolutions,
-    residual_block,
-)
+from keras_resnet.models.blocks import BRANCHES, ResidualParts, Step, convolutions, residual_block
 from tests.helpers import distance, images, randomize
 
 
-def parts(**changes):
-    return ResidualParts(**{"block": "basic", **changes})
-
-
-def block_model(channels, width, strides=1, size=(None, None), **changes):
+def block_model(channels, width, strides=1, size=(None, None), drop_rate=0.0, **changes):
     """One block as a model of its own."""
-    inputs = keras.Input((*size, channels))
-    return keras.Model(
-        inputs, residual_block(inputs, width, Step(strides), parts(**changes), "block")
-    )
+    inputs, parts = keras.Input((*size, channels)), ResidualParts(**{"block": "basic", **changes})
+    outputs = residual_block(inputs, width, Step(strides), parts, "block", drop_rate)
+    return keras.Model(inputs, outputs)
 
 
 def kinds(model):
@@ -119,26 +108,15 @@ def test_dropout_stands_between_the_convolutions():
         model = block_model(32, 8, block=block, shortcut=None, dropout=0.3)
         names = [layer.name for layer in model.layers]
         place = names.index("block_dropout")
-        assert names[place - 1 : place + 2] == [
-            f"block_{before}_relu",
-            "block_dropout",
-            f"block_{after}_conv",
-        ]
+        around = names[place - 1], names[place + 1]
+        assert around == (f"block_{before}_relu", f"block_{after}_conv")
         assert model.get_layer("block_dropout").rate == 0.3
 
 
 def test_options_reach_the_layers():
-    model = block_model(
-        4,
-        8,
-        strides=2,
-        shortcut="C",
-        bn_momentum=0.7,
-        bn_epsilon=1e-3,
-        synchronized_bn=True,
-        kernel_regularizer=keras.regularizers.L2(0.5),
-        zero_init_residual=True,
-    )
+    options = {"bn_momentum": 0.7, "bn_epsilon": 1e-3, "synchronized_bn": True}
+    options |= {"kernel_regularizer": keras.regularizers.L2(0.5), "zero_init_residual": True}
+    model = block_model(4, 8, strides=2, shortcut="C", **options)
     norms = [x for x in model.layers if isinstance(x, FusedBatchNormalization)]
     assert {(x.momentum, x.epsilon, x.synchronized) for x in norms} == {(0.7, 1e-3, True)}
     zero = [x.name for x in norms if not x.get_weights()[0].any()]
@@ -204,8 +182,7 @@ def test_block_equals_numpy(block, version, strides, shortcut):
     width = 6 if block == "basic" else 2
     # Same shape with stride 1, more channels on a smaller map with stride 2.
     channels = (6 if block == "basic" else 8) - strides + 1
-    model = block_model(channels, width, strides, **options)
-    randomize(model)
+    model = randomize(block_model(channels, width, strides, **options))
     x = images(2, 7, 6, channels)
     expected = reference_block(model, x, strides, **options)
     assert model(x).shape == expected.shape
@@ -218,13 +195,9 @@ def test_block_equals_numpy(block, version, strides, shortcut):
 @pytest.mark.parametrize(("block", "last"), [("basic", 2), ("bottleneck", 3)])
 def test_block_without_residual_is_the_identity(block, last, shortcut, how, training):
     channels = 8
-    model = block_model(
-        channels,
-        channels if block == "basic" else channels // 4,
-        block=block,
-        shortcut=shortcut,
-        zero_init_residual=how == "zero_init_residual",
-    )
+    width = channels if block == "basic" else channels // 4
+    zero = how == "zero_init_residual"
+    model = block_model(channels, width, block=block, shortcut=shortcut, zero_init_residual=zero)
     if how == "gamma set to zero":
         randomize(model)
         model.get_layer(f"block_{last}_bn").gamma.assign(np.zeros(channels))
@@ -244,16 +217,9 @@ def test_a_plain_block_with_zero_scale_is_zero():
 
 def test_zeroed_option_a_net_adds_zero_channels():
     # Every branch zero: what leaves the net is the stem's output, subsampled and zero-padded.
-    net = keras_resnet.ResNet(
-        (2, 2, 1),
-        block="basic",
-        widths=(3, 5, 8),
-        stem="cifar",
-        shortcut="A",
-        include_top=False,
-        input_shape=(9, 8, 3),
-        zero_init_residual=True,
-    )
+    options = {"block": "basic", "stem": "cifar", "shortcut": "A", "zero_init_residual": True}
+    sizes = {"widths": (3, 5, 8), "include_top": False, "input_shape": (9, 8, 3)}
+    net = keras_resnet.ResNet((2, 2, 1), **options, **sizes)
     assert sum(isinstance(layer, ZeroPadShortcut) for layer in net.layers) == 2
     stem = keras.Model(net.input, net.get_layer("conv1_relu").output)
     x = images(2, 9, 8, 3)
@@ -344,22 +310,18 @@ def test_dropout_acts_in_training_only():
 
 def test_rates_rise_along_a_line():
     """Section 3 of arXiv 1603.09382: block l of L drops at l / L of the last one's rate."""
-    net = keras_resnet.CifarResNet(20, input_shape=(8, 8, 3), stochastic_depth=0.45)
+    options = {"input_shape": (8, 8, 3), "stochastic_depth": 0.45}
+    net = keras_resnet.CifarResNet(20, **options)
     rates = [layer.rate for layer in net.layers if isinstance(layer, StochasticDepth)]
     np.testing.assert_allclose(rates, 0.45 * np.arange(1, 10) / 9)
-    stacked = keras_resnet.CifarResNet(
-        20, input_shape=(8, 8, 3), stochastic_depth=0.45, stack_blocks=True
-    )
+    stacked = keras_resnet.CifarResNet(20, **options, stack_blocks=True)
     in_stack = [stacked.get_layer(f"conv{s}_stack").drop_rates for s in (2, 3, 4)]
     np.testing.assert_allclose(in_stack, np.reshape(rates, (3, 3))[:, 1:])
 
 
 def test_a_dropped_branch_leaves_the_shortcut():
     x = np.random.default_rng(0).uniform(0, 1, (400, 2, 2, 8)).astype("float32")
-    inputs = keras.Input((2, 2, 8))
-    block = keras.Model(
-        inputs, residual_block(inputs, 8, Step(), parts(shortcut="A"), "block", drop_rate=0.25)
-    )
+    block = block_model(8, 8, size=(2, 2), drop_rate=0.25, shortcut="A")
     outputs = ops.convert_to_numpy(block(x, training=True))
     dropped = (outputs == x).all(axis=(1, 2, 3))
     # Of 400 draws, three standard deviations.

@@ -31,6 +31,14 @@ def general(blocks=(1, 1), **options):
     return ResNet(blocks, **{"widths": (4, 8), "input_shape": (32, 32, 3), **options})
 
 
+def dense(blocks=(3, 2), **options):
+    return models.DenseNet(blocks, **{"stem": "cifar", "input_shape": (9, 8, 3), **options})
+
+
+def CifarDenseNet(depth=100, growth_rate=12, **options):  # noqa: N802
+    return models.CifarDenseNet(depth, growth_rate, **options)
+
+
 def CifarWideResNet(depth=10, widening=1, **options):  # noqa: N802
     return models.CifarWideResNet(depth, widening, **options)
 
@@ -55,7 +63,8 @@ CASES = [
     case(ResNet20, "pooling", "'mean'", "None, 'avg', 'max'", pooling="mean", include_top=False),
     case(ResNet20, "pooling", "'avg'", "include_top=False", pooling="avg"),
     # depth
-    *wrong(CifarResNet, "depth", 21, 2, -4, 0, 20.0, True, "20", None, words=("6n+2",)),
+    *wrong(CifarResNet, "depth", 21, 2, -4, 0, 1, 7, 19, 20.0, True, "20", None,
+           words=("6n+2", "8, 14, 20")),
     # classes
     *wrong(ResNet20, "classes", 0, -1, 2.5, True, "10"),
     case(ResNet20, "classes", "10", "include_top=True", classes=10, include_top=False),
@@ -87,8 +96,22 @@ CASES = [
     *wrong(ResNet20, "normalization", "layer", None, 32, words=("'batch', 'group'",)),
     *wrong(general, "stem_filters", 0, 1.5, "16"),
     *wrong(PlainNet20, "version", "v2"),
-    *wrong(CifarWideResNet, "depth", 20, 4, 28.0, None, words=("6n+4",)),
-    *wrong(CifarWideResNet, "widening", 0),
+    *wrong(CifarWideResNet, "depth", 20, 4, 28.0, "22", None, words=("6n+4", "10, 16, 22")),
+    *wrong(CifarWideResNet, "widening", 0, 0.5),
+    *wrong(CifarDenseNet, "depth", 101, words=("6n+4",)),
+    *wrong(CifarDenseNet, "growth_rate", -1),
+    *wrong(dense, "growth_rate", 0),
+    *wrong(dense, "blocks", ()),
+    *wrong(dense, "stem", "mnist"),
+    *wrong(dense, "input_shape", (1, 8, 3)),
+    case(dense, "recompute", "stack_blocks=False", recompute=True, stack_blocks=False),
+    case(dense, "stack_blocks", "stack_blocks=False", blocks=(200,), stack_blocks=False),
+    # stages to give
+    case(ResNet20, "features", "'C3'", "'C2', 'C3', 'C4'", features="C3", include_top=False),
+    case(ResNet20, "features", "[]", features=[], include_top=False),
+    case(ResNet20, "features", "'C5'", features=["C5"], include_top=False),
+    case(ResNet20, "features", "include_top=True", features=["C3"]),
+    case(ResNet20, "features", "'avg'", features=["C3"], include_top=False, pooling="avg"),
     case(ResNet20, "synchronized_bn", "'group'", "'batch'",
          synchronized_bn=True, normalization="group"),
     case(ResNet20, "zero_init_residual", "'group'", "'batch'",
@@ -124,7 +147,7 @@ CASES = [
 @pytest.mark.parametrize(("build", "options", "argument", "received", "words"), CASES)
 def test_wrong_argument(build, options, argument, received, words):
     with pytest.raises(ValueError, match="Received: ") as error:
-        build(**({} if "input_shape" in options or build is general else SMALL) | options)
+        build(**({} if "input_shape" in options or build in (general, dense) else SMALL) | options)
     message = str(error.value)
     assert message.startswith(f"`{argument}` ")
     assert "\n" not in message

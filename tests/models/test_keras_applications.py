@@ -29,13 +29,9 @@ def folded_weights(theirs: keras.Model) -> dict:
 @pytest.mark.parametrize("name", ["ResNet50", pytest.param("ResNet101", marks=pytest.mark.slow)])
 def test_same_outputs(name):
     shape = (97, 64, 3)  # one odd side
-    theirs = getattr(keras.applications, name)(
-        weights=None, include_top=False, pooling="avg", input_shape=shape
-    )
-    randomize(theirs)
-    ours = getattr(keras_resnet, name)(
-        include_top=False, pooling="avg", input_shape=shape, version="v1", bn_epsilon=1.001e-5
-    )
+    options = {"weights": None, "include_top": False, "pooling": "avg", "input_shape": shape}
+    theirs = randomize(getattr(keras.applications, name)(**options))
+    ours = getattr(keras_resnet, name)(version="v1", bn_epsilon=1.001e-5, **options)
     assign_weights(ours, folded_weights(theirs))
     x = images(2, *shape)
     expected = theirs(x)
@@ -59,8 +55,7 @@ def test_same_outputs(name):
 
 def test_same_classifier():
     options = {"weights": None, "input_shape": (32, 32, 3), "classes": 7}
-    theirs = keras.applications.ResNet50(**options)
-    randomize(theirs)
+    theirs = randomize(keras.applications.ResNet50(**options))
     theirs.get_layer("predictions").kernel.assign(0.3 * images(2048, 7))
     ours = keras_resnet.ResNet50(**options, bn_epsilon=1.001e-5)
     assign_weights(ours, folded_weights(theirs))

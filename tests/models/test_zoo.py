@@ -144,9 +144,8 @@ def test_readme_is_in_step():
 
 def test_documents_without_a_place():
     made = with_models(f"before\n{START}\n{END}\nafter\n")
-    assert made.startswith(f"before\n{START}\n\nFor 224x224") and made.endswith(
-        "|\n\n" + END + "\nafter\n"
-    )
+    assert made.startswith(f"before\n{START}\n\nFor 224x224")
+    assert made.endswith(f"|\n\n{END}\nafter\n")
     for document in ("", START, f"{END}\n{START}\n"):
         with refused("`document`", START, END):
             with_models(document)

@@ -11,7 +11,7 @@ import pytest
 import keras_resnet
 from keras_resnet.evaluation import score_map
 from keras_resnet.surgery import backbone, dilate
-from keras_resnet.surgery.stages import stage_ends
+from keras_resnet.surgery.graphs import stage_ends
 from tests.helpers import assert_same_weights, distance, images, randomize, refused
 
 # One of every kind whose layers look at no more than a neighborhood.
@@ -68,18 +68,15 @@ def test_the_dilated_network_has_the_strided_one_in_it(kind):
 
 def test_of_a_densenet_where_no_map_loses_a_row():
     for stack_blocks in (False, True):
-        net = keras_resnet.DenseNet(
-            (1, 1, 2), growth_rate=4, stem="cifar", include_top=False, stack_blocks=stack_blocks
-        )
-        randomize(net)
+        options = {"stem": "cifar", "include_top": False, "stack_blocks": stack_blocks}
+        net = randomize(keras_resnet.DenseNet((1, 1, 2), growth_rate=4, **options))
         errors, found = agreement(net, dilate(net, 1), images(2, 16, 12, 3))
         assert found == [1, 1, 1] and max(errors) < 1e-6
 
 
 def test_output_stride_8_and_16_of_a_network_of_32():
     net = keras_resnet.ResNet((1, 1, 1, 2), block="basic", widths=(4, 4, 4, 4), classes=3)
-    net = keras_resnet.backbone(net)
-    randomize(net)
+    net = randomize(keras_resnet.backbone(net))
     x = images(1, 65, 96, 3)
     sixteen, eight = dilate(net, 16), dilate(net, 8)
     errors, found = agreement(net, eight, x)
@@ -106,10 +103,8 @@ def test_output_stride_8_and_16_of_a_network_of_32():
 
 def test_the_classifier_at_every_position_of_a_dilated_network():
     inputs = keras.Input((16, 16, 3))
-    net = keras_resnet.CifarResNet(
-        8, input_tensor=keras.layers.Rescaling(1 / 255)(inputs), classes=5
-    )
-    randomize(net)
+    scaled = keras.layers.Rescaling(1 / 255)(inputs)
+    net = randomize(keras_resnet.CifarResNet(8, input_tensor=scaled, classes=5))
     coarse, fine = score_map(net), score_map(dilate(net, 1))
     x = images(2, 21, 34, 3, low=0, high=255)
     assert coarse(x).shape == (2, 6, 9, 5) and fine(x).shape == (2, 21, 34, 5)

@@ -11,11 +11,7 @@ from tests.helpers import images, randomize, refused
 
 
 def net(**options):
-    model = keras_resnet.CifarResNet(
-        14, input_shape=(8, 8, 1), classes=3, kernel_regularizer=None, **options
-    )
-    randomize(model)
-    return model
+    return randomize(keras_resnet.CifarResNet(14, input_shape=(8, 8, 1), classes=3, **options))
 
 
 def moved(model):
@@ -30,17 +26,13 @@ def of_norms(model):
     return {w.path for w in model.weights if "_bn" in w.path}
 
 
-def test_the_head_alone():
-    model = net()
-    freeze(model)
-    assert moved(model) == {"predictions/kernel", "predictions/bias"}
-
-
-def test_a_separate_softmax_is_not_the_classifier():
-    model = net(classifier_activation=None)
-    model = keras.Model(model.input, keras.layers.Softmax()(model.output))
-    rates = stage_rates(model, 0.5)
-    assert rates["predictions"] == 1.0 and rates["conv4_block2_1_conv"] == 0.5
+@pytest.mark.parametrize("apart", [False, True], ids=["one layer", "a separate softmax"])
+def test_the_head_alone(apart):
+    model = net(classifier_activation=None if apart else "softmax")
+    if apart:
+        model = keras.Model(model.input, keras.layers.Softmax()(model.output))
+        rates = stage_rates(model, 0.5)
+        assert rates["predictions"] == 1.0 and rates["conv4_block2_1_conv"] == 0.5
     freeze(model)
     assert moved(model) == {"predictions/kernel", "predictions/bias"}
 

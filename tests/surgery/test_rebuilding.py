@@ -38,14 +38,6 @@ def test_without_changes_it_is_the_same(options):
     assert (again.name, rebuild(model, name="other").name) == (model.name, "other")
 
 
-def test_logits_and_any_size():
-    model = network()
-    logits = rebuild(model, classifier_activation=None, input_shape=(None, None, 1))
-    x = images(2, *SHAPE)
-    assert distance(keras.ops.softmax(logits(x)), model(x)) < 1e-6
-    assert logits(images(1, 20, 13, 1)).shape == (1, 3)
-
-
 def test_other_classes_have_a_classifier_of_their_own():
     model = network()
     other = rebuild(model, classes=5)
@@ -87,11 +79,3 @@ def test_several_inputs_are_refused():
     model = network(input_tensor=keras.layers.Add()([one, other]), input_shape=None)
     with refused("`model`", model.name, "2 inputs"):
         rebuild(model)
-
-
-def test_models_that_remember_nothing():
-    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)], name="mine")
-    with refused("`model`", "mine"):
-        rebuild(model)
-    with refused("`output_stride`", "1, 2, 4", "3"):
-        rebuild(network(), output_stride=3)
