@@ -19,10 +19,9 @@ scale with --dataset digits --epochs 10, or on a folder of class folders with --
 --data-dir DIR --image-size 32.
 """
 
-import environment  # noqa: F401
-
-from keras_resnet import cli
-from keras_resnet.experiment import Data, Experiment, Network, Optimization, Output, run
+import keras_resnet_command  # noqa: F401
+from keras_resnet.cli import run, train
+from keras_resnet.experiment import Data, Experiment, Network, Optimization, Output
 
 PRESETS = {
     "paper": Experiment(
@@ -59,9 +58,5 @@ PRESETS = {
 }
 
 
-def main() -> None:
-    run(cli.Parser(__doc__, PRESETS).experiment())
-
-
 if __name__ == "__main__":
-    cli.run(main)
+    run(train.main, description=__doc__, presets=PRESETS)

@@ -10,11 +10,9 @@ construction:
     python recipes/deepen.py --shortcut none --workdir runs/deepen-plain
 """
 
-import environment  # noqa: F401
-
-from keras_resnet import cli
+import keras_resnet_command  # noqa: F401
+from keras_resnet.cli import run, studies
 from keras_resnet.experiment import Data, Experiment, Network, Optimization, Output
-from keras_resnet.experiment.growth import deepening
 
 DIGITS = Experiment(
     Network(depth=20),
@@ -23,23 +21,6 @@ DIGITS = Experiment(
     output=Output("runs/deepen", export=False),
 )
 
-# Set by the recipe, or meant for runs on several devices.
-WITHOUT = (
-    *("model", "seed", "steps", "export", "fine_tune_epochs"),
-    *("strategy", "gpus", "virtual_devices", "tpu"),
-    *cli.OF_A_TRAINED_NETWORK,
-)
-
-
-def main() -> None:
-    parser = cli.Parser(__doc__, {"digits": DIGITS}, without=WITHOUT)
-    parser.add_own("--to", type=int, default=56, help="Layers, 6n+2, of the deep net")
-    parser.add_own("--more-epochs", type=int, help="Epochs after deepening (by default --epochs)")
-    parser.add_study()
-    parser.set_defaults(seeds=[0])
-    base, own = parser.settings()
-    deepening(base, own["to"], own["seeds"], more_epochs=own["more_epochs"], jobs=own["jobs"])
-
 
 if __name__ == "__main__":
-    cli.run(main)
+    run(studies.deepening, description=__doc__, presets={"digits": DIGITS})

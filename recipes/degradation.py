@@ -19,11 +19,9 @@ and on photographs:
         --models PlainNet18 PlainNet34 ResNet18 ResNet34
 """
 
-import environment  # noqa: F401
-
-from keras_resnet import cli
+import keras_resnet_command  # noqa: F401
+from keras_resnet.cli import run, studies
 from keras_resnet.experiment import Data, Experiment, Optimization, Output
-from keras_resnet.experiment.reports import degradation
 
 PRESETS = {
     "digits": Experiment(
@@ -38,28 +36,6 @@ PRESETS = {
     ),
 }
 
-WITHOUT = ("model", "depth", "shortcut", "seed", *cli.OF_A_TRAINED_NETWORK)
-
-
-def main() -> None:
-    parser = cli.Parser(__doc__, PRESETS, without=WITHOUT)
-    parser.add_own(
-        "--models",
-        nargs="+",
-        default=["PlainNet20", "PlainNet56", "ResNet20", "ResNet56"],
-        help="Networks of the table",
-    )
-    parser.add_own(
-        "--reach",
-        type=float,
-        nargs="+",
-        default=[0.5, 0.1],
-        help="Training errors in [0, 1] whose epoch the table tells",
-    )
-    parser.add_study()
-    base, own = parser.settings()
-    degradation(own["models"], base, own["seeds"], jobs=own["jobs"], reach=own["reach"])
-
 
 if __name__ == "__main__":
-    cli.run(main)
+    run(studies.degradation, description=__doc__, presets=PRESETS)

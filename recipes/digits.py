@@ -8,21 +8,17 @@ divided by 10 at half and three quarters of the way) with a short linear warm-up
 least 98 % on the 360 test images. The plain net of the same depth: --shortcut none.
 """
 
-import environment  # noqa: F401
+import keras_resnet_command  # noqa: F401
+from keras_resnet.cli import run, train
+from keras_resnet.experiment import Data, Experiment, Network, Optimization, Output
 
-from keras_resnet import cli
-from keras_resnet.experiment import Data, Experiment, Network, Optimization, Output, run
-
-
-def main() -> None:
-    digits = Experiment(
-        Network("ResNet20"),
-        Data("digits"),
-        Optimization(epochs=60, warmup="linear"),
-        output=Output("runs/digits", fine_tune_epochs=5),
-    )
-    run(cli.Parser(__doc__, {"digits": digits}).experiment())
+DIGITS = Experiment(
+    Network("ResNet20"),
+    Data("digits"),
+    Optimization(epochs=60, warmup="linear"),
+    output=Output("runs/digits", fine_tune_epochs=5),
+)
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    run(train.main, description=__doc__, presets={"digits": DIGITS})

@@ -26,10 +26,9 @@ or a folder with train/ and val/ of class folders: --dataset folder --data-dir D
 --model ResNet18 --batch-size 32 --epochs 2.
 """
 
-import environment  # noqa: F401
-
-from keras_resnet import cli
-from keras_resnet.experiment import Data, Devices, Experiment, Network, Optimization, Output, run
+import keras_resnet_command  # noqa: F401
+from keras_resnet.cli import run, train
+from keras_resnet.experiment import Data, Devices, Experiment, Network, Optimization, Output
 
 PRESETS = {
     "paper": Experiment(
@@ -65,9 +64,5 @@ PRESETS = {
 }
 
 
-def main() -> None:
-    run(cli.Parser(__doc__, PRESETS).experiment())
-
-
 if __name__ == "__main__":
-    cli.run(main)
+    run(train.main, description=__doc__, presets=PRESETS)

@@ -9,9 +9,9 @@ versions named there the same command makes modules of the same accuracy; the bi
 depend on the processor too.
 """
 
-import environment  # noqa: F401
-
-from keras_resnet import cli
+import keras_resnet_command  # noqa: F401
+from keras_resnet.cli import Parser, run
+from keras_resnet.cli.flags import OF_A_TRAINED_NETWORK
 from keras_resnet.experiment import Data, Devices, Experiment, Network, Optimization, Output
 from keras_resnet.experiment.publishing import publish
 
@@ -23,15 +23,15 @@ DIGITS = Experiment(
     Output("runs/publish"),
 )
 
-WITHOUT = ("export", "fine_tune_epochs", *cli.OF_A_TRAINED_NETWORK)
+WITHOUT = ("export", "fine_tune_epochs", *OF_A_TRAINED_NETWORK)
 
 
 def main() -> None:
-    parser = cli.Parser(__doc__, {"digits": DIGITS}, without=WITHOUT)
+    parser = Parser(__doc__, {"digits": DIGITS}, without=WITHOUT)
     parser.add_own("--folder", default="saved_models", help="Where the modules go")
     experiment, own = parser.settings()
     publish(experiment, own["folder"])
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    run(main)

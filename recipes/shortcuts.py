@@ -11,13 +11,9 @@ so projections are not what cures the degradation. That comparison:
         --schedule plateau --warmup none --validation-split validation --batch-size 256 --epochs 120
 """
 
-import environment  # noqa: F401
-
-from keras_resnet import cli
+import keras_resnet_command  # noqa: F401
+from keras_resnet.cli import run, studies
 from keras_resnet.experiment import Data, Experiment, Network, Optimization, Output
-from keras_resnet.experiment.factories import architecture_of
-from keras_resnet.experiment.reports import side_by_side
-from keras_resnet.utils import checks
 
 DIGITS = Experiment(
     Network("ResNet20"),
@@ -26,29 +22,6 @@ DIGITS = Experiment(
     output=Output("runs/shortcuts", export=False),
 )
 
-WITHOUT = ("shortcut", "seed", *cli.OF_A_TRAINED_NETWORK)
-
-
-def main() -> None:
-    parser = cli.Parser(__doc__, {"digits": DIGITS}, without=WITHOUT)
-    parser.add_own(
-        "--shortcuts",
-        nargs="+",
-        default=["A", "B", "C"],
-        choices=["A", "B", "C", "none"],
-        help="Options to compare",
-    )
-    parser.add_study()
-    base, own = parser.settings()
-    checks.different("shortcuts", own["shortcuts"], "options")
-    side_by_side(
-        {f"option {s}": base.replace(shortcut=s) for s in own["shortcuts"]},
-        base,
-        own["seeds"],
-        title=f"Shortcut options of {architecture_of(base.network).name}",
-        jobs=own["jobs"],
-    )
-
 
 if __name__ == "__main__":
-    cli.run(main)
+    run(studies.shortcuts, description=__doc__, presets={"digits": DIGITS})

@@ -18,15 +18,9 @@ folder of class folders or a data set of TensorFlow Datasets:
 --no-scratch leaves the comparison out.
 """
 
-import argparse
-
-import environment  # noqa: F401
-import tensorflow as tf
-
-from keras_resnet import cli
+import keras_resnet_command  # noqa: F401
+from keras_resnet.cli import run, studies
 from keras_resnet.experiment import Data, Experiment, Network, Optimization, Output
-from keras_resnet.experiment.factories import build_model, load_data
-from keras_resnet.experiment.reports import pretrain, transfer
 
 FINE_TUNING = Experiment(
     Network(init="runs/transfer/pretrained-0/model.keras", freeze_bn=True),
@@ -40,25 +34,5 @@ FINE_TUNING = Experiment(
 )
 
 
-def main() -> None:
-    parser = cli.Parser(__doc__, {"digits": FINE_TUNING}, without=("seed", "init", "steps"))
-    parser.add_own("--init", help="Trained network: a .keras file, a TF Hub module, or weights")
-    parser.add_own(
-        "--scratch",
-        action=argparse.BooleanOptionalAction,
-        default=True,
-        help="Train the same network from random values too",
-    )
-    parser.add_study()
-    settings, own = parser.settings()
-    init = own["init"] or pretrain(settings, own["jobs"])
-    settings = settings.replace(init=init)
-    # Once here, so that what does not fit is said before anything is written; not on a GPU, whose
-    # memory the runs will want.
-    tf.config.set_visible_devices([], "GPU")
-    build_model(settings, load_data(settings.data))
-    transfer(settings, own["seeds"], scratch=own["scratch"], jobs=own["jobs"])
-
-
 if __name__ == "__main__":
-    cli.run(main)
+    run(studies.transfer, description=__doc__, presets={"digits": FINE_TUNING})

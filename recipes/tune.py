@@ -15,12 +15,9 @@ that get the most) and --tuner bayesian. Another space: --repeats 3 5 7 9 --wide
 --shortcuts A.
 """
 
-import environment  # noqa: F401
-
-from keras_resnet import cli
+import keras_resnet_command  # noqa: F401
+from keras_resnet.cli import run, tune
 from keras_resnet.experiment import Data, Experiment, Optimization, Output
-from keras_resnet.experiment.search.searching import TRIALS, search
-from keras_resnet.experiment.search.space import SEARCHED, SearchSpace
 
 DIGITS = Experiment(
     data=Data("digits"),
@@ -29,20 +26,5 @@ DIGITS = Experiment(
 )
 
 
-def main() -> None:
-    fixed = (*cli.OF_A_TRAINED_NETWORK, "steps", "validation_split")
-    parser = cli.Parser(__doc__, {"digits": DIGITS}, without=(*SEARCHED, *fixed))
-    tuners = ("random", "hyperband", "bayesian")
-    parser.add_own("--tuner", choices=tuners, default="random", help="How to choose candidates")
-    parser.add_own("--trials", type=int, help=f"Number of candidates (by default {TRIALS})")
-    parser.add_own("--factor", type=int, default=3, help="Hyperband trains one of so many on")
-    parser.add_own("--max-parameters", type=int, help="The most parameters of a candidate")
-    parser.add_own("--max-multiply-adds", type=int, help="The most multiply-adds of one image")
-    parser.add_own("--final-epochs", type=int, default=60, help="Epochs that the best one trains")
-    space = parser.add_fields(SearchSpace)
-    base, own = parser.settings()
-    search(base, SearchSpace(**{name: own.pop(name) for name in space if name in own}), **own)
-
-
 if __name__ == "__main__":
-    cli.run(main)
+    run(tune.main, description=__doc__, presets={"digits": DIGITS})

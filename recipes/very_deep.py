@@ -17,12 +17,9 @@ The paper's own case, with the memory of one GPU (blocks stacked, activations re
 costs 9 x 64k steps (three nets, three seeds) of batch 128 through 2.8e9 multiply-adds an image.
 """
 
-import environment  # noqa: F401
-
-from keras_resnet import cli
+import keras_resnet_command  # noqa: F401
+from keras_resnet.cli import run, studies
 from keras_resnet.experiment import Data, Experiment, Network, Optimization, Output
-from keras_resnet.experiment.factories import architecture_of
-from keras_resnet.experiment.reports import side_by_side
 
 PRESETS = {
     "digits": Experiment(
@@ -41,22 +38,5 @@ PRESETS = {
 }
 
 
-def main() -> None:
-    parser = cli.Parser(__doc__, PRESETS, without=("seed", *cli.OF_A_TRAINED_NETWORK))
-    parser.add_study()
-    base, own = parser.settings()
-    side_by_side(
-        {
-            "none": base.replace(dropout=0.0, stochastic_depth=0.0),
-            "dropout": base.replace(stochastic_depth=0.0),
-            "stochastic-depth": base.replace(dropout=0.0),
-        },
-        base,
-        own["seeds"],
-        title=f"Regularization of {architecture_of(base.network).name}",
-        jobs=own["jobs"],
-    )
-
-
 if __name__ == "__main__":
-    cli.run(main)
+    run(studies.regularization, description=__doc__, presets=PRESETS)

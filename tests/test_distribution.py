@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = (".ci", "benchmarks", "keras_resnet", "recipes", "saved_models", "tests")
 FILES = (
     *("CHANGELOG.md", "CITATION.cff", "CONTRIBUTING.md", "LICENSE", "MANIFEST.in", "README.md"),
-    *("SECURITY.md", "pyproject.toml", "setup.py"),
+    *("SECURITY.md", "keras_resnet_command.py", "pyproject.toml", "setup.py"),
 )
 
 
@@ -59,12 +59,13 @@ def test_sdist_is_complete(distributions):
     assert not any(name.endswith(".pyc") for name in packed)
 
 
-def test_wheel_has_the_package_alone(distributions):
+def test_wheel_has_the_package_and_the_command_alone(distributions):
     with zipfile.ZipFile(distributions[1]) as archive:
         packed = {name for name in archive.namelist() if ".dist-info/" not in name}
         (metadata,) = (name for name in archive.namelist() if name.endswith("/METADATA"))
         described = archive.read(metadata).decode().splitlines()
-    assert packed == {name for name in files(ROOT) if name.startswith("keras_resnet/")}
+    expected = {name for name in files(ROOT) if name.startswith("keras_resnet")}
+    assert packed == expected
     assert {"keras_resnet/py.typed", "keras_resnet/models/sizes.csv"} <= packed
     assert f"Version: {keras_resnet.__version__}" in described
     assert "License-Expression: Apache-2.0" in described
@@ -78,10 +79,13 @@ import keras_resnet
 print(keras_resnet.__file__)
 print(keras_resnet.ResNet20().count_params(), len(keras_resnet.list_models()))
 """
-    done = subprocess_python(script, env={"PYTHONPATH": str(site)})
+    env = {"PYTHONPATH": str(site)}
+    done = subprocess_python(script, env=env)
     file, figures = done.stdout.splitlines()[-2:]
     assert Path(file).is_relative_to(site)
     assert figures == f"{keras_resnet.ResNet20().count_params()} {len(keras_resnet.list_models())}"
+    command = subprocess_python(site / "bin" / "keras-resnet", "--version", env=env)
+    assert command.stdout == f"keras-resnet {keras_resnet.__version__}\n"
 
 
 def test_extras_are_consistent_and_described():

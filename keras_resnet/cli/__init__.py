@@ -1,5 +1,8 @@
-"""Command lines: flags of one meaning everywhere, errors in one line."""
+"""The `keras-resnet` command: a module a verb, flags of one meaning, errors in one line.
 
-from keras_resnet.cli.flags import OF_A_TRAINED_NETWORK, LineParser, Parser, run
+`keras_resnet_command`, which lies beside the package, has the table of the verbs.
+"""
 
-__all__ = ["OF_A_TRAINED_NETWORK", "LineParser", "Parser", "run"]
+from keras_resnet.cli.flags import LineParser, Parser, run
+
+__all__ = ["LineParser", "Parser", "run"]

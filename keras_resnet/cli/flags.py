@@ -1,4 +1,4 @@
-"""Flags of one meaning in every recipe, and errors in one line."""
+"""Flags of one meaning in every verb and recipe, and errors in one line."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 import inspect
 import logging
 import re
+import signal
 import sys
 import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -31,8 +32,9 @@ OF_A_TRAINED_NETWORK = ("init", "head_epochs", "freeze_bn", "rate_decay")
 class LineParser(argparse.ArgumentParser):
     """A parser whose errors are one line, and whose help keeps its paragraphs."""
 
-    def __init__(self, description: str | None):
+    def __init__(self, description: str | None, prog: str | None = None):
         super().__init__(
+            prog,
             description=description,
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
@@ -50,6 +52,7 @@ class Parser(LineParser):
         description: Text of --help: purpose of the recipe, its command and results.
         presets: Settings by name; flags replace single ones of them. The first is the default.
         without: Settings that have no flag, because the recipe sets them itself.
+        prog: Name of the program, by default that of the script.
     """
 
     def __init__(
@@ -57,8 +60,9 @@ class Parser(LineParser):
         description: str | None,
         presets: Mapping[str, Experiment],
         without: Collection[str] = (),
+        prog: str | None = None,
     ):
-        super().__init__(description)
+        super().__init__(description, prog)
         self._presets = dict(presets)
         self._own: set[str] = set()
         first = next(iter(presets))
@@ -127,6 +131,11 @@ class Parser(LineParser):
         self.add_own("--jobs", type=int, help="Runs at a time (by default one a core on the CPU)")
 
 
+def options_of(given: argparse.Namespace, *names: str) -> dict[str, Any]:
+    """Returns the values of these flags, without those that were not given."""
+    return {name: value for name in names if (value := getattr(given, name)) is not None}
+
+
 def _add_setting(
     group: argparse._ActionsContainer, name: str, kind: Any, text: str, nargs: str = "*"
 ) -> None:
@@ -159,8 +168,8 @@ class _Lines(logging.Handler):
 _LINES = _Lines()
 
 
-def run(main: Callable[[], None]) -> None:
-    """Runs a recipe's `main`, shows what the package logs, and ends errors in one line.
+def run(main: Callable[..., None], *args: Any, **options: Any) -> None:
+    """Calls `main` of a verb or a recipe, shows what the package logs, and ends errors in one line.
 
     A wrong value, a missing package and a file that cannot be read or written end the process with
     code 2, training that had to stop and an exported model that differs from its original with 1,
@@ -174,8 +183,11 @@ def run(main: Callable[[], None]) -> None:
     # A library may give the root logger a handler at any time, which would say all again.
     logger.propagate = False
     warnings.formatwarning = lambda message, *_, **__: f"warning: {first_line(message)}\n"
+    interrupt_before = signal.getsignal(signal.SIGINT)
     try:
-        main()
+        if interrupt_before is not signal.SIG_IGN:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        main(*args, **options)
     except (TrainingStopped, ExportMismatchError) as error:
         print(f"error: {first_line(error)}", file=sys.stderr)
         sys.exit(1)
@@ -191,3 +203,4 @@ def run(main: Callable[[], None]) -> None:
     finally:
         warnings.formatwarning = format_before
         logger.propagate = propagate_before
+        signal.signal(signal.SIGINT, interrupt_before)

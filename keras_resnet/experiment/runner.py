@@ -8,8 +8,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
-import shlex
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -38,6 +36,7 @@ from keras_resnet.surgery import freeze
 from keras_resnet.surgery.rebuilding import dtype_policy
 from keras_resnet.training.strategy import any_worker, others_reachable
 from keras_resnet.utils.files import clear_leftovers, write_json
+from keras_resnet.utils.processes import command_line
 from keras_resnet.weights import copy_weights
 
 logger = logging.getLogger(__name__)
@@ -251,7 +250,7 @@ def _finish(
             for which, key in (("train", name), ("val", f"val_{name}"))
             if key in epochs[-1]
         },
-        "command": shlex.join(["python", *sys.argv]),
+        "command": command_line(),
         "versions": versions(),
     }
     seconds = figures["train_seconds"]

@@ -1,11 +1,20 @@
-"""Environment and end of subprocesses."""
+"""Command line of this process; environment and end of subprocesses."""
 
 from __future__ import annotations
 
 import os
+import shlex
 import signal
+import sys
 import threading
 from pathlib import Path
+
+
+def command_line() -> str:
+    """Returns the command that started this process, as one types it."""
+    program, *words = sys.argv
+    name = Path(program).name
+    return shlex.join([name, *words] if name == "keras-resnet" else ["python", program, *words])
 
 
 def environment(**settings: str) -> dict[str, str]:

@@ -1,7 +1,10 @@
-"""Running a recipe as a user does, in a process of its own or, which is faster, in this one."""
+"""Running recipes and verbs as a user does, in a process of their own or, faster, in this one."""
 
+import contextlib
+import io
 import os
 import runpy
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -10,10 +13,10 @@ import keras
 import pytest
 
 import keras_resnet
+import keras_resnet_command
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which the import took from pytest
 ROOT = Path(__file__).parents[2]
-# Where a recipe that runs in this process finds the module that all of them import.
-sys.path.append(str(ROOT / "recipes"))
 
 
 def start_recipe(name, *flags, env=None, **options):
@@ -45,18 +48,29 @@ def finish_recipe(process, timeout=600):
     return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
 
 
-def run_here(name, *flags, monkeypatch):
-    """Runs `recipes/{name}.py` in this process."""
-    monkeypatch.setattr(sys, "argv", [f"{name}.py", *map(str, flags)])
-    runpy.run_path(str(ROOT / "recipes" / f"{name}.py"), run_name="__main__")
+def run_here(name, *flags):
+    """Runs a recipe ("digits.py") or a verb ("predict") here, and returns what it printed."""
+    words = list(map(str, flags))
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()) as out:
+        try:
+            if name.endswith(".py"):
+                patch.setattr(sys, "argv", [f"recipes/{name}", *words])
+                runpy.run_path(str(ROOT / "recipes" / name), run_name="__main__")
+            else:
+                patch.setattr(sys, "argv", ["/bin/keras-resnet", name, *words])
+                keras_resnet_command.main()
+        except SystemExit as end:
+            if end.code:
+                raise
+    return out.getvalue()
 
 
-def refused(name, *flags, monkeypatch, capsys):
-    """Runs `recipes/{name}.py` in this process, expects exit code 2, and returns the errors."""
-    with pytest.raises(SystemExit) as exit:
-        run_here(name, *flags, monkeypatch=monkeypatch)
-    assert exit.value.code == 2
-    return capsys.readouterr().err.splitlines()
+def refused(named, name, *flags):
+    """Expects a recipe or verb to end with code 2 and one line that has `named`."""
+    with contextlib.redirect_stderr(io.StringIO()) as errors, pytest.raises(SystemExit) as exit:
+        run_here(name, *flags)
+    (line,) = errors.getvalue().splitlines()
+    assert exit.value.code == 2 and line.startswith("error: ") and named in line
 
 
 def save_untrained(folder, channels, labels):

@@ -8,18 +8,16 @@ import pytest
 
 from keras_resnet.data import load_dataset
 from keras_resnet.training import read_records
-from tests.recipes.running import refused, run_recipe
+from tests.recipes.running import refused, run_here, run_recipe
+
+SMALL = ("--depth", 8, "--epochs", 12, "--shortcut", "B")
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     """A short run of a small net, long enough to learn."""
     workdir = tmp_path_factory.mktemp("digits") / "run"
-    result = run_recipe(
-        "digits", "--workdir", workdir, "--depth", 8, "--epochs", 12, "--shortcut", "B"
-    )
-    assert result.returncode == 0, result.stderr
-    return workdir, result.stdout
+    return workdir, run_here("digits.py", "--workdir", workdir, *SMALL)
 
 
 def test_it_learns(finished):
@@ -29,6 +27,8 @@ def test_it_learns(finished):
     assert metrics["fine_tuned_test_accuracy"] > 0.9
     assert metrics["steps"] == 12 * (1257 // 128)
     assert metrics["test_images"] == 360
+    assert metrics["command"].startswith("python ")
+    assert f"recipes/digits.py --workdir {finished[0]} --depth 8 " in metrics["command"]
 
 
 def test_stated_accuracy_is_that_of_the_saved_model(finished):
@@ -86,15 +86,8 @@ def test_card_states_the_measured_figures(finished):
 def test_finished_run_is_not_repeated_and_not_overwritten(finished):
     workdir, _ = finished
     before = (workdir / "model.keras").read_bytes()
-    same = run_recipe(
-        "digits", "--workdir", workdir, "--depth", 8, "--epochs", 12, "--shortcut", "B"
-    )
-    assert same.returncode == 0 and "nothing to do" in same.stdout
-    other = run_recipe(
-        "digits", "--workdir", workdir, "--depth", 8, "--epochs", 13, "--shortcut", "B"
-    )
-    assert other.returncode == 2 and "another epochs" in other.stderr
-    assert "Traceback" not in other.stderr
+    assert "nothing to do" in run_here("digits.py", "--workdir", workdir, *SMALL)
+    refused("another epochs", "digits.py", "--workdir", workdir, *SMALL, "--epochs", 13)
     assert (workdir / "model.keras").read_bytes() == before
 
 
@@ -112,11 +105,8 @@ def test_finished_run_is_not_repeated_and_not_overwritten(finished):
         (["--dataset", "nothing"], "'nothing'"),
     ],
 )
-def test_wrong_flag_is_one_line_and_writes_nothing(tmp_path, flags, named, monkeypatch, capsys):
-    lines = refused(
-        "digits", "--workdir", tmp_path / "run", *flags, monkeypatch=monkeypatch, capsys=capsys
-    )
-    assert len(lines) == 1 and lines[0].startswith("error: ") and named in lines[0]
+def test_wrong_flag_is_one_line_and_writes_nothing(tmp_path, flags, named):
+    refused(named, "digits.py", "--workdir", tmp_path / "run", *flags)
     assert list(tmp_path.iterdir()) == []
 
 

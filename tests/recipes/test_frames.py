@@ -38,10 +38,10 @@ def test_from_a_recipe_to_the_model_there_are_at_most_eight_frames(tmp_path, mon
     keras.config.disable_traceback_filtering()
     try:
         with pytest.raises(NotedError) as noted:
-            run_here("digits", "--workdir", tmp_path, monkeypatch=monkeypatch)
+            run_here("digits.py", "--workdir", tmp_path)
     finally:
         keras.config.enable_traceback_filtering()
     (frames,) = noted.value.args
     names = [f"{Path(frame.filename).stem}.{frame.name}" for frame in frames]
-    assert names[:5] == ["digits.<module>", "flags.run", "digits.main", "runner.run", "trainer.fit"]
+    assert names[:5] == ["digits.<module>", "flags.run", "train.main", "runner.run", "trainer.fit"]
     assert len(names) <= 8, names

@@ -1,0 +1,29 @@
+"""Reads a folder of images through, and lists what training would stumble over.
+
+    keras-resnet check-data DIR
+
+DIR holds train/, val/ and test/ of class folders. Listed are files that are empty, truncated,
+unreadable, CMYK, or of another format than their name says, and class folders that are empty or not
+among the training classes. Exit code 0 where nothing was found, else 1.
+"""
+
+import sys
+from collections.abc import Sequence
+
+from keras_resnet import data
+from keras_resnet.cli.flags import LineParser
+from keras_resnet.data.check import FAULTS
+
+
+def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
+    """Prints the faults of a folder, and exits with 1 if there are any."""
+    parser = LineParser(__doc__, prog)
+    parser.add_argument("folder", metavar="DIR")
+    report = data.check_data(parser.parse_args(argv).folder)
+    for finding in report.findings:
+        print(f"{finding.path}: {finding.fault}{finding.detail and f' ({finding.detail})'}")
+    for split, count in report.num_images.items():
+        print(f"{split}: {count} images")
+    for fault, count in report.counts.items():
+        print(f"{fault}: {count}. {FAULTS[fault]}")
+    sys.exit(1 if report.findings else 0)

@@ -1,0 +1,80 @@
+"""Measures trained models by the paper's test protocols.
+
+    keras-resnet evaluate --models model.keras --dataset folder --data-dir DIR --protocol ten-crop
+
+Writes top-1 and top-5 error with 95 % intervals and images/s (metrics.json), a table and a plot by
+class (per_class), the confusion matrix as a table and a plot (confusion), and the prediction for
+every image (predictions.csv). Several --models are an ensemble. Probabilities are averaged over
+crops and models, with --average logits the logits.
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from keras_resnet import evaluation
+from keras_resnet.analysis import plots
+from keras_resnet.cli.flags import LineParser, options_of
+from keras_resnet.data import load_dataset
+from keras_resnet.experiment.card import versions
+from keras_resnet.utils.files import write_json
+from keras_resnet.utils.processes import command_line
+
+
+def main(
+    argv: Sequence[str] | None = None, description: str | None = __doc__, prog: str | None = None
+) -> None:
+    """Evaluates models, prints the errors, and writes tables and plots."""
+    parser = LineParser(description, prog)
+    add = parser.add_argument
+    text = "Trained models, .keras files"
+    add("--models", nargs="+", required=True, metavar="PATH", help=text)
+    add("--dataset", default="digits", help="Name of the data set")
+    add("--data-dir", help="Where its files lie")
+    add("--image-size", type=int, help="Side of the models' images, for photographs")
+    add("--max-bad-files", type=int, help="Unreadable images to skip, with a warning each")
+    add("--split", help="train, validation or test; the last that there is")
+    add("--protocol", default="single-crop", help="single-crop, ten-crop or multi-scale")
+    add("--resize", type=int, help="Shorter side of what is cropped; the data set's own")
+    add("--scales", type=int, nargs="*", help="Shorter sides for multi-scale; the paper's")
+    text = "Mirror images too, for multi-scale"
+    add("--flip", action=argparse.BooleanOptionalAction, help=text)
+    add("--average", default="softmax", help="softmax or logits")
+    add("--batch-size", type=int, default=128, help="Crops of the models' size per step")
+    add("--workdir", default="runs/evaluation", help="Folder that everything is written to")
+    given = parser.parse_args(argv)
+
+    workdir = Path(given.workdir)
+    if (workdir / "metrics.json").exists() or workdir.is_file():
+        raise ValueError(
+            f"`workdir` must be a new folder, or one without results. Received: workdir={workdir}"
+        )
+    plots.require_matplotlib()
+    options = options_of(given, "resize", "scales", "flip")
+    protocol = evaluation.make_protocol(given.protocol, **options)
+    options = options_of(given, "image_size", "max_bad_files")
+    dataset = load_dataset(given.dataset, given.data_dir, **options)
+    models = [evaluation.load_model(path) for path in given.models]
+    with evaluation.Progress() as progress:
+        result = evaluation.evaluate(
+            models,
+            dataset,
+            protocol,
+            split=given.split,
+            average=given.average,
+            batch_size=given.batch_size,
+            names=given.models,
+            progress=progress,
+        )
+    print(result)
+
+    title = f"{' + '.join(given.models)}: {result.split} images of {dataset.name}, "
+    title += f"{result.protocol}, top-1 error {100 * result.top1_error:.2f} %"
+    plots.confusion_matrix(
+        result.confusion, dataset.class_names, workdir / "confusion.png", title=title
+    )
+    plots.class_errors(result.per_class(), workdir / "per_class.png", title=title)
+    plots.write_table(workdir / "predictions.csv", result.predictions())
+    metrics = {**result.metrics(), "command": command_line(), "versions": versions()}
+    write_json(workdir / "metrics.json", metrics)
+    print(f"Everything is in {workdir}: begin with metrics.json and confusion.png")

@@ -1,0 +1,61 @@
+"""Writes a trained model for inference: SavedModel, LiteRT (.tflite) or ONNX.
+
+    keras-resnet export model.keras model.tflite --quantize int8 --calibration pictures/
+
+The format follows from the name of OUT, or is --format. Batch normalization is folded into the
+convolutions; what was written is run and compared with the model, and kept only if it agrees. int8
+needs --calibration: a folder of images such as the model was trained on, or "digits". All formats
+take images in [0, 255] and carry the labels that lie beside the model (or --labels).
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from keras_resnet import export
+from keras_resnet.cli.flags import LineParser
+from keras_resnet.evaluation.predictor import calibration_batches
+from keras_resnet.export.formats import FORMATS
+from keras_resnet.export.reading import read_labels
+from keras_resnet.weights.saving import load_model
+
+SUFFIXES = {kind.suffix: name for name, kind in FORMATS.items()}
+
+
+def main(
+    argv: Sequence[str] | None = None, description: str | None = __doc__, prog: str | None = None
+) -> None:
+    """Exports a model, and prints how well the result agrees with it."""
+    parser = LineParser(description, prog)
+    add = parser.add_argument
+    add("model", metavar="MODEL", type=Path, help="A trained model, a .keras file")
+    add("out", metavar="OUT", type=Path, help="What to write")
+    add("--format", help="saved_model, litert or onnx")
+    add("--quantize", default="float32", help="float32; for LiteRT float16 or int8")
+    add("--calibration", help='Folder of images, or "digits", for int8')
+    add("--image-size", type=int, help="Side, for LiteRT of a model of any size")
+    add("--preprocessing", default="inside", help="inside, imagenet or none")
+    add("--labels", type=Path, help="File with the name of a class on every line")
+    add("--overwrite", action="store_true", help="Replace OUT")
+    given = parser.parse_args(argv)
+
+    model = load_model(given.model)
+    labels = read_labels(given.labels) if given.labels else export.labels_beside(given.model)
+    calibration = None
+    if given.calibration is not None:
+        calibration = calibration_batches(given.calibration, model, given.image_size)
+    written = export.export(
+        model,
+        given.out,
+        given.format or SUFFIXES.get(given.out.suffix, "saved_model"),
+        quantize=given.quantize,
+        calibration=calibration,
+        image_size=given.image_size,
+        preprocessing=given.preprocessing,
+        labels=labels,
+        overwrite=given.overwrite,
+    )
+    print(
+        f"{written.path}: {written.format}, {written.quantize}, {written.bytes:,} bytes\n"
+        f"compared on {written.images} images: largest difference {written.difference:.2g} of the "
+        f"largest output, {100 * written.agreement:.2f} % with the same best class"
+    )

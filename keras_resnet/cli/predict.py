@@ -1,0 +1,44 @@
+"""Classifies image files by a trained model.
+
+    keras-resnet predict model.keras pictures/ photo.jpg --top 3
+
+MODEL is a .keras file, the directory of a Hub module or SavedModel, or a .tflite or .onnx file of
+`keras-resnet export`. Labels are those that it carries along, or lie beside it. Each image is
+followed by its best classes and their probabilities; --json prints the same for programs. Images
+are shown to the model as in evaluation: the center, after the shorter side has been resized; images
+of the model's own size as they are.
+"""
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from keras_resnet.cli.flags import LineParser
+from keras_resnet.evaluation import predictor
+
+
+def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
+    """Prints the best classes of images."""
+    parser = LineParser(__doc__, prog)
+    add = parser.add_argument
+    add("model", metavar="MODEL", help="A trained model")
+    add("images", metavar="IMAGE", nargs="+", help="Image files or folders of them")
+    add("--top", type=int, default=5, help="Classes to name")
+    add("--labels", type=Path, help="File with the name of a class on every line")
+    add("--image-size", type=int, help="Side, for a model that takes any; 224")
+    add("--resize", type=int, help="Shorter side of which the center is shown")
+    add("--batch-size", type=int, default=32, help="Images at a time")
+    add("--json", action="store_true", help="Print JSON")
+    given = vars(parser.parse_args(argv))
+    as_json = given.pop("json")
+
+    predictions = predictor.predict(**given)
+    if as_json:
+        rows = [{**dataclasses.asdict(one), "path": str(one.path)} for one in predictions]
+        print(json.dumps(rows, indent=2))
+        return
+    for one in predictions:
+        print(one.path)
+        for label, share in zip(one.labels, one.probabilities, strict=True):
+            print(f"  {100 * share:6.2f} %  {label}")

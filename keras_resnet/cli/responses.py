@@ -1,0 +1,82 @@
+"""Measures how strongly the layers of trained networks respond.
+
+    keras-resnet responses --models runs/*/model.keras --workdir runs/responses
+
+Draws the standard deviation of every 3x3 layer's response, after batch normalization and before the
+nonlinearity or addition, in the order of the layers and in falling order, one line per model.
+Writes responses.png, .svg, .csv and .json to --workdir.
+"""
+
+import collections
+import dataclasses
+import itertools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import keras
+
+from keras_resnet.analysis import layer_responses, plots
+from keras_resnet.cli.flags import LineParser, options_of
+from keras_resnet.data import load_dataset
+from keras_resnet.evaluation import load_model
+from keras_resnet.utils.files import write_json
+
+
+def main(
+    argv: Sequence[str] | None = None, description: str | None = __doc__, prog: str | None = None
+) -> None:
+    """Measures the responses of models to the images of a split, and draws them."""
+    parser = LineParser(description, prog)
+    add = parser.add_argument
+    models = "Trained models, .keras files"
+    add("--models", nargs="+", required=True, metavar="PATH", help=models)
+    add("--dataset", default="digits", help="Name of the data set")
+    add("--data-dir", help="Where its files lie")
+    add("--image-size", type=int, help="Side of the images in pixels")
+    splits = ("train", "validation", "test")
+    add("--split", default="test", choices=splits, help="Images to use")
+    add("--batch-size", type=int, default=128, help="Images at a time")
+    add("--layers", default="3x3", choices=("3x3", "all"), help="Convolutions to measure")
+    add("--workdir", default="runs/responses", help="Folder to write to")
+    given = parser.parse_args(argv)
+
+    plots.require_matplotlib()
+    options = options_of(given, "image_size")
+    dataset = load_dataset(given.dataset, given.data_dir, **options)
+    found = {}
+    for label, model in _labeled({path: load_model(path) for path in given.models}).items():
+        batches = dataset.eval_batches(given.split, given.batch_size)
+        found[label] = layer_responses(model, batches, layers=given.layers)
+        mean = sum(layer.std for layer in found[label]) / len(found[label])
+        print(f"{label}: {len(found[label])} layers, mean standard deviation {mean:.3f}")
+    workdir = Path(given.workdir)
+    count = dataset.num_examples(given.split)
+    plots.responses(
+        found,
+        workdir / "responses.png",
+        title=f"Responses of {given.layers.replace('3x3', 'the 3x3')} layers to {count:,} "
+        f"{given.split} images of {dataset.name}",
+    )
+    responses = {label: list(map(dataclasses.asdict, layers)) for label, layers in found.items()}
+    write_json(
+        workdir / "responses.json",
+        {
+            "dataset": dataset.name,
+            "split": given.split,
+            "images": count,
+            "layers": given.layers,
+            "responses": responses,
+        },
+    )
+    print(f"Everything is in {workdir}")
+
+
+def _labeled(models: Mapping[str, keras.Model]) -> dict[str, keras.Model]:
+    """Returns models by name, those of one name with their folders, else by their paths."""
+    names = [
+        (model.name, f"{model.name} ({Path(path).resolve().parent.name})", path)
+        for path, model in models.items()
+    ]
+    counts = collections.Counter(itertools.chain(*names))
+    labels = (next(name for name in candidates if counts[name] == 1) for candidates in names)
+    return dict(zip(labels, models.values(), strict=True))

@@ -1,0 +1,26 @@
+"""Trains a network with any settings.
+
+    keras-resnet train --model ResNet50 --dataset folder --data-dir DIR --image-size 224 --gpus 1
+
+The default is ResNet20 on scikit-learn's handwritten digits with the paper's settings for CIFAR-10,
+60 epochs. Writes the trained model, its exported forms, a model card, metrics and the learning
+curve to --workdir. Killed and started again with the same command, it resumes. The paper's
+experiments with their settings are the recipes of the repository.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from keras_resnet.cli.flags import Parser
+from keras_resnet.experiment import Experiment, run
+
+PRESETS = {"default": Experiment()}
+
+
+def main(
+    argv: Sequence[str] | None = None,
+    description: str | None = __doc__,
+    prog: str | None = None,
+    presets: Mapping[str, Experiment] = PRESETS,
+) -> None:
+    """Runs the experiment that the flags describe."""
+    run(Parser(description, presets, prog=prog).experiment(argv))

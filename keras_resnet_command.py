@@ -1,0 +1,63 @@
+"""The `keras-resnet` command, and what has to be set before TensorFlow is imported.
+
+It lies beside the package because `import keras_resnet` imports TensorFlow, which takes seconds:
+--help does without, and Ctrl-C is one line meanwhile, too. Recipes import this module first.
+"""
+
+import importlib
+import os
+import runpy
+import signal
+import sys
+from pathlib import Path
+
+# The modules of `keras_resnet.cli`, and what they do.
+VERBS = {
+    "train": "Trains a network with any settings",
+    "evaluate": "Measures trained models by the paper's test protocols",
+    "predict": "Classifies image files by a trained model",
+    "export": "Writes a trained model for inference: SavedModel, LiteRT (.tflite) or ONNX",
+    "tune": "Searches for a network and its optimizer's settings, and trains the best one fully",
+    "models": "Lists the networks: default input, parameters, multiply-adds, and published weights",
+    "compare": "Compares what networks cost, and how accurate they are",
+    "responses": "Measures how strongly the layers of trained networks respond",
+    "check-data": "Reads a folder of images through, and lists what training would stumble over",
+}
+
+
+def _end(number, frame):
+    os.write(2, b"interrupted\n")
+    os._exit(130)
+
+
+# Until `keras_resnet.cli.run`: an exception could be lost in an import, or end in a traceback.
+if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, _end)
+# On some processors TensorFlow leaves its faster CPU kernels off.
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+# Everywhere it reports what it did not find.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+
+def main() -> None:
+    """Runs the verb that the command line names, with the words after it."""
+    verb, *words = sys.argv[1:] or [""]
+    if verb in VERBS:
+        cli = importlib.import_module("keras_resnet.cli")
+        module = importlib.import_module(f"keras_resnet.cli.{verb.replace('-', '_')}")
+        cli.run(module.main, words, prog=f"keras-resnet {verb}")
+    elif verb in ("-h", "--help"):
+        print("usage: keras-resnet VERB ...\n\nDeep residual learning for Keras 3.\n")
+        print(*(f"  {name:12}{text}" for name, text in VERBS.items()), sep="\n")
+        print("\nThe flags of a verb: keras-resnet VERB --help. The version: --version.")
+    elif verb == "--version":
+        version = Path(__file__).with_name("keras_resnet") / "version.py"
+        print("keras-resnet", runpy.run_path(str(version))["__version__"])
+    else:
+        names = ", ".join(VERBS)
+        print(f"error: `VERB` must be one of {names}. Received: {verb!r}", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,112 @@
+"""The command and the recipes as such: help, version, Ctrl-C, and what a verb makes of flags."""
+
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from PIL import Image
+
+import keras_resnet
+from keras_resnet.cli import train, tune
+from keras_resnet.experiment import Experiment
+from keras_resnet_command import VERBS
+from tests.recipes.running import ROOT, refused, run_here
+
+
+def test_help_and_version_do_without_tensorflow(subprocess_python):
+    script = """
+import sys, keras_resnet_command
+for flag in ("--help", "--version"):
+    sys.argv = ["keras-resnet", flag]
+    keras_resnet_command.main()
+print("tensorflow" in sys.modules, "keras_resnet" in sys.modules)
+"""
+    *text, version, imported = subprocess_python(script).stdout.splitlines()
+    assert [line.split()[0] for line in text if line.startswith("  ")] == list(VERBS)
+    assert version == f"keras-resnet {keras_resnet.__version__}" and imported == "False False"
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_help_of_a_verb_begins_with_its_entry_of_the_table(verb):
+    usage, text, *_ = run_here(verb, "--help").split("\n\n")
+    assert usage.startswith(f"usage: keras-resnet {verb} ") and text == f"{VERBS[verb]}."
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in (ROOT / "recipes").glob("*.py")))
+def test_help_of_a_recipe_has_a_command(name):
+    command = f"python recipes/{name}"
+    assert command in (ROOT / "recipes" / name).read_text(encoding="utf-8")
+    text = run_here(name, "--help")
+    assert text.startswith(f"usage: {name} ")
+    assert command in text or f"keras-resnet {name[:-3].replace('_', '-')} " in text
+
+
+@pytest.mark.parametrize("verb", ["", "fly"])
+def test_an_unknown_verb_is_one_line(verb):
+    refused(f"Received: {verb!r}", verb)
+
+
+@pytest.mark.parametrize(
+    ("module", "called", "flags", "expected"),
+    [
+        (train, "run", (), Experiment()),
+        (train, "run", ("--gpus", 2), Experiment.from_flat(gpus=2)),
+        (tune, "search", (), Experiment.from_flat(epochs=8, workdir="runs/tune", export=False)),
+    ],
+)
+def test_without_presets_a_verb_starts_from_the_defaults(
+    module, called, flags, expected, monkeypatch
+):
+    given = []
+    monkeypatch.setattr(module, called, lambda base, *_, **__: given.append(base))
+    run_here(module.__name__.rpartition(".")[2], *flags)
+    assert given == [expected]
+
+
+def test_check_data_ends_with_1_where_it_finds_faults(tmp_path):
+    (tmp_path / "train" / "cat").mkdir(parents=True)
+    picture = tmp_path / "train" / "cat" / "1.png"
+    Image.new("RGB", (9, 9)).save(picture)
+    assert run_here("check-data", tmp_path) == "train: 1 images\n"
+    picture.write_bytes(b"")
+    with pytest.raises(SystemExit) as exit:
+        run_here("check-data", tmp_path)
+    assert exit.value.code == 1
+
+
+# Before the first line it is the interpreter that works.
+COMMAND = "import keras_resnet_command as command; print(flush=True); command.main()"
+RECIPE = """
+import runpy, sys, keras_resnet_command
+print(flush=True)
+del sys.argv[0]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize(
+    ("script", "words", "seconds"),
+    [
+        (COMMAND, ["models", "--count"], (0, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.8, 1.2, 1.8)),
+        (RECIPE, ["recipes/digits.py", "--workdir", "{tmp_path}"], (0.7,)),
+    ],
+    ids=["command", "recipe"],
+)
+def test_ctrl_c_during_imports_is_one_line(script, words, seconds, tmp_path):
+    for delay in seconds:
+        process = subprocess.Popen(
+            [sys.executable, "-c", script, *(word.format(tmp_path=tmp_path) for word in words)],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        process.stdout.readline()
+        time.sleep(delay)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+        # Before it may be lines of TensorFlow's.
+        assert errors.splitlines()[-1] == "interrupted" and "Traceback" not in errors
+        assert process.returncode == 130
