@@ -140,6 +140,7 @@ def _keep(handle: str, url: str, place: Path, sha256: str | None) -> None:
                 _unpack(archive, temporary)
                 with open(archive, "rb") as file:
                     digest = hashlib.file_digest(file, "sha256").hexdigest()
+                archive.unlink()  # A process killed after the renaming would leave it for good.
                 # So that no module stands under the checksum of another, whenever this ends.
                 _descriptor(place).unlink(missing_ok=True)
             write_text(_descriptor(place), f"Module: {handle}\nArchive SHA-256: {digest}\n")

@@ -276,7 +276,7 @@ class Trainer:
             The loss and the metrics by name.
 
         Raises:
-            ValueError: The batch does not divide over the replicas.
+            ValueError: The batch does not divide over the replicas, or no image can be read.
         """
         callbacks = callbacks or keras.callbacks.CallbackList(model=self.model)
         # An evaluation in the middle of an epoch does not change the metrics of the epoch.
@@ -290,6 +290,11 @@ class Trainer:
                 callbacks.on_test_batch_end(index)
             results = self._step.read_metrics()
             self.evaluated_images = round(float(self._step.metrics[0].count.numpy()))
+        if not self.evaluated_images:
+            raise ValueError(
+                "`split` must have images that can be read. "
+                f"Received: split={split!r} of {dataset.num_examples(split)}, none of which can"
+            )
         callbacks.on_test_end(results)
         return results
 

@@ -67,6 +67,20 @@ def test_evaluation_counts_each_example_once(size, batch_size, cuts_padding):
     assert results["loss"] == pytest.approx(float(np.mean(loss)), rel=1e-5)
 
 
+def test_evaluation_of_nothing_is_refused(monkeypatch):
+    data = blobs(test=6)
+    batches = data.eval_batches
+
+    def unreadable(*split, **options):
+        return batches(*split, **options).map(
+            lambda images, labels, weights: (images, labels, 0 * weights)
+        )
+
+    monkeypatch.setattr(data, "eval_batches", unreadable)
+    with refused("split", "'test' of 6"):
+        make_trainer().evaluate(data, "test", 4)
+
+
 def test_several_steps_per_call_change_nothing():
     one, several = make_trainer(), make_trainer(steps_per_call=3)
     for trainer in (one, several):
