@@ -515,7 +515,7 @@ def find_architecture(name: str) -> Architecture | DenseArchitecture:
 
 
 def is_named(name: str | None) -> bool:
-    """Whether `find_architecture` knows the name."""
+    """Returns whether `find_architecture` knows the name."""
     return str(name).lower() in _by_name()
 
 

@@ -285,7 +285,7 @@ class BlockStack(Remembering, keras.layers.Layer):
 
     @property
     def frozen_norms(self) -> bool:
-        """Whether batch normalizations stay frozen while the rest trains."""
+        """True if batch normalizations stay frozen while the rest trains."""
         return self._frozen_norms
 
     @frozen_norms.setter

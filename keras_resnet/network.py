@@ -47,7 +47,7 @@ class NetworkConfig:
 
     @property
     def standardizes(self) -> bool:
-        """Whether the model itself standardizes its images."""
+        """True if the model itself standardizes its images."""
         return bool(self.arguments["include_preprocessing"])
 
     @property

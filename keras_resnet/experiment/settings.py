@@ -98,7 +98,7 @@ class Network:
 
     @property
     def init_is_model(self) -> bool:
-        """Whether `init` is a whole model, not weights for `model`."""
+        """True if `init` is a whole model, not weights for `model`."""
         return self.init is not None and (
             self.init.endswith(".keras")
             or "://" in self.init

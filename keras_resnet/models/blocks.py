@@ -121,7 +121,7 @@ class ResidualParts(Parts):
 
 @dataclasses.dataclass(frozen=True)
 class Step:
-    """What a block does to the resolution: its stride, or the dilation that stands in its place.
+    """Change of resolution by a block: its stride, or the dilation that stands in its place.
 
     A stride that would lead beyond the wanted output stride becomes 1, and what follows takes its
     pixels so much further apart (atrous convolution): with the same weights it computes, among
@@ -139,7 +139,7 @@ class Step:
 
     @property
     def halves(self) -> bool:
-        """Whether it halves the map, or does what stands for that."""
+        """True if it halves the map, or dilates in place of that."""
         return self.strides > 1 or self.after > self.before
 
     def then(self) -> Step:
@@ -196,10 +196,10 @@ BRANCHES: dict[str, Callable] = {}
 def branch(x, width: int, step: Step, parts: ResidualParts, name: str):
     """The path of a block beside its shortcut, with squeeze-and-excitation at its end."""
     x = BRANCHES.get(parts.block, convolutions)(x, width, step, parts, name)
-    return gated(x, parts, name) if parts.squeeze_excitation else x
+    return squeeze_excitation(x, parts, name) if parts.squeeze_excitation else x
 
 
-def gated(x, parts: ResidualParts, name: str):
+def squeeze_excitation(x, parts: ResidualParts, name: str):
     """Squeeze and excitation: each channel times a number that all of them decide.
 
     Source: Hu et al., "Squeeze-and-Excitation Networks", arXiv 1709.01507, section 3.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any, Concatenate, ParamSpec
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from keras_resnet.architectures import (
     ARCHITECTURES,
@@ -21,6 +21,7 @@ from keras_resnet.models.resnet import ResNet
 from keras_resnet.network import Network
 
 _P = ParamSpec("_P")
+_F = TypeVar("_F", bound=Callable)
 # The general builders, by the name under which a `NetworkConfig` keeps them.
 GENERAL_BUILDERS: dict[str, Callable[..., Network]] = {"ResNet": ResNet, "DenseNet": DenseNet}
 
@@ -46,51 +47,6 @@ def build(architecture: Architecture | DenseArchitecture | str, *args, **kwargs)
         raise TypeError(f"{architecture.name}() {error}") from None
     given.apply_defaults()
     return general(**fixed, **given.arguments)
-
-
-def CifarResNet(depth: int, *args, shortcut: str | None = "A", **kwargs) -> Network:  # noqa: N802
-    """Builds the CIFAR network of any depth 6n+2 (section 4.2), plain with `shortcut=None`.
-
-    Args:
-        depth: Weighted layers: 8, 14, 20, 26, ...
-        *args: As those of `ResNet20`.
-        shortcut: "A", "B", "C" or None.
-        **kwargs: As those of `ResNet20`.
-
-    Raises:
-        ValueError: If `depth` is not 6n+2, or as `ResNet20` raises.
-    """
-    return build(cifar_architecture(depth), *args, shortcut=shortcut, **kwargs)
-
-
-def CifarWideResNet(depth: int, widening: int, *args, **kwargs) -> Network:  # noqa: N802
-    """Builds the wide CIFAR network WRN-depth-widening (arXiv 1605.07146).
-
-    Args:
-        depth: Layers as the paper counts them, 6n+4: 10, 16, 22, 28, 34, 40, ...
-        widening: Factor of the widths 16, 32 and 64.
-        *args: As those of `WideResNet28_10`.
-        **kwargs: As those of `WideResNet28_10`; the paper's `dropout` is 0.3.
-
-    Raises:
-        ValueError: If `depth` is not 6n+4, or as `WideResNet28_10` raises.
-    """
-    return build(wide_architecture(depth, widening), *args, **kwargs)
-
-
-def CifarDenseNet(depth: int, growth_rate: int, *args, **kwargs) -> Network:  # noqa: N802
-    """Builds the CIFAR network DenseNet-BC of any depth and growth rate (Table 2 of the paper).
-
-    Args:
-        depth: Weighted layers, 6n+4: 10, 16, ..., 100, 190, 250.
-        growth_rate: Channels that each layer adds.
-        *args: As those of `DenseNetBC100_12`.
-        **kwargs: As those of `DenseNetBC100_12`.
-
-    Raises:
-        ValueError: If `depth` is not 6n+4, or as `DenseNetBC100_12` raises.
-    """
-    return build(dense_architecture(depth, growth_rate), *args, **kwargs)
 
 
 def _filled_in(
@@ -119,6 +75,69 @@ def _signature(architecture: Architecture | DenseArchitecture) -> inspect.Signat
             if name not in fixed
         ]
     )
+
+
+def _any_depth(like: str) -> Callable[[_F], _F]:
+    """Gives a builder of any depth the signature of a named one behind its own arguments."""
+
+    def decorate(function: _F) -> _F:
+        own = inspect.signature(function).parameters.values()
+        first = [
+            parameter for parameter in own if parameter.kind is parameter.POSITIONAL_OR_KEYWORD
+        ]
+        signature = _signature(ARCHITECTURES[like])
+        signature = signature.replace(parameters=[*first, *signature.parameters.values()])
+        setattr(function, "__signature__", signature)  # noqa: B010
+        return function
+
+    return decorate
+
+
+@_any_depth(like="ResNet20")
+def CifarResNet(depth: int, *args, **kwargs) -> Network:  # noqa: N802
+    """Builds the CIFAR network of any depth 6n+2 (section 4.2), plain with `shortcut=None`.
+
+    Args:
+        depth: Weighted layers: 8, 14, 20, 26, ...
+        *args: As those of `ResNet20`.
+        **kwargs: As those of `ResNet20`.
+
+    Raises:
+        ValueError: If `depth` is not 6n+2, or as `ResNet20` raises.
+    """
+    return build(cifar_architecture(depth), *args, **kwargs)
+
+
+@_any_depth(like="WideResNet28_10")
+def CifarWideResNet(depth: int, widening: int, *args, **kwargs) -> Network:  # noqa: N802
+    """Builds the wide CIFAR network WRN-depth-widening (arXiv 1605.07146).
+
+    Args:
+        depth: Layers as the paper counts them, 6n+4: 10, 16, 22, 28, 34, 40, ...
+        widening: Factor of the widths 16, 32 and 64.
+        *args: As those of `WideResNet28_10`.
+        **kwargs: As those of `WideResNet28_10`; the paper's `dropout` is 0.3.
+
+    Raises:
+        ValueError: If `depth` is not 6n+4, or as `WideResNet28_10` raises.
+    """
+    return build(wide_architecture(depth, widening), *args, **kwargs)
+
+
+@_any_depth(like="DenseNetBC100_12")
+def CifarDenseNet(depth: int, growth_rate: int, *args, **kwargs) -> Network:  # noqa: N802
+    """Builds the CIFAR network DenseNet-BC of any depth and growth rate (Table 2 of the paper).
+
+    Args:
+        depth: Weighted layers, 6n+4: 10, 16, ..., 100, 190, 250.
+        growth_rate: Channels that each layer adds.
+        *args: As those of `DenseNetBC100_12`.
+        **kwargs: As those of `DenseNetBC100_12`.
+
+    Raises:
+        ValueError: If `depth` is not 6n+4, or as `DenseNetBC100_12` raises.
+    """
+    return build(dense_architecture(depth, growth_rate), *args, **kwargs)
 
 
 def named_builder(
@@ -161,6 +180,6 @@ def named_builder(
         `(batch, classes)`, feature maps `(batch, h, w, channels)` or vectors `(batch, channels)`.
 
     Raises:
-        ValueError: If an argument is wrong; the message names it and what would do.
+        ValueError: If an argument is wrong; the message names it and the allowed values.
     """
     return builder

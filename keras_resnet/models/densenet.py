@@ -76,7 +76,7 @@ def DenseNet(  # noqa: D417, N802, most arguments are those of ResNet
         A functional model, a `Network`, as from `ResNet`.
 
     Raises:
-        ValueError: If an argument is wrong; the message names it and what would do.
+        ValueError: If an argument is wrong; the message names it and the allowed values.
     """
     arguments = dict(locals())
     parts = Parts.of(arguments)

@@ -1,4 +1,4 @@
-"""What every network is made of, in Keras's functional API: convolutions, stem, input and top.
+"""Parts of every network in Keras's functional API: convolutions, stem, input and top.
 
 Options of a network (normalization, activation, regularization) are bound once in `Parts` and
 handed to each block.

@@ -129,7 +129,7 @@ def ResNet(  # noqa: N802, named as in keras.applications
         `(batch, h, w, channels)`, vectors `(batch, channels)`, or a dictionary of maps.
 
     Raises:
-        ValueError: If an argument is wrong; the message names it and what would do.
+        ValueError: If an argument is wrong; the message names it and the allowed values.
     """
     arguments = dict(locals())
     parts = ResidualParts.of(arguments)

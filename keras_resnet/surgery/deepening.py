@@ -128,7 +128,7 @@ def _norms_on_path(network: Architecture, activation: str) -> tuple[str, ...]:
         (not preactivated and activation != "relu", "blocks that end in a ReLU"),
         (projects and grouped, "no group normalization, which depends on the image, on the path"),
         (shortcut is None and grouped, "batch normalization in plain blocks"),
-        (shortcut is None and block != "basic", "shortcuts around bottlenecks, which narrow"),
+        (shortcut is None and block != "basic", "shortcuts around blocks that are not basic"),
         (shortcut is None and gates, "shortcuts around branches with squeeze-and-excitation"),
     ):
         if lacks:

@@ -36,7 +36,7 @@ def rebuild(model: Network, *, name: str | None = None, **changes: Any) -> Netwo
     """
     config = network_of(model)
     arguments = {**config.arguments, "input_shape": tuple(model.input_shape[1:]), **changes}
-    if config.preprocessing and config.standardizes:
+    if arguments["include_preprocessing"] is True and config.preprocessing:
         arguments["include_preprocessing"] = config.preprocessing
     with dtype_policy(config.dtype_policy):
         if config.on_tensor:
@@ -55,7 +55,9 @@ def rebuild(model: Network, *, name: str | None = None, **changes: Any) -> Netwo
             layer.trainable = old.trainable
             if hasattr(old, "frozen_norms"):
                 layer.frozen_norms = old.frozen_norms
-    network.remember(dataclasses.replace(network.network, preprocessing=config.preprocessing))
+    # Its own where it standardizes by one; weights want the same done to an image as before.
+    preprocessing = network.preprocessing or config.preprocessing
+    network.remember(dataclasses.replace(network.network, preprocessing=preprocessing))
     return network
 
 

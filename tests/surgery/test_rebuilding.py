@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import keras
 import numpy as np
 import pytest
 
 import keras_resnet
+from keras_resnet.preprocessing import Preprocessing
 from keras_resnet.surgery import rebuild
 from tests.helpers import assert_same_weights, distance, images, randomize, refused
 
@@ -36,6 +39,23 @@ def test_without_changes_it_is_the_same(options):
     assert distance(again(images(2, *SHAPE)), model(images(2, *SHAPE))) == 0
     assert again.network.to_json() == model.network.to_json()
     assert (again.name, rebuild(model, name="other").name) == (model.name, "other")
+
+
+@pytest.mark.parametrize("standardized", [False, True])
+def test_standardization_can_be_changed(standardized):
+    caffe, photos = Preprocessing(mean=(103.0,), std=(2.0,)), images(2, *SHAPE)
+    model = network(include_preprocessing=caffe if standardized else False)
+    if not standardized:
+        model.remember(dataclasses.replace(model.network, preprocessing=caffe))
+    bare = rebuild(model, include_preprocessing=False)
+    whole = rebuild(model, include_preprocessing=True)
+    assert [one.preprocessing for one in (bare, whole)] == [caffe, caffe]
+    assert [one.network.standardizes for one in (bare, whole)] == [False, True]
+    assert distance(whole(photos), bare(caffe.standardize(photos))) < 1e-6
+    other = Preprocessing(mean=(50.0,), std=(3.0,))
+    third = rebuild(model, include_preprocessing=other)
+    assert third.preprocessing == other
+    assert distance(third(photos), bare(other.standardize(photos))) < 1e-6
 
 
 def test_other_classes_have_a_classifier_of_their_own():
