@@ -37,7 +37,8 @@ def rebuild(model: Network, *, name: str | None = None, **changes: Any) -> Netwo
     config = network_of(model)
     arguments = {**config.arguments, "input_shape": tuple(model.input_shape[1:]), **changes}
     if config.preprocessing and config.standardizes:
-        arguments["include_preprocessing"] = config.preprocessing
+        prepared = config.with_class_names(None).preprocessing
+        arguments["include_preprocessing"] = prepared
     with dtype_policy(config.dtype_policy):
         if config.on_tensor:
             front = _front(model, arguments["input_shape"])
