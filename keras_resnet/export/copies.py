@@ -77,9 +77,9 @@ def missing_standardization(model: keras.Model, argument: str, given: str) -> Pr
     if network is None or network.preprocessing is None or network.on_tensor:
         raise ValueError(
             f"`{argument}` must standardize its images itself, by a layer Normalization or "
-            "Rescaling in front, or remember how, as of `include_preprocessing`; exports take "
-            "others with `preprocessing` 'imagenet' (`preprocess_input` is put there) or 'none' "
-            f"([0, 255] as it is). Received: {argument}={given!r}, without such a layer"
+            "Rescaling in front, or remember how; to export others, pass preprocessing='imagenet' "
+            "to have `preprocess_input` put there, or 'none' if they take [0, 255] as it is. "
+            f"Received: {argument}={given!r}, without such a layer"
         )
     return network.preprocessing
 

@@ -177,7 +177,7 @@ def test_head_first_then_the_rest_with_frozen_normalizations(first, finished):
         # Normalizations, the standardization among them, are as they were; convolutions are not.
         assert all(same) if "conv" not in name or "_bn" in name else not any(same)
     card = (workdir / "model_card.md").read_text()
-    assert "first.keras` with a classifier of its own" in card and "Classes: 5, 6." in card
+    assert "first.keras</code> with a classifier of its own" in card and "Classes: 5, 6." in card
     # The head was trained alone: its checkpoint has the network's weights of before.
     config = json.loads((workdir / "config.json").read_text())
     assert config["head_epochs"] == 2

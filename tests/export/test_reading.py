@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 import keras_resnet
-from keras_resnet.export import load_exported
+from keras_resnet.export import export, export_hub, load_exported
 from keras_resnet.preprocessing import Preprocessing
 from tests.export.conftest import close, features_of, random_images
 from tests.helpers import refused
@@ -34,6 +34,10 @@ def test_a_network_of_its_own_names_needs_no_file(tmp_path):
     model.save(tmp_path / "model.keras")
     (tmp_path / "labels.txt").write_text("another\nmodel\n")
     assert load_exported(tmp_path / "model.keras").labels == ("cat", "dog")
+    export_hub(model, tmp_path / "module", "classification")
+    export(model, tmp_path / "saved_model")
+    for name in ("module", "saved_model"):
+        assert load_exported(tmp_path / name).labels == ("cat", "dog")
 
 
 def test_hub_modules_get_images_in_0_1(net, feature_vector, classification):
