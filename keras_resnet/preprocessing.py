@@ -47,9 +47,10 @@ class Preprocessing:
     def __post_init__(self):
         names = self.class_names
         if names is not None:
-            if isinstance(names, str) or not all(isinstance(name, str) for name in names):
+            listed = isinstance(names, (tuple, list))
+            if not listed or not all(isinstance(name, str) for name in names):
                 raise ValueError(
-                    f"`class_names` must be a sequence of names. Received: class_names={names!r}"
+                    f"`class_names` must be a tuple of names. Received: class_names={names!r}"
                 )
             object.__setattr__(self, "class_names", tuple(names))
         if len(self.mean) != len(self.std):

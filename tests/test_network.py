@@ -205,5 +205,5 @@ def test_a_model_from_before_class_names_has_none():
     assert NetworkConfig.from_json(json.dumps(saved)).preprocessing == Preprocessing()
     for wrong in (5, "abc", [1, 2], [["a"]]):
         saved["preprocessing"]["class_names"] = wrong
-        with refused("`network`"):
+        with refused("`network`", "`class_names`"):
             NetworkConfig.from_json(json.dumps(saved))

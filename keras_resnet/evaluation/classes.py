@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import unicodedata
 from collections.abc import Sequence
 
 from keras_resnet.utils.escapes import visible
@@ -38,7 +39,11 @@ def class_orders(
     Raises:
         ValueError: If a model has other classes.
     """
-    known = [names or () for names in class_names]
+    # File systems have a letter with an accent as one character, or as two.
+    classes, *known = (
+        [unicodedata.normalize("NFC", name) for name in names or ()]
+        for names in (classes, *class_names)
+    )
     sides = [(dataset, classes), *zip(models, known, strict=True)]
     whose, wanted = next((side for side in sides if _are_words(side[1])), sides[0])
     orders: list[list[int] | None] = []
@@ -49,7 +54,7 @@ def class_orders(
             order = [names.index(name) for name in wanted]
         elif not _are_words(names) or not _are_words(wanted):
             by_number.append(model)
-        elif tuple(names) != tuple(wanted):
+        elif names != wanted:
             raise ValueError(
                 f"`models` must have the classes of {visible(whose)}, each once. Received: "
                 f"{visible(model)} with {_listed(names, wanted)} and without "

@@ -86,7 +86,7 @@ def test_classes_of_a_folder_are_matched_by_name(tmp_path):
         path.parent.mkdir()
         perfect(order).save(path)
         (path.parent / "labels.txt").write_text("".join(f"{FRUIT[i]}\n" for i in order))
-    for folder, names in (("same", FRUIT), ("other", ("z-apple", "bee", "a-cat"))):
+    for folder, names in (("same", FRUIT), ("oth\x1b[2Jer", ("z-apple", "bee", "a-cat"))):
         for split, (i, name) in itertools.product(("train", "val"), enumerate(names)):
             place = tmp_path / folder / split / name
             place.mkdir(parents=True)
@@ -100,11 +100,12 @@ def test_classes_of_a_folder_are_matched_by_name(tmp_path):
         metrics = json.loads((workdir / "metrics.json").read_text())
         assert metrics["images"] == 3 and metrics["top1_error"] == 0
     workdir = tmp_path / "refused"
-    words = [*flags, tmp_path / "other", "--workdir", workdir, "--models", models[0]]
+    words = [*flags, tmp_path / "oth\x1b[2Jer", "--workdir", workdir, "--models", models[0]]
     refused("'apple', 'cat' and without 'a-cat', 'z-apple'", "evaluate", *words)
     # Without the names the figure depends on the order of the folders.
     os.remove(models[0].with_name("labels.txt"))
-    assert " by number." in run_here("evaluate", *words)
+    printed = run_here("evaluate", *words)
+    assert r" classes of oth\x1b[2Jer by number." in printed and "\x1b" not in printed
     metrics = json.loads((workdir / "metrics.json").read_text())
     assert metrics["top1_error"] == pytest.approx(2 / 3)
 

@@ -9,7 +9,7 @@ import pytest
 
 from keras_resnet import CifarResNet
 from keras_resnet.data import ArrayDataset
-from keras_resnet.evaluation import evaluate
+from keras_resnet.evaluation import MultiScale, SingleCrop, evaluate
 from keras_resnet.evaluation.classes import class_orders
 from keras_resnet.network import class_names_of
 from keras_resnet.preprocessing import Preprocessing
@@ -50,6 +50,7 @@ def perfect(order=(0, 1, 2)):
         (("0", "10", "2"), [("0", "2", "10")], [[0, 2, 1]], None),
         # Of models with other names than the data set's, the first gives the order.
         (DIGITS, [DIGITS, FRUIT, FRUIT[::-1]], [None, None, [2, 1, 0]], "m0 and m1 and m2"),
+        (("e\u0301t\u00e9", "x"), [("x", "\u00e9te\u0301")], [[1, 0]], None),
         # One name twice.
         (("crane", "crane", "x"), [("crane", "crane", "x")], [None], None),
     ],
@@ -128,4 +129,6 @@ def test_a_model_sees_what_it_was_trained_on_or_is_refused():
     bare.remember(dataclasses.replace(bare.network, preprocessing=prepared))
     images, _ = images_of(dataset)
     expected = bare.predict(prepared.standardize(images), verbose=0)
-    np.testing.assert_allclose(evaluate(bare, dataset).scores, expected.max(axis=1), rtol=1e-5)
+    for protocol in (SingleCrop(), MultiScale((8,))):
+        scores = evaluate(bare, dataset, protocol).scores
+        np.testing.assert_allclose(scores, expected.max(axis=1), rtol=1e-5)
