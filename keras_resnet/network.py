@@ -7,7 +7,7 @@ import functools
 import json
 import math
 import types
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -44,6 +44,14 @@ class NetworkConfig:
     def architecture(self) -> Architecture | DenseArchitecture:
         """The entry of the table, a variant of one, or a network without a name."""
         return identify(self.arguments)
+
+    def with_class_names(self, names: Sequence[str] | None) -> NetworkConfig:
+        """Returns it with names of the classes, where there is a `preprocessing` to hold them."""
+        if self.preprocessing is None:
+            return self
+        names = None if names is None else tuple(names)
+        prepared = dataclasses.replace(self.preprocessing, class_names=names)
+        return dataclasses.replace(self, preprocessing=prepared)
 
     @property
     def standardizes(self) -> bool:
@@ -132,7 +140,10 @@ class Network(keras.Model):
         return NetworkConfig.from_json(text)
 
     def remember(self, config: NetworkConfig) -> None:
-        """Stores how it was built."""
+        """Stores how it was built; names of other classes than its own are dropped."""
+        names = config.preprocessing and config.preprocessing.class_names
+        if names and self.output_shape != (None, len(names)):
+            config = config.with_class_names(None)
         self._memory().network = config.to_json()
         # With functions and objects of the caller's, which Keras may not find by name.
         self._built_by = config
@@ -193,6 +204,13 @@ def remembered(model: object) -> NetworkConfig | None:
     if not isinstance(model, Network) or model._memory().network is None:
         return None
     return model.network
+
+
+def class_names_of(model: object) -> tuple[str, ...] | None:
+    """Returns the names of the classes that a model remembers, or None if it does not."""
+    network = remembered(model)
+    prepared = None if network is None else network.preprocessing
+    return None if prepared is None else prepared.class_names
 
 
 def network_of(model: object) -> NetworkConfig:

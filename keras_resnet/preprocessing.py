@@ -34,6 +34,7 @@ class Preprocessing:
         image_size: Side in pixels of the center crop for the published accuracy.
         crop: That side as a fraction of the shorter side of the resized image.
         interpolation: "bilinear" or "bicubic".
+        class_names: Name of every class, in the order of the outputs; None where not known.
     """
 
     mean: tuple[float, float, float] = IMAGENET_MEAN
@@ -41,8 +42,17 @@ class Preprocessing:
     image_size: int = 224
     crop: float = 0.875
     interpolation: str = "bilinear"
+    class_names: tuple[str, ...] | None = None
 
     def __post_init__(self):
+        names = self.class_names
+        if names is not None:
+            listed = isinstance(names, (tuple, list))
+            if not listed or not all(isinstance(name, str) for name in names):
+                raise ValueError(
+                    f"`class_names` must be a tuple of names. Received: class_names={names!r}"
+                )
+            object.__setattr__(self, "class_names", tuple(names))
         if len(self.mean) != len(self.std):
             raise ValueError(
                 "`mean` and `std` must have one number for each channel. "

@@ -10,8 +10,15 @@ import pytest
 import keras_resnet
 from keras_resnet.architectures import ARCHITECTURES, Stem
 from keras_resnet.layers import FusedBatchNormalization, Remembering
-from keras_resnet.network import Network, NetworkConfig, network_of, remembered
+from keras_resnet.network import (
+    Network,
+    NetworkConfig,
+    class_names_of,
+    network_of,
+    remembered,
+)
 from keras_resnet.preprocessing import Preprocessing
+from keras_resnet.surgery import rebuild, with_logits
 from tests.helpers import assert_same_weights, refused
 
 SMALL = {"input_shape": (16, 16, 3), "classes": 3}
@@ -172,3 +179,31 @@ def test_functions_that_keras_does_not_find_by_name(tmp_path):
     model.save(tmp_path / "model.keras")
     other = keras_resnet.CifarResNet(8, weights=tmp_path / "model.keras")
     assert_same_weights(other, model)
+
+
+def test_class_names_are_kept_with_their_classifier(tmp_path):
+    names = ("apple", "bee", "c[at]\u202e\ud800")
+    model = keras_resnet.CifarResNet(8, **SMALL, include_preprocessing=True)
+    model.remember(model.network.with_class_names(list(names)))
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    like = {**SMALL, "weights": tmp_path / "model.keras", "include_preprocessing": True}
+    kept = [loaded, keras.models.clone_model(loaded), rebuild(loaded, output_stride=2)]
+    for other in (*kept, with_logits(loaded), keras_resnet.CifarResNet(8, **like)):
+        assert class_names_of(other) == names
+        assert other.preprocessing.same_numbers(Preprocessing())
+    with pytest.warns(UserWarning, match="classifier"):
+        others = keras_resnet.CifarResNet(8, **{**like, "classes": 4})
+    headless = rebuild(loaded, include_top=False, classes=None)
+    for other in (others, headless, rebuild(loaded, classes=4), keras.Sequential()):
+        assert class_names_of(other) is None
+
+
+def test_a_model_from_before_class_names_has_none():
+    saved = json.loads(keras_resnet.CifarResNet(8, include_preprocessing=True).network.to_json())
+    del saved["preprocessing"]["class_names"]
+    assert NetworkConfig.from_json(json.dumps(saved)).preprocessing == Preprocessing()
+    for wrong in (5, "abc", [1, 2], [["a"]]):
+        saved["preprocessing"]["class_names"] = wrong
+        with refused("`network`", "`class_names`"):
+            NetworkConfig.from_json(json.dumps(saved))

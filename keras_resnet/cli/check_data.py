@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from keras_resnet import data
 from keras_resnet.cli.flags import LineParser
 from keras_resnet.data.check import FAULTS
+from keras_resnet.utils.escapes import visible
 
 
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
@@ -21,7 +22,8 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
     parser.add_argument("folder", metavar="DIR")
     report = data.check_data(parser.parse_args(argv).folder)
     for finding in report.findings:
-        print(f"{finding.path}: {finding.fault}{finding.detail and f' ({finding.detail})'}")
+        detail = finding.detail and f" ({finding.detail})"
+        print(f"{visible(finding.path)}: {finding.fault}{detail}")
     for split, count in report.num_images.items():
         print(f"{split}: {count} images")
     for fault, count in report.counts.items():

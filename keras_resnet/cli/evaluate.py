@@ -5,7 +5,8 @@
 Writes top-1 and top-5 error with 95 % intervals and images/s (metrics.json), a table and a plot by
 class (per_class), the confusion matrix as a table and a plot (confusion), and the prediction for
 every image (predictions.csv). Several --models are an ensemble. Probabilities are averaged over
-crops and models, with --average logits the logits.
+crops and models, with --average logits the logits. Outputs are matched to the classes of the data
+set by name: those that the model remembers, or that labels.txt beside it has.
 """
 
 import argparse
@@ -17,6 +18,8 @@ from keras_resnet.analysis import plots
 from keras_resnet.cli.flags import LineParser, options_of
 from keras_resnet.data import load_dataset
 from keras_resnet.experiment.card import versions
+from keras_resnet.export.reading import labels_of
+from keras_resnet.utils.escapes import visible
 from keras_resnet.utils.files import write_json
 from keras_resnet.utils.processes import command_line
 
@@ -64,9 +67,10 @@ def main(
             average=given.average,
             batch_size=given.batch_size,
             names=given.models,
+            class_names=[labels_of(*pair) for pair in zip(models, given.models, strict=True)],
             progress=progress,
         )
-    print(result)
+    print(visible(result))
 
     title = f"{' + '.join(given.models)}: {result.split} images of {dataset.name}, "
     title += f"{result.protocol}, top-1 error {100 * result.top1_error:.2f} %"

@@ -5,7 +5,8 @@
 The format follows from the name of OUT, or is --format. Batch normalization is folded into the
 convolutions; what was written is run and compared with the model, and kept only if it agrees. int8
 needs --calibration: a folder of images such as the model was trained on, or "digits". All formats
-take images in [0, 255] and carry the labels that lie beside the model (or --labels).
+take images in [0, 255] and carry the labels of the model, or else those that lie beside it (or
+--labels).
 """
 
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ from keras_resnet import export
 from keras_resnet.cli.flags import LineParser
 from keras_resnet.evaluation.predictor import calibration_batches
 from keras_resnet.export.formats import FORMATS
-from keras_resnet.export.reading import read_labels
+from keras_resnet.export.reading import labels_of, read_labels
 from keras_resnet.weights.saving import load_model
 
 SUFFIXES = {kind.suffix: name for name, kind in FORMATS.items()}
@@ -39,7 +40,7 @@ def main(
     given = parser.parse_args(argv)
 
     model = load_model(given.model)
-    labels = read_labels(given.labels) if given.labels else export.labels_beside(given.model)
+    labels = read_labels(given.labels) if given.labels else labels_of(model, given.model)
     calibration = None
     if given.calibration is not None:
         calibration = calibration_batches(given.calibration, model, given.image_size)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import inspect
+import io
 import logging
 import re
 import signal
@@ -17,6 +18,7 @@ from keras_resnet.experiment import Experiment
 from keras_resnet.export.verification import ExportMismatchError
 from keras_resnet.training import Terminated, TrainingStopped
 from keras_resnet.utils.checks import first_line
+from keras_resnet.utils.escapes import visible
 
 # Options of the data sets that have photographs, gathered in `data_options`.
 _DATA_OPTIONS = {
@@ -42,7 +44,7 @@ class LineParser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Ends the process with one line, where argparse would print all the flags first."""
-        self.exit(2, f"error: {message}; --help lists the flags\n")
+        self.exit(2, f"error: {visible(message)}; --help lists the flags\n")
 
 
 class Parser(LineParser):
@@ -162,7 +164,7 @@ class _Lines(logging.Handler):
     """Prints messages as plain lines on what is standard output at the time."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        print(self.format(record), flush=True)
+        print(*map(visible, self.format(record).split("\n")), sep="\n", flush=True)
 
 
 _LINES = _Lines()
@@ -174,7 +176,8 @@ def run(main: Callable[..., None], *args: Any, **options: Any) -> None:
     A wrong value, a missing package and a file that cannot be read or written end the process with
     code 2, training that had to stop and an exported model that differs from its original with 1,
     SIGTERM with 143, Ctrl-C with 130. Other errors are faults of the package and keep their
-    traceback. Warnings are one line each.
+    traceback. Warnings are one line each. All of it, and characters that the terminal lacks, are
+    escaped.
     """
     logger = logging.getLogger("keras_resnet")
     logger.setLevel(logging.INFO)
@@ -182,17 +185,20 @@ def run(main: Callable[..., None], *args: Any, **options: Any) -> None:
     format_before, propagate_before = warnings.formatwarning, logger.propagate
     # A library may give the root logger a handler at any time, which would say all again.
     logger.propagate = False
-    warnings.formatwarning = lambda message, *_, **__: f"warning: {first_line(message)}\n"
+    warnings.formatwarning = lambda message, *_, **__: f"warning: {visible(first_line(message))}\n"
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     interrupt_before = signal.getsignal(signal.SIGINT)
     try:
         if interrupt_before is not signal.SIG_IGN:
             signal.signal(signal.SIGINT, signal.default_int_handler)
         main(*args, **options)
     except (TrainingStopped, ExportMismatchError) as error:
-        print(f"error: {first_line(error)}", file=sys.stderr)
+        print(f"error: {visible(first_line(error))}", file=sys.stderr)
         sys.exit(1)
     except (ValueError, ImportError, OSError) as error:
-        print(f"error: {first_line(error)}", file=sys.stderr)
+        print(f"error: {visible(first_line(error))}", file=sys.stderr)
         sys.exit(2)
     except Terminated as end:
         print(end, file=sys.stderr)

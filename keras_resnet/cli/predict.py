@@ -16,6 +16,7 @@ from pathlib import Path
 
 from keras_resnet.cli.flags import LineParser
 from keras_resnet.evaluation import predictor
+from keras_resnet.utils.escapes import visible
 
 
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
@@ -35,10 +36,15 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
 
     predictions = predictor.predict(**given)
     if as_json:
-        rows = [{**dataclasses.asdict(one), "path": str(one.path)} for one in predictions]
+        rows = [{**dataclasses.asdict(one), "path": _text(one.path)} for one in predictions]
         print(json.dumps(rows, indent=2))
         return
     for one in predictions:
-        print(one.path)
+        print(visible(one.path))
         for label, share in zip(one.labels, one.probabilities, strict=True):
-            print(f"  {100 * share:6.2f} %  {label}")
+            print(f"  {100 * share:6.2f} %  {visible(label)}")
+
+
+def _text(path: Path) -> str:
+    """Returns a path with escapes for bytes that are not UTF-8, which JSON cannot have."""
+    return str(path).encode("utf-8", "backslashreplace").decode()

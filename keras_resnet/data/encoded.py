@@ -21,6 +21,7 @@ from keras_resnet.data.dataset import SPLITS, ImageDataset
 from keras_resnet.data.decoding import decode_whole, decoding_fault
 from keras_resnet.data.transforms import Transforms
 from keras_resnet.utils import checks
+from keras_resnet.utils.escapes import visible
 
 # Training images that give mean and standard deviation to about 2 of 255 levels.
 _STATISTICS_SAMPLE = 1024
@@ -66,10 +67,10 @@ class BadImages:
             if self.limit is not None and count > self.limit:
                 self.stop(
                     "`max_bad_files` must be at least the bad images, which check-data lists. "
-                    f"Received: max_bad_files={self.limit}, and {location} is {reason}"
+                    f"Received: max_bad_files={self.limit}, and {visible(location)} is {reason}"
                 )
         most = "" if self.limit is None else f" of at most {self.limit}"
-        message = f"Bad image {count}{most}: {location} is {reason}. Skipped."
+        message = f"Bad image {count}{most}: {visible(location)} is {reason}. Skipped."
         warnings.warn(message, BadImageWarning, stacklevel=2)
 
     def stop(self, message: str) -> NoReturn:

@@ -12,8 +12,11 @@ import numpy as np
 import tensorflow as tf
 
 from keras_resnet.data import ImageDataset
+from keras_resnet.evaluation.classes import class_orders
 from keras_resnet.evaluation.protocols import Protocol, SingleCrop
 from keras_resnet.evaluation.results import TOP, Evaluation
+from keras_resnet.export.copies import image_network
+from keras_resnet.network import class_names_of
 from keras_resnet.surgery.conversion import any_size, with_logits
 from keras_resnet.surgery.graphs import functional_config, output_activation
 from keras_resnet.utils import checks
@@ -35,6 +38,7 @@ def evaluate(
     average: str = "softmax",
     batch_size: int = 128,
     names: Sequence[str] | None = None,
+    class_names: Sequence[Sequence[str] | None] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
     """Evaluates a model, or several whose outputs are averaged, on every image of a split.
@@ -43,9 +47,14 @@ def evaluate(
     probabilities or of the logits ranks the classes. Crops of one size are computed together;
     those waiting for others, and what is kept of an image, take a bounded amount of memory.
 
+    Outputs are matched to the classes of the data set by name, whatever their order. Where one side
+    has no names, or numbers for names, output 0 belongs to class 0, and so on; a line of the log
+    says so.
+
     Args:
-        models: One or more functional models of images in [0, 255], `(batch, H, W, C)`, that end
-            in softmax, or without activation in logits. They are not changed.
+        models: One or more functional models of images in [0, 255], `(batch, H, W, C)`, that
+            standardize them or remember how, and end in softmax, or without activation in logits.
+            They are not changed.
         dataset: The images.
         protocol: `SingleCrop`, `TenCrop` or `MultiScale`; None for `SingleCrop()`.
         split: "train", "validation" or "test"; None for the last of these that there is.
@@ -54,11 +63,14 @@ def evaluate(
         batch_size: Crops of the network's own size per call of the network; for larger crops it is
             smaller in proportion to their pixels.
         names: Names of the models in the result; by default their own.
+        class_names: For each model the names of its classes, in the order of its outputs, or None;
+            by default those that it remembers.
         progress: Called with the number of images done and in all, first and after every batch.
 
     Raises:
-        ValueError: If an argument is wrong, a model does not fit the data set or the protocol, its
-            scores are not finite, or reading the data had to stop.
+        ValueError: If an argument is wrong, a model does not fit the data set or the protocol, has
+            other classes, or does not standardize its images, its scores are not finite, or reading
+            the data had to stop.
     """
     models = list(models) if isinstance(models, (list, tuple)) else [models]
     if not models:
@@ -71,7 +83,14 @@ def evaluate(
     protocol = (SingleCrop() if protocol is None else protocol).resolved(dataset)
     for model, name in zip(models, names, strict=True):
         _check_model(model, name, dataset)
-    mean_scores = _averaged([_scorer(m, protocol, average) for m in models], protocol, dataset)
+    if class_names is None:
+        class_names = list(map(class_names_of, models))
+    orders = class_orders(dataset.name, dataset.class_names, names, class_names)
+    scorers = [
+        _scorer(image_network(model, argument="models", given=name), protocol, average, order)
+        for model, name, order in zip(models, names, orders, strict=True)
+    ]
+    mean_scores = _averaged(scorers, protocol, dataset)
 
     total = dataset.num_examples(split)
     tally = _Tally()
@@ -167,8 +186,10 @@ def _check_model(model: keras.Model, name: str, dataset: ImageDataset) -> None:
         )
 
 
-def _scorer(model: keras.Model, protocol: Protocol, average: str) -> Callable:
-    """Returns a function from images, float32, to the scores that are averaged."""
+def _scorer(
+    model: keras.Model, protocol: Protocol, average: str, order: list[int] | None
+) -> Callable:
+    """Returns a function from images, float32, to the scores that are averaged, in that order."""
     activation = output_activation(functional_config(model))
     if average == "logits" or activation != "softmax":
         model = with_logits(model)
@@ -177,6 +198,7 @@ def _scorer(model: keras.Model, protocol: Protocol, average: str) -> Callable:
 
     def scores(images: tf.Tensor) -> tf.Tensor:
         outputs = tf.cast(model(images, training=False), tf.float32)
+        outputs = outputs if order is None else tf.gather(outputs, order, axis=-1)
         softmax = average == "softmax" and activation != "softmax"
         return tf.nn.softmax(outputs) if softmax else outputs
 

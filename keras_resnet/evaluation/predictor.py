@@ -57,9 +57,9 @@ def predict(
     Args:
         model: A `.keras` file, a Hub module or SavedModel's directory, a `.tflite` or `.onnx` file,
             or one opened by `load_exported`.
-        images: Image files, and folders, of which all images are read, those in folders inside
-            too. A file that cannot be read is an error if it is named itself; in a folder it is
-            skipped with a warning (`BadImageWarning`) that counts them.
+        images: Image files, and folders, of which all images are read, those in folders inside and
+            linked ones too. A file that cannot be read is an error if it is named itself; in a
+            folder it is skipped with a warning (`BadImageWarning`) that counts them.
         top: Number of best classes, or all classes where there are fewer.
         labels: Name of every class, or the `Path` of a file with a line for each. By default those
             stored with the model; the names of ImageNet's where it has 1000 classes and no labels;
@@ -149,9 +149,18 @@ def calibration_batches(
 
 def _images_in(folder: Path) -> list[Path]:
     """Returns the images of a folder and of those inside, by name."""
-    paths = sorted(
-        path for path in folder.rglob("*") if path.suffix.lower() in FORMATS and path.is_file()
-    )
+    paths: list[Path] = []
+    seen = set()
+    for place, folders, files in os.walk(folder, followlinks=True):
+        status = os.stat(place)
+        if (inode := (status.st_dev, status.st_ino)) in seen:
+            folders.clear()  # A link to a folder that it is in leads round in circles.
+            continue
+        seen.add(inode)
+        folders.sort()
+        names = (name for name in files if os.path.splitext(name)[1].lower() in FORMATS)
+        paths += [path for path in (Path(place, name) for name in names) if path.is_file()]
+    paths.sort()
     if not paths:
         raise ValueError(
             f"`images` must be files or folders of them ({', '.join(FORMATS)}). "

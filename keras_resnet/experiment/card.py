@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from keras_resnet.architectures import Architecture, DenseArchitecture
 from keras_resnet.data import ImageDataset
+from keras_resnet.utils.escapes import code_block, markdown
 from keras_resnet.utils.statistics import wilson_interval
 from keras_resnet.version import __version__
 
@@ -60,7 +61,7 @@ def model_card(
     accuracy, count = metrics[f"{split}_accuracy"], metrics[f"{split}_images"]
     low, high = wilson_interval(accuracy, count)
     values = ", ".join(f"{k} {value}" for k, value in settings.items() if value not in (None, {}))
-    return f"""# {name} trained on {dataset.name}
+    return f"""# {markdown(name)} trained on {markdown(dataset.name)}
 
 {network}:
 {metrics["parameters"]:,} trainable parameters, {operations} multiply-adds per image.
@@ -79,7 +80,7 @@ These are figures after the last step of one run with seed {metrics["seed"]}. {_
 
 ## Data
 
-{dataset.about or dataset.name}
+{dataset.about or markdown(dataset.name)}
 
 ## Use
 
@@ -87,7 +88,7 @@ These are figures after the last step of one run with seed {metrics["seed"]}. {_
 (batch, {height}, {width}, {channels}), and gives probabilities of {len(dataset.class_names)}
 classes.{_MODULES if settings["export"] else ""} The model standardizes the images itself.
 
-Classes: {", ".join(dataset.class_names)}.
+Classes: {", ".join(map(markdown, dataset.class_names))}.
 
 ## Limits
 
@@ -96,11 +97,9 @@ contrast: it gives no warning for them, and its probabilities are not calibrated
 
 ## How it was made
 
-```bash
-{metrics["command"]}
-```
+{code_block(metrics["command"], "bash")}
 
-Settings: {values}.
+Settings: {markdown(values)}.
 
 Versions: {versions_text(metrics)}.
 """

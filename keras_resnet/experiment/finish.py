@@ -14,6 +14,7 @@ from keras_resnet.experiment.settings import Experiment
 from keras_resnet.export import HubLayer, export_hub
 from keras_resnet.export.verification import ExportMismatchError, largest_difference
 from keras_resnet.naming import CLASSIFIER
+from keras_resnet.network import remembered
 from keras_resnet.surgery.rebuilding import dtype_policy
 from keras_resnet.training import Trainer, make_schedule, sgd
 from keras_resnet.utils.files import write_text
@@ -43,12 +44,14 @@ def save(
     images = np.asarray(images, "float32")
     expected = np.asarray(model(images, training=False))
 
+    labels = list(dataset.class_names)
+    if network := remembered(model):
+        model.remember(network.with_class_names(labels))
     save_model(model, workdir / "model.keras")
     reloaded = load_model(workdir / "model.keras")(images, training=False)
     differences = {"model.keras": largest_difference(np.asarray(reloaded), expected, 1.0)}
 
     write_text(workdir / "model_card.md", card)
-    labels = list(dataset.class_names)
     write_text(workdir / "labels.txt", "".join(f"{label}\n" for label in labels))
     if experiment.output.export:
         for name, kind in (("saved_model", "classification"), ("feature_vector", "feature_vector")):

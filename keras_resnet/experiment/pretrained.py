@@ -8,10 +8,10 @@ from typing import Any
 import keras
 
 from keras_resnet.export import HubLayer
-from keras_resnet.export.copies import standardizes
+from keras_resnet.export.copies import missing_standardization
 from keras_resnet.models.parts import classifier
 from keras_resnet.naming import CLASSIFIER, PREPROCESSING
-from keras_resnet.network import Network, remembered
+from keras_resnet.network import Network
 from keras_resnet.surgery import any_size, rebuild
 from keras_resnet.surgery.graphs import classifier_of
 from keras_resnet.utils.checks import first_line
@@ -39,19 +39,13 @@ def with_new_classifier(init: str, image_shape: tuple[int, ...], classes: int) -
     if init.endswith(".keras"):
         model = load_model(init)
         _expect_classifier(model, image_shape)
-        network = remembered(model)
-        options: dict[str, Any] = {}
-        if not standardizes(model):
-            # Operations in front of the network may standardize in a way that is not seen here.
-            if network is None or network.preprocessing is None or network.on_tensor:
-                raise ValueError(
-                    "`init` must standardize its images itself, or remember how. "
-                    f"Received: init={init!r}"
-                )
-            options["include_preprocessing"] = network.preprocessing
+        prepared = missing_standardization(model, "init", init)
         if isinstance(model, Network):
-            options |= {"classes": classes, "classifier_activation": "softmax"}
+            options: dict[str, Any] = {"classes": classes, "classifier_activation": "softmax"}
+            if prepared is not None:
+                options["include_preprocessing"] = prepared
             model = rebuild(model, input_shape=image_shape, **options)
+            model.remember(model.network.with_class_names(None))  # Its classes are others now.
             new = model.get_layer(CLASSIFIER)
             new.trainable = True
             new.kernel.assign(new.kernel_initializer(new.kernel.shape))

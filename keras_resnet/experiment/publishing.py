@@ -16,6 +16,7 @@ from keras_resnet.experiment.factories import architecture_of, load_data
 from keras_resnet.experiment.runner import run
 from keras_resnet.experiment.settings import Experiment
 from keras_resnet.export import load_exported
+from keras_resnet.utils.escapes import markdown
 from keras_resnet.utils.files import replacing, write_text
 
 logger = logging.getLogger(__name__)
@@ -138,9 +139,9 @@ outputs = module(tf.zeros((1, {height}, {width}, {channels})))
 | parameters | {metrics["parameters"]:,} |
 | multiply-adds an image | {metrics["multiply_adds"]:,} |
 | made with | {versions_text(metrics)} |
-| made by | `{metrics["command"]}` |
+| made by | <code>{markdown(metrics["command"])}</code> |
 
-**Data.** {dataset.about or dataset.name}
+**Data.** {dataset.about or markdown(dataset.name)}
 
 **Limits.** It knows images of this kind and no others, and gives no warning for them. The accuracy
 is that of one run; its network was not chosen by the test images.

@@ -35,6 +35,7 @@ from keras_resnet.export import HubLayer
 from keras_resnet.surgery import freeze
 from keras_resnet.surgery.rebuilding import dtype_policy
 from keras_resnet.training.strategy import any_worker, others_reachable
+from keras_resnet.utils.escapes import markdown
 from keras_resnet.utils.files import clear_leftovers, write_json
 from keras_resnet.utils.processes import command_line
 from keras_resnet.weights import copy_weights
@@ -175,12 +176,12 @@ class _Subject(NamedTuple):
 
 def _subject(experiment: Experiment, model: keras.Model) -> _Subject:
     """Describes a model; a ValueError names settings that make no sense with a Hub module in it."""
-    network = experiment.network
+    network, init = experiment.network, f"<code>{markdown(experiment.network.init)}</code>"
     if network.init_is_model:
-        name, kind = model.name, f"The network of `{network.init}` with a classifier of its own"
+        name, kind = model.name, f"The network of {init} with a classifier of its own"
     else:
         architecture = architecture_of(network)
-        begun = "" if network.init is None else f", begun from the weights `{network.init}`"
+        begun = "" if network.init is None else f", begun from the weights {init}"
         name, kind = architecture.name, network_text(architecture) + begun
     if not _holds_a_module(model):
         cost = complexity(model)

@@ -24,13 +24,16 @@ from keras_resnet.weights import copy_weights
 PREPROCESSINGS = ("inside", "imagenet", "none")
 
 
-def image_network(model: keras.Model, preprocessing: str = "inside") -> keras.Model:
+def image_network(
+    model: keras.Model, preprocessing: str = "inside", *, argument: str = "model", given: str = ""
+) -> keras.Model:
     """Returns a model of images in [0, 255] after checking that it can be exported.
 
     With `preprocessing` "none" that is `model` itself; with "imagenet" a copy with the
     standardization in front that the network remembers its weights to want, by default ImageNet's.
     With "inside" it is `model` where that begins with `Normalization` or `Rescaling`, else a copy
-    with the remembered standardization; a model that remembers none is refused.
+    with the remembered standardization; a model that remembers none is refused, as the value
+    `given` of `argument`.
     """
     checks.one_of("preprocessing", preprocessing, PREPROCESSINGS)
     require_tensorflow()
@@ -50,29 +53,44 @@ def image_network(model: keras.Model, preprocessing: str = "inside") -> keras.Mo
             "`model` must take images (batch, H, W, C). "
             f"Received: model with inputs of shape {tuple(inputs[0].shape)}"
         )
-    if preprocessing == "none" or (preprocessing == "inside" and standardizes(model)):
+    if preprocessing == "none":
         return model
-    network = remembered(model)
-    known = network.preprocessing if network else None
     if preprocessing == "imagenet":
+        network = remembered(model)
+        known = network.preprocessing if network else None
         return _with_standardization(model, known or Preprocessing())
+    wanted = missing_standardization(model, argument, given or model.name)
+    return model if wanted is None else _with_standardization(model, wanted)
+
+
+def missing_standardization(model: keras.Model, argument: str, given: str) -> Preprocessing | None:
+    """Returns what a model of images in [0, 255] wants in front; None where it standardizes them.
+
+    Raises:
+        ValueError: If it neither standardizes nor remembers how, as the value `given` of
+            `argument`.
+    """
+    if _standardizes(model):
+        return None
+    network = remembered(model)
     # Operations of the caller's in front of the network may standardize, in a way not seen here.
-    if network is None or known is None or network.on_tensor:
+    if network is None or network.preprocessing is None or network.on_tensor:
         raise ValueError(
-            "`model` must standardize its images itself, by a layer Normalization or Rescaling in "
-            "front; pass preprocessing='imagenet' to have `preprocess_input` put there, or 'none' "
-            f"if it takes [0, 255] as it is. Received: model {model.name!r} without such a layer"
+            f"`{argument}` must standardize its images itself, by a layer Normalization or "
+            "Rescaling in front, or remember how; to export others, pass preprocessing='imagenet' "
+            "to have `preprocess_input` put there, or 'none' if they take [0, 255] as it is. "
+            f"Received: {argument}={given!r}, without such a layer"
         )
-    return _with_standardization(model, known)
+    return network.preprocessing
 
 
-def standardizes(model: keras.Model) -> bool:
+def _standardizes(model: keras.Model) -> bool:
     """Returns whether images are scaled or standardized before the first layer with weights."""
     for layer in model.layers:
         if isinstance(layer, (keras.layers.Normalization, keras.layers.Rescaling)):
             return True
         if isinstance(layer, keras.Model):
-            return standardizes(layer)
+            return _standardizes(layer)
         if layer.weights:
             return False
     return False

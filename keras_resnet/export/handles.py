@@ -74,6 +74,11 @@ def module_directory(handle: str, sha256: str | None = None, *, download: bool =
             "`handle` must be the path of a module on this machine, or begin with 'https://'. "
             f"Received: handle={handle!r}"
         )
+    if "#" in handle:
+        raise ValueError(
+            "`handle` must be an address without '#', which no server is asked for; one in a name "
+            f"is written %23. Received: handle={handle!r}"
+        )
     # As TensorFlow Hub names it.
     place = cache_directory() / hashlib.sha1(handle.encode()).hexdigest()
     if not _is_kept(place, sha256):

@@ -18,6 +18,7 @@ from keras_resnet.export.copies import computes_in_float32, float32_copy, image_
 from keras_resnet.export.endpoints import KINDS, endpoint
 from keras_resnet.export.formats import LABELS
 from keras_resnet.naming import CLASSIFIER
+from keras_resnet.network import class_names_of
 from keras_resnet.surgery.graphs import classifier_of
 from keras_resnet.utils import checks
 from keras_resnet.utils.files import replacing
@@ -70,7 +71,8 @@ def export_hub(
             a model that remembers none or is built on an `input_tensor`; "imagenet" takes
             ImageNet's, `preprocess_input`, where none is remembered; "none" gives it [0, 255] as
             it is.
-        labels: Name of every class, for a model with a classifier.
+        labels: Name of every class, for a model with a classifier; by default those that it
+            remembers.
         card: Text of the model card, Markdown, or the `Path` of a file that holds it.
         overwrite: Whether `path` may be an existing SavedModel. It is renamed out of the way, the
             new one to `path`, and only then is it removed.
@@ -83,6 +85,7 @@ def export_hub(
     checks.one_of("kind", kind, tuple(KINDS))
     path = Path(path)
     verification.check_path(path, overwrite)
+    labels = class_names_of(model) if labels is None else labels
     model = image_network(model, preprocessing)
     source = endpoint(model, kind)
     texts = _texts(model, labels, card)

@@ -23,6 +23,7 @@ from keras_resnet.export.copies import (
 )
 from keras_resnet.export.formats import FORMATS
 from keras_resnet.export.reading import ExportedModel, load_exported, output_name
+from keras_resnet.network import class_names_of
 from keras_resnet.surgery.folding import fold_batch_norm
 from keras_resnet.utils import checks
 from keras_resnet.utils.files import replacing
@@ -98,7 +99,8 @@ def export(
             on; the first 512 images are used, and a hundred will do.
         image_size: Side of the images, for a model that takes any size; LiteRT needs it.
         preprocessing: As in `export_hub`: "inside", "imagenet" or "none".
-        labels: Name of every class, stored in the exported model.
+        labels: Name of every class, stored in the exported model; by default those that the model
+            remembers.
         overwrite: Whether `path` may exist, as a file or SavedModel of the same format.
 
     Raises:
@@ -117,6 +119,7 @@ def export(
         )
     path = Path(path)
     verification.check_path(path, overwrite, kind.suffix)
+    labels = class_names_of(model) if labels is None else labels
     model = image_network(model, preprocessing)
     shape = _image_shape(model, image_size, kind.any_size)
     output = output_name(model)

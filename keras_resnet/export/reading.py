@@ -19,6 +19,7 @@ from keras_resnet.export.copies import image_network
 from keras_resnet.export.endpoints import KINDS
 from keras_resnet.export.formats import LABELS, ONNX_LABELS
 from keras_resnet.export.verification import SAVED_MODEL
+from keras_resnet.network import class_names_of
 from keras_resnet.surgery.graphs import functional_config, output_activation
 from keras_resnet.utils import checks
 from keras_resnet.weights.saving import load_model
@@ -79,6 +80,11 @@ def output_name(model: Any) -> str:
     return {"softmax": "probabilities", "linear": "logits"}.get(activation or "", "outputs")
 
 
+def labels_of(model: Any, path: str | Path) -> tuple[str, ...] | None:
+    """Returns a model's names of its classes, else those that lie beside its file."""
+    return class_names_of(model) or labels_beside(Path(path))
+
+
 def labels_beside(path: Path) -> tuple[str, ...] | None:
     """Returns the labels in `labels.txt` in the folder of a file, or None where there is none."""
     file = path.with_name(LABELS)
@@ -92,7 +98,7 @@ def read_labels(path: Path) -> tuple[str, ...]:
 
 def _lines(data: bytes, path: Path) -> tuple[str, ...]:
     try:
-        return tuple(data.decode("utf-8").splitlines())
+        return tuple(data.decode("utf-8-sig").splitlines())
     except UnicodeDecodeError as error:
         raise ValueError(
             f"`labels` must be text with one line per class. Received: {str(path)!r}"
@@ -100,11 +106,12 @@ def _lines(data: bytes, path: Path) -> tuple[str, ...]:
 
 
 def _open_keras(path: Path) -> ExportedModel:
-    model = image_network(load_model(path))
+    saved = load_model(path)
+    model = image_network(saved)
     shape = model.inputs[0].shape[1:]
     spec = tf.TensorSpec((None, *shape), tf.float32)
     run = tf.function(lambda images: model(images, training=False), [spec], autograph=False)
-    return ExportedModel(path, shape, output_name(model), labels_beside(path), run)
+    return ExportedModel(path, shape, output_name(model), labels_of(saved, path), run)
 
 
 def _open_saved_model(path: Path) -> ExportedModel:
@@ -180,7 +187,7 @@ def _open_onnx(path: Path) -> ExportedModel:
         path,
         _image_shape(inputs["images"].shape),
         output,
-        labels and tuple(labels.splitlines()),
+        None if labels is None else _lines(labels.encode(), path),
         lambda images: session.run([output], {"images": images})[0],
     )
 

@@ -35,6 +35,12 @@ def check_path(path: Path, overwrite: bool, suffix: str = "") -> None:
 
     What a killed export to `path` has left behind is deleted after a day.
     """
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:  # TensorFlow and the readers of the formats would raise it.
+        raise ValueError(
+            f"`path` must be of characters in UTF-8. Received: path={str(path)!r}"
+        ) from error
     if suffix and path.suffix != suffix:
         raise ValueError(f"`path` must end in {suffix!r}. Received: path={str(path)!r}")
     clear_leftovers(path.parent, path.name, _LONGEST_WRITING)

@@ -11,7 +11,7 @@ import keras
 
 from keras_resnet.models.builders import GENERAL_BUILDERS
 from keras_resnet.naming import PREPROCESSING, STEM
-from keras_resnet.network import Network, network_of
+from keras_resnet.network import Network, class_names_of, network_of
 from keras_resnet.weights.transfer import assign_weights, copy_weights, layer_weights
 
 
@@ -37,7 +37,7 @@ def rebuild(model: Network, *, name: str | None = None, **changes: Any) -> Netwo
     config = network_of(model)
     arguments = {**config.arguments, "input_shape": tuple(model.input_shape[1:]), **changes}
     if arguments["include_preprocessing"] is True and config.preprocessing:
-        arguments["include_preprocessing"] = config.preprocessing
+        arguments["include_preprocessing"] = config.with_class_names(None).preprocessing
     with dtype_policy(config.dtype_policy):
         if config.on_tensor:
             front = _front(model, arguments["input_shape"])
@@ -57,7 +57,8 @@ def rebuild(model: Network, *, name: str | None = None, **changes: Any) -> Netwo
                 layer.frozen_norms = old.frozen_norms
     # Its own where it standardizes by one; weights want the same done to an image as before.
     preprocessing = network.preprocessing or config.preprocessing
-    network.remember(dataclasses.replace(network.network, preprocessing=preprocessing))
+    built = dataclasses.replace(network.network, preprocessing=preprocessing)
+    network.remember(built.with_class_names(class_names_of(model)))
     return network
 
 

@@ -11,6 +11,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+# Bytes of a name that leave room for what is put around it, of the 255 that file systems allow.
+_LONGEST_NAME = 230
 # Prefix of what is being written, and suffix of a folder that is being replaced.
 _WRITING = ".writing-"
 _OLD = ".old"
@@ -27,7 +29,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    holder = Path(tempfile.mkdtemp(prefix=f"{_WRITING}{path.name}-", dir=path.parent))
+    holder = Path(tempfile.mkdtemp(prefix=f"{_WRITING}{_cut(path.name)}-", dir=path.parent))
     old = None
     try:
         temporary = holder / path.name
@@ -68,12 +70,19 @@ def clear_leftovers(folder: str | Path, of: str | None = None, age: float = 0.0)
             young = leftover.stat().st_mtime > latest
         except FileNotFoundError:  # Its writer has just finished.
             continue
-        if of not in (None, name) or young:
+        if (of is not None and _cut(of) != name) or young:
             continue
+        name = of or name  # the whole of one that was cut
         if leftover.name.endswith(_OLD) and not (folder / name).exists():
             os.replace(leftover, folder / name)
         else:
             shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _cut(name: str) -> str:
+    """Returns a name of a file, or the beginning of a long one."""
+    encoded = os.fsencode(name)
+    return encoded[:_LONGEST_NAME].decode("utf-8", "ignore") if encoded[_LONGEST_NAME:] else name
 
 
 def _sync(path: Path) -> None:

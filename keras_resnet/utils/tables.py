@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from keras_resnet.utils.escapes import markdown
+
 
 def text_table(rows: Sequence[Mapping[str, object]]) -> str:
     """Returns rows as text below a line of headings, words aligned left and numbers right.
@@ -41,10 +43,10 @@ def _cell(value: object) -> str:
 
 
 def markdown_table(rows: Sequence[Mapping[str, object]]) -> str:
-    """Returns rows as a table in Markdown, with cells as in `text_table`."""
+    """Returns rows as a table in Markdown, with cells as in `text_table`, of plain text."""
     if not rows:
         return ""
-    cells = [[_cell(value) for value in row.values()] for row in rows]
+    cells = [[markdown(_cell(value)) for value in row.values()] for row in rows]
     lines = [[_heading(column) for column in rows[0]], ["---"] * len(rows[0]), *cells]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 

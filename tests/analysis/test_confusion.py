@@ -30,6 +30,21 @@ def test_classes_of_one_name_are_told_apart(tmp_path):
 
 
 @pytest.mark.parametrize("classes", [3, 45])
+def test_names_are_neither_formulas_nor_commands(tmp_path, classes):
+    odd = ["$\\frac{1}$ <b>", "two\nlines\x1b[2J", "n\udcff" + "x" * 250]
+    names = [*odd, *map(str, range(classes - 3))]
+    counts = np.roll(np.eye(classes, dtype=int), 1, axis=1)
+    plots.confusion_matrix(counts, names, tmp_path / "c.png", title="$a$_\x07")
+    row = {"images": 9, "error": 0.9, "low": 0.8, "high": 1.0}
+    rows = [{"name": name, **row} for name in names]
+    plots.class_errors(rows, tmp_path / "e.png", title="$a$_\x07")
+    for name in ("c", "e"):
+        _, text = written(tmp_path / f"{name}.png")
+        for shown in (r"$a$_\x07", r"$\frac{1}$ &lt;b&gt;", r"two\nlines\x1b[2J", r"n\udcffxxx"):
+            assert shown in text
+
+
+@pytest.mark.parametrize("classes", [3, 45])
 def test_class_errors(tmp_path, classes):
     rows = [
         {"name": f"kind {i}", "images": 9, "error": i / 50, "low": i / 99, "high": 0.9}

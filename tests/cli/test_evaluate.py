@@ -1,14 +1,18 @@
 """`keras-resnet evaluate`, run as a user runs it."""
 
 import csv
+import itertools
 import json
+import os
 
 import keras
 import numpy as np
 import pytest
+from PIL import Image
 
 import keras_resnet
 from keras_resnet.data import load_dataset
+from tests.evaluation.test_classes import FRUIT, perfect
 from tests.recipes.running import refused, run_here
 
 
@@ -72,6 +76,38 @@ def test_the_default_is_the_models_own_prediction(models, tmp_path):
     assert metrics["split"] == "test" and metrics["protocol"]["name"] == "single-crop"
     # What is there already stays.
     refused("`workdir`", "evaluate", *flags)
+
+
+def test_classes_of_a_folder_are_matched_by_name(tmp_path):
+    """Two models without an error, of classes in two orders, and folders of other names."""
+    orders = {"alphabetic": (0, 1, 2), "another": (2, 0, 1)}
+    models = [tmp_path / name / "model.keras" for name in orders]
+    for path, order in zip(models, orders.values(), strict=True):
+        path.parent.mkdir()
+        perfect(order).save(path)
+        (path.parent / "labels.txt").write_text("".join(f"{FRUIT[i]}\n" for i in order))
+    for folder, names in (("same", FRUIT), ("oth\x1b[2Jer", ("z-apple", "bee", "a-cat"))):
+        for split, (i, name) in itertools.product(("train", "val"), enumerate(names)):
+            place = tmp_path / folder / split / name
+            place.mkdir(parents=True)
+            pixels = np.zeros((4, 4, 3), np.uint8)
+            pixels[..., i] = 200
+            Image.fromarray(pixels).save(place / "1.png")
+    flags = ["--dataset", "folder", "--image-size", 4, "--data-dir"]
+    for number, chosen in enumerate(([models[1]], models)):
+        workdir = tmp_path / f"run{number}"
+        run_here("evaluate", *flags, tmp_path / "same", "--workdir", workdir, "--models", *chosen)
+        metrics = json.loads((workdir / "metrics.json").read_text())
+        assert metrics["images"] == 3 and metrics["top1_error"] == 0
+    workdir = tmp_path / "refused"
+    words = [*flags, tmp_path / "oth\x1b[2Jer", "--workdir", workdir, "--models", models[0]]
+    refused("'apple', 'cat' and without 'a-cat', 'z-apple'", "evaluate", *words)
+    # Without the names the figure depends on the order of the folders.
+    os.remove(models[0].with_name("labels.txt"))
+    printed = run_here("evaluate", *words)
+    assert r" classes of oth\x1b[2Jer by number." in printed and "\x1b" not in printed
+    metrics = json.loads((workdir / "metrics.json").read_text())
+    assert metrics["top1_error"] == pytest.approx(2 / 3)
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,8 @@ import pytest
 from keras_resnet.data import load_dataset
 from keras_resnet.experiment import Experiment, build_model, finish
 from keras_resnet.export.verification import ExportMismatchError
+from keras_resnet.network import class_names_of
+from keras_resnet.weights.saving import load_model
 from tests.helpers import refused
 
 
@@ -20,6 +22,8 @@ def test_forms_give_the_outputs_of_the_model_or_end_in_a_mismatch(digits, tmp_pa
     differences = finish.save(model, digits, "# A card", experiment)
     assert list(differences) == ["model.keras", "saved_model", "feature_vector"]
     assert max(differences.values()) <= 1e-5
+    saved = load_model(tmp_path / "model.keras")
+    assert class_names_of(saved) == digits.class_names == tuple("0123456789")
 
     keras.config.set_dtype_policy("mixed_bfloat16")
     options = {"epochs": 1, "batch_size": 40}

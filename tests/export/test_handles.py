@@ -12,6 +12,7 @@ import os
 import shutil
 import tarfile
 import threading
+from pathlib import Path
 from unittest.mock import Mock
 
 import keras
@@ -20,6 +21,7 @@ import pytest
 from keras_resnet.export import HubLayer, handles
 from keras_resnet.weights.saving import load_model
 from tests.export.conftest import close, features_of, random_images
+from tests.helpers import refused
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -118,7 +120,11 @@ def test_archives_are_asked_for_by_name_or_by_format(server, cache):
         place = handles.module_directory(server.url + handle)
         assert sorted(os.listdir(place)) == ["assets", "saved_model.pb"]
         assert handles.module_directory(server.url + handle) == place
+    # The part behind "#" is not sent: it would be one module under two names.
+    with refused("`handle`", "/m.tar.gz#a"):
+        handles.module_directory(f"{server.handle}#a")
     assert len(server.requests) == 2
+    assert handles.module_directory("modules/a#b?c [1]") == Path("modules/a#b?c [1]")
 
 
 def test_an_unverified_module_is_downloaded_again_for_a_checksum(server, cache):

@@ -371,6 +371,8 @@ def test_wrong_arguments_are_named(net, tmp_path):
     ):
         with refused(*words):
             export_hub(model, tmp_path / "m", **arguments)
+    with refused("`path`", "n\\udcff"):
+        export_hub(net, tmp_path / "n\udcff")
     assert os.listdir(tmp_path) == []
 
 

@@ -7,7 +7,8 @@ import pytest
 import tensorflow as tf
 
 import keras_resnet
-from keras_resnet.export import load_exported
+from keras_resnet.export import export, export_hub, load_exported
+from keras_resnet.preprocessing import Preprocessing
 from tests.export.conftest import close, features_of, random_images
 from tests.helpers import refused
 
@@ -20,6 +21,23 @@ def test_a_keras_file_has_the_labels_beside_it(net, tmp_path):
     np.testing.assert_allclose(loaded(images), net(images), rtol=1e-5, atol=1e-6)
     (tmp_path / "labels.txt").write_text("".join(f"{i}\n" for i in range(10)))
     assert load_exported(tmp_path / "model.keras").labels == tuple("0123456789")
+    # With the mark that editors on Windows put at the start.
+    (tmp_path / "labels.txt").write_text("\n".join("abcdefghij"), encoding="utf-8-sig")
+    assert load_exported(tmp_path / "model.keras").labels == tuple("abcdefghij")
+
+
+def test_a_network_of_its_own_names_needs_no_file(tmp_path):
+    model = keras_resnet.CifarResNet(
+        8, input_shape=(8, 8, 1), classes=2, include_preprocessing=Preprocessing((9.0,), (9.0,))
+    )
+    model.remember(model.network.with_class_names(["cat", "dog"]))
+    model.save(tmp_path / "model.keras")
+    (tmp_path / "labels.txt").write_text("another\nmodel\n")
+    assert load_exported(tmp_path / "model.keras").labels == ("cat", "dog")
+    export_hub(model, tmp_path / "module", "classification")
+    export(model, tmp_path / "saved_model")
+    for name in ("module", "saved_model"):
+        assert load_exported(tmp_path / name).labels == ("cat", "dog")
 
 
 def test_hub_modules_get_images_in_0_1(net, feature_vector, classification):

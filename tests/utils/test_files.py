@@ -80,3 +80,19 @@ def test_of_others_only_what_is_old_is_cleared(tmp_path):
             os.utime(tmp_path / name, (0, 0))
     clear_leftovers(tmp_path, "m.onnx", age=3600)
     assert sorted(os.listdir(tmp_path)) == [".writing-m-2.onnx-old", ".writing-m.onnx-new"]
+
+
+@pytest.mark.parametrize("name", ["n" * 250 + ".txt", "ü" * 125 + ".txt", "n\udcff.txt"], ids=ascii)
+def test_names_as_long_as_there_can_be(tmp_path, name):
+    write_text(tmp_path / name, "one")
+    with replacing(tmp_path / name) as temporary:
+        temporary.write_text("two")
+        (leftover,) = {*os.listdir(tmp_path)} - {name}
+    assert os.listdir(tmp_path) == [name] and (tmp_path / name).read_text() == "two"
+    for suffix in ("", ".old"):
+        (tmp_path / f"{leftover}{suffix}").mkdir()
+    os.remove(tmp_path / name)
+    clear_leftovers(tmp_path, "another")
+    assert len(os.listdir(tmp_path)) == 2
+    clear_leftovers(tmp_path, name)
+    assert os.listdir(tmp_path) == [name]

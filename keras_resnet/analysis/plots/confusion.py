@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from keras_resnet.analysis.plots import drawing
+from keras_resnet.utils.escapes import visible
 
 # With more classes than this, cells and bars are too small for names and numbers.
 READABLE = 30
@@ -87,10 +88,10 @@ def _cells(fig, counts, shares, class_names):
         if count:
             color = "white" if shares[i, j] > 0.5 else drawing.VERMILION if i != j else "black"
             axes.text(j, i, f"{count}", ha="center", va="center", color=color, fontsize="small")
-    places = range(len(class_names))
-    upright = max(map(len, class_names)) > 3
-    axes.set_xticks(places, class_names, rotation=90 if upright else 0)
-    axes.set_yticks(places, class_names)
+    places, names = range(len(class_names)), list(map(_short, class_names))
+    upright = max(map(len, names)) > 3
+    axes.set_xticks(places, names, rotation=90 if upright else 0)
+    axes.set_yticks(places, names)
     axes.set(xlabel="predicted class", ylabel="true class")
 
 
@@ -141,4 +142,5 @@ def _bars(axes, rows):
 
 
 def _short(name, longest=24):
+    name = visible(name)
     return name if len(name) <= longest else f"{name[: longest - 1]}…"

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from keras_resnet.utils import checks
+from keras_resnet.utils.escapes import visible
 from keras_resnet.utils.files import replacing
 
 # Okabe and Ito's colors, told apart under every common color blindness.
@@ -33,9 +34,11 @@ def require_matplotlib() -> None:
 def figure(path: str | Path, size: tuple[float, float] = (7.0, 4.2)) -> Iterator[Any]:
     """Yields a matplotlib figure and saves it as PNG and SVG.
 
-    The SVG goes beside the PNG at `path`; `size` is width and height in inches.
+    The SVG goes beside the PNG at `path`; `size` is width and height in inches. Dollars in its text
+    are dollars, not formulas.
     """
     require_matplotlib()
+    import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -43,10 +46,11 @@ def figure(path: str | Path, size: tuple[float, float] = (7.0, 4.2)) -> Iterator
     # Not pyplot, which keeps every figure alive and asks for a display.
     fig = Figure(figsize=size, layout="constrained")
     FigureCanvasAgg(fig)
-    yield fig
-    for target, dpi in ((path, 144), (path.with_suffix(".svg"), None)):
-        with replacing(target) as temporary:
-            fig.savefig(temporary, format=target.suffix[1:], dpi=dpi or "figure")
+    with matplotlib.rc_context({"text.parse_math": False}):
+        yield fig
+        for target, dpi in ((path, 144), (path.with_suffix(".svg"), None)):
+            with replacing(target) as temporary:
+                fig.savefig(temporary, format=target.suffix[1:], dpi=dpi or "figure")
 
 
 @contextlib.contextmanager
@@ -55,14 +59,17 @@ def titled_figure(path, rows, title: str, size=(7.0, 4.2)) -> Iterator[Any]:
     write_table(Path(path).with_suffix(".csv"), rows)
     with figure(path, size) as fig:
         # Eleven letters an inch; matplotlib's own wrapping reserves no room for a second line.
-        fig.suptitle(textwrap.fill(title, round(11 * size[0])), fontsize="medium")
+        fig.suptitle(textwrap.fill(visible(title), round(11 * size[0])), fontsize="medium")
         yield fig
 
 
 def write_table(path: str | Path, rows: Sequence[Mapping[str, object]]) -> None:
     """Writes rows as CSV, a column for every key that any of them has."""
     columns = list(dict.fromkeys(key for row in rows for key in row))
-    with replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+    with (
+        replacing(path) as temporary,
+        open(temporary, "w", encoding="utf-8", errors="backslashreplace", newline="") as file,
+    ):
         writer = csv.DictWriter(file, columns)
         writer.writeheader()
         writer.writerows(rows)
