@@ -6,6 +6,7 @@ Needs TensorFlow; ONNX needs the extra `export`.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +21,9 @@ from keras_resnet.utils import checks, private
 # File of the labels in a SavedModel, in a LiteRT file and beside a `.keras` file; key in ONNX.
 LABELS = "labels.txt"
 ONNX_LABELS = "labels"
+# LiteRT metadata with the SHA-256 of the labels, without which a file that has lost its end would
+# be one without labels.
+LABELS_SHA256 = "keras_resnet.labels.sha256"
 # The newest that tf2onnx writes well; ONNX Runtime runs it since 1.12.
 OPSET = 17
 
@@ -71,8 +75,11 @@ def write_litert(
             "`model` must consist of operations that LiteRT has built in. "
             f"Received: model {net.name!r} ({checks.first_line(error)})"
         ) from error
-    path.write_bytes(data)
-    if labels is not None:
+    if labels is None:
+        path.write_bytes(data)
+    else:
+        digest = hashlib.sha256(labels.encode()).digest()
+        path.write_bytes(private.litert_with_metadata(data, LABELS_SHA256, digest))
         # TensorFlow Lite's "associated files": an archive behind what readers of the model see.
         with zipfile.ZipFile(path, "a") as archive:
             archive.writestr(LABELS, labels)

@@ -6,6 +6,7 @@ Needs TensorFlow; LiteRT and ONNX files need the extra `export`.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import threading
 import zipfile
 from collections.abc import Callable, Sequence
@@ -17,14 +18,12 @@ import tensorflow as tf
 
 from keras_resnet.export.copies import image_network
 from keras_resnet.export.endpoints import KINDS
-from keras_resnet.export.formats import LABELS, ONNX_LABELS
+from keras_resnet.export.formats import LABELS, LABELS_SHA256, ONNX_LABELS
 from keras_resnet.export.verification import SAVED_MODEL
 from keras_resnet.surgery.graphs import functional_config, output_activation
-from keras_resnet.utils import checks
+from keras_resnet.utils import checks, private
+from keras_resnet.utils.archives import open_archive
 from keras_resnet.weights.saving import load_model
-
-# Bytes; archives can claim any length.
-_LONGEST_LABELS = 2**24
 
 
 @dataclasses.dataclass(frozen=True)
@@ -150,12 +149,7 @@ def _open_litert(path: Path) -> ExportedModel:
         raise _unreadable(path, error) from error
     inputs, outputs = runner.get_input_details(), runner.get_output_details()
     output = _check_names(path, inputs, outputs)
-    labels = None
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            if LABELS in archive.namelist():
-                with archive.open(LABELS) as file:
-                    labels = _lines(file.read(_LONGEST_LABELS), path)
+    labels = _litert_labels(path)
     # An interpreter computes in tensors of its own.
     lock = threading.Lock()
 
@@ -165,6 +159,26 @@ def _open_litert(path: Path) -> ExportedModel:
 
     shape = _image_shape(inputs["images"]["shape_signature"])
     return ExportedModel(path, shape, output, labels, run)
+
+
+def _litert_labels(path: Path) -> tuple[str, ...] | None:
+    """Returns the labels in the archive behind a LiteRT model, or None where there are none."""
+    try:
+        with open(path, "rb") as file:
+            model, digest = private.litert_model(file.read()), None
+            for i in range(model.MetadataLength()):
+                entry = model.Metadata(i)
+                if entry.Name().decode() == LABELS_SHA256:
+                    digest = model.Buffers(entry.Buffer()).DataAsNumpy().tobytes()
+            if digest is None and not zipfile.is_zipfile(file):
+                return None
+            with open_archive(file) as archive:
+                text = archive.read(LABELS)
+        if digest not in (None, hashlib.sha256(text).digest()):
+            raise ValueError("its labels do not have the SHA-256 that it names")
+    except Exception as error:  # Whatever the schema's and zip's readers raise for damaged files.
+        raise _unreadable(path, error) from error
+    return _lines(text, path)
 
 
 def _open_onnx(path: Path) -> ExportedModel:

@@ -503,7 +503,7 @@ def test_compressed_and_swelling_models_are_refused_before_keras_reads_them(mode
     swelling = {**members, "model.weights.h5": edited(saved, tmp_path, unallocated).read_bytes()}
     path = tmp_path / "odd.keras"
     for contents, compression, words in (
-        (members, zipfile.ZIP_DEFLATED, ("metadata.json",)),
+        (members, zipfile.ZIP_DEFLATED, ("model.weights.h5",)),
         (swelling, zipfile.ZIP_STORED, (path, "bytes")),
     ):
         with zipfile.ZipFile(path, "w", compression) as target:
