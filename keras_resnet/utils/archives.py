@@ -41,9 +41,12 @@ def open_archive(file: BinaryIO) -> Iterator[zipfile.ZipFile]:
         OSError: If the file cannot be read.
     """
     try:
-        if private.zip_directory_size(file) > _LONGEST_DIRECTORY:
+        entries, size = private.zip_directory(file)
+        if size > _LONGEST_DIRECTORY:
             raise ValueError(f"its directory has more than {_LONGEST_DIRECTORY:,} bytes")
         with zipfile.ZipFile(file) as archive:
+            if len(archive.infolist()) != entries:
+                raise ValueError("its directory has not the entries that it claims")
             _check(archive)
             yield archive
     except _DAMAGE as error:

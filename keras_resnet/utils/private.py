@@ -158,11 +158,11 @@ def litert_with_metadata(data: bytes, name: str, content: bytes) -> bytes:
     return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
 
 
-def zip_directory_size(file: BinaryIO) -> int:
-    """Returns the bytes of a zip archive's directory, 0 of a file that is none."""
-    # The public class reads all of it first, and makes an object of each entry.
+def zip_directory(file: BinaryIO) -> tuple[int, int]:
+    """Returns entries and bytes of a zip archive's directory as its end tells, 0 if it has none."""
+    # The public class first makes an object of each entry, and compares neither.
     end = zipfile._EndRecData(file)
-    return end[zipfile._ECD_SIZE] if end else 0
+    return (end[zipfile._ECD_ENTRIES_TOTAL], end[zipfile._ECD_SIZE]) if end else (0, 0)
 
 
 @contextlib.contextmanager

@@ -1,11 +1,21 @@
 """Atomic writing of files and folders."""
 
+import errno
 import json
 import os
+import re
 
 import pytest
 
-from keras_resnet.utils.files import clear_leftovers, replacing, write_json, write_text
+from keras_resnet.utils.files import (
+    append_text,
+    clear_leftovers,
+    naming,
+    parse_json,
+    replacing,
+    write_json,
+    write_text,
+)
 
 
 def test_file_is_written_with_its_folder(tmp_path):
@@ -80,3 +90,52 @@ def test_of_others_only_what_is_old_is_cleared(tmp_path):
             os.utime(tmp_path / name, (0, 0))
     clear_leftovers(tmp_path, "m.onnx", age=3600)
     assert sorted(os.listdir(tmp_path)) == [".writing-m-2.onnx-old", ".writing-m.onnx-new"]
+
+
+FULL = os.strerror(errno.ENOSPC)
+
+
+@pytest.mark.parametrize(
+    ("error", "number"),
+    [
+        (OSError(errno.ENOSPC, FULL), errno.ENOSPC),
+        (RuntimeError(f"in C++:\n/tmp/x; {FULL}\n\tFlushing first event."), errno.ENOSPC),
+        (ValueError(os.strerror(errno.EROFS)), errno.EROFS),
+    ],
+    ids=["Python", "TensorFlow", "read-only"],
+)
+def test_errors_of_a_disk_name_the_file(tmp_path, error, number):
+    with pytest.raises(OSError, match=re.escape(repr(str(tmp_path / "a.txt")))) as caught:
+        with replacing(tmp_path / "a.txt"):
+            raise error
+    assert caught.value.errno == number and "\n" not in str(caught.value)
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, FULL, "other.txt"),
+        OSError(errno.ECONNRESET, "reset"),
+        ValueError("another"),
+        KeyboardInterrupt(),
+    ],
+    ids=repr,
+)
+def test_other_errors_are_unchanged(error):
+    with pytest.raises(type(error)) as caught, naming("a.txt"):
+        raise error
+    assert caught.value is error
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a device of Linux")
+def test_full_disk():
+    with pytest.raises(OSError, match="28.*'/dev/full'"):
+        append_text("/dev/full", "text")
+
+
+def test_json_of_files():
+    assert parse_json('{"a": [1, null]}') == {"a": [1, None]}
+    for text in ("", "[", "[" * 200_000, '{"a":' * 200_000, b"\xff"):
+        with pytest.raises(ValueError):
+            parse_json(text)

@@ -18,6 +18,7 @@ import pytest
 import keras_resnet
 from keras_resnet.weights import torch_files
 from keras_resnet.weights.torch_files import read_torch
+from tests.utils.zips import overlapping
 from tests.weights.damages import DAMAGES
 
 STORAGES = {
@@ -314,6 +315,23 @@ def test_no_state_dict(tmp_path, content):
 def test_compressed_members(tmp_path, arrays):
     path = write_torch(tmp_path / "bomb.pth", arrays, compression=zipfile.ZIP_DEFLATED)
     refused(path, "is compressed")
+
+
+def test_overlapping_members(tmp_path, arrays):
+    path = write_torch(tmp_path / "bomb.pth", arrays)
+    path.write_bytes(overlapping(path.read_bytes(), [f"archive/data/9{i}" for i in range(40)]))
+    refused(path, "cannot be read")
+
+
+def test_pickles_of_more_objects_than_tensors_need(tmp_path, arrays, monkeypatch):
+    """Each byte of which would become a dictionary."""
+    monkeypatch.setattr(torch_files, "_LONGEST_PICKLE", 10_000)
+    pickled = b"\x80\x02" + b"}" * 10_000
+    path = write_zip(tmp_path / "objects.pth", pickled)
+    refused(path, "its pickle has more than")
+    write_legacy(path, arrays)
+    path.write_bytes(path.read_bytes().replace(instructions(arrays, legacy=True), pickled))
+    refused(path, "cannot be read")
 
 
 UNREADABLE = r"^`weights` must be a whole file written by PyTorch\. Received: .*cannot be read"
