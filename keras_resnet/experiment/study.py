@@ -148,7 +148,7 @@ def attempt_study(
         elsewhere = any(one.gpus or one.tpu or one.virtual_devices for one in devices)
         jobs = 1 if elsewhere or tf.config.list_physical_devices("GPU") else cores
     jobs = min(checks.integer("jobs", jobs), len(plan))
-    clear_leftovers(workdir)
+    clear_leftovers(Path(workdir))
     # Several share the cores.
     ends = _run_all(plan, jobs, threads=max(1, cores // jobs) if jobs > 1 else None)
     return Study(

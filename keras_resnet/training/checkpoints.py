@@ -158,9 +158,9 @@ def write_checkpoint(path: str | os.PathLike, checkpoint: Checkpoint) -> None:
         details["dtypes"] = {name: array.dtype.name for name, array in others.items()}
         arrays |= {name: array.view(f"u{array.itemsize}") for name, array in others.items()}
     details["sha256"] = _digest(Checkpoint(arrays, details))
-    text = np.frombuffer(json.dumps(details).encode(), np.uint8)
+    members: dict = {"details": np.frombuffer(json.dumps(details).encode(), np.uint8), **arrays}
     with open(path, "wb") as file:
-        np.savez(file, **{"details": text, **arrays})
+        np.savez(file, **members)
 
 
 def read_checkpoint(path: str | os.PathLike) -> Checkpoint:

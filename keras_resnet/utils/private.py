@@ -1,7 +1,8 @@
 """The private names of Keras, TensorFlow, keras-tuner and Python that are used, with the reasons.
 
 Seen in keras 3.15.1, tensorflow 2.21.0, keras-tuner 1.4.8 and Python 3.11;
-`tests/utils/test_private.py` tells what changed in another version. Protected methods of Keras that a subclass here calls are included.
+`tests/utils/test_private.py` tells what changed in another version. Protected methods of Keras that
+a subclass here calls are included.
 """
 
 from __future__ import annotations
@@ -161,8 +162,8 @@ def litert_with_metadata(data: bytes, name: str, content: bytes) -> bytes:
 def zip_directory(file: BinaryIO) -> tuple[int, int]:
     """Returns entries and bytes of a zip archive's directory as its end tells, 0 if it has none."""
     # The public class first makes an object of each entry, and compares neither.
-    end = zipfile._EndRecData(file)
-    return (end[zipfile._ECD_ENTRIES_TOTAL], end[zipfile._ECD_SIZE]) if end else (0, 0)
+    end = zipfile._EndRecData(file)  # type: ignore[attr-defined]
+    return (end[4], end[5]) if end else (0, 0)
 
 
 @contextlib.contextmanager

@@ -5,7 +5,8 @@ files of other networks pass.
 
 Keras compresses nothing, so its arrays take no more bytes than their file. A file whose arrays
 would, by compression, by missing chunks or by many names for one array, is refused before they are
-read, as is one whose archive would swell. Every function here raises whatever the libraries raise for damaged files.
+read, as is one whose archive would swell. Every function here raises whatever the libraries raise
+for damaged files.
 """
 
 from __future__ import annotations

@@ -81,7 +81,7 @@ HOSTILE = {
 def test_hostile_archives_are_refused_before_a_member_is_read(kind):
     data = HOSTILE[kind]()
     tracemalloc.start()
-    with pytest.raises(ValueError), open_archive(io.BytesIO(data)):
+    with pytest.raises(ValueError, match=r"\w"), open_archive(io.BytesIO(data)):
         pass
     taken = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
