@@ -64,7 +64,7 @@ def _check(archive: zipfile.ZipFile) -> None:
         if member.compress_type != zipfile.ZIP_STORED or member.flag_bits & 1:
             raise ValueError(f"{name!r} in it is compressed or encrypted")
         if name in names or leads_outside(name):
-            raise ValueError(f"{name!r} in it leads outside of it, or is there twice")
+            raise ValueError(f"{name!r} in it leads outside of a folder, or is there twice")
         last = member.header_offset + _LOCAL_HEADER + size
         if member.header_offset < 0 or member.compress_size != size or last > end:
             raise ValueError(f"{name!r} in it has other bytes than it claims")
@@ -73,7 +73,7 @@ def _check(archive: zipfile.ZipFile) -> None:
 
 
 def leads_outside(name: str) -> bool:
-    """Returns whether a member of an archive has a name that some system finds elsewhere."""
+    """Returns whether a member of an archive has a name that some system unpacks elsewhere."""
     path = PureWindowsPath(name)  # which has the separators of all systems
     return bool(path.anchor) or ".." in path.parts
 
