@@ -185,7 +185,8 @@ def read_checkpoint(path: str | os.PathLike) -> Checkpoint:
         raise
     except Exception as error:
         # A damaged archive can fail in any way that zipfile, numpy and json know.
-        raise DamagedCheckpointError(f"{type(error).__name__}: {error}") from error
+        reason = f"{type(error).__name__}: {checks.first_line(error)}"
+        raise DamagedCheckpointError(reason) from error
 
 
 def _digest(checkpoint: Checkpoint) -> str:

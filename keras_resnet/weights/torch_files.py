@@ -112,12 +112,13 @@ class _Unpickler(pickle._Unpickler):
         self._left, self._byte_order = size, byte_order
 
     def find_class(self, module: str, name: str) -> Any:
-        if f"{module}.{name}" not in _ALLOWED:
+        full = f"{module}.{name}"
+        if full not in _ALLOWED:
             raise ValueError(
-                f"it names {module}.{name}, which could run code; only tensors are read, so save "
-                "the model's state_dict() alone"
+                f"it names {full!r}, which could run code; only tensors are read, so save the "
+                "model's state_dict() alone"
             )
-        return _ALLOWED[f"{module}.{name}"]
+        return _ALLOWED[full]
 
     def persistent_load(self, pid: Any) -> np.ndarray:
         kind, dtype, key, _, size, *view = _tuple(pid)

@@ -204,11 +204,11 @@ STORAGE = sequence(text("storage"), b"ctorch\nFloatStorage\n", text("0"), text("
 CONTENTS = {
     "a whole model": (
         b"ctorchvision.models.resnet\nResNet\n)R",
-        "names torchvision.*ResNet, which",
+        "names 'torchvision.*ResNet', which",
     ),
     "a loader inside": (b"ctorch.storage\n_load_from_bytes\n)R", "could run code"),
     "a name with dots": (b"ctorch._utils\n_rebuild_tensor_v2.__globals__\n", "could run code"),
-    "by the stack": (text("os") + text("system") + b"\x93", "names os.system, which could run"),
+    "by the stack": (text("os") + text("system") + b"\x93", "names 'os.system', which could run"),
     "by the registry": (b"\x82\x01", "has an instruction"),
     "an object": (b"(" + b"ccollections\nOrderedDict\n" + b"o", "has an instruction"),
     "a new object": (REBUILD + b")\x81", "has an instruction"),
