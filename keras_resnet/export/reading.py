@@ -169,15 +169,20 @@ def _litert_labels(path: Path) -> tuple[str, ...] | None:
             for i in range(model.MetadataLength()):
                 entry = model.Metadata(i)
                 if entry.Name().decode() == LABELS_SHA256:
-                    digest = model.Buffers(entry.Buffer()).DataAsNumpy().tobytes()
+                    digest = model.Buffers(entry.Buffer()).DataAsNumpy().tobytes().decode()
             if digest is None and not zipfile.is_zipfile(file):
                 return None
             with open_archive(file) as archive:
                 text = archive.read(LABELS)
-        if digest not in (None, hashlib.sha256(text).digest()):
-            raise ValueError("its labels do not have the SHA-256 that it names")
     except Exception as error:  # Whatever the schema's and zip's readers raise for damaged files.
         raise _unreadable(path, error) from error
+    return _verified(text, digest, path)
+
+
+def _verified(text: bytes, sha256: str | None, path: Path) -> tuple[str, ...]:
+    """Returns the labels inside of a file, verified against their checksum if it has one."""
+    if sha256 not in (None, hashlib.sha256(text).hexdigest()):
+        raise _unreadable(path, ValueError("its labels do not have their SHA-256"))
     return _lines(text, path)
 
 
@@ -189,12 +194,16 @@ def _open_onnx(path: Path) -> ExportedModel:
         raise _unreadable(path, error) from error
     inputs = {value.name: value for value in session.get_inputs()}
     output = _check_names(path, inputs, [value.name for value in session.get_outputs()])
-    labels = session.get_modelmeta().custom_metadata_map.get(ONNX_LABELS)
+    metadata = session.get_modelmeta().custom_metadata_map
+    labels = None
+    if ONNX_LABELS in metadata or LABELS_SHA256 in metadata:
+        text = metadata.get(ONNX_LABELS, "").encode()
+        labels = _verified(text, metadata.get(LABELS_SHA256), path)
     return ExportedModel(
         path,
         _image_shape(inputs["images"].shape),
         output,
-        labels and tuple(labels.splitlines()),
+        labels,
         lambda images: session.run([output], {"images": images})[0],
     )
 

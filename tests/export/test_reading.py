@@ -122,6 +122,16 @@ def test_other_labels_behind_a_litert_file_are_refused(exported, tmp_path):
             load_exported(tmp_path / "m.tflite")
 
 
+def test_damaged_labels_of_an_onnx_file_are_noticed(exported, tmp_path):
+    path = exported["onnx"].path
+    assert load_exported(path).labels[3] == "digit 3"
+    for before, after in ((b"digit 3", b"digit 4"), (b"\x06labels\x12", b"\x06lafels\x12")):
+        assert path.read_bytes().count(before) == 1
+        (tmp_path / "m.onnx").write_bytes(path.read_bytes().replace(before, after))
+        with refused("`path`", "m.onnx"):
+            load_exported(tmp_path / "m.onnx")
+
+
 def test_a_litert_file_without_labels(net, tmp_path):
     path = export(net, tmp_path / "m.tflite", "litert").path
     assert load_exported(path).labels is None

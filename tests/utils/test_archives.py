@@ -57,6 +57,12 @@ def test_whole_archives_are_read():
     with zipfile.ZipFile(out, "w") as archive, archive.open("x", "w", force_zip64=True) as file:
         file.write(b"text")
     assert read(out.getvalue()) == {"x": b"text"}
+    begin, directory = split(WHOLE)
+    end = len(begin + directory)
+    about = (b"PK\6\6", 44, 45, 45, 0, 0, 3, 3, len(directory), len(begin))
+    record = struct.pack("<4sQ2H2I4Q", *about) + struct.pack("<4sIQI", b"PK\6\7", 0, end, 1)
+    sizes = (b"PK\5\6", 0, 0, 0xFFFF, 0xFFFF, 0xFFFFFFFF, 0xFFFFFFFF, 0)
+    assert read(begin + directory + record + struct.pack("<4s4H2IH", *sizes)) == MEMBERS
 
 
 HOSTILE = {
