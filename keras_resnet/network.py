@@ -17,6 +17,7 @@ from keras_resnet.layers import PACKAGE, Remembering
 from keras_resnet.naming import find_stage, map_name
 from keras_resnet.preprocessing import Preprocessing
 from keras_resnet.utils import checks, private
+from keras_resnet.utils.files import parse_json
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,7 +102,7 @@ class NetworkConfig:
             ValueError: If the text is no such thing, or would build more than a function.
         """
         try:
-            plain = json.loads(text, object_hook=_expect_function)
+            plain = parse_json(text, object_hook=_expect_function)
             values = keras.saving.deserialize_keras_object(plain)
             arguments = {name: _tuples(value) for name, value in values["arguments"].items()}
             for name, kind in (("stem", Stem), ("include_preprocessing", Preprocessing)):

@@ -153,11 +153,12 @@ def huge():
         lambda network: "[]",
         lambda network: "5",
         lambda network: "{",
+        lambda network: '{"builder":' * 50_000,
         lambda network: json.dumps(network | {"builder": "Foo"}),
         lambda network: json.dumps(network | {"arguments": {}}),
         lambda network: json.dumps(network | {"arguments": enlarged(network["arguments"])}),
     ],
-    ids=["list", "number", "cut", "builder", "arguments", "model"],
+    ids=["list", "number", "cut", "nested", "builder", "arguments", "model"],
 )
 def test_nonsense_is_refused_when_it_is_read(change, tmp_path):
     model = keras_resnet.CifarResNet(8, input_shape=(8, 8, 3))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from keras_resnet.analysis.counting import Complexity, built_without_values, com
 from keras_resnet.analysis.networks import NamedNetwork, closed_shape, find_network
 from keras_resnet.analysis.published import Accuracy
 from keras_resnet.utils import checks
+from keras_resnet.utils.files import parse_json
 
 # Depth with shortcuts, against the networks before and after it.
 DEFAULT_MODELS = (
@@ -136,8 +136,8 @@ def read_accuracy(text: str) -> tuple[str, Accuracy]:
 def _from_metrics(path: Path) -> dict[str, Any]:
     """Returns the fields of an accuracy that a metrics.json holds."""
     try:
-        metrics = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
+        metrics = parse_json(path.read_text(encoding="utf-8"))
+    except ValueError as error:
         raise ValueError(f"`accuracy` must name a JSON file. Received: {path}: {error}") from error
     if not isinstance(metrics, dict):
         metrics = {}

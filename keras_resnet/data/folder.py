@@ -20,7 +20,7 @@ import tensorflow as tf
 from keras_resnet.data.decoding import FORMATS
 from keras_resnet.data.encoded import EncodedDataset
 from keras_resnet.data.transforms import Transforms
-from keras_resnet.utils.files import write_text
+from keras_resnet.utils.files import parse_json, write_text
 
 _SPLIT_FOLDERS = {"train": "train", "validation": "val", "test": "test"}
 
@@ -202,7 +202,7 @@ def _write_index(path: pathlib.Path, stamps: _Stamps, files: _Files) -> None:
 def _read_index(path: pathlib.Path, stamps: _Stamps) -> _Files | None:
     """Returns the kept list of files, or None if it is missing, invalid or out of date."""
     try:
-        content = json.loads(path.read_text())
+        content = parse_json(path.read_text())
         kept, files = {}, {}
         for split, classes in content["splits"].items():
             kept[split] = {name: tuple(stamp) for name, (stamp, _) in classes.items()}

@@ -32,6 +32,7 @@ from keras_resnet.experiment.settings import Experiment
 from keras_resnet.training import Terminated, TrainingStopped
 from keras_resnet.training.stopping import sigterm_handled
 from keras_resnet.utils import checks
+from keras_resnet.utils.files import clear_leftovers
 from keras_resnet.utils.processes import death, end_with_parent, environment
 from keras_resnet.utils.terminal import format_seconds
 
@@ -147,6 +148,7 @@ def attempt_study(
         elsewhere = any(one.gpus or one.tpu or one.virtual_devices for one in devices)
         jobs = 1 if elsewhere or tf.config.list_physical_devices("GPU") else cores
     jobs = min(checks.integer("jobs", jobs), len(plan))
+    clear_leftovers(Path(workdir))
     # Several share the cores.
     ends = _run_all(plan, jobs, threads=max(1, cores // jobs) if jobs > 1 else None)
     return Study(

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from keras_resnet.experiment.settings import Experiment
+from keras_resnet.utils.files import parse_json
 
 
 def expect_settings(path: Path, own: dict[str, Any], *, of: str) -> bool:
@@ -44,7 +45,7 @@ def expect_settings(path: Path, own: dict[str, Any], *, of: str) -> bool:
 def read_object(path: Path) -> dict[str, Any]:
     """Reads a JSON file of such a folder; raises a ValueError if it is damaged."""
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = parse_json(path.read_text(encoding="utf-8"))
         if not isinstance(value, dict):
             raise ValueError("it holds no object")
     except ValueError as error:

@@ -6,6 +6,7 @@ Needs TensorFlow; ONNX needs the extra `export`.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +21,9 @@ from keras_resnet.utils import checks, private
 # File of the labels in a SavedModel, in a LiteRT file and beside a `.keras` file; key in ONNX.
 LABELS = "labels.txt"
 ONNX_LABELS = "labels"
+# Metadata of LiteRT and ONNX with the SHA-256 of the labels, without which a LiteRT file that has
+# lost its end would be one without labels.
+LABELS_SHA256 = "keras_resnet.labels.sha256"
 # The newest that tf2onnx writes well; ONNX Runtime runs it since 1.12.
 OPSET = 17
 
@@ -71,8 +75,11 @@ def write_litert(
             "`model` must consist of operations that LiteRT has built in. "
             f"Received: model {net.name!r} ({checks.first_line(error)})"
         ) from error
-    path.write_bytes(data)
-    if labels is not None:
+    if labels is None:
+        path.write_bytes(data)
+    else:
+        digest = _sha256(labels).encode()
+        path.write_bytes(private.litert_with_metadata(data, LABELS_SHA256, digest))
         # TensorFlow Lite's "associated files": an archive behind what readers of the model see.
         with zipfile.ZipFile(path, "a") as archive:
             archive.writestr(LABELS, labels)
@@ -106,9 +113,13 @@ def write_onnx(serve: Any, path: Path, *, labels: str | None, **_: Any) -> None:
         for tensors in (node.input, node.output):
             tensors[:] = [names.get(tensor, tensor) for tensor in tensors]
     if labels is not None:
-        onnx.helper.set_model_props(graph, {ONNX_LABELS: labels})
+        onnx.helper.set_model_props(graph, {ONNX_LABELS: labels, LABELS_SHA256: _sha256(labels)})
     onnx.checker.check_model(graph)
     onnx.save(graph, path)
+
+
+def _sha256(labels: str) -> str:
+    return hashlib.sha256(labels.encode()).hexdigest()
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,11 +16,12 @@ import tarfile
 import tempfile
 import urllib.parse
 import zlib
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import filelock
 
 from keras_resnet.export.verification import SAVED_MODEL
+from keras_resnet.utils.archives import leads_outside
 from keras_resnet.utils.checks import first_line
 from keras_resnet.utils.download import fetch
 from keras_resnet.utils.files import clear_leftovers, replacing, write_text
@@ -185,8 +186,7 @@ class _Chunks(gzip.GzipFile):
 
 
 def _checked(member: tarfile.TarInfo, index: int) -> tarfile.TarInfo:
-    path = PurePosixPath(member.name)
-    if path.is_absolute() or ".." in path.parts or "\\" in member.name or ":" in member.name:
+    if leads_outside(member.name) or ":" in member.name:  # a stream of a file, on Windows
         raise ValueError(f"its entry {member.name!r} leads outside of the module")
     if not (member.isreg() or member.isdir()) or member.issparse():
         raise ValueError(f"its entry {member.name!r} is neither a file nor a directory")

@@ -6,6 +6,7 @@ Needs TensorFlow; LiteRT and ONNX files need the extra `export`.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import threading
 import zipfile
 from collections.abc import Callable, Sequence
@@ -17,15 +18,13 @@ import tensorflow as tf
 
 from keras_resnet.export.copies import image_network
 from keras_resnet.export.endpoints import KINDS
-from keras_resnet.export.formats import LABELS, ONNX_LABELS
+from keras_resnet.export.formats import LABELS, LABELS_SHA256, ONNX_LABELS
 from keras_resnet.export.verification import SAVED_MODEL
 from keras_resnet.network import class_names_of
 from keras_resnet.surgery.graphs import functional_config, output_activation
-from keras_resnet.utils import checks
+from keras_resnet.utils import checks, private
+from keras_resnet.utils.archives import open_archive
 from keras_resnet.weights.saving import load_model
-
-# Bytes; archives can claim any length.
-_LONGEST_LABELS = 2**24
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,8 +116,8 @@ def _open_keras(path: Path) -> ExportedModel:
 def _open_saved_model(path: Path) -> ExportedModel:
     try:
         module = tf.saved_model.load(str(path))
-    except (OSError, tf.errors.OpError, ValueError, LookupError) as error:
-        raise _unreadable(path, error) from error
+    except (OSError, tf.errors.OpError, ValueError, LookupError, TypeError, RuntimeError) as error:
+        raise _unreadable(path, error) from error  # Whatever a damaged graph leads to.
     signature = module.signatures.get("serving_default")
     if signature is None and module.signatures:
         signature = next(iter(module.signatures.values()))
@@ -157,12 +156,7 @@ def _open_litert(path: Path) -> ExportedModel:
         raise _unreadable(path, error) from error
     inputs, outputs = runner.get_input_details(), runner.get_output_details()
     output = _check_names(path, inputs, outputs)
-    labels = None
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            if LABELS in archive.namelist():
-                with archive.open(LABELS) as file:
-                    labels = _lines(file.read(_LONGEST_LABELS), path)
+    labels = _litert_labels(path)
     # An interpreter computes in tensors of its own.
     lock = threading.Lock()
 
@@ -174,6 +168,31 @@ def _open_litert(path: Path) -> ExportedModel:
     return ExportedModel(path, shape, output, labels, run)
 
 
+def _litert_labels(path: Path) -> tuple[str, ...] | None:
+    """Returns the labels in the archive behind a LiteRT model, or None where there are none."""
+    try:
+        with open(path, "rb") as file:
+            model, digest = private.litert_model(file.read()), None
+            for i in range(model.MetadataLength()):
+                entry = model.Metadata(i)
+                if entry.Name().decode() == LABELS_SHA256:
+                    digest = model.Buffers(entry.Buffer()).DataAsNumpy().tobytes().decode()
+            if digest is None and not zipfile.is_zipfile(file):
+                return None
+            with open_archive(file) as archive:
+                text = archive.read(LABELS)
+    except Exception as error:  # Whatever the schema's and zip's readers raise for damaged files.
+        raise _unreadable(path, error) from error
+    return _verified(text, digest, path)
+
+
+def _verified(text: bytes, sha256: str | None, path: Path) -> tuple[str, ...]:
+    """Returns the labels inside of a file, verified against their checksum if it has one."""
+    if sha256 not in (None, hashlib.sha256(text).hexdigest()):
+        raise _unreadable(path, ValueError("its labels do not have their SHA-256"))
+    return _lines(text, path)
+
+
 def _open_onnx(path: Path) -> ExportedModel:
     onnxruntime = checks.import_extra("onnxruntime", "ONNX files", "export")
     try:
@@ -182,12 +201,16 @@ def _open_onnx(path: Path) -> ExportedModel:
         raise _unreadable(path, error) from error
     inputs = {value.name: value for value in session.get_inputs()}
     output = _check_names(path, inputs, [value.name for value in session.get_outputs()])
-    labels = session.get_modelmeta().custom_metadata_map.get(ONNX_LABELS)
+    metadata = session.get_modelmeta().custom_metadata_map
+    labels = None
+    if ONNX_LABELS in metadata or LABELS_SHA256 in metadata:
+        text = metadata.get(ONNX_LABELS, "").encode()
+        labels = _verified(text, metadata.get(LABELS_SHA256), path)
     return ExportedModel(
         path,
         _image_shape(inputs["images"].shape),
         output,
-        None if labels is None else _lines(labels.encode(), path),
+        labels,
         lambda images: session.run([output], {"images": images})[0],
     )
 

@@ -1,28 +1,30 @@
 """Checkpoints: all that a run needs to resume, in one file each.
 
 A file is an npz archive of plain arrays (never pickles) plus `details`, a JSON text that holds
-the run's settings and a SHA-256 of everything else. It is written atomically; the newest few are
-kept. A damaged file is reported, and the one before it is used.
+the run's settings and a SHA-256 of everything else; the archive has a CRC-32 of every array too.
+Arrays of bfloat16 and other types that are not NumPy's own are stored as whole numbers of the same
+bytes, with the names of their types in the details. A file is written atomically; the newest few
+are kept. A damaged file is reported, and the one before it is used.
 """
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
 import re
 import warnings
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+import ml_dtypes
 import numpy as np
 
 from keras_resnet.training.stopping import TrainingStopped
 from keras_resnet.utils import checks
-from keras_resnet.utils.files import clear_leftovers, replacing
+from keras_resnet.utils.archives import open_archive, read_array
+from keras_resnet.utils.files import clear_leftovers, parse_json, replacing
 
 
 class DamagedCheckpointError(Exception):
@@ -97,8 +99,8 @@ class Checkpoints:
                 old.unlink()
         except OSError as error:
             raise TrainingStopped(
-                f"The checkpoint of step {step} could not be written: {error.strerror or error}; "
-                f"{self.last_good()}"
+                f"The checkpoint of step {step} could not be written: {error.strerror or error}: "
+                f"{str(path)!r}; {self.last_good()}"
             ) from error
         return path
 
@@ -148,10 +150,17 @@ class Checkpoints:
 
 def write_checkpoint(path: str | os.PathLike, checkpoint: Checkpoint) -> None:
     """Writes one checkpoint file; `Checkpoints.save` does it atomically."""
-    details = json.dumps({**checkpoint.details, "sha256": _digest(checkpoint)}).encode()
-    arrays: dict = {"details": np.frombuffer(details, np.uint8), **checkpoint.arrays}
+    arrays = {name: np.asarray(array) for name, array in checkpoint.arrays.items()}
+    others = {name: array for name, array in arrays.items() if array.dtype.isbuiltin == 2}
+    details = dict(checkpoint.details)
+    if others:
+        # NumPy writes them as bytes without a type.
+        details["dtypes"] = {name: array.dtype.name for name, array in others.items()}
+        arrays |= {name: array.view(f"u{array.itemsize}") for name, array in others.items()}
+    details["sha256"] = _digest(Checkpoint(arrays, details))
+    members: dict = {"details": np.frombuffer(json.dumps(details).encode(), np.uint8), **arrays}
     with open(path, "wb") as file:
-        np.savez(file, **arrays)
+        np.savez(file, **members)
 
 
 def read_checkpoint(path: str | os.PathLike) -> Checkpoint:
@@ -162,28 +171,22 @@ def read_checkpoint(path: str | os.PathLike) -> Checkpoint:
         OSError: The file may be good, but cannot be read.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
-            # First, so that no altered header asks for memory that does not exist.
-            altered = archive.testzip()
-        if altered is not None:
-            raise DamagedCheckpointError(f"{altered} does not have its checksum")
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-        details = json.loads(arrays.pop("details").tobytes())
+        with open(path, "rb") as file, open_archive(file) as archive:
+            names = archive.namelist()
+            arrays = {name.removesuffix(".npy"): read_array(archive.read(name)) for name in names}
+        details = parse_json(arrays.pop("details").tobytes())
         expected = details.pop("sha256")
-        details["settings"] = dict(details["settings"])
-    except (DamagedCheckpointError, MemoryError):
+        if _digest(Checkpoint(arrays, details)) != expected:
+            raise ValueError("its content does not have the SHA-256 that it names")
+        for name, dtype in details.pop("dtypes", {}).items():
+            arrays[name] = arrays[name].view(getattr(ml_dtypes, dtype))
+        return Checkpoint(arrays, {**details, "settings": dict(details["settings"])})
+    except (OSError, MemoryError):
         raise
     except Exception as error:
-        # The system's own errors, but for those of a place in the file that cannot be.
-        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
-            raise
         # A damaged archive can fail in any way that zipfile, numpy and json know.
-        raise DamagedCheckpointError(f"{type(error).__name__}: {error}") from error
-    checkpoint = Checkpoint(arrays, details)
-    if _digest(checkpoint) != expected:
-        raise DamagedCheckpointError("its content does not have the SHA-256 that it names")
-    return checkpoint
+        reason = f"{type(error).__name__}: {checks.first_line(error)}"
+        raise DamagedCheckpointError(reason) from error
 
 
 def _digest(checkpoint: Checkpoint) -> str:

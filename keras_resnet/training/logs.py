@@ -14,7 +14,7 @@ from pathlib import Path
 import keras
 import tensorflow as tf
 
-from keras_resnet.utils.files import write_text
+from keras_resnet.utils.files import append_text, naming, parse_json, write_text
 from keras_resnet.utils.terminal import format_seconds, start_bar
 
 
@@ -58,9 +58,9 @@ class MetricsLogger(_Recorder):
 
     def _add(self, kind: str, epoch: int, logs: Mapping[str, float]) -> None:
         row = {"kind": kind, "step": self._step, "epoch": epoch + 1, **logs}
-        _append(self.records, json.dumps(row) + "\n")
+        append_text(self.records, json.dumps(row) + "\n")
         if set(row) <= set(self._columns):
-            _append(self.table, _csv([row], self._columns))
+            append_text(self.table, _csv([row], self._columns))
         else:
             self._write_table(read_records(self.records))
 
@@ -86,13 +86,15 @@ class TensorBoardScalars(_Recorder):
 
     def on_train_begin(self, logs=None) -> None:
         super().on_train_begin(logs)
-        self._writer = tf.summary.create_file_writer(self.directory)
+        with naming(self.directory):
+            self._writer = tf.summary.create_file_writer(self.directory)
 
     def on_train_end(self, logs=None) -> None:
-        self._writer.close()
+        with naming(self.directory):
+            self._writer.close()
 
     def _add(self, kind: str, epoch: int, logs: Mapping[str, float]) -> None:
-        with self._writer.as_default(self._step):
+        with naming(self.directory), self._writer.as_default(self._step):
             for name, value in logs.items():
                 tf.summary.scalar(f"{kind}/{name}", value)
 
@@ -155,7 +157,7 @@ def read_records(path: str | os.PathLike) -> list[dict]:
     # After the last line break comes nothing, or a row that a killed run was writing.
     for number, line in enumerate(lines[:-1], start=1):
         try:
-            row = json.loads(line)
+            row = parse_json(line)
             if not {"kind", "step", "epoch"} <= row.keys():
                 raise ValueError("it is no row of metrics")
         except (ValueError, AttributeError) as error:
@@ -178,8 +180,3 @@ def _csv(rows: list[dict], columns: list[str]) -> str:
     text = io.StringIO()
     csv.DictWriter(text, columns, lineterminator="\n").writerows(rows)
     return text.getvalue()
-
-
-def _append(path: Path, text: str) -> None:
-    with path.open("a", encoding="utf-8") as file:
-        file.write(text)

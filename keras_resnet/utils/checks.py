@@ -9,11 +9,18 @@ from typing import Any
 
 import keras
 
+# Letters of a message.
+_LONGEST_LINE = 1010
+
 
 def first_line(error: BaseException) -> str:
-    """Returns the first line of an error's message, or the name of its class if it has none."""
+    """Returns the first line of an error's message, or the name of its class if it has none.
+
+    Of a long one the middle is left out, since libraries quote names and configs of whole files.
+    """
     lines = (line.strip() for line in str(error).splitlines())
-    return next(filter(None, lines), type(error).__name__)
+    line = next(filter(None, lines), type(error).__name__)
+    return line if len(line) <= _LONGEST_LINE else f"{line[:500]} ... {line[-500:]}"
 
 
 def import_extra(name: str, use: str, extra: str) -> Any:

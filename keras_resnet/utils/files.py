@@ -1,8 +1,9 @@
-"""Atomic writing of files and folders."""
+"""Atomic writing of files and folders; JSON of files."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import shutil
@@ -10,12 +11,15 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 # Bytes of a name that leave room for what is put around it, of the 255 that file systems allow.
 _LONGEST_NAME = 230
 # Prefix of what is being written, and suffix of a folder that is being replaced.
 _WRITING = ".writing-"
 _OLD = ".old"
+# Disk or quota full, file too large, disk broken, read-only, not permitted.
+_UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EACCES)
 
 
 @contextlib.contextmanager
@@ -25,7 +29,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
     On an error, `path` is unchanged and nothing is left behind. The temporary name keeps the
     suffixes, since some writers choose their format by them. Parents are created. A folder replaces
     an old file or folder by two renames; between them there is neither, but never a half-written
-    one.
+    one. Errors of the system that name no file, such as that of a full disk, name `path`.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -33,7 +37,8 @@ def replacing(path: str | Path) -> Iterator[Path]:
     old = None
     try:
         temporary = holder / path.name
-        yield temporary
+        with naming(path):
+            yield temporary
         if temporary.is_file():
             _sync(temporary)
         elif path.exists():
@@ -51,6 +56,22 @@ def replacing(path: str | Path) -> Iterator[Path]:
         shutil.rmtree(holder, ignore_errors=True)
     if old is not None:
         shutil.rmtree(old, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def naming(path: str | Path) -> Iterator[None]:
+    """Raises the system's errors in writing a file or folder as an OSError that names it.
+
+    Python names a file only where it cannot be opened. TensorFlow and other libraries in C++ and
+    Rust raise errors of classes of their own, with the system's message in theirs.
+    """
+    try:
+        yield
+    except Exception as error:
+        said = [number for number in _UNWRITABLE if os.strerror(number) in str(error)]
+        if not said or getattr(error, "filename", None) is not None:
+            raise
+        raise OSError(said[0], os.strerror(said[0]), str(path)) from error
 
 
 def clear_leftovers(folder: str | Path, of: str | None = None, age: float = 0.0) -> None:
@@ -94,6 +115,18 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
+def parse_json(text: str | bytes, **options: Any) -> Any:
+    """Returns the value of a JSON text from a file; `options` are those of `json.loads`.
+
+    Raises:
+        ValueError: If it is no JSON, or nested more deeply than Python can follow.
+    """
+    try:
+        return json.loads(text, **options)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+
+
 def write_json(path: str | Path, value: object) -> None:
     """Writes `value` as indented JSON."""
     write_text(path, json.dumps(value, indent=2) + "\n")
@@ -103,3 +136,10 @@ def write_text(path: str | Path, text: str) -> None:
     """Writes `text` in UTF-8."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def append_text(path: str | Path, text: str) -> None:
+    """Adds `text` in UTF-8 at the end of a file, of which a failure may leave a part."""
+    path = Path(path)
+    with naming(path), path.open("a", encoding="utf-8") as file:
+        file.write(text)

@@ -1,14 +1,16 @@
-"""The private names of Keras, TensorFlow and keras-tuner that the package uses, with the reasons.
+"""The private names of Keras, TensorFlow, keras-tuner and Python that are used, with the reasons.
 
-Seen in keras 3.15.1, tensorflow 2.21.0 and keras-tuner 1.4.8; `tests/utils/test_private.py` tells
-what changed in another version. Protected methods of Keras that a subclass here calls are included.
+Seen in keras 3.15.1, tensorflow 2.21.0, keras-tuner 1.4.8 and Python 3.11;
+`tests/utils/test_private.py` tells what changed in another version. Protected methods of Keras that
+a subclass here calls are included.
 """
 
 from __future__ import annotations
 
 import contextlib
+import zipfile
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, BinaryIO
 
 import keras
 from keras.src import backend
@@ -135,12 +137,33 @@ def litert_failure() -> type[Exception]:
     return ConverterError
 
 
-def litert_model(data: bytes) -> Any:
+def litert_model(data: Any) -> Any:
     """Returns the model in the bytes of a LiteRT file, as its schema has it."""
-    # The public interpreter does not say which operations are built in.
+    # The public interpreter tells neither metadata nor which operations are built in.
     from tensorflow.lite.python import schema_py_generated
 
-    return schema_py_generated.Model.GetRootAs(bytearray(data), 0)
+    return schema_py_generated.Model.GetRootAs(data, 0)
+
+
+def litert_with_metadata(data: bytes, name: str, content: bytes) -> bytes:
+    """Returns the bytes of a LiteRT file with one more entry of metadata."""
+    # The public converter has no option for it.
+    from tensorflow.lite.python import schema_py_generated
+    from tensorflow.lite.tools import flatbuffer_utils
+
+    model = flatbuffer_utils.convert_bytearray_to_object(data)
+    buffer, entry = schema_py_generated.BufferT(), schema_py_generated.MetadataT()
+    buffer.data, entry.name, entry.buffer = list(content), name, len(model.buffers)
+    model.buffers.append(buffer)
+    model.metadata = [*(model.metadata or ()), entry]
+    return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
+
+
+def zip_directory(file: BinaryIO) -> tuple[int, int]:
+    """Returns entries and bytes of a zip archive's directory as its end tells, 0 if it has none."""
+    # The public class first makes an object of each entry, and compares neither.
+    end = zipfile._EndRecData(file)  # type: ignore[attr-defined]
+    return (end[4], end[5]) if end else (0, 0)
 
 
 @contextlib.contextmanager

@@ -5,7 +5,8 @@ files of other networks pass.
 
 Keras compresses nothing, so its arrays take no more bytes than their file. A file whose arrays
 would, by compression, by missing chunks or by many names for one array, is refused before they are
-read. Every function here raises whatever the libraries raise for damaged files.
+read, as is one whose archive would swell. Every function here raises whatever the libraries raise
+for damaged files.
 """
 
 from __future__ import annotations
@@ -13,9 +14,7 @@ from __future__ import annotations
 import functools
 import io
 import itertools
-import json
 import math
-import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -24,6 +23,8 @@ import h5py
 import ml_dtypes
 import numpy as np
 
+from keras_resnet.utils.archives import open_archive
+from keras_resnet.utils.files import parse_json
 from keras_resnet.weights.transfer import Layers, unstacked_weights
 
 # More than any layer has weights.
@@ -37,7 +38,7 @@ def read_keras(path: Path) -> tuple[str, Layers, dict[str, Any] | None]:
         return *_read_h5(path, size), None
     members = _stored_members(path)
     name, layers = _read_h5(io.BytesIO(members["model.weights.h5"]), size)
-    config = json.loads(members["config.json"])["config"]
+    config = parse_json(members["config.json"])["config"]
     return name, layers, config if "layers" in config and "output_layers" in config else None
 
 
@@ -53,10 +54,7 @@ def check_keras(path: Path) -> bytes:
 
 def _stored_members(path: Path) -> dict[str, bytes]:
     """Returns config and weights of a `.keras` file by their names in it."""
-    with zipfile.ZipFile(path) as archive:
-        for member in archive.infolist():
-            if member.compress_type != zipfile.ZIP_STORED:
-                raise ValueError(f"{member.filename} in it is compressed, which Keras never does")
+    with open(path, "rb") as file, open_archive(file) as archive:
         return {name: archive.read(name) for name in ("config.json", "model.weights.h5")}
 
 

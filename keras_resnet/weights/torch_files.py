@@ -18,6 +18,8 @@ from typing import Any, BinaryIO, ClassVar
 import ml_dtypes
 import numpy as np
 
+from keras_resnet.utils.archives import open_archive
+
 # First number in a file older than PyTorch 1.6.
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 # Keys of the state dict in checkpoints of training scripts, and prefixes that wrappers add.
@@ -25,6 +27,8 @@ _KEYS = ("state_dict", "model_state_dict", "model")
 _PREFIXES = ("module.", "_orig_mod.")
 # More would let the product of the sizes grow without bound.
 _MOST_AXES = 8
+# Bytes; each can become an object of a hundred. A state dict needs some 200 for a tensor.
+_LONGEST_PICKLE = 1 << 21
 
 
 def read_torch(path: str | Path) -> dict[str, np.ndarray]:
@@ -65,7 +69,7 @@ def _tensor(storage: Any, offset: int, size: tuple, stride: tuple, *_: Any) -> n
     if elements > storage.size or (elements and last >= storage.size):
         raise ValueError("a tensor is larger than its storage")
     steps = [step * storage.itemsize for step in stride]
-    return np.lib.stride_tricks.as_strided(storage[offset:], size, steps)
+    return np.ndarray(size, storage.dtype, storage, offset * storage.itemsize, steps)
 
 
 def _tuple(value: Any) -> tuple:
@@ -108,12 +112,13 @@ class _Unpickler(pickle._Unpickler):
         self._left, self._byte_order = size, byte_order
 
     def find_class(self, module: str, name: str) -> Any:
-        if f"{module}.{name}" not in _ALLOWED:
+        full = f"{module}.{name}"
+        if full not in _ALLOWED:
             raise ValueError(
-                f"it names {module}.{name}, which could run code; only tensors are read, so save "
-                "the model's state_dict() alone"
+                f"it names {full!r}, which could run code; only tensors are read, so save the "
+                "model's state_dict() alone"
             )
-        return _ALLOWED[f"{module}.{name}"]
+        return _ALLOWED[full]
 
     def persistent_load(self, pid: Any) -> np.ndarray:
         kind, dtype, key, _, size, *view = _tuple(pid)
@@ -169,20 +174,15 @@ def _fill(storage: np.ndarray, content: bytes) -> None:
 
 def _read_zip(file: BinaryIO, size: int) -> Any:
     """Reads the format since PyTorch 1.6: a pickle and the storages as members of a zip."""
-    with zipfile.ZipFile(file) as archive:
-        members = {member.filename: member for member in archive.infolist()}
-
-        def read(name: str) -> bytes:
-            # Uncompressed, as PyTorch writes them, nothing can swell to more than the file.
-            if members[name].compress_type != zipfile.ZIP_STORED:
-                raise ValueError(f"{name} in it is compressed")
-            return archive.read(name)
-
+    with open_archive(file) as archive:
+        members, read = archive.namelist(), archive.read
         pickles = [name for name in members if name.endswith("/data.pkl")]
         if len(pickles) != 1:
             raise ValueError("it is no file of torch.save")
         root = pickles[0].removesuffix("data.pkl")
         big = f"{root}byteorder" in members and read(f"{root}byteorder") == b"big"
+        if archive.getinfo(pickles[0]).file_size > _LONGEST_PICKLE:
+            raise ValueError(f"its pickle has more than {_LONGEST_PICKLE:,} bytes")
         unpickler = _Unpickler(io.BytesIO(read(pickles[0])), size, ">" if big else "<")
         content = unpickler.load()
         for key, storage in unpickler.storages.items():
@@ -196,13 +196,16 @@ def _read_legacy(file: BinaryIO, size: int) -> Any:
     if file.read(4) == b"PK\3\4":  # The beginning of a zip, whose directory is at its end.
         raise ValueError("it is truncated")
     file.seek(0)
-    if _Unpickler(file).load() != _LEGACY_MAGIC:
+    pickles = io.BytesIO(file.read(_LONGEST_PICKLE))
+    if _Unpickler(pickles).load() != _LEGACY_MAGIC:
         raise ValueError("it is no file of torch.save")
-    _Unpickler(file).load()  # the version of the format
-    little = _Unpickler(file).load().get("little_endian", True)
-    unpickler = _Unpickler(file, size, "<" if little else ">")
+    _Unpickler(pickles).load()  # the version of the format
+    little = _Unpickler(pickles).load().get("little_endian", True)
+    unpickler = _Unpickler(pickles, size, "<" if little else ">")
     content = unpickler.load()
-    for key in _Unpickler(file).load():
+    keys = _Unpickler(pickles).load()
+    file.seek(pickles.tell())
+    for key in keys:
         storage = unpickler.storages.pop(str(_key(key)))
         if int.from_bytes(file.read(8), "little" if little else "big") != storage.size:
             raise ValueError(f"storage {key} in it has another size")

@@ -173,6 +173,9 @@ def test_accuracies_from_the_command_line(tmp_path):
     assert (accuracy.dataset, accuracy.protocol) == ("d", "p")
     with refused("`accuracy`", "`top1_error`", "metrics.json"):
         read({"loss": 1})
+    (tmp_path / "nested.json").write_text("[" * 100_000)
+    with refused("`accuracy`", "nested.json"):
+        read_accuracy(f"x={tmp_path / 'nested.json'}")
     with refused("`accuracy`", "NAME=VALUE", "accuracy='0.75'"):
         read_accuracy("0.75")
     with refused("`accuracy`", "[0, 1]", "accuracy=74.9"):

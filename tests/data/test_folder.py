@@ -94,6 +94,7 @@ def test_a_changed_folder_is_listed_again(aged, tmp_path, change):
         lambda text: text[: len(text) // 2],
         lambda text: text.replace('"version": 1', '"version": 0'),
         lambda text: "[]",
+        lambda text: "[" * 100_000,
         lambda text: json.dumps({"version": 1, "splits": {"train": {"china": [1, 2]}}}),
         lambda text: json.dumps({"version": 1, "splits": {"train": {"china": [[1], ["a"]]}}}),
         lambda text: json.dumps({"version": 1, "splits": 3}),

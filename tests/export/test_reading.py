@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zipfile
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -11,6 +13,7 @@ from keras_resnet.export import export, export_hub, load_exported
 from keras_resnet.preprocessing import Preprocessing
 from tests.export.conftest import close, features_of, random_images
 from tests.helpers import refused
+from tests.utils.zips import zipped
 
 
 def test_a_keras_file_has_the_labels_beside_it(net, tmp_path):
@@ -101,6 +104,58 @@ def test_foreign_onnx_files_are_refused(tmp_path):
     onnx.save(onnx.helper.make_model(graph, opset_imports=opset, ir_version=8), tmp_path / "m.onnx")
     with refused("`path`", "keras_resnet.export.export", "inputs x", "outputs y"):
         load_exported(tmp_path / "m.onnx")
+
+
+def test_labels_of_a_litert_file_are_there_or_the_file_is_damaged(exported, tmp_path):
+    """Any bit of the archive behind the model is altered, or its end is cut off."""
+    whole = exported["litert"].path.read_bytes()
+    labels, path = load_exported(exported["litert"].path).labels, tmp_path / "m.tflite"
+    begin, rng = whole.rfind(b"PK\3\4"), np.random.default_rng(0)
+    damaged = [whole[: int(i)] for i in (begin, *rng.integers(begin, len(whole), 20))]
+    for position in rng.integers(8 * begin, 8 * len(whole), 60):
+        content = bytearray(whole)
+        content[position // 8] ^= 1 << position % 8
+        damaged.append(bytes(content))
+    noticed = 0
+    for content in damaged:
+        path.write_bytes(content)
+        try:
+            assert load_exported(path).labels == labels
+        except ValueError:
+            with refused("`path`", path):
+                load_exported(path)
+            noticed += 1
+    assert noticed >= 21 + 30
+
+
+def test_other_labels_behind_a_litert_file_are_refused(exported, tmp_path):
+    whole = exported["litert"].path.read_bytes()
+    for archive in (
+        zipped({"labels.txt": b"a\nb\n"}),
+        zipped({"other.txt": b""}),
+        zipped({"labels.txt": bytes(1 << 20)}, zipfile.ZIP_DEFLATED),
+    ):
+        (tmp_path / "m.tflite").write_bytes(whole[: whole.rfind(b"PK\3\4")] + archive)
+        with refused("`path`", "m.tflite"):
+            load_exported(tmp_path / "m.tflite")
+
+
+def test_damaged_labels_of_an_onnx_file_are_noticed(exported, tmp_path):
+    path = exported["onnx"].path
+    assert load_exported(path).labels[3] == "digit 3"
+    for before, after in ((b"digit 3", b"digit 4"), (b"\x06labels\x12", b"\x06lafels\x12")):
+        assert path.read_bytes().count(before) == 1
+        (tmp_path / "m.onnx").write_bytes(path.read_bytes().replace(before, after))
+        with refused("`path`", "m.onnx"):
+            load_exported(tmp_path / "m.onnx")
+
+
+def test_a_litert_file_without_labels(net, tmp_path):
+    path = export(net, tmp_path / "m.tflite", "litert").path
+    assert load_exported(path).labels is None
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("labels.txt", "a\nb\n")
+    assert load_exported(path).labels == ("a", "b")
 
 
 def test_a_backbone_gives_outputs(net, tmp_path):

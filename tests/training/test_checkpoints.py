@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
+import json
 import os
 import shutil
 import unittest.mock
 import warnings
 import zipfile
 
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -22,12 +25,16 @@ from keras_resnet.training.checkpoints import (
 )
 from keras_resnet.utils.files import replacing
 from tests.helpers import refused
+from tests.utils.zips import overlapping, zipped
 
 ARRAYS = {
     "model/0000": np.arange(6, dtype="float32").reshape(2, 3),
     "step/0000": np.int64(7),
     "flag": np.array(True),
     "empty": np.zeros((0, 2), "float32"),
+    "half": np.array([1.5, 1e30, -np.inf], ml_dtypes.bfloat16),
+    "one": np.array(0.5, ml_dtypes.bfloat16),
+    "eighth": np.array([[1, 2], [-3, 0]], ml_dtypes.float8_e4m3fn),
 }
 
 
@@ -44,6 +51,12 @@ def test_round_trip(tmp_path):
     for name, array in ARRAYS.items():
         np.testing.assert_array_equal(again.arrays[name], array)
         assert again.arrays[name].dtype == np.asarray(array).dtype
+
+
+def test_without_types_that_numpy_lacks_nothing_is_said_of_types(tmp_path):
+    write_checkpoint(tmp_path / "a.npz", Checkpoint({"x": np.zeros(2)}, {"settings": {}}))
+    with np.load(tmp_path / "a.npz", allow_pickle=False) as file:
+        assert json.loads(file["details"].tobytes()).keys() == {"settings", "sha256"}
 
 
 def test_newest_are_kept(tmp_path):
@@ -82,14 +95,55 @@ def test_every_damage_is_noticed(tmp_path):
     assert noticed > 100
 
 
-@pytest.mark.parametrize("damage", [b"", b"not a checkpoint", None])
+def changed(whole: bytes, **members: bytes) -> bytes:
+    with zipfile.ZipFile(io.BytesIO(whole)) as archive:
+        contents = {name: archive.read(name) for name in archive.namelist()}
+    return zipped(contents | {f"{name}.npy": content for name, content in members.items()})
+
+
+def tebibyte() -> bytes:
+    header, shape = io.BytesIO(), (1 << 38,)
+    about = {"descr": "<f4", "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(header, about)
+    return header.getvalue() + bytes(16)
+
+
+def deflated(whole: bytes) -> bytes:
+    with zipfile.ZipFile(io.BytesIO(whole)) as archive:
+        contents = {name: archive.read(name) for name in archive.namelist()}
+    return zipped(contents, zipfile.ZIP_DEFLATED)
+
+
+DAMAGES = {
+    "empty": lambda whole: b"",
+    "text": lambda whole: b"not a checkpoint",
+    "cut off": lambda whole: whole[:-200],
+    "deflated": deflated,
+    "overlapping": lambda whole: overlapping(whole, [f"{i}.npy" for i in range(30)]),
+    "a tebibyte": lambda whole: changed(whole, x=tebibyte()),
+    "a long header": lambda whole: changed(whole, x=b"\x93NUMPY\1\0\xff\x0f" + b" " * 4095),
+    "no array": lambda whole: changed(whole, x=b"no array"),
+    "another member": lambda whole: changed(whole, y=b"no array"),
+    "nested details": lambda whole: changed(whole, details=array_of(b"[" * 100_000)),
+    "no object": lambda whole: changed(whole, details=array_of(b"[]")),
+}
+
+
+def array_of(text: bytes) -> bytes:
+    out = io.BytesIO()
+    np.save(out, np.frombuffer(text, np.uint8))
+    return out.getvalue()
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_newest_is_reported_and_passed_over(tmp_path, damage):
     checkpoints = Checkpoints(tmp_path)
     save(checkpoints, 1)
     newest = save(checkpoints, 2)
-    newest.write_bytes(newest.read_bytes()[:-200] if damage is None else damage)
-    with pytest.warns(UserWarning, match="damaged.*step-000000002"):
+    newest.write_bytes(DAMAGES[damage](newest.read_bytes()))
+    with pytest.warns(UserWarning, match="damaged.*step-000000002") as told:
         assert checkpoints.newest({"seed": 0}).arrays["x"][0] == 1
+    assert "\n" not in str(told[0].message) and len(str(told[0].message)) < 2000
 
 
 def test_damaged_files_are_set_aside_and_do_not_count(tmp_path):
@@ -123,7 +177,7 @@ def test_a_file_that_cannot_be_read_now_is_not_called_damaged(number, tmp_path, 
 def test_pickles_are_not_read(tmp_path):
     path = tmp_path / "a.npz"
     np.savez(path, details=np.array([{"sha256": "x"}], dtype=object))
-    with pytest.raises(DamagedCheckpointError, match="allow_pickle"):
+    with pytest.raises(DamagedCheckpointError, match="object"):
         read_checkpoint(path)
 
 

@@ -160,6 +160,24 @@ def test_diverging_run_stops(tmp_path):
         fit(make_trainer(1e30), 4, log_every=4)
 
 
+def test_bfloat16_run_resumes_and_notices_what_is_not_finite(tmp_path):
+    def make():
+        keras.config.set_dtype_policy("bfloat16")
+        return make_trainer(optimizer=keras.optimizers.SGD(0.05, momentum=0.9))
+
+    whole = validated(make(), 8)
+    assert {str(weight.dtype) for weight in whole.model.trainable_variables} >= {"bfloat16"}
+    checkpoints = Checkpoints(tmp_path, every=3)
+    interrupted(make(), 5, 8, checkpoints=checkpoints)
+    again = make()
+    assert_same_weights(whole, validated(again, 8, checkpoints=checkpoints))
+    kernel = again.model.trainable_variables[0]
+    assert kernel.dtype == "bfloat16"
+    kernel.assign(kernel * float("nan"))
+    with pytest.raises(Diverged, match="finite"):
+        again.fit(blobs(), 32, steps=8)
+
+
 def test_other_model_and_other_settings_are_refused(tmp_path):
     def run(batch_size=32, seed=0, model="small", optimizer=None):
         checkpoints = Checkpoints(tmp_path, config={"model": model})

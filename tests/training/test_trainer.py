@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import errno
+import resource
 
 import keras
 import numpy as np
@@ -262,6 +265,40 @@ def test_logs_are_written_and_cut_back_on_resume(tmp_path):
     for row, record in zip(table, rows, strict=True):
         for name, value in record.items():
             assert row[name] == str(value)
+
+
+@contextlib.contextmanager
+def full_disk():
+    """Lets no file grow, as on a full disk."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+@pytest.mark.parametrize("logger", [MetricsLogger, TensorBoardScalars])
+@pytest.mark.parametrize("at", ["the first step", "a later one"])
+def test_full_disk_is_one_line_and_the_run_resumes(tmp_path, logger, at):
+    if logger is TensorBoardScalars:
+        pytest.importorskip("tensorboard.summary")
+    checkpoints = Checkpoints(tmp_path / "checkpoints", every=1)
+
+    def run(*callbacks):
+        callbacks = [logger(tmp_path / "logs"), *callbacks]
+        return fit(make_trainer(), 4, log_every=1, callbacks=callbacks, checkpoints=checkpoints)
+
+    with contextlib.ExitStack() as stack:
+        later = keras.callbacks.LambdaCallback(
+            on_train_batch_begin=lambda batch, logs: batch == 2 and stack.enter_context(full_disk())
+        )
+        if at == "the first step":
+            stack.enter_context(full_disk())
+        with pytest.raises(OSError, match=str(tmp_path / "logs")) as error:
+            run(later)
+    assert error.value.errno == errno.EFBIG and "\n" not in str(error.value)
+    assert_same_weights(run(), fit(make_trainer(), 4))
 
 
 def test_progress_prints_lines(capsys):

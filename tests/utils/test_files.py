@@ -1,11 +1,21 @@
 """Atomic writing of files and folders."""
 
+import errno
 import json
 import os
+import re
 
 import pytest
 
-from keras_resnet.utils.files import clear_leftovers, replacing, write_json, write_text
+from keras_resnet.utils.files import (
+    append_text,
+    clear_leftovers,
+    naming,
+    parse_json,
+    replacing,
+    write_json,
+    write_text,
+)
 
 
 def test_file_is_written_with_its_folder(tmp_path):
@@ -96,3 +106,52 @@ def test_names_as_long_as_there_can_be(tmp_path, name):
     assert len(os.listdir(tmp_path)) == 2
     clear_leftovers(tmp_path, name)
     assert os.listdir(tmp_path) == [name]
+
+
+FULL = os.strerror(errno.ENOSPC)
+
+
+@pytest.mark.parametrize(
+    ("error", "number"),
+    [
+        (OSError(errno.ENOSPC, FULL), errno.ENOSPC),
+        (RuntimeError(f"in C++:\n/tmp/x; {FULL}\n\tFlushing first event."), errno.ENOSPC),
+        (ValueError(os.strerror(errno.EROFS)), errno.EROFS),
+    ],
+    ids=["Python", "TensorFlow", "read-only"],
+)
+def test_errors_of_a_disk_name_the_file(tmp_path, error, number):
+    path = tmp_path / "a.txt"
+    with pytest.raises(OSError, match=re.escape(repr(str(path)))) as caught, replacing(path):
+        raise error
+    assert caught.value.errno == number and "\n" not in str(caught.value)
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, FULL, "other.txt"),
+        OSError(errno.ECONNRESET, "reset"),
+        ValueError("another"),
+        KeyboardInterrupt(),
+    ],
+    ids=repr,
+)
+def test_other_errors_are_unchanged(error):
+    with pytest.raises(type(error)) as caught, naming("a.txt"):
+        raise error
+    assert caught.value is error
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a device of Linux")
+def test_full_disk():
+    with pytest.raises(OSError, match="28.*'/dev/full'"):
+        append_text("/dev/full", "text")
+
+
+def test_json_of_files():
+    assert parse_json('{"a": [1, null]}') == {"a": [1, None]}
+    for text in ("", "[", "[" * 200_000, '{"a":' * 200_000, b"\xff"):
+        with pytest.raises(ValueError, match=r"\w"):
+            parse_json(text)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import importlib.metadata
+import io
 import re
+import zipfile
 from pathlib import Path
 
 import keras
@@ -166,6 +168,29 @@ def test_litert():
         erfinv = tf.function(tf.math.erfinv).get_concrete_function(tf.TensorSpec((2,)))
         with pytest.raises(private.litert_failure()):
             tf.lite.TFLiteConverter.from_concrete_functions([erfinv]).convert()
+
+
+def test_litert_metadata():
+    with seen("flatbuffer_utils", "tensorflow"):
+        function = tf.function(tf.math.tanh).get_concrete_function(tf.TensorSpec((2,)))
+        data = tf.lite.TFLiteConverter.from_concrete_functions([function]).convert()
+        model = private.litert_model(private.litert_with_metadata(data, "name", b"content"))
+        entry = model.Metadata(model.MetadataLength() - 1)
+        assert entry.Name() == b"name"
+        assert model.Buffers(entry.Buffer()).DataAsNumpy().tobytes() == b"content"
+
+
+def test_zip_directory():
+    """Of the standard library, whose versions the tests run with."""
+    for count in (0, 3, 70_000):
+        content = io.BytesIO()
+        with zipfile.ZipFile(content, "w") as archive:
+            for number in range(count):
+                archive.writestr(str(number), b"")
+            archive.comment = b"a comment"
+        entries, size = private.zip_directory(content)
+        assert entries == count and count * 47 <= size < len(content.getvalue())
+    assert private.zip_directory(io.BytesIO(b"text")) == (0, 0)
 
 
 def test_tuner_saves_json(tmp_path):

@@ -30,6 +30,7 @@ from tests.helpers import (
     randomize,
     refused,
 )
+from tests.utils.zips import overlapping, zipped
 from tests.weights.damages import DAMAGES
 
 SHAPE = (8, 8, 3)
@@ -501,14 +502,17 @@ def test_compressed_and_swelling_models_are_refused_before_keras_reads_them(mode
     with zipfile.ZipFile(saved[0] / "unrolled.keras") as source:
         members = {name: source.read(name) for name in source.namelist()}
     swelling = {**members, "model.weights.h5": edited(saved, tmp_path, unallocated).read_bytes()}
+    nested = {**members, "config.json": b'{"config":' * 50_000 + b"1" + b"}" * 50_000}
+    # Keras would write assets to the disk.
+    assets = [f"assets/{i}.txt" for i in range(30)]
     path = tmp_path / "odd.keras"
-    for contents, compression, words in (
-        (members, zipfile.ZIP_DEFLATED, ("metadata.json",)),
-        (swelling, zipfile.ZIP_STORED, (path, "bytes")),
+    for content, *words in (
+        (zipped(members, zipfile.ZIP_DEFLATED), "model.weights.h5"),
+        (zipped(swelling), path, "bytes"),
+        (zipped(nested), path),
+        (overlapping(zipped(members), assets), path, "'assets/28.txt'"),
     ):
-        with zipfile.ZipFile(path, "w", compression) as target:
-            for name, content in contents.items():
-                target.writestr(name, content)
+        path.write_bytes(content)
         refuses(model, path, *words)
         with refused("`path`", *words):
             load_model(path)

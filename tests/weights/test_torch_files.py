@@ -18,6 +18,7 @@ import pytest
 import keras_resnet
 from keras_resnet.weights import torch_files
 from keras_resnet.weights.torch_files import read_torch
+from tests.utils.zips import overlapping
 from tests.weights.damages import DAMAGES
 
 STORAGES = {
@@ -203,11 +204,11 @@ STORAGE = sequence(text("storage"), b"ctorch\nFloatStorage\n", text("0"), text("
 CONTENTS = {
     "a whole model": (
         b"ctorchvision.models.resnet\nResNet\n)R",
-        "names torchvision.*ResNet, which",
+        "names 'torchvision.*ResNet', which",
     ),
     "a loader inside": (b"ctorch.storage\n_load_from_bytes\n)R", "could run code"),
     "a name with dots": (b"ctorch._utils\n_rebuild_tensor_v2.__globals__\n", "could run code"),
-    "by the stack": (text("os") + text("system") + b"\x93", "names os.system, which could run"),
+    "by the stack": (text("os") + text("system") + b"\x93", "names 'os.system', which could run"),
     "by the registry": (b"\x82\x01", "has an instruction"),
     "an object": (b"(" + b"ccollections\nOrderedDict\n" + b"o", "has an instruction"),
     "a new object": (REBUILD + b")\x81", "has an instruction"),
@@ -314,6 +315,23 @@ def test_no_state_dict(tmp_path, content):
 def test_compressed_members(tmp_path, arrays):
     path = write_torch(tmp_path / "bomb.pth", arrays, compression=zipfile.ZIP_DEFLATED)
     refused(path, "is compressed")
+
+
+def test_overlapping_members(tmp_path, arrays):
+    path = write_torch(tmp_path / "bomb.pth", arrays)
+    path.write_bytes(overlapping(path.read_bytes(), [f"archive/data/9{i}" for i in range(40)]))
+    refused(path, "cannot be read")
+
+
+def test_pickles_of_more_objects_than_tensors_need(tmp_path, arrays, monkeypatch):
+    """Each byte of which would become a dictionary."""
+    monkeypatch.setattr(torch_files, "_LONGEST_PICKLE", 10_000)
+    pickled = b"\x80\x02" + b"}" * 10_000
+    path = write_zip(tmp_path / "objects.pth", pickled)
+    refused(path, "its pickle has more than")
+    write_legacy(path, arrays)
+    path.write_bytes(path.read_bytes().replace(instructions(arrays, legacy=True), pickled))
+    refused(path, "cannot be read")
 
 
 UNREADABLE = r"^`weights` must be a whole file written by PyTorch\. Received: .*cannot be read"

@@ -76,7 +76,8 @@ def search(
         hypermodel = ResNetHyperModel(base, dataset, space, strategy=strategy, **limits)
         fresh = not hypermodel.folder.exists()
         found = make_tuner(hypermodel, tuner, trials=trials, factor=factor)
-        clear_leftovers(workdir)
+        for folder in (workdir, hypermodel.folder, *hypermodel.folder.glob("trial_*")):
+            clear_leftovers(folder)
         write_json(workdir / "search.json", settings)
         with private.tuner_saves_json(write_json):
             found.search()

@@ -160,7 +160,7 @@ class ResNetHyperModel(keras_tuner.HyperModel):
                 figures |= self.train(hp.values, model, epochs)
         except (Diverged, MemoryError, tf.errors.ResourceExhaustedError) as error:
             logger.info(f"{model.name} failed: {checks.first_line(error)}")
-        except TrainingStopped as error:
+        except (TrainingStopped, OSError) as error:
             raise SearchStopped(str(error)) from error
         except ValueError as error:
             raise errors.FatalValueError(str(error)) from error

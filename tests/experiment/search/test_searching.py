@@ -86,6 +86,16 @@ def test_a_budget_that_leaves_nothing_leaves_the_folder_free(tmp_path, final_run
         assert notes.exists() if occupied else list(tmp_path.iterdir()) == []
 
 
+def test_what_a_killed_search_left_is_cleared(tmp_path, final_runs):
+    base = Experiment.from_flat(workdir=str(tmp_path), epochs=1, export=False)
+    searching.search(base, SPACE, trials=1)
+    before = sorted(tmp_path.rglob("*"))
+    for folder in (tmp_path, tmp_path / "search", tmp_path / "search" / "trial_0"):
+        (folder / ".writing-oracle.json-abc").mkdir()
+    searching.search(base, SPACE, trials=1)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
 def test_workdir_that_is_a_file_or_damaged(tmp_path):
     (tmp_path / "file").touch()
     with refused("workdir", "file"):
