@@ -42,8 +42,12 @@ def search(
         axes = fig.subplots()
         axes.set_xscale("log")
         front = pareto_front([row for row in trained if row["epochs"] == most])
-        if len(front) > 1:
-            axes.plot(*_points(front), color="0.6", linewidth=1, zorder=1, label="Pareto front")
+        if len(trained) > 1:
+            # What is best for its cost stays so until a dearer candidate is better.
+            dearest = max(row["multiply_adds"] for row in trained)
+            stairs = [*front, {**front[-1], "multiply_adds": dearest}]
+            style = {"color": "0.6", "linewidth": 1, "zorder": 1, "drawstyle": "steps-post"}
+            axes.plot(*_points(stairs), **style, label="best for its cost")
         # Vermilion is the color of the chosen one.
         colors = [color for color in drawing.COLORS if color != drawing.VERMILION]
         for block, color in zip(sorted({str(r["block"]) for r in rows}), colors, strict=False):
