@@ -36,7 +36,12 @@ from keras_resnet.experiment.workdir import expect_settings, read_object
 from keras_resnet.export import HubLayer
 from keras_resnet.surgery import freeze
 from keras_resnet.surgery.rebuilding import dtype_policy
-from keras_resnet.training.strategy import any_worker, others_reachable
+from keras_resnet.training.strategy import (
+    any_worker,
+    make_deterministic,
+    operation_threads,
+    others_reachable,
+)
 from keras_resnet.utils.files import clear_leftovers, write_json
 from keras_resnet.weights import copy_weights
 
@@ -120,6 +125,7 @@ def run(experiment: Experiment) -> dict[str, Any]:
             "parameters": subject.parameters,
             "multiply_adds": subject.multiply_adds,
             "jit_compile": trainer.jit_compile,
+            "threads": operation_threads(),
             "seed": optimization.seed,
         }
         if chief:
@@ -137,7 +143,7 @@ def opened(experiment: Experiment) -> Iterator[tuple[tf.distribute.Strategy, Ima
     strategy = training.make_strategy(devices.strategy, **named)
     training.layout(strategy, experiment.optimization.batch_size, devices.micro_batches)
     if devices.deterministic:
-        tf.config.experimental.enable_op_determinism()
+        make_deterministic()
     with dtype_policy(keras.config.dtype_policy().name):
         training.set_precision(devices.precision)
         dataset = load_data(experiment.data)
