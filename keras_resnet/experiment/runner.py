@@ -139,11 +139,11 @@ def opened(experiment: Experiment) -> Iterator[tuple[tf.distribute.Strategy, Ima
     """Prepares devices, determinism, and precision for a while; yields strategy and open data."""
     require_matplotlib()
     devices = experiment.devices
+    if devices.deterministic:
+        make_deterministic()  # before a strategy, which starts TensorFlow
     named = {name: getattr(devices, name) for name in ("gpus", "virtual_devices", "tpu")}
     strategy = training.make_strategy(devices.strategy, **named)
     training.layout(strategy, experiment.optimization.batch_size, devices.micro_batches)
-    if devices.deterministic:
-        make_deterministic()
     with dtype_policy(keras.config.dtype_policy().name):
         training.set_precision(devices.precision)
         dataset = load_data(experiment.data)
