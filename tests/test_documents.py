@@ -8,6 +8,7 @@ of saved_models/ in tests/experiment/test_publishing.py.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import re
 import statistics
@@ -215,8 +216,9 @@ def runs(tmp_path_factory):
     return tmp_path_factory.mktemp("documents")
 
 
+@functools.cache
 def make(command: str, runs: Path) -> None:
-    """Runs a recipe, of which a finished run does nothing more."""
+    """Runs a recipe, once."""
     name, *flags = command.replace("runs/", f"{runs}/").split()
     result = run_recipe(name, *flags, timeout=3600)
     assert result.returncode == 0, result.stderr
