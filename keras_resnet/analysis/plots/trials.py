@@ -20,8 +20,9 @@ def search(
     """Draws the validation accuracy of the candidates against their multiply-adds.
 
     The area of a circle grows with the parameters, and its color is that of the kind of block;
-    candidates that were trained for fewer epochs than others are hollow. The line is the Pareto
-    front of those with all epochs. Crosses at the bottom were over the budget, or diverged.
+    candidates that were trained for fewer epochs than others are hollow. The staircase is
+    the best accuracy at each cost, of those with all epochs. Crosses at the bottom were over the
+    budget, diverged, or ran out of memory.
 
     Args:
         rows: One per candidate: `trial`, `network`, `block`, `parameters`, `multiply_adds`,
