@@ -24,6 +24,7 @@ class Accuracy:
         protocol: "single crop", "10 crops", "single view", or the name that a measurement gives.
         source: Address or arXiv number; of a measured accuracy, the file or value it came from.
         measured: Whether it was measured by the user, not published.
+        recipe: How the weights were trained, where the source has several recipes.
     """
 
     top1: float
@@ -33,6 +34,7 @@ class Accuracy:
     dataset: str
     source: str
     measured: bool = False
+    recipe: str = ""
 
 
 _KERAS = "https://keras.io/api/applications/"
@@ -44,9 +46,10 @@ def _share(percent):
     return None if percent is None else round(percent / 100, 6)
 
 
-def _imagenet(top1, top5, image_size=224, protocol="single crop", source=_KERAS):
+def _imagenet(top1, top5, image_size=224, protocol="single crop", source=_KERAS, recipe=""):
     """Makes an entry from percentages as they are published."""
-    return Accuracy(_share(top1), _share(top5), image_size, protocol, "ImageNet", source)
+    shares = _share(top1), _share(top5)
+    return Accuracy(*shares, image_size, protocol, "ImageNet", source, recipe=recipe)
 
 
 def _ten_crops(top1_error, top5_error=None):
@@ -61,7 +64,9 @@ def _cifar10(error):
 # By the names of models, such as "resnet50_v1.5". Only those trained as in the papers, since
 # accuracies of stronger recipes are no measure of an architecture.
 _WITH_WEIGHTS = {
-    weights.network: _imagenet(*weights.metrics[224], source=f"{weights.recipe} ({name})")
+    weights.network: _imagenet(
+        *weights.metrics[224], source=f"{weights.recipe} ({name})", recipe=weights.recipe
+    )
     for name, weights in PRETRAINED.items()
     if name.startswith("keras/") or name.endswith(".tv_in1k")
 }

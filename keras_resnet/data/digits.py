@@ -17,8 +17,8 @@ ABOUT = (
     "1797 handwritten digits of 43 writers, 8x8 pixels in 17 levels of gray, as shipped in "
     'scikit-learn: the test part of "Optical Recognition of Handwritten Digits" (UCI Machine '
     "Learning Repository, Alpaydin and Kaynak 1998, CC BY 4.0). Split by class, with a fixed seed, "
-    "into 1257 training, 180 validation and 360 test images; writers may stand in several splits, "
-    "so that the test accuracy says little of new writers."
+    "into 1257 training, 180 validation and 360 test images; a writer may be in several splits, so "
+    "the test accuracy says little about new writers."
 )
 
 

@@ -20,12 +20,13 @@ from keras_resnet.experiment.factories import (
     make_trainer,
     total_steps,
 )
-from keras_resnet.experiment.reports import counted, write_rows
+from keras_resnet.experiment.reports import counted, threads_of, write_rows
 from keras_resnet.experiment.runner import settle_statistics
 from keras_resnet.experiment.settings import Experiment
 from keras_resnet.experiment.study import StoppedRun, Study, StudyRun, attempt_study
 from keras_resnet.surgery import deepen
 from keras_resnet.training import CrossEntropy, TrainingStopped, read_epochs
+from keras_resnet.training.strategy import make_deterministic
 from keras_resnet.utils import checks
 from keras_resnet.weights.saving import load_model, save_model
 
@@ -57,10 +58,11 @@ def deepening(
 
     Returns:
         Rows of `seed`, `network`, `epochs` (all that its weights have seen), `train_seconds` (wall
-        time, with compilation), `loss_in_training` (cross-entropy in nats on some training batches,
-        with batch statistics), `split` (the split it was tested on: "test", or "validation" where
-        there are no test images), `test_loss` and `test_accuracy` (or `validation_...`), and for
-        the deepened net `answers_differ` (the largest difference of a probability on those images);
+        time, with compilation), `threads` (of an operation in the run it began with),
+        `loss_in_training` (cross-entropy in nats on some training batches, with batch statistics),
+        `split` (the split it was tested on: "test", or "validation" where there are no test
+        images), `test_loss` and `test_accuracy` (or `validation_...`), and for the deepened net
+        `answers_differ` (the largest difference of a probability on those images);
         and of `seed`, `network` and `stopped`, the reason, for runs that came to no end.
     """
     first = base.optimization.epochs
@@ -73,7 +75,7 @@ def deepening(
     deep = base.replace(depth=depth, epochs=first + more)
     names = [architecture_of(one.network).name for one in (base, deep)]
     if base.devices.deterministic:
-        tf.config.experimental.enable_op_determinism()
+        make_deterministic()
     plots.require_matplotlib()
     experiments = dict(zip(names, (base, deep), strict=True))
 
@@ -230,6 +232,7 @@ def _row(
         "network": network,
         "epochs": run.epochs[-1]["epoch"] + epochs,
         "train_seconds": round(run.metrics["train_seconds"] + seconds, 1),
+        "threads": threads_of([run.metrics]),
         "loss_in_training": float(np.mean(losses)),
         "split": split,
         **{f"{split}_{name}": value for name, value in tested.items()},

@@ -10,14 +10,17 @@ from pathlib import Path
 
 import numpy as np
 
+from keras_resnet.analysis.counting import complexity
 from keras_resnet.data import ImageDataset
 from keras_resnet.experiment.card import versions_text
 from keras_resnet.experiment.factories import architecture_of, load_data
 from keras_resnet.experiment.runner import run
 from keras_resnet.experiment.settings import Experiment
 from keras_resnet.export import load_exported
+from keras_resnet.export.endpoints import endpoint
 from keras_resnet.utils.escapes import markdown
 from keras_resnet.utils.files import replacing, write_text
+from keras_resnet.weights.saving import load_model
 
 logger = logging.getLogger(__name__)
 
@@ -26,11 +29,11 @@ CARD = "CARD.md"
 # By the folder of a run: the kind of its module, what that gives, and how its accuracy is found.
 _KINDS = {
     "saved_model": (
-        *("classification", "Images to logits of the classes, which `assets/labels.txt` names."),
-        "the logits' largest",
+        *("classification", "Maps images to the logits of the classes in `assets/labels.txt`."),
+        "the largest logit",
     ),
     "feature_vector": (
-        *("feature_vector", "Images to a vector of features, for a classifier of your own."),
+        *("feature_vector", "Maps images to a feature vector, for your own classifier."),
         "logistic regression on the features of the training images",
     ),
 }
@@ -62,14 +65,18 @@ def publish(experiment: Experiment, folder: str | Path) -> list[Path]:
         )
     metrics = run(experiment)
     network = architecture_of(experiment.network).name.lower()
-    written = []
+    model, written = load_model(Path(experiment.output.workdir) / "model.keras"), []
     for source, (kind, about, judged) in _KINDS.items():
         target = Path(folder) / f"{network}_{dataset.name}_{kind}"
         with replacing(target) as module:
             shutil.copytree(Path(experiment.output.workdir) / source, module)
             accuracy = f"{100 * module_accuracy(module, dataset):.2f} %"
             measured = f"test accuracy, by {judged} | {accuracy}"
-            write_text(module / CARD, _card(target.name, about, measured, module, dataset, metrics))
+            # Those of the module, which may be less than the model.
+            cost = complexity(endpoint(model, kind))
+            figures = {"parameters": cost.parameters, "multiply_adds": cost.multiply_adds}
+            card = _card(target.name, about, measured, module, dataset, {**metrics, **figures})
+            write_text(module / CARD, card)
         logger.info(f"{target.name}: test accuracy {accuracy}")
         written.append(target)
     return written
@@ -122,8 +129,10 @@ def _card(name: str, about: str, measured: str, module: Path, dataset, metrics) 
     sums = "\n".join(f"| `{path}` | `{sum}` |" for path, sum in sha256_of_files(module).items())
     return f"""# {name}
 
-{about} A TF Hub module (Reusable SavedModel) that can be fine-tuned; it takes float32 images in
-[0, 1] of shape (batch, {height}, {width}, {channels}), and standardizes them itself.
+{about}
+
+A TF Hub module (reusable SavedModel) that can be fine-tuned. It takes float32 images in [0, 1] of
+shape (batch, {height}, {width}, {channels}), and standardizes them itself.
 
 ```python
 import tensorflow as tf
@@ -137,16 +146,16 @@ outputs = module(tf.zeros((1, {height}, {width}, {channels})))
 | {measured} of {dataset.num_examples("test"):,} images |
 | seed | {metrics["seed"]} |
 | parameters | {metrics["parameters"]:,} |
-| multiply-adds an image | {metrics["multiply_adds"]:,} |
+| multiply-adds per image | {metrics["multiply_adds"]:,} |
 | made with | {versions_text(metrics)} |
 | made by | <code>{markdown(metrics["command"])}</code> |
 
 **Data.** {dataset.about or markdown(dataset.name)}
 
-**Limits.** It knows images of this kind and no others, and gives no warning for them. The accuracy
-is that of one run; its network was not chosen by the test images.
+**Limits.** It is trained on images of this kind only, and gives no warning for others. The accuracy
+is that of one run. The network was not selected on the test images.
 
-**License.** Apache-2.0, as this package. How it was trained in full: `assets/card.md`.
+**License.** Apache-2.0, like this package. `assets/card.md` describes the training in full.
 
 | file | sha256 |
 |---|---|

@@ -137,6 +137,11 @@ def counted(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
+def threads_of(runs: Sequence[Mapping[str, Any]]) -> str:
+    """Returns the threads an operation had in runs, from their metrics: "1", or "1, 2"."""
+    return ", ".join(map(str, sorted({run["threads"] for run in runs if "threads" in run})))
+
+
 def _studied(
     experiments: Mapping[str, Experiment],
     base: Experiment,
@@ -156,6 +161,12 @@ def _studied(
     write_rows(base.output.workdir, rows, settings=base.flat())
     logger.info(text_table([_shown(row, study, base, reach) for row in rows]))
     logger.info("wall s: of a run, with compilation, and with what concurrent runs cost each other")
+    if not base.devices.deterministic:
+        used = threads_of([run.metrics for run in study.finished]) or "an unknown number of"
+        logger.info(
+            f"The same seeds give other figures with other threads than {used}, which --jobs "
+            "divides the cores into; with --deterministic they do not"
+        )
     if base.optimization.ema is not None:
         logger.info("training error: of the weights as trained; the other: of their average")
     logger.info(f"Everything is in {base.output.workdir}")
@@ -185,6 +196,8 @@ def _add_figures(row: Row, study: Study, base: Experiment) -> None:
         row["parameters"] = own[0]["parameters"]
         row["multiply_adds"] = own[0]["multiply_adds"]
         row["train_seconds"] = statistics.fmean(metrics["train_seconds"] for metrics in own)
+        row["threads"] = threads_of(own)
+        row["jobs"] = study.jobs
         name = f"{base.data.validation_split}_accuracy"
         if all(name in metrics for metrics in own):
             # Of the trained models, whose weights or statistics may have been averaged since the

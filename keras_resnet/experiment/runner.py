@@ -34,7 +34,12 @@ from keras_resnet.experiment.workdir import expect_settings, read_object
 from keras_resnet.export import HubLayer
 from keras_resnet.surgery import freeze
 from keras_resnet.surgery.rebuilding import dtype_policy
-from keras_resnet.training.strategy import any_worker, others_reachable
+from keras_resnet.training.strategy import (
+    any_worker,
+    make_deterministic,
+    operation_threads,
+    others_reachable,
+)
 from keras_resnet.utils.escapes import markdown
 from keras_resnet.utils.files import clear_leftovers, write_json
 from keras_resnet.utils.processes import command_line
@@ -120,6 +125,7 @@ def run(experiment: Experiment) -> dict[str, Any]:
             "parameters": subject.parameters,
             "multiply_adds": subject.multiply_adds,
             "jit_compile": trainer.jit_compile,
+            "threads": operation_threads(),
             "seed": optimization.seed,
         }
         if chief:
@@ -133,11 +139,11 @@ def opened(experiment: Experiment) -> Iterator[tuple[tf.distribute.Strategy, Ima
     """Prepares devices, determinism, and precision for a while; yields strategy and open data."""
     require_matplotlib()
     devices = experiment.devices
+    if devices.deterministic:
+        make_deterministic()  # before a strategy, which starts TensorFlow
     named = {name: getattr(devices, name) for name in ("gpus", "virtual_devices", "tpu")}
     strategy = training.make_strategy(devices.strategy, **named)
     training.layout(strategy, experiment.optimization.batch_size, devices.micro_batches)
-    if devices.deterministic:
-        tf.config.experimental.enable_op_determinism()
     with dtype_policy(keras.config.dtype_policy().name):
         training.set_precision(devices.precision)
         dataset = load_data(experiment.data)

@@ -236,7 +236,8 @@ class Devices:
         micro_batches: Parts that a device's batch is cut into, to save memory.
         steps_per_call: Steps per call of the compiled function.
         jit_compile: Whether XLA compiles the step; None for yes on TPUs and no elsewhere.
-        deterministic: Whether operations may only be those that repeat bit for bit.
+        deterministic: Whether operations may only be those that repeat bit for bit, on one thread
+            each, so that results do not depend on the number of cores or of runs at a time.
     """
 
     # All but `steps_per_call` are checked by what they are handed to before the data are read.

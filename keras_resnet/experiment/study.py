@@ -33,7 +33,7 @@ from keras_resnet.training import Terminated, TrainingStopped
 from keras_resnet.training.stopping import sigterm_handled
 from keras_resnet.utils import checks
 from keras_resnet.utils.files import clear_leftovers
-from keras_resnet.utils.processes import death, end_with_parent, environment
+from keras_resnet.utils.processes import cores, death, end_with_parent, environment
 from keras_resnet.utils.terminal import format_seconds
 
 logger = logging.getLogger(__name__)
@@ -82,10 +82,14 @@ class StoppedRun:
 
 @dataclasses.dataclass(frozen=True)
 class Study:
-    """The runs that came to their end and those that did not, by experiment and then by seed."""
+    """The runs that came to their end and those that did not, by experiment and then by seed.
+
+    `jobs` is the number of runs at a time.
+    """
 
     finished: Sequence[StudyRun]
     stopped: Sequence[StoppedRun] = ()
+    jobs: int = 1
 
     def expect_all_finished(self) -> None:
         """Raises a TrainingStopped that names the runs that are not, if there are any."""
@@ -112,7 +116,9 @@ def run_study(
         workdir: Folder of the study; each run has `workdir`/label-seed, with what it prints in
             log.txt.
         jobs: Runs at a time, each in a subprocess. Default: one a core where the experiments train
-            on the CPU, since small nets gain little from more; else 1.
+            on the CPU, since small nets gain little from more; else 1. Several share the cores, and
+            the number of threads that each gets changes the rounding of its sums, unless the
+            experiment is `deterministic`.
 
     Returns:
         The runs, by experiment and then by seed.
@@ -141,19 +147,18 @@ def attempt_study(
         for label, experiment in experiments.items()
         for seed in seeds
     }
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    cores = cores or 1
     if jobs is None:
         devices = [one.devices for one in plan.values()]
         elsewhere = any(one.gpus or one.tpu or one.virtual_devices for one in devices)
-        jobs = 1 if elsewhere or tf.config.list_physical_devices("GPU") else cores
+        jobs = 1 if elsewhere or tf.config.list_physical_devices("GPU") else cores()
     jobs = min(checks.integer("jobs", jobs), len(plan))
     clear_leftovers(Path(workdir))
     # Several share the cores.
-    ends = _run_all(plan, jobs, threads=max(1, cores // jobs) if jobs > 1 else None)
+    ends = _run_all(plan, jobs, threads=max(1, cores() // jobs) if jobs > 1 else None)
     return Study(
         [one for key in plan if isinstance(one := ends[key], StudyRun)],
         [one for key in plan if isinstance(one := ends[key], StoppedRun)],
+        jobs,
     )
 
 

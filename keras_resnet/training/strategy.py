@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import logging
 import os
 from collections.abc import Callable, Iterator
 
@@ -16,6 +17,9 @@ import tensorflow as tf
 from keras_resnet.training.cluster import JOBS, await_workers, find_cluster, from_tf_config
 from keras_resnet.training.stopping import TrainingStopped
 from keras_resnet.utils import checks, private
+from keras_resnet.utils.processes import cores
+
+logger = logging.getLogger(__name__)
 
 NAMES = ("auto", "one", "mirrored", "multi_worker", "tpu")
 
@@ -115,6 +119,29 @@ def make_strategy(
     if key not in _made:
         _made[key] = _make(*key)
     return _made[key]
+
+
+def make_deterministic() -> None:
+    """Restricts TensorFlow to operations that repeat bit for bit, on any number of cores.
+
+    To be called before anything else runs on TensorFlow: sums are divided among the threads of an
+    operation, so it gets one. Where that is too late, a warning says so.
+    """
+    tf.config.experimental.enable_op_determinism()
+    try:
+        tf.config.threading.set_intra_op_parallelism_threads(1)
+    except RuntimeError:
+        logger.warning(
+            f"TensorFlow has begun with {operation_threads()} threads an operation; results are "
+            "bit for bit those of this number, not those of a new process, which has one"
+        )
+
+
+def operation_threads() -> int:
+    """Returns the threads that TensorFlow divides an operation of the CPU among."""
+    asked = os.environ.get("TF_NUM_INTRAOP_THREADS", "")
+    configured = tf.config.threading.get_intra_op_parallelism_threads()
+    return configured or (int(asked) if asked.isdecimal() else 0) or cores()
 
 
 def layout(strategy: tf.distribute.Strategy, global_batch: int, micro_batches: int = 1) -> Layout:

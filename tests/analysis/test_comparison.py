@@ -201,10 +201,11 @@ def test_no_label_covers_another_in_the_default_comparison(tmp_path, figures):
 
 
 def test_no_line_strikes_a_label_through(tmp_path, figures):
-    entries = [entry(name) for name in ("ResNet18", "ResNet34", "ResNet50", "ResNet101")]
+    entries = [entry(name) for name in ("ResNet34", "ResNet50", "ResNet101", "ResNet152")]
     accuracy_against_operations(entries, tmp_path / "comparison.png")
     (axes,) = figures[0].axes
     family = axes.lines[0]
+    assert len(family.get_xdata()) == 3  # another source has published ResNet34's accuracy
     path = family.get_transform().transform_path(family.get_path())
     for text in axes.texts:
         assert not path.intersects_bbox(text.get_window_extent(), filled=False), text
@@ -253,13 +254,29 @@ def test_cost_figure(tmp_path, figures):
 
 def test_energy_without_a_meter_is_unavailable(tmp_path, figures):
     cost_against_batch(list(costs(training=False)), tmp_path / "cost.png")
-    time, memory, energy = figures[0].axes
-    assert [text.get_text() for text in energy.texts] == ["unavailable"]
-    assert not energy.lines and time.lines and memory.lines
+    time, memory = figures[0].axes
+    assert time.lines and memory.lines
+    assert figures[0].get_suptitle().endswith("unavailable: energy per image")
     assert list(memory.lines[0].get_ydata()) == [1.0, 8.0]  # MiB
     labels = [axes.get_ylabel() for axes in figures[0].axes]
-    assert [label.split("(")[1] for label in labels] == ["s)", "MiB)", "J)"]
+    assert [label.split("(")[1] for label in labels] == ["s)", "MiB)"]
     assert not cost_against_batch([], tmp_path / "none.png")
+
+
+def test_energy_known_of_some_steps_alone(tmp_path, figures):
+    some = [
+        dataclasses.replace(cost, training=one.training)
+        for cost, one in zip(costs(joules=2.5), costs(), strict=True)
+    ]
+    cost_against_batch(some, tmp_path / "cost.png")
+    energy, none = figures[0].axes[2::3]
+    assert energy.lines and not energy.texts
+    assert not none.lines and [text.get_text() for text in none.texts] == ["unavailable"]
+
+
+def test_one_batch_size_is_no_logarithmic_axis(tmp_path, figures):
+    cost_against_batch(list(costs())[:1], tmp_path / "cost.png")
+    assert {axes.get_xscale() for axes in figures[0].axes} == {"linear"}
 
 
 def test_numbers_in_a_text_table():

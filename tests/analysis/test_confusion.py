@@ -23,6 +23,14 @@ def test_confusion_matrix(tmp_path, classes):
     assert ("<!-- 7 -->" in text) == (classes <= 30)
 
 
+def test_only_mistakes_are_named_as_such(tmp_path, figures):
+    counts = 9 * np.eye(40, dtype=int)
+    counts[3, 5] = 1
+    plots.confusion_matrix(counts, [f"kind {i}" for i in range(40)], tmp_path / "c.png", title="t")
+    bars = figures[0].axes[1]
+    assert [label.get_text() for label in bars.get_yticklabels()] == ["kind 3 taken for kind 5"]
+
+
 def test_classes_of_one_name_are_told_apart(tmp_path):
     plots.confusion_matrix(np.array([[1, 2], [3, 4]]), ["crane"] * 2, tmp_path / "c.png", title="t")
     rows, _ = written(tmp_path / "c.png")

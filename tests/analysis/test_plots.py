@@ -1,7 +1,10 @@
 """Figures show what was measured, and the numbers are beside them."""
 
+import itertools
+
 import numpy as np
 import pytest
+from matplotlib.cbook import STEP_LOOKUP_MAP
 
 from keras_resnet.analysis import plots
 from keras_resnet.analysis.plots import drawing
@@ -40,16 +43,49 @@ def test_rows_with_different_keys_share_a_table(tmp_path):
     assert (tmp_path / "t.csv").read_text().split() == ["a,b", "1,", "2,3"]
 
 
-@pytest.mark.parametrize("values", [(0.1, 0.12), (0.3, 0.9), (3, 4000), (0.5, 0.5), (0.97, 1.03)])
-def test_logarithmic_axes_have_at_least_two_plain_labels(tmp_path, values):
+@pytest.mark.parametrize("options", [{}, {"subs": (1,), "most": 3}])
+@pytest.mark.parametrize(
+    "values",
+    [(0.1, 0.12), (0.3, 0.9), (3, 4000), (0.5, 0.5), (0.97, 1.03), (7e-6, 51), (2, 5e23)],
+)
+def test_logarithmic_axes_have_two_plain_labels_or_more(tmp_path, values, options):
     with drawing.figure(tmp_path / "log.png") as fig:
         axes = fig.subplots()
         axes.plot(values)
         axes.set_yscale("log")
-        drawing.log_axis(axes.yaxis)
+        drawing.log_axis(axes.yaxis, **options)
     low, high = axes.get_ylim()
     shown = [label for label in axes.get_yticklabels() if low <= label.get_position()[1] <= high]
-    assert len(shown) >= 2 and all(float(label.get_text()) > 0 for label in shown)
+    assert 2 <= len(shown) <= options.get("most", 8)
+    assert all(float(label.get_text().replace("\N{MINUS SIGN}", "-")) > 0 for label in shown)
+    # Over the whole of the axis, not at one end.
+    pixels = [axes.transData.transform((0, label.get_position()[1]))[1] for label in shown]
+    assert max(pixels) - min(pixels) > 0.25 * axes.get_window_extent().height
+
+
+def test_learning_rate_of_an_epoch_is_drawn_over_that_epoch(tmp_path, figures):
+    rates = (0.1, 0.1, 0.01)
+    epochs = [
+        {"epoch": i, "accuracy": 0.5, "learning_rate": rate} for i, rate in enumerate(rates, 1)
+    ]
+    plots.learning_curve(epochs, tmp_path / "curve.png", title="net on data")
+    (line,) = figures[0].axes[1].lines
+    steps = STEP_LOOKUP_MAP[line.get_drawstyle()]
+    corners = zip(*steps(*line.get_data()), strict=True)
+    for (begin, rate), (end, _) in itertools.pairwise(corners):
+        if begin < end:  # epoch k goes from k - 1 to k
+            assert rate == rates[int(end) - 1] and end - begin == 1
+
+
+def test_linear_axes_begin_below_zero(tmp_path):
+    for values in ([0, 80], [0, 0], [3, 4]):
+        with drawing.figure(tmp_path / "zero.png") as fig:
+            axes = fig.subplots()
+            axes.plot(values, "o")
+            drawing.from_zero(axes.yaxis)
+        zero, top = axes.transData.transform([(0, 0), (0, max(values))])[:, 1]
+        window = axes.get_window_extent()
+        assert zero - window.y0 > 6 and window.y1 - top > 6
 
 
 def test_points_at_zero_and_at_100_percent_are_whole(tmp_path):

@@ -81,6 +81,14 @@ def test_one_seed_has_no_bars(tmp_path, figures):
     single = {label: runs[:1] for label, runs in STUDY.items()}
     plots.final_errors(studies.convergence(single, []), tmp_path / "f.png", title="T")
     assert not figures[0].axes[0].collections
+    assert figures[0].axes[0].get_legend().get_title().get_text() == ""
+
+
+def test_one_seed_among_several_has_no_bar_of_length_zero(tmp_path, figures):
+    mixed = {label: runs[: 1 + i] for i, (label, runs) in enumerate(STUDY.items())}
+    plots.final_errors(studies.convergence(mixed, []), tmp_path / "f.png", title="T")
+    for bars in figures[0].axes[0].collections:
+        assert list(map(len, bars.get_segments())) == [0, 2]
 
 
 def test_legend_names_the_band_of_several_seeds(tmp_path, figures):

@@ -4,7 +4,10 @@ import re
 from pathlib import Path
 
 import pytest
+import tensorflow as tf
 
+import keras_resnet
+from keras_resnet.analysis.counting import complexity
 from keras_resnet.data import load_dataset
 from keras_resnet.experiment import Experiment
 from keras_resnet.experiment.publishing import CARD, module_accuracy, publish, sha256_of_files
@@ -21,6 +24,24 @@ def stated(card: str) -> tuple[float, dict[str, str]]:
     )
 
 
+def costs(card: str) -> dict[str, int]:
+    """The parameters and multiply-adds that a card states."""
+    rows = re.findall(r"^\| (parameters|multiply-adds per image) \| ([\d,]+) \|$", card, re.M)
+    return {name: int(number.replace(",", "")) for name, number in rows}
+
+
+def expected_costs(depth: int, kind: str) -> dict[str, int]:
+    features = {"include_top": False, "pooling": "avg"}
+    top = features if kind == "feature_vector" else {"classes": 10}
+    cost = complexity(keras_resnet.CifarResNet(depth, input_shape=(8, 8, 1), **top))
+    return {"parameters": cost.parameters, "multiply-adds per image": cost.multiply_adds}
+
+
+def wording(card: str) -> str:
+    """A card without its figures, checksums and command."""
+    return re.sub(r"made by \| .*|[0-9a-f]{64}|\d[\d.,]*", "#", card)
+
+
 def names() -> list[str]:
     return [path.parent.name for path in sorted(SHIPPED.glob(f"*/{CARD}"))]
 
@@ -34,8 +55,13 @@ def test_there_is_a_module_of_each_kind_and_none_is_large():
 
 @pytest.mark.parametrize("name", names())
 def test_a_shipped_module_is_what_its_card_says(name):
-    accuracy, sums = stated((SHIPPED / name / CARD).read_text(encoding="utf-8"))
+    card = (SHIPPED / name / CARD).read_text(encoding="utf-8")
+    accuracy, sums = stated(card)
     assert sums == sha256_of_files(SHIPPED / name)
+    assert costs(card) == expected_costs(20, name.partition("_digits_")[2])
+    module = tf.saved_model.load(SHIPPED / name)
+    sizes = [variable.shape.num_elements() for variable in module.trainable_variables]
+    assert costs(card)["parameters"] == sum(sizes)
     # To one image of 360, since another processor rounds otherwise.
     assert module_accuracy(SHIPPED / name, load_dataset("digits")) == pytest.approx(
         accuracy, abs=1.01 / 360
@@ -64,6 +90,9 @@ def test_modules_made_anew_are_measured_and_carded(tmp_path, monkeypatch):
         card = (path / CARD).read_text(encoding="utf-8")
         accuracy, sums = stated(card)
         assert sums == sha256_of_files(path) and "saved_model.pb" in sums
+        assert costs(card) == expected_costs(8, path.name.partition("_digits_")[2])
+        shipped = SHIPPED / path.name.replace("resnet8", "resnet20") / CARD
+        assert wording(card) == wording(shipped.read_text(encoding="utf-8"))
         (code,) = re.findall(r"```python\n(.*?)```", card, re.S)
         exec(code, names := {})
         assert len(names["outputs"]) == 1

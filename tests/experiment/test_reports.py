@@ -18,7 +18,7 @@ def made(label, seed, epochs=3):
         {"epoch": e, "accuracy": 1 - 0.6**e, "val_accuracy": 1 - (0.7 + seed / 100) ** e}
         for e in range(1, epochs + 1)
     ]
-    metrics = {"parameters": 1000, "multiply_adds": 2000, "train_seconds": 7.0}
+    metrics = {"parameters": 1000, "multiply_adds": 2000, "train_seconds": 7.0, "threads": 1 + seed}
     return StudyRun(label, seed, Path(label), metrics, rows)
 
 
@@ -28,7 +28,7 @@ def outcome(monkeypatch):
 
     def become(finished, stopped=()):
         stopped = [StoppedRun(*key, REASON) for key in stopped]
-        study = Study([made(*key) for key in finished], stopped)
+        study = Study([made(*key) for key in finished], stopped, jobs=2)
         monkeypatch.setattr(reports, "attempt_study", lambda *args, **options: study)
 
     return become
@@ -91,7 +91,11 @@ def test_whole_study_says_what_its_time_is(tmp_path, outcome, logged):
     base = Experiment.from_flat(workdir=str(tmp_path), epochs=1, validation_split="test")
     (row,) = reports.degradation(["ResNet20"], base, [0, 1])
     assert row["train_seconds"] == 7.0 and "stopped" not in row
+    assert (row["threads"], row["jobs"]) == ("1, 2", 2)
     printed = logged()
     assert "wall s" in printed and "wall s: of a run, with compilation" in printed
     assert "stopped" not in printed
+    assert "other threads than 1, 2" in printed
+    reports.degradation(["ResNet20"], base.replace(deterministic=True), [0, 1])
+    assert "threads than" not in logged()[len(printed) :]
     assert "1 epoch of batch 128" in titles(tmp_path / "degradation.svg")

@@ -3,8 +3,10 @@
 import csv
 import json
 
+import numpy as np
 import pytest
 
+from keras_resnet.weights.saving import load_model
 from tests.recipes.running import refused, run_here, run_recipe
 
 SHORT = ("--epochs", 1, "--batch-size", 256)
@@ -41,6 +43,23 @@ def test_a_finished_study_is_not_trained_again(degradation):
     (workdir / "table.json").unlink()
     run_here("degradation.py", *flags)
     assert model.stat().st_mtime_ns == before and (workdir / "table.json").exists()
+
+
+@pytest.mark.slow
+def test_figures_of_deterministic_runs_do_not_depend_on_the_number_of_jobs(tmp_path):
+    weights = []
+    for jobs in (1, 2):
+        workdir = tmp_path / str(jobs)
+        flags = ("--depth", 8, "--shortcuts", "A", "--seeds", 0, 1, "--workdir", workdir, *SHORT)
+        result = run_recipe("shortcuts", *flags, "--deterministic", "--jobs", jobs)
+        assert result.returncode == 0, result.stderr
+        (row,) = json.loads((workdir / "table.json").read_text())["rows"]
+        assert (row["threads"], row["jobs"]) == ("1", jobs)
+        models = [load_model(workdir / f"option A-{seed}" / "model.keras") for seed in (0, 1)]
+        weights.append([model.get_weights() for model in models])
+    for one, other in zip(*weights, strict=True):
+        for a, b in zip(one, other, strict=True):
+            np.testing.assert_array_equal(a, b)
 
 
 @pytest.mark.slow

@@ -16,6 +16,8 @@ import keras_resnet
 from . import cases, weights
 
 TOLERANCE = 1e-4
+# Of outputs, as README has it; the largest seen is 1.4e-6.
+LOGITS = 1e-5
 # Where Keras computes in float64, what is left is the rounding of the stored numbers to float32.
 TOLERANCES = {"float32": TOLERANCE, "float64": 1e-6}
 
@@ -76,7 +78,7 @@ def test_inference(stored, name):
         summary = cases.summarize(ops.convert_to_numpy(stage).astype("float64"))
         maximum = expected[cases.SUMMARY.index("maximum")]
         assert error(summary, expected, scale=maximum) < TOLERANCE
-    assert error(logits, arrays[f"{name}/logits"]) < TOLERANCE
+    assert error(logits, arrays[f"{name}/logits"]) < LOGITS
 
 
 @pytest.mark.parametrize("name", ["resnet50_v1.5_b_odd", "resnet20_c", "plainnet20"])

@@ -20,6 +20,25 @@ def test_one_device_is_the_default():
     assert is_chief(make_strategy())
 
 
+def test_deterministic_operations_have_one_thread_whatever_the_machine(subprocess_python):
+    script = """
+import tensorflow as tf
+from keras_resnet.training.strategy import make_deterministic, operation_threads
+print(operation_threads())
+{started}
+make_deterministic()
+print(operation_threads())
+tf.constant(1)
+make_deterministic()
+"""
+    env = {"TF_NUM_INTRAOP_THREADS": "3"}
+    found = subprocess_python(script.format(started=""), env=env)
+    assert found.stdout.split() == ["3", "1"] and "3 threads" not in found.stderr
+    late = subprocess_python(script.format(started="tf.constant(1)"), env=env)
+    assert late.stdout.split() == ["3", "3"]
+    assert "TensorFlow has begun with 3 threads an operation" in late.stderr
+
+
 def test_layout():
     here = layout(make_strategy(), 64)
     assert (here.replicas, here.workers, here.replica_batch) == (1, 1, 64)

@@ -22,7 +22,8 @@ pytestmark = [
 ]
 
 SCRIPT = Path(__file__).with_name("torch_models.py")
-TOLERANCE = 1e-4
+# As README has it; the largest seen is 1.2e-6.
+TOLERANCE = 1e-5
 V1_5 = {"version": "v1.5"}
 NETWORKS = {
     f"{library}resnet{depth}": (f"ResNet{depth}", V1_5 if depth >= 50 else {})

@@ -6,7 +6,7 @@ import itertools
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from keras_resnet.analysis.comparison import Entry
 from keras_resnet.analysis.cost import Cost
@@ -23,12 +23,28 @@ TEN_CROPS: dict[str, Any] = {"alpha": 0.55, "linewidths": 1.2, "linestyles": ":"
 MEASURED: dict[str, Any] = {"alpha": 0.9, "linewidths": 2.2, "linestyles": "-"}
 
 
+class Quantity(NamedTuple):
+    """What a measurement has: its name, its unit, the attribute and how many of it make a unit."""
+
+    name: str
+    unit: str
+    attribute: str
+    size: float = 1
+
+
+TIME = Quantity("time per image", "s", "seconds_per_image")
+MEMORY = Quantity("peak memory", "MiB", "memory_bytes", 2**20)
+ENERGY = Quantity("energy per image", "J", "joules_per_image")
+QUANTITIES = (TIME, MEMORY, ENERGY)
+
+
 def accuracy_against_operations(entries: Sequence[Entry], path: str | Path) -> bool:
     """Draws top-1 accuracy against multiply-adds, the area of a circle by the parameters.
 
-    Networks of one family share a color and, from three on, a line. Accuracies that the user has
-    measured are framed in black; published ones of 10 crops are hollow, because they are not to be
-    compared with those of one. Networks without an accuracy appear in the CSV only.
+    Networks of one family share a color, and three or more whose accuracies are of one source and
+    protocol share a line. Accuracies that the user has measured are framed in black; published ones
+    of 10 crops are hollow, because they are not to be compared with those of one. Networks without
+    an accuracy appear in the CSV only.
 
     Returns:
         Whether there was a figure to draw: without any accuracy only the CSV is written.
@@ -51,11 +67,13 @@ def accuracy_against_operations(entries: Sequence[Entry], path: str | Path) -> b
         axes.set_xscale("log")
         x_lines: list[Any] = []
         y_lines: list[Any] = []
-        for family, color in colors.items():
-            members = [(x[i], y[i]) for i, name in enumerate(families) if name == family]
+        origins = [_origin(accuracy) for _, accuracy in shown]
+        kinds = list(zip(families, origins, strict=True))
+        for kind in dict.fromkeys(kinds):
+            members = sorted((x[i], y[i]) for i, own in enumerate(kinds) if own == kind)
             if len(members) > 2:
-                across, up = zip(*sorted(members, key=lambda point: point[0]), strict=True)
-                axes.plot(across, up, color=color, linewidth=1, alpha=0.6, zorder=1)
+                across, up = zip(*members, strict=True)
+                axes.plot(across, up, color=colors[kind[0]], linewidth=1, alpha=0.6, zorder=1)
                 x_lines.append(across)
                 y_lines.append(up)
         circles = _scatter(axes, x, y, areas, own_colors, styles)
@@ -88,7 +106,8 @@ def cost_against_batch(costs: Sequence[Cost], path: str | Path) -> bool:
     """Draws time and energy per image, and peak memory, against the batch size.
 
     Forward passes above, training steps below; the bars span the middle half of the repeats. The
-    networks and batch sizes may be any. Returns whether there was anything to draw.
+    networks and batch sizes may be any. What the machine cannot tell is named in the title.
+    Returns whether there was anything to draw.
     """
     if not costs:
         return False
@@ -97,12 +116,16 @@ def cost_against_batch(costs: Sequence[Cost], path: str | Path) -> bool:
     phases = {"forward": "forward pass", "training": "training step"}
     if not any(cost.training for cost in costs):
         del phases["training"]
+    measured = [phase for cost in costs for phase in (cost.forward, cost.training) if phase]
+    shown = [one for one in QUANTITIES if _values(measured, one) != [None] * len(measured)]
+    missing = [one.name for one in QUANTITIES if one not in shown]
     shapes = sorted({"x".join(map(str, cost.image_shape)) for cost in costs})
     machine = f"measured on a {costs[0].device} in {costs[0].precision}"
     title = f"{machine}, images of {' or '.join(shapes)}"
-    size = (12.0, 3.6 * len(phases) + 0.6)
+    title += f"; unavailable: {', '.join(missing)}" if missing else ""
+    size = (4.0 * len(shown) + 1.0, 3.6 * len(phases) + 0.6)
     with drawing.titled_figure(path, [cost.row() for cost in costs], title, size) as fig:
-        grid = fig.subplots(len(phases), 3, sharex=True, squeeze=False)
+        grid = fig.subplots(len(phases), len(shown), sharex=True, squeeze=False)
         for row, (phase, step) in zip(grid, phases.items(), strict=True):
             for i, name in enumerate(names):
                 style = {
@@ -114,10 +137,11 @@ def cost_against_batch(costs: Sequence[Cost], path: str | Path) -> bool:
                     "label": name,
                 }
                 own = [(c.batch_size, getattr(c, phase)) for c in by_size if c.name == name]
-                _draw_series(row, [(b, figures) for b, figures in own if figures], style)
-            labels = ("time per image (s)", "peak memory (MiB)", "energy per image (J)")
-            for axes, label in zip(row, labels, strict=True):
-                axes.set_ylabel(f"{step}:\n{label}")
+                points = [(b, figures) for b, figures in own if figures]
+                for axes, quantity in zip(row, shown, strict=True):
+                    _draw_series(axes, quantity, points, style)
+            for axes, quantity in zip(row, shown, strict=True):
+                axes.set_ylabel(f"{step}:\n{quantity.name} ({quantity.unit})")
                 axes.grid(alpha=0.3)
                 if not axes.lines:
                     axes.text(0.5, 0.5, "unavailable", transform=axes.transAxes, ha="center")
@@ -127,7 +151,8 @@ def cost_against_batch(costs: Sequence[Cost], path: str | Path) -> bool:
                 drawing.log_axis(axes.yaxis)
         sizes = list(dict.fromkeys(cost.batch_size for cost in by_size))
         for axes in grid[-1]:
-            axes.set_xscale("log")
+            if len(sizes) > 1:
+                axes.set_xscale("log")
             axes.set_xticks(sizes, [str(size) for size in sizes])
             axes.minorticks_off()
             axes.set_xlabel("batch size (images)")
@@ -136,18 +161,24 @@ def cost_against_batch(costs: Sequence[Cost], path: str | Path) -> bool:
     return True
 
 
-def _draw_series(row, points, style):
-    time, memory, energy = row
-    if points:
-        size, middle = zip(*((b, p.seconds_per_image) for b, p in points), strict=True)
-        below = [p.seconds_per_image - p.first_quartile for _, p in points]
-        above = [p.third_quartile - p.seconds_per_image for _, p in points]
-        time.errorbar(size, middle, yerr=(below, above), capsize=2, **style)
-    for axes, attribute, unit in ((memory, "memory_bytes", 2**20), (energy, "joules_per_image", 1)):
-        values = [(b, getattr(p, attribute)) for b, p in points]
-        known = [(b, value / unit) for b, value in values if value is not None]
-        if known:
-            axes.plot(*zip(*known, strict=True), **style)
+def _values(phases, quantity):
+    """Returns the values of a quantity in its unit; None where the machine cannot tell."""
+    values = (getattr(phase, quantity.attribute) for phase in phases)
+    return [None if value is None else value / quantity.size for value in values]
+
+
+def _draw_series(axes, quantity, points, style):
+    values = _values([phase for _, phase in points], quantity)
+    known = [(*point, y) for point, y in zip(points, values, strict=True) if y is not None]
+    if not known:
+        return
+    x, phases, y = zip(*known, strict=True)
+    if quantity is not TIME:
+        axes.plot(x, y, **style)
+        return
+    below = [p.seconds_per_image - p.first_quartile for p in phases]
+    above = [p.third_quartile - p.seconds_per_image for p in phases]
+    axes.errorbar(x, y, yerr=(below, above), capsize=2, **style)
 
 
 def _family(entry: Entry) -> str:
@@ -155,6 +186,12 @@ def _family(entry: Entry) -> str:
     word = re.split(r"[^A-Za-z]", Path(entry.network.label).stem)[0]
     kin = {"InceptionV": "Inception", "Xception": "Inception", "MobileNetV": "MobileNet"}
     return kin.get(word, word)
+
+
+def _origin(accuracy: Accuracy) -> tuple[str, str]:
+    """Returns what accuracies on one line have in common: the protocol, and how they came about."""
+    own = "measured" if accuracy.measured else accuracy.recipe or accuracy.source
+    return accuracy.protocol, own
 
 
 def _style(accuracy: Accuracy) -> dict[str, Any]:

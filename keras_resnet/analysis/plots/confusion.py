@@ -45,7 +45,7 @@ def confusion_matrix(
         else:
             matrix, bars = fig.subplots(1, 2, width_ratios=(7, 5))
             _groups(fig, matrix, shares)
-            _mistakes(bars, counts, shares, class_names)
+            _mistakes(bars, shares, class_names)
 
 
 def class_errors(rows: Sequence[Mapping[str, Any]], path: str | Path, *, title: str) -> None:
@@ -71,7 +71,7 @@ def class_errors(rows: Sequence[Mapping[str, Any]], path: str | Path, *, title: 
             curve.fill_between(x, low, high, label="95 % interval", **band)
             curve.plot(x, error, color=drawing.BLUE, linewidth=1.6, label="error")
             curve.set(xlabel="classes, best first", xlim=(1, len(ranked)))
-            curve.set(ylabel="top-1 error (%)", ylim=(0, 100))
+            curve.set(ylabel="top-1 error (%)", ylim=(-3, 103))
             curve.grid(alpha=0.3)
             _bars(bars, ranked[:LISTED])
             bars.set_title(f"the worst {LISTED}, with 95 % intervals", fontsize="medium")
@@ -113,18 +113,18 @@ def _groups(fig, axes, shares):
     axes.set(xlabel=f"predicted class {numbers}", ylabel=f"true class {numbers}")
 
 
-def _mistakes(axes, counts, shares, class_names):
+def _mistakes(axes, shares, class_names):
     wrong = shares * (1 - np.eye(len(shares)))
     order = np.argsort(-wrong, axis=None, kind="stable")[:LISTED]
-    pairs = [divmod(int(place), len(shares)) for place in order]
-    pairs = [(i, j) for i, j in pairs if counts[i, j]]
+    pairs = [divmod(int(place), len(shares)) for place in order if wrong.flat[place]]
     axes.barh(range(len(pairs)), [100 * wrong[pair] for pair in pairs], color=drawing.ORANGE)
     names = [f"{_short(class_names[i])} taken for {_short(class_names[j])}" for i, j in pairs]
     axes.set_yticks(range(len(pairs)), names, fontsize="small")
     axes.invert_yaxis()
     axes.set_xlabel(SHARE)
     axes.grid(axis="x", alpha=0.3)
-    axes.set_title("the most frequent mistakes", fontsize="medium")
+    axes.set_xlim(left=0)
+    axes.set_title(f"the most frequent mistakes{'' if pairs else ': none'}", fontsize="medium")
 
 
 def _bars(axes, rows):
@@ -132,12 +132,13 @@ def _bars(axes, rows):
     y = np.arange(len(rows))
     axes.barh(y, errors[:, 0], color=drawing.ORANGE, label="top-1 error")
     spread = np.abs(errors[:, 1:] - errors[:, :1]).T
-    axes.errorbar(
-        errors[:, 0], y, xerr=spread, fmt="none", ecolor="black", capsize=3, label="95 % interval"
-    )
+    # A bar of no error does not show, and its interval looks like one.
+    style = {"fmt": "o", "markersize": 3.5, "color": "black", "capsize": 3}
+    axes.errorbar(errors[:, 0], y, xerr=spread, **style, label="95 % interval")
     axes.set_yticks(y, [f"{_short(row['name'])} ({row['images']})" for row in rows])
     axes.invert_yaxis()
-    axes.set(xlabel="top-1 error (%)", ylabel="class (images)", xlim=(0, None))
+    axes.set(xlabel="top-1 error (%)", ylabel="class (images)")
+    drawing.from_zero(axes.xaxis)
     axes.grid(axis="x", alpha=0.3)
 
 

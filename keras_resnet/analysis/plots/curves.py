@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 import operator
 import statistics
 from collections.abc import Mapping, Sequence
@@ -51,9 +52,11 @@ def learning_curve(
         error.set_ylabel("error (%)")
         error.legend(frameon=False)
         rates = [row["learning_rate"] for row in epochs]
-        rate.plot(x, rates, color=drawing.GREEN, drawstyle="steps-post", **_lone_point(rates))
+        # The rate of a row is that of its epoch, which begins where the one before it ends.
+        begin = [epoch - 1 for epoch in x[:1]]
+        rate.plot(begin + x, rates[:1] + rates, color=drawing.GREEN, drawstyle="steps-pre")
         rate.set_yscale("log")
-        drawing.log_axis(rate.yaxis, subs=(1,), numticks=3)
+        drawing.log_axis(rate.yaxis, subs=(1,), most=3)
         rate.set_ylabel("learning rate")
         _epoch_axis(rate)
         rate.grid(alpha=0.3)
@@ -122,7 +125,11 @@ def final_errors(rows: Rows, path: str | Path, *, title: str, test_name: str = "
             if not all(f"{kind}_error" in row for row in rows):
                 continue
             means = [100 * row[f"{kind}_error"] for row in rows]
-            spreads = [100 * (row[f"{kind}_error_sd"] or 0.0) for row in rows]
+            # One seed has no deviation, which is not one of zero.
+            spreads = [
+                100 * sd if (sd := row[f"{kind}_error_sd"]) is not None else math.nan
+                for row in rows
+            ]
             places = [i + 0.08 * side for i in range(len(rows))]
             style = {"fmt": marker, "color": color, "capsize": 4, "label": f"{name} error"}
             axes.errorbar(places, means, spreads if deviations else None, **style)
@@ -136,9 +143,8 @@ def final_errors(rows: Rows, path: str | Path, *, title: str, test_name: str = "
                 )
         axes.set_xticks(range(len(rows)), [str(row["network"]) for row in rows])
         axes.set_xlim(-0.6, len(rows) - 0.4)
-        # In this order: a limit ends the margins.
         axes.margins(y=0.15)
-        axes.set_ylim(bottom=-0.05 * axes.get_ylim()[1])  # room for whole markers at zero
+        drawing.from_zero(axes.yaxis)
         axes.set_ylabel("error after the last epoch (%)")
         axes.grid(axis="y", alpha=0.3)
         bars = "bars: one standard deviation of the seeds" if deviations else None
@@ -203,7 +209,8 @@ def responses(
                 style = {"color": color, "linewidth": 1.6, "label": label}
                 line = "--" if label.lower().startswith("plain") else "-"
                 panel.plot(*zip(*points, strict=True), line, **style)
-            panel.set_ylim(bottom=0)
+            drawing.from_zero(panel.yaxis)
+            panel.xaxis.get_major_locator().set_params(integer=True)
             panel.set(xlabel=f"layer, {order}", ylabel="std of responses (after BN)")
             panel.grid(alpha=0.3)
         # Outside: lines of deep networks fill a panel.

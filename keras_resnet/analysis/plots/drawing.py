@@ -86,18 +86,30 @@ def error_axis(axes) -> None:
     axes.grid(alpha=0.3)
 
 
-def log_axis(axis, subs: Sequence[int] = (1, 2, 5), numticks: int | None = None) -> None:
-    """Labels a logarithmic matplotlib axis with plain numbers, at least two of them.
+def from_zero(axis) -> None:
+    """Begins a linear matplotlib axis a little below zero, where points are then drawn whole.
 
-    The axis has its data already; `subs` are the multiples of powers of ten to label, `numticks`
-    the decades to label at most, or None for as many as there is room for.
+    The axis has its data already, none of which is below zero.
+    """
+    axis.axes.autoscale_view()
+    high = max(axis.get_view_interval()[1], 1.05 * axis.get_data_interval()[1])
+    getattr(axis.axes, f"set_{axis.axis_name}lim")(-0.04 * high, high)
+
+
+def log_axis(axis, subs: Sequence[int] = (1, 2, 5), most: int = 8) -> None:
+    """Labels a logarithmic matplotlib axis with plain numbers, two to `most` of them.
+
+    The axis has its data already; `subs` are the multiples of powers of ten to label where there
+    is room for them.
     """
     from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
-    axis.set_major_locator(LogLocator(subs=subs, numticks=numticks))
     axis.set_major_formatter("{x:g}")
     axis.set_minor_locator(NullLocator())
     low, high = axis.get_view_interval()
-    if sum(low <= tick <= high for tick in axis.get_majorticklocs()) < 2:
-        # A narrow range has steps as on a linear axis.
-        axis.set_major_locator(MaxNLocator(4, steps=(1, 2, 5, 10)))
+    # A wide range has powers of ten alone; a narrow one has steps as on a linear axis.
+    logarithmic = [LogLocator(subs=own, numticks=most) for own in (subs, (1,))]
+    for locator in (*logarithmic, MaxNLocator(min(most, 4), steps=(1, 2, 5, 10))):
+        axis.set_major_locator(locator)
+        if 2 <= sum(low <= tick <= high for tick in axis.get_majorticklocs()) <= most:
+            break

@@ -20,8 +20,9 @@ def search(
     """Draws the validation accuracy of the candidates against their multiply-adds.
 
     The area of a circle grows with the parameters, and its color is that of the kind of block;
-    candidates that were trained for fewer epochs than others are hollow. The line is the Pareto
-    front of those with all epochs. Crosses at the bottom were over the budget, or diverged.
+    candidates that were trained for fewer epochs than others are hollow. The staircase is
+    the best accuracy at each cost, of those with all epochs. Crosses at the bottom were over the
+    budget, diverged, or ran out of memory.
 
     Args:
         rows: One per candidate: `trial`, `network`, `block`, `parameters`, `multiply_adds`,
@@ -42,8 +43,12 @@ def search(
         axes = fig.subplots()
         axes.set_xscale("log")
         front = pareto_front([row for row in trained if row["epochs"] == most])
-        if len(front) > 1:
-            axes.plot(*_points(front), color="0.6", linewidth=1, zorder=1, label="Pareto front")
+        if len(trained) > 1:
+            # What is best for its cost stays so until a dearer candidate is better.
+            dearest = max(row["multiply_adds"] for row in trained)
+            stairs = [*front, {**front[-1], "multiply_adds": dearest}]
+            style = {"color": "0.6", "linewidth": 1, "zorder": 1, "drawstyle": "steps-post"}
+            axes.plot(*_points(stairs), **style, label="best for its cost")
         # Vermilion is the color of the chosen one.
         colors = [color for color in drawing.COLORS if color != drawing.VERMILION]
         for block, color in zip(sorted({str(r["block"]) for r in rows}), colors, strict=False):

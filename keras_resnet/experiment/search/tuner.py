@@ -5,27 +5,29 @@ Needs TensorFlow and keras-tuner (`pip install keras-deep-residual[tuner]`).
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import keras
 import tensorflow as tf
 
-from keras_resnet.analysis.counting import complexity
+from keras_resnet.analysis.counting import built_without_values, complexity
 from keras_resnet.data import ImageDataset
 from keras_resnet.experiment.factories import build_model, fit_options, make_trainer
 from keras_resnet.experiment.runner import settle_statistics
 from keras_resnet.experiment.search.space import RANGES, SearchSpace, candidate
 from keras_resnet.experiment.settings import Experiment
 from keras_resnet.experiment.workdir import read_object
-from keras_resnet.training import Diverged, TrainingStopped
+from keras_resnet.training import Checkpoints, Diverged, TrainingStopped
 from keras_resnet.training.strategy import is_only_worker
 from keras_resnet.utils import checks
+from keras_resnet.utils.files import write_json
 
 try:
     import keras_tuner
@@ -38,6 +40,10 @@ except ImportError as error:
 logger = logging.getLogger(__name__)
 
 OBJECTIVE = "val_accuracy"
+OUT_OF_MEMORY = (MemoryError, tf.errors.ResourceExhaustedError)
+# Kills of the process without a checkpoint in between, after which a candidate has failed. One may
+# have come from anywhere.
+KILLS = 2
 TUNERS = {
     "random": keras_tuner.RandomSearch,
     "hyperband": keras_tuner.Hyperband,
@@ -55,7 +61,8 @@ class ResNetHyperModel(keras_tuner.HyperModel):
     A candidate that is over the budget, diverges or runs out of memory gets a validation accuracy
     of 0. keras-tuner's `FailedTrialError` would do harm: Hyperband promotes nothing from a round
     with too many failed trials, and the Gaussian process, which skips them, proposes the same
-    candidates again.
+    candidates again. Memory that runs out is an error, or a kill by the system: a candidate whose
+    process was killed twice without a checkpoint in between has failed.
 
     Training is checkpointed in a folder for each choice of values, so that an interrupted trial
     resumes, and so that Hyperband's later rounds continue with the optimizer's state too.
@@ -108,10 +115,14 @@ class ResNetHyperModel(keras_tuner.HyperModel):
             )
         limits = {"parameters": max_parameters, "multiply_adds": max_multiply_adds}
         limits = {name: limit for name, limit in limits.items() if limit is not None}
+        self._too_large: keras.Model | None = None
         self._limits = {name: checks.integer(f"max_{name}", limits[name]) for name in limits}
 
     def build(self, hp: keras_tuner.HyperParameters) -> keras.Model:
-        """Builds a candidate's network, with the same seed for each."""
+        """Builds a candidate's network, with the same seed for each.
+
+        Where memory does not suffice it has no values, and `fit` counts it as failed.
+        """
         for name, values in self.space.choices().items():
             if name not in RANGES:
                 hp.Choice(name, list(values))
@@ -120,8 +131,13 @@ class ResNetHyperModel(keras_tuner.HyperModel):
             else:
                 hp.Float(name, *values, sampling="log")
         keras.utils.set_random_seed(self.base.optimization.seed)
-        with self.strategy.scope():
-            return self.network(hp.values)
+        try:
+            with self.strategy.scope():
+                return self.network(hp.values)
+        except OUT_OF_MEMORY as error:
+            self._too_large = built_without_values(self.network, hp.values)
+            logger.info(f"{self._too_large.name} failed: {checks.first_line(error)}")
+            return self._too_large
 
     def network(self, values: Mapping[str, Any]) -> keras.Model:
         """Builds the network of a choice of values."""
@@ -153,12 +169,14 @@ class ResNetHyperModel(keras_tuner.HyperModel):
         cost = complexity(model)
         figures = {OBJECTIVE: 0.0, "parameters": cost.parameters}
         figures["multiply_adds"] = cost.multiply_adds
+        if model is self._too_large:
+            return figures
         try:
             if self.over_budget(figures):
                 logger.info(f"{model.name} is over the budget")
             else:
                 figures |= self.train(hp.values, model, epochs)
-        except (Diverged, MemoryError, tf.errors.ResourceExhaustedError) as error:
+        except (Diverged, *OUT_OF_MEMORY) as error:
             logger.info(f"{model.name} failed: {checks.first_line(error)}")
         except (TrainingStopped, OSError) as error:
             raise SearchStopped(str(error)) from error
@@ -176,10 +194,11 @@ class ResNetHyperModel(keras_tuner.HyperModel):
         folder = self.folder / "candidates" / hashlib.sha256(chosen.encode()).hexdigest()[:16]
         batch_size = experiment.optimization.batch_size
         steps = epochs * dataset.steps_per_epoch(batch_size)
-        trainer = make_trainer(experiment, self.strategy, model, dataset, steps)
-        trainer.fit(steps=steps, **fit_options(experiment, dataset, folder, chief=False))
-        settle_statistics(experiment, trainer, dataset)
-        measured = trainer.evaluate(dataset, "validation", batch_size)
+        with _kills_counted(folder):
+            trainer = make_trainer(experiment, self.strategy, model, dataset, steps)
+            trainer.fit(steps=steps, **fit_options(experiment, dataset, folder, chief=False))
+            settle_statistics(experiment, trainer, dataset)
+            measured = trainer.evaluate(dataset, "validation", batch_size)
         return {
             OBJECTIVE: measured["accuracy"],
             "val_loss": measured["loss"],
@@ -189,6 +208,28 @@ class ResNetHyperModel(keras_tuner.HyperModel):
     def over_budget(self, figures: Mapping[str, float]) -> bool:
         """Returns whether `parameters` or `multiply_adds` are more than a candidate may have."""
         return any(figures[name] > limit for name, limit in self._limits.items())
+
+
+@contextlib.contextmanager
+def _kills_counted(folder: Path) -> Iterator[None]:
+    """Raises a MemoryError where training in a folder was killed too often without coming further.
+
+    A kill leaves a file in it, which says at which checkpoint it struck; all other ends remove it.
+    """
+    path = folder / "killed.json"
+    newest = [checkpoint.name for checkpoint in Checkpoints(folder / "checkpoints").paths()[-1:]]
+    held = read_object(path) if path.exists() else {}
+    kills = held["kills"] if held.get("checkpoint") == newest else 0
+    if kills >= KILLS:
+        raise MemoryError(
+            f"killed {kills} times without a checkpoint in between, as systems do where memory runs"
+            f" out; {path} says so"
+        )
+    write_json(path, {"kills": kills + 1, "checkpoint": newest})
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
 
 
 def make_tuner(

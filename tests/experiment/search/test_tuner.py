@@ -1,5 +1,7 @@
 """Candidates: their networks, budget and training; keras-tuner's files and a kill."""
 
+import json
+
 import keras
 import keras_tuner
 import numpy as np
@@ -15,7 +17,15 @@ from keras_resnet.experiment.search.tuner import ResNetHyperModel, make_tuner
 from keras_resnet.training import TrainingStopped
 from keras_resnet.training.checkpoints import read_checkpoint
 from tests.experiment.search import fakes
-from tests.experiment.search.fakes import BASE, DenseHyperModel, Untrained, dense, results, searched
+from tests.experiment.search.fakes import (
+    BASE,
+    DenseHyperModel,
+    Untrained,
+    Wide,
+    dense,
+    results,
+    searched,
+)
 from tests.helpers import refused
 from tests.training.fakes import blobs
 
@@ -123,6 +133,63 @@ def test_one_that_diverges_or_takes_too_much_memory_classifies_nothing(
     diverged, too_large = logged().splitlines()
     assert "failed: Training diverged" in diverged
     assert too_large.endswith("failed: OOM when allocating")
+
+
+class Large(Wide):
+    """The widest networks are too large for memory: values need some, shapes do not."""
+
+    denied = False
+
+    def network(self, values):
+        self.denied = values["widening"] == 2.0 and not self.denied
+        if self.denied:
+            raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating")
+        return super().network(values)
+
+
+def test_a_network_too_large_for_memory_has_failed_and_the_search_goes_on(tmp_path):
+    oracle = searched(dense(tmp_path, Large), "random", 6).oracle
+    trials = [oracle.get_trial(one) for one in oracle.end_order]
+    assert len(trials) == 6 and {one.status for one in trials} == {"COMPLETED"}
+    large = [one for one in trials if one.hyperparameters.values["widening"] == 2.0]
+    assert large and len(large) < 6
+    for one in trials:
+        assert one.metrics.exists("val_loss") == (one not in large)
+        assert (one.score == 0) == (one in large)
+    # Its cost is known all the same.
+    assert large[0].metrics.get_last_value("multiply_adds") == 64 * 200 + 200 * 4
+
+
+KILLER = """
+import json, os, signal, sys
+from keras_resnet.experiment.search import tuner
+from tests.experiment.search.fakes import dense, searched
+
+folder, name = sys.argv[1:]
+function = getattr(tuner, name)
+
+def killed_in_the_first_trial(*args):
+    if not json.load(open(folder + "/search/oracle.json"))["end_order"]:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return function(*args)
+
+setattr(tuner, name, killed_in_the_first_trial)
+oracle = searched(dense(folder), "random", 2).oracle
+print(json.dumps([oracle.get_trial(one).score for one in oracle.end_order]))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "kills"), [("make_trainer", 2), ("settle_statistics", 3)])
+def test_a_candidate_that_kills_the_process_again_and_again_has_failed(
+    tmp_path, subprocess_python, name, kills
+):
+    """As systems do where memory runs out: before the first checkpoint, and behind the last."""
+    for _ in range(kills):
+        assert subprocess_python(KILLER, tmp_path, name, check=False).returncode == -9
+    first, second = json.loads(subprocess_python(KILLER, tmp_path, name).stdout.splitlines()[-1])
+    assert first == 0 and second > 0.5
+    assert len(list(tmp_path.rglob("killed.json"))) == 1
 
 
 @pytest.mark.parametrize("error", [ValueError("`x`"), TrainingStopped("disk"), KeyError("bug")])
