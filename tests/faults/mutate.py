@@ -42,9 +42,15 @@ def forge(data: bytes, rng: random.Random, name: str) -> bytes:
 
 def damage(data: bytes, rng: random.Random) -> bytes:
     """Returns a file with bytes changed, as disks, cables and editors do."""
+    # Headers are at the beginning, directories at the end.
+    first, last = rng.choice(
+        ((0, len(data)), (0, len(data)), (0, 400), (len(data) - 400, len(data)))
+    )
+    first = max(0, first)
+    part = data[first:last]
     for _ in range(rng.choice((1, 1, 1, 2, 4, 16))):
-        data = rng.choice(_BYTES)(data, rng)
-    return data
+        part = rng.choice(_BYTES)(part, rng)
+    return data[:first] + part + data[last:]
 
 
 def _flip(data: bytes, rng: random.Random) -> bytes:

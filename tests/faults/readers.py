@@ -89,7 +89,8 @@ def _weights(model: keras.Model) -> list[np.ndarray]:
     return [np.array(weight) for weight in model.get_weights()]
 
 
-# Pictures.
+# Pictures. Mean color of the undamaged ones, by their bytes, as Pillow reads them.
+_COLORS: dict[bytes, np.ndarray] = {}
 
 
 def _make_images(folder: Path) -> None:
@@ -121,7 +122,11 @@ def _make_images(folder: Path) -> None:
         ("alpha.webp", alpha, {}),
         ("moving.webp", picture, frames),
     ):
-        image.save(folder / name, **options)
+        path = folder / name
+        image.save(path, **options)
+        if not name.startswith(("alpha", "deep")):  # What those look like is a convention.
+            with Image.open(path) as again:
+                _COLORS[path.read_bytes()] = np.asarray(again.convert("RGB")).mean((0, 1))
 
 
 def _read_image(path: Path) -> object:
@@ -130,7 +135,12 @@ def _read_image(path: Path) -> object:
 
     def attempt(name: str, function: Callable[[], tf.Tensor]) -> None:
         try:
-            values[name] = digest(function().numpy())
+            image = function().numpy()
+            values[name] = digest(image)
+            if data in _COLORS and image.shape[-1] == 3:
+                off = np.abs(image.mean((0, 1)) - _COLORS[data]).max()
+                if name.startswith("whole") and off > 8:
+                    raise Disagreement(f"the colors are off by {off:.0f}")
             fates[name] = "read"
         except (tf.errors.OpError, ValueError) as error:
             fates[name] = f"refused ({str(error).splitlines()[0][:80]})"
@@ -347,7 +357,7 @@ READERS = {
     "Hub archives": Reader(_make_archive, _read_archive, "bytes"),
     "Hub handles": Reader(_make_handles, _read_handle, whole=False),
     "SavedModel": Reader(_make_saved_model, _run, megabytes=300),
-    ".tflite": Reader(_make_litert, _labels_of, megabytes=300),
+    ".tflite": Reader(_make_litert, _labels_of, "bytes", megabytes=300),
     ".onnx": Reader(_make_onnx, _labels_of, megabytes=300),
     "labels.txt": Reader(_make_labels, read_labels),
 }
