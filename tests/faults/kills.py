@@ -291,7 +291,9 @@ def _tree_result(work: Path) -> dict:
     return {
         str(path.relative_to(work)): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(work.rglob("*"))
-        if path.is_file() and not path.name.endswith((".lock", ".locked", ".descriptor.txt"))
+        if path.is_file()
+        and not path.name.endswith((".lock", ".locked", ".descriptor.txt"))
+        and ".writing-" not in str(path)  # told by `compare`
     }
 
 
