@@ -163,6 +163,7 @@ class Trainer:
             Terminated: SIGTERM came; uncaught, it exits the process with code 143.
         """
         layout(self.strategy, batch_size, self._step.micro_batches)
+        self._expect_classes(dataset)
         backup = keras.callbacks.BackupAndRestore
         if checkpoints is not None and any(isinstance(one, backup) for one in callbacks):
             # Keras would load an older state over that of a checkpoint.
@@ -278,6 +279,7 @@ class Trainer:
         Raises:
             ValueError: The batch does not divide over the replicas.
         """
+        self._expect_classes(dataset)
         callbacks = callbacks or keras.callbacks.CallbackList(model=self.model)
         # An evaluation in the middle of an epoch does not change the metrics of the epoch.
         with kept(self.strategy, {"metrics": self._step.metric_variables}):
@@ -292,6 +294,16 @@ class Trainer:
             self.evaluated_images = round(float(self._step.metrics[0].count.numpy()))
         callbacks.on_test_end(results)
         return results
+
+    def _expect_classes(self, dataset: ImageDataset) -> None:
+        """Raises a ValueError if there are labels that the model has no output for."""
+        outputs, classes = self.model.output_shape[-1], len(dataset.class_names)
+        # One output can stand for two classes.
+        if isinstance(outputs, int) and 1 < outputs < classes:
+            raise ValueError(
+                f"`dataset` must have at most {outputs} classes, the outputs of the model. "
+                f"Received: {dataset.name} with {classes} classes"
+            )
 
     def recompute_bn_statistics(
         self, dataset: ImageDataset, batch_size: int, *, steps: int | None = None, seed: int = 0

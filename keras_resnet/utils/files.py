@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import tempfile
 import time
@@ -49,6 +50,22 @@ def replacing(path: str | Path) -> Iterator[Path]:
         shutil.rmtree(holder, ignore_errors=True)
     if old is not None:
         shutil.rmtree(old, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def without_patterns(path: str | Path) -> Iterator[Path]:
+    """Yields a path that leads to `path`, without characters that TensorFlow reads as a pattern.
+
+    That is a link in a temporary folder, or `path` itself if it has none of them.
+    """
+    path = Path(path)
+    if not re.search(r"[][*?\\]", str(path.absolute())):
+        yield path
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        link = Path(folder) / "link"
+        link.symlink_to(path.absolute(), target_is_directory=path.is_dir())
+        yield link
 
 
 def clear_leftovers(folder: str | Path, of: str | None = None, age: float = 0.0) -> None:
