@@ -171,9 +171,9 @@ def opened(
     # Of several workers, the first one writes.
     chief = training.is_chief(strategy)
     folder = in_use(Path(experiment.output.workdir)) if chief else contextlib.nullcontext()
-    if experiment.devices.deterministic:
-        tf.config.experimental.enable_op_determinism()
     with folder, dtype_policy(keras.config.dtype_policy().name):
+        if experiment.devices.deterministic:
+            tf.config.experimental.enable_op_determinism()
         training.set_precision(experiment.devices.precision)
         with dataset.reading(), others_reachable(strategy):
             yield strategy, dataset
@@ -256,9 +256,10 @@ def _begin(
         factor = f"{optimization.batch_size}/{optimization.base_batch}"
         rate = f"{optimization.learning_rate:g} x {factor} = {rate}"
     layout = training.layout(strategy, optimization.batch_size)
+    others = "" if len(dataset.splits) > 1 else " There are no other images to measure it on."
     logger.info(
-        f"{subject.name}: {subject.parameters:,} parameters, {operations}. "
-        f"{dataset.name}: {dataset.num_examples('train'):,} training images, {steps:,} steps.\n"
+        f"{subject.name}: {subject.parameters:,} parameters, {operations}. {dataset.name}: "
+        f"{dataset.num_examples('train'):,} training images, {steps:,} steps.{others}\n"
         f"{layout}; learning rate {rate}; {devices.precision}; writing to {workdir}"
     )
     clear_leftovers(workdir)

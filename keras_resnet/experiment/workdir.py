@@ -88,11 +88,13 @@ def expect_data(workdir: Path, own: dict[str, Any]) -> None:
 def in_use(workdir: Path) -> Iterator[None]:
     """Makes a folder and keeps other processes from using it meanwhile.
 
-    The system gives a lock back however its process ends.
+    Where nothing else came into it, nothing is left behind. The system gives a lock back however
+    its process ends.
 
     Raises:
         ValueError: If another process uses the folder.
     """
+    fresh = not workdir.exists()
     workdir.mkdir(parents=True, exist_ok=True)
     file = workdir / LOCK
     # First, since taking the lock empties the file with some versions of the library.
@@ -108,7 +110,13 @@ def in_use(workdir: Path) -> Iterator[None]:
         ) from error
     with taken:
         file.write_text(f"process {os.getpid()} since {time.strftime('%Y-%m-%d %H:%M:%S')}\n")
-        yield
+        try:
+            yield
+        finally:
+            if list(workdir.iterdir()) == [file]:
+                file.unlink()
+                if fresh:
+                    workdir.rmdir()
 
 
 def read_object(path: Path) -> dict[str, Any]:

@@ -297,7 +297,8 @@ class Trainer:
 
     def _expect_classes(self, dataset: ImageDataset) -> None:
         """Raises a ValueError if there are labels that the model has no output for."""
-        outputs, classes = self.model.output_shape[-1], len(dataset.class_names)
+        shape, classes = getattr(self.model, "output_shape", None), len(dataset.class_names)
+        outputs = shape[-1] if isinstance(shape, tuple) else None
         # One output can stand for two classes.
         if isinstance(outputs, int) and 1 < outputs < classes:
             raise ValueError(

@@ -14,7 +14,7 @@ from keras_resnet.experiment.reports import write_rows
 from keras_resnet.experiment.runner import opened, run
 from keras_resnet.experiment.search.space import SearchSpace, candidate
 from keras_resnet.experiment.settings import Experiment
-from keras_resnet.experiment.workdir import DATA, expect_settings
+from keras_resnet.experiment.workdir import DATA, LOCK, expect_settings
 from keras_resnet.training import TrainingStopped
 from keras_resnet.utils import checks, private
 from keras_resnet.utils.files import clear_leftovers, write_json
@@ -88,7 +88,7 @@ def search(
     if all(row["state"] == "over budget" for row in rows):
         if fresh:
             # Nothing was trained: the folder is free for another search.
-            for name in ("search.json", DATA):
+            for name in ("search.json", DATA, LOCK):
                 (workdir / name).unlink()
             shutil.rmtree(hypermodel.folder)
         raise ValueError(
