@@ -46,6 +46,7 @@ def prepare(
     if strategy is not None:
         batch_size = experiment.optimization.batch_size
         layout = found.note(training.layout, strategy, batch_size, devices.micro_batches)
+    found.note(_expect_file, experiment.network.init or "")
     dataset = check(experiment, found, layout)
     found.expect_none()
     assert strategy is not None and dataset is not None
@@ -62,9 +63,7 @@ def check(
     """
     network, optimization = experiment.network, experiment.optimization
     architecture = None
-    if network.init_is_model:
-        found.note(_expect_file, str(network.init))
-    else:
+    if not network.init_is_model:
         architecture = found.note(architecture_of, network)
     workdir = found.note(expect_folder, "workdir", experiment.output.workdir)
     dataset = found.note(load_data, experiment.data)

@@ -261,7 +261,7 @@ class _Child:
             report = {"stopped": death(process.returncode)}
         if "wrong" in report:
             self._withdraw()
-            raise checks.ProblemsError(report["wrong"])
+            raise checks.ProblemsError(report["wrong"].splitlines())
         if "stopped" in report:
             raise TrainingStopped(report["stopped"])
         return report["metrics"]
@@ -300,13 +300,13 @@ def _outcome(settings: Mapping[str, Any]) -> dict[str, Any]:
     try:
         return {"metrics": run(Experiment.from_flat(**settings))}
     except (TrainingStopped, Terminated, OSError) as error:
-        outcome: dict[str, Any] = {"stopped": checks.first_line(error)}
+        outcome = {"stopped": checks.first_line(error)}
     except (ValueError, ImportError) as error:
-        outcome = {"wrong": checks.lines_of(error)}
+        outcome = {"wrong": "\n".join(checks.lines_of(error))}
     except Exception as error:
         # A fault of the package, so the log gets all of it.
         traceback.print_exc()
         return {"stopped": f"{type(error).__name__}: {checks.first_line(error)}; log.txt has more"}
-    for line in outcome.get("wrong", [outcome.get("stopped")]):
+    for line in next(iter(outcome.values())).splitlines():
         print(f"error: {line}", file=sys.stderr)
     return outcome
