@@ -28,8 +28,11 @@ from keras_resnet.utils.files import write_text
 
 # Names of the folders of splits, in small letters.
 _SPLITS = {
-    **{"train": "train", "test": "test"},
-    **dict.fromkeys(("val", "valid", "validation"), "validation"),
+    "train": "train",
+    "val": "validation",
+    "valid": "validation",
+    "validation": "validation",
+    "test": "test",
 }
 
 _INDEX_VERSION = 1
@@ -145,10 +148,11 @@ def load_folder(
 ) -> EncodedDataset:
     """Returns a data set of a folder of `train/`, `val/` and `test/` with class folders of images.
 
-    Its mean and standard deviation are estimated from 1024 training images.
+    Its mean and standard deviation are estimated from 1024 training images. When the folder is
+    listed, an `UnreadFilesWarning` tells the number of files that are no part of the data.
 
     Args:
-        data_dir: The folder; `train/` is required.
+        data_dir: The folder; `train/` is required, and `val/` may be `validation/` or `valid/`.
         cache_dir: Where to keep the list of files; None to list the folder each time.
         max_bad_files: As in `EncodedDataset`.
         **transforms: Attributes of `Transforms`.

@@ -109,11 +109,13 @@ def in_use(workdir: Path) -> Iterator[None]:
             f"workdir={str(workdir)!r}, in use by {user.partition(chr(10))[0] or 'another process'}"
         ) from error
     with taken:
-        file.write_text(f"process {os.getpid()} since {time.strftime('%Y-%m-%d %H:%M:%S')}\n")
+        # A full disk is for those to tell who write what is needed.
+        with contextlib.suppress(OSError):
+            file.write_text(f"process {os.getpid()} since {time.strftime('%Y-%m-%d %H:%M:%S')}\n")
         try:
             yield
         finally:
-            if list(workdir.iterdir()) == [file]:
+            if workdir.is_dir() and list(workdir.iterdir()) == [file]:
                 file.unlink()
                 if fresh:
                     workdir.rmdir()
