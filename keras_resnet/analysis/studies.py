@@ -74,7 +74,7 @@ def convergence(
     for label, runs in study.items():
         row: dict[str, object] = {"network": label, "seeds": len(runs)}
         for kind, column in CURVES.items():
-            if all(column in run[-1] for run in runs):
+            if all(run and column in run[-1] for run in runs):
                 row[f"{kind}_error"], row[f"{kind}_error_sd"] = final_errors(runs, column)
         for error in errors:
             reached = [e for run in runs if (e := epochs_to_error(run, error)) is not None]

@@ -11,13 +11,14 @@ import signal
 import sys
 import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any, NoReturn, get_args, get_origin, get_type_hints
+from typing import Any, NoReturn, cast, get_args, get_origin, get_type_hints
 
 from keras_resnet.data import option_names
 from keras_resnet.experiment import Experiment
+from keras_resnet.experiment.preflight import check_the_rest
 from keras_resnet.export.verification import ExportMismatchError
 from keras_resnet.training import Terminated, TrainingStopped
-from keras_resnet.utils.checks import first_line
+from keras_resnet.utils.checks import Problems, first_line, lines_of
 from keras_resnet.utils.escapes import visible
 
 # Options of the data sets that have photographs, gathered in `data_options`.
@@ -98,13 +99,20 @@ class Parser(LineParser):
         given = vars(self.parse_args(argv))
         own = {name: given.pop(name) for name in list(given) if name in self._own}
         preset = self._presets[given.pop("preset")]
+        found = Problems()
         # Those of the preset are for its own data set; another one takes some of them.
-        takes = option_names(given.get("dataset", preset.data.dataset))
+        takes = found.note(option_names, given.get("dataset", preset.data.dataset)) or ()
         data_options = {k: v for k, v in preset.data.data_options.items() if k in takes}
         data_options |= {name: given.pop(name) for name in _DATA_OPTIONS if name in given}
         if "epochs" in given:
             given.setdefault("steps", None)
-        return preset.replace(**given, data_options=data_options), own
+        given["data_options"] = data_options
+        experiment = found.note(preset.replace, **given)
+        if found:
+            # What is wrong with the data and the folder is said beside.
+            check_the_rest(preset, given, found)
+            found.expect_none()
+        return cast(Experiment, experiment), own
 
     def add_own(self, name: str, **options: Any) -> None:
         """Adds a flag of the recipe's own; `options` are those of `add_argument`."""
@@ -198,7 +206,8 @@ def run(main: Callable[..., None], *args: Any, **options: Any) -> None:
         print(f"error: {visible(first_line(error))}", file=sys.stderr)
         sys.exit(1)
     except (ValueError, ImportError, OSError) as error:
-        print(f"error: {visible(first_line(error))}", file=sys.stderr)
+        for line in lines_of(error):
+            print(f"error: {visible(line)}", file=sys.stderr)
         sys.exit(2)
     except Terminated as end:
         print(end, file=sys.stderr)

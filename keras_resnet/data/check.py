@@ -9,7 +9,7 @@ import os
 import pathlib
 
 from keras_resnet.data.decoding import FORMATS, decoding_fault, image_format, is_cmyk
-from keras_resnet.data.folder import find_splits, scan_split
+from keras_resnet.data.folder import find_splits, nested_files, scan_split
 
 # How training handles each fault.
 FAULTS = {
@@ -68,8 +68,8 @@ def check_data(folder: str | os.PathLike[str], workers: int | None = None) -> Da
     Finds files that are empty ("zero-byte"), end too early ("truncated") or cannot be read or
     decoded for another reason ("unreadable"); images of another format than their suffix says
     ("mislabeled") and CMYK JPEGs ("cmyk"); files of a class folder without the suffix of an image
-    ("not an image"); class folders without images ("empty class"), and those of `val/` and `test/`
-    that `train/` does not have ("unknown class").
+    ("not an image"), with the number of files in folders there; class folders without images
+    ("empty class"), and those of `val/` and `test/` that `train/` does not have ("unknown class").
 
     Args:
         folder: The folder that `load_dataset("folder", folder)` would read.
@@ -89,7 +89,9 @@ def check_data(folder: str | os.PathLike[str], workers: int | None = None) -> Da
         for name, content in classes.items():
             place = folders[split] / name
             images += [place / file for file in content.files]
-            findings += [Finding("not an image", str(place / other)) for other in content.others]
+            for path in (place / other for other in content.others):
+                inside = f"folder of {nested_files(path)} files" if path.is_dir() else ""
+                findings.append(Finding("not an image", str(path), inside))
             if not content.files:
                 findings.append(Finding("empty class", str(place)))
             if name not in splits["train"]:

@@ -10,7 +10,9 @@ from __future__ import annotations
 import abc
 import contextlib
 import functools
-from collections.abc import Iterator, Mapping, Sequence
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -20,6 +22,9 @@ from keras_resnet.data.decoding import resize_shorter_side
 from keras_resnet.utils import checks
 
 SPLITS = ("train", "validation", "test")
+
+# Images of a split in memory that its digest reads.
+_DIGEST_SAMPLE = 64
 
 
 class ImageDataset(abc.ABC):
@@ -175,6 +180,24 @@ class ImageDataset(abc.ABC):
         read = functools.partial(self.read_whole, split, shorter_side=shorter_side)
         return _finished(order.map(read, num_parallel_calls=tf.data.AUTOTUNE))
 
+    def identity(self) -> dict[str, Any]:
+        """Returns what tells these data from others, as JSON can hold it.
+
+        Returns:
+            `class_names`; `images`, the number in each split; and `digest`, a SHA-256 of what the
+            splits consist of: the names of their files, or labels and some of the images.
+        """
+        digest = hashlib.sha256()
+        for split in self.splits:
+            for part in self._parts(split):
+                digest.update(hashlib.sha256(part).digest())
+        names = list(self.class_names)
+        return {"class_names": names, "images": dict(self.sizes), "digest": digest.hexdigest()}
+
+    def _parts(self, split: str) -> Iterable[bytes]:
+        """Yields what the digest of a split is made of."""
+        return ()
+
     def steps_per_epoch(self, batch_size: int) -> int:
         """Returns the number of whole batches in the training split, at least 1."""
         return _steps_per_epoch(self.num_examples("train"), batch_size)
@@ -201,7 +224,8 @@ class ArrayDataset(ImageDataset):
     Args:
         name: Short name of the data set.
         splits: For each split (a "train" is required) its images, uint8 in [0, 255] of shape
-            `(n, height, width, channels)`, and its labels, integers of shape `(n,)`.
+            `(n, height, width, channels)`, and its labels, integers of shape `(n,)`, or `(n, 1)`
+            as Keras's data sets have them.
         class_names: One name per class.
         augmentation: Augmentation of the images of `train_batches`; None for none.
         about: As in `ImageDataset`.
@@ -263,6 +287,12 @@ class ArrayDataset(ImageDataset):
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         images, labels = self._split_tensors(split)
         return resize_shorter_side(images[index], shorter_side), labels[index], tf.constant(1.0)
+
+    def _parts(self, split: str) -> Iterable[bytes]:
+        images, labels = self._arrays[split]
+        yield repr(images.shape).encode()
+        yield labels.tobytes()
+        yield images[:: -(-len(images) // _DIGEST_SAMPLE)].tobytes()
 
     def _split_tensors(self, split: str) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns the split as tensors in main memory, made once and shared by all pipelines."""
@@ -337,6 +367,8 @@ def _checked_arrays(
     split: str, images: np.ndarray, labels: np.ndarray, classes: int
 ) -> tuple[np.ndarray, np.ndarray]:
     images, labels = np.asarray(images), np.asarray(labels)
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        labels = labels[:, 0]
     if images.dtype != np.uint8 or images.ndim != 4 or 0 in images.shape:
         raise ValueError(
             "`splits` must have uint8 images of shape (n, height, width, channels), none 0. "

@@ -11,7 +11,7 @@ import functools
 import re
 import threading
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NoReturn, Protocol
 
 import numpy as np
@@ -41,6 +41,9 @@ class ImageSource(Protocol):
 
     def locate(self, index: int) -> str:
         """Returns the place of the image, for messages."""
+
+    def parts(self) -> Iterable[bytes]:
+        """Yields what tells the images from others, for `ImageDataset.identity`."""
 
 
 class BadImages:
@@ -128,6 +131,9 @@ class EncodedDataset(ImageDataset):
     def num_draws(self) -> int:
         return self.transforms.num_draws
 
+    def _parts(self, split: str) -> Iterable[bytes]:
+        return self._sources[split].parts()
+
     def reading_error(self) -> ValueError | None:
         return self.bad_images.error
 
@@ -138,7 +144,7 @@ class EncodedDataset(ImageDataset):
         draws = tf.zeros([count, 0]) if draws is None else draws
 
         def load(row: tf.Tensor, index: tf.Tensor, draws: tf.Tensor) -> tuple[tf.Tensor, ...]:
-            encoded, label = self._sources[split].read(index)
+            encoded, label = self._read(split, index)
             return row, self._view(encoded, draws), label
 
         # One row more than there are, so that something is left when every image is bad.
@@ -176,7 +182,7 @@ class EncodedDataset(ImageDataset):
         blank = _blank((side, side, channels))
 
         def load(index: tf.Tensor) -> tuple[tf.Tensor, ...]:
-            encoded, label = self._sources[split].read(index)
+            encoded, label = self._read(split, index)
             return view(encoded), label, tf.constant(1.0)
 
         def reported(index: tf.Tensor) -> tuple[np.ndarray, np.int32, np.float32]:
@@ -191,6 +197,11 @@ class EncodedDataset(ImageDataset):
             lambda: tf.py_function(reported, [index], [tf.uint8, tf.int32, tf.float32]),
         )
         return tuple(map(tf.ensure_shape, element, ((None, None, channels), (), ())))
+
+    def _read(self, split: str, index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Reads bytes and label in a graph; a label of no class is an error."""
+        encoded, label = self._sources[split].read(index)
+        return encoded, tf.gather(tf.range(len(self.class_names)), label)
 
     def _view(self, encoded: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
         """Returns a training image, or the evaluation image if there are no draws."""
@@ -229,6 +240,11 @@ class EncodedDataset(ImageDataset):
             # Interpolation on a GPU would differ in the last bit.
             with tf.device("/cpu:0"):
                 encoded, label = source.read(tf.constant(index, tf.int64))
+                classes, number = len(self.class_names), int(label.numpy())
+                if not 0 <= number < classes:
+                    reason = f"labeled {number}, where there are {classes} classes"
+                    self.bad_images.report(source.locate(index), reason)
+                    return None
                 return view(encoded).numpy(), label.numpy(), np.float32(1)
         except tf.errors.OpError as error:
             fault = None if encoded is None else decoding_fault(encoded.numpy())

@@ -1,28 +1,39 @@
 """Image folders: `train/`, `val/` and `test/`, each a folder of class folders. Needs TensorFlow.
 
-A split is the images directly inside its class folders, recognized by their suffix. The classes are
-those of `train/`, in the order of their names.
+`val/` may be `validation/` or `valid/` too, and capitals make no difference. A split is the images
+directly inside its class folders, recognized by their suffix. The classes are those of `train/`, in
+the order of their names.
 """
 
 from __future__ import annotations
 
+import collections
 import functools
 import hashlib
 import json
 import os
 import pathlib
 import time
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import tensorflow as tf
 
+from keras_resnet.data.dataset import SPLITS
 from keras_resnet.data.decoding import FORMATS
 from keras_resnet.data.encoded import EncodedDataset
 from keras_resnet.data.transforms import Transforms
 from keras_resnet.utils.files import parse_json, write_text
 
-_SPLIT_FOLDERS = {"train": "train", "validation": "val", "test": "test"}
+# Names of the folders of splits, in small letters.
+_SPLITS = {
+    "train": "train",
+    "val": "validation",
+    "valid": "validation",
+    "validation": "validation",
+    "test": "test",
+}
 
 _INDEX_VERSION = 1
 # Nanoseconds within which a folder may change twice and have the same time, on any file system.
@@ -31,6 +42,10 @@ _CLOCK_STEP = 2 * 10**9
 # By split and class: names of images, and time and size of the class folder.
 _Files = dict[str, dict[str, tuple[str, ...]]]
 _Stamps = dict[str, dict[str, tuple[int, int]]]
+
+
+class UnreadFilesWarning(UserWarning):
+    """Warns of files in a folder of images that are no part of the data."""
 
 
 class ClassFolder(NamedTuple):
@@ -44,14 +59,17 @@ def find_splits(root: pathlib.Path) -> dict[str, pathlib.Path]:
     """Returns the folder of each split that `root` has, at least of `train/`."""
     if not root.is_dir():
         raise ValueError(f"`data_dir` must be an existing folder. Received: data_dir={str(root)!r}")
-    folders = {split: root / name for split, name in _SPLIT_FOLDERS.items()}
-    splits = {split: folder for split, folder in folders.items() if folder.is_dir()}
-    if "train" not in splits:
+    found: dict[str, list[pathlib.Path]] = {split: [] for split in SPLITS}
+    for path in sorted(root.iterdir()):
+        if path.name.lower() in _SPLITS and path.is_dir():
+            found[_SPLITS[path.name.lower()]].append(path)
+    if not found["train"] or max(map(len, found.values())) > 1:
+        names = [path.name for paths in found.values() for path in paths]
         raise ValueError(
-            "`data_dir` must have a folder 'train', and may have 'val' and 'test', each a folder "
-            f"of class folders. Received: data_dir={str(root)!r}"
+            "`data_dir` must have one folder 'train', and may have one 'val' and one 'test', each "
+            f"a folder of class folders. Received: data_dir={str(root)!r} with {names}"
         )
-    return splits
+    return {split: paths[0] for split, paths in found.items() if paths}
 
 
 def scan_split(folder: pathlib.Path) -> dict[str, ClassFolder]:
@@ -75,10 +93,12 @@ def index_folder(root: pathlib.Path, cache_dir: pathlib.Path | None = None) -> _
         cache = cache_dir / f"index-{digest}.json"
         files = _read_index(cache, stamps)
     if files is None:
+        content = {split: scan_split(folder) for split, folder in splits.items()}
         files = {
-            split: {name: content.files for name, content in scan_split(folder).items()}
-            for split, folder in splits.items()
+            split: {name: found.files for name, found in classes.items()}
+            for split, classes in content.items()
         }
+        _warn_of_the_rest(root, splits, content)
         if cache is not None:
             _write_index(cache, stamps, files)
     _check_classes(splits, files)
@@ -93,6 +113,7 @@ class FolderSource:
     ):
         numbers = {name: number for number, name in enumerate(class_names)}
         self._paths = [f"{folder}/{name}/{file}" for name in files for file in files[name]]
+        self._start = len(f"{folder}/")
         self._labels = [numbers[name] for name in files for _ in files[name]]
 
     def __len__(self) -> int:
@@ -110,6 +131,10 @@ class FolderSource:
         paths, labels = self._tensors
         return tf.io.read_file(paths[index]), labels[index]
 
+    def parts(self) -> Iterator[bytes]:
+        # Without the folder itself, which may have moved.
+        yield os.fsencode("\0".join(path[self._start :] for path in self._paths))
+
     def locate(self, index: int) -> str:
         return self._paths[index]
 
@@ -123,10 +148,11 @@ def load_folder(
 ) -> EncodedDataset:
     """Returns a data set of a folder of `train/`, `val/` and `test/` with class folders of images.
 
-    Its mean and standard deviation are estimated from 1024 training images.
+    Its mean and standard deviation are estimated from 1024 training images. When the folder is
+    listed, an `UnreadFilesWarning` tells the number of files that are no part of the data.
 
     Args:
-        data_dir: The folder; `train/` is required.
+        data_dir: The folder; `train/` is required, and `val/` may be `validation/` or `valid/`.
         cache_dir: Where to keep the list of files; None to list the folder each time.
         max_bad_files: As in `EncodedDataset`.
         **transforms: Attributes of `Transforms`.
@@ -166,6 +192,40 @@ def _scan_class(folder: pathlib.Path) -> ClassFolder:
             image = os.path.splitext(entry.name)[1].lower() in FORMATS and not entry.is_dir()
             (files if image else others).append(entry.name)
     return ClassFolder(tuple(sorted(files)), tuple(sorted(others)))
+
+
+def nested_files(folder: pathlib.Path) -> int:
+    """Returns the number of files in a folder and those inside."""
+    return sum(len(files) for _, _, files in os.walk(folder))
+
+
+def _warn_of_the_rest(
+    root: pathlib.Path,
+    splits: Mapping[str, pathlib.Path],
+    content: Mapping[str, Mapping[str, ClassFolder]],
+) -> None:
+    """Warns of what is not read: how many files of which kind."""
+    kinds: collections.Counter[str] = collections.Counter()
+    for split, classes in content.items():
+        for name, found in classes.items():
+            for other in found.others:
+                path = splits[split] / name / other
+                if path.is_dir():
+                    kinds["in folders inside of class folders"] += nested_files(path)
+                else:
+                    kinds[path.suffix.lower() or "without a suffix"] += 1
+        beside = (path for path in splits[split].iterdir() if path.is_file())
+        kinds["outside of class folders"] += sum(path.suffix.lower() in FORMATS for path in beside)
+    unread = [f"{count} {kind}" for kind, count in (+kinds).most_common()]
+    folders = sorted(set(_class_paths(root)) - set(splits.values()))
+    unread += [f"the folder {path.name!r}" for path in folders]
+    if unread:
+        warnings.warn(
+            f"Files of {str(root)!r} that are not read: {', '.join(unread)}. Images are "
+            f"{', '.join(FORMATS)} directly in the class folders of train, val and test",
+            UnreadFilesWarning,
+            stacklevel=4,
+        )
 
 
 def _check_classes(splits: Mapping[str, pathlib.Path], files: _Files) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -142,6 +142,7 @@ class RecordSource:
         import tensorflow_datasets as tfds
 
         self._name = f"{builder.name}/{split}"
+        self._version = builder.version
         try:
             self._records = builder.as_data_source(
                 split=split, decoders={"image": tfds.decode.SkipDecoding()}
@@ -163,6 +164,9 @@ class RecordSource:
     def read(self, index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         encoded, label = tf.numpy_function(self._record, [index], [tf.string, tf.int32])
         return tf.ensure_shape(encoded, []), tf.ensure_shape(label, [])
+
+    def parts(self) -> Iterator[bytes]:
+        yield f"{self._name} {self._version} {len(self)}".encode()
 
     def locate(self, index: int) -> str:
         return f"record {index} of {self._name}"

@@ -88,15 +88,21 @@ def predict(
         labels = read_labels(labels)
     names = model.labels if labels is None else labels
     transforms = _transforms(model, image_size, resize)
+
+    def classify(batch: np.ndarray) -> list[list[tuple[str, str, float]]]:
+        scores = model(batch)
+        if model.output == "logits":
+            scores = tf.nn.softmax(scores).numpy()
+        classes = scores.shape[1]
+        numbers = None if classes == 1000 else list(map(str, range(classes)))
+        return decode_predictions(scores, min(top, classes), numbers if names is None else names)
+
+    # Labels that do not fit the model are an error before images are read.
+    classify(np.zeros((1, *transforms.shape), np.uint8))
     predictions = []
     read = read_images(images, transforms)
     while batch := list(itertools.islice(read, batch_size)):
-        scores = model(np.stack([image for _, image in batch]))
-        if model.output == "logits":
-            scores = tf.nn.softmax(scores).numpy()
-        if names is None and scores.shape[1] != 1000:
-            names = [str(number) for number in range(scores.shape[1])]
-        decoded = decode_predictions(scores, min(top, scores.shape[1]), names)
+        decoded = classify(np.stack([image for _, image in batch]))
         for (path, _), classes in zip(batch, decoded, strict=True):
             _, best, probabilities = zip(*classes, strict=True)
             predictions.append(Prediction(path, best, probabilities))

@@ -24,6 +24,7 @@ SHORTCUTS = {
 
 _CHOICE = {
     "test": "Nothing was chosen by these images.",
+    "train": "These images were trained on: how it does on others was not measured.",
     "validation": "These images may have steered the learning rate; there was no test split.",
 }
 
@@ -60,6 +61,10 @@ def model_card(
     split = metrics["split"]
     accuracy, count = metrics[f"{split}_accuracy"], metrics[f"{split}_images"]
     low, high = wilson_interval(accuracy, count)
+    training = ""
+    if split != "train" and "train_accuracy" in metrics:
+        share = f"{100 * metrics['train_accuracy']:.2f} %"
+        training = f"| training accuracy, last epoch | {share} |\n"
     values = ", ".join(f"{k} {value}" for k, value in settings.items() if value not in (None, {}))
     return f"""# {markdown(name)} trained on {markdown(dataset.name)}
 
@@ -73,8 +78,7 @@ def model_card(
 | {split} accuracy (single crop, {count:,} images) | {100 * accuracy:.2f} % |
 | {split} accuracy, 95 % interval (Wilson) | {100 * low:.1f} to {100 * high:.1f} % |
 | {split} loss (cross-entropy, nats) | {metrics[f"{split}_loss"]:.4f} |
-| training accuracy, last epoch | {100 * metrics["train_accuracy"]:.2f} % |
-| training time | {metrics["train_seconds"]:.0f} s for {metrics["steps"]} steps |
+{training}| training time | {metrics["train_seconds"]:.0f} s for {metrics["steps"]} steps |
 
 These are figures after the last step of one run with seed {metrics["seed"]}. {_CHOICE[split]}
 

@@ -77,13 +77,7 @@ def build_model(experiment: Experiment, dataset: ImageDataset) -> keras.Model:
     if network.init is not None and network.init_is_model:
         return with_new_classifier(network.init, dataset.image_shape, classes)
     architecture = architecture_of(network)
-    smallest = architecture.stem.smallest_image(len(architecture.repeats))
-    if min(dataset.image_shape[:2]) < smallest:
-        raise ValueError(
-            f"`image_size` must be at least {smallest} for {architecture.name}, as smaller "
-            "images leave no pixel on the last feature map. "
-            f"Received: images of {dataset.name} of shape {dataset.image_shape}"
-        )
+    expect_image_size(architecture, dataset)
     # One number for each channel, however many there are.
     mean: Any = tuple(dataset.mean)
     std: Any = tuple(dataset.std)
@@ -98,6 +92,20 @@ def build_model(experiment: Experiment, dataset: ImageDataset) -> keras.Model:
         # Those that are off are left out, since not every family has them.
         **{name: value for name in OF_THE_NETWORK if (value := getattr(network, name))},
     )
+
+
+def expect_image_size(
+    architecture: Architecture | DenseArchitecture, dataset: ImageDataset
+) -> bool:
+    """Returns True, or raises a ValueError if the images are too small for a network."""
+    smallest = architecture.stem.smallest_image(len(architecture.repeats))
+    if min(dataset.image_shape[:2]) < smallest:
+        raise ValueError(
+            f"`image_size` must be at least {smallest} for {architecture.name}, as smaller "
+            "images leave no pixel on the last feature map. "
+            f"Received: images of {dataset.name} of shape {dataset.image_shape}"
+        )
+    return True
 
 
 def total_steps(optimization: Optimization, dataset: ImageDataset) -> int:

@@ -12,7 +12,11 @@ import tensorflow as tf
 from keras_resnet.data import ImageDataset
 from keras_resnet.experiment.settings import Experiment
 from keras_resnet.export import HubLayer, export_hub
-from keras_resnet.export.verification import ExportMismatchError, largest_difference
+from keras_resnet.export.verification import (
+    ExportMismatchError,
+    largest_difference,
+    load_saved_model,
+)
 from keras_resnet.naming import CLASSIFIER
 from keras_resnet.network import remembered
 from keras_resnet.surgery.rebuilding import dtype_policy
@@ -56,12 +60,12 @@ def save(
     if experiment.output.export:
         for name, kind in (("saved_model", "classification"), ("feature_vector", "feature_vector")):
             export_hub(model, workdir / name, kind, labels=labels, card=card, overwrite=True)
-        logits = tf.saved_model.load(workdir / "saved_model")(images / 255)
+        logits = load_saved_model(workdir / "saved_model")(images / 255)
         probabilities = tf.nn.softmax(logits).numpy()
         differences["saved_model"] = largest_difference(probabilities, expected, 1.0)
         backbone = keras.Model(model.input, model.get_layer(CLASSIFIER).input)
         expected = np.asarray(backbone(images, training=False))
-        features = tf.saved_model.load(workdir / "feature_vector")(images / 255)
+        features = load_saved_model(workdir / "feature_vector")(images / 255)
         differences["feature_vector"] = largest_difference(features.numpy(), expected, 1.0)
     worst = max(differences.values())
     if not worst <= allowed:

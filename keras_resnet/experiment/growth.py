@@ -24,6 +24,7 @@ from keras_resnet.experiment.reports import counted, threads_of, write_rows
 from keras_resnet.experiment.runner import settle_statistics
 from keras_resnet.experiment.settings import Experiment
 from keras_resnet.experiment.study import StoppedRun, Study, StudyRun, attempt_study
+from keras_resnet.experiment.workdir import in_use
 from keras_resnet.surgery import deepen
 from keras_resnet.training import CrossEntropy, TrainingStopped, read_epochs
 from keras_resnet.training.strategy import make_deterministic
@@ -85,8 +86,10 @@ def deepening(
     # The same code is traced again, for each of several models.
     tf.get_logger().addFilter(other_warnings)
     try:
-        study = attempt_study(experiments, seeds, base.output.workdir, jobs=jobs)
-        return _report(study, base, deep, names, seeds, more)
+        # The deepened nets are trained here.
+        with in_use(Path(base.output.workdir)):
+            study = attempt_study(experiments, seeds, base.output.workdir, jobs=jobs)
+            return _report(study, base, deep, names, seeds, more)
     finally:
         tf.get_logger().removeFilter(other_warnings)
 
@@ -215,7 +218,7 @@ def _row(
     seconds: float = 0.0,
 ) -> Row:
     """Measures a model after a run, and after so many epochs and seconds more."""
-    split = "test" if "test" in dataset.splits else "validation"
+    split = dataset.splits[-1]
     batch_size, steps = base.optimization.batch_size, total_steps(base.optimization, dataset)
     trainer = make_trainer(base, tf.distribute.get_strategy(), model, dataset, steps)
     tested = trainer.evaluate(dataset, split, batch_size)
@@ -230,7 +233,7 @@ def _row(
     return {
         "seed": run.seed,
         "network": network,
-        "epochs": run.epochs[-1]["epoch"] + epochs,
+        "epochs": run.metrics["epochs"] + epochs,
         "train_seconds": round(run.metrics["train_seconds"] + seconds, 1),
         "threads": threads_of([run.metrics]),
         "loss_in_training": float(np.mean(losses)),

@@ -16,6 +16,7 @@ from keras_resnet.experiment.card import versions_text
 from keras_resnet.experiment.factories import architecture_of, load_data
 from keras_resnet.experiment.runner import run
 from keras_resnet.experiment.settings import Experiment
+from keras_resnet.experiment.workdir import expect_folder
 from keras_resnet.export import load_exported
 from keras_resnet.export.endpoints import endpoint
 from keras_resnet.utils.escapes import markdown
@@ -52,6 +53,7 @@ def publish(experiment: Experiment, folder: str | Path) -> list[Path]:
     Raises:
         ValueError: If the data set has no test split, or `init` is a whole model.
     """
+    folder = expect_folder("folder", folder)
     if experiment.network.init_is_model:
         raise ValueError(
             "`init` must be weights for `model`, whose name and cost the cards state. "
@@ -67,7 +69,7 @@ def publish(experiment: Experiment, folder: str | Path) -> list[Path]:
     network = architecture_of(experiment.network).name.lower()
     model, written = load_model(Path(experiment.output.workdir) / "model.keras"), []
     for source, (kind, about, judged) in _KINDS.items():
-        target = Path(folder) / f"{network}_{dataset.name}_{kind}"
+        target = folder / f"{network}_{dataset.name}_{kind}"
         with replacing(target) as module:
             shutil.copytree(Path(experiment.output.workdir) / source, module)
             accuracy = f"{100 * module_accuracy(module, dataset):.2f} %"

@@ -8,7 +8,8 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,8 +30,16 @@ from keras_resnet.experiment.factories import (
     make_trainer,
     total_steps,
 )
-from keras_resnet.experiment.settings import Experiment
-from keras_resnet.experiment.workdir import expect_settings, read_object
+from keras_resnet.experiment.preflight import prepare
+from keras_resnet.experiment.settings import Data, Experiment
+from keras_resnet.experiment.workdir import (
+    CONFIG,
+    DATA,
+    expect_data,
+    expect_settings,
+    in_use,
+    read_object,
+)
 from keras_resnet.export import HubLayer
 from keras_resnet.surgery import freeze
 from keras_resnet.surgery.rebuilding import dtype_policy
@@ -40,6 +49,7 @@ from keras_resnet.training.strategy import (
     operation_threads,
     others_reachable,
 )
+from keras_resnet.utils import checks
 from keras_resnet.utils.escapes import markdown
 from keras_resnet.utils.files import clear_leftovers, write_json
 from keras_resnet.utils.processes import command_line
@@ -54,7 +64,8 @@ HEAD = "head"
 def run(experiment: Experiment) -> dict[str, Any]:
     """Trains, evaluates, saves, reads back and compares; resumes where it was interrupted.
 
-    Writes to the experiment's `workdir`: config.json; metrics.csv and metrics.jsonl, a row per
+    Writes to the experiment's `workdir`: config.json; data.json, what tells its data from others;
+    .lock, held while it runs; metrics.csv and metrics.jsonl, a row per
     logging interval and epoch, and the same in tensorboard/ where it is installed; checkpoints;
     learning_curve.png, .svg and .csv; model.keras, which takes images in [0, 255] and gives
     probabilities; saved_model and feature_vector, Hub modules that take images in [0, 1] and give
@@ -64,24 +75,25 @@ def run(experiment: Experiment) -> dict[str, Any]:
 
     Returns:
         The content of metrics.json: `test_accuracy` (of a data set without test images,
-        `validation_accuracy`) and the rest.
+        `validation_accuracy`; without both, `train_accuracy`) and the rest.
 
     Raises:
-        ValueError: If a setting is wrong, or `workdir` holds another run.
+        ValueError: If settings or data are wrong, a line for each problem, or `workdir` holds a run
+            of other settings or data, or is in use by another process.
         TrainingStopped: If training cannot be finished; the message says why.
     """
     workdir, optimization = Path(experiment.output.workdir), experiment.optimization
-    if expect_settings(workdir / "config.json", experiment.of_the_result(), of="run"):
-        if (workdir / "metrics.json").exists():
-            finished = read_object(workdir / "metrics.json")
-            logger.info(f"{workdir} holds this run, finished: nothing to do.")
-            return finished
-        if not experiment.output.resume:
-            raise ValueError(
-                "`workdir` holds this run, unfinished; leave out --no-resume to resume it, or "
-                f"choose a new folder. Received: workdir={str(workdir)!r}"
-            )
-    with opened(experiment) as (strategy, dataset):
+    found = checks.Problems()
+    settings = experiment.of_the_result()
+    begun = found.note(expect_settings, workdir / CONFIG, settings, of="run")
+    if begun and (workdir / "metrics.json").exists():
+        return finished(experiment, data_identity)
+    found.refuse(
+        begun and not experiment.output.resume,
+        "`workdir` holds this run, unfinished; leave out --no-resume to resume it, or "
+        f"choose a new folder. Received: workdir={str(workdir)!r}",
+    )
+    with opened(experiment, found) as (strategy, dataset):
         chief = training.is_chief(strategy)
         keras.utils.set_random_seed(optimization.seed)
         with strategy.scope():
@@ -90,10 +102,10 @@ def run(experiment: Experiment) -> dict[str, Any]:
 
         # The new classifier alone first, where that is asked for, then all of the network.
         steps = total_steps(optimization, dataset)
+        per_epoch = dataset.steps_per_epoch(optimization.batch_size)
         phases = [(workdir, steps)]
         if optimization.head_epochs:
-            head_steps = optimization.head_epochs * dataset.steps_per_epoch(optimization.batch_size)
-            phases.insert(0, (workdir / HEAD, head_steps))
+            phases.insert(0, (workdir / HEAD, optimization.head_epochs * per_epoch))
         seconds = 0.0
         for phase, (folder, last_step) in enumerate(phases):
             if folder != workdir:
@@ -107,7 +119,7 @@ def run(experiment: Experiment) -> dict[str, Any]:
             seconds += trainer.seconds
 
         settle_statistics(experiment, trainer, dataset)
-        split = "test" if "test" in dataset.splits else "validation"
+        split = dataset.splits[-1]
         measured = trainer.evaluate(dataset, split, optimization.batch_size)
         if strategy.num_replicas_in_sync > 1:
             # What follows is one process's work; a distributed model would wait for the others.
@@ -121,6 +133,7 @@ def run(experiment: Experiment) -> dict[str, Any]:
             **{f"{split}_{name}": value for name, value in measured.items()},
             f"{split}_images": trainer.evaluated_images,
             "steps": sum(last_step for _, last_step in phases),
+            "epochs": sum(-(-last_step // per_epoch) for _, last_step in phases),
             "train_seconds": round(seconds, 1),
             "parameters": subject.parameters,
             "multiply_adds": subject.multiply_adds,
@@ -134,19 +147,41 @@ def run(experiment: Experiment) -> dict[str, Any]:
         return figures
 
 
+def finished(experiment: Experiment, identify: Callable[[Data], dict[str, Any]]) -> dict[str, Any]:
+    """Returns the figures of a finished run, if it was one of the data that `identify` tells."""
+    workdir = Path(experiment.output.workdir)
+    expect_settings(workdir / CONFIG, experiment.of_the_result(), of="run")
+    figures = read_object(workdir / "metrics.json")
+    if (workdir / DATA).exists():  # Older runs have none.
+        expect_data(workdir, identify(experiment.data))
+    logger.info(f"{workdir} holds this run, finished: nothing to do.")
+    return figures
+
+
+def data_identity(data: Data) -> dict[str, Any]:
+    """Returns what tells the data from others, as `ImageDataset.identity` does."""
+    return load_data(data).identity()
+
+
 @contextlib.contextmanager
-def opened(experiment: Experiment) -> Iterator[tuple[tf.distribute.Strategy, ImageDataset]]:
-    """Prepares devices, determinism, and precision for a while; yields strategy and open data."""
-    require_matplotlib()
-    devices = experiment.devices
-    if devices.deterministic:
+def opened(
+    experiment: Experiment, found: checks.Problems | None = None
+) -> Iterator[tuple[tf.distribute.Strategy, ImageDataset]]:
+    """Checks an experiment, and takes its folder; yields strategy and open data.
+
+    Devices, determinism, and precision are prepared for a while. `found` is what is known to be
+    wrong already.
+    """
+    if experiment.devices.deterministic:
         make_deterministic()  # before a strategy, which starts TensorFlow
-    named = {name: getattr(devices, name) for name in ("gpus", "virtual_devices", "tpu")}
-    strategy = training.make_strategy(devices.strategy, **named)
-    training.layout(strategy, experiment.optimization.batch_size, devices.micro_batches)
-    with dtype_policy(keras.config.dtype_policy().name):
-        training.set_precision(devices.precision)
-        dataset = load_data(experiment.data)
+    found = checks.Problems() if found is None else found
+    found.note(require_matplotlib)
+    strategy, dataset = prepare(experiment, found)
+    # Of several workers, the first one writes.
+    chief = training.is_chief(strategy)
+    folder = in_use(Path(experiment.output.workdir)) if chief else contextlib.nullcontext()
+    with folder, dtype_policy(keras.config.dtype_policy().name):
+        training.set_precision(experiment.devices.precision)
         with dataset.reading(), others_reachable(strategy):
             yield strategy, dataset
 
@@ -228,13 +263,15 @@ def _begin(
         factor = f"{optimization.batch_size}/{optimization.base_batch}"
         rate = f"{optimization.learning_rate:g} x {factor} = {rate}"
     layout = training.layout(strategy, optimization.batch_size)
+    others = "" if len(dataset.splits) > 1 else " There are no other images to measure it on."
     logger.info(
-        f"{subject.name}: {subject.parameters:,} parameters, {operations}. "
-        f"{dataset.name}: {dataset.num_examples('train'):,} training images, {steps:,} steps.\n"
+        f"{subject.name}: {subject.parameters:,} parameters, {operations}. {dataset.name}: "
+        f"{dataset.num_examples('train'):,} training images, {steps:,} steps.{others}\n"
         f"{layout}; learning rate {rate}; {devices.precision}; writing to {workdir}"
     )
     clear_leftovers(workdir)
-    write_json(workdir / "config.json", experiment.flat())
+    write_json(workdir / CONFIG, experiment.flat())
+    write_json(workdir / DATA, dataset.identity())
 
 
 def _finish(
@@ -247,28 +284,34 @@ def _finish(
     """Draws the curve, writes card and models, and last metrics.json, whose content it returns."""
     optimization, output = experiment.optimization, experiment.output
     workdir, split = Path(output.workdir), figures["split"]
-    epochs, accuracy = epochs_of(experiment), figures[f"{split}_accuracy"]
+    # Rows may have been lost, which is no reason to lose the run.
+    needed = {"accuracy", "loss", "learning_rate"}
+    epochs = [row for row in epochs_of(experiment) if needed <= row.keys()]
+    last, accuracy = epochs[-1] if epochs else {}, figures[f"{split}_accuracy"]
     figures = {
-        **figures,
-        "epochs": epochs[-1]["epoch"],
         **{
-            f"{which}_{name}": epochs[-1][key]
+            f"{which}_{name}": last[key]
             for name in ("accuracy", "loss", "top5_accuracy")
             for which, key in (("train", name), ("val", f"val_{name}"))
-            if key in epochs[-1]
+            if key in last
         },
+        # Where there are only training images, those of the trained model replace the last epoch's.
+        **figures,
         "command": command_line(),
         "versions": versions(),
     }
     seconds = figures["train_seconds"]
     logger.info(f"{split} accuracy {100 * accuracy:.2f} %, {seconds:.0f} s of training")
-    learning_curve(
-        epochs,
-        workdir / "learning_curve.png",
-        title=f"{subject.name} on {dataset.name}, seed {optimization.seed}",
-        watched=experiment.data.validation_split,
-        final=(split, 1 - accuracy),
-    )
+    if epochs:
+        learning_curve(
+            epochs,
+            workdir / "learning_curve.png",
+            title=f"{subject.name} on {dataset.name}, seed {optimization.seed}",
+            watched=experiment.data.validation_split,
+            final=(split, 1 - accuracy),
+        )
+    else:
+        warnings.warn(f"No curve is drawn: {workdir} has no metrics of an epoch", stacklevel=2)
     card = model_card(subject.name, subject.kind, dataset, experiment.flat(), figures)
     figures["reload_difference"] = finish.save(model, dataset, card, experiment)
     if output.fine_tune_epochs:

@@ -8,10 +8,13 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from keras_resnet.architectures import VERSIONS
 from keras_resnet.training import scaled_learning_rate
+from keras_resnet.training.mixing import check_mixing
 from keras_resnet.training.optimizers import DECAYS
+from keras_resnet.training.precision import PRECISIONS
 from keras_resnet.utils import checks
 
 # Settings that say where and how fast a run computes, but not what: it may resume with others.
@@ -36,12 +39,19 @@ def expect_defaults(group: object, names: tuple[str, ...], why: str) -> None:
             raise ValueError(f"`{name}` {why}. Received: {name}={value!r}")
 
 
-def _check(group: object, check: Callable, *names: str, **options: object) -> None:
-    """Checks settings of a group; None passes where it is the default."""
-    for name in names:
-        value = getattr(group, name)
-        if value is not None or getattr(type(group), name) is not None:
-            check(name, value, **options)
+class _Checks(checks.Problems):
+    """Checks the settings of a group, and names all that are wrong."""
+
+    def __init__(self, group: object):
+        super().__init__()
+        self._group = group
+
+    def each(self, check: Callable, *names: str, **options: object) -> None:
+        """Checks settings by name; None passes where it is the default."""
+        for name in names:
+            value = getattr(self._group, name)
+            if value is not None or getattr(type(self._group), name) is not None:
+                self.note(check, name, value, **options)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,15 +96,17 @@ class Network:
     recompute: bool = False
 
     def __post_init__(self):
-        _check(self, checks.one_of, "shortcut", allowed=("A", "B", "C", "none"))
-        _check(self, checks.one_of, "version", allowed=VERSIONS)
-        _check(self, checks.integer, "squeeze_excitation", minimum=0)
-        _check(self, checks.fraction, "dropout", "stochastic_depth")
+        found = _Checks(self)
+        found.each(checks.one_of, "shortcut", allowed=("A", "B", "C", "none"))
+        found.each(checks.one_of, "version", allowed=VERSIONS)
+        found.each(checks.integer, "squeeze_excitation", minimum=0)
+        found.each(checks.fraction, "dropout", "stochastic_depth")
         if self.init is None:
-            expect_defaults(self, ("freeze_bn",), _GOES_WITH_INIT)
+            found.note(expect_defaults, self, ("freeze_bn",), _GOES_WITH_INIT)
         if self.init_is_model:
             why = f"must be left out with init={self.init!r}, which brings its own network"
-            expect_defaults(self, OF_THE_NETWORK, why)
+            found.note(expect_defaults, self, OF_THE_NETWORK, why)
+        found.expect_none()
 
     @property
     def init_is_model(self) -> bool:
@@ -112,7 +124,7 @@ class Data:
 
     Attributes:
         dataset: Name of the data set.
-        data_dir: Folder of its files, or None.
+        data_dir: Folder of its files, or None; `~` is the user's home.
         data_options: Further options of its loader, such as {"crop": "inception"}.
         validation_split: Split to evaluate after each epoch: "validation", or "test" to watch how
             the test error falls (of schedules, "plateau" must not see it).
@@ -130,7 +142,13 @@ class Data:
     rand_augment: float = 0.0
 
     def __post_init__(self):
-        checks.one_of("validation_split", self.validation_split, ("validation", "test"))
+        if self.data_dir is not None:
+            # As a shell does, but not in --data-dir=~/pictures.
+            object.__setattr__(self, "data_dir", os.path.expanduser(self.data_dir))
+        found = _Checks(self)
+        found.each(checks.one_of, "validation_split", allowed=("validation", "test"))
+        found.note(check_mixing, self.mixup, self.cutmix, self.rand_augment)
+        found.expect_none()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -192,28 +210,32 @@ class Optimization:
     def __post_init__(self):
         # JSON and command lines have lists.
         object.__setattr__(self, "drops", tuple(self.drops))
-        _check(self, checks.integer, "batch_size", "epochs", "steps", "base_batch")
-        _check(self, checks.integer, "seed", "head_epochs", minimum=0)
-        if self.seed >= 2**32:
-            raise ValueError(f"`seed` must be below 2**32. Received: seed={self.seed}")
-        _check(self, checks.positive, "learning_rate", "clip_norm", "rate_decay")
+        found = _Checks(self)
+        found.each(checks.integer, "batch_size", "epochs", "steps", "base_batch")
+        found.each(checks.integer, "seed", "head_epochs", minimum=0)
+        found.refuse(
+            checks.is_whole(self.seed) and self.seed >= 2**32,
+            f"`seed` must be below 2**32. Received: seed={self.seed}",
+        )
+        found.each(checks.positive, "learning_rate", "clip_norm")
         fractions = ("warmup_share", "momentum", "weight_decay", "ema", "label_smoothing")
-        _check(self, checks.fraction, *fractions)
+        found.each(checks.fraction, *fractions)
         for drop in self.drops:
-            checks.fraction("drops", drop)
-        if self.rate_decay > 1.0:
-            raise ValueError(
-                f"`rate_decay` must be in (0, 1]. Received: rate_decay={self.rate_decay}"
-            )
+            found.note(checks.fraction, "drops", drop)
+        found.refuse(
+            not 0.0 < self.rate_decay <= 1.0,
+            f"`rate_decay` must be in (0, 1]. Received: rate_decay={self.rate_decay}",
+        )
         schedules = ("steps", "cosine", "polynomial", "constant", "plateau")
-        checks.one_of("schedule", self.schedule, schedules)
-        checks.one_of("warmup", self.warmup, ("none", "linear", "error", "auto"))
-        checks.one_of("decay", self.decay, DECAYS)
-        if self.schedule == "plateau" and self.warmup in ("linear", "error"):
-            raise ValueError(
-                "`warmup` must be 'none' with schedule='plateau', which sets the learning rate. "
-                f"Received: warmup={self.warmup!r}"
-            )
+        found.each(checks.one_of, "schedule", allowed=schedules)
+        found.each(checks.one_of, "warmup", allowed=("none", "linear", "error", "auto"))
+        found.each(checks.one_of, "decay", allowed=DECAYS)
+        found.refuse(
+            self.schedule == "plateau" and self.warmup in ("linear", "error"),
+            "`warmup` must be 'none' with schedule='plateau', which sets the learning rate. "
+            f"Received: warmup={self.warmup!r}",
+        )
+        found.expect_none()
 
     @property
     def peak_rate(self) -> float:
@@ -240,7 +262,7 @@ class Devices:
             each, so that results do not depend on the number of cores or of runs at a time.
     """
 
-    # All but `steps_per_call` are checked by what they are handed to before the data are read.
+    # The others are checked by `make_strategy` and `layout`.
     strategy: str = "auto"
     gpus: int | None = None
     virtual_devices: int | None = None
@@ -252,7 +274,10 @@ class Devices:
     deterministic: bool = False
 
     def __post_init__(self):
-        _check(self, checks.integer, "steps_per_call")
+        found = _Checks(self)
+        found.each(checks.integer, "steps_per_call", "micro_batches")
+        found.each(checks.one_of, "precision", allowed=PRECISIONS)
+        found.expect_none()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -260,7 +285,7 @@ class Output:
     """Files that a run writes, and where.
 
     Attributes:
-        workdir: Folder that everything is written to.
+        workdir: Folder that everything is written to; `~` is the user's home.
         log_every: Steps from one row of metrics to the next.
         checkpoint_every: Steps from one checkpoint to the next; None for one an epoch.
         resume: Whether an unfinished run in `workdir` resumes.
@@ -276,13 +301,21 @@ class Output:
     fine_tune_epochs: int = 0
 
     def __post_init__(self):
-        _check(self, checks.integer, "log_every", "checkpoint_every")
-        _check(self, checks.integer, "fine_tune_epochs", minimum=0)
-        if self.fine_tune_epochs and not self.export:
-            raise ValueError(
-                "`fine_tune_epochs` fine-tunes the exported module; leave `export` on. "
-                f"Received: fine_tune_epochs={self.fine_tune_epochs} with export=False"
-            )
+        object.__setattr__(self, "workdir", os.path.expanduser(self.workdir))
+        found = _Checks(self)
+        # A name that is empty would be that of the current folder.
+        found.refuse(
+            not self.workdir.strip() or "\0" in self.workdir or self.workdir == os.path.sep,
+            f"`workdir` must be the name of a folder. Received: workdir={self.workdir!r}",
+        )
+        found.each(checks.integer, "log_every", "checkpoint_every")
+        found.each(checks.integer, "fine_tune_epochs", minimum=0)
+        found.refuse(
+            self.fine_tune_epochs and not self.export,
+            "`fine_tune_epochs` fine-tunes the exported module; leave `export` on. "
+            f"Received: fine_tune_epochs={self.fine_tune_epochs} with export=False",
+        )
+        found.expect_none()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -292,7 +325,7 @@ class Experiment:
     Its attributes are the five groups.
 
     Raises:
-        ValueError: If a setting is out of its range, or contradicts another one.
+        ValueError: If settings are out of their range, or contradict others; a line for each.
     """
 
     network: Network = Network()
@@ -302,18 +335,21 @@ class Experiment:
     output: Output = Output()
 
     def __post_init__(self):
+        found = _Checks(self)
         if self.network.init is None:
-            expect_defaults(self.optimization, ("head_epochs", "rate_decay"), _GOES_WITH_INIT)
-        if self.network.freeze_bn and self.optimization.recompute_bn:
-            raise ValueError(
-                "`recompute_bn` must be False with freeze_bn=True, which keeps the statistics. "
-                "Received: recompute_bn=True"
-            )
-        if self.optimization.schedule == "plateau" and self.data.validation_split == "test":
-            raise ValueError(
-                "`validation_split` must be 'validation' with schedule='plateau', which would "
-                "choose the learning rate by the test images. Received: validation_split='test'"
-            )
+            names = ("head_epochs", "rate_decay")
+            found.note(expect_defaults, self.optimization, names, _GOES_WITH_INIT)
+        found.refuse(
+            self.network.freeze_bn and self.optimization.recompute_bn,
+            "`recompute_bn` must be False with freeze_bn=True, which keeps the statistics. "
+            "Received: recompute_bn=True",
+        )
+        found.refuse(
+            self.optimization.schedule == "plateau" and self.data.validation_split == "test",
+            "`validation_split` must be 'validation' with schedule='plateau', which would "
+            "choose the learning rate by the test images. Received: validation_split='test'",
+        )
+        found.expect_none()
 
     @classmethod
     def from_flat(cls, **settings: object) -> Experiment:
@@ -330,12 +366,14 @@ class Experiment:
         Raises:
             ValueError: If there is no such setting, or a value is wrong.
         """
-        groups = {}
+        found = _Checks(self)
+        groups: dict[str, Any] = {}
         for title, group in vars(self).items():
             own = {name: settings.pop(name) for name in vars(group) if name in settings}
-            groups[title] = dataclasses.replace(group, **own)
+            groups[title] = found.note(dataclasses.replace, group, **own)
         for name, value in settings.items():
-            raise ValueError(f"`{name}` is no setting. Received: {name}={value!r}")
+            found.refuse(True, f"`{name}` is no setting. Received: {name}={value!r}")
+        found.expect_none()
         return Experiment(**groups)
 
     def of_the_result(self) -> dict[str, object]:

@@ -27,8 +27,9 @@ from typing import Any, NoReturn
 
 import tensorflow as tf
 
-from keras_resnet.experiment.runner import epochs_of, run
-from keras_resnet.experiment.settings import Experiment
+from keras_resnet.experiment.runner import data_identity, epochs_of, finished, run
+from keras_resnet.experiment.settings import Data, Experiment
+from keras_resnet.experiment.workdir import LOCK, in_use
 from keras_resnet.training import Terminated, TrainingStopped
 from keras_resnet.training.stopping import sigterm_handled
 from keras_resnet.utils import checks
@@ -152,9 +153,11 @@ def attempt_study(
         elsewhere = any(one.gpus or one.tpu or one.virtual_devices for one in devices)
         jobs = 1 if elsewhere or tf.config.list_physical_devices("GPU") else cores()
     jobs = min(checks.integer("jobs", jobs), len(plan))
-    clear_leftovers(Path(workdir))
     # Several share the cores.
-    ends = _run_all(plan, jobs, threads=max(1, cores() // jobs) if jobs > 1 else None)
+    threads = max(1, cores() // jobs) if jobs > 1 else None
+    with in_use(Path(workdir)):
+        clear_leftovers(Path(workdir))
+        ends = _run_all(plan, jobs, threads)
     return Study(
         [one for key in plan if isinstance(one := ends[key], StudyRun)],
         [one for key in plan if isinstance(one := ends[key], StoppedRun)],
@@ -184,11 +187,19 @@ def _run_all(
         left = f"about {format_seconds(seconds)} left"
         logger.info(f"{len(ends)}/{len(plan)}  {key[0]}, seed {key[1]}: {text}  {left}")
 
+    identities: dict[str, dict[str, Any]] = {}
+
+    def identify(data: Data) -> dict[str, Any]:
+        # Once for all runs, and before those that are not finished want the memory.
+        key = repr(data)
+        if key not in identities:
+            identities[key] = data_identity(data)
+        return identities[key]
+
     for key, one in plan.items():
         folder = Path(one.output.workdir)
         if all((folder / f"{name}.json").exists() for name in ("config", "metrics")):
-            # It reads them, and refuses those of another run.
-            end(key, functools.partial(run, one))
+            end(key, functools.partial(finished, one, identify))
     waiting = [key for key in plan if key not in ends]
     with sigterm_handled(_terminate):
         try:
@@ -208,12 +219,13 @@ def _run_all(
 
 
 def _figures(metrics: Mapping[str, Any]) -> str:
-    split = metrics["split"]
-    return (
-        f"training error {100 * (1 - metrics['train_accuracy']):.2f} %, "
-        f"{split} error {100 * (1 - metrics[f'{split}_accuracy']):.2f} %, "
-        f"{metrics['train_seconds']:.0f} s of training"
-    )
+    # Those of the training are missing where its rows were lost.
+    errors = [
+        f"{name} error {100 * (1 - metrics[f'{split}_accuracy']):.2f} %, "
+        for name, split in {"training": "train", metrics["split"]: metrics["split"]}.items()
+        if f"{split}_accuracy" in metrics
+    ]
+    return f"{''.join(errors)}{metrics['train_seconds']:.0f} s of training"
 
 
 def _terminate(number: int, frame: FrameType | None) -> NoReturn:
@@ -256,7 +268,7 @@ class _Child:
             report = {"stopped": death(process.returncode)}
         if "wrong" in report:
             self._withdraw()
-            raise ValueError(report["wrong"])
+            raise checks.ProblemsError(report["wrong"].splitlines())
         if "stopped" in report:
             raise TrainingStopped(report["stopped"])
         return report["metrics"]
@@ -268,7 +280,7 @@ class _Child:
 
     def _withdraw(self) -> None:
         """Removes a folder that was made for it if nothing but the log came into it."""
-        if self._fresh and [path.name for path in self._workdir.glob("*")] == [LOG]:
+        if self._fresh and {path.name for path in self._workdir.glob("*")} <= {LOG, LOCK}:
             shutil.rmtree(self._workdir, ignore_errors=True)
 
 
@@ -297,10 +309,11 @@ def _outcome(settings: Mapping[str, Any]) -> dict[str, Any]:
     except (TrainingStopped, Terminated, OSError) as error:
         outcome = {"stopped": checks.first_line(error)}
     except (ValueError, ImportError) as error:
-        outcome = {"wrong": checks.first_line(error)}
+        outcome = {"wrong": "\n".join(checks.lines_of(error))}
     except Exception as error:
         # A fault of the package, so the log gets all of it.
         traceback.print_exc()
         return {"stopped": f"{type(error).__name__}: {checks.first_line(error)}; log.txt has more"}
-    print(f"error: {next(iter(outcome.values()))}", file=sys.stderr)
+    for line in next(iter(outcome.values())).splitlines():
+        print(f"error: {line}", file=sys.stderr)
     return outcome

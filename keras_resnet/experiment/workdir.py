@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import reprlib
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import filelock
+
 from keras_resnet.experiment.settings import Experiment
 from keras_resnet.utils.files import parse_json
+
+# Files with the settings of a run, and with what its data are.
+CONFIG, DATA = "config.json", "data.json"
+# Its content names the process that has, or had, the lock of the folder.
+LOCK = ".lock"
+# Seconds to wait for the lock: a run that was told to end may be saving its state.
+PATIENCE = 3.0
 
 
 def expect_settings(path: Path, own: dict[str, Any], *, of: str) -> bool:
@@ -21,12 +35,7 @@ def expect_settings(path: Path, own: dict[str, Any], *, of: str) -> bool:
     Raises:
         ValueError: If the folder is a file, the file is damaged, or the settings are others.
     """
-    workdir = path.parent
-    if workdir.exists() and not workdir.is_dir():
-        raise ValueError(
-            "`workdir` must be a folder, or a name that is free. "
-            f"Received: workdir={str(workdir)!r}, which is a file"
-        )
+    workdir = expect_folder("workdir", path.parent)
     if not path.exists():
         return False
     # Through JSON, as the file went: tuples become lists.
@@ -40,6 +49,77 @@ def expect_settings(path: Path, own: dict[str, Any], *, of: str) -> bool:
             f"Received: workdir={str(workdir)!r}"
         )
     return True
+
+
+def expect_folder(name: str, folder: str | Path) -> Path:
+    """Returns the path of a folder that is there or can be made; raises a ValueError if not."""
+    folder = Path(folder)
+    there = next(path for path in (folder, *folder.absolute().parents) if os.path.lexists(path))
+    if not there.is_dir():
+        raise ValueError(
+            f"`{name}` must be a folder, or a name that is free. "
+            f"Received: {name}={str(folder)!r}, where {str(there)!r} is a file"
+        )
+    return folder
+
+
+def expect_data(workdir: Path, own: dict[str, Any]) -> None:
+    """Raises a ValueError if a folder's run or search was begun on other data.
+
+    `own` is the `identity` of the data asked for. Folders without data.json hold what was begun
+    before there was that file, or nothing.
+    """
+    path = workdir / DATA
+    if not path.exists():
+        return
+    held = read_object(path)
+    different = [
+        f"{name.replace('_', ' ')} {reprlib.repr(held.get(name))}, now {reprlib.repr(value)}"
+        for name, value in own.items()
+        if held.get(name) != value
+    ]
+    if different:
+        raise ValueError(
+            f"`workdir` holds what was begun on other data ({'; '.join(different)}); choose a new "
+            f"folder. Received: workdir={str(workdir)!r}"
+        )
+
+
+@contextlib.contextmanager
+def in_use(workdir: Path) -> Iterator[None]:
+    """Makes a folder and keeps other processes from using it meanwhile.
+
+    Where nothing else came into it, nothing is left behind. The system gives a lock back however
+    its process ends.
+
+    Raises:
+        ValueError: If another process uses the folder.
+    """
+    fresh = not workdir.exists()
+    workdir.mkdir(parents=True, exist_ok=True)
+    file = workdir / LOCK
+    # First, since taking the lock empties the file with some versions of the library.
+    user = file.read_text(encoding="utf-8", errors="replace") if file.is_file() else ""
+    # One that this process has can be taken again, as by a study's runs.
+    lock = filelock.FileLock(file, is_singleton=True)
+    try:
+        taken = lock.acquire(timeout=PATIENCE)
+    except filelock.Timeout as error:
+        raise ValueError(
+            "`workdir` must be a folder that no other process uses. Received: "
+            f"workdir={str(workdir)!r}, in use by {user.partition(chr(10))[0] or 'another process'}"
+        ) from error
+    with taken:
+        # A full disk is for those to tell who write what is needed.
+        with contextlib.suppress(OSError):
+            file.write_text(f"process {os.getpid()} since {time.strftime('%Y-%m-%d %H:%M:%S')}\n")
+        try:
+            yield
+        finally:
+            if workdir.is_dir() and list(workdir.iterdir()) == [file]:
+                file.unlink()
+                if fresh:
+                    workdir.rmdir()
 
 
 def read_object(path: Path) -> dict[str, Any]:

@@ -17,6 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_resnet.utils import checks, private
+from keras_resnet.utils.files import without_patterns
 
 # File of the labels in a SavedModel, in a LiteRT file and beside a `.keras` file; key in ONNX.
 LABELS = "labels.txt"
@@ -54,6 +55,20 @@ def write_litert(
     # By way of a SavedModel, which gives inputs and outputs their names.
     folder = path.with_name("saved_model")
     write_saved_model(serve, folder, net=net)
+    with without_patterns(folder) as plain:
+        data = _litert(plain, net.name, quantize, images)
+    if labels is None:
+        path.write_bytes(data)
+    else:
+        digest = _sha256(labels).encode()
+        path.write_bytes(private.litert_with_metadata(data, LABELS_SHA256, digest))
+        # TensorFlow Lite's "associated files": an archive behind what readers of the model see.
+        with zipfile.ZipFile(path, "a") as archive:
+            archive.writestr(LABELS, labels)
+
+
+def _litert(folder: Path, name: str, quantize: str, images: np.ndarray | None) -> bytes:
+    """Converts a SavedModel of the network of that name."""
     converter = tf.lite.TFLiteConverter.from_saved_model(
         str(folder), signature_keys=["serving_default"]
     )
@@ -73,16 +88,9 @@ def write_litert(
     except failure as error:
         raise ValueError(
             "`model` must consist of operations that LiteRT has built in. "
-            f"Received: model {net.name!r} ({checks.first_line(error)})"
+            f"Received: model {name!r} ({checks.first_line(error)})"
         ) from error
-    if labels is None:
-        path.write_bytes(data)
-    else:
-        digest = _sha256(labels).encode()
-        path.write_bytes(private.litert_with_metadata(data, LABELS_SHA256, digest))
-        # TensorFlow Lite's "associated files": an archive behind what readers of the model see.
-        with zipfile.ZipFile(path, "a") as archive:
-            archive.writestr(LABELS, labels)
+    return data
 
 
 def custom_operations(data: bytes) -> list[str]:

@@ -186,7 +186,7 @@ def _verify(written: Path, source: keras.Model, net: keras.Model, kind: str) -> 
     classifier = classifier_of(source) if kind == "classification" and exact else None
     # On the CPU, where float32 is float32 everywhere and convolutions give the same bits.
     with tf.device("CPU:0"):
-        module = tf.saved_model.load(str(written))
+        module = verification.load_saved_model(written)
         outputs = [
             module(tf.constant(images), training=False),
             module.signatures["serving_default"](images=tf.constant(images)),

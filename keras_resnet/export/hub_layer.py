@@ -13,7 +13,7 @@ import keras
 import tensorflow as tf
 
 from keras_resnet.export.handles import module_directory
-from keras_resnet.export.verification import SAVED_MODEL, require_tensorflow
+from keras_resnet.export.verification import SAVED_MODEL, load_saved_model, require_tensorflow
 from keras_resnet.layers import PACKAGE
 from keras_resnet.utils.checks import first_line
 
@@ -128,7 +128,7 @@ def _load(handle: str, sha256: str | None) -> Any:
             f"Received: handle={handle!r}"
         )
     try:
-        module = tf.saved_model.load(str(directory))
+        module = load_saved_model(directory)
     except Exception as error:  # Damaged ones raise errors of many kinds.
         raise ValueError(
             f"`handle` must be a whole SavedModel. Received: handle={handle!r}, which cannot be "

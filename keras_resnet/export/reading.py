@@ -19,7 +19,7 @@ import tensorflow as tf
 from keras_resnet.export.copies import image_network
 from keras_resnet.export.endpoints import KINDS
 from keras_resnet.export.formats import LABELS, LABELS_SHA256, ONNX_LABELS
-from keras_resnet.export.verification import SAVED_MODEL
+from keras_resnet.export.verification import SAVED_MODEL, load_saved_model
 from keras_resnet.network import class_names_of
 from keras_resnet.surgery.graphs import functional_config, output_activation
 from keras_resnet.utils import checks, private
@@ -115,7 +115,7 @@ def _open_keras(path: Path) -> ExportedModel:
 
 def _open_saved_model(path: Path) -> ExportedModel:
     try:
-        module = tf.saved_model.load(str(path))
+        module = load_saved_model(path)
     except (OSError, tf.errors.OpError, ValueError, LookupError, TypeError, RuntimeError) as error:
         raise _unreadable(path, error) from error  # Whatever a damaged graph leads to.
     signature = module.signatures.get("serving_default")

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
-from keras_resnet.utils.files import clear_leftovers
+from keras_resnet.utils.files import clear_leftovers, without_patterns
 
 SAVED_MODEL = "saved_model.pb"
 
@@ -58,6 +60,12 @@ def check_path(path: Path, overwrite: bool, suffix: str = "") -> None:
             f"`path` must be new or {what}; overwrite=True replaces nothing else. "
             f"Received: path={str(path)!r}"
         )
+
+
+def load_saved_model(path: str | Path) -> Any:
+    """Returns what `tf.saved_model.load` does, from a directory whose path has brackets, too."""
+    with without_patterns(path) as plain:
+        return tf.saved_model.load(str(plain))
 
 
 def label_lines(labels: Sequence[str], classes: int | None) -> str:

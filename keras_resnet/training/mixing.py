@@ -19,6 +19,16 @@ _LAYER_STRIDE = 10**6
 _REPLICA_STRIDE = 10**9
 
 
+def check_mixing(mixup: float, cutmix: float, rand_augment: float) -> None:
+    """Raises a ValueError that names each of the arguments of `Mixing` out of its range."""
+    found = checks.Problems()
+    if mixup:
+        found.note(checks.positive, "mixup", mixup)
+    found.note(checks.fraction, "cutmix", cutmix, one_allowed=True)
+    found.note(checks.fraction, "rand_augment", rand_augment, one_allowed=True)
+    found.expect_none()
+
+
 class Mixing:
     """A `transform` for the trainer: RandAugment, then mixup or CutMix.
 
@@ -46,16 +56,15 @@ class Mixing:
     ):
         self.classes = checks.integer("classes", classes, 2)
         self.seed = checks.integer("seed", seed, 0)
-        checks.fraction("rand_augment", rand_augment, one_allowed=True)
+        check_mixing(mixup, cutmix, rand_augment)
         # All layers in float32, whatever the network that follows computes in.
         self.rand_augment = None
         if rand_augment:
             self.rand_augment = keras.layers.RandAugment(factor=rand_augment, dtype="float32")
         self.mixers: list[keras.Layer] = []
         if mixup:
-            alpha = checks.positive("mixup", mixup)
-            self.mixers.append(keras.layers.MixUp(alpha=alpha, dtype="float32"))
-        if checks.fraction("cutmix", cutmix, one_allowed=True):
+            self.mixers.append(keras.layers.MixUp(alpha=mixup, dtype="float32"))
+        if cutmix:
             self.mixers.append(keras.layers.CutMix(factor=cutmix, dtype="float32"))
 
     def __call__(

@@ -11,6 +11,8 @@ import tensorflow as tf
 
 from keras_resnet.utils import checks
 
+PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
+
 
 def set_precision(name: str) -> None:
     """Sets Keras's dtype policy for the models that are built from now on.
@@ -21,7 +23,7 @@ def set_precision(name: str) -> None:
     Raises:
         ValueError: Another name.
     """
-    checks.one_of("precision", name, ("float32", "mixed_bfloat16", "mixed_float16"))
+    checks.one_of("precision", name, PRECISIONS)
     keras.config.set_dtype_policy(name)
 
 

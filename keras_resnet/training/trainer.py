@@ -163,6 +163,7 @@ class Trainer:
             Terminated: SIGTERM came; uncaught, it exits the process with code 143.
         """
         layout(self.strategy, batch_size, self._step.micro_batches)
+        self._expect_classes(dataset)
         backup = keras.callbacks.BackupAndRestore
         if checkpoints is not None and any(isinstance(one, backup) for one in callbacks):
             # Keras would load an older state over that of a checkpoint.
@@ -278,6 +279,7 @@ class Trainer:
         Raises:
             ValueError: The batch does not divide over the replicas, or no image can be read.
         """
+        self._expect_classes(dataset)
         callbacks = callbacks or keras.callbacks.CallbackList(model=self.model)
         # An evaluation in the middle of an epoch does not change the metrics of the epoch.
         with kept(self.strategy, {"metrics": self._step.metric_variables}):
@@ -297,6 +299,17 @@ class Trainer:
             )
         callbacks.on_test_end(results)
         return results
+
+    def _expect_classes(self, dataset: ImageDataset) -> None:
+        """Raises a ValueError if there are labels that the model has no output for."""
+        shape, classes = getattr(self.model, "output_shape", None), len(dataset.class_names)
+        outputs = shape[-1] if isinstance(shape, tuple) else None
+        # One output can stand for two classes.
+        if isinstance(outputs, int) and 1 < outputs < classes:
+            raise ValueError(
+                f"`dataset` must have at most {outputs} classes, the outputs of the model. "
+                f"Received: {dataset.name} with {classes} classes"
+            )
 
     def recompute_bn_statistics(
         self, dataset: ImageDataset, batch_size: int, *, steps: int | None = None, seed: int = 0

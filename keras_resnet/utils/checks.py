@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import importlib
 import numbers
-from collections.abc import Callable, Collection, Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import Any, TypeVar
 
 import keras
 
+T = TypeVar("T")
 # Letters of a message.
 _LONGEST_LINE = 1010
 
@@ -21,6 +22,50 @@ def first_line(error: BaseException) -> str:
     lines = (line.strip() for line in str(error).splitlines())
     line = next(filter(None, lines), type(error).__name__)
     return line if len(line) <= _LONGEST_LINE else f"{line[:500]} ... {line[-500:]}"
+
+
+class ProblemsError(ValueError):
+    """Several problems at once, one in each line of the message and of `lines`."""
+
+    def __init__(self, lines: Iterable[str]):
+        self.lines = tuple(lines)
+        super().__init__("\n".join(self.lines))
+
+
+def lines_of(error: BaseException) -> tuple[str, ...]:
+    """Returns the line of an error's message for each of the problems that it names."""
+    return error.lines if isinstance(error, ProblemsError) else (first_line(error),)
+
+
+class Problems:
+    """Collects the errors of several checks, so that all of them are named at once."""
+
+    def __init__(self) -> None:
+        self._errors: list[Exception] = []
+
+    def __bool__(self) -> bool:
+        return bool(self._errors)
+
+    def note(self, check: Callable[..., T], *args: Any, **options: Any) -> T | None:
+        """Returns what `check` does, or None where it raised an error of a user."""
+        try:
+            return check(*args, **options)
+        except (ValueError, ImportError, OSError) as error:
+            self._errors.append(error)
+            return None
+
+    def refuse(self, wrong: object, line: str) -> None:
+        """Notes a problem of one line, if it is one."""
+        if wrong:
+            self._errors.append(ValueError(line))
+
+    def expect_none(self) -> None:
+        """Raises the error that was noted, or a `ProblemsError` where there are several."""
+        lines = dict.fromkeys(line for error in self._errors for line in lines_of(error))
+        if len(lines) > 1:
+            raise ProblemsError(lines) from self._errors[0]
+        if lines:
+            raise self._errors[0]
 
 
 def import_extra(name: str, use: str, extra: str) -> Any:

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import json
 import os
+import re
 import shutil
 import tempfile
 import time
@@ -72,6 +73,22 @@ def naming(path: str | Path) -> Iterator[None]:
         if not said or getattr(error, "filename", None) is not None:
             raise
         raise OSError(said[0], os.strerror(said[0]), str(path)) from error
+
+
+@contextlib.contextmanager
+def without_patterns(path: str | Path) -> Iterator[Path]:
+    """Yields a path that leads to `path`, without characters that TensorFlow reads as a pattern.
+
+    That is a link in a temporary folder, or `path` itself if it has none of them.
+    """
+    path = Path(path)
+    if not re.search(r"[][*?\\]", str(path.absolute())):
+        yield path
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        link = Path(folder) / "link"
+        link.symlink_to(path.absolute(), target_is_directory=path.is_dir())
+        yield link
 
 
 def clear_leftovers(folder: str | Path, of: str | None = None, age: float = 0.0) -> None:

@@ -21,6 +21,7 @@ def test_every_fault_is_found(folder, photographs):
     (china / "jpeg.png").write_bytes(encode(crop)[:-100])
     (china / "notes.txt").write_text("not an image")
     (china / "folder.jpg").mkdir()
+    (china / "folder.jpg" / "1.jpg").write_bytes(b"")
     (folder / "train" / "rose").mkdir()
     shutil.copytree(folder / "val" / "china", folder / "val" / "tulip")
     report = check_data(folder, workers=2)
@@ -29,7 +30,7 @@ def test_every_fault_is_found(folder, photographs):
         Finding("cmyk", "train/china/cmyk.jpg"),
         Finding("truncated", "train/china/cut.jpg"),
         Finding("truncated", "train/china/cut.png"),
-        Finding("not an image", "train/china/folder.jpg"),
+        Finding("not an image", "train/china/folder.jpg", "folder of 1 files"),
         Finding("unreadable", "train/china/gone.jpg", "No such file or directory"),
         Finding("mislabeled", "train/china/jpeg.png", "JPEG, not PNG"),
         Finding("truncated", "train/china/jpeg.png"),

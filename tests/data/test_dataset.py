@@ -165,3 +165,30 @@ IMAGES, LABELS = images_and_labels(6)
 def test_wrong_arrays(splits, received):
     with refused("`splits`", received):
         ArrayDataset("wrong", splits, "abcde")
+
+
+def test_labels_in_a_column_are_those_of_keras_data_sets():
+    splits = {"train": (IMAGES, LABELS)}
+    column = ArrayDataset("column", {"train": (IMAGES, LABELS[:, np.newaxis])}, "abcde")
+    assert column.identity() == ArrayDataset("row", splits, "abcde").identity()
+    assert_equal(
+        take(column.train_batches(6), 1),
+        take(ArrayDataset("row", splits, "abcde").train_batches(6), 1),
+    )
+
+
+def test_identity_tells_data_from_others():
+    changed = IMAGES.copy()
+    changed[3] += 1
+    others = [
+        ArrayDataset("a", {"train": (images, labels)}, names).identity()
+        for images, labels, names in (
+            (IMAGES, LABELS, "abcde"),
+            (IMAGES, LABELS, "abcdf"),
+            (IMAGES[:5], LABELS[:5], "abcde"),
+            (IMAGES, LABELS[::-1], "abcde"),
+            (changed, LABELS, "abcde"),
+        )
+    ]
+    assert others[0]["class_names"] == list("abcde") and others[0]["images"] == {"train": 6}
+    assert len(set(map(str, others))) == len(others)

@@ -193,3 +193,36 @@ def test_wrong_options(folder, option, value):
 def test_training_images_are_required():
     with refused("`sources`"):
         EncodedDataset("empty", {}, ["a"], Transforms())
+
+
+class Labeled:
+    """One image, three times, with these labels."""
+
+    def __init__(self, encoded, labels):
+        self.encoded, self.labels = encoded, tf.constant(labels, tf.int32)
+
+    def __len__(self):
+        return 3
+
+    def read(self, index):
+        return tf.constant(self.encoded), self.labels[index]
+
+    def locate(self, index):
+        return f"image {index}"
+
+    def parts(self):
+        yield b""
+
+
+def test_images_labeled_with_no_class_are_bad_images(photographs):
+    source = Labeled(encode(photographs[0][:60, :80]), [1, 2, -1])
+    dataset = EncodedDataset("labeled", {"train": source}, ["a", "b"], Transforms(**SMALL))
+    with pytest.warns(BadImageWarning, match=r"image [12] is labeled (2|-1), where there are 2"):
+        ((images, labels),) = take(dataset.train_batches(3), 1)
+    assert labels.tolist() == [1, 1, 1] and sorted(dataset.bad_images.found) == [
+        "image 1",
+        "image 2",
+    ]
+    ((_, _, weights),) = take(dataset.eval_batches("train", 3), 1)
+    assert weights.tolist() == [1, 0, 0]
+    assert [w for _, _, w in take(dataset.whole_images("train"), 3)] == [1, 0, 0]

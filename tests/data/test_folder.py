@@ -7,7 +7,7 @@ import pytest
 
 from keras_resnet.data import folder as folders
 from keras_resnet.data import load_dataset
-from keras_resnet.data.folder import index_folder
+from keras_resnet.data.folder import UnreadFilesWarning, index_folder
 from tests.helpers import refused
 
 SMALL = {"image_size": 24}
@@ -31,7 +31,6 @@ def scans(monkeypatch):
 
 
 def test_a_folder(folder):
-    (folder / "train" / "china" / "notes.txt").write_text("not an image")
     (folder / "train" / ".hidden").mkdir()
     dataset = load_dataset("folder", folder, **SMALL)
     assert dataset.name == "photos" and dataset.class_names == ("china", "flower")
@@ -43,6 +42,29 @@ def test_a_folder(folder):
     assert dataset.splits == ("train", "validation", "test")
     labels = [int(x) for _, ys, _ in dataset.eval_batches("test", 3) for x in ys]
     assert labels == [1, 1, 1]  # classes are those of the training split
+
+
+def test_other_names_of_the_splits(folder):
+    for name, other in (("train", "Train"), ("val", "validation"), ("validation", "VALID")):
+        (folder / name).rename(folder / other)
+        if other != "Train":
+            assert load_dataset("folder", folder, **SMALL).splits == ("train", "validation")
+
+
+def test_what_is_not_read_is_said_with_its_number(folder):
+    place = folder / "train" / "china"
+    for number in range(14):
+        (place / f"{number}.TIF").write_bytes(b"")
+    (place / "more" / "deep").mkdir(parents=True)
+    for name in ("more/1.jpg", "more/deep/2.jpg", "README"):
+        (place / name).write_bytes(b"")
+    (folder / "train" / "3.jpg").write_bytes(b"")
+    (folder / "extra").mkdir()
+    words = ("14 .tif", "2 in folders", "1 without a suffix", "1 outside", "folder 'extra'")
+    with pytest.warns(UnreadFilesWarning) as warned:
+        assert load_dataset("folder", folder, **SMALL).num_examples("train") == 10
+    (line,) = (str(warning.message) for warning in warned)
+    assert [word for word in words if word not in line] == [] and "\n" not in line
 
 
 def test_names_need_not_be_utf8(folder):

@@ -137,7 +137,7 @@ def test_wrong_arguments_are_named(model, folder, forms, tmp_path):
     for path, images, arguments, *words in (
         (keras_file, image, {"top": 0}, "`top`", "top=0"),
         (keras_file, image, {"batch_size": 0}, "`batch_size`", "batch_size=0"),
-        (keras_file, image, {"labels": ["a"]}, "`class_names`", "1 names"),
+        (keras_file, folder / "none.png", {"labels": ["a"]}, "`class_names`", "1 names"),
         (keras_file, image, {"resize": 7}, "`resize`", "resize=7"),
         (keras_file, image, {"image_size": 9}, "`image_size`", "image_size=9"),
         (keras_file, tmp_path / "empty", {}, "`images`", tmp_path / "empty"),

@@ -33,7 +33,11 @@ def test_report_without_test_images_and_without_the_net_from_scratch(
     base = BASE.replace(workdir=str(tmp_path))
     save_model(build_model(base, dataset), tmp_path / "ResNet8-0" / "model.keras")
     shallow = StudyRun(
-        "ResNet8", 0, tmp_path / "ResNet8-0", {"train_seconds": 1.0}, [{"epoch": 1, "loss": 0.7}]
+        "ResNet8",
+        0,
+        tmp_path / "ResNet8-0",
+        {"train_seconds": 1.0, "epochs": 1},
+        [{"epoch": 1, "loss": 0.7}],
     )
     study = Study([shallow], [StoppedRun("ResNet14", 0, "it diverged")])
     logger, said = tf.get_logger(), []

@@ -68,6 +68,13 @@ def test_a_shipped_module_is_what_its_card_says(name):
     )
 
 
+def test_a_file_in_place_of_the_folder_is_refused_before_training(tmp_path):
+    (tmp_path / "saved").write_text("")
+    with refused("`folder`", f"folder='{tmp_path}/saved'"):
+        publish(Experiment.from_flat(workdir=str(tmp_path / "run")), tmp_path / "saved")
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_whole_model_to_begin_from_is_refused_before_training(tmp_path):
     for init in ("first.keras", str(tmp_path)):
         experiment = Experiment.from_flat(init=init, workdir=str(tmp_path / "run"))

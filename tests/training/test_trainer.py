@@ -334,6 +334,15 @@ def test_bad_arguments_of_fit(arguments, argument, received):
         make_trainer().fit(blobs(), **arguments)
 
 
+def test_labels_without_an_output_are_refused_before_training():
+    dataset, trainer = blobs(), make_trainer()
+    dataset.class_names = tuple("01234")
+    with refused("`dataset`", "5 classes"):
+        trainer.fit(dataset, 32, epochs=1)
+    with refused("`dataset`", "5 classes"):
+        trainer.evaluate(dataset, "test", 32)
+
+
 def test_optimizer_options_that_belong_to_the_trainer():
     model = small_model()
     for optimizer, instead in (

@@ -14,7 +14,7 @@ from keras_resnet.experiment.reports import write_rows
 from keras_resnet.experiment.runner import opened, run
 from keras_resnet.experiment.search.space import SearchSpace, candidate
 from keras_resnet.experiment.settings import Experiment
-from keras_resnet.experiment.workdir import expect_settings
+from keras_resnet.experiment.workdir import DATA, LOCK, expect_settings
 from keras_resnet.training import TrainingStopped
 from keras_resnet.utils import checks, private
 from keras_resnet.utils.files import clear_leftovers, write_json
@@ -71,23 +71,26 @@ def search(
     limits = {"max_parameters": max_parameters, "max_multiply_adds": max_multiply_adds}
     settings = {**base.of_the_result(), "space": dataclasses.asdict(space), "tuner": tuner}
     settings |= {"factor": factor, **limits}
-    expect_settings(workdir / "search.json", settings, of="search")
-    with opened(base) as (strategy, dataset):
+    found = checks.Problems()
+    found.note(expect_settings, workdir / "search.json", settings, of="search")
+    with opened(base, found) as (strategy, dataset):
         hypermodel = ResNetHyperModel(base, dataset, space, strategy=strategy, **limits)
         fresh = not hypermodel.folder.exists()
-        found = make_tuner(hypermodel, tuner, trials=trials, factor=factor)
+        tried = make_tuner(hypermodel, tuner, trials=trials, factor=factor)
         for folder in (workdir, hypermodel.folder, *hypermodel.folder.glob("trial_*")):
             clear_leftovers(folder)
         write_json(workdir / "search.json", settings)
+        write_json(workdir / DATA, dataset.identity())
         with private.tuner_saves_json(write_json):
-            found.search()
+            tried.search()
     # A trial that ended while the search was being killed has ended twice.
-    ended = dict.fromkeys(found.oracle.end_order)
-    rows = [_row(found.oracle.get_trial(trial), hypermodel) for trial in ended]
+    ended = dict.fromkeys(tried.oracle.end_order)
+    rows = [_row(tried.oracle.get_trial(trial), hypermodel) for trial in ended]
     if all(row["state"] == "over budget" for row in rows):
         if fresh:
             # Nothing was trained: the folder is free for another search.
-            (workdir / "search.json").unlink()
+            for name in ("search.json", DATA, LOCK):
+                (workdir / name).unlink()
             shutil.rmtree(hypermodel.folder)
         raise ValueError(
             "`max_parameters` and `max_multiply_adds` must leave some candidates. Received: "
@@ -109,7 +112,7 @@ def search(
     )
     logger.info(text_table([_shown(row) for row in rows]))
     logger.info(f"The best is trial {trial}, {best['network']}; it is trained anew")
-    values = found.oracle.get_trial(trial).hyperparameters.values
+    values = tried.oracle.get_trial(trial).hyperparameters.values
     final = str(workdir / f"best-trial-{trial}")
     run(candidate(base, values, epochs=final_epochs, workdir=final))
     return rows

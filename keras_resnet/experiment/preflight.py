@@ -1,0 +1,148 @@
+"""What is wrong with an experiment, all of it, before anything is built or written. TensorFlow.
+
+Settings are checked where they are made, and the rest where it is used. Here the checks that need
+no network are called together, so that one start names all that has to be changed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import unicodedata
+from collections.abc import Mapping
+from typing import Any
+
+import tensorflow as tf
+
+from keras_resnet import training
+from keras_resnet.architectures import Architecture, DenseArchitecture
+from keras_resnet.data import ImageDataset
+from keras_resnet.experiment.factories import architecture_of, expect_image_size, load_data
+from keras_resnet.experiment.settings import Data, Experiment
+from keras_resnet.experiment.workdir import expect_data, expect_folder
+from keras_resnet.training.strategy import Layout
+from keras_resnet.utils import checks
+
+# Control characters, halves of characters (bytes that are not UTF-8), and ends of lines.
+_NOT_IN_A_NAME = frozenset({"Cc", "Cs", "Zl", "Zp"})
+
+
+def prepare(
+    experiment: Experiment, found: checks.Problems
+) -> tuple[tf.distribute.Strategy, ImageDataset]:
+    """Returns strategy and data of an experiment in which nothing is wrong that can be known yet.
+
+    Args:
+        experiment: The settings.
+        found: What is known to be wrong with them already.
+
+    Raises:
+        ValueError: If something is wrong; a line for each problem.
+    """
+    devices = experiment.devices
+    named = {name: getattr(devices, name) for name in ("gpus", "virtual_devices", "tpu")}
+    strategy = found.note(training.make_strategy, devices.strategy, **named)
+    layout = None
+    if strategy is not None:
+        batch_size = experiment.optimization.batch_size
+        layout = found.note(training.layout, strategy, batch_size, devices.micro_batches)
+    found.note(_expect_file, experiment.network.init or "")
+    dataset = check(experiment, found, layout)
+    found.expect_none()
+    assert strategy is not None and dataset is not None
+    return strategy, dataset
+
+
+def check(
+    experiment: Experiment, found: checks.Problems, layout: Layout | None = None
+) -> ImageDataset | None:
+    """Notes what is wrong with network, data and folder, on the devices of `layout`.
+
+    Returns:
+        The data, or None if they cannot be read.
+    """
+    network, optimization = experiment.network, experiment.optimization
+    architecture = None
+    if not network.init_is_model:
+        architecture = found.note(architecture_of, network)
+    workdir = found.note(expect_folder, "workdir", experiment.output.workdir)
+    dataset = found.note(load_data, experiment.data)
+    if dataset is None:
+        return None
+    found.note(_expect_classes, dataset)
+    found.note(_expect_split, experiment.data, dataset)
+    found.note(dataset.steps_per_epoch, optimization.batch_size)
+    if workdir is not None:
+        found.note(expect_data, workdir, dataset.identity())
+    if architecture is not None:
+        fits = found.note(expect_image_size, architecture, dataset)
+        if fits and layout is not None and not network.freeze_bn:
+            found.note(_expect_statistics, experiment, architecture, dataset, layout)
+    return dataset
+
+
+def check_the_rest(preset: Experiment, changes: Mapping[str, Any], found: checks.Problems) -> None:
+    """Notes what is wrong beside settings that are, as if these had been left out."""
+    for name in preset.flat():
+        if name in changes:
+            with contextlib.suppress(ValueError):
+                preset = preset.replace(**{name: changes[name]})
+    # Without the devices, which a process prepares once.
+    check(preset, found)
+
+
+def _expect_file(init: str) -> None:
+    if init.endswith(".keras") and not os.path.isfile(init):
+        raise ValueError(f"`init` must be an existing .keras file. Received: init={init!r}")
+
+
+def _expect_classes(dataset: ImageDataset) -> None:
+    """Raises a ValueError unless there are two classes, each with a name of one line."""
+    names = dataset.class_names
+    if len(names) < 2:
+        raise ValueError(
+            f"`dataset` must have at least two classes. Received: {dataset.name} with {names}"
+        )
+    wrong = [name for name in names if not name or _NOT_IN_A_NAME & _kinds(name)]
+    if wrong:
+        raise ValueError(
+            "`class_names` must be text of one line in UTF-8, without control characters. "
+            f"Received: {', '.join(map(ascii, wrong[:5]))}"
+        )
+
+
+def _kinds(text: str) -> set[str]:
+    return set(map(unicodedata.category, text))
+
+
+def _expect_split(data: Data, dataset: ImageDataset) -> None:
+    """Raises a ValueError if the test images are asked for and there are none."""
+    if data.validation_split == "test" and "test" not in dataset.splits:
+        raise ValueError(
+            f"`validation_split` must be a split of the data, {', '.join(dataset.splits)}. "
+            "Received: validation_split='test'"
+        )
+
+
+def _expect_statistics(
+    experiment: Experiment,
+    architecture: Architecture | DenseArchitecture,
+    dataset: ImageDataset,
+    layout: Layout,
+) -> None:
+    """Raises a ValueError if batch normalization would see one value of a channel at a time.
+
+    Its mean is that value then, and the output is the same for every image.
+    """
+    reduction = architecture.stem.smallest_image(len(architecture.repeats))
+    height, width = (-(-side // reduction) for side in dataset.image_shape[:2])
+    images = layout.replica_batch // experiment.devices.micro_batches
+    if experiment.network.synchronized_bn:
+        images *= layout.replicas
+    if images * height * width == 1:
+        raise ValueError(
+            "`batch_size` must give each device, and each of its micro-batches, at least two "
+            f"images where the last feature map has one pixel, as that of {architecture.name} for "
+            f"images of {dataset.image_shape}: batch normalization would give every image the same "
+            f"output. Received: batch_size={layout.global_batch}"
+        )
