@@ -90,17 +90,23 @@ def make_server(
     from starlette.responses import JSONResponse
     from starlette.routing import Route
 
+    class Form(MultiPartParser):
+        spool_max_size = 0  # For no limit: what others send is not written to a disk.
+        complete = False
+
+        def on_end(self) -> None:
+            self.complete = True
+
     async def predict(request: Any) -> JSONResponse:
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind != "multipart/form-data":
             (row,) = await rows([await request.body()])
             return JSONResponse(row, 422 if "error" in row else 200)
         # Fields that are no files count, too.
-        parser = MultiPartParser(
-            request.headers, request.stream(), max_files=max_images, max_fields=0
-        )
-        parser.spool_max_size = 0  # For no limit: what others send is not written to a disk.
+        parser = Form(request.headers, request.stream(), max_files=max_images, max_fields=0)
         parts = (await parser.parse()).multi_items()
+        if not parser.complete:
+            raise MultiPartException("incomplete")
         files = [part.file.read() for _, part in parts if not isinstance(part, str)]
         return JSONResponse({"images": await rows(files)})
 

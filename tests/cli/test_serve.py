@@ -115,6 +115,7 @@ def test_a_broken_image_is_an_error_of_its_own_row(port, images, expected):
         (form(*[b"x"] * MAX_IMAGES), 200),
         (form(*[b"x"] * (MAX_IMAGES + 1)), 400),
         (form(b"/etc/passwd", field=""), 400),
+        ({**form(b"x"), "body": form(b"x", b"x")["body"][:-10]}, 400),
         ({"body": b"--cut", "Content-Type": "multipart/form-data"}, 400),
         ({"body": b"--x\r\n:\r\n", "Content-Type": "multipart/form-data; boundary=cut"}, 400),
     ],
