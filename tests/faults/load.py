@@ -402,7 +402,8 @@ def main() -> int:
             )
             rows.append({"form": form, **row})
             finds += len(found)
-            print(*(f"FOUND  {form}: {one}" for one in found[:20]), sep="\n", flush=True)
+            for one in found[:20]:
+                print(f"FOUND  {form}: {one}", flush=True)
             if options.table:
                 write_text(options.table.with_suffix(".md"), markdown_table(rows) + "\n")
     print(text_table(rows))
