@@ -16,7 +16,7 @@ import pytest
 import keras_resnet
 
 ROOT = Path(__file__).resolve().parents[1]
-FOLDERS = (".ci", "benchmarks", "keras_resnet", "recipes", "saved_models", "tests")
+FOLDERS = (".ci", "benchmarks", "docs", "keras_resnet", "recipes", "saved_models", "tests")
 FILES = (
     *("CHANGELOG.md", "CITATION.cff", "CONTRIBUTING.md", "LICENSE", "MANIFEST.in", "README.md"),
     *("SECURITY.md", "keras_resnet_command.py", "pyproject.toml", "setup.py"),

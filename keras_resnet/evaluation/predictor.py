@@ -23,6 +23,8 @@ from keras_resnet.utils import checks
 # Default side of images for a model that takes any size.
 SIDE = 224
 
+_ACCEPTED = ", ".join(sorted(set(FORMATS.values())))
+
 
 @dataclasses.dataclass(frozen=True)
 class Prediction:
@@ -37,6 +39,73 @@ class Prediction:
     path: Path
     labels: tuple[str, ...]
     probabilities: tuple[float, ...]
+
+
+class BadImageError(ValueError):
+    """An image that cannot be read; `fault` says why, as `decoding_fault` does."""
+
+    def __init__(self, fault: str):
+        super().__init__(
+            f"`image` must be a whole file ({_ACCEPTED}). Received: one that is {fault}"
+        )
+        self.fault = fault
+
+
+class Classifier:
+    """A trained classifier of any format, for encoded images in memory and in several threads.
+
+    Args:
+        model, top, labels, image_size, resize: As for `predict`, and refused alike.
+
+    Attributes:
+        transforms: How images are cropped.
+    """
+
+    def __init__(
+        self,
+        model: ExportedModel | str | Path,
+        top: int = 5,
+        *,
+        labels: Sequence[str] | Path | None = None,
+        image_size: int | None = None,
+        resize: int | None = None,
+    ):
+        self._top = checks.integer("top", top)
+        self._model = model if isinstance(model, ExportedModel) else load_exported(model)
+        if self._model.output not in ("probabilities", "logits"):
+            raise ValueError(
+                "`model` must be a classifier, with probabilities or logits as its output. "
+                f"Received: {str(self._model.path)!r}, which gives {self._model.output}"
+            )
+        if isinstance(labels, Path):
+            labels = read_labels(labels)
+        self._labels = self._model.labels if labels is None else labels
+        self.transforms = _transforms(self._model, image_size, resize)
+        # Labels that do not fit the model are an error before images are read.
+        self.classify(np.zeros((1, *self.transforms.shape), np.uint8))
+
+    def read(self, data: bytes) -> np.ndarray:
+        """Returns the pixels of an encoded image as `classify` takes them; see `read_image`."""
+        return read_image(data, self.transforms)
+
+    def classify(self, images: np.ndarray) -> list[tuple[tuple[str, ...], tuple[float, ...]]]:
+        """Returns labels and probabilities of the best classes of every image, best first.
+
+        Args:
+            images: uint8 `(batch, H, W, C)`, as `read` returns them.
+        """
+        scores = self._model(images)
+        if self._model.output == "logits":
+            scores = tf.nn.softmax(scores).numpy()
+        classes = scores.shape[1]
+        labels = self._labels
+        if labels is None and classes != 1000:
+            labels = [str(number) for number in range(classes)]
+        best = []
+        for row in decode_predictions(scores, min(self._top, classes), labels):
+            _, names, probabilities = zip(*row, strict=True)
+            best.append((names, probabilities))
+        return best
 
 
 def predict(
@@ -76,36 +145,13 @@ def predict(
         ImportError: If a package that the model needs is missing.
         OSError: If an image is missing, or the names of ImageNet's classes cannot be downloaded.
     """
-    checks.integer("top", top)
     checks.integer("batch_size", batch_size)
-    model = model if isinstance(model, ExportedModel) else load_exported(model)
-    if model.output not in ("probabilities", "logits"):
-        raise ValueError(
-            "`model` must be a classifier, with probabilities or logits as its output. "
-            f"Received: {str(model.path)!r}, which gives {model.output}"
-        )
-    if isinstance(labels, Path):
-        labels = read_labels(labels)
-    names = model.labels if labels is None else labels
-    transforms = _transforms(model, image_size, resize)
-
-    def classify(batch: np.ndarray) -> list[list[tuple[str, str, float]]]:
-        scores = model(batch)
-        if model.output == "logits":
-            scores = tf.nn.softmax(scores).numpy()
-        classes = scores.shape[1]
-        numbers = None if classes == 1000 else list(map(str, range(classes)))
-        return decode_predictions(scores, min(top, classes), numbers if names is None else names)
-
-    # Labels that do not fit the model are an error before images are read.
-    classify(np.zeros((1, *transforms.shape), np.uint8))
+    classifier = Classifier(model, top, labels=labels, image_size=image_size, resize=resize)
     predictions = []
-    read = read_images(images, transforms)
+    read = read_images(images, classifier.transforms)
     while batch := list(itertools.islice(read, batch_size)):
-        decoded = classify(np.stack([image for _, image in batch]))
-        for (path, _), classes in zip(batch, decoded, strict=True):
-            _, best, probabilities = zip(*classes, strict=True)
-            predictions.append(Prediction(path, best, probabilities))
+        best = classifier.classify(np.stack([image for _, image in batch]))
+        predictions += [Prediction(path, *row) for (path, _), row in zip(batch, best, strict=True)]
     return predictions
 
 
@@ -117,18 +163,27 @@ def read_images(
     for given in [images] if isinstance(images, (str, os.PathLike)) else images:
         given = Path(given)
         for path in _images_in(given) if given.is_dir() else [given]:
-            data = path.read_bytes()
             try:
-                yield path, _cropped(data, transforms)
-            except tf.errors.OpError as error:
-                fault = decoding_fault(data) or "unreadable"
+                yield path, read_image(path.read_bytes(), transforms)
+            except BadImageError as error:
                 if not given.is_dir():
-                    formats = ", ".join(sorted(set(FORMATS.values())))
                     raise ValueError(
-                        f"`images` must be whole files ({formats}). Received: {str(path)!r}, "
-                        f"which is {fault}"
+                        f"`images` must be whole files ({_ACCEPTED}). Received: {str(path)!r}, "
+                        f"which is {error.fault}"
                     ) from error
-                bad.report(str(path), fault)
+                bad.report(str(path), error.fault)
+
+
+def read_image(data: bytes, transforms: Transforms) -> np.ndarray:
+    """Returns the pixels of an encoded image, uint8 `transforms.shape`, cropped as for `predict`.
+
+    Raises:
+        BadImageError: If it cannot be read to its end.
+    """
+    try:
+        return _cropped(data, transforms)
+    except tf.errors.OpError as error:
+        raise BadImageError(decoding_fault(data) or "unreadable") from error
 
 
 def calibration_batches(

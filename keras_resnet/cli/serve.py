@@ -1,0 +1,164 @@
+"""Serves a trained model over HTTP: encoded images in, their best classes out.
+
+    keras-resnet serve model.keras --port 8000
+    curl --data-binary @photo.jpg http://127.0.0.1:8000/predict
+    curl --form x=@a.jpg --form x=@b.png http://127.0.0.1:8000/predict
+
+An example to build on, for the same machine or a trusted network. MODEL, labels and what an image
+is shown as are those of `keras-resnet predict`. POST /predict takes the bytes of one image, or
+several as files of a multipart form, and gives their "labels" and "probabilities" as JSON, best
+first. An image that cannot be read has an "error" instead: one that came alone with status 422,
+among several in its own row with 200. GET /health answers while the model is served. Needs the
+extra `serve`.
+"""
+
+import asyncio
+import socket
+from collections.abc import Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from keras_resnet.cli.flags import LineParser
+from keras_resnet.evaluation.predictor import BadImageError, Classifier
+from keras_resnet.utils import checks
+
+# Connections at a time; each may hold the bytes of a request. Further ones get status 503.
+CONNECTIONS = 64
+
+
+def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
+    """Serves a model until SIGINT or SIGTERM."""
+    parser = LineParser(__doc__, prog)
+    add = parser.add_argument
+    add("model", metavar="MODEL", help="A trained model")
+    add("--host", default="127.0.0.1", help="Address to listen at; by default this machine only")
+    add("--port", type=int, default=8000, help="Port to listen at; 0 for a free one")
+    add("--top", type=int, default=5, help="Classes to name")
+    add("--labels", type=Path, help="File with the name of a class on every line")
+    add("--image-size", type=int, help="Side, for a model that takes any; 224")
+    add("--resize", type=int, help="Shorter side of which the center is shown")
+    add("--threads", type=int, default=4, help="Requests to work on at a time")
+    add("--max-images", type=int, default=64, help="Images in a request")
+    add("--max-megabytes", type=int, default=16, help="Size of a request")
+    given = parser.parse_args(argv)
+    for name in ("threads", "max_images", "max_megabytes"):
+        checks.integer(name, getattr(given, name))
+    if not 0 <= given.port < 2**16:
+        raise ValueError(f"`port` must be 0 to 65535. Received: port={given.port}")
+    for package in ("starlette", "uvicorn", "python_multipart"):
+        checks.import_extra(package, "Servers", "serve")
+
+    classifier = Classifier(
+        given.model,
+        given.top,
+        labels=given.labels,
+        image_size=given.image_size,
+        resize=given.resize,
+    )
+    family = socket.AF_INET6 if ":" in given.host else socket.AF_INET
+    with (
+        socket.create_server((given.host, given.port), family=family) as listener,
+        ThreadPoolExecutor(given.threads) as pool,
+    ):
+        server = make_server(
+            classifier, pool, max_images=given.max_images, max_bytes=given.max_megabytes * 2**20
+        )
+        host = f"[{given.host}]" if ":" in given.host else given.host
+        print(f"http://{host}:{listener.getsockname()[1]}/predict; Ctrl-C ends it", flush=True)
+        server.run(sockets=[listener])
+
+
+def make_server(
+    classifier: Classifier, pool: Executor, *, max_images: int = 64, max_bytes: int = 2**24
+) -> Any:
+    """Returns a `uvicorn.Server` of a classifier.
+
+    Args:
+        classifier: Names the classes of images.
+        pool: Runs the classifier, one request in each of its threads.
+        max_images: Largest number of images in a request.
+        max_bytes: Largest size of a request.
+    """
+    import uvicorn
+    from starlette.applications import Starlette
+    from starlette.exceptions import HTTPException
+    from starlette.formparsers import MultiPartException, MultiPartParser
+    from starlette.requests import ClientDisconnect
+    from starlette.responses import JSONResponse
+    from starlette.routing import Route
+
+    class Form(MultiPartParser):
+        spool_max_size = 0  # For no limit: what others send is not written to a disk.
+        complete = False
+
+        def on_end(self) -> None:
+            self.complete = True
+
+    async def predict(request: Any) -> JSONResponse:
+        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if kind != "multipart/form-data":
+            (row,) = await rows([await request.body()])
+            return JSONResponse(row, 422 if "error" in row else 200)
+        # Fields that are no files count, too.
+        parser = Form(request.headers, request.stream(), max_files=max_images, max_fields=0)
+        parts = (await parser.parse()).multi_items()
+        if not parser.complete:
+            raise MultiPartException("incomplete")
+        files = [part.file.read() for _, part in parts if not isinstance(part, str)]
+        return JSONResponse({"images": await rows(files)})
+
+    async def rows(images: list[bytes]) -> list[dict]:
+        return await asyncio.get_running_loop().run_in_executor(pool, answer, classifier, images)
+
+    async def health(request: Any) -> JSONResponse:
+        return JSONResponse({"status": "ok"})
+
+    def error(status: int, text: str) -> JSONResponse:
+        return JSONResponse({"error": text}, status)
+
+    application = Starlette(
+        routes=[
+            Route("/predict", predict, methods=["POST"]),
+            Route("/health", health, methods=["GET"]),
+        ],
+        exception_handlers={
+            HTTPException: lambda _, fault: error(fault.status_code, fault.detail),
+            MultiPartException: lambda _, fault: error(400, fault.message),
+            # Nobody reads it, but it is no fault of the server that a client hangs up.
+            ClientDisconnect: lambda *_: error(400, "incomplete"),
+        },
+        max_body_size=max_bytes,
+    )
+    return uvicorn.Server(
+        uvicorn.Config(
+            application,
+            access_log=False,
+            limit_concurrency=CONNECTIONS,
+            lifespan="off",
+            log_config=None,
+            proxy_headers=False,
+            server_header=False,
+            timeout_graceful_shutdown=10,
+            ws="none",
+        )
+    )
+
+
+def answer(classifier: Classifier, images: Sequence[bytes]) -> list[dict]:
+    """Returns labels and probabilities, or an error, of every encoded image."""
+    rows: list[dict] = []
+    pixels = []
+    for data in images:
+        try:
+            pixels.append(classifier.read(data))
+            rows.append({})
+        except BadImageError as error:
+            rows.append({"error": error.fault})
+    best = iter(classifier.classify(np.stack(pixels)) if pixels else ())
+    for row in rows:
+        if not row:
+            row["labels"], row["probabilities"] = next(best)
+    return rows
