@@ -13,8 +13,9 @@ import numpy as np
 import tensorflow as tf
 
 from keras_resnet.data import Transforms, load_dataset
-from keras_resnet.data.decoding import FORMATS, decode_whole, decoding_fault
+from keras_resnet.data.decoding import FORMATS, decode_whole, decoding_fault, is_hidden
 from keras_resnet.data.encoded import BadImages
+from keras_resnet.data.image_files import image_size
 from keras_resnet.export import ExportedModel, load_exported
 from keras_resnet.export.reading import read_labels
 from keras_resnet.preprocessing import decode_predictions
@@ -150,7 +151,11 @@ def calibration_batches(
 def _images_in(folder: Path) -> list[Path]:
     """Returns the images of a folder and of those inside, by name."""
     paths = sorted(
-        path for path in folder.rglob("*") if path.suffix.lower() in FORMATS and path.is_file()
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in FORMATS
+        and path.is_file()
+        and not any(map(is_hidden, path.relative_to(folder).parts))
     )
     if not paths:
         raise ValueError(
@@ -162,12 +167,8 @@ def _images_in(folder: Path) -> list[Path]:
 
 def _cropped(data: bytes, transforms: Transforms) -> np.ndarray:
     """Returns the pixels of an encoded image, cropped unless it has the size already."""
-    size = transforms.image_size
-    shape = tf.io.extract_jpeg_shape(data)[:2] if tf.io.is_jpeg(data) else None
-    if shape is None or tuple(shape.numpy()) == (size, size):
-        whole = decode_whole(data, transforms.channels)
-        if tuple(whole.shape[:2]) == (size, size):
-            return whole.numpy()
+    if image_size(data) == transforms.shape[:2]:
+        return decode_whole(data, transforms.channels).numpy()
     return transforms.evaluation(data).numpy()
 
 
