@@ -111,6 +111,10 @@ def read_images(
     bad = BadImages(limit=None)
     for given in [images] if isinstance(images, (str, os.PathLike)) else images:
         given = Path(given)
+        if given.exists() and not (given.is_dir() or given.is_file()):
+            raise ValueError(  # before it is opened: a pipe may block for good
+                f"`images` must be files or folders of them. Received: {str(given)!r}"
+            )
         for path in _images_in(given) if given.is_dir() else [given]:
             data = path.read_bytes()
             try:

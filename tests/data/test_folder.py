@@ -45,6 +45,19 @@ def test_a_folder(folder):
     assert labels == [1, 1, 1]  # classes are those of the training split
 
 
+def test_hidden_files_and_pipes_are_no_images(folder):
+    """A pipe would block when it is opened."""
+    place = folder / "train" / "china"
+    for name in ("._0.jpg", ".DS_Store", "Thumbs.db"):
+        (place / name).write_bytes(b"no image")
+    (folder / "train" / "__MACOSX").mkdir()
+    os.mkfifo(place / "pipe.png")
+    (place / "link.png").symlink_to(place / "pipe.png")
+    content = folders.scan_split(folder / "train")
+    assert list(content) == ["china", "flower"] and len(content["china"].files) == 5
+    assert content["china"].others == ("link.png", "pipe.png")
+
+
 def test_names_need_not_be_utf8(folder):
     path = folder / "train" / "china"
     os.rename(path / "1.jpg", os.fsencode(path) + b"/\xff\xfe.jpg")
