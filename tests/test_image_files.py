@@ -131,6 +131,7 @@ REFUSED = {
     "4.bmp": (patched(PALETTE_BMP, 28, b"\x04"), "unreadable"),
     "compressed.bmp": (patched(PALETTE_BMP, 30, b"\x01"), "unreadable"),
     "no-color.bmp": (patched(PALETTE_BMP, len(PALETTE_BMP) - SIDE, b"\xff"), "unreadable"),
+    "no-frame.gif": (GIF[: 13 + 3 * 16] + b";" + GIF[14 + 3 * 16 :], "unreadable"),
     "outside.gif": (patched(GIF, 6, struct.pack("<HH", SIDE, SIDE - 1)), "unreadable"),
     "large.jpeg": (large_jpeg(), "too large"),
     "large.png": (patched(PNG, 16, struct.pack(">II", LARGE, LARGE)), "too large"),

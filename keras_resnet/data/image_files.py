@@ -75,7 +75,8 @@ def decode_other(encoded: tf.Tensor, channels: int) -> tf.Tensor:
         functools.partial(_decode_webp, encoded, head),
         functools.partial(_decode, encoded, channels),  # refuses it
     ]
-    return tf.switch_case(_position(head), decoders)
+    with tf.device("/cpu:0"):  # a GPU would not notice an index outside of a palette
+        return tf.switch_case(_position(head), decoders)
 
 
 def opaque(image: tf.Tensor, channels: int) -> tf.Tensor:
@@ -193,10 +194,9 @@ def _decode_gif(encoded: tf.Tensor) -> tf.Tensor:
     def palette_size(flags: tf.Tensor) -> tf.Tensor:
         return tf.where(flags & 128 > 0, tf.bitwise.left_shift(6, flags & 7), 0)
 
-    def end_of_blocks(start: tf.Tensor) -> tf.Tensor:
-        return (
-            tf.while_loop(lambda at: data[at] > 0, lambda at: [at + 1 + data[at]], [start])[0] + 1
-        )
+    def end_of_blocks(at: tf.Tensor) -> tf.Tensor:
+        (end,) = tf.while_loop(lambda at: data[at] > 0, lambda at: [at + 1 + data[at]], [at])
+        return end + 1
 
     def pass_extension(at: tf.Tensor, clear: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         control = data[at + 1] == 0xF9
@@ -216,19 +216,17 @@ def _decode_gif(encoded: tf.Tensor) -> tf.Tensor:
 
     is_color = (clear >= 0) & (3 * clear < palette[1])
     white = tf.cond(is_color, cleared, lambda: encoded)
-    frame = [
-        tf.strings.substr(white, 0, first),
-        b","
-        + bytes(4),  # at the corner, since TensorFlow's canvas is as large as the frame reaches
-        tf.strings.substr(white, start + 5, end - start - 5),
-        b";",
+    parts = [
+        *(tf.strings.substr(white, 0, first), tf.strings.substr(white, start, 1)),
+        bytes(4),  # at the corner, since TensorFlow's canvas ends where the frame does
+        *(tf.strings.substr(white, start + 5, end - start - 5), b";"),
     ]
     canvas, corner, extent = (
         data[at : at + 4 : 2] + 256 * data[at + 1 : at + 4 : 2] for at in (6, start + 1, start + 5)
     )
-    # An error where a frame leaves the canvas.
     margins = tf.stack([corner, canvas - corner - extent], axis=1)[::-1]
-    image = _decode(tf.strings.join(frame), 3)
+    with tf.control_dependencies([_require(tf.reduce_all(margins >= 0), "GIF frame off canvas")]):
+        image = _decode(tf.strings.join(parts), 3)
     return tf.pad(image, tf.concat([margins, [[0, 0]]], axis=0), constant_values=tf.uint8.max)
 
 
