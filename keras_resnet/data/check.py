@@ -8,16 +8,19 @@ import dataclasses
 import os
 import pathlib
 
-from keras_resnet.data.decoding import FORMATS, decoding_fault, image_format, is_cmyk
+from keras_resnet.data.decoding import FORMATS, decoding_fault
 from keras_resnet.data.folder import find_splits, nested_files, scan_split
+from keras_resnet.data.image_files import image_format, is_16_bit, is_cmyk
 
 # How training handles each fault.
 FAULTS = {
     "zero-byte": "skipped with a warning",
     "truncated": "skipped with a warning",
     "unreadable": "skipped with a warning",
+    "too large": "skipped with a warning",
     "mislabeled": "decoded by its content, not its name",
     "cmyk": "converted to RGB",
+    "16-bit": "reduced to 8 bits",
     "not an image": "not read",
     "empty class": "an error before training starts",
     "unknown class": "an error before training starts",
@@ -65,11 +68,13 @@ class DataReport:
 def check_data(folder: str | os.PathLike[str], workers: int | None = None) -> DataReport:
     """Reads and decodes every image of a folder of `train/`, `val/` and `test/`.
 
-    Finds files that are empty ("zero-byte"), end too early ("truncated") or cannot be read or
-    decoded for another reason ("unreadable"); images of another format than their suffix says
-    ("mislabeled") and CMYK JPEGs ("cmyk"); files of a class folder without the suffix of an image
-    ("not an image"), with the number of files in folders there; class folders without images
-    ("empty class"), and those of `val/` and `test/` that `train/` does not have ("unknown class").
+    Finds files that are empty ("zero-byte"), end too early ("truncated"), have more than 100
+    million pixels ("too large") or cannot be read or decoded for another reason ("unreadable");
+    images of another format than their suffix says ("mislabeled"), CMYK JPEGs ("cmyk") and PNGs of
+    16 bits per channel ("16-bit"); files of a class folder without the suffix of an image ("not an
+    image"), except hidden ones, with the number of files in folders there; class folders without
+    images ("empty class"), and those of `val/` and `test/` that `train/` does not have ("unknown
+    class").
 
     Args:
         folder: The folder that `load_dataset("folder", folder)` would read.
@@ -118,5 +123,7 @@ def _check_image(path: pathlib.Path) -> list[Finding]:
     actual, named = image_format(data), FORMATS[path.suffix.lower()]
     if actual not in (None, named):
         findings.append(Finding("mislabeled", str(path), f"{actual}, not {named}"))
-    fault = decoding_fault(data) or ("cmyk" if is_cmyk(data) else None)
-    return [*findings, Finding(fault, str(path))] if fault else findings
+    conversions = {"cmyk": is_cmyk, "16-bit": is_16_bit}
+    fault = decoding_fault(data)
+    faults = [fault] if fault else [name for name, found in conversions.items() if found(data)]
+    return [*findings, *(Finding(name, str(path)) for name in faults)]

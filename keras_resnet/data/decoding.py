@@ -1,17 +1,28 @@
 """Decodes images, or crops of them, at the smallest sufficient scale. Needs TensorFlow.
 
-JPEG, PNG, GIF (the first frame), BMP and WebP are recognized by content, not by name. CMYK JPEGs
-become RGB. EXIF orientation is not applied, as in every published ImageNet pipeline.
+JPEG, PNG, GIF, BMP and WebP are recognized by content, not by name. Of an animation the first frame
+is read, transparent pixels are composited over white, CMYK JPEGs become RGB, and of 16 bits per
+channel the upper 8 are kept. EXIF orientation is not applied, as in every published ImageNet
+pipeline. Whether an image is read or refused does not depend on the window or scale.
 """
 
 from __future__ import annotations
 
 import functools
-import re
+import math
 from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
+
+from keras_resnet.data.image_files import (
+    MAX_PIXELS,
+    decode_other,
+    image_format,
+    image_size,
+    limited,
+    opaque,
+)
 
 # Format of an image by the suffix of its name.
 FORMATS = {
@@ -23,17 +34,18 @@ FORMATS = {
     ".webp": "WebP",
 }
 
-_FIRST_BYTES = {
-    "JPEG": rb"\xff\xd8\xff",
-    "PNG": rb"\x89PNG\r\n\x1a\n",
-    "GIF": rb"GIF8[79]a",
-    "BMP": rb"BM",
-    "WebP": rb"(?s)RIFF....WEBP",
-}
+# Files and folders of operating systems that lie beside images.
+_SYSTEM_FILES = {"__MACOSX", "Thumbs.db", "desktop.ini"}
+
 _LAST_BYTES = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}
 
 # (height, width) in pixels -> (top, left, height, width) of a window inside, float32.
 WindowOf = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
+
+
+def is_hidden(name: str) -> bool:
+    """Returns whether a file or folder of a folder of images is passed over by its name."""
+    return name.startswith(".") or name in _SYSTEM_FILES
 
 
 def decode_window(
@@ -46,27 +58,29 @@ def decode_window(
     plain bilinear interpolation is sufficient; `antialias` costs about as much as decoding. The
     interpolation of other formats, decoded at full scale, is always antialiased.
     """
+    encoded = tf.convert_to_tensor(encoded)
 
     def jpeg_window() -> tf.Tensor:
-        jpeg = _complete_jpeg(encoded)
-        shape = tf.image.extract_jpeg_shape(jpeg)
+        shape = tf.image.extract_jpeg_shape(encoded)
+        jpeg = limited(encoded, shape[:2])
         window = window_of(shape[0], shape[1])
 
         def decode(ratio: int) -> tf.Tensor:
-            box = _whole_pixels(window / ratio, -(-shape[:2] // ratio))
-            return tf.image.decode_and_crop_jpeg(
-                jpeg, box, channels, ratio=ratio, dct_method="INTEGER_ACCURATE"
-            )
+            scaled = -(-shape[:2] // ratio)
+            top, left, height, width = tf.unstack(_whole_pixels(window / ratio, scaled))
+            # To the last row, so that damage below the window is noticed. What libjpeg only warns
+            # of, such as rows that end too early in front of an end marker, is not.
+            box = tf.stack([top, left, scaled[0] - top, width])
+            return _decode_jpeg(jpeg, box, channels, ratio)[:height]
 
         crop = _at_scale(decode, tf.reduce_min(window[2:]) / size)
         return tf.image.resize(crop, [size, size], antialias=antialias)
 
     def any_window() -> tf.Tensor:
-        image = tf.io.decode_image(encoded, channels, expand_animations=False)
+        image = decode_other(encoded, channels)
         shape = tf.shape(image)
         top, left, height, width = tf.unstack(_whole_pixels(window_of(shape[0], shape[1]), shape))
-        crop = image[top : top + height, left : left + width]
-        crop.set_shape([None, None, channels])
+        crop = opaque(image[top : top + height, left : left + width], channels)
         return tf.image.resize(crop, [size, size], antialias=True)
 
     return tf.cond(tf.io.is_jpeg(encoded), jpeg_window, any_window)
@@ -78,19 +92,24 @@ def decode_whole(encoded: tf.Tensor, channels: int, shorter_side: int | None = N
     A JPEG is decoded at the smallest of the scales 1, 1/2, 1/4 and 1/8 that still has
     `shorter_side` pixels. Raises a `tf.errors.OpError` if the image cannot be decoded to its end.
     """
+    encoded = tf.convert_to_tensor(encoded)
 
-    def decode(ratio: int) -> tf.Tensor:
-        return tf.image.decode_jpeg(encoded, channels, ratio=ratio, dct_method="INTEGER_ACCURATE")
+    def whole_jpeg() -> tf.Tensor:
+        shape = tf.image.extract_jpeg_shape(encoded)[:2]
+        jpeg = limited(encoded, shape)
 
-    def jpeg() -> tf.Tensor:
+        def decode(ratio: int) -> tf.Tensor:
+            box = tf.concat([[0, 0], -(-shape // ratio)], axis=0)
+            return _decode_jpeg(jpeg, box, channels, ratio)
+
         if shorter_side is None:
             return decode(1)
-        own = tf.reduce_min(tf.image.extract_jpeg_shape(encoded)[:2])
-        return _at_scale(decode, own / shorter_side)
+        return _at_scale(decode, tf.reduce_min(shape) / shorter_side)
 
-    other = functools.partial(tf.io.decode_image, encoded, channels, expand_animations=False)
-    image = tf.cond(tf.io.is_jpeg(encoded), jpeg, other)
-    return resize_shorter_side(tf.ensure_shape(image, [None, None, channels]), shorter_side)
+    def other() -> tf.Tensor:
+        return opaque(decode_other(encoded, channels), channels)
+
+    return resize_shorter_side(tf.cond(tf.io.is_jpeg(encoded), whole_jpeg, other), shorter_side)
 
 
 def resize_shorter_side(image: tf.Tensor, shorter_side: int | None) -> tf.Tensor:
@@ -118,19 +137,18 @@ def _at_scale(decode: Callable[[int], tf.Tensor], shrinkage: tf.Tensor) -> tf.Te
     return tf.switch_case(power, [functools.partial(decode, ratio) for ratio in (1, 2, 4, 8)])
 
 
-def _complete_jpeg(encoded: tf.Tensor) -> tf.Tensor:
-    """Returns `encoded`, or an error if it is truncated.
+def _decode_jpeg(encoded: tf.Tensor, box: tf.Tensor, channels: int, ratio: int) -> tf.Tensor:
+    """Decodes `(top, left, height, width)`, in pixels of the reduced image, to uint8."""
 
-    The window may lie above the truncation, where decoding it succeeds. So a JPEG without the end
-    marker is decoded whole first: that fails if it is truncated, not if bytes follow the marker.
-    """
+    def decode(channels: int) -> tf.Tensor:
+        return tf.image.decode_and_crop_jpeg(
+            encoded, box, channels, ratio=ratio, dct_method="INTEGER_ACCURATE"
+        )
 
-    def decoded() -> tf.Tensor:
-        with tf.control_dependencies([tf.io.decode_jpeg(encoded)]):
-            return tf.identity(encoded)
-
-    ends = tf.strings.substr(encoded, -2, 2) == _LAST_BYTES["JPEG"]
-    return tf.cond(ends, lambda: tf.identity(encoded), decoded)
+    if channels == 3:
+        return decode(3)
+    cmyk = tf.image.extract_jpeg_shape(encoded)[2] == 4
+    return tf.cond(cmyk, lambda: tf.image.rgb_to_grayscale(decode(3)), lambda: decode(1))
 
 
 def _whole_pixels(window: tf.Tensor, image_shape: tf.Tensor) -> tf.Tensor:
@@ -140,23 +158,23 @@ def _whole_pixels(window: tf.Tensor, image_shape: tf.Tensor) -> tf.Tensor:
     return tf.concat([tf.clip_by_value(corner, 0, image_shape[:2] - extent), extent], axis=0)
 
 
-def image_format(data: bytes) -> str | None:
-    """Returns the format by the first bytes of a file, a value of `FORMATS`, or None."""
-    return next((name for name, first in _FIRST_BYTES.items() if re.match(first, data)), None)
-
-
 def decoding_fault(data: bytes) -> str | None:
-    """Returns "zero-byte", "truncated" or "unreadable", or None if the image can be decoded."""
+    """Returns why an image cannot be read, or None if it can.
+
+    That is "zero-byte", "too large" (more than `MAX_PIXELS`), "truncated" or "unreadable".
+    """
     if not data:
         return "zero-byte"
     try:
-        tf.io.decode_image(data, channels=3, expand_animations=False)
+        if math.prod(image_size(data)) > MAX_PIXELS:
+            return "too large"
+        _decode_rgb(data)
     except tf.errors.OpError:
         end = _LAST_BYTES.get(image_format(data) or "", b"")
         return "unreadable" if data.rstrip(b"\0").endswith(end) else "truncated"
     return None
 
 
-def is_cmyk(data: bytes) -> bool:
-    """Returns whether the bytes of a readable image are a CMYK JPEG."""
-    return image_format(data) == "JPEG" and int(tf.image.extract_jpeg_shape(data)[2]) == 4
+@tf.function(input_signature=[tf.TensorSpec([], tf.string)], autograph=False)
+def _decode_rgb(encoded: tf.Tensor) -> tf.Tensor:
+    return decode_whole(encoded, channels=3)

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from keras_resnet.data.dataset import SPLITS
-from keras_resnet.data.decoding import FORMATS
+from keras_resnet.data.decoding import FORMATS, is_hidden
 from keras_resnet.data.encoded import EncodedDataset
 from keras_resnet.data.transforms import Transforms
 from keras_resnet.utils.files import parse_json, write_text
@@ -176,7 +176,7 @@ def load_folder(
 
 
 def _class_paths(folder: pathlib.Path) -> list[pathlib.Path]:
-    return sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+    return sorted(p for p in folder.iterdir() if p.is_dir() and not is_hidden(p.name))
 
 
 def _stamps(folder: pathlib.Path) -> dict[str, tuple[int, int]]:
@@ -189,7 +189,11 @@ def _scan_class(folder: pathlib.Path) -> ClassFolder:
     others: list[str] = []
     with os.scandir(folder) as entries:
         for entry in entries:
-            image = os.path.splitext(entry.name)[1].lower() in FORMATS and not entry.is_dir()
+            if is_hidden(entry.name):
+                continue
+            # A pipe or device may block for good when it is opened. A broken link is a bad image.
+            file = entry.is_file() or not os.path.exists(entry.path)
+            image = file and os.path.splitext(entry.name)[1].lower() in FORMATS
             (files if image else others).append(entry.name)
     return ClassFolder(tuple(sorted(files)), tuple(sorted(others)))
 

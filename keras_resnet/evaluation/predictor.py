@@ -13,8 +13,9 @@ import numpy as np
 import tensorflow as tf
 
 from keras_resnet.data import Transforms, load_dataset
-from keras_resnet.data.decoding import FORMATS, decode_whole, decoding_fault
+from keras_resnet.data.decoding import FORMATS, decode_whole, decoding_fault, is_hidden
 from keras_resnet.data.encoded import BadImages
+from keras_resnet.data.image_files import image_size
 from keras_resnet.export import ExportedModel, load_exported
 from keras_resnet.export.reading import read_labels
 from keras_resnet.preprocessing import decode_predictions
@@ -162,6 +163,10 @@ def read_images(
     bad = BadImages(limit=None)
     for given in [images] if isinstance(images, (str, os.PathLike)) else images:
         given = Path(given)
+        if given.exists() and not (given.is_dir() or given.is_file()):
+            raise ValueError(  # before it is opened: a pipe may block for good
+                f"`images` must be files or folders of them. Received: {str(given)!r}"
+            )
         for path in _images_in(given) if given.is_dir() else [given]:
             try:
                 yield path, read_image(path.read_bytes(), transforms)
@@ -218,8 +223,9 @@ def _images_in(folder: Path) -> list[Path]:
             folders.clear()  # A link to a folder that it is in leads round in circles.
             continue
         seen.add(inode)
-        folders.sort()
-        names = (name for name in files if os.path.splitext(name)[1].lower() in FORMATS)
+        folders[:] = sorted(name for name in folders if not is_hidden(name))
+        shown = (name for name in files if not is_hidden(name))
+        names = (name for name in shown if os.path.splitext(name)[1].lower() in FORMATS)
         paths += [path for path in (Path(place, name) for name in names) if path.is_file()]
     paths.sort()
     if not paths:
@@ -232,12 +238,8 @@ def _images_in(folder: Path) -> list[Path]:
 
 def _cropped(data: bytes, transforms: Transforms) -> np.ndarray:
     """Returns the pixels of an encoded image, cropped unless it has the size already."""
-    size = transforms.image_size
-    shape = tf.io.extract_jpeg_shape(data)[:2] if tf.io.is_jpeg(data) else None
-    if shape is None or tuple(shape.numpy()) == (size, size):
-        whole = decode_whole(data, transforms.channels)
-        if tuple(whole.shape[:2]) == (size, size):
-            return whole.numpy()
+    if image_size(data) == transforms.shape[:2]:
+        return decode_whole(data, transforms.channels).numpy()
     return transforms.evaluation(data).numpy()
 
 

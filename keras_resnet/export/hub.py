@@ -13,6 +13,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_resnet.data.decoding import decode_whole
 from keras_resnet.export import verification
 from keras_resnet.export.copies import computes_in_float32, float32_copy, image_network
 from keras_resnet.export.endpoints import KINDS, endpoint
@@ -51,9 +52,9 @@ def export_hub(
     - `variables`; `trainable_variables`, without those of frozen layers; `regularization_losses`,
       a function without arguments for each kernel that has a regularizer;
     - the signatures `serving_default`, `images` as above, and `serving_bytes`, `encoded`: a vector
-      of JPEG or PNG files, converted to the model's channels and scaled (bilinear, antialiased) to
-      its size. A model of any size needs a batch of images of one size. Both return `features`,
-      `logits`, or the maps by name;
+      of image files, decoded as for training to the model's channels, 1 or 3, and scaled (bilinear,
+      antialiased) to its size. A model of any size needs a batch of images of one size. Both return
+      `features`, `logits`, or the maps by name;
     - the assets `labels.txt` and `card.md`, where given; `labels` and `card` hold their paths.
 
     Source: "Reusable SavedModels" and "Common Signatures for Images" on tensorflow.org/hub.
@@ -161,8 +162,7 @@ def _signatures(module: Any, net: keras.Model, output: str | None) -> dict[str, 
         return outputs if output is None else {output: outputs}
 
     def decoded(encoded):
-        image = tf.io.decode_image(encoded, channels, expand_animations=False)
-        image = tf.cast(image, tf.float32)
+        image = tf.cast(decode_whole(encoded, channels), tf.float32)
         if height and width:
             image = tf.image.resize(image, (height, width), antialias=True)
         return image / 255.0
@@ -173,7 +173,7 @@ def _signatures(module: Any, net: keras.Model, output: str | None) -> dict[str, 
         return from_images(tf.map_fn(decoded, encoded, fn_output_signature=spec))
 
     signatures = {"serving_default": from_images}
-    if channels in (1, 3, 4):  # grayscale, RGB, RGBA: what an image file can hold
+    if channels in (1, 3):  # grayscale, RGB: what image files are decoded to
         signatures["serving_bytes"] = from_bytes
     return signatures
 

@@ -3,7 +3,8 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from keras_resnet.data.decoding import decode_window, decoding_fault, image_format, is_cmyk
+from keras_resnet.data.decoding import decode_window, decoding_fault
+from keras_resnet.data.image_files import image_format, is_cmyk
 
 from .helpers import encode
 
@@ -82,6 +83,15 @@ def test_a_truncated_jpeg_fails_even_above_the_cut(photographs, progressive):
         assert decoding_fault(data[:length]) == "truncated"
         with pytest.raises(tf.errors.InvalidArgumentError):
             decode_window(data[:length], window(0, 0, 32, 32), 16, 3, antialias=False)
+
+
+def test_damage_below_the_window_is_noticed(photographs):
+    data = bytearray(encode(photographs[0]))
+    data[len(data) * 3 // 4 : len(data) * 3 // 4 + 2] = b"\xff\xc0"  # a second frame header
+    assert decoding_fault(bytes(data)) == "unreadable"
+    for size in (16, 4):  # at full scale and at 1/8
+        with pytest.raises(tf.errors.InvalidArgumentError):
+            decode_window(bytes(data), window(0, 0, 32, 32), size, 3, antialias=False)
 
 
 def test_bytes_after_a_jpeg_do_no_harm(photographs):

@@ -67,6 +67,19 @@ def test_what_is_not_read_is_said_with_its_number(folder):
     assert [word for word in words if word not in line] == [] and "\n" not in line
 
 
+def test_hidden_files_and_pipes_are_no_images(folder):
+    """A pipe would block when it is opened."""
+    place = folder / "train" / "china"
+    for name in ("._0.jpg", ".DS_Store", "Thumbs.db"):
+        (place / name).write_bytes(b"no image")
+    (folder / "train" / "__MACOSX").mkdir()
+    os.mkfifo(place / "pipe.png")
+    (place / "link.png").symlink_to(place / "pipe.png")
+    content = folders.scan_split(folder / "train")
+    assert list(content) == ["china", "flower"] and len(content["china"].files) == 5
+    assert content["china"].others == ("link.png", "pipe.png")
+
+
 def test_names_need_not_be_utf8(folder):
     path = folder / "train" / "china"
     os.rename(path / "1.jpg", os.fsencode(path) + b"/\xff\xfe.jpg")

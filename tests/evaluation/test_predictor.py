@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import keras
 import numpy as np
 import pytest
@@ -118,6 +120,17 @@ def test_a_corrupt_image_is_an_error_or_a_warning_that_counts(folder, forms, tmp
     assert [prediction.path.name for prediction in predictions] == ["whole.png"]
     for (number, name), warning in zip(((1, "cut.png"), (2, "empty.jpg")), warned, strict=True):
         assert f" {number}: " in str(warning.message) and name in str(warning.message)
+
+
+def test_hidden_files_and_pipes_are_passed_over(folder, tmp_path):
+    (tmp_path / "__MACOSX").mkdir()
+    for name in ("a.png", "._a.png", "__MACOSX/b.png"):
+        (tmp_path / name).write_bytes((folder / "a.png").read_bytes())
+    os.mkfifo(tmp_path / "pipe.png")
+    read = list(read_images(tmp_path, Transforms(image_size=SIDE)))
+    assert [path.name for path, _ in read] == ["a.png"]
+    with refused("`images`", tmp_path / "pipe.png"):
+        list(read_images(tmp_path / "pipe.png", Transforms(image_size=SIDE)))
 
 
 def test_calibration_batches(model, pixels, folder):

@@ -1,0 +1,240 @@
+"""Format, size and pixels of image files, in the graph. Needs TensorFlow.
+
+TensorFlow's decoders read a palette's indices as colors, the hidden colors of transparent pixels
+and every frame of an animation, and take any size. Here an image is read right or refused, with a
+`tf.errors.OpError`. There is no Python code in the graph, since exported models read files with it.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Callable
+
+import tensorflow as tf
+
+# Largest number of pixels that is decoded; RGB takes 3 bytes for each, transparency some 20.
+MAX_PIXELS = 100_000_000
+
+# Format of an image by its first bytes, in which "." stands for any byte.
+_FIRST_BYTES = {
+    "JPEG": b"\xff\xd8\xff",
+    "PNG": b"\x89PNG\r\n\x1a\n",
+    "GIF": b"GIF8.a",
+    "BMP": b"BM",
+    "WebP": b"RIFF....WEBP",
+}
+
+# Bytes of a file that tell format and size.
+_HEADER = 32
+
+
+def image_format(data: bytes) -> str | None:
+    """Returns the format of a file by its first bytes, a key of the table, or None."""
+    matches = (name for name, first in _FIRST_BYTES.items() if re.match(first, data, re.DOTALL))
+    return next(matches, None)
+
+
+def is_cmyk(data: bytes) -> bool:
+    """Returns whether the bytes of a readable image are a CMYK JPEG."""
+    return image_format(data) == "JPEG" and int(tf.image.extract_jpeg_shape(data)[2]) == 4
+
+
+def is_16_bit(data: bytes) -> bool:
+    """Returns whether the bytes of a readable image are a PNG of 16 bits per channel."""
+    return image_format(data) == "PNG" and data[24] == 16
+
+
+def image_size(data: bytes) -> tuple[int, int]:
+    """Returns height and width in pixels by the header of a file, 0 if it has none of ours."""
+    is_jpeg = image_format(data) == "JPEG"
+    size = tf.image.extract_jpeg_shape(data)[:2] if is_jpeg else _other_size(_header(data))
+    return tuple(size.numpy().tolist())
+
+
+def limited(encoded: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
+    """Returns an image file as it is if its height times width is at most `MAX_PIXELS`."""
+    fits = tf.reduce_prod(tf.cast(size, tf.int64)) <= MAX_PIXELS
+    with tf.control_dependencies([_require(fits, "Image too large")]):
+        return tf.identity(encoded)
+
+
+# Not inlined, since the branches not taken would cost each JPEG a tenth more.
+@tf.function(autograph=False, experimental_attributes={"_noinline": True})
+def decode_other(encoded: tf.Tensor, channels: int) -> tf.Tensor:
+    """Decodes an image file that is no JPEG, to uint8 for `opaque`.
+
+    The last axis is `channels` where the decoder converts to it, else 3 (RGB) or 4 (RGBA).
+    """
+    head = _header(encoded)
+    encoded = limited(encoded, _other_size(head))
+    decoders: list[Callable[[], tf.Tensor]] = [
+        functools.partial(_decode_png, encoded, head, channels),
+        functools.partial(_decode_gif, encoded),
+        functools.partial(_decode_bmp, encoded, head),
+        functools.partial(_decode_webp, encoded, head),
+        functools.partial(_decode, encoded, channels),  # refuses it
+    ]
+    with tf.device("/cpu:0"):  # a GPU would not notice an index outside of a palette
+        return tf.switch_case(_position(head), decoders)
+
+
+def opaque(image: tf.Tensor, channels: int) -> tf.Tensor:
+    """Composites RGBA over white, and converts RGB to `channels`, if that is 1."""
+    image = tf.cond(tf.shape(image)[2] == 4, lambda: _over_white(image), lambda: image)
+    if channels == 1:
+        image = tf.cond(tf.shape(image)[2] == 3, lambda: _gray(image), lambda: image)
+    return tf.ensure_shape(image, [None, None, channels])
+
+
+def _decode(encoded: tf.Tensor, channels: int) -> tf.Tensor:
+    return tf.io.decode_image(encoded, channels, expand_animations=False)
+
+
+def _require(condition: tf.Tensor, message: str) -> tf.Operation:
+    # A single op, where `tf.debugging.Assert` adds control flow.
+    return tf.raw_ops.Assert(condition=condition, data=[message])
+
+
+def _header(encoded: tf.Tensor) -> tf.Tensor:
+    """Returns the first bytes of a file, int64, with zeros behind the end of a shorter one."""
+    head = tf.io.decode_raw(encoded, tf.uint8, fixed_length=_HEADER)
+    return tf.cast(tf.ensure_shape(head, [_HEADER]), tf.int64)
+
+
+def _position(head: tf.Tensor) -> tf.Tensor:
+    """Returns the position of a format among PNG, GIF, BMP, WebP and others."""
+    others = list(_FIRST_BYTES.values())[1:]
+    matches = [
+        tf.reduce_all([head[i] == byte for i, byte in enumerate(first) if byte != ord(".")])
+        for first in others
+    ]
+    return tf.argmax(tf.cast([*matches, True], tf.int32), output_type=tf.int32)
+
+
+def _other_size(head: tf.Tensor) -> tf.Tensor:
+    sizes = (_png_size, _gif_size, _bmp_size, _webp_size, _no_size)
+    return tf.switch_case(_position(head), [functools.partial(size, head) for size in sizes])
+
+
+def _number(some: tf.Tensor) -> tf.Tensor:
+    """Returns the number that bytes are, the lowest first."""
+    return tf.reduce_sum(some * [256**i for i in range(some.shape[0])])
+
+
+def _png_size(head: tf.Tensor) -> tf.Tensor:
+    return tf.stack([_number(head[23:19:-1]), _number(head[19:15:-1])])
+
+
+def _gif_size(head: tf.Tensor) -> tf.Tensor:
+    return tf.stack([_number(head[8:10]), _number(head[6:8])])
+
+
+def _bmp_size(head: tf.Tensor) -> tf.Tensor:
+    height = _number(head[22:26])
+    return tf.stack([tf.minimum(height, 2**32 - height), _number(head[18:22])])  # may be negative
+
+
+def _webp_size(head: tf.Tensor) -> tf.Tensor:
+    lossy = tf.stack([_number(head[28:30]), _number(head[26:28])]) % 2**14
+    lossless = 1 + _number(head[21:25]) // tf.constant([2**14, 1], tf.int64) % 2**14
+    extended = 1 + tf.stack([_number(head[27:30]), _number(head[24:27])])
+    return tf.where(head[15] == ord("X"), extended, tf.where(head[15] == ord("L"), lossless, lossy))
+
+
+def _no_size(head: tf.Tensor) -> tf.Tensor:
+    return tf.zeros_like(head[:2])
+
+
+def _decode_png(encoded: tf.Tensor, head: tf.Tensor, channels: int) -> tf.Tensor:
+    # Transparency is an alpha channel by the type of color, or a chunk in front of the pixels.
+    front = tf.strings.split(encoded, b"IDAT", maxsplit=1)[0]
+    transparent = (head[25] & 4 > 0) | (tf.size(tf.strings.split(front, b"tRNS")) > 1)
+    return tf.cond(transparent, lambda: _decode(encoded, 4), lambda: _decode(encoded, channels))
+
+
+def _decode_bmp(encoded: tf.Tensor, head: tf.Tensor) -> tf.Tensor:
+    """Decodes uncompressed BMPs of 8, 24 and 32 bits; those have no alpha channel."""
+    pixels, info, bits = _number(head[10:14]), _number(head[14:18]), head[28]
+    compression = tf.io.decode_raw(tf.strings.substr(encoded, 30, 4), tf.int32)
+    plain = tf.reduce_all(compression == 0) & (info >= 40) & (bits >= 8)
+    image = tf.ensure_shape(_decode(encoded, 3), [None, None, 3])
+
+    def colored() -> tf.Tensor:
+        palette = tf.strings.substr(encoded, 14 + info, pixels - 14 - info)
+        palette = tf.reshape(tf.io.decode_raw(palette, tf.uint8), [-1, 4])
+        return tf.gather(palette[:, 2::-1], tf.cast(image[..., 0], tf.int32))
+
+    with tf.control_dependencies([_require(plain, "BMP of another kind")]):
+        return tf.cond(bits == 8, colored, lambda: image)
+
+
+def _decode_webp(encoded: tf.Tensor, head: tf.Tensor) -> tf.Tensor:
+    """Decodes WebP, of an animation the first frame."""
+    flags = head[20]
+    animated = (head[15] == ord("X")) & (flags & 2 > 0)
+
+    def first_frame() -> tf.Tensor:
+        # Frames are decoded as RGBA whatever the flag for alpha says, and without it TensorFlow
+        # 2.21 reserves memory for RGB only, and writes behind its end.
+        flag = tf.gather([bytes([i]) for i in range(256)], flags | 16)
+        parts = tf.strings.substr(encoded, 0, 20), flag, tf.strings.substr(encoded, 21, -1)
+        return _decode(tf.strings.join(parts), 4)
+
+    return tf.cond(animated, first_frame, lambda: _decode(encoded, 0))
+
+
+def _decode_gif(encoded: tf.Tensor) -> tf.Tensor:
+    """Decodes the first frame of a GIF, white where it is transparent or does not reach.
+
+    TensorFlow would unpack all frames. So the file is written anew: header, first frame, end.
+    """
+    data = tf.cast(tf.io.decode_raw(encoded, tf.uint8), tf.int32)
+
+    def palette_size(flags: tf.Tensor) -> tf.Tensor:
+        return tf.where(flags & 128 > 0, tf.bitwise.left_shift(6, flags & 7), 0)
+
+    def end_of_blocks(at: tf.Tensor) -> tf.Tensor:
+        (end,) = tf.while_loop(lambda at: data[at] > 0, lambda at: [at + 1 + data[at]], [at])
+        return end + 1
+
+    def pass_extension(at: tf.Tensor, clear: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        control = data[at + 1] == 0xF9
+        index = tf.cond(control & (data[at + 3] & 1 > 0), lambda: data[at + 6], lambda: -1)
+        return end_of_blocks(at + 2), tf.where(control, index, clear)
+
+    first = 13 + palette_size(data[10])
+    start, clear = tf.while_loop(lambda at, _: data[at] == 0x21, pass_extension, [first, -1])
+    own = palette_size(data[start + 9])
+    end = end_of_blocks(start + 10 + own + 1)
+    palette = tf.where(own > 0, [start + 10, own], [13, first - 13])
+    color = palette[0] + 3 * clear
+
+    def cleared() -> tf.Tensor:
+        parts = tf.strings.substr(encoded, 0, color), tf.strings.substr(encoded, color + 3, -1)
+        return tf.strings.join(parts, b"\xff\xff\xff")
+
+    is_color = (clear >= 0) & (3 * clear < palette[1])
+    white = tf.cond(is_color, cleared, lambda: encoded)
+    parts = [
+        *(tf.strings.substr(white, 0, first), tf.strings.substr(white, start, 1)),
+        bytes(4),  # at the corner, since TensorFlow's canvas ends where the frame does
+        *(tf.strings.substr(white, start + 5, end - start - 5), b";"),
+    ]
+    canvas, corner, extent = (
+        data[at : at + 4 : 2] + 256 * data[at + 1 : at + 4 : 2] for at in (6, start + 1, start + 5)
+    )
+    margins = tf.stack([corner, canvas - corner - extent], axis=1)[::-1]
+    with tf.control_dependencies([_require(tf.reduce_all(margins >= 0), "GIF frame off canvas")]):
+        image = _decode(tf.strings.join(parts), 3)
+    return tf.pad(image, tf.concat([margins, [[0, 0]]], axis=0), constant_values=tf.uint8.max)
+
+
+def _over_white(image: tf.Tensor) -> tf.Tensor:
+    alpha = tf.cast(image[..., 3:], tf.uint16)
+    covered = tf.cast(255 - image[..., :3], tf.uint16) * alpha
+    return 255 - tf.cast((covered + 127) // 255, tf.uint8)
+
+
+def _gray(image: tf.Tensor) -> tf.Tensor:
+    return tf.image.rgb_to_grayscale(tf.ensure_shape(image, [None, None, 3]))
