@@ -4,7 +4,8 @@
 
 DIR holds train/, val/ and test/ of class folders. Listed are files that are empty, truncated,
 unreadable, too large, CMYK, of 16 bits per channel, or of another format than their name says, and
-class folders that are empty or not among the training classes. Exit code 0 where nothing was found, else 1.
+class folders that are empty or not among the training classes. Exit code 0 where nothing was found,
+else 1.
 """
 
 import sys

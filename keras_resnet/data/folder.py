@@ -35,7 +35,7 @@ _SPLITS = {
     "test": "test",
 }
 
-_INDEX_VERSION = 1
+_INDEX_VERSION = 2
 # Nanoseconds within which a folder may change twice and have the same time, on any file system.
 _CLOCK_STEP = 2 * 10**9
 
