@@ -8,6 +8,7 @@ a subclass here calls are included.
 from __future__ import annotations
 
 import contextlib
+import pickle
 import zipfile
 from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO
@@ -157,6 +158,10 @@ def litert_with_metadata(data: bytes, name: str, content: bytes) -> bytes:
     model.buffers.append(buffer)
     model.metadata = [*(model.metadata or ()), entry]
     return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
+
+
+# The public class is the one in C, which has no table of instructions to take some out of.
+PythonUnpickler: Any = pickle._Unpickler  # type: ignore[attr-defined]
 
 
 def zip_directory(file: BinaryIO) -> tuple[int, int]:

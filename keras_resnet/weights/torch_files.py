@@ -18,6 +18,7 @@ from typing import Any, BinaryIO, ClassVar
 import ml_dtypes
 import numpy as np
 
+from keras_resnet.utils import private
 from keras_resnet.utils.archives import open_archive
 
 # First number in a file older than PyTorch 1.6.
@@ -99,7 +100,7 @@ _STANDARD = """
 _CODES = [getattr(pickle, name)[0] for name in _STANDARD.split()]
 
 
-class _Unpickler(pickle._Unpickler):
+class _Unpickler(private.PythonUnpickler):
     """Reads one pickle; `storages` are those that it names, zeros to be filled from the file.
 
     It is the unpickler in Python, since with the one in C a hundred bytes can take hours and
@@ -149,7 +150,7 @@ class _Unpickler(pickle._Unpickler):
 
     dispatch: ClassVar[dict[int, Any]] = {
         **dict.fromkeys(range(256), _refuse),
-        **{code: pickle._Unpickler.dispatch[code] for code in _CODES},
+        **{code: private.PythonUnpickler.dispatch[code] for code in _CODES},
         pickle.FRAME[0]: lambda self: self.read(8),
         pickle.SETITEM[0]: lambda self: self._set([self.stack.pop(), self.stack.pop()][::-1]),
         pickle.SETITEMS[0]: lambda self: self._set(self.pop_mark()),

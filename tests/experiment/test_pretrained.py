@@ -234,7 +234,7 @@ def test_a_module_is_fine_tuned_and_exported_again(first, tmp_path):
     """The module that the run exports holds the weights of the first one, as trained on."""
     changes = {"init": str(first[1] / "module"), "head_epochs": 1, "epochs": 2, "rate_decay": 1.0}
     settings = head_first(first, tmp_path / "run").replace(**changes, export=True)
-    with pytest.raises(ValueError, match="`jit_compile` must be left out"):
+    with pytest.raises(ValueError, match="`jit_compile`.*Received:"):
         run(settings.replace(jit_compile=True))
     metrics = run(settings)
     assert metrics["steps"] == 6 and metrics["jit_compile"] is False

@@ -52,7 +52,7 @@ def test_degradation_of_nets_of_which_some_diverged(tmp_path, outcome, logged):
         [("PlainNet56", 0), ("PlainNet56", 1), ("ResNet20", 1)],
     )
     models = ["PlainNet20", "PlainNet56", "ResNet20"]
-    with pytest.raises(TrainingStopped, match="Of 6 runs, 3 stopped .PlainNet56, seed 0; Plain"):
+    with pytest.raises(TrainingStopped, match="6 .*3 .*PlainNet56, seed 0"):
         reports.degradation(models, Experiment.from_flat(workdir=str(tmp_path), epochs=3), [0, 1])
     plain, deep, residual = table(tmp_path)
     assert (plain["network"], plain["seeds"]) == ("PlainNet20", 2) and "stopped" not in plain

@@ -97,7 +97,7 @@ def test_what_has_finished_is_there_beside_what_stopped(tmp_path):
 
 
 def test_a_wrong_setting_ends_the_study_and_the_runs_in_progress_save_their_state(tmp_path):
-    with pytest.raises(ValueError, match="`depth` must be"):
+    with pytest.raises(ValueError, match="`depth`"):
         run_study(experiments("waits", "wrong"), [0], tmp_path, jobs=2)
     assert not (tmp_path / "wrong-0").exists()
     # It may have been ended before it was there to hear.
@@ -179,5 +179,5 @@ def test_a_finished_run_is_read_and_one_of_other_settings_refused(tmp_path, monk
     monkeypatch.setattr(study, "COMMAND", ("no process is started",))
     (found,) = run_study({"good": one}, [0], tmp_path)
     assert found.metrics == METRICS
-    with pytest.raises(ValueError, match="another batch_size"):
+    with pytest.raises(ValueError, match="batch_size.*Received:"):
         run_study({"good": one.replace(batch_size=7)}, [0], tmp_path)

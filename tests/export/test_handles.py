@@ -106,7 +106,7 @@ def test_a_module_is_downloaded_once_and_loaded_from_the_cache(
     # Loading a file downloads nothing.
     shutil.rmtree(cache)
     server.content["/net/1?tf-hub-format=compressed"] = data
-    with pytest.raises(ValueError, match="HubLayer\\('http.*.* first.*not in .*cache") as error:
+    with pytest.raises(ValueError, match=r"HubLayer\('http.*Received: handle") as error:
         load_model(tmp_path / "model.keras")
     assert "\n" not in str(error.value) and len(server.requests) == 1
     # Asking for it once does.
@@ -177,7 +177,7 @@ def test_unsafe_archives_are_refused_and_leave_nothing(server, cache, tmp_path, 
 @pytest.mark.parametrize(("value", "unit"), [(1, "entries"), (4, "bytes")])
 def test_sizes_are_limited(server, cache, monkeypatch, value, unit):
     monkeypatch.setattr(handles, f"UNPACKED_{unit.replace('entries', 'files').upper()}", value)
-    with pytest.raises(ValueError, match=f"it has more than {value} {unit}"):
+    with pytest.raises(ValueError, match=f"{value} {unit}"):
         handles.module_directory(server.handle)
     assert kept(cache) == set()
 
@@ -200,12 +200,12 @@ def test_a_module_never_stands_under_the_checksum_of_another(server, cache, monk
         context.setattr(handles, "write_text", Mock(side_effect=KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             handles.module_directory(server.handle, new)
-    with pytest.raises(ValueError, match=f"must be a file of sha256 {old}"):
+    with pytest.raises(ValueError, match=f"sha256 {old}"):
         handles.module_directory(server.handle, old)
 
 
 def test_another_checksum_is_refused(server, cache):
-    with pytest.raises(ValueError, match="must be a file of sha256 000") as error:
+    with pytest.raises(ValueError, match="sha256 000") as error:
         handles.module_directory(server.handle, "0" * 64)
     assert "\n" not in str(error.value) and kept(cache) == set()
     for handle, checksum in ((server.url, "abc"), ("/some/module", "0" * 64)):
@@ -245,7 +245,7 @@ def test_a_cache_that_others_can_write_is_not_trusted(default_cache, monkeypatch
         os.chown(folder, 1234, -1)
     elif whose == "another user's":
         monkeypatch.setattr(os, "getuid", lambda: 1234)
-    with pytest.raises(ValueError, match="TFHUB_CACHE_DIR must name a folder of your own"):
+    with pytest.raises(ValueError, match="TFHUB_CACHE_DIR.*Received:"):
         handles.module_directory("https://example.org/m")
     # Files that are asked for by name are trusted.
     monkeypatch.setenv("TFHUB_CACHE_DIR", str(folder))

@@ -172,7 +172,7 @@ def test_by_name(published, tmp_path):
 def test_another_file_than_the_published_one(published, tmp_path):
     server, _ = published
     server.content = server.content[:-1] + b"x"
-    with pytest.raises(ValueError, match="must be a file of md5 .* was deleted") as error:
+    with pytest.raises(ValueError, match="md5") as error:
         find_weights("keras/small", "small")
     assert "\n" not in str(error.value)
     assert left(tmp_path) == []
@@ -191,7 +191,7 @@ def test_the_file_that_keras_has_is_copied_and_left_alone(published, tmp_path):
 
 
 def test_a_classifier_of_another_size(published):
-    with pytest.warns(UserWarning, match="of 3 classes and keras/small one of 5 classes"):
+    with pytest.warns(UserWarning, match="3 .*keras/small.* 5 "):
         stem_net("imagenet", classes=3)
 
 
@@ -211,7 +211,7 @@ def test_the_builder_takes_names(monkeypatch, tmp_path):
     line = PRETRAINED["timm/resnet18.tv_in1k"]
     fetch.assert_called_once_with(line.name, "model.safetensors", line.revision, line.sha256)
     # The warning points at the line that asked.
-    with pytest.warns(UserWarning, match="resnet18 has a classifier of 3 classes") as caught:
+    with pytest.warns(UserWarning, match="resnet18.* 3 ") as caught:
         keras_resnet.ResNet18(weights="timm/resnet18.a1_in1k", classes=3, **options)
     assert caught[0].filename == __file__
 
