@@ -203,7 +203,7 @@ def run(main: Callable[..., None], *args: Any, **options: Any) -> None:
             signal.signal(signal.SIGINT, signal.default_int_handler)
         main(*args, **options)
     except (TrainingStopped, ExportMismatchError) as error:
-        print(f"error: {visible(first_line(error))}", file=sys.stderr)
+        print(f"error: {first_line(error)}", file=sys.stderr)
         sys.exit(1)
     except (ValueError, ImportError, OSError) as error:
         for line in lines_of(error):

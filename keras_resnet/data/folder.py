@@ -237,18 +237,18 @@ def _check_classes(splits: Mapping[str, pathlib.Path], files: _Files) -> None:
         if not files[split]:
             raise ValueError(
                 "`data_dir` must have class folders in every split. "
-                f"Received: {folder}, without any"
+                f"Received: {str(folder)!r}, without any"
             )
         for name, images in files[split].items():
             if not images:
                 raise ValueError(
                     f"`data_dir` must have images ({', '.join(FORMATS)}) in every class folder. "
-                    f"Received: {folder / name}, without any"
+                    f"Received: {str(folder / name)!r}, without any"
                 )
             if name not in files["train"]:
                 raise ValueError(
                     f"`data_dir` must have the classes of {folder.name!r} in 'train' too. "
-                    f"Received: {folder / name}"
+                    f"Received: {str(folder / name)!r}"
                 )
 
 

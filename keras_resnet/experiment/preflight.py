@@ -69,7 +69,7 @@ def check(
     dataset = found.note(load_data, experiment.data)
     if dataset is None:
         return None
-    found.note(_expect_classes, dataset)
+    found.note(expect_classes, dataset)
     found.note(_expect_split, experiment.data, dataset)
     found.note(dataset.steps_per_epoch, optimization.batch_size)
     if workdir is not None:
@@ -96,7 +96,7 @@ def _expect_file(init: str) -> None:
         raise ValueError(f"`init` must be an existing .keras file. Received: init={init!r}")
 
 
-def _expect_classes(dataset: ImageDataset) -> None:
+def expect_classes(dataset: ImageDataset) -> None:
     """Raises a ValueError unless there are two classes, each with a name of one line."""
     names = dataset.class_names
     if len(names) < 2:

@@ -9,6 +9,8 @@ from typing import Any, TypeVar
 
 import keras
 
+from keras_resnet.utils.escapes import visible
+
 T = TypeVar("T")
 # Letters of a message.
 _LONGEST_LINE = 1010
@@ -17,10 +19,11 @@ _LONGEST_LINE = 1010
 def first_line(error: BaseException) -> str:
     """Returns the first line of an error's message, or the name of its class if it has none.
 
-    Of a long one the middle is left out, since libraries quote names and configs of whole files.
+    Control characters are escaped, and of a long one the middle is left out, since libraries quote
+    whole files.
     """
     lines = (line.strip() for line in str(error).splitlines())
-    line = next(filter(None, lines), type(error).__name__)
+    line = visible(next(filter(None, lines), type(error).__name__))
     return line if len(line) <= _LONGEST_LINE else f"{line[:500]} ... {line[-500:]}"
 
 

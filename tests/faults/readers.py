@@ -24,6 +24,7 @@ import keras_resnet
 from keras_resnet.data import Transforms, check_data, load_dataset
 from keras_resnet.data.decoding import decode_whole, decoding_fault
 from keras_resnet.data.folder import index_folder
+from keras_resnet.experiment.preflight import expect_classes
 from keras_resnet.experiment.workdir import read_object
 from keras_resnet.export import HubLayer, export, export_hub, load_exported
 from keras_resnet.export.handles import module_directory
@@ -260,10 +261,7 @@ def _read_folder(path: Path) -> object:
     said = [str(w.message) for w in caught if not str(w.message).splitlines()[0].isprintable()]
     if said:
         raise Disagreement(f"a warning has control characters: {said[0]!r}")
-    for name in dataset.class_names:
-        # A line of labels.txt each, which is UTF-8.
-        if name.encode("utf-8", "replace").decode().splitlines() != [name]:
-            raise Disagreement(f"a class has a name that is no line of text: {name!r}")
+    expect_classes(dataset)  # as a run does before its first step
     return {"classes": dataset.class_names, "labels": labels.numpy(), "images": images.numpy()}
 
 
