@@ -238,7 +238,8 @@ def test_readme_has_the_figures_and_the_recipes(name):
     figure = FIGURES[name]
     assert len(stated(figure.text)) == figure.text.count("#")
     for command in figure.commands:
-        assert f"python recipes/{command.split()[0]}.py" in README
+        name = command.split()[0]
+        assert f"python recipes/{name}.py" in README or f"keras-resnet {name}" in README
 
 
 @pytest.mark.slow
