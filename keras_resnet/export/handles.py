@@ -40,6 +40,8 @@ _DAMAGE = (
 _FORMAT = ("tf-hub-format", "compressed")
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _CHUNK = 1 << 20
+# Letters of an entry's path; those of modules have some 50.
+_LONGEST_NAME = 255
 
 
 def module_directory(handle: str, sha256: str | None = None, *, download: bool = True) -> Path:
@@ -186,6 +188,8 @@ class _Chunks(gzip.GzipFile):
 
 
 def _checked(member: tarfile.TarInfo, index: int) -> tarfile.TarInfo:
+    if len(member.name) > _LONGEST_NAME:
+        raise ValueError(f"its entry {member.name[:40]!r}... has a name that is too long")
     if leads_outside(member.name) or ":" in member.name:  # a stream of a file, on Windows
         raise ValueError(f"its entry {member.name!r} leads outside of the module")
     if not (member.isreg() or member.isdir()) or member.issparse():
