@@ -4,6 +4,7 @@ It lies beside the package because `import keras_resnet` imports TensorFlow, whi
 --help does without, and Ctrl-C is one line meanwhile, too. Recipes import this module first.
 """
 
+import atexit
 import importlib
 import os
 import runpy
@@ -31,9 +32,11 @@ def _end(number, frame):
     os._exit(130)
 
 
-# Until `keras_resnet.cli.run`: an exception could be lost in an import, or end in a traceback.
+# Around `keras_resnet.cli.run`: an exception could be lost in an import, or end in a traceback.
 if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
     signal.signal(signal.SIGINT, _end)
+    # At its very end Python would let the signal kill the process, which has done all by then.
+    atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
 # On some processors TensorFlow leaves its faster CPU kernels off.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 # Everywhere it reports what it did not find.

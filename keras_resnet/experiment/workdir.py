@@ -54,6 +54,10 @@ def expect_settings(path: Path, own: dict[str, Any], *, of: str) -> bool:
 def expect_folder(name: str, folder: str | Path) -> Path:
     """Returns the path of a folder that is there or can be made; raises a ValueError if not."""
     folder = Path(folder)
+    if not str(folder).isprintable():
+        raise ValueError(
+            f"`{name}` must be printable text in UTF-8. Received: {name}={ascii(str(folder))}"
+        )
     there = next(path for path in (folder, *folder.absolute().parents) if os.path.lexists(path))
     if not there.is_dir():
         raise ValueError(

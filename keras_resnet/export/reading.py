@@ -151,6 +151,7 @@ def _open_litert(path: Path) -> ExportedModel:
     litert = checks.import_extra("ai_edge_litert.interpreter", "LiteRT files", "export")
     try:
         interpreter = litert.Interpreter(model_path=str(path))
+        interpreter.allocate_tensors()
         runner = interpreter.get_signature_runner("serving_default")
     except (ValueError, RuntimeError) as error:
         raise _unreadable(path, error) from error
@@ -162,7 +163,10 @@ def _open_litert(path: Path) -> ExportedModel:
 
     def run(images: np.ndarray) -> np.ndarray:
         with lock:
-            return runner(images=images)[output]
+            try:
+                return runner(images=images)[output]
+            except RuntimeError as error:
+                raise _unreadable(path, error) from error
 
     shape = _image_shape(inputs["images"]["shape_signature"])
     return ExportedModel(path, shape, output, labels, run)
