@@ -11,6 +11,7 @@ import pathlib
 from keras_resnet.data.decoding import FORMATS, decoding_fault
 from keras_resnet.data.folder import find_splits, nested_files, scan_split
 from keras_resnet.data.image_files import image_format, is_16_bit, is_cmyk
+from keras_resnet.utils.escapes import is_line
 
 # How training handles each fault.
 FAULTS = {
@@ -24,6 +25,8 @@ FAULTS = {
     "not an image": "not read",
     "empty class": "an error before training starts",
     "unknown class": "an error before training starts",
+    "name of a class": "an error before training starts",
+    "one class": "an error before training starts",
 }
 
 _CHUNK = 4096
@@ -74,7 +77,7 @@ def check_data(folder: str | os.PathLike[str], workers: int | None = None) -> Da
     16 bits per channel ("16-bit"); files of a class folder without the suffix of an image ("not an
     image"), except hidden ones, with the number of files in folders there; class folders without
     images ("empty class"), and those of `val/` and `test/` that `train/` does not have ("unknown
-    class").
+    class"); names that are not one line in UTF-8 ("name of a class"), and a single class.
 
     Args:
         folder: The folder that `load_dataset("folder", folder)` would read.
@@ -89,7 +92,10 @@ def check_data(folder: str | os.PathLike[str], workers: int | None = None) -> Da
     root = pathlib.Path(folder)
     folders = find_splits(root)
     splits = {split: scan_split(path) for split, path in folders.items()}
-    images, findings = [], []
+    images: list[pathlib.Path] = []
+    findings: list[Finding] = []
+    if len(splits["train"]) == 1:
+        findings.append(Finding("one class", str(folders["train"])))
     for split, classes in splits.items():
         for name, content in classes.items():
             place = folders[split] / name
@@ -99,6 +105,8 @@ def check_data(folder: str | os.PathLike[str], workers: int | None = None) -> Da
                 findings.append(Finding("not an image", str(path), inside))
             if not content.files:
                 findings.append(Finding("empty class", str(place)))
+            if not is_line(name):
+                findings.append(Finding("name of a class", str(place), "not one line in UTF-8"))
             if name not in splits["train"]:
                 findings.append(Finding("unknown class", str(place), f"not in {root / 'train'}"))
     with concurrent.futures.ThreadPoolExecutor(workers or os.cpu_count()) as pool:

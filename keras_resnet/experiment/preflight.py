@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import unicodedata
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,9 +21,7 @@ from keras_resnet.experiment.settings import Data, Experiment
 from keras_resnet.experiment.workdir import expect_data, expect_folder
 from keras_resnet.training.strategy import Layout
 from keras_resnet.utils import checks
-
-# Control characters, halves of characters (bytes that are not UTF-8), and ends of lines.
-_NOT_IN_A_NAME = frozenset({"Cc", "Cs", "Zl", "Zp"})
+from keras_resnet.utils.escapes import is_line
 
 
 def prepare(
@@ -103,16 +100,12 @@ def expect_classes(dataset: ImageDataset) -> None:
         raise ValueError(
             f"`dataset` must have at least two classes. Received: {dataset.name} with {names}"
         )
-    wrong = [name for name in names if not name or _NOT_IN_A_NAME & _kinds(name)]
+    wrong = [name for name in names if not is_line(name)]
     if wrong:
         raise ValueError(
             "`class_names` must be text of one line in UTF-8, without control characters. "
             f"Received: {', '.join(map(ascii, wrong[:5]))}"
         )
-
-
-def _kinds(text: str) -> set[str]:
-    return set(map(unicodedata.category, text))
 
 
 def _expect_split(data: Data, dataset: ImageDataset) -> None:

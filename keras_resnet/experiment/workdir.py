@@ -14,6 +14,7 @@ from typing import Any
 import filelock
 
 from keras_resnet.experiment.settings import Experiment
+from keras_resnet.utils.escapes import is_line
 from keras_resnet.utils.files import parse_json
 
 # Files with the settings of a run, and with what its data are.
@@ -54,9 +55,9 @@ def expect_settings(path: Path, own: dict[str, Any], *, of: str) -> bool:
 def expect_folder(name: str, folder: str | Path) -> Path:
     """Returns the path of a folder that is there or can be made; raises a ValueError if not."""
     folder = Path(folder)
-    if not str(folder).isprintable():
+    if not is_line(str(folder)):
         raise ValueError(
-            f"`{name}` must be printable text in UTF-8. Received: {name}={ascii(str(folder))}"
+            f"`{name}` must be text of one line in UTF-8. Received: {name}={ascii(str(folder))}"
         )
     there = next(path for path in (folder, *folder.absolute().parents) if os.path.lexists(path))
     if not there.is_dir():

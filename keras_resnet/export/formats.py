@@ -25,6 +25,8 @@ ONNX_LABELS = "labels"
 # Metadata of LiteRT and ONNX with the SHA-256 of the labels, without which a LiteRT file that has
 # lost its end would be one without labels.
 LABELS_SHA256 = "keras_resnet.labels.sha256"
+# Beside the labels in a LiteRT file: the checksum of the model in front of them.
+MODEL_SHA256 = "model.sha256"
 # The newest that tf2onnx writes well; ONNX Runtime runs it since 1.12.
 OPSET = 17
 
@@ -57,13 +59,14 @@ def write_litert(
     write_saved_model(serve, folder, net=net)
     with without_patterns(folder) as plain:
         data = _litert(plain, net.name, quantize, images)
-    if labels is None:
-        path.write_bytes(data)
-    else:
-        digest = _sha256(labels).encode()
-        path.write_bytes(private.litert_with_metadata(data, LABELS_SHA256, digest))
-        # TensorFlow Lite's "associated files": an archive behind what readers of the model see.
-        with zipfile.ZipFile(path, "a") as archive:
+    if labels is not None:
+        digest = sha256(labels.encode()).encode()
+        data = private.litert_with_metadata(data, LABELS_SHA256, digest)
+    path.write_bytes(data)
+    # TensorFlow Lite's "associated files": an archive behind what readers of the model see.
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr(MODEL_SHA256, sha256(data))
+        if labels is not None:
             archive.writestr(LABELS, labels)
 
 
@@ -121,13 +124,16 @@ def write_onnx(serve: Any, path: Path, *, labels: str | None, **_: Any) -> None:
         for tensors in (node.input, node.output):
             tensors[:] = [names.get(tensor, tensor) for tensor in tensors]
     if labels is not None:
-        onnx.helper.set_model_props(graph, {ONNX_LABELS: labels, LABELS_SHA256: _sha256(labels)})
+        onnx.helper.set_model_props(
+            graph, {ONNX_LABELS: labels, LABELS_SHA256: sha256(labels.encode())}
+        )
     onnx.checker.check_model(graph)
     onnx.save(graph, path)
 
 
-def _sha256(labels: str) -> str:
-    return hashlib.sha256(labels.encode()).hexdigest()
+def sha256(content: bytes) -> str:
+    """Returns the checksum of a part of an exported file."""
+    return hashlib.sha256(content).hexdigest()
 
 
 @dataclasses.dataclass(frozen=True)

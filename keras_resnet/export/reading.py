@@ -6,7 +6,6 @@ Needs TensorFlow; LiteRT and ONNX files need the extra `export`.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import threading
 import zipfile
 from collections.abc import Callable, Sequence
@@ -18,7 +17,13 @@ import tensorflow as tf
 
 from keras_resnet.export.copies import image_network
 from keras_resnet.export.endpoints import KINDS
-from keras_resnet.export.formats import LABELS, LABELS_SHA256, ONNX_LABELS
+from keras_resnet.export.formats import (
+    LABELS,
+    LABELS_SHA256,
+    MODEL_SHA256,
+    ONNX_LABELS,
+    sha256,
+)
 from keras_resnet.export.verification import SAVED_MODEL, load_saved_model
 from keras_resnet.network import class_names_of
 from keras_resnet.surgery.graphs import functional_config, output_activation
@@ -149,6 +154,7 @@ def _open_saved_model(path: Path) -> ExportedModel:
 
 def _open_litert(path: Path) -> ExportedModel:
     litert = checks.import_extra("ai_edge_litert.interpreter", "LiteRT files", "export")
+    labels = _litert_labels(path)
     try:
         interpreter = litert.Interpreter(model_path=str(path))
         interpreter.allocate_tensors()
@@ -157,7 +163,6 @@ def _open_litert(path: Path) -> ExportedModel:
         raise _unreadable(path, error) from error
     inputs, outputs = runner.get_input_details(), runner.get_output_details()
     output = _check_names(path, inputs, outputs)
-    labels = _litert_labels(path)
     # An interpreter computes in tensors of its own.
     lock = threading.Lock()
 
@@ -173,10 +178,14 @@ def _open_litert(path: Path) -> ExportedModel:
 
 
 def _litert_labels(path: Path) -> tuple[str, ...] | None:
-    """Returns the labels in the archive behind a LiteRT model, or None where there are none."""
+    """Returns the labels in the archive behind a LiteRT model, or None where there are none.
+
+    The model in front is verified against its checksum there, if it has one.
+    """
     try:
         with open(path, "rb") as file:
-            model, digest = private.litert_model(file.read()), None
+            content = file.read()
+            model, digest = private.litert_model(content), None
             for i in range(model.MetadataLength()):
                 entry = model.Metadata(i)
                 if entry.Name().decode() == LABELS_SHA256:
@@ -184,15 +193,22 @@ def _litert_labels(path: Path) -> tuple[str, ...] | None:
             if digest is None and not zipfile.is_zipfile(file):
                 return None
             with open_archive(file) as archive:
+                members = {member.filename: member.header_offset for member in archive.infolist()}
+                if MODEL_SHA256 in members:
+                    digest_of_model = sha256(content[: min(members.values())])
+                    if digest_of_model != archive.read(MODEL_SHA256).decode():
+                        raise ValueError("its model does not have its SHA-256")
+                if digest is None and LABELS not in members:
+                    return None
                 text = archive.read(LABELS)
     except Exception as error:  # Whatever the schema's and zip's readers raise for damaged files.
         raise _unreadable(path, error) from error
     return _verified(text, digest, path)
 
 
-def _verified(text: bytes, sha256: str | None, path: Path) -> tuple[str, ...]:
+def _verified(text: bytes, digest: str | None, path: Path) -> tuple[str, ...]:
     """Returns the labels inside of a file, verified against their checksum if it has one."""
-    if sha256 not in (None, hashlib.sha256(text).hexdigest()):
+    if digest not in (None, sha256(text)):
         raise _unreadable(path, ValueError("its labels do not have their SHA-256"))
     return _lines(text, path)
 

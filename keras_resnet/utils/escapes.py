@@ -16,6 +16,11 @@ _JOINERS = "\u200c\u200d"
 _MARKUP = re.compile(r"[\\`*\[\]|~$]|(?<![^\W_])_|_(?![^\W_])")
 
 
+def is_line(text: str) -> bool:
+    """Returns whether text is one line in UTF-8, without control characters."""
+    return bool(text) and not {"Cc", "Cs", "Zl", "Zp"} & set(map(unicodedata.category, text))
+
+
 def visible(text: object) -> str:
     """Returns text for one line of a terminal or plot, with nothing that acts on the rest of it.
 

@@ -47,6 +47,14 @@ def test_every_fault_is_found(folder, photographs):
     ]
 
 
+def test_names_and_number_of_classes(folder):
+    (folder / "train" / "flower").rename(folder / "train" / "a\nb")
+    shutil.rmtree(folder / "val")
+    shutil.rmtree(folder / "train" / "china")
+    found = [(finding.fault, finding.path) for finding in check_data(folder).findings]
+    assert found == [("one class", "train"), ("name of a class", "train/a\nb")]
+
+
 def test_a_missing_folder(tmp_path):
     with refused("`data_dir`", tmp_path / "no"):
         check_data(tmp_path / "no")

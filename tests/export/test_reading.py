@@ -110,7 +110,7 @@ def test_labels_of_a_litert_file_are_there_or_the_file_is_damaged(exported, tmp_
     """Any bit of the archive behind the model is altered, or its end is cut off."""
     whole = exported["litert"].path.read_bytes()
     labels, path = load_exported(exported["litert"].path).labels, tmp_path / "m.tflite"
-    begin, rng = whole.rfind(b"PK\3\4"), np.random.default_rng(0)
+    begin, rng = whole.find(b"PK\3\4"), np.random.default_rng(0)
     damaged = [whole[: int(i)] for i in (begin, *rng.integers(begin, len(whole), 20))]
     for position in rng.integers(8 * begin, 8 * len(whole), 60):
         content = bytearray(whole)
@@ -128,6 +128,17 @@ def test_labels_of_a_litert_file_are_there_or_the_file_is_damaged(exported, tmp_
     assert noticed >= 21 + 30
 
 
+def test_damage_of_a_litert_model_is_noticed(exported, tmp_path):
+    """The library itself gives other outputs, or none, for most altered bits."""
+    whole = exported["litert"].path.read_bytes()
+    for position in np.random.default_rng(0).integers(0, whole.find(b"PK\3\4"), 20):
+        content = bytearray(whole)
+        content[position] ^= 1
+        (tmp_path / "m.tflite").write_bytes(content)
+        with refused("`path`", "m.tflite"):
+            load_exported(tmp_path / "m.tflite")
+
+
 def test_other_labels_behind_a_litert_file_are_refused(exported, tmp_path):
     whole = exported["litert"].path.read_bytes()
     for archive in (
@@ -135,7 +146,7 @@ def test_other_labels_behind_a_litert_file_are_refused(exported, tmp_path):
         zipped({"other.txt": b""}),
         zipped({"labels.txt": bytes(1 << 20)}, zipfile.ZIP_DEFLATED),
     ):
-        (tmp_path / "m.tflite").write_bytes(whole[: whole.rfind(b"PK\3\4")] + archive)
+        (tmp_path / "m.tflite").write_bytes(whole[: whole.find(b"PK\3\4")] + archive)
         with refused("`path`", "m.tflite"):
             load_exported(tmp_path / "m.tflite")
 
