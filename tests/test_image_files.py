@@ -225,7 +225,7 @@ def refusal(read, path):
 
 
 def test_check_data_names_the_fault_of_each(folder):
-    kinds = {"cmyk.jpeg": "cmyk", "16.png": "16-bit"}
+    kinds = {"cmyk.jpeg": "cmyk", "16.png": "16-bit", "train": "one class"}
     expected = kinds | {name: fault for name, (_, fault) in REFUSED.items()}
     found = {f.path.split("/")[-1]: f.fault for f in check_data(folder).findings}
     assert found == expected

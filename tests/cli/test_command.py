@@ -66,10 +66,11 @@ def test_without_presets_a_verb_starts_from_the_defaults(
 
 
 def test_check_data_ends_with_1_where_it_finds_faults(tmp_path):
-    (tmp_path / "train" / "cat").mkdir(parents=True)
-    picture = tmp_path / "train" / "cat" / "1.png"
-    Image.new("RGB", (9, 9)).save(picture)
-    assert run_here("check-data", tmp_path) == "train: 1 images\n"
+    for name in ("dog", "cat"):
+        (tmp_path / "train" / name).mkdir(parents=True)
+        picture = tmp_path / "train" / name / "1.png"
+        Image.new("RGB", (9, 9)).save(picture)
+    assert run_here("check-data", tmp_path) == "train: 2 images\n"
     picture.write_bytes(b"")
     with pytest.raises(SystemExit) as exit:
         run_here("check-data", tmp_path)
