@@ -247,7 +247,8 @@ class Client:
     def _draw(self) -> list[Path]:
         count = self._random.randint(1, 8)
         kinds = (self._broken if self._random.random() < 0.15 else self._good for _ in range(count))
-        return [self._random.choice(kind) for kind in kinds]
+        # Each once: the largest image three times is more than a request may have.
+        return list(dict.fromkeys(self._random.choice(kind) for kind in kinds))
 
     def _hang_up(self) -> None:
         with socket.create_connection(("127.0.0.1", self._port), TIMEOUT) as connection:
