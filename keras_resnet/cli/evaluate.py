@@ -30,10 +30,7 @@ def main(
     """Evaluates models, prints the errors, and writes tables and plots."""
     parser = LineParser(description, prog)
     add = parser.add_argument
-    text = "Trained models, .keras files"
-    add("--models", nargs="+", required=True, metavar="PATH", help=text)
-    add("--dataset", default="digits", help="Name of the data set")
-    add("--data-dir", help="Where its files lie")
+    parser.add_models_and_data()
     add("--image-size", type=int, help="Side of the models' images, for photographs")
     add("--max-bad-files", type=int, help="Unreadable images to skip, with a warning each")
     add("--split", help="train, validation or test; the last that there is")

@@ -11,6 +11,7 @@ import signal
 import sys
 import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NoReturn, cast, get_args, get_origin, get_type_hints
 
 from keras_resnet.data import option_names
@@ -42,6 +43,22 @@ class LineParser(argparse.ArgumentParser):
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
         )
+
+    def add_classifier(self) -> None:
+        """Adds the flags of a `Classifier`."""
+        add = self.add_argument
+        add("--top", type=int, default=5, help="Classes to name")
+        add("--labels", type=Path, help="File with the name of a class on every line")
+        add("--image-size", type=int, help="Side, for a model that takes any; 224")
+        add("--resize", type=int, help="Shorter side of which the center is shown")
+
+    def add_models_and_data(self) -> None:
+        """Adds the flags of trained models, and of the data set that they are shown."""
+        add = self.add_argument
+        models = "Trained models, .keras files"
+        add("--models", nargs="+", required=True, metavar="PATH", help=models)
+        add("--dataset", default="digits", help="Name of the data set")
+        add("--data-dir", help="Where its files lie")
 
     def error(self, message: str) -> NoReturn:
         """Ends the process with one line, where argparse would print all the flags first."""
@@ -193,7 +210,7 @@ def run(main: Callable[..., None], *args: Any, **options: Any) -> None:
     format_before, propagate_before = warnings.formatwarning, logger.propagate
     # A library may give the root logger a handler at any time, which would say all again.
     logger.propagate = False
-    warnings.formatwarning = lambda message, *_, **__: f"warning: {visible(first_line(message))}\n"
+    warnings.formatwarning = lambda message, *_, **__: f"warning: {first_line(message)}\n"
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
@@ -207,7 +224,7 @@ def run(main: Callable[..., None], *args: Any, **options: Any) -> None:
         sys.exit(1)
     except (ValueError, ImportError, OSError) as error:
         for line in lines_of(error):
-            print(f"error: {visible(line)}", file=sys.stderr)
+            print(f"error: {line}", file=sys.stderr)
         sys.exit(2)
     except Terminated as end:
         print(end, file=sys.stderr)

@@ -25,10 +25,7 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
     add = parser.add_argument
     add("model", metavar="MODEL", help="A trained model")
     add("images", metavar="IMAGE", nargs="+", help="Image files or folders of them")
-    add("--top", type=int, default=5, help="Classes to name")
-    add("--labels", type=Path, help="File with the name of a class on every line")
-    add("--image-size", type=int, help="Side, for a model that takes any; 224")
-    add("--resize", type=int, help="Shorter side of which the center is shown")
+    parser.add_classifier()
     add("--batch-size", type=int, default=32, help="Images at a time")
     add("--json", action="store_true", help="Print JSON")
     given = vars(parser.parse_args(argv))

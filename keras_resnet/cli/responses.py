@@ -28,10 +28,7 @@ def main(
     """Measures the responses of models to the images of a split, and draws them."""
     parser = LineParser(description, prog)
     add = parser.add_argument
-    models = "Trained models, .keras files"
-    add("--models", nargs="+", required=True, metavar="PATH", help=models)
-    add("--dataset", default="digits", help="Name of the data set")
-    add("--data-dir", help="Where its files lie")
+    parser.add_models_and_data()
     add("--image-size", type=int, help="Side of the images in pixels")
     splits = ("train", "validation", "test")
     add("--split", default="test", choices=splits, help="Images to use")

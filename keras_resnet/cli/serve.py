@@ -16,7 +16,6 @@ import asyncio
 import socket
 from collections.abc import Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -36,10 +35,7 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
     add("model", metavar="MODEL", help="A trained model")
     add("--host", default="127.0.0.1", help="Address to listen at; by default this machine only")
     add("--port", type=int, default=8000, help="Port to listen at; 0 for a free one")
-    add("--top", type=int, default=5, help="Classes to name")
-    add("--labels", type=Path, help="File with the name of a class on every line")
-    add("--image-size", type=int, help="Side, for a model that takes any; 224")
-    add("--resize", type=int, help="Shorter side of which the center is shown")
+    parser.add_classifier()
     add("--threads", type=int, default=4, help="Requests to work on at a time")
     add("--max-images", type=int, default=64, help="Images in a request")
     add("--max-megabytes", type=int, default=16, help="Size of a request")

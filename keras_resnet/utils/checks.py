@@ -28,7 +28,10 @@ def first_line(error: BaseException) -> str:
 
 
 class ProblemsError(ValueError):
-    """Several problems at once, one in each line of the message and of `lines`."""
+    """Several problems at once, one in each line of the message and of `lines`.
+
+    The lines are as `first_line` returns them.
+    """
 
     def __init__(self, lines: Iterable[str]):
         self.lines = tuple(lines)
