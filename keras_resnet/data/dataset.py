@@ -198,6 +198,13 @@ class ImageDataset(abc.ABC):
         """Yields what the digest of a split is made of."""
         return ()
 
+    def nothing_readable(self, split: str) -> str:
+        """Returns the message of the error where no image of a split can be read."""
+        return (
+            "`split` must have images that can be read. "
+            f"Received: split={split!r} of {self.sizes[split]}, none of which can"
+        )
+
     def steps_per_epoch(self, batch_size: int) -> int:
         """Returns the number of whole batches in the training split, at least 1."""
         return _steps_per_epoch(self.num_examples("train"), batch_size)

@@ -224,10 +224,7 @@ class EncodedDataset(ImageDataset):
             tried = (self._try(split, i, view) for i in following)
             found = next((image for image in tried if image is not None), None)
             if found is None and replace:
-                self.bad_images.stop(
-                    "`split` must have images that can be read. "
-                    f"Received: split={split!r} of {size}, none of which can"
-                )
+                self.bad_images.stop(self.nothing_readable(split))
             rows.append(found or _blank(self.image_shape))
         return tuple(map(np.stack, zip(*rows, strict=True)))
 

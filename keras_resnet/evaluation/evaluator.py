@@ -112,10 +112,7 @@ def evaluate(
                 progress(tally.done, total)
     seconds = time.perf_counter() - begin
     if not tally.ranked:
-        raise ValueError(
-            "`split` must have images that can be read. "
-            f"Received: split={split!r} of {total}, none of which can"
-        )
+        raise ValueError(dataset.nothing_readable(split))
     indices = np.array(sorted(tally.ranked))
     columns = zip(*(tally.ranked[index] for index in indices), strict=True)
     labels, ranking, scores = map(np.array, columns)

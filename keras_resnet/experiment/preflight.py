@@ -70,7 +70,7 @@ def check(
     found.note(_expect_split, experiment.data, dataset)
     found.note(dataset.steps_per_epoch, optimization.batch_size)
     if workdir is not None:
-        found.note(expect_data, workdir, dataset.identity())
+        found.note(expect_data, workdir, dataset.identity)
     if architecture is not None:
         fits = found.note(expect_image_size, architecture, dataset)
         if fits and layout is not None and not network.freeze_bn:

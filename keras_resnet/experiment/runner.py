@@ -6,6 +6,7 @@ Needs TensorFlow. The recipes are settings of `Experiment` and a call of `run`.
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import math
 import warnings
@@ -152,8 +153,7 @@ def finished(experiment: Experiment, identify: Callable[[Data], dict[str, Any]])
     workdir = Path(experiment.output.workdir)
     expect_settings(workdir / CONFIG, experiment.of_the_result(), of="run")
     figures = read_object(workdir / "metrics.json")
-    if (workdir / DATA).exists():  # Older runs have none.
-        expect_data(workdir, identify(experiment.data))
+    expect_data(workdir, functools.partial(identify, experiment.data))
     logger.info(f"{workdir} holds this run, finished: nothing to do.")
     return figures
 

@@ -7,7 +7,7 @@ import json
 import os
 import reprlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -68,16 +68,16 @@ def expect_folder(name: str, folder: str | Path) -> Path:
     return folder
 
 
-def expect_data(workdir: Path, own: dict[str, Any]) -> None:
+def expect_data(workdir: Path, identify: Callable[[], dict[str, Any]]) -> None:
     """Raises a ValueError if a folder's run or search was begun on other data.
 
-    `own` is the `identity` of the data asked for. Folders without data.json hold what was begun
-    before there was that file, or nothing.
+    `identify` returns the `identity` of the data asked for; it is not called for folders without
+    data.json, which hold what was begun before there was that file, or nothing.
     """
     path = workdir / DATA
     if not path.exists():
         return
-    held = read_object(path)
+    held, own = read_object(path), identify()
     different = [
         f"{name.replace('_', ' ')} {reprlib.repr(held.get(name))}, now {reprlib.repr(value)}"
         for name, value in own.items()

@@ -17,13 +17,7 @@ import tensorflow as tf
 
 from keras_resnet.export.copies import image_network
 from keras_resnet.export.endpoints import KINDS
-from keras_resnet.export.formats import (
-    LABELS,
-    LABELS_SHA256,
-    MODEL_SHA256,
-    ONNX_LABELS,
-    sha256,
-)
+from keras_resnet.export.formats import LABELS, LABELS_SHA256, MODEL_SHA256, ONNX_LABELS, sha256
 from keras_resnet.export.verification import SAVED_MODEL, load_saved_model
 from keras_resnet.network import class_names_of
 from keras_resnet.surgery.graphs import functional_config, output_activation

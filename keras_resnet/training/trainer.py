@@ -293,10 +293,7 @@ class Trainer:
             results = self._step.read_metrics()
             self.evaluated_images = round(float(self._step.metrics[0].count.numpy()))
         if not self.evaluated_images:
-            raise ValueError(
-                "`split` must have images that can be read. "
-                f"Received: split={split!r} of {dataset.num_examples(split)}, none of which can"
-            )
+            raise ValueError(dataset.nothing_readable(split))
         callbacks.on_test_end(results)
         return results
 
