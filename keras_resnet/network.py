@@ -141,13 +141,25 @@ class Network(keras.Model):
         return NetworkConfig.from_json(text)
 
     def remember(self, config: NetworkConfig) -> None:
-        """Stores how it was built; names of other classes than its own are dropped."""
+        """Stores how it was built, with a `preprocessing` to images of its own size.
+
+        Names of other classes than its own are dropped.
+        """
         names = config.preprocessing and config.preprocessing.class_names
         if names and self.output_shape != (None, len(names)):
             config = config.with_class_names(None)
+        side = self._side(config)
+        if config.preprocessing is not None and side is not None:
+            config = dataclasses.replace(config, preprocessing=config.preprocessing.at(side))
         self._memory().network = config.to_json()
         # With functions and objects of the caller's, which Keras may not find by name.
         self._built_by = config
+
+    def _side(self, config: NetworkConfig) -> int | None:
+        """Returns the side of its images in pixels, or None if they may have several."""
+        shape = self.inputs[0].shape[1:]
+        sides = shape[1:] if config.arguments["data_format"] == "channels_first" else shape[:-1]
+        return sides[0] if len(set(sides)) == 1 else None
 
     def _memory(self) -> Remembering:
         """Returns the layer that holds how the network was built: the first that can."""
@@ -207,10 +219,15 @@ def remembered(model: object) -> NetworkConfig | None:
     return model.network
 
 
+def preprocessing_of(model: object) -> Preprocessing | None:
+    """Returns what a model's weights want done to an image, or None if it does not remember."""
+    network = remembered(model)
+    return None if network is None else network.preprocessing
+
+
 def class_names_of(model: object) -> tuple[str, ...] | None:
     """Returns the names of the classes that a model remembers, or None if it does not."""
-    network = remembered(model)
-    prepared = None if network is None else network.preprocessing
+    prepared = preprocessing_of(model)
     return None if prepared is None else prepared.class_names
 
 

@@ -9,6 +9,7 @@ mean still differs by half a gray level.
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,31 +19,51 @@ from keras import ops
 
 from keras_resnet.naming import PREPROCESSING
 from keras_resnet.utils import checks
+from keras_resnet.utils.files import parse_json
 
 # Of the ImageNet training set, per channel R, G, B in [0, 255]: torchvision's constants times 255.
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)
 
 
+INTERPOLATIONS = ("bilinear", "bicubic")
+
+
+# What no attribute changes.
+_ALWAYS = {"orientation": "exif", "antialias": True, "crop": "center", "range": [0, 255]}
+
+
 @dataclasses.dataclass(frozen=True)
 class Preprocessing:
-    """Preparation of images for a network.
+    """What is done to an image before a network sees it.
+
+    The image is turned upright by its EXIF orientation; its shorter side is resized to `resize`
+    pixels, antialiased; the center of `image_size` pixels is cropped; and the mean is subtracted
+    and the difference divided by the deviation, per channel. `print` shows it.
 
     Attributes:
-        mean: Mean of the channels R, G, B, in [0, 255]; subtracted first.
-        std: Standard deviation of the channels; the difference is divided by it.
-        image_size: Side in pixels of the center crop for the published accuracy.
-        crop: That side as a fraction of the shorter side of the resized image.
+        mean: Mean of the channels R, G, B, or of however many there are, in [0, 255].
+        std: Standard deviation of the channels.
+        image_size: Height and width in pixels of the center that is cropped.
+        resize: Shorter side in pixels of the image that is cropped; None for `image_size`.
         interpolation: "bilinear" or "bicubic".
         class_names: Name of every class, in the order of the outputs; None where not known.
+        source: Weights or data that it was taken from; "" where not known.
+        resizes: Pairs of another `image_size` and its `resize`, where published; at other sizes
+            `resize` is in proportion.
+
+    Raises:
+        ValueError: If a value is out of range.
     """
 
-    mean: tuple[float, float, float] = IMAGENET_MEAN
-    std: tuple[float, float, float] = IMAGENET_STD
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
     image_size: int = 224
-    crop: float = 0.875
+    resize: int | None = None
     interpolation: str = "bilinear"
     class_names: tuple[str, ...] | None = None
+    source: str = ""
+    resizes: tuple[tuple[int, int], ...] = ()
 
     def __post_init__(self):
         names = self.class_names
@@ -58,6 +79,77 @@ class Preprocessing:
                 "`mean` and `std` must have one number for each channel. "
                 f"Received: mean={self.mean} and std={self.std}"
             )
+        checks.integer("image_size", self.image_size)
+        if self.resize is not None:
+            checks.integer("resize", self.resize, self.image_size)
+        checks.one_of("interpolation", self.interpolation, INTERPOLATIONS)
+
+    @classmethod
+    def unchanged(cls, channels: int, image_size: int = 224) -> Preprocessing:
+        """Returns that of a model which takes the center square in [0, 255] as it is."""
+        return cls((0.0,) * channels, (1.0,) * channels, image_size)
+
+    @property
+    def shorter_side(self) -> int:
+        """Shorter side in pixels of the resized image: `resize`, or by default `image_size`."""
+        return self.resize or self.image_size
+
+    def at(self, image_size: int) -> Preprocessing:
+        """Returns it for images of another size, as published or in proportion."""
+        image_size = checks.integer("image_size", image_size)
+        if image_size == self.image_size:
+            return self
+        scaled = round(image_size * self.shorter_side / self.image_size)
+        sizes = {**dict(self.resizes), self.image_size: self.shorter_side}
+        resize = sizes.pop(image_size, scaled)
+        return dataclasses.replace(
+            self, image_size=image_size, resize=resize, resizes=tuple(sizes.items())
+        )
+
+    def __str__(self) -> str:
+        channels = {1: "grayscale", 3: "RGB"}.get(len(self.mean), f"{len(self.mean)} channels")
+        numbers = [", ".join(f"{x:.6g}" for x in values) for values in (self.mean, self.std)]
+        text = (
+            f"{channels} in [0, 255], upright by EXIF; shorter side to {self.shorter_side} pixels, "
+            f"{self.interpolation}, antialiased; center of {self.image_size}x{self.image_size}; "
+            f"minus ({numbers[0]}), divided by ({numbers[1]})"
+        )
+        if self.class_names is not None:
+            text += f"; {len(self.class_names)} named classes"
+        return text + f"; of {self.source}" * bool(self.source)
+
+    def to_json(self) -> str:
+        """Returns it as text that any program can read, for exported models.
+
+        Beside the attributes it names what is the same for all: `orientation`, `antialias`, `crop`
+        and `range`. Class names are not in it: exported models have them in a file of labels.
+        """
+        values = dataclasses.asdict(self) | {"resize": self.shorter_side} | _ALWAYS
+        return json.dumps({name: values[name] for name in values if name != "class_names"})
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Preprocessing:
+        """Returns what `to_json` gave out.
+
+        Raises:
+            ValueError: If the text is no such thing.
+        """
+        try:
+            values = parse_json(text)
+            always = {name: values.pop(name) for name in _ALWAYS}
+            pairs = tuple((int(size), int(resize)) for size, resize in values.pop("resizes"))
+            mean, std = (tuple(map(float, values.pop(name))) for name in ("mean", "std"))
+            if always == _ALWAYS:
+                return cls(mean, std, resizes=pairs, **values)
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise ValueError(
+                "`preprocessing` must be the JSON that `Preprocessing.to_json` returns. "
+                f"Received: {checks.first_line(error)}"
+            ) from error
+        raise ValueError(
+            "`preprocessing` must be one that this version of keras_resnet knows. "
+            f"Received: {always}"
+        )
 
     def standardize(self, images: Any, data_format: str | None = None) -> Any:
         """Returns `(images - mean) / std` per channel; shapes and dtypes as `preprocess_input`."""
@@ -93,7 +185,7 @@ class Preprocessing:
 
 # Caffe's mean. Its networks take BGR that is not divided by the deviations: converting their
 # weights reverses and scales the first kernel, so that one convention holds for all.
-CAFFE = Preprocessing(mean=(123.68, 116.779, 103.939))
+CAFFE = Preprocessing(mean=(123.68, 116.779, 103.939), resize=256)
 
 
 def standardize_layer(

@@ -16,7 +16,7 @@ from pathlib import Path
 from keras_resnet import evaluation
 from keras_resnet.analysis import plots
 from keras_resnet.cli.flags import LineParser, options_of
-from keras_resnet.data import load_dataset
+from keras_resnet.data import load_dataset, option_names
 from keras_resnet.experiment.card import versions
 from keras_resnet.export.reading import labels_of
 from keras_resnet.utils.escapes import visible
@@ -31,11 +31,11 @@ def main(
     parser = LineParser(description, prog)
     add = parser.add_argument
     parser.add_models_and_data()
-    add("--image-size", type=int, help="Side of the models' images, for photographs")
+    add("--image-size", type=int, help="Side of the images; by default the first model's")
     add("--max-bad-files", type=int, help="Unreadable images to skip, with a warning each")
     add("--split", help="train, validation or test; the last that there is")
     add("--protocol", default="single-crop", help="single-crop, ten-crop or multi-scale")
-    add("--resize", type=int, help="Shorter side of what is cropped; the data set's own")
+    add("--resize", type=int, help="Shorter side of what is cropped; what the weights want")
     add("--scales", type=int, nargs="*", help="Shorter sides for multi-scale; the paper's")
     text = "Mirror images too, for multi-scale"
     add("--flip", action=argparse.BooleanOptionalAction, help=text)
@@ -52,9 +52,11 @@ def main(
     plots.require_matplotlib()
     options = options_of(given, "resize", "scales", "flip")
     protocol = evaluation.make_protocol(given.protocol, **options)
-    options = options_of(given, "image_size", "max_bad_files")
-    dataset = load_dataset(given.dataset, given.data_dir, **options)
     models = [evaluation.load_model(path) for path in given.models]
+    options = options_of(given, "image_size", "max_bad_files")
+    if "image_size" in option_names(given.dataset) and (side := models[0].input_shape[1]):
+        options.setdefault("image_size", side)
+    dataset = load_dataset(given.dataset, given.data_dir, **options)
     with evaluation.Progress() as progress:
         result = evaluation.evaluate(
             models,

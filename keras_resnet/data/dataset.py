@@ -19,6 +19,7 @@ import tensorflow as tf
 
 from keras_resnet.data.augmentation import Augmentation, batch_draws
 from keras_resnet.data.decoding import resize_shorter_side
+from keras_resnet.preprocessing import Preprocessing
 from keras_resnet.utils import checks
 
 SPLITS = ("train", "validation", "test")
@@ -41,11 +42,13 @@ class ImageDataset(abc.ABC):
         about: Sentences for a model card: origin, split and license of the images.
         eval_resize: Shorter side, in pixels, of which an evaluation image is the center; None
             where images are evaluated as they are stored.
+        interpolation: Interpolation of evaluation images, "bilinear" or "bicubic".
         sizes: Number of images in each split.
     """
 
     about: str = ""
     eval_resize: int | None = None
+    interpolation: str = "bilinear"
     name: str
     class_names: tuple[str, ...]
     image_shape: tuple[int, int, int]
@@ -62,6 +65,21 @@ class ImageDataset(abc.ABC):
     def num_examples(self, split: str) -> int:
         """Returns the number of images in `split`, or raises a ValueError if it does not exist."""
         return self.sizes[checks.one_of("split", split, self.splits)]
+
+    def preprocessing(self, numbers: Preprocessing | None = None) -> Preprocessing:
+        """Returns what evaluation does to its images.
+
+        Mean and deviation are those of `numbers`, or by default of the training split.
+        """
+        mean, std = (self.mean, self.std) if numbers is None else (numbers.mean, numbers.std)
+        return Preprocessing(
+            mean=tuple(mean),
+            std=tuple(std),
+            image_size=self.image_shape[0],
+            resize=self.eval_resize,
+            interpolation=self.interpolation,
+            source=self.name,
+        )
 
     @property
     @abc.abstractmethod
@@ -83,7 +101,7 @@ class ImageDataset(abc.ABC):
 
     @abc.abstractmethod
     def read_whole(
-        self, split: str, index: tf.Tensor, shorter_side: int | None
+        self, split: str, index: tf.Tensor, shorter_side: int | None, interpolation: str
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """Returns an element of `whole_images`; called in a graph with an int64 `index`."""
 
@@ -158,13 +176,16 @@ class ImageDataset(abc.ABC):
         order = tf.data.Dataset.range(-(-num_examples // batch_size))
         return _finished(order.map(read, num_parallel_calls=self._parallel_batches))
 
-    def whole_images(self, split: str, shorter_side: int | None = None) -> tf.data.Dataset:
+    def whole_images(
+        self, split: str, shorter_side: int | None = None, interpolation: str | None = None
+    ) -> tf.data.Dataset:
         """Returns one pass over `split` in its stored order, image by image, uncropped.
 
         Args:
             split: "train", "validation" or "test".
-            shorter_side: Pixels that the shorter side is resized to, by antialiased bilinear
-                interpolation and with the aspect ratio kept; None for images as they are stored.
+            shorter_side: Pixels that the shorter side is resized to, antialiased and with the
+                aspect ratio kept; None for images as they are stored.
+            interpolation: "bilinear", "bicubic", or None for the data set's own.
 
         Returns:
             Elements `(image, label, weight)`: uint8 in [0, 255] of shape
@@ -177,7 +198,12 @@ class ImageDataset(abc.ABC):
         if shorter_side is not None:
             checks.integer("shorter_side", shorter_side)
         order = tf.data.Dataset.range(self.num_examples(split))
-        read = functools.partial(self.read_whole, split, shorter_side=shorter_side)
+        read = functools.partial(
+            self.read_whole,
+            split,
+            shorter_side=shorter_side,
+            interpolation=interpolation or self.interpolation,
+        )
         return _finished(order.map(read, num_parallel_calls=tf.data.AUTOTUNE))
 
     def identity(self) -> dict[str, Any]:
@@ -290,10 +316,11 @@ class ArrayDataset(ImageDataset):
         return batch, tf.gather(labels, indices), tf.ones([len(indices)])
 
     def read_whole(
-        self, split: str, index: tf.Tensor, shorter_side: int | None
+        self, split: str, index: tf.Tensor, shorter_side: int | None, interpolation: str
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         images, labels = self._split_tensors(split)
-        return resize_shorter_side(images[index], shorter_side), labels[index], tf.constant(1.0)
+        image = resize_shorter_side(images[index], shorter_side, interpolation)
+        return image, labels[index], tf.constant(1.0)
 
     def _parts(self, split: str) -> Iterable[bytes]:
         images, labels = self._arrays[split]

@@ -2,8 +2,9 @@
 
 JPEG, PNG, GIF, BMP and WebP are recognized by content, not by name. Of an animation the first frame
 is read, transparent pixels are composited over white, CMYK JPEGs become RGB, and of 16 bits per
-channel the upper 8 are kept. EXIF orientation is not applied, as in every published ImageNet
-pipeline. Whether an image is read or refused does not depend on the window or scale.
+channel the upper 8 are kept. Images are turned upright by their EXIF orientation; windows and sizes
+are those of the upright image. Whether an image is read or refused does not depend on the window or
+scale.
 """
 
 from __future__ import annotations
@@ -22,6 +23,13 @@ from keras_resnet.data.image_files import (
     image_size,
     limited,
     opaque,
+)
+from keras_resnet.data.orientation import (
+    orientation_of_jpeg,
+    orientation_of_other,
+    stored_window,
+    upright,
+    upright_size,
 )
 
 # Format of an image by the suffix of its name.
@@ -61,12 +69,13 @@ def decode_window(
     encoded = tf.convert_to_tensor(encoded)
 
     def jpeg_window() -> tf.Tensor:
-        shape = tf.image.extract_jpeg_shape(encoded)
-        jpeg = limited(encoded, shape[:2])
-        window = window_of(shape[0], shape[1])
+        shape = tf.image.extract_jpeg_shape(encoded)[:2]
+        jpeg = limited(encoded, shape)
+        orientation = orientation_of_jpeg(encoded)
+        window = placed(shape, orientation)
 
         def decode(ratio: int) -> tf.Tensor:
-            scaled = -(-shape[:2] // ratio)
+            scaled = -(-shape // ratio)
             top, left, height, width = tf.unstack(_whole_pixels(window / ratio, scaled))
             # To the last row, so that damage below the window is noticed. What libjpeg only warns
             # of, such as rows that end too early in front of an end marker, is not.
@@ -74,25 +83,39 @@ def decode_window(
             return _decode_jpeg(jpeg, box, channels, ratio)[:height]
 
         crop = _at_scale(decode, tf.reduce_min(window[2:]) / size)
-        return tf.image.resize(crop, [size, size], antialias=antialias)
+        return upright(tf.image.resize(crop, [size, size], antialias=antialias), orientation)
 
     def any_window() -> tf.Tensor:
         image = decode_other(encoded, channels)
-        shape = tf.shape(image)
-        top, left, height, width = tf.unstack(_whole_pixels(window_of(shape[0], shape[1]), shape))
+        shape = tf.shape(image)[:2]
+        orientation = orientation_of_other(encoded)
+        window = _whole_pixels(placed(shape, orientation), shape)
+        top, left, height, width = tf.unstack(window)
         crop = opaque(image[top : top + height, left : left + width], channels)
-        return tf.image.resize(crop, [size, size], antialias=True)
+        return upright(tf.image.resize(crop, [size, size], antialias=True), orientation)
+
+    def placed(shape: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
+        height, width = tf.unstack(size := upright_size(shape, orientation))
+        return stored_window(window_of(height, width), size, orientation)
 
     return tf.cond(tf.io.is_jpeg(encoded), jpeg_window, any_window)
 
 
-def decode_whole(encoded: tf.Tensor, channels: int, shorter_side: int | None = None) -> tf.Tensor:
+def decode_whole(
+    encoded: tf.Tensor,
+    channels: int,
+    shorter_side: int | None = None,
+    interpolation: str = "bilinear",
+) -> tf.Tensor:
     """Decodes an image to uint8 `(height, width, channels)`, and resizes its shorter side.
 
     A JPEG is decoded at the smallest of the scales 1, 1/2, 1/4 and 1/8 that still has
     `shorter_side` pixels. Raises a `tf.errors.OpError` if the image cannot be decoded to its end.
     """
     encoded = tf.convert_to_tensor(encoded)
+
+    def resized(image: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
+        return upright(resize_shorter_side(image, shorter_side, interpolation), orientation)
 
     def whole_jpeg() -> tf.Tensor:
         shape = tf.image.extract_jpeg_shape(encoded)[:2]
@@ -103,27 +126,40 @@ def decode_whole(encoded: tf.Tensor, channels: int, shorter_side: int | None = N
             return _decode_jpeg(jpeg, box, channels, ratio)
 
         if shorter_side is None:
-            return decode(1)
-        return _at_scale(decode, tf.reduce_min(shape) / shorter_side)
+            image = decode(1)
+        else:
+            image = _at_scale(decode, tf.reduce_min(shape) / shorter_side)
+        return resized(image, orientation_of_jpeg(encoded))
 
     def other() -> tf.Tensor:
-        return opaque(decode_other(encoded, channels), channels)
+        image = opaque(decode_other(encoded, channels), channels)
+        return resized(image, orientation_of_other(encoded))
 
-    return resize_shorter_side(tf.cond(tf.io.is_jpeg(encoded), whole_jpeg, other), shorter_side)
+    return tf.cond(tf.io.is_jpeg(encoded), whole_jpeg, other)
 
 
-def resize_shorter_side(image: tf.Tensor, shorter_side: int | None) -> tf.Tensor:
-    """Resizes the shorter side of a uint8 image, and the longer one in proportion, rounded.
+def resize_shorter_side(
+    image: tf.Tensor, shorter_side: int | None, interpolation: str = "bilinear"
+) -> tf.Tensor:
+    """Resizes the shorter side of a uint8 image, and the longer one in proportion, rounded down.
 
-    The interpolation is bilinear and antialiased. With None the image is returned as it is.
+    The interpolation, "bilinear" or "bicubic", is antialiased. Rounding is torchvision's. With None
+    the image is returned as it is.
     """
     if shorter_side is None:
         return image
     # The shape of the result is static if that of the image is.
     sides = np.array(image.shape[:2]) if None not in image.shape[:2] else tf.shape(image)[:2]
     shortest = min(sides) if isinstance(sides, np.ndarray) else tf.reduce_min(sides)
-    scaled = (2 * sides * shorter_side + shortest) // (2 * shortest)
-    return to_bytes(tf.image.resize(image, scaled, antialias=True))
+    scaled = sides * shorter_side // shortest
+    return to_bytes(tf.image.resize(image, scaled, interpolation, antialias=True))
+
+
+def crop_center(image: tf.Tensor, size: tuple[int, int]) -> tf.Tensor:
+    """Returns the center of an image, `(height, width)` pixels; its place is torchvision's."""
+    # Halves are rounded to even numbers, by TensorFlow as by Python.
+    top, left = tf.unstack(tf.cast(tf.round((tf.shape(image)[:2] - size) / 2), tf.int32))
+    return tf.slice(image, [top, left, 0], [*size, image.shape[-1]])
 
 
 def to_bytes(image: tf.Tensor) -> tf.Tensor:

@@ -120,7 +120,7 @@ class EncodedDataset(ImageDataset):
         self.class_names = tuple(class_names)
         self.transforms = transforms
         self.image_shape = transforms.shape
-        self.eval_resize = transforms.eval_resize
+        self.eval_resize, self.interpolation = transforms.eval_resize, transforms.interpolation
         self.bad_images = BadImages(max_bad_files)
         self._sources = {split: sources[split] for split in SPLITS if split in sources}
         self.sizes = {split: len(source) for split, source in self._sources.items()}
@@ -174,11 +174,16 @@ class EncodedDataset(ImageDataset):
         return tuple(map(tf.ensure_shape, batch, shapes))
 
     def read_whole(
-        self, split: str, index: tf.Tensor, shorter_side: int | None
+        self, split: str, index: tf.Tensor, shorter_side: int | None, interpolation: str
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         channels = self.transforms.channels
         side = shorter_side or self.transforms.image_size
-        view = functools.partial(decode_whole, channels=channels, shorter_side=shorter_side)
+        view = functools.partial(
+            decode_whole,
+            channels=channels,
+            shorter_side=shorter_side,
+            interpolation=interpolation,
+        )
         blank = _blank((side, side, channels))
 
         def load(index: tf.Tensor) -> tuple[tf.Tensor, ...]:

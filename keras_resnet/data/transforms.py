@@ -10,7 +10,8 @@ import math
 
 import tensorflow as tf
 
-from keras_resnet.data.decoding import decode_window, to_bytes
+from keras_resnet.data.decoding import crop_center, decode_whole, decode_window, to_bytes
+from keras_resnet.preprocessing import INTERPOLATIONS, Preprocessing
 from keras_resnet.utils import checks
 
 # Principal components of the colors of ImageNet's pixels, one per row, times their eigenvalues, for
@@ -42,6 +43,7 @@ class Transforms:
         flip: Whether training images are flipped left to right with probability 1/2.
         lighting: Strength of the PCA lighting of RGB training images (Krizhevsky et al. 2012; 0.1
             in the paper's recipe), 0 for none; added before images are clipped and rounded.
+        interpolation: "bilinear" or "bicubic", for evaluation images.
 
     Raises:
         ValueError: If a value is out of range.
@@ -54,12 +56,48 @@ class Transforms:
     eval_resize: int | None = None
     flip: bool = True
     lighting: float = 0.1
+    interpolation: str = "bilinear"
+
+    @classmethod
+    def of(cls, prepared: Preprocessing) -> Transforms:
+        """Returns the transforms whose evaluation images are those that `prepared` describes."""
+        return cls(
+            image_size=prepared.image_size,
+            channels=len(prepared.mean),
+            eval_resize=prepared.shorter_side,
+            interpolation=prepared.interpolation,
+        )
+
+    @classmethod
+    def for_images(
+        cls,
+        image_shape: tuple[int | None, int | None, int],
+        prepared: Preprocessing | None = None,
+        image_size: int | None = None,
+    ) -> Transforms | None:
+        """Returns the transforms to images of a model.
+
+        Args:
+            image_shape: `(H, W, C)` of the model's images; None for sides of any length.
+            prepared: What its weights want done to an image, or None where not known: the center
+                square.
+            image_size: Side for a model of any size; by default that of `prepared`, 224 without.
+
+        Returns:
+            None for a model of other images than squares in grayscale or RGB.
+        """
+        height, width, channels = image_shape
+        if height != width or channels not in (1, 3):
+            return None
+        prepared = prepared or Preprocessing.unchanged(channels)
+        return cls.of(prepared.at(height or image_size or prepared.image_size))
 
     def __post_init__(self):
         size = checks.integer("image_size", self.image_size)
         if self.channels not in (1, 3):  # Integers of NumPy too.
             raise ValueError(f"`channels` must be 1 or 3. Received: channels={self.channels!r}")
         checks.one_of("crop", self.crop, ("scale", "inception"))
+        checks.one_of("interpolation", self.interpolation, INTERPOLATIONS)
         if self.resize_range is None:
             resize_range = tuple(round(size * x / 224) for x in (256, 480))
             object.__setattr__(self, "resize_range", resize_range)
@@ -120,18 +158,12 @@ class Transforms:
     def evaluation(self, encoded: tf.Tensor) -> tf.Tensor:
         """Returns the center of the image with its shorter side resized to `eval_resize`.
 
-        Interpolation is antialiased as Pillow's, so that networks trained elsewhere see the images
-        that they were trained on. Arguments, result and errors are as for `training`.
+        Interpolation is antialiased and places are rounded as by Pillow and torchvision, so that
+        networks trained elsewhere see the images that they were trained on. Arguments, result and
+        errors are as for `training`.
         """
-        assert self.eval_resize is not None  # since `__post_init__`
-        resize_range = self.eval_resize, self.eval_resize
-
-        def window_of(height: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
-            extent = scaled_extent(height, width, 0.0, self.image_size, resize_range)
-            return _placed(extent, height, width, [0.5, 0.5])
-
-        image = decode_window(encoded, window_of, self.image_size, self.channels, antialias=True)
-        return to_bytes(image)
+        image = decode_whole(encoded, self.channels, self.eval_resize, self.interpolation)
+        return crop_center(image, (self.image_size, self.image_size))
 
 
 def scaled_extent(

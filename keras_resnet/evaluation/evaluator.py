@@ -16,7 +16,8 @@ from keras_resnet.evaluation.classes import class_orders
 from keras_resnet.evaluation.protocols import Protocol, SingleCrop
 from keras_resnet.evaluation.results import TOP, Evaluation
 from keras_resnet.export.copies import image_network
-from keras_resnet.network import class_names_of
+from keras_resnet.network import class_names_of, preprocessing_of
+from keras_resnet.preprocessing import Preprocessing
 from keras_resnet.surgery.conversion import any_size, with_logits
 from keras_resnet.surgery.graphs import functional_config, output_activation
 from keras_resnet.utils import checks
@@ -46,6 +47,9 @@ def evaluate(
     All crops of an image, and all models, have equal weight: the mean over them of the
     probabilities or of the logits ranks the classes. Crops of one size are computed together;
     those waiting for others, and what is kept of an image, take a bounded amount of memory.
+
+    Images are resized as the weights want it (`model.preprocessing`), where that is known, with the
+    interpolation of the first model that knows.
 
     Outputs are matched to the classes of the data set by name, whatever their order. Where one side
     has no names, or numbers for names, output 0 belongs to class 0, and so on; a line of the log
@@ -80,7 +84,10 @@ def evaluate(
     checks.one_of("split", split, dataset.splits)
     checks.one_of("average", average, AVERAGES)
     checks.integer("batch_size", batch_size)
-    protocol = (SingleCrop() if protocol is None else protocol).resolved(dataset)
+    protocol = SingleCrop() if protocol is None else protocol
+    prepared = _common_preprocessing(models, names, dataset, protocol)
+    protocol = protocol.resolved(dataset, prepared)
+    interpolation = prepared.interpolation if prepared else dataset.interpolation
     for model, name in zip(models, names, strict=True):
         _check_model(model, name, dataset)
     if class_names is None:
@@ -99,7 +106,7 @@ def evaluate(
     if progress is not None:
         progress(0, total)
     with dataset.reading():
-        stacks = tally.readable(_crops(dataset, split, protocol))
+        stacks = tally.readable(_crops(dataset, split, protocol, interpolation))
         for numbers, crops in _batches(stacks, batch_size * height * width):
             scores = mean_scores(crops).numpy()
             if not np.isfinite(scores).all():
@@ -167,6 +174,26 @@ class Progress:
             self._bar.stop()
 
 
+def _common_preprocessing(
+    models: Sequence[keras.Model], names: Sequence[str], dataset: ImageDataset, protocol: Protocol
+) -> Preprocessing | None:
+    """Returns what the weights of all models want done to an image, or None where not known."""
+    known = {
+        name: prepared
+        for name, model in zip(names, models, strict=True)
+        if (prepared := preprocessing_of(model)) is not None
+    }
+    side = min(dataset.image_shape[:2])
+    wanted = {(one.at(side).shorter_side, one.interpolation) for one in known.values()}
+    if len(wanted) > 1 and protocol == type(protocol)():
+        listed = ", ".join(f"{name} with {one}" for name, one in known.items())
+        raise ValueError(
+            "`models` of an ensemble must want the same done to an image; a protocol with `resize` "
+            f"or `scales` makes it the same for all. Received: {listed}"
+        )
+    return next(iter(known.values()), None)
+
+
 def _check_model(model: keras.Model, name: str, dataset: ImageDataset) -> None:
     functional_config(model)
     classes = len(dataset.class_names)
@@ -220,14 +247,16 @@ def _averaged(
     return mean_scores
 
 
-def _crops(dataset: ImageDataset, split: str, protocol: Protocol) -> Iterator[tuple]:
+def _crops(
+    dataset: ImageDataset, split: str, protocol: Protocol, interpolation: str
+) -> Iterator[tuple]:
     """Yields (stacks of crops, label, weight) of every image, prefetched."""
     size = dataset.image_shape[:2]
 
     def cut(image: tf.Tensor, label: tf.Tensor, weight: tf.Tensor) -> tuple:
-        return protocol.crops(image, size), label, weight
+        return protocol.crops(image, size, interpolation), label, weight
 
-    images = dataset.whole_images(split, protocol.shorter_side)
+    images = dataset.whole_images(split, protocol.shorter_side, interpolation)
     images = images.map(cut, num_parallel_calls=tf.data.AUTOTUNE)
     if not all(crops.shape.is_fully_defined() for crops in images.element_spec[0]):
         yield from images.prefetch(_READ_AT_ONCE).as_numpy_iterator()

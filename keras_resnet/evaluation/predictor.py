@@ -13,16 +13,13 @@ import numpy as np
 import tensorflow as tf
 
 from keras_resnet.data import Transforms, load_dataset
-from keras_resnet.data.decoding import FORMATS, decode_whole, decoding_fault, is_hidden
+from keras_resnet.data.decoding import FORMATS, decoding_fault, is_hidden
 from keras_resnet.data.encoded import BadImages
-from keras_resnet.data.image_files import image_size
 from keras_resnet.export import ExportedModel, load_exported
 from keras_resnet.export.reading import read_labels
+from keras_resnet.network import preprocessing_of
 from keras_resnet.preprocessing import decode_predictions
 from keras_resnet.utils import checks
-
-# Default side of images for a model that takes any size.
-SIDE = 224
 
 _ACCEPTED = ", ".join(sorted(set(FORMATS.values())))
 
@@ -59,7 +56,7 @@ class Classifier:
         model, top, labels, image_size, resize: As for `predict`, and refused alike.
 
     Attributes:
-        transforms: How images are cropped.
+        transforms: What is done to an image.
     """
 
     def __init__(
@@ -121,8 +118,8 @@ def predict(
 ) -> list[Prediction]:
     """Classifies image files with a trained model of any format.
 
-    Images are decoded and cropped as for evaluation (`Transforms`): the center of the image with
-    its shorter side resized to `resize`. An image that has the model's size already is unchanged.
+    Images are decoded, turned upright, resized and cropped as for evaluation, and as the weights
+    want it, where the model carries that along (`model.preprocessing`).
 
     Args:
         model: A `.keras` file, a Hub module or SavedModel's directory, a `.tflite` or `.onnx` file,
@@ -134,8 +131,10 @@ def predict(
         labels: Name of every class, or the `Path` of a file with a line for each. By default those
             stored with the model; the names of ImageNet's where it has 1000 classes and no labels;
             else their numbers.
-        image_size: Side of the images for a model that takes any size; 224 where not given.
-        resize: Shorter side in pixels; by default 256 for a model of 224, and in proportion.
+        image_size: Side of the images for a model that takes any size; by default that which its
+            weights want, or 224.
+        resize: Shorter side in pixels of which the center is cropped; by default that which the
+            weights want, or the side of the images.
         batch_size: Number of images per call of the model.
 
     Returns:
@@ -186,7 +185,7 @@ def read_image(data: bytes, transforms: Transforms) -> np.ndarray:
         BadImageError: If it cannot be read to its end.
     """
     try:
-        return _cropped(data, transforms)
+        return transforms.evaluation(data).numpy()
     except tf.errors.OpError as error:
         raise BadImageError(decoding_fault(data) or "unreadable") from error
 
@@ -199,9 +198,14 @@ def calibration_batches(
     The source is a folder of images, or "digits" for the digits' training images; the model takes
     square images, of the side `image_size` if it takes any size.
     """
-    shape = model.input_shape[1:]
-    size = shape[0] or image_size or SIDE
+    transforms = Transforms.for_images(model.input_shape[1:], preprocessing_of(model), image_size)
+    if transforms is None:
+        raise ValueError(
+            "`model` must take square images, grayscale or RGB, to be calibrated. "
+            f"Received: {model.name!r}, which takes images of shape {model.input_shape[1:]}"
+        )
     if source == "digits":
+        size = transforms.image_size
         batches = load_dataset("digits", image_size=size).eval_batches("train", 64)
         return (images for images, _, _ in batches)
     if not Path(source).is_dir():
@@ -209,7 +213,6 @@ def calibration_batches(
             "`calibration` must be a folder of images or 'digits'. "
             f"Received: calibration={source!r}"
         )
-    transforms = Transforms(image_size=size, channels=shape[-1])
     return (image[None] for _, image in read_images(source, transforms))
 
 
@@ -236,26 +239,21 @@ def _images_in(folder: Path) -> list[Path]:
     return paths
 
 
-def _cropped(data: bytes, transforms: Transforms) -> np.ndarray:
-    """Returns the pixels of an encoded image, cropped unless it has the size already."""
-    if image_size(data) == transforms.shape[:2]:
-        return decode_whole(data, transforms.channels).numpy()
-    return transforms.evaluation(data).numpy()
-
-
 def _transforms(model: ExportedModel, image_size: int | None, resize: int | None) -> Transforms:
-    height, width, channels = model.image_shape
-    if image_size is not None and height not in (None, checks.integer("image_size", image_size)):
+    side = model.image_shape[0]
+    if image_size is not None and side not in (None, checks.integer("image_size", image_size)):
         raise ValueError(
-            f"`image_size` must be the model's own, {height}, or be left out. "
+            f"`image_size` must be the model's own, {side}, or be left out. "
             f"Received: image_size={image_size}"
         )
-    if height != width or channels not in (1, 3):
+    transforms = Transforms.for_images(model.image_shape, model.preprocessing, image_size)
+    if transforms is None:
         raise ValueError(
             "`model` must take square images, grayscale or RGB. "
             f"Received: {str(model.path)!r}, which takes images of shape {model.image_shape}"
         )
-    size = height or image_size or SIDE
-    if resize is not None:
-        checks.integer("resize", resize, size)
-    return Transforms(image_size=size, channels=channels, eval_resize=resize)
+    if resize is None:
+        return transforms
+    return dataclasses.replace(
+        transforms, eval_resize=checks.integer("resize", resize, transforms.image_size)
+    )

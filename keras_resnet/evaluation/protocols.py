@@ -12,7 +12,8 @@ from typing import Any, ClassVar, Self
 import tensorflow as tf
 
 from keras_resnet.data import ImageDataset
-from keras_resnet.data.decoding import resize_shorter_side
+from keras_resnet.data.decoding import crop_center, resize_shorter_side
+from keras_resnet.preprocessing import Preprocessing
 from keras_resnet.utils import checks
 
 # Shorter sides of the paper's multi-scale test, for networks of 224x224 images.
@@ -21,7 +22,7 @@ PAPER_SIZE = 224
 
 
 class Protocol(abc.ABC):
-    """Makes crops of an image. Attributes left at None are set by `resolved` from the data set.
+    """Makes crops of an image. Attributes left at None are set by `resolved`.
 
     Attributes:
         name: Name on a command line.
@@ -33,8 +34,11 @@ class Protocol(abc.ABC):
     any_size: ClassVar[bool] = False
 
     @abc.abstractmethod
-    def resolved(self, dataset: ImageDataset) -> Self:
-        """Returns the protocol with every attribute set, or raises a ValueError if one is unfit."""
+    def resolved(self, dataset: ImageDataset, prepared: Preprocessing | None = None) -> Self:
+        """Returns the protocol with every attribute set, or raises a ValueError if one is unfit.
+
+        They are those that the model's weights want, `prepared`, else the data set's.
+        """
 
     @property
     def shorter_side(self) -> int | None:
@@ -42,11 +46,13 @@ class Protocol(abc.ABC):
         return None
 
     @abc.abstractmethod
-    def crops(self, image: tf.Tensor, size: tuple[int, int]) -> tuple[tf.Tensor, ...]:
+    def crops(
+        self, image: tf.Tensor, size: tuple[int, int], interpolation: str = "bilinear"
+    ) -> tuple[tf.Tensor, ...]:
         """Returns crops of an image, those of one size stacked: uint8 `(crops, height, width, C)`.
 
         The image is uint8 in [0, 255], `(H, W, C)`, resized to `shorter_side`; `size` is height and
-        width of the network's own images.
+        width of the network's own images, and `interpolation` is for those that are resized here.
         """
 
     @abc.abstractmethod
@@ -65,14 +71,15 @@ class _FixedCrops(Protocol):
         if self.resize is not None:
             checks.integer("resize", self.resize)
 
-    def resolved(self, dataset: ImageDataset) -> Self:
+    def resolved(self, dataset: ImageDataset, prepared: Preprocessing | None = None) -> Self:
         side = min(dataset.image_shape[:2])
         if self.resize is not None and self.resize < side:
             raise ValueError(
                 f"`resize` must be at least {side}, the side of the crops. "
                 f"Received: resize={self.resize}"
             )
-        return dataclasses.replace(self, resize=self.resize or dataset.eval_resize)
+        own = prepared.at(side).shorter_side if prepared else dataset.eval_resize
+        return dataclasses.replace(self, resize=self.resize or own)
 
     @property
     def shorter_side(self) -> int | None:
@@ -86,14 +93,11 @@ class _FixedCrops(Protocol):
 class SingleCrop(_FixedCrops):
     """The center of the image.
 
-    Photographs are resized whole and then cropped, as for most published figures.
-    `ImageDataset.eval_batches` resizes the crop alone, which is faster and differs from this by
-    less than a pixel's shift; for images of a fixed size both are the same.
-
     Attributes:
-        resize: Shorter side of the image that is cropped, in pixels. None for the data set's own:
-            256 for photographs at 224 pixels and in proportion at other sizes; images of a fixed
-            size as they are stored, where all crops coincide.
+        resize: Shorter side of the image that is cropped, in pixels. None for that which the
+            model's weights want; where that is not known, the data set's own: 256 for photographs
+            at 224 pixels and in proportion at other sizes, images of a fixed size as they are
+            stored, where all crops coincide.
 
     Raises:
         ValueError: If `resize` is not 1 or more.
@@ -102,8 +106,10 @@ class SingleCrop(_FixedCrops):
     name: ClassVar[str] = "single-crop"
     _description: ClassVar[str] = "center crop"
 
-    def crops(self, image: tf.Tensor, size: tuple[int, int]) -> tuple[tf.Tensor, ...]:
-        return (_five_crops(image, size)[4:],)
+    def crops(
+        self, image: tf.Tensor, size: tuple[int, int], interpolation: str = "bilinear"
+    ) -> tuple[tf.Tensor, ...]:
+        return (crop_center(image, size)[tf.newaxis],)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,7 +123,9 @@ class TenCrop(_FixedCrops):
     name: ClassVar[str] = "ten-crop"
     _description: ClassVar[str] = "10 crops"
 
-    def crops(self, image: tf.Tensor, size: tuple[int, int]) -> tuple[tf.Tensor, ...]:
+    def crops(
+        self, image: tf.Tensor, size: tuple[int, int], interpolation: str = "bilinear"
+    ) -> tuple[tf.Tensor, ...]:
         crops = _five_crops(image, size)
         return (tf.concat([crops, tf.reverse(crops, [2])], axis=0),)
 
@@ -153,14 +161,16 @@ class MultiScale(Protocol):
         scales = tuple(checks.integer("scales", scale) for scale in self.scales)
         object.__setattr__(self, "scales", scales)
 
-    def resolved(self, dataset: ImageDataset) -> Self:
+    def resolved(self, dataset: ImageDataset, prepared: Preprocessing | None = None) -> Self:
         side = min(dataset.image_shape[:2])
         scales = self.scales or tuple(round(side * s / PAPER_SIZE) for s in PAPER_SCALES)
         return dataclasses.replace(self, scales=scales)
 
-    def crops(self, image: tf.Tensor, size: tuple[int, int]) -> tuple[tf.Tensor, ...]:
+    def crops(
+        self, image: tf.Tensor, size: tuple[int, int], interpolation: str = "bilinear"
+    ) -> tuple[tf.Tensor, ...]:
         scales = self.scales or ()
-        resized = [resize_shorter_side(image, scale)[tf.newaxis] for scale in scales]
+        resized = [resize_shorter_side(image, scale, interpolation)[tf.newaxis] for scale in scales]
         if self.flip:
             resized = [tf.concat([crop, tf.reverse(crop, [2])], axis=0) for crop in resized]
         return tuple(resized)
@@ -197,7 +207,6 @@ def make_protocol(name: str, **attributes: Any) -> Protocol:
 def _five_crops(image: tf.Tensor, size: tuple[int, int]) -> tf.Tensor:
     """Returns the crops at the top left, top right, bottom left, bottom right and center."""
     bottom, right = tf.unstack(tf.shape(image)[:2] - size)
-    corners = ((0, 0), (0, right), (bottom, 0), (bottom, right), (bottom // 2, right // 2))
-    return tf.stack(
-        [tf.slice(image, [top, left, 0], [*size, image.shape[-1]]) for top, left in corners]
-    )
+    corners = ((0, 0), (0, right), (bottom, 0), (bottom, right))
+    crops = [tf.slice(image, [top, left, 0], [*size, image.shape[-1]]) for top, left in corners]
+    return tf.stack([*crops, crop_center(image, size)])

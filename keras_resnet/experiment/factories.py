@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from keras_resnet.experiment.settings import (
     Optimization,
     expect_defaults,
 )
+from keras_resnet.network import remembered
 from keras_resnet.preprocessing import Preprocessing
 from keras_resnet.surgery import stage_rates
 
@@ -73,22 +75,28 @@ def build_model(experiment: Experiment, dataset: ImageDataset) -> keras.Model:
     Raises:
         ValueError: If the images are too small for the network, or a setting is wrong.
     """
+    model = _build(experiment, dataset)
+    if network := remembered(model):
+        # Evaluation, and all that the model is used for later, prepare images as this run does.
+        own = network.preprocessing or Preprocessing.unchanged(dataset.image_shape[-1])
+        prepared = dataset.preprocessing(own)
+        model.remember(dataclasses.replace(network, preprocessing=prepared))
+    return model
+
+
+def _build(experiment: Experiment, dataset: ImageDataset) -> keras.Model:
     network, classes = experiment.network, len(dataset.class_names)
     if network.init is not None and network.init_is_model:
         return with_new_classifier(network.init, dataset.image_shape, classes)
     architecture = architecture_of(network)
     expect_image_size(architecture, dataset)
-    # One number for each channel, however many there are.
-    mean: Any = tuple(dataset.mean)
-    std: Any = tuple(dataset.std)
-    standardization = Preprocessing(mean, std, dataset.image_shape[0])
     return models.build(
         architecture,
         weights=network.init,
         input_shape=dataset.image_shape,
         classes=classes,
         # Trained weights bring the standardization that they were trained with.
-        include_preprocessing=network.init is not None or standardization,
+        include_preprocessing=network.init is not None or dataset.preprocessing(),
         # Those that are off are left out, since not every family has them.
         **{name: value for name in OF_THE_NETWORK if (value := getattr(network, name))},
     )

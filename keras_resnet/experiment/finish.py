@@ -12,13 +12,15 @@ import tensorflow as tf
 from keras_resnet.data import ImageDataset
 from keras_resnet.experiment.settings import Experiment
 from keras_resnet.export import HubLayer, export_hub
+from keras_resnet.export.formats import PREPROCESSING
 from keras_resnet.export.verification import (
     ExportMismatchError,
     largest_difference,
     load_saved_model,
 )
 from keras_resnet.naming import CLASSIFIER
-from keras_resnet.network import remembered
+from keras_resnet.network import preprocessing_of, remembered
+from keras_resnet.preprocessing import Preprocessing
 from keras_resnet.surgery.rebuilding import dtype_policy
 from keras_resnet.training import Trainer, make_schedule, sgd
 from keras_resnet.utils.files import write_text
@@ -48,9 +50,12 @@ def save(
     images = np.asarray(images, "float32")
     expected = np.asarray(model(images, training=False))
 
-    labels = list(dataset.class_names)
+    labels, prepared = list(dataset.class_names), preprocessing_of(model)
     if network := remembered(model):
         model.remember(network.with_class_names(labels))
+    else:  # A model around one of others cannot hold it.
+        prepared = dataset.preprocessing(Preprocessing.unchanged(dataset.image_shape[-1]))
+        write_text(workdir / PREPROCESSING, prepared.to_json())
     save_model(model, workdir / "model.keras")
     reloaded = load_model(workdir / "model.keras")(images, training=False)
     differences = {"model.keras": largest_difference(np.asarray(reloaded), expected, 1.0)}
@@ -59,7 +64,15 @@ def save(
     write_text(workdir / "labels.txt", "".join(f"{label}\n" for label in labels))
     if experiment.output.export:
         for name, kind in (("saved_model", "classification"), ("feature_vector", "feature_vector")):
-            export_hub(model, workdir / name, kind, labels=labels, card=card, overwrite=True)
+            export_hub(
+                model,
+                workdir / name,
+                kind,
+                preprocessing=prepared or "inside",
+                labels=labels,
+                card=card,
+                overwrite=True,
+            )
         logits = load_saved_model(workdir / "saved_model")(images / 255)
         probabilities = tf.nn.softmax(logits).numpy()
         differences["saved_model"] = largest_difference(probabilities, expected, 1.0)

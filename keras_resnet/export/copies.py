@@ -14,7 +14,7 @@ from keras import ops
 
 from keras_resnet.export.verification import require_tensorflow
 from keras_resnet.layers import BlockStack, StandardizedConv2D
-from keras_resnet.network import remembered
+from keras_resnet.network import preprocessing_of, remembered
 from keras_resnet.preprocessing import Preprocessing, standardize_layer
 from keras_resnet.surgery.graphs import functional_config, rebuilt, rewired
 from keras_resnet.utils import checks, private
@@ -24,8 +24,19 @@ from keras_resnet.weights import copy_weights
 PREPROCESSINGS = ("inside", "imagenet", "none")
 
 
+def described(model: keras.Model, preprocessing: str | Preprocessing) -> Preprocessing | None:
+    """Returns what is done to an image for a model that is exported so, or None if unknown."""
+    if isinstance(preprocessing, Preprocessing):
+        return preprocessing
+    return preprocessing_of(model)
+
+
 def image_network(
-    model: keras.Model, preprocessing: str = "inside", *, argument: str = "model", given: str = ""
+    model: keras.Model,
+    preprocessing: str | Preprocessing = "inside",
+    *,
+    argument: str = "model",
+    given: str = "",
 ) -> keras.Model:
     """Returns a model of images in [0, 255] after checking that it can be exported.
 
@@ -33,9 +44,10 @@ def image_network(
     standardization in front that the network remembers its weights to want, by default ImageNet's.
     With "inside" it is `model` where that begins with `Normalization` or `Rescaling`, else a copy
     with the remembered standardization; a model that remembers none is refused, as the value
-    `given` of `argument`.
+    `given` of `argument`. A `Preprocessing` takes the place of the remembered one.
     """
-    checks.one_of("preprocessing", preprocessing, PREPROCESSINGS)
+    if not isinstance(preprocessing, Preprocessing):
+        checks.one_of("preprocessing", preprocessing, PREPROCESSINGS)
     require_tensorflow()
     inputs = getattr(model, "inputs", None)
     if not isinstance(model, keras.Model) or not inputs or len(inputs) != 1 or not model.outputs:
@@ -56,9 +68,9 @@ def image_network(
     if preprocessing == "none":
         return model
     if preprocessing == "imagenet":
-        network = remembered(model)
-        known = network.preprocessing if network else None
-        return _with_standardization(model, known or Preprocessing())
+        return _with_standardization(model, preprocessing_of(model) or Preprocessing())
+    if isinstance(preprocessing, Preprocessing):
+        return model if _standardizes(model) else _with_standardization(model, preprocessing)
     wanted = missing_standardization(model, argument, given or model.name)
     return model if wanted is None else _with_standardization(model, wanted)
 

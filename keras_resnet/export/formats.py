@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import tempfile
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,14 @@ import numpy as np
 import tensorflow as tf
 
 from keras_resnet.utils import checks, private
-from keras_resnet.utils.files import without_patterns
+from keras_resnet.utils.files import without_patterns, write_text
 
 # File of the labels in a SavedModel, in a LiteRT file and beside a `.keras` file; key in ONNX.
 LABELS = "labels.txt"
 ONNX_LABELS = "labels"
+# What the weights want done to an image, in the same places.
+PREPROCESSING = "preprocessing.json"
+ONNX_PREPROCESSING = "preprocessing"
 # Metadata of LiteRT and ONNX with the SHA-256 of the labels, without which a LiteRT file that has
 # lost its end would be one without labels.
 LABELS_SHA256 = "keras_resnet.labels.sha256"
@@ -31,17 +35,35 @@ MODEL_SHA256 = "model.sha256"
 OPSET = 17
 
 
+def add_assets(module: Any, folder: Path, texts: Mapping[str, tuple[str, str | None]]) -> None:
+    """Gives a module the assets (file name, text) by the name of its attribute.
+
+    They are written to `folder`, from where TensorFlow copies them.
+    """
+    for name, (file_name, text) in texts.items():
+        if text is not None:
+            write_text(folder / file_name, text)
+            setattr(module, name, tf.saved_model.Asset(str(folder / file_name)))
+
+
 def write_saved_model(
-    serve: Any, path: Path, *, net: keras.Model, labels: str | None = None, **_: Any
+    serve: Any,
+    path: Path,
+    *,
+    net: keras.Model,
+    labels: str | None = None,
+    prepared: str | None = None,
+    signatures: Mapping[str, Any] | None = None,
+    **_: Any,
 ) -> None:
-    """Writes a SavedModel with one signature, "serving_default"."""
+    """Writes a SavedModel with signatures, by default `serve` as "serving_default"."""
     module = tf.Module()
     module.tracked = [variable.value for variable in net.variables]
-    if labels is not None:
-        asset = path.with_name(LABELS)  # TensorFlow copies it.
-        asset.write_text(labels, encoding="utf-8")
-        module.labels = tf.saved_model.Asset(str(asset))
-    tf.saved_model.save(module, str(path), {"serving_default": serve})
+    texts = {"labels": (LABELS, labels), "preprocessing": (PREPROCESSING, prepared)}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        add_assets(module, Path(folder), texts)
+        tf.saved_model.save(module, str(path), signatures or {"serving_default": serve})
 
 
 def write_litert(
@@ -50,8 +72,10 @@ def write_litert(
     *,
     net: keras.Model,
     labels: str | None,
+    prepared: str | None,
     quantize: str,
     images: np.ndarray | None,
+    **_: Any,
 ) -> None:
     """Writes a .tflite file of LiteRT's built-in operations only."""
     # By way of a SavedModel, which gives inputs and outputs their names.
@@ -66,8 +90,9 @@ def write_litert(
     # TensorFlow Lite's "associated files": an archive behind what readers of the model see.
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr(MODEL_SHA256, sha256(data))
-        if labels is not None:
-            archive.writestr(LABELS, labels)
+        for name, text in ((LABELS, labels), (PREPROCESSING, prepared)):
+            if text is not None:
+                archive.writestr(name, text)
 
 
 def _litert(folder: Path, name: str, quantize: str, images: np.ndarray | None) -> bytes:
@@ -103,7 +128,9 @@ def custom_operations(data: bytes) -> list[str]:
     return sorted(code.CustomCode().decode() for code in codes if code.CustomCode())
 
 
-def write_onnx(serve: Any, path: Path, *, labels: str | None, **_: Any) -> None:
+def write_onnx(
+    serve: Any, path: Path, *, labels: str | None, prepared: str | None, **_: Any
+) -> None:
     """Writes an .onnx file with tf2onnx."""
     onnx = checks.import_extra("onnx", "ONNX files", "export")
     tf2onnx = checks.import_extra("tf2onnx", "ONNX files", "export")
@@ -123,10 +150,10 @@ def write_onnx(serve: Any, path: Path, *, labels: str | None, **_: Any) -> None:
     for node in graph.graph.node:
         for tensors in (node.input, node.output):
             tensors[:] = [names.get(tensor, tensor) for tensor in tensors]
+    texts = {} if prepared is None else {ONNX_PREPROCESSING: prepared}
     if labels is not None:
-        onnx.helper.set_model_props(
-            graph, {ONNX_LABELS: labels, LABELS_SHA256: sha256(labels.encode())}
-        )
+        texts |= {ONNX_LABELS: labels, LABELS_SHA256: sha256(labels.encode())}
+    onnx.helper.set_model_props(graph, texts)
     onnx.checker.check_model(graph)
     onnx.save(graph, path)
 

@@ -13,13 +13,14 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_resnet.data.decoding import decode_whole
+from keras_resnet.data import Transforms
 from keras_resnet.export import verification
-from keras_resnet.export.copies import computes_in_float32, float32_copy, image_network
+from keras_resnet.export.copies import computes_in_float32, described, float32_copy, image_network
 from keras_resnet.export.endpoints import KINDS, endpoint
-from keras_resnet.export.formats import LABELS
+from keras_resnet.export.formats import LABELS, PREPROCESSING, add_assets
 from keras_resnet.naming import CLASSIFIER
 from keras_resnet.network import class_names_of
+from keras_resnet.preprocessing import Preprocessing
 from keras_resnet.surgery.graphs import classifier_of
 from keras_resnet.utils import checks
 from keras_resnet.utils.files import replacing
@@ -35,7 +36,7 @@ def export_hub(
     path: str | Path,
     kind: str = "feature_vector",
     *,
-    preprocessing: str = "inside",
+    preprocessing: str | Preprocessing = "inside",
     labels: Sequence[str] | None = None,
     card: str | Path | None = None,
     overwrite: bool = False,
@@ -51,11 +52,11 @@ def export_hub(
       layers that were frozen in `model`;
     - `variables`; `trainable_variables`, without those of frozen layers; `regularization_losses`,
       a function without arguments for each kernel that has a regularizer;
-    - the signatures `serving_default`, `images` as above, and `serving_bytes`, `encoded`: a vector
-      of image files, decoded as for training to the model's channels, 1 or 3, and scaled (bilinear,
-      antialiased) to its size. A model of any size needs a batch of images of one size. Both return
-      `features`, `logits`, or the maps by name;
-    - the assets `labels.txt` and `card.md`, where given; `labels` and `card` hold their paths.
+    - the signatures `serving_default`, `images` as above, and, for models of square images in
+      grayscale or RGB, `serving_bytes`, `encoded`: a vector of image files, turned upright, resized
+      and cropped as the weights want it. Both return `features`, `logits`, or the maps by name;
+    - the assets `labels.txt`, `card.md` and `preprocessing.json` (`Preprocessing.to_json`), where
+      known; `labels`, `card` and `preprocessing` hold their paths.
 
     Source: "Reusable SavedModels" and "Common Signatures for Images" on tensorflow.org/hub.
 
@@ -71,7 +72,8 @@ def export_hub(
             standardization in front of it that it remembers (`model.preprocessing`), and refuses
             a model that remembers none or is built on an `input_tensor`; "imagenet" takes
             ImageNet's, `preprocess_input`, where none is remembered; "none" gives it [0, 255] as
-            it is.
+            it is. A `Preprocessing` takes the place of what is remembered, also where the model
+            standardizes its images.
         labels: Name of every class, for a model with a classifier; by default those that it
             remembers.
         card: Text of the model card, Markdown, or the `Path` of a file that holds it.
@@ -87,27 +89,28 @@ def export_hub(
     path = Path(path)
     verification.check_path(path, overwrite)
     labels = class_names_of(model) if labels is None else labels
+    prepared = described(model, preprocessing)
     model = image_network(model, preprocessing)
     source = endpoint(model, kind)
     texts = _texts(model, labels, card)
+    if prepared is not None:
+        texts["preprocessing"] = PREPROCESSING, prepared.to_json()
     net = float32_copy(source, linear=CLASSIFIER)
 
     with replacing(path) as written:
         module = _module(net)
-        for name, (file_name, text) in texts.items():
-            asset = written.with_name(file_name)  # TensorFlow copies it.
-            asset.write_text(text, encoding="utf-8")
-            setattr(module, name, tf.saved_model.Asset(str(asset)))
-        tf.saved_model.save(module, str(written), _signatures(module, net, KINDS[kind]))
+        add_assets(module, written.parent, texts)
+        signatures = _signatures(module, net, KINDS[kind], prepared)
+        tf.saved_model.save(module, str(written), signatures)
         _verify(written, source, net, kind)
     return path
 
 
 def _texts(
     model: keras.Model, labels: Sequence[str] | None, card: str | Path | None
-) -> dict[str, tuple[str, str]]:
+) -> dict[str, tuple[str, str | None]]:
     """Returns (file name, text) of each asset by the name of the module's attribute."""
-    texts = {}
+    texts: dict[str, tuple[str, str | None]] = {}
     if labels is not None:
         classifier = classifier_of(model)
         classes = classifier.units if isinstance(classifier, keras.layers.Dense) else None
@@ -153,29 +156,27 @@ def _image_spec(net: keras.Model, name: str) -> tf.TensorSpec:
     return tf.TensorSpec((None, *net.inputs[0].shape[1:]), tf.float32, name=name)
 
 
-def _signatures(module: Any, net: keras.Model, output: str | None) -> dict[str, Any]:
-    height, width, channels = net.inputs[0].shape[1:]
+def _signatures(
+    module: Any, net: keras.Model, output: str | None, prepared: Preprocessing | None
+) -> dict[str, Any]:
+    shape = tuple(net.inputs[0].shape[1:])
 
     @tf.function(input_signature=[_image_spec(net, "images")], autograph=False)
     def from_images(images):
         outputs = module.__call__(images, training=False)
         return outputs if output is None else {output: outputs}
 
-    def decoded(encoded):
-        image = tf.cast(decode_whole(encoded, channels), tf.float32)
-        if height and width:
-            image = tf.image.resize(image, (height, width), antialias=True)
-        return image / 255.0
+    signatures = {"serving_default": from_images}
+    if (transforms := Transforms.for_images(shape, prepared)) is None:
+        return signatures
 
     @tf.function(input_signature=[tf.TensorSpec((None,), tf.string, "encoded")], autograph=False)
     def from_bytes(encoded):
-        spec = tf.TensorSpec((height, width, channels), tf.float32)
-        return from_images(tf.map_fn(decoded, encoded, fn_output_signature=spec))
+        spec = tf.TensorSpec(transforms.shape, tf.uint8)
+        images = tf.map_fn(transforms.evaluation, encoded, fn_output_signature=spec)
+        return from_images(tf.cast(images, tf.float32) / 255.0)
 
-    signatures = {"serving_default": from_images}
-    if channels in (1, 3):  # grayscale, RGB: what image files are decoded to
-        signatures["serving_bytes"] = from_bytes
-    return signatures
+    return signatures | {"serving_bytes": from_bytes}
 
 
 def _verify(written: Path, source: keras.Model, net: keras.Model, kind: str) -> None:

@@ -9,14 +9,17 @@ import dataclasses
 import itertools
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_resnet.export import verification
+from keras_resnet.data import Transforms
+from keras_resnet.export import serving, verification
 from keras_resnet.export.copies import (
     computes_in_float32,
+    described,
     float32_copy,
     image_network,
     of_plain_operations,
@@ -24,6 +27,7 @@ from keras_resnet.export.copies import (
 from keras_resnet.export.formats import FORMATS
 from keras_resnet.export.reading import ExportedModel, load_exported, output_name
 from keras_resnet.network import class_names_of
+from keras_resnet.preprocessing import Preprocessing
 from keras_resnet.surgery.folding import fold_batch_norm
 from keras_resnet.utils import checks
 from keras_resnet.utils.files import replacing
@@ -70,19 +74,25 @@ def export(
     quantize: str = "float32",
     calibration: Iterable[np.ndarray] | None = None,
     image_size: int | None = None,
-    preprocessing: str = "inside",
+    preprocessing: str | Preprocessing = "inside",
+    version: int = 1,
     labels: Sequence[str] | None = None,
     overwrite: bool = False,
 ) -> ExportReport:
     """Writes a network for inference, runs what was written, and compares it with the model.
 
     Batch normalization is folded into the convolutions, and everything computes in float32 whatever
-    the network was trained in. All formats have one input, `images`, float32 in [0, 255], `(batch,
-    H, W, C)`, any batch, and one output: `probabilities` of a model that ends in softmax, `logits`
-    of one that ends in a layer without activation, else `outputs`.
+    the network was trained in. All formats map `images`, float32 in [0, 255], `(batch, H, W, C)`,
+    any batch, to one output: `probabilities` of a model that ends in softmax, `logits` of one that
+    ends in a layer without activation, else `outputs`.
 
-    - "saved_model": a directory for TensorFlow and TensorFlow Serving, with the signature
-      "serving_default". It cannot be called or fine-tuned; for that there is `export_hub`.
+    - "saved_model": a directory for TensorFlow Serving, with a folder for the version. Its
+      signature "serving_images" does the above. "serving_default" takes `image_bytes`, any number
+      of image files, prepares them as the weights want it, and gives a row for each: also the
+      `classes` and `scores` of the best five, and `error`, empty or why a file cannot be read. It
+      is for models of square images in grayscale or RGB; for others "serving_default" takes images.
+      A request to warm up with is in `assets.extra`. It cannot be called or fine-tuned; for that
+      there is `export_hub`.
     - "litert": a .tflite file of LiteRT's built-in operations only, for images of one size.
       `quantize="float16"` halves it; "int8" computes in 8 bits and makes it a quarter (inputs and
       outputs stay float32). "int8" needs `calibration`, from which the range of every layer's
@@ -98,7 +108,9 @@ def export(
         calibration: For "int8", batches of images as the model takes them, such as it was trained
             on; the first 512 images are used, and a hundred will do.
         image_size: Side of the images, for a model that takes any size; LiteRT needs it.
-        preprocessing: As in `export_hub`: "inside", "imagenet" or "none".
+        preprocessing: As in `export_hub`: "inside", "imagenet", "none" or a `Preprocessing`. What
+            is known of it is stored in the exported model as `Preprocessing.to_json` returns it.
+        version: Version of a SavedModel, the name of its folder inside of `path`.
         labels: Name of every class, stored in the exported model; by default those that the model
             remembers.
         overwrite: Whether `path` may exist, as a file or SavedModel of the same format.
@@ -117,9 +129,17 @@ def export(
             f"`quantize` must be one of {allowed} for format={format!r}. "
             f"Received: quantize={quantize!r}"
         )
-    path = Path(path)
+    path = base = Path(path)
+    if not kind.suffix:
+        path = base / str(checks.integer("version", version))
+        if (base / verification.SAVED_MODEL).exists():
+            raise ValueError(
+                "`path` must be a folder of versions, or new. Received: "
+                f"path={str(base)!r}, which is a SavedModel itself"
+            )
     verification.check_path(path, overwrite, kind.suffix)
     labels = class_names_of(model) if labels is None else labels
+    prepared = described(model, preprocessing)
     model = image_network(model, preprocessing)
     shape = _image_shape(model, image_size, kind.any_size)
     output = output_name(model)
@@ -127,6 +147,8 @@ def export(
         labels = verification.label_lines(
             labels, model.output_shape[-1] if output != "outputs" else None
         )
+    if prepared is not None and shape[0] is not None:
+        prepared = prepared.at(shape[0])
     images = _calibration_images(shape, calibration, quantize)
 
     single = float32_copy(model)
@@ -139,14 +161,70 @@ def export(
     def serve(images):
         return {output: net(images, training=False)}
 
-    with replacing(path) as written:
-        kind.write(serve, written, net=net, labels=labels, quantize=quantize, images=images)
+    signatures = {}
+    if kind.functions:
+        signatures = _signatures(serve, model, shape, prepared, output, labels)
+    with replacing(path if base.exists() else base) as written:
+        if path != base and not base.exists():
+            written /= path.name
+        kind.write(
+            serve,
+            written,
+            signatures=signatures,
+            net=net,
+            labels=labels,
+            prepared=None if prepared is None else prepared.to_json(),
+            quantize=quantize,
+            images=images,
+        )
         compared = verification.random_images(shape) if images is None else images
         reference = model if computes_in_float32(model) else single
         difference, agreement = _compare(load_exported(written), reference, compared, quantize)
+        if serving.FILES in signatures and serving.PIXELS in signatures:
+            difference = max(difference, _compare_files(written, reference, prepared, output))
         files = [file for file in (written, *written.rglob("*")) if file.is_file()]
         size = sum(file.stat().st_size for file in files)
     return ExportReport(path, format, quantize, size, difference, agreement, len(compared))
+
+
+def _signatures(
+    serve: Any,
+    model: keras.Model,
+    shape: tuple,
+    prepared: Preprocessing | None,
+    output: str,
+    labels: str | None,
+) -> dict[str, Any]:
+    """Returns the signatures of a SavedModel: of image files, if it may, and of pixels."""
+    transforms = Transforms.for_images(shape, prepared)
+    if transforms is None:
+        return {serving.FILES: serve}
+    names = None if labels is None else labels.splitlines()
+    classes = model.output_shape[-1]
+    files = serving.of_files(serve, transforms, output, classes, names)
+    return {serving.FILES: files, serving.PIXELS: serve}
+
+
+def _compare_files(
+    written: Path, reference: keras.Model, prepared: Preprocessing | None, output: str
+) -> float:
+    """Writes the request to warm up with, and returns how its answer differs from the model's."""
+    transforms = Transforms.for_images(tuple(reference.inputs[0].shape[1:]), prepared)
+    assert transforms is not None  # as the signature was made
+    image = serving.example_file(transforms)
+    serving.write_warmup(written, image)
+    module = verification.load_saved_model(written)
+    with tf.device("CPU:0"):
+        received = module.signatures[serving.FILES](**{serving.INPUT: tf.constant([image])})
+        pixels = tf.cast(transforms.evaluation(image), tf.float32)[tf.newaxis]
+        expected = np.asarray(reference(pixels, training=False))
+    difference = verification.largest_difference(received[output].numpy(), expected, _ZERO)
+    if not difference <= TOLERANCES["float32"]:
+        raise verification.ExportMismatchError(
+            "The exported model must give the outputs of `model` for image files; it was not kept. "
+            f"Received: a difference of {difference:.1e} of the largest output"
+        )
+    return difference
 
 
 def _image_shape(model: keras.Model, image_size: int | None, any_size: bool) -> tuple:

@@ -17,9 +17,18 @@ import tensorflow as tf
 
 from keras_resnet.export.copies import image_network
 from keras_resnet.export.endpoints import KINDS
-from keras_resnet.export.formats import LABELS, LABELS_SHA256, MODEL_SHA256, ONNX_LABELS, sha256
+from keras_resnet.export.formats import (
+    LABELS,
+    LABELS_SHA256,
+    MODEL_SHA256,
+    ONNX_LABELS,
+    ONNX_PREPROCESSING,
+    PREPROCESSING,
+    sha256,
+)
 from keras_resnet.export.verification import SAVED_MODEL, load_saved_model
-from keras_resnet.network import class_names_of
+from keras_resnet.network import class_names_of, preprocessing_of
+from keras_resnet.preprocessing import Preprocessing
 from keras_resnet.surgery.graphs import functional_config, output_activation
 from keras_resnet.utils import checks, private
 from keras_resnet.utils.archives import open_archive
@@ -35,6 +44,7 @@ class ExportedModel:
         image_shape: `(H, W, C)` of the images; None for sides of any length.
         output: "probabilities", "logits", or the name of another output.
         labels: Name of every class as stored with the model, or None.
+        preprocessing: What its weights want done to an image, as stored with it, or None.
         run: From images, float32 in [0, 255], `(batch, H, W, C)`, to `(batch, classes)`.
     """
 
@@ -43,6 +53,7 @@ class ExportedModel:
     output: str
     labels: tuple[str, ...] | None
     run: Callable[[np.ndarray], np.ndarray]
+    preprocessing: Preprocessing | None = None
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
         """Returns the model's outputs for images in [0, 255], `(batch, H, W, C)`."""
@@ -54,15 +65,19 @@ def load_exported(path: str | Path) -> ExportedModel:
 
     Args:
         path: A `.keras` file that standardizes its images; the directory of a Hub module, for
-            images in [0, 1]; a SavedModel, `.tflite` or `.onnx` file of `export`.
+            images in [0, 1]; a SavedModel or the folder of its versions, of which the highest
+            counts; a `.tflite` or `.onnx` file of `export`.
 
     Raises:
         ValueError: If there is no model at `path`, or it cannot be read or called with images.
         ImportError: If the package that runs it is missing.
     """
     path = Path(path)
-    if path.is_dir() and (path / SAVED_MODEL).is_file():
-        return _open_saved_model(path)
+    if path.is_dir():
+        versions = [int(folder.name) for folder in path.iterdir() if folder.name.isdecimal()]
+        saved = path / str(max(versions)) if versions else path
+        if (saved / SAVED_MODEL).is_file():
+            return _open_saved_model(saved)
     openers = {".keras": _open_keras, ".tflite": _open_litert, ".onnx": _open_onnx}
     if not path.is_file() or path.suffix not in openers:
         raise ValueError(
@@ -89,6 +104,19 @@ def labels_beside(path: Path) -> tuple[str, ...] | None:
     return read_labels(file) if file.is_file() else None
 
 
+def preprocessing_beside(path: Path) -> Preprocessing | None:
+    """Returns what `preprocessing.json` in the folder of a file says, or None without one."""
+    file = path.with_name(PREPROCESSING)
+    return _prepared(file.read_bytes(), file) if file.is_file() else None
+
+
+def _prepared(text: str | bytes | None, path: Path) -> Preprocessing | None:
+    try:
+        return None if text is None else Preprocessing.from_json(text)
+    except ValueError as error:
+        raise _unreadable(path, error) from error
+
+
 def read_labels(path: Path) -> tuple[str, ...]:
     """Reads a text file with the name of a class on every line."""
     return _lines(path.read_bytes(), path)
@@ -109,7 +137,8 @@ def _open_keras(path: Path) -> ExportedModel:
     shape = model.inputs[0].shape[1:]
     spec = tf.TensorSpec((None, *shape), tf.float32)
     run = tf.function(lambda images: model(images, training=False), [spec], autograph=False)
-    return ExportedModel(path, shape, output_name(model), labels_of(saved, path), run)
+    prepared = preprocessing_of(saved) or preprocessing_beside(path)
+    return ExportedModel(path, shape, output_name(model), labels_of(saved, path), run, prepared)
 
 
 def _open_saved_model(path: Path) -> ExportedModel:
@@ -117,23 +146,27 @@ def _open_saved_model(path: Path) -> ExportedModel:
         module = load_saved_model(path)
     except (OSError, tf.errors.OpError, ValueError, LookupError, TypeError, RuntimeError) as error:
         raise _unreadable(path, error) from error  # Whatever a damaged graph leads to.
-    signature = module.signatures.get("serving_default")
-    if signature is None and module.signatures:
-        signature = next(iter(module.signatures.values()))
-    inputs = {} if signature is None else signature.structured_input_signature[1]
-    shape = next((spec.shape for spec in inputs.values() if spec.shape.rank == 4), None)
-    if shape is None:
+    found = None
+    for signature in module.signatures.values():
+        inputs = signature.structured_input_signature[1]
+        shape = next((spec.shape for spec in inputs.values() if spec.shape.rank == 4), None)
+        if shape is not None:
+            found = signature, inputs, shape
+            break
+    if found is None:
         raise ValueError(
             "`path` must be a SavedModel with a signature of images (batch, H, W, C). "
             f"Received: {str(path)!r}"
         )
+    signature, inputs, shape = found
     if len(inputs) != 1 or len(signature.structured_outputs) != 1:
         raise ValueError(
             "`path` must be a SavedModel of one input and one output to be run here. Received: "
             f"{str(path)!r} with outputs {', '.join(sorted(signature.structured_outputs))}"
         )
     (argument,), (name,) = inputs, signature.structured_outputs
-    labels = labels_beside(path / "assets" / LABELS)
+    assets = path / "assets" / LABELS
+    labels, prepared = labels_beside(assets), preprocessing_beside(assets)
     # Hub modules can be called, and take images in [0, 1]; those of `export` have signatures only.
     hub = callable(module)
     # Modules of others name their output as they like; classifiers on TF Hub give logits.
@@ -143,12 +176,12 @@ def _open_saved_model(path: Path) -> ExportedModel:
         images = tf.constant(images / np.float32(255) if hub else images)
         return signature(**{argument: images})[name]
 
-    return ExportedModel(path, tuple(shape[1:]), output, labels, run)
+    return ExportedModel(path, tuple(shape[1:]), output, labels, run, prepared)
 
 
 def _open_litert(path: Path) -> ExportedModel:
     litert = checks.import_extra("ai_edge_litert.interpreter", "LiteRT files", "export")
-    labels = _litert_labels(path)
+    labels, prepared = _litert_texts(path)
     try:
         interpreter = litert.Interpreter(model_path=str(path))
         interpreter.allocate_tensors()
@@ -168,11 +201,11 @@ def _open_litert(path: Path) -> ExportedModel:
                 raise _unreadable(path, error) from error
 
     shape = _image_shape(inputs["images"]["shape_signature"])
-    return ExportedModel(path, shape, output, labels, run)
+    return ExportedModel(path, shape, output, labels, run, prepared)
 
 
-def _litert_labels(path: Path) -> tuple[str, ...] | None:
-    """Returns the labels in the archive behind a LiteRT model, or None where there are none.
+def _litert_texts(path: Path) -> tuple[tuple[str, ...] | None, Preprocessing | None]:
+    """Returns the labels and the preprocessing in the archive behind a LiteRT model, if any.
 
     The model in front is verified against its checksum there, if it has one.
     """
@@ -185,19 +218,21 @@ def _litert_labels(path: Path) -> tuple[str, ...] | None:
                 if entry.Name().decode() == LABELS_SHA256:
                     digest = model.Buffers(entry.Buffer()).DataAsNumpy().tobytes().decode()
             if digest is None and not zipfile.is_zipfile(file):
-                return None
+                return None, None
             with open_archive(file) as archive:
                 members = {member.filename: member.header_offset for member in archive.infolist()}
                 if MODEL_SHA256 in members:
                     digest_of_model = sha256(content[: min(members.values())])
                     if digest_of_model != archive.read(MODEL_SHA256).decode():
                         raise ValueError("its model does not have its SHA-256")
+                told = archive.read(PREPROCESSING) if PREPROCESSING in members else None
+                prepared = _prepared(told, path)
                 if digest is None and LABELS not in members:
-                    return None
+                    return None, prepared
                 text = archive.read(LABELS)
     except Exception as error:  # Whatever the schema's and zip's readers raise for damaged files.
         raise _unreadable(path, error) from error
-    return _verified(text, digest, path)
+    return _verified(text, digest, path), prepared
 
 
 def _verified(text: bytes, digest: str | None, path: Path) -> tuple[str, ...]:
@@ -226,6 +261,7 @@ def _open_onnx(path: Path) -> ExportedModel:
         output,
         labels,
         lambda images: session.run([output], {"images": images})[0],
+        _prepared(metadata.get(ONNX_PREPROCESSING), path),
     )
 
 

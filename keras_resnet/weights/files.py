@@ -99,7 +99,8 @@ def _find(weights: str | Path, network: str) -> SavedWeights:
     if kind is None and isinstance(weights, str) and weights.partition("/")[0] in sources:
         published = find_pretrained(weights, network)
         saved = _read(published.fetch(), published.name)
-        return dataclasses.replace(saved, preprocessing=published.preprocessing)
+        prepared = dataclasses.replace(published.preprocessing, source=published.name)
+        return dataclasses.replace(saved, preprocessing=prepared)
     if kind is None or not isinstance(weights, (str, os.PathLike)):
         received = str(weights) if isinstance(weights, os.PathLike) else weights
         raise ValueError(

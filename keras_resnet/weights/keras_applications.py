@@ -40,7 +40,7 @@ def from_keras_applications(saved: SavedWeights) -> SavedWeights:
     converted = dataclasses.replace(saved, layers=layers, name=None, epsilon=_EPSILON)
     if dense:
         layers[f"{POST}_bn"] = layers.pop("bn")
-        return dataclasses.replace(converted, preprocessing=Preprocessing())
+        return dataclasses.replace(converted, preprocessing=Preprocessing(resize=256))
     for name, arrays in layers.items():
         norm = layers.get(f"{name.removesuffix('conv')}bn")
         if name.endswith("_conv") and norm and len(arrays) == 2 and len(norm) == 4:

@@ -76,19 +76,19 @@ _CONVERTED = "as converted for keras.applications"
 _RECIPES: dict[str, dict[str, Any]] = {
     # The paper's recipe for 90 epochs: torchvision's IMAGENET1K_V1.
     "tv_in1k": {
-        "preprocessing": Preprocessing(),
+        "preprocessing": Preprocessing(resize=256),
         "recipe": "https://github.com/pytorch/vision/tree/main/references/classification",
         "license": "BSD-3-Clause",
     },
     # 600 epochs with stronger augmentation, shorter side 232 at test: IMAGENET1K_V2.
     "tv2_in1k": {
-        "preprocessing": Preprocessing(crop=224 / 232),
+        "preprocessing": Preprocessing(resize=232),
         "recipe": "https://github.com/pytorch/vision/issues/3995",
         "license": "BSD-3-Clause",
     },
     # 600 epochs, binary cross-entropy, LAMB; at 288 pixels the crop is the whole image.
     "a1_in1k": {
-        "preprocessing": Preprocessing(crop=0.95, interpolation="bicubic"),
+        "preprocessing": Preprocessing(resize=235, interpolation="bicubic", resizes=((288, 288),)),
         "recipe": 'Wightman et al., "ResNet strikes back", procedure A1: arXiv 2110.00476',
         "license": "Apache-2.0",
     },
@@ -100,7 +100,7 @@ _RECIPES: dict[str, dict[str, Any]] = {
     },
     # The authors' Torch models.
     "densenet": {
-        "preprocessing": Preprocessing(),
+        "preprocessing": Preprocessing(resize=256),
         "recipe": f"https://github.com/liuzhuang13/DenseNet, {_CONVERTED}",
         "license": "BSD-3-Clause",
     },

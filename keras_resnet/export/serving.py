@@ -1,0 +1,110 @@
+"""What TensorFlow Serving needs of a SavedModel: signatures, and a request to warm up with.
+
+Needs TensorFlow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from keras_resnet.data import Transforms
+
+# Names of the signatures: of image files, which is what clients ask for who name none, and of
+# pixels.
+FILES, PIXELS = "serving_default", "serving_images"
+# TensorFlow Serving's HTTP interface decodes base64 for inputs whose names end so.
+INPUT = "image_bytes"
+# Classes that an answer names.
+TOP = 5
+
+
+def of_files(
+    serve: Any, transforms: Transforms, output: str, classes: int, labels: Sequence[str] | None
+) -> Any:
+    """Returns a function of image files.
+
+    Args:
+        serve: A function of images, float32 in [0, 255], `(batch, H, W, C)`.
+        transforms: What is done to an image.
+        output: Name of the output of `serve`: "probabilities", "logits", or another.
+        classes: Length of the output.
+        labels: Names of the classes; None for their numbers.
+
+    Returns:
+        A function from `image_bytes`, any number of files, to a row for each: the `output` of
+        `serve`; for a classifier `classes` and `scores`, its best classes and their probabilities,
+        best first; and `error`, which is empty, or says that the file cannot be read. The rest of
+        such a row is empty and zero.
+    """
+    names = tf.constant(labels or [str(number) for number in range(classes)])
+
+    @tf.function(input_signature=[tf.TensorSpec((None,), tf.string, INPUT)], autograph=False)
+    def serve_files(image_bytes):
+        images, readable = _decoded(image_bytes, transforms)
+        answers = {output: serve(tf.cast(images, tf.float32))[output]}
+        if output in ("probabilities", "logits"):
+            scores = answers[output]
+            scores = tf.nn.softmax(scores) if output == "logits" else scores
+            answers["scores"], best = tf.math.top_k(scores, min(TOP, classes))
+            answers["classes"] = tf.gather(names, best)
+        good = readable[:, tf.newaxis]
+        rows = {name: tf.where(good, rows, tf.zeros_like(rows)) for name, rows in answers.items()}
+        return rows | {"error": tf.where(readable, "", "the image cannot be read")}
+
+    return serve_files
+
+
+def _decoded(image_bytes: tf.Tensor, transforms: Transforms) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns the images, uint8, and which of them could be read; others are black."""
+    count = tf.size(image_bytes, tf.int64)
+
+    def load(row: tf.Tensor, encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        return row, transforms.evaluation(encoded)
+
+    files = tf.data.Dataset.from_tensor_slices((tf.range(count), image_bytes))
+    decoded = files.map(load, num_parallel_calls=tf.data.AUTOTUNE).ignore_errors()
+    # One row more, so that there is something where no file can be read.
+    last = tf.data.Dataset.from_tensors((count, tf.zeros(transforms.shape, tf.uint8)))
+    rows, images = decoded.concatenate(last).batch(count + 1).get_single_element()
+    rows, images = rows[:-1, tf.newaxis], images[:-1]
+    shape = tf.concat([[count], transforms.shape], axis=0)
+    readable = tf.scatter_nd(rows, tf.ones_like(rows[:, 0]), [count]) > 0
+    images = tf.ensure_shape(tf.scatter_nd(rows, images, shape), (None, *transforms.shape))
+    return images, readable
+
+
+def example_file(transforms: Transforms) -> bytes:
+    """Returns a PNG of noise that is cropped to an image of the model."""
+    side = transforms.eval_resize or transforms.image_size
+    noise = np.random.default_rng(0).integers(0, 256, (side, side, transforms.channels))
+    return tf.io.encode_png(noise.astype("uint8")).numpy()
+
+
+def write_warmup(folder: Path, image: bytes) -> None:
+    """Writes the request that TensorFlow Serving sends itself before it serves a model.
+
+    It is a `PredictionLog` of tensorflow_serving/apis/prediction_log.proto, whose messages are
+    encoded here, as the package that has them requires gRPC.
+    """
+    request = _field(1, _field(3, FILES.encode()))  # PredictRequest.model_spec.signature_name
+    tensor = tf.make_tensor_proto([image]).SerializeToString()
+    request += _field(2, _field(1, INPUT.encode()) + _field(2, tensor))  # .inputs
+    log = _field(6, _field(1, request))  # PredictionLog.predict_log.request
+    (folder / "assets.extra").mkdir(exist_ok=True)
+    with tf.io.TFRecordWriter(str(folder / "assets.extra/tf_serving_warmup_requests")) as writer:
+        writer.write(log)
+
+
+def _field(number: int, content: bytes) -> bytes:
+    """Returns a field of a protocol buffer that has bytes or a message."""
+    return _varint(number << 3 | 2) + _varint(len(content)) + content
+
+
+def _varint(number: int) -> bytes:
+    low, high = number & 127, number >> 7
+    return bytes([low | 128]) + _varint(high) if high else bytes([low])
