@@ -203,7 +203,7 @@ def test_class_names_are_kept_with_their_classifier(tmp_path):
 def test_a_model_from_before_class_names_has_none():
     saved = json.loads(keras_resnet.CifarResNet(8, include_preprocessing=True).network.to_json())
     del saved["preprocessing"]["class_names"]
-    assert NetworkConfig.from_json(json.dumps(saved)).preprocessing == Preprocessing()
+    assert NetworkConfig.from_json(json.dumps(saved)).preprocessing == Preprocessing().at(32)
     for wrong in (5, "abc", [1, 2], [["a"]]):
         saved["preprocessing"]["class_names"] = wrong
         with refused("`network`", "`class_names`"):

@@ -46,7 +46,8 @@ def upright(image: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
 
 def upright_size(size: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
     """Returns height and width of the upright image from those of the stored one, or back."""
-    return tf.where(orientation > 4, size[::-1], size)
+    # Negative strides are beyond one of TensorFlow's optimizers, which complains.
+    return tf.where(orientation > 4, tf.reverse(size, [0]), size)
 
 
 def stored_window(window: tf.Tensor, size: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:

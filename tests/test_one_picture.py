@@ -1,0 +1,180 @@
+"""One picture is one picture: every form of a model prepares a file in the same way.
+
+A photograph in eight EXIF orientations, three aspect ratios and three sizes goes through evaluation
+as in training, the evaluator, `predict`, `.keras`, a SavedModel and a Hub module by bytes, LiteRT
+and ONNX. Those of this package share one function, so their pixels are equal and outputs differ by
+rounding; Pillow, as a stranger would use it by the JSON that the file carries, rounds pixels its
+own way.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image, ImageOps
+from sklearn.datasets import load_sample_image
+
+import keras_resnet
+from keras_resnet.data import Transforms, load_dataset
+from keras_resnet.evaluation import SingleCrop, evaluate
+from keras_resnet.evaluation.predictor import predict
+from keras_resnet.export import export, export_hub, load_exported
+from keras_resnet.preprocessing import Preprocessing
+from tests.helpers import randomize
+
+for package in ("ai_edge_litert", "onnxruntime", "tf2onnx"):
+    pytest.importorskip(package)
+
+SIDE = 24
+PREPARED = Preprocessing(
+    image_size=SIDE, resize=29, interpolation="bicubic", class_names=("left", "right"), source="x"
+)
+# How an upright picture is stored for each EXIF orientation, as Pillow names it.
+STORED = {
+    1: None,
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_90,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_270,
+}
+# Width and height.
+SIZES = [
+    (side * w // 2, side * h // 2) for w, h in ((2, 2), (3, 2), (2, 4)) for side in (29, 50, 90)
+]
+# Between kernels of formats; between Pillow's pixels, within one level, and TensorFlow's.
+FORMS, PILLOW = 1e-5, 1e-2
+
+
+def encoded(size: tuple[int, int], orientation: int, form: str) -> bytes:
+    """Returns a file of the photograph at a size, stored so that the orientation turns it back."""
+    picture = ImageOps.fit(Image.fromarray(load_sample_image("china.jpg")), size)
+    if (turn := STORED[orientation]) is not None:
+        picture = picture.transpose(turn)
+    exif, buffer = Image.Exif(), io.BytesIO()
+    exif[0x0112] = orientation
+    picture.save(buffer, form, exif=exif, quality=95)
+    return buffer.getvalue()
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """The picture in all sizes and orientations; PNGs, and a JPEG of each size and orientation."""
+    root = tmp_path_factory.mktemp("pictures")
+    for form, suffix in (("PNG", "png"), ("JPEG", "jpg")):
+        for number, size in enumerate(SIZES):
+            for orientation in STORED:
+                side = "left" if orientation % 2 else "right"
+                path = root / "train" / side / f"{number}-{orientation}.{suffix}"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(encoded(size, orientation, form))
+    return sorted(root.rglob("*.*"))
+
+
+@pytest.fixture(scope="module")
+def forms(tmp_path_factory):
+    keras.utils.set_random_seed(0)
+    model = randomize(
+        keras_resnet.CifarResNet(
+            8, input_shape=(SIDE, SIDE, 3), classes=2, include_preprocessing=PREPARED
+        )
+    )
+    classifier = model.get_layer("predictions")
+    classifier.kernel.assign(50 * classifier.kernel)  # so that pictures differ
+    folder = tmp_path_factory.mktemp("forms")
+    model.save(folder / "model.keras")
+    export_hub(model, folder / "hub", "classification")
+    export(model, folder / "saved_model")
+    export(model, folder / "model.tflite", "litert")
+    export(model, folder / "model.onnx", "onnx")
+    return model, folder
+
+
+@pytest.fixture(scope="module")
+def expected(forms, files):
+    """Probabilities of the model for the pixels that evaluation sees, `(files, 2)`."""
+    view = Transforms.of(PREPARED)
+    pixels = np.stack([view.evaluation(path.read_bytes()).numpy() for path in files])
+    return np.asarray(forms[0](pixels.astype("float32"), training=False))
+
+
+def test_pictures_differ_and_orientations_do_not(files, expected):
+    rows = dict(zip((f"{p.stem}{p.suffix}" for p in files), expected, strict=True))
+    for number in range(len(SIZES)):
+        upright = rows[f"{number}-1.png"]
+        for orientation in STORED:
+            png, jpeg = (rows[f"{number}-{orientation}.{suffix}"] for suffix in ("png", "jpg"))
+            # Turned PNGs have the same pixels; sums of their resizing come in another order.
+            np.testing.assert_allclose(png, upright, atol=2e-3)
+            # The encoder sees other blocks of 8x8 pixels.
+            np.testing.assert_allclose(jpeg, upright, atol=0.05)
+    assert np.ptp(expected[:, 0]) > 0.02
+
+
+def test_evaluation_in_training_and_by_the_evaluator(forms, files, expected):
+    root = files[0].parents[2]
+    dataset = load_dataset("folder", root, image_size=SIDE, eval_resize=29, interpolation="bicubic")
+    images = next(iter(dataset.eval_batches("train", len(files))))[0].numpy()
+    received = np.asarray(forms[0](images.astype("float32"), training=False))
+    np.testing.assert_allclose(received, expected, atol=FORMS)
+
+    # Of a data set that has other defaults, the evaluator takes what the model says.
+    other = load_dataset("folder", root, image_size=SIDE)
+    result = evaluate(forms[0], other, split="train")
+    assert result.protocol == SingleCrop(29)
+    np.testing.assert_allclose(result.scores, expected.max(axis=1), atol=FORMS)
+
+
+@pytest.mark.parametrize(
+    "form", ["model.keras", "hub", "saved_model", "model.tflite", "model.onnx"]
+)
+def test_predictions_of_every_form(forms, files, expected, form):
+    exported = load_exported(forms[1] / form)
+    assert str(exported.preprocessing).startswith(str(PREPARED).partition("; 2 named")[0])
+    rows = predict(exported, files, top=2)
+    assert [row.path for row in rows] == files
+    received = [[dict(zip(row.labels, row.probabilities, strict=True))[name]
+                 for name in PREPARED.class_names] for row in rows]  # fmt: skip
+    np.testing.assert_allclose(received, expected, atol=FORMS)
+
+
+def test_signatures_of_bytes(forms, files, expected):
+    images = tf.constant([path.read_bytes() for path in files])
+    saved = tf.saved_model.load(str(forms[1] / "saved_model" / "1"))
+    rows = saved.signatures["serving_default"](image_bytes=images)
+    np.testing.assert_allclose(rows["probabilities"], expected, atol=FORMS)
+    best = np.array([b"left", b"right"])[np.argmax(expected, axis=1)]
+    np.testing.assert_array_equal(rows["classes"][:, 0], best)
+    hub = tf.saved_model.load(str(forms[1] / "hub"))
+    logits = hub.signatures["serving_bytes"](encoded=images)["logits"]
+    np.testing.assert_allclose(tf.nn.softmax(logits), expected, atol=FORMS)
+
+
+def by_pillow(data: bytes, said: dict) -> np.ndarray:
+    """Prepares a file by the JSON of an exported model with nothing but Pillow."""
+    assert said["orientation"] == "exif" and said["antialias"] and said["crop"] == "center"
+    picture = ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("RGB")
+    shorter = min(picture.size)
+    size = tuple(side * said["resize"] // shorter for side in picture.size)
+    picture = picture.resize(size, Image.Resampling[said["interpolation"].upper()])
+    left, top = (round((side - said["image_size"]) / 2) for side in picture.size)
+    picture = picture.crop((left, top, left + said["image_size"], top + said["image_size"]))
+    return np.asarray(picture, "float32")
+
+
+def test_a_stranger_who_follows_the_description(forms, files, expected):
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(forms[1] / "model.onnx")
+    said = json.loads(session.get_modelmeta().custom_metadata_map["preprocessing"])
+    pngs = [i for i, path in enumerate(files) if path.suffix == ".png"]
+    images = np.stack([by_pillow(files[i].read_bytes(), said) for i in pngs])
+    (received,) = session.run(None, {"images": images})
+    np.testing.assert_allclose(received, expected[pngs], atol=PILLOW)
