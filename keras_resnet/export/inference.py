@@ -159,6 +159,8 @@ def export(
 
     @tf.function(input_signature=[spec], autograph=False)
     def serve(images):
+        if kind.functions:
+            return {output: serving.of_any_batch(net, images)}
         return {output: net(images, training=False)}
 
     signatures = {}

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -57,6 +58,17 @@ def of_files(
         return rows | {"error": tf.where(readable, "", "the image cannot be read")}
 
     return serve_files
+
+
+def of_any_batch(net: keras.Model, images: tf.Tensor) -> tf.Tensor:
+    """Returns the outputs of a network for a batch that may be empty.
+
+    TensorFlow's fused convolutions lose the channels of an empty batch, and then fail.
+    """
+    count = tf.shape(images)[0]
+    one_more = [[0, 1], [0, 0], [0, 0], [0, 0]]
+    some = tf.cond(count > 0, lambda: images, lambda: tf.pad(images, one_more))
+    return net(some, training=False)[:count]
 
 
 def _decoded(image_bytes: tf.Tensor, transforms: Transforms) -> tuple[tf.Tensor, tf.Tensor]:

@@ -18,6 +18,8 @@ from keras.src import backend
 from keras.src.backend.common import global_state
 from keras.src.random.seed_generator import GLOBAL_SEED_GENERATOR
 
+_UNINITIALIZED = "uninitialized_variables"
+
 
 def layer_of(tensor: keras.KerasTensor) -> keras.Operation:
     """Returns the layer or operation that a symbolic tensor comes from."""
@@ -54,6 +56,25 @@ def compute_output_spec(function: Callable[..., Any], *args: keras.KerasTensor) 
     """Calls a function once with symbolic tensors."""
     # The public one is a method of layers.
     return backend.compute_output_spec(function, *args)
+
+
+@contextlib.contextmanager
+def without_values() -> Iterator[list[keras.Variable]]:
+    """Yields the variables that are made within, which have a shape but take no memory there.
+
+    They get their first values at the end; after an error, never.
+    """
+    # Keras makes layers so within a function without state, and initializes them behind it.
+    waiting: list[keras.Variable] = []
+    before = global_state.get_global_attribute(_UNINITIALIZED)
+    global_state.set_global_attribute(_UNINITIALIZED, waiting)
+    try:
+        with keras.StatelessScope(initialize_variables=False):
+            yield waiting
+    finally:
+        global_state.set_global_attribute(_UNINITIALIZED, before)
+    for variable in waiting:
+        variable._deferred_initialize()
 
 
 def direction(metric: keras.metrics.Metric) -> str | None:

@@ -42,14 +42,14 @@ def read_keras(path: Path) -> tuple[str, Layers, dict[str, Any] | None]:
     return name, layers, config if "layers" in config and "output_layers" in config else None
 
 
-def check_keras(path: Path) -> bytes:
-    """Returns the config of a `.keras` file whose arrays take no more bytes than the file."""
+def check_keras(path: Path) -> tuple[bytes, bytes]:
+    """Returns config and weights of a `.keras` file whose arrays take no more bytes than it has."""
     members = _stored_members(path)
     items: list[Any] = []
     with h5py.File(io.BytesIO(members["model.weights.h5"])) as h5:
         h5.visititems(lambda _, item: items.append(item))
         _check_sizes([i for i in items if isinstance(i, h5py.Dataset)], path.stat().st_size)
-    return members["config.json"]
+    return members["config.json"], members["model.weights.h5"]
 
 
 def _stored_members(path: Path) -> dict[str, bytes]:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
+import tempfile
 from pathlib import Path
 
 import keras
 
 from keras_resnet.network import Network, remembered
+from keras_resnet.utils import private
 from keras_resnet.utils.checks import first_line
-from keras_resnet.utils.files import replacing
+from keras_resnet.utils.files import parse_json, replacing
 from keras_resnet.weights.keras_files import check_keras
 from keras_resnet.weights.saved import warn_unless_finite
 
@@ -30,7 +33,7 @@ def save_model(model: keras.Model, path: str | Path) -> None:
 def load_model(path: str | Path) -> keras.Model:
     """Reads a `.keras` file; one that holds Python code, or arrays that would swell, is refused.
 
-    A network is built as large as the file says, before its arrays are read. The module of a
+    So is one whose layers would have more weights than the file has bytes for. The module of a
     `HubLayer` in it must be on this machine already: nothing is downloaded. Weights that are not
     finite are loaded with a warning.
 
@@ -41,10 +44,14 @@ def load_model(path: str | Path) -> keras.Model:
     if path.suffix != ".keras" or not path.is_file():
         raise ValueError(f"`path` must be an existing .keras file. Received: {str(path)!r}")
     try:
-        config = check_keras(path)
+        config, weights = check_keras(path)
         if _HUB_LAYER in config and keras.saving.get_registered_object(_HUB_LAYER.decode()) is None:
             raise ValueError("it holds a HubLayer: `import keras_resnet.export` first")
-        model = keras.saving.load_model(path, compile=False, safe_mode=True)
+        model = _build(config, path.stat().st_size)
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / "model.weights.h5"
+            file.write_bytes(weights)
+            model.load_weights(file)
         remembered(model)  # A file that tells nonsense of its network is refused, too.
     except Exception as error:  # Whatever layers and backends raise, out of memory too.
         raise ValueError(
@@ -52,4 +59,15 @@ def load_model(path: str | Path) -> keras.Model:
             f"Received: {str(path)!r} ({first_line(error)})"
         ) from error
     warn_unless_finite(model, str(path), stacklevel=3)
+    return model
+
+
+def _build(config: bytes, size: int) -> keras.Model:
+    """Returns the model of a config, with initial weights, if they can fit into `size` bytes."""
+    built = {**parse_json(config), "compile_config": None}
+    with private.without_values() as variables:
+        model = keras.saving.deserialize_keras_object(built, safe_mode=True)
+        # A number takes a byte at least.
+        if (numbers := sum(math.prod(variable.shape) for variable in variables)) > size:
+            raise ValueError(f"its layers have {numbers:,} weights, and it {size:,} bytes")
     return model

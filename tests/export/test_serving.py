@@ -22,12 +22,10 @@ SIDE, NAMES = 8, ("cat", "bee", "ant", "dog", "eel", "fox")
 PREPARED = Preprocessing(image_size=SIDE, resize=10, class_names=NAMES)
 
 
-def network(**options):
+def network(classes=6, **options):
     keras.utils.set_random_seed(0)
-    model = keras_resnet.CifarResNet(
-        8, input_shape=(SIDE, SIDE, 3), classes=6, include_preprocessing=PREPARED, **options
-    )
-    return randomize(model)
+    options |= {"input_shape": (SIDE, SIDE, 3), "include_preprocessing": PREPARED}
+    return randomize(keras_resnet.CifarResNet(8, classes=classes, **options))
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +96,7 @@ def test_logits_are_served_with_probabilities_as_scores(files, tmp_path):
 
 
 def test_a_model_without_classifier_gives_its_outputs(files, tmp_path):
-    export(network(include_top=False, pooling="avg"), tmp_path / "m")
+    export(network(None, include_top=False, pooling="avg"), tmp_path / "m")
     rows = answer(tmp_path / "m", files)
     assert sorted(rows) == ["error", "outputs"] and rows["outputs"].shape == (4, 64)
 

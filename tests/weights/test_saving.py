@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zipfile
+
 import keras
 
 from keras_resnet.weights import load_model
@@ -23,3 +25,16 @@ def test_files_that_are_no_models(tmp_path):
     for name in ("missing.keras", "model.h5", "broken.keras", "unsafe.keras"):
         with refused("`path`", name):
             load_model(tmp_path / name)
+
+
+def test_layers_larger_than_their_file_are_not_built(tmp_path):
+    keras.Sequential([keras.Input((10,)), keras.layers.Dense(1000)]).save(tmp_path / "small.keras")
+    with (
+        zipfile.ZipFile(tmp_path / "small.keras") as small,
+        zipfile.ZipFile(tmp_path / "large.keras", "w") as large,
+    ):
+        for name in small.namelist():
+            large.writestr(name, small.read(name).replace(b"[null, 10]", b"[null, 1000000000]"))
+    with refused("`path`", "large.keras", "1,000,000,001,000 weights"):
+        load_model(tmp_path / "large.keras")
+    assert load_model(tmp_path / "small.keras").count_params() == 11_000
