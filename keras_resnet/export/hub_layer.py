@@ -15,6 +15,7 @@ import tensorflow as tf
 from keras_resnet.export.handles import module_directory
 from keras_resnet.export.verification import SAVED_MODEL, load_saved_model, require_tensorflow
 from keras_resnet.layers import PACKAGE
+from keras_resnet.utils import private
 from keras_resnet.utils.checks import first_line
 
 
@@ -69,7 +70,7 @@ class HubLayer(keras.layers.Layer):
         self._module = _load(self.handle, sha256)
         self._takes_training = "training" in inspect.signature(self._module.__call__).parameters
         trained = {variable.ref() for variable in _listed(self._module, "trainable_variables")}
-        with keras.name_scope(self.name):
+        with private.with_values(), keras.name_scope(self.name):
             self.module_weights = [
                 keras.Variable(
                     variable,

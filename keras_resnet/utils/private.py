@@ -77,6 +77,17 @@ def without_values() -> Iterator[list[keras.Variable]]:
         variable._deferred_initialize()
 
 
+@contextlib.contextmanager
+def with_values() -> Iterator[None]:
+    """Lets variables of values that exist be made within `without_values`."""
+    scope = global_state.get_global_attribute("stateless_scope")
+    global_state.set_global_attribute("stateless_scope", None)
+    try:
+        yield
+    finally:
+        global_state.set_global_attribute("stateless_scope", scope)
+
+
 def direction(metric: keras.metrics.Metric) -> str | None:
     """Returns "up" or "down", the direction in which a metric improves, or None if unknown."""
     # Keras itself reads this attribute of the compiled model.
