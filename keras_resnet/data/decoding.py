@@ -45,6 +45,9 @@ FORMATS = {
 # Files and folders of operating systems that lie beside images.
 _SYSTEM_FILES = {"__MACOSX", "Thumbs.db", "desktop.ini"}
 
+# Length of the longest strip that is resized, as a multiple of its width.
+LONGEST = 16
+
 _LAST_BYTES = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}
 
 # (height, width) in pixels -> (top, left, height, width) of a window inside, float32.
@@ -143,16 +146,21 @@ def resize_shorter_side(
 ) -> tf.Tensor:
     """Resizes the shorter side of a uint8 image, and the longer one in proportion, rounded down.
 
-    The interpolation, "bilinear" or "bicubic", is antialiased. Rounding is torchvision's. With None
-    the image is returned as it is.
+    The interpolation, "bilinear" or "bicubic", is antialiased. Rounding is torchvision's. Of an
+    image longer than `LONGEST` times its shorter side the middle is taken, which bounds the memory.
+    With None the image is returned as it is.
     """
     if shorter_side is None:
         return image
     # The shape of the result is static if that of the image is.
-    sides = np.array(image.shape[:2]) if None not in image.shape[:2] else tf.shape(image)[:2]
-    shortest = min(sides) if isinstance(sides, np.ndarray) else tf.reduce_min(sides)
-    scaled = sides * shorter_side // shortest
-    return to_bytes(tf.image.resize(image, scaled, interpolation, antialias=True))
+    static = None not in image.shape[:2]
+    sides = np.array(image.shape[:2]) if static else tf.shape(image)[:2]
+    shortest = sides.min() if static else tf.reduce_min(sides)
+    kept = (np.minimum if static else tf.minimum)(sides, LONGEST * shortest)
+    top, left = (sides - kept)[0] // 2, (sides - kept)[1] // 2
+    middle = image[top : top + kept[0], left : left + kept[1]]
+    scaled = kept * shorter_side // shortest
+    return to_bytes(tf.image.resize(middle, scaled, interpolation, antialias=True))
 
 
 def crop_center(image: tf.Tensor, size: tuple[int, int]) -> tf.Tensor:

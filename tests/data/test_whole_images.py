@@ -117,3 +117,13 @@ def test_too_many_bad_images_stop_reading(folder, photographs):
 def test_wrong_arguments(dataset, arguments, argument, received):
     with refused(f"`{argument}`", received):
         dataset.whole_images(*arguments)
+
+
+def test_of_a_long_strip_the_middle_is_resized():
+    strip = np.zeros((4, 100, 3), np.uint8)
+    strip[:, 18:82] = 255  # 16 times its width
+    for image in (strip, np.swapaxes(strip, 0, 1)):
+        static = resize_shorter_side(tf.constant(image), 8).numpy()
+        file = decode_whole(tf.constant(encode(image, "PNG")), 3, 8).numpy()
+        np.testing.assert_array_equal(static, file)
+        assert sorted(file.shape[:2]) == [8, 128] and file.min() == 255
