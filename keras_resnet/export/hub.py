@@ -55,7 +55,9 @@ def export_hub(
       of image files, decoded as for training to the model's channels, 1 or 3, and scaled (bilinear,
       antialiased) to its size. A model of any size needs a batch of images of one size. Both return
       `features`, `logits`, or the maps by name;
-    - the assets `labels.txt` and `card.md`, where given; `labels` and `card` hold their paths.
+    - the assets `labels.txt` and `card.md`, where given; `labels` and `card` hold their paths;
+    - `assets.extra/SHA256SUMS`, against which this package verifies its files before it loads it,
+      and others can with `sha256sum --check`.
 
     Source: "Reusable SavedModels" and "Common Signatures for Images" on tensorflow.org/hub.
 
@@ -100,6 +102,7 @@ def export_hub(
             setattr(module, name, tf.saved_model.Asset(str(asset)))
         tf.saved_model.save(module, str(written), _signatures(module, net, KINDS[kind]))
         _verify(written, source, net, kind)
+        verification.write_checksums(written)
     return path
 
 

@@ -144,6 +144,8 @@ def export(
         compared = verification.random_images(shape) if images is None else images
         reference = model if computes_in_float32(model) else single
         difference, agreement = _compare(load_exported(written), reference, compared, quantize)
+        if written.is_dir():
+            verification.write_checksums(written)
         files = [file for file in (written, *written.rglob("*")) if file.is_file()]
         size = sum(file.stat().st_size for file in files)
     return ExportReport(path, format, quantize, size, difference, agreement, len(compared))
