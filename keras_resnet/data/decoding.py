@@ -18,6 +18,7 @@ import tensorflow as tf
 from keras_resnet.data.image_files import (
     MAX_PIXELS,
     decode_other,
+    gray,
     image_format,
     image_size,
     limited,
@@ -148,7 +149,7 @@ def _decode_jpeg(encoded: tf.Tensor, box: tf.Tensor, channels: int, ratio: int) 
     if channels == 3:
         return decode(3)
     cmyk = tf.image.extract_jpeg_shape(encoded)[2] == 4
-    return tf.cond(cmyk, lambda: tf.image.rgb_to_grayscale(decode(3)), lambda: decode(1))
+    return tf.cond(cmyk, lambda: gray(decode(3)), lambda: decode(1))
 
 
 def _whole_pixels(window: tf.Tensor, image_shape: tf.Tensor) -> tf.Tensor:
