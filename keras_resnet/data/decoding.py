@@ -4,6 +4,10 @@ JPEG, PNG, GIF, BMP and WebP are recognized by content, not by name. Of an anima
 is read, transparent pixels are composited over white, CMYK JPEGs become RGB, and of 16 bits per
 channel the upper 8 are kept. EXIF orientation is not applied, as in every published ImageNet
 pipeline. Whether an image is read or refused does not depend on the window or scale.
+
+JPEGs are read as libjpeg does, by training, evaluation, prediction and exported modules alike: what
+it only warns of is no error, such as rows that are missing in front of an end marker, which become
+gray. `check_data` finds such files.
 """
 
 from __future__ import annotations
