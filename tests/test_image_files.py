@@ -14,7 +14,7 @@ import tensorflow as tf
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
-from keras_resnet.data import Transforms, check_data
+from keras_resnet.data import Transforms, check_data, image_files
 from keras_resnet.data.decoding import decode_whole
 from keras_resnet.evaluation.predictor import read_images
 from keras_resnet.export import export_hub
@@ -229,3 +229,23 @@ def test_check_data_names_the_fault_of_each(folder):
     expected = kinds | {name: fault for name, (_, fault) in REFUSED.items()}
     found = {f.path.split("/")[-1]: f.fault for f in check_data(folder).findings}
     assert found == expected
+
+
+def test_the_limit_of_pixels():
+    assert image_files.MAX_PIXELS == 100_000_000
+    assert (
+        image_files.limited(tf.constant("file"), tf.constant([10_000, 10_000])).numpy() == b"file"
+    )
+    with pytest.raises(tf.errors.InvalidArgumentError, match="too large"):
+        image_files.limited(tf.constant("file"), tf.constant([10_001, 10_000]))
+
+
+@pytest.mark.parametrize("band", [1, 5 * SIDE, 1 << 30])
+def test_bands_of_rows_give_the_same_pixels(monkeypatch, band):
+    monkeypatch.setattr(image_files, "_BAND", band)
+    for name in ("alpha.png", "palette.bmp", "cmyk.jpeg", "gif"):
+        data = READ[name]
+        rgb = decode_whole(data, 3)
+        np.testing.assert_allclose(rgb, over_white(data), atol=3 if name == "cmyk.jpeg" else 0)
+        expected = tf.image.rgb_to_grayscale(rgb)
+        np.testing.assert_array_equal(decode_whole(data, 1), expected)

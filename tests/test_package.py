@@ -34,6 +34,7 @@ HEAVY = {
     "pandas",
     "rich",
     "safetensors",
+    "simplejpeg",
     "sklearn",
     "tensorboard",
     "tensorflow_datasets",

@@ -3,9 +3,9 @@
     keras-resnet check-data DIR
 
 DIR holds train/, val/ and test/ of class folders. Listed are files that are empty, truncated,
-unreadable, too large, CMYK, of 16 bits per channel, or of another format than their name says, and
-class folders that are empty or not among the training classes. Exit code 0 where nothing was found,
-else 1.
+unreadable, too large, damaged inside (JPEGs, with the extra `data`), CMYK, of 16 bits per channel,
+or of another format than their name says, and class folders that are empty or not among the
+training classes. Exit code 0 where nothing was found, else 1.
 """
 
 import sys
@@ -27,6 +27,11 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
         print(f"{visible(finding.path)}: {finding.fault}{detail}")
     for split, count in report.num_images.items():
         print(f"{split}: {count} images")
+    if report.unsearched:
+        print(
+            f"Damage inside of {report.unsearched} JPEGs was not looked for: "
+            "pip install 'keras-deep-residual[data]'"
+        )
     for fault, count in report.counts.items():
         print(f"{fault}: {count}. {FAULTS[fault]}")
     sys.exit(1 if report.findings else 0)

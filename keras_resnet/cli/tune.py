@@ -6,7 +6,9 @@ Draws candidates (depth, width, blocks, shortcuts, squeeze-and-excitation, drop 
 rate, momentum and weight decay), trains each for --epochs, prints their table, draws accuracy
 against multiply-adds, and trains the one with the best validation accuracy for --final-epochs. The
 test images choose nothing. Interrupted and started again, it resumes; with more --trials it adds
-them. Candidates over --max-multiply-adds or --max-parameters are trials that are not trained.
+them. A candidate that runs out of memory has failed, and the search continues; where the system
+kills the process for it, start the search again: after two such kills it passes the candidate over.
+Candidates over --max-multiply-adds or --max-parameters are trials that are not trained.
 """
 
 from collections.abc import Mapping, Sequence

@@ -5,8 +5,11 @@ from __future__ import annotations
 import collections
 import concurrent.futures
 import dataclasses
+import functools
+import importlib
 import os
 import pathlib
+from typing import Any
 
 from keras_resnet.data.decoding import FORMATS, decoding_fault
 from keras_resnet.data.folder import find_splits, nested_files, scan_split
@@ -19,6 +22,7 @@ FAULTS = {
     "truncated": "skipped with a warning",
     "unreadable": "skipped with a warning",
     "too large": "skipped with a warning",
+    "damaged": "read as far as the decoder gets; the rest may be gray",
     "mislabeled": "decoded by its content, not its name",
     "cmyk": "converted to RGB",
     "16-bit": "reduced to 8 bits",
@@ -55,11 +59,14 @@ class DataReport:
         folder: The checked folder.
         num_images: Number of images in each split, bad ones included.
         findings: All faults, in the order of the paths.
+        unsearched: Number of JPEGs in which damage inside was not looked for, since simplejpeg is
+            not installed.
     """
 
     folder: str
     num_images: dict[str, int]
     findings: tuple[Finding, ...]
+    unsearched: int = 0
 
     @property
     def counts(self) -> dict[str, int]:
@@ -73,11 +80,12 @@ def check_data(folder: str | os.PathLike[str], workers: int | None = None) -> Da
 
     Finds files that are empty ("zero-byte"), end too early ("truncated"), have more than 100
     million pixels ("too large") or cannot be read or decoded for another reason ("unreadable");
-    images of another format than their suffix says ("mislabeled"), CMYK JPEGs ("cmyk") and PNGs of
-    16 bits per channel ("16-bit"); files of a class folder without the suffix of an image ("not an
-    image"), except hidden ones, with the number of files in folders there; class folders without
-    images ("empty class"), and those of `val/` and `test/` that `train/` does not have ("unknown
-    class"); names that are not one line in UTF-8 ("name of a class"), and a single class.
+    with the extra `data`, JPEGs that are read in spite of damage inside ("damaged"); images of
+    another format than their suffix says ("mislabeled"), CMYK JPEGs ("cmyk") and PNGs of 16 bits
+    per channel ("16-bit"); files of a class folder without the suffix of an image ("not an image"),
+    except hidden ones, with the number of files in folders there; class folders without images
+    ("empty class"), and those of `val/` and `test/` that `train/` does not have ("unknown class");
+    names that are not one line in UTF-8 ("name of a class"), and a single class.
 
     Args:
         folder: The folder that `load_dataset("folder", folder)` would read.
@@ -119,7 +127,8 @@ def check_data(folder: str | os.PathLike[str], workers: int | None = None) -> Da
         split: sum(len(c.files) for c in classes.values()) for split, classes in splits.items()
     }
     ordered = sorted(relative, key=lambda finding: (finding.path, finding.fault))
-    return DataReport(str(root), sizes, tuple(ordered))
+    jpegs = sum(FORMATS[path.suffix.lower()] == "JPEG" for path in images)
+    return DataReport(str(root), sizes, tuple(ordered), 0 if _strict_decoder() else jpegs)
 
 
 def _check_image(path: pathlib.Path) -> list[Finding]:
@@ -134,4 +143,29 @@ def _check_image(path: pathlib.Path) -> list[Finding]:
     conversions = {"cmyk": is_cmyk, "16-bit": is_16_bit}
     fault = decoding_fault(data)
     faults = [fault] if fault else [name for name, found in conversions.items() if found(data)]
-    return [*findings, *(Finding(name, str(path)) for name in faults)]
+    findings += [Finding(name, str(path)) for name in faults]
+    if actual == "JPEG" and not fault and (warning := _warning(data)):
+        findings.append(Finding("damaged", str(path), warning))
+    return findings
+
+
+def _warning(data: bytes) -> str | None:
+    """Returns what libjpeg warns of in a JPEG that it reads, such as rows that end too early."""
+    try:
+        if decoder := _strict_decoder():
+            # All of it is read, but few pixels are computed.
+            decoder.decode_jpeg(data, "GRAY", min_factor=8, strict=True)
+    except ValueError as error:
+        # Other warnings and errors are of kinds that it does not support.
+        if str(error).startswith("Corrupt JPEG data"):
+            return str(error)
+    return None
+
+
+@functools.cache
+def _strict_decoder() -> Any:
+    """Returns the module of the decoder that has warnings as errors, or None without the extra."""
+    try:
+        return importlib.import_module("simplejpeg")
+    except ImportError:
+        return None

@@ -5,6 +5,10 @@ is read, transparent pixels are composited over white, CMYK JPEGs become RGB, an
 channel the upper 8 are kept. Images are turned upright by their EXIF orientation; windows and sizes
 are those of the upright image. Whether an image is read or refused does not depend on the window or
 scale.
+
+JPEGs are read as libjpeg does, by training, evaluation, prediction and exported modules alike: what
+it only warns of is no error, such as rows that are missing in front of an end marker, which become
+gray. `check_data` finds such files.
 """
 
 from __future__ import annotations
@@ -19,6 +23,7 @@ import tensorflow as tf
 from keras_resnet.data.image_files import (
     MAX_PIXELS,
     decode_other,
+    gray,
     image_format,
     image_size,
     limited,
@@ -192,7 +197,7 @@ def _decode_jpeg(encoded: tf.Tensor, box: tf.Tensor, channels: int, ratio: int) 
     if channels == 3:
         return decode(3)
     cmyk = tf.image.extract_jpeg_shape(encoded)[2] == 4
-    return tf.cond(cmyk, lambda: tf.image.rgb_to_grayscale(decode(3)), lambda: decode(1))
+    return tf.cond(cmyk, lambda: gray(decode(3)), lambda: decode(1))
 
 
 def _whole_pixels(window: tf.Tensor, image_shape: tf.Tensor) -> tf.Tensor:

@@ -3,6 +3,10 @@
 TensorFlow's decoders read a palette's indices as colors, the hidden colors of transparent pixels
 and every frame of an animation, and take any size. Here an image is read right or refused, with a
 `tf.errors.OpError`. There is no Python code in the graph, since exported models read files with it.
+
+A file may claim more memory than it has bytes. The pixels of one take at most some 1.2 GB, whatever
+its format: `MAX_PIXELS` times 4 bytes as decoded, twice 3 as RGB, and what bands of it take. JPEGs
+for a small window or size take a fraction, as they are decoded at a scale.
 """
 
 from __future__ import annotations
@@ -13,8 +17,10 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-# Largest number of pixels that is decoded; RGB takes 3 bytes for each, transparency some 20.
+# Largest number of pixels that is decoded.
 MAX_PIXELS = 100_000_000
+# Pixels that are converted at a time, to numbers of up to 4 bytes.
+_BAND = 1 << 21
 
 # Format of an image by its first bytes, in which "." stands for any byte.
 _FIRST_BYTES = {
@@ -81,10 +87,40 @@ def decode_other(encoded: tf.Tensor, channels: int) -> tf.Tensor:
 
 def opaque(image: tf.Tensor, channels: int) -> tf.Tensor:
     """Composites RGBA over white, and converts RGB to `channels`, if that is 1."""
-    image = tf.cond(tf.shape(image)[2] == 4, lambda: _over_white(image), lambda: image)
-    if channels == 1:
-        image = tf.cond(tf.shape(image)[2] == 3, lambda: _gray(image), lambda: image)
+
+    def composited() -> tf.Tensor:
+        if channels == 3:
+            return _in_bands(image, _over_white, 3)
+        return _in_bands(image, lambda band: _gray(_over_white(band)), 1)
+
+    def colored() -> tf.Tensor:
+        return tf.cond(tf.shape(image)[2] > channels, lambda: gray(image), lambda: image)
+
+    transparent = tf.shape(image)[2] == 4
+    image = tf.cond(transparent, composited, (lambda: image) if channels == 3 else colored)
     return tf.ensure_shape(image, [None, None, channels])
+
+
+def gray(image: tf.Tensor) -> tf.Tensor:
+    """Converts RGB to one channel."""
+    return _in_bands(image, _gray, 1)
+
+
+def _in_bands(
+    image: tf.Tensor, convert: Callable[[tf.Tensor], tf.Tensor], channels: int
+) -> tf.Tensor:
+    """Converts the colors of an image to uint8 a few rows at a time, to save memory."""
+    height, width = tf.unstack(tf.shape(image)[:2])
+    rows = tf.maximum(1, _BAND // width)
+    count = -(-height // rows)
+    shape = [None, None, channels]
+    bands = tf.TensorArray(tf.uint8, count, element_shape=shape, infer_shape=False)
+
+    def one(i: tf.Tensor, bands: tf.TensorArray) -> tuple[tf.Tensor, tf.TensorArray]:
+        return i + 1, bands.write(i, convert(image[i * rows : (i + 1) * rows]))
+
+    _, bands = tf.while_loop(lambda i, _: i < count, one, [0, bands], parallel_iterations=1)
+    return bands.concat()
 
 
 def _decode(encoded: tf.Tensor, channels: int) -> tf.Tensor:
@@ -162,8 +198,8 @@ def _decode_bmp(encoded: tf.Tensor, head: tf.Tensor) -> tf.Tensor:
 
     def colored() -> tf.Tensor:
         palette = tf.strings.substr(encoded, 14 + info, pixels - 14 - info)
-        palette = tf.reshape(tf.io.decode_raw(palette, tf.uint8), [-1, 4])
-        return tf.gather(palette[:, 2::-1], tf.cast(image[..., 0], tf.int32))
+        palette = tf.reshape(tf.io.decode_raw(palette, tf.uint8), [-1, 4])[:, 2::-1]
+        return _in_bands(image, lambda band: tf.gather(palette, tf.cast(band[..., 0], tf.int32)), 3)
 
     with tf.control_dependencies([_require(plain, "BMP of another kind")]):
         return tf.cond(bits == 8, colored, lambda: image)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import shutil
 from collections.abc import Callable
@@ -19,6 +18,7 @@ from keras_resnet.experiment.settings import Experiment
 from keras_resnet.experiment.workdir import expect_folder
 from keras_resnet.export import load_exported
 from keras_resnet.export.endpoints import endpoint
+from keras_resnet.export.verification import sha256_of_files
 from keras_resnet.utils.escapes import markdown
 from keras_resnet.utils.files import replacing, write_text
 from keras_resnet.weights.saving import load_model
@@ -104,16 +104,6 @@ def module_accuracy(module: str | Path, dataset: ImageDataset) -> float:
         ) from error
     classifier = LogisticRegression(max_iter=1000).fit(*_outputs(call, dataset, "train"))
     return float(np.mean(classifier.predict(outputs) == labels))
-
-
-def sha256_of_files(module: str | Path) -> dict[str, str]:
-    """Returns the checksum of every file of a module but its card, by its path inside."""
-    module = Path(module)
-    return {
-        str(path.relative_to(module)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(module.rglob("*"))
-        if path.is_file() and path.name != CARD
-    }
 
 
 def _outputs(call: Callable, dataset: ImageDataset, split: str) -> tuple[np.ndarray, np.ndarray]:

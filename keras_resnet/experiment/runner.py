@@ -88,7 +88,7 @@ def run(experiment: Experiment) -> dict[str, Any]:
     settings = experiment.of_the_result()
     begun = found.note(expect_settings, workdir / CONFIG, settings, of="run")
     if begun and (workdir / "metrics.json").exists():
-        return finished(experiment, data_identity)
+        return _figures(experiment, data_identity)
     found.refuse(
         begun and not experiment.output.resume,
         "`workdir` holds this run, unfinished; leave out --no-resume to resume it, or "
@@ -150,8 +150,14 @@ def run(experiment: Experiment) -> dict[str, Any]:
 
 def finished(experiment: Experiment, identify: Callable[[Data], dict[str, Any]]) -> dict[str, Any]:
     """Returns the figures of a finished run, if it was one of the data that `identify` tells."""
+    config = Path(experiment.output.workdir) / CONFIG
+    expect_settings(config, experiment.of_the_result(), of="run")
+    return _figures(experiment, identify)
+
+
+def _figures(experiment: Experiment, identify: Callable[[Data], dict[str, Any]]) -> dict[str, Any]:
+    """Returns those of a finished run of the same settings."""
     workdir = Path(experiment.output.workdir)
-    expect_settings(workdir / CONFIG, experiment.of_the_result(), of="run")
     figures = read_object(workdir / "metrics.json")
     expect_data(workdir, functools.partial(identify, experiment.data))
     logger.info(f"{workdir} holds this run, finished: nothing to do.")

@@ -90,7 +90,8 @@ def missing_standardization(model: keras.Model, argument: str, given: str) -> Pr
         raise ValueError(
             f"`{argument}` must standardize its images itself, by a layer Normalization or "
             "Rescaling in front, or remember how; to export others, pass preprocessing='imagenet' "
-            "to have `preprocess_input` put there, or 'none' if they take [0, 255] as it is. "
+            "(--preprocessing imagenet on the command line) to have `preprocess_input` put there, "
+            "or 'none' if they take [0, 255] as it is. "
             f"Received: {argument}={given!r}, without such a layer"
         )
     return network.preprocessing

@@ -31,6 +31,9 @@ ONNX_PREPROCESSING = "preprocessing"
 LABELS_SHA256 = "keras_resnet.labels.sha256"
 # Beside the labels in a LiteRT file: the checksum of the model in front of them.
 MODEL_SHA256 = "model.sha256"
+# Metadata of ONNX whose value, 64 hexadecimal digits, ends the file: the checksum of all in front
+# of it. The model's description names it too, so that no single damage hides that there is one.
+ONNX_SHA256 = "keras_resnet.model.sha256"
 # The newest that tf2onnx writes well; ONNX Runtime runs it since 1.12.
 OPSET = 17
 
@@ -154,8 +157,13 @@ def write_onnx(
     if labels is not None:
         texts |= {ONNX_LABELS: labels, LABELS_SHA256: sha256(labels.encode())}
     onnx.helper.set_model_props(graph, texts)
+    graph.doc_string = f"{ONNX_SHA256} is the checksum of what is in front of it."
     onnx.checker.check_model(graph)
-    onnx.save(graph, path)
+    # Protocol buffers written one behind the other are read as one.
+    checksum = onnx.ModelProto()
+    onnx.helper.set_model_props(checksum, {ONNX_SHA256: 64 * "0"})
+    front = (graph.SerializeToString() + checksum.SerializeToString())[:-64]
+    path.write_bytes(front + sha256(front).encode())
 
 
 def sha256(content: bytes) -> str:

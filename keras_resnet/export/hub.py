@@ -56,7 +56,9 @@ def export_hub(
       grayscale or RGB, `serving_bytes`, `encoded`: a vector of image files, turned upright, resized
       and cropped as the weights want it. Both return `features`, `logits`, or the maps by name;
     - the assets `labels.txt`, `card.md` and `preprocessing.json` (`Preprocessing.to_json`), where
-      known; `labels`, `card` and `preprocessing` hold their paths.
+      known; `labels`, `card` and `preprocessing` hold their paths;
+    - `assets.extra/SHA256SUMS`, against which this package verifies its files before it loads it,
+      and others can with `sha256sum --check`.
 
     Source: "Reusable SavedModels" and "Common Signatures for Images" on tensorflow.org/hub.
 
@@ -103,6 +105,7 @@ def export_hub(
         signatures = _signatures(module, net, KINDS[kind], prepared)
         tf.saved_model.save(module, str(written), signatures)
         _verify(written, source, net, kind)
+        verification.write_checksums(written)
     return path
 
 

@@ -184,6 +184,8 @@ def export(
         difference, agreement = _compare(load_exported(written), reference, compared, quantize)
         if serving.FILES in signatures and serving.PIXELS in signatures:
             difference = max(difference, _compare_files(written, reference, prepared, output))
+        if written.is_dir():
+            verification.write_checksums(written)
         files = [file for file in (written, *written.rglob("*")) if file.is_file()]
         size = sum(file.stat().st_size for file in files)
     return ExportReport(path, format, quantize, size, difference, agreement, len(compared))

@@ -23,6 +23,7 @@ from keras_resnet.export.formats import (
     MODEL_SHA256,
     ONNX_LABELS,
     ONNX_PREPROCESSING,
+    ONNX_SHA256,
     PREPROCESSING,
     sha256,
 )
@@ -69,7 +70,8 @@ def load_exported(path: str | Path) -> ExportedModel:
             counts; a `.tflite` or `.onnx` file of `export`.
 
     Raises:
-        ValueError: If there is no model at `path`, or it cannot be read or called with images.
+        ValueError: If there is no model at `path`, it cannot be read or called with images, or it
+            is not what this package wrote, by its checksums. Files of older versions have fewer.
         ImportError: If the package that runs it is missing.
     """
     path = Path(path)
@@ -245,6 +247,9 @@ def _verified(text: bytes, digest: str | None, path: Path) -> tuple[str, ...]:
 def _open_onnx(path: Path) -> ExportedModel:
     onnxruntime = checks.import_extra("onnxruntime", "ONNX files", "export")
     try:
+        content = path.read_bytes()
+        if ONNX_SHA256.encode() in content and sha256(content[:-64]).encode() != content[-64:]:
+            raise ValueError("it does not have its SHA-256")
         session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's own classes are not public.
         raise _unreadable(path, error) from error

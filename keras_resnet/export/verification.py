@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,9 +13,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_resnet.utils.archives import leads_outside
 from keras_resnet.utils.files import clear_leftovers, without_patterns
 
 SAVED_MODEL = "saved_model.pb"
+# The checksum of each file of a SavedModel, as `sha256sum --check` reads them, where TensorFlow and
+# TensorFlow Serving expect files that they do not know.
+CHECKSUMS = "assets.extra/SHA256SUMS"
 
 # Seconds after which an unfinished export belongs to a process that was killed.
 _LONGEST_WRITING = 24 * 3600
@@ -63,9 +69,48 @@ def check_path(path: Path, overwrite: bool, suffix: str = "") -> None:
 
 
 def load_saved_model(path: str | Path) -> Any:
-    """Returns what `tf.saved_model.load` does, from a directory whose path has brackets, too."""
+    """Returns what `tf.saved_model.load` does, from a directory whose path has brackets, too.
+
+    Raises a ValueError if a file does not have its checksum; SavedModels of others have none.
+    """
+    _verify_checksums(Path(path))
     with without_patterns(path) as plain:
         return tf.saved_model.load(str(plain))
+
+
+def write_checksums(directory: Path) -> None:
+    """Writes the checksums of a SavedModel's files into it."""
+    # Last that of the file that none is without, so that the end of the list cannot be lost.
+    sums = sorted(sha256_of_files(directory).items(), key=lambda item: item[0] == SAVED_MODEL)
+    (directory / CHECKSUMS).parent.mkdir()
+    (directory / CHECKSUMS).write_text("".join(f"{digest}  {file}\n" for file, digest in sums))
+
+
+def sha256_of_files(directory: Path) -> dict[str, str]:
+    """Returns the checksum of every file of a directory, by its path inside."""
+    files = [path for path in sorted(directory.rglob("*")) if path.is_file()]
+    return {path.relative_to(directory).as_posix(): _sha256(path) for path in files}
+
+
+def _verify_checksums(directory: Path) -> None:
+    if not (directory / CHECKSUMS).is_file():
+        return
+    text = (directory / CHECKSUMS).read_text("ascii", "replace")
+    sums = re.findall("^([0-9a-f]{64})  (.+)\n", text, re.MULTILINE)
+    if "".join(f"{digest}  {file}\n" for digest, file in sums) != text or not text.endswith(
+        f"  {SAVED_MODEL}\n"
+    ):
+        raise ValueError(f"its {CHECKSUMS} is damaged")
+    for digest, file in sums:
+        if leads_outside(file) or not (directory / file).is_file():
+            raise ValueError(f"it lacks the {ascii(file)} of its {CHECKSUMS}")
+        if _sha256(directory / file) != digest:
+            raise ValueError(f"its {file} does not have the SHA-256 in {CHECKSUMS}")
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def label_lines(labels: Sequence[str], classes: int | None) -> str:

@@ -1,6 +1,10 @@
 import shutil
 
-from keras_resnet.data import Finding, check_data
+import numpy as np
+import pytest
+
+from keras_resnet.data import Finding, check, check_data
+from keras_resnet.data.decoding import decode_whole, decoding_fault
 from tests.helpers import refused
 
 from .helpers import damage, encode
@@ -58,3 +62,28 @@ def test_names_and_number_of_classes(folder):
 def test_a_missing_folder(tmp_path):
     with refused("`data_dir`", tmp_path / "no"):
         check_data(tmp_path / "no")
+
+
+@pytest.mark.parametrize("options", [{}, {"mode": "L"}, {"mode": "CMYK"}, {"quality": 100}])
+def test_damage_inside_of_a_jpeg_is_found(folder, photographs, options):
+    pytest.importorskip("simplejpeg")
+    china, crop = folder / "train" / "china", photographs[0][:120, :160]
+    whole = encode(crop, **options)
+    closed = whole[: len(whole) // 2] + b"\xff\xd9"
+    # All readers take it, and its last rows are one gray.
+    assert decoding_fault(closed) is None
+    assert np.ptp(decode_whole(closed, 1)[-16:]) == 0 < np.ptp(decode_whole(whole, 1)[-16:])
+    for name, data in {"whole": whole, "more": whole + b"more", "closed": closed}.items():
+        (china / f"{name}.jpg").write_bytes(data)
+    report = check_data(folder)
+    (found,) = [finding for finding in report.findings if finding.fault == "damaged"]
+    assert found.path == "train/china/closed.jpg" and "premature end" in found.detail
+    assert report.unsearched == 0
+
+
+def test_without_the_extra_damage_inside_is_not_looked_for(folder, photographs, monkeypatch):
+    monkeypatch.setattr(check, "_strict_decoder", lambda: None)
+    whole = encode(photographs[0][:120, :160])
+    (folder / "train" / "china" / "closed.jpg").write_bytes(whole[:-900] + b"\xff\xd9")
+    report = check_data(folder)
+    assert report.findings == () and report.unsearched == 16

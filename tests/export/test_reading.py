@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import shutil
 import zipfile
 
 import numpy as np
@@ -9,7 +11,8 @@ import pytest
 import tensorflow as tf
 
 import keras_resnet
-from keras_resnet.export import export, export_hub, load_exported
+from keras_resnet.export import HubLayer, export, export_hub, load_exported
+from keras_resnet.export.verification import CHECKSUMS, load_saved_model
 from keras_resnet.preprocessing import Preprocessing
 from tests.export.conftest import close, features_of, random_images
 from tests.helpers import refused
@@ -159,6 +162,83 @@ def test_damaged_labels_of_an_onnx_file_are_noticed(exported, tmp_path):
         (tmp_path / "m.onnx").write_bytes(path.read_bytes().replace(before, after))
         with refused("`path`", "m.onnx"):
             load_exported(tmp_path / "m.onnx")
+
+
+def flip(path, position):
+    content = bytearray(path.read_bytes())
+    content[position] ^= 1 << position % 8
+    path.write_bytes(content)
+
+
+def test_any_damage_of_an_onnx_file_is_noticed(exported, tmp_path):
+    whole, path = exported["onnx"].path.read_bytes(), tmp_path / "m.onnx"
+    end = len(whole)
+    # Everywhere, and near both of the places that say there is a checksum.
+    places = np.random.default_rng(0).integers(0, end, 40).tolist()
+    for position in [*range(0, 100, 3), *places, *range(end - 120, end, 3)]:
+        path.write_bytes(whole)
+        flip(path, position)
+        with refused("`path`", "m.onnx"):
+            load_exported(path)
+    for length in (0, *places, end - 105, end - 64, end - 1):
+        path.write_bytes(whole[:length])
+        with refused("`path`", "m.onnx"):
+            load_exported(path)
+
+
+def test_onnx_files_without_a_checksum_open(exported, tmp_path):
+    onnx = pytest.importorskip("onnx")
+    model = onnx.load(exported["onnx"].path)
+    *kept, checksum = model.metadata_props
+    assert checksum.key == "keras_resnet.model.sha256"
+    del model.metadata_props[:]
+    model.metadata_props.extend(kept)
+    model.doc_string = ""
+    onnx.save(model, tmp_path / "m.onnx")
+    loaded, images = load_exported(tmp_path / "m.onnx"), random_images()
+    assert loaded.labels[3] == "digit 3"
+    np.testing.assert_array_equal(loaded(images), load_exported(exported["onnx"].path)(images))
+
+
+@pytest.mark.parametrize("form", ["saved_model", "module"])
+def test_damage_of_any_file_of_a_saved_model_is_noticed(form, exported, classification, tmp_path):
+    path = classification if form == "module" else exported["saved_model"].path
+    files = [file.relative_to(path) for file in path.rglob("*") if file.is_file()]
+    assert len(files) == (7 if form == "module" else 6)
+    for file in files:
+        for damage in ("flipped", "lost"):
+            copy = tmp_path / file.name / damage
+            shutil.copytree(path, copy)
+            if damage == "flipped":
+                flip(copy / file, (copy / file).stat().st_size // 2)
+            elif file.as_posix() == CHECKSUMS:
+                (copy / file).write_text("".join((copy / file).open().readlines()[:-1]))
+            else:
+                (copy / file).unlink()
+            with refused("`path`", copy):
+                load_exported(copy)
+            with refused("`handle`", copy):
+                HubLayer(copy)
+    # Names of files are not followed to other places.
+    (copy / CHECKSUMS).write_text(f"{64 * '0'}  ../{file.name}\n{64 * '0'}  saved_model.pb\n")
+    with pytest.raises(ValueError, match="lacks"):
+        load_saved_model(copy)
+
+
+def test_saved_models_without_checksums_or_with_more_files_open(classification, tmp_path):
+    images = random_images() * 255
+    expected = load_exported(classification)(images)
+    copy = shutil.copytree(classification, tmp_path / "m")
+    (copy / "CARD.md").write_text("More.")
+    np.testing.assert_array_equal(load_exported(copy)(images), expected)
+    shutil.rmtree(copy / "assets.extra")
+    np.testing.assert_array_equal(load_exported(copy)(images), expected)
+
+
+def test_checksums_are_those_that_other_programs_verify(classification):
+    for line in (classification / CHECKSUMS).read_text().splitlines():
+        digest, _, file = line.partition("  ")
+        assert digest == hashlib.sha256((classification / file).read_bytes()).hexdigest()
 
 
 def test_a_litert_file_without_labels(net, tmp_path):

@@ -354,9 +354,9 @@ READERS = {
     ),
     "Hub archives": Reader(_make_archive, _read_archive, "bytes"),
     "Hub handles": Reader(_make_handles, _read_handle, whole=False),
-    "SavedModel": Reader(_make_saved_model, _run, megabytes=300),
+    "SavedModel": Reader(_make_saved_model, _run, "bytes", megabytes=300),
     ".tflite": Reader(_make_litert, _labels_of, "bytes", megabytes=300),
-    ".onnx": Reader(_make_onnx, _labels_of, megabytes=300),
+    ".onnx": Reader(_make_onnx, _run, "bytes", megabytes=300),
     "labels.txt": Reader(_make_labels, read_labels),
 }
 

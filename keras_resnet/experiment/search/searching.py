@@ -42,6 +42,10 @@ def search(
     The best has the highest accuracy on the validation images; of equals, the fewest multiply-adds.
     Candidates over the budget are trials that are not trained. A search that was interrupted
     resumes, in the middle of a trial too, and one that is started again with more trials adds them.
+    A candidate that runs out of memory has failed, and the search continues. Where the system kills
+    the process instead, the search ends with it, since candidates are trained in the same process;
+    started again it resumes that candidate, and counts it as failed after a second kill without a
+    checkpoint in between: a single one may have been meant for the search.
 
     Writes to `base.workdir`: search.json, the settings; search/, keras-tuner's files and the
     candidates' checkpoints; table.csv and table.json, a row per trial; accuracy.png, .svg and .csv,

@@ -42,7 +42,7 @@ logger = logging.getLogger(__name__)
 OBJECTIVE = "val_accuracy"
 OUT_OF_MEMORY = (MemoryError, tf.errors.ResourceExhaustedError)
 # Kills of the process without a checkpoint in between, after which a candidate has failed. One may
-# have come from anywhere.
+# have come from anywhere: that of a scheduler or user looks like the one where memory runs out.
 KILLS = 2
 TUNERS = {
     "random": keras_tuner.RandomSearch,
@@ -225,6 +225,8 @@ def _kills_counted(folder: Path) -> Iterator[None]:
             f"killed {kills} times without a checkpoint in between, as systems do where memory runs"
             f" out; {path} says so"
         )
+    if kills:
+        logger.info(f"Its process was killed before; after {KILLS} kills it has failed ({path})")
     write_json(path, {"kills": kills + 1, "checkpoint": newest})
     try:
         yield
