@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from PIL import Image
+from PIL import Image, ImageOps
 from sklearn.datasets import load_sample_images
 
 from keras_resnet.data import Transforms, check_data, image_files
@@ -42,7 +42,7 @@ def patched(data, position, part):
 
 def over_white(data):
     """Returns the pixels of an image file as Pillow composites them."""
-    image = Image.open(io.BytesIO(data))
+    image = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
     image = image.convert("RGB").convert("RGBA") if image.mode == "CMYK" else image.convert("RGBA")
     white = Image.new("RGBA", image.size, "white")
     return np.asarray(Image.alpha_composite(white, image).convert("RGB"))
@@ -52,6 +52,14 @@ JPEG, PNG, GIF = encode(RGB), save(RGB, "PNG"), save(PALETTE, "GIF")
 BMP, PALETTE_BMP, WEBP = save(RGB, "BMP"), save(PALETTE, "BMP"), save(RGB, "WEBP")
 ANIMATION = {"save_all": True, "append_images": [Image.fromarray(255 - RGB)]}
 LARGE = 60_000
+TURNED = Image.Exif()
+TURNED[0x0112] = 6
+
+
+def tiny_blocks_gif():
+    """A GIF with a comment of 3,000 blocks of one byte each."""
+    frame = 13 + 3 * 16
+    return GIF[:frame] + b"\x21\xfe" + 3000 * b"\x01x" + b"\0" + GIF[frame:]
 
 
 def own_palette_gif():
@@ -111,6 +119,9 @@ READ = {
     "alpha.webp": save(RGBA, "WEBP"),
     "lossless-alpha.webp": save(RGBA, "WEBP", lossless=True),
     "animated.webp": save(RGB, "WEBP", **ANIMATION),
+    "turned.jpeg": save(RGB, "JPEG", quality=95, exif=TURNED),
+    "turned.png": save(RGB, "PNG", exif=TURNED),
+    "turned.webp": save(RGB, "WEBP", lossless=True, exif=TURNED),
     "animated-alpha.webp": save(RGBA, "WEBP", lossless=True, **ANIMATION),
 }
 # Bytes and fault.
@@ -132,6 +143,7 @@ REFUSED = {
     "compressed.bmp": (patched(PALETTE_BMP, 30, b"\x01"), "unreadable"),
     "no-color.bmp": (patched(PALETTE_BMP, len(PALETTE_BMP) - SIDE, b"\xff"), "unreadable"),
     "no-frame.gif": (GIF[: 13 + 3 * 16] + b";" + GIF[14 + 3 * 16 :], "unreadable"),
+    "tiny-blocks.gif": (tiny_blocks_gif(), "unreadable"),
     "outside.gif": (patched(GIF, 6, struct.pack("<HH", SIDE, SIDE - 1)), "unreadable"),
     "large.jpeg": (large_jpeg(), "too large"),
     "large.png": (patched(PNG, 16, struct.pack(">II", LARGE, LARGE)), "too large"),

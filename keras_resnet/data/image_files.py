@@ -230,19 +230,31 @@ def _decode_gif(encoded: tf.Tensor) -> tf.Tensor:
     def palette_size(flags: tf.Tensor) -> tf.Tensor:
         return tf.where(flags & 128 > 0, tf.bitwise.left_shift(6, flags & 7), 0)
 
-    def end_of_blocks(at: tf.Tensor) -> tf.Tensor:
-        (end,) = tf.while_loop(lambda at: data[at] > 0, lambda at: [at + 1 + data[at]], [at])
-        return end + 1
+    def few(at: tf.Tensor, blocks: tf.Tensor) -> tf.Tensor:
+        # Encoders fill the 255 bytes of a block; a file of tiny ones would take minutes.
+        return blocks <= 1000 + at // 32
 
-    def pass_extension(at: tf.Tensor, clear: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def end_of_blocks(at: tf.Tensor, blocks: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        end, blocks = tf.while_loop(
+            lambda at, blocks: (data[at] > 0) & few(at, blocks),
+            lambda at, blocks: [at + 1 + data[at], blocks + 1],
+            [at, blocks],
+        )
+        return end + 1, blocks
+
+    def pass_extension(
+        at: tf.Tensor, blocks: tf.Tensor, clear: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         control = data[at + 1] == 0xF9
         index = tf.cond(control & (data[at + 3] & 1 > 0), lambda: data[at + 6], lambda: -1)
-        return end_of_blocks(at + 2), tf.where(control, index, clear)
+        return *end_of_blocks(at + 2, blocks), tf.where(control, index, clear)
 
     first = 13 + palette_size(data[10])
-    start, clear = tf.while_loop(lambda at, _: data[at] == 0x21, pass_extension, [first, -1])
+    start, blocks, clear = tf.while_loop(
+        lambda at, blocks, _: (data[at] == 0x21) & few(at, blocks), pass_extension, [first, 0, -1]
+    )
     own = palette_size(data[start + 9])
-    end = end_of_blocks(start + 10 + own + 1)
+    end, blocks = end_of_blocks(start + 10 + own + 1, blocks)
     palette = tf.where(own > 0, [start + 10, own], [13, first - 13])
     color = palette[0] + 3 * clear
 
@@ -261,7 +273,11 @@ def _decode_gif(encoded: tf.Tensor) -> tf.Tensor:
         data[at : at + 4 : 2] + 256 * data[at + 1 : at + 4 : 2] for at in (6, start + 1, start + 5)
     )
     margins = tf.stack([corner, canvas - corner - extent], axis=1)[::-1]
-    with tf.control_dependencies([_require(tf.reduce_all(margins >= 0), "GIF frame off canvas")]):
+    wrong = [
+        _require(tf.reduce_all(margins >= 0), "GIF frame off canvas"),
+        _require(few(end, blocks), "GIF of tiny blocks"),
+    ]
+    with tf.control_dependencies(wrong):
         image = _decode(tf.strings.join(parts), 3)
     return tf.pad(image, tf.concat([margins, [[0, 0]]], axis=0), constant_values=tf.uint8.max)
 
