@@ -167,6 +167,12 @@ class Network(keras.Model):
         own = (layer for layer in self.layers if find_stage(layer.name) is not None)
         return next((layer for layer in own if isinstance(layer, Remembering)), Remembering())
 
+    def summary(self, line_length=None, positions=None, print_fn=None, **options) -> None:
+        """Prints Keras's summary, and what the weights want done to an image."""
+        super().summary(line_length, positions, print_fn, **options)
+        if self.preprocessing is not None:
+            (print_fn or print)(f" Images: {self.preprocessing}")
+
     @property
     def preprocessing(self) -> Preprocessing | None:
         """Preprocessing that the weights expect, or None if unknown."""

@@ -208,3 +208,11 @@ def test_a_model_from_before_class_names_has_none():
         saved["preprocessing"]["class_names"] = wrong
         with refused("`network`", "`class_names`"):
             NetworkConfig.from_json(json.dumps(saved))
+
+
+def test_the_summary_says_what_is_done_to_an_image():
+    lines: list[str] = []
+    model = keras_resnet.CifarResNet(8, include_preprocessing=Preprocessing(resize=256))
+    model.summary(print_fn=lambda text, **_: lines.append(text))
+    assert "conv2_block1_add" in "".join(lines) and lines[-1] == f" Images: {model.preprocessing}"
+    assert model.preprocessing == Preprocessing(image_size=32, resize=37, resizes=((224, 256),))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
+
 import keras
 import numpy as np
 import pytest
@@ -9,7 +12,7 @@ import tensorflow as tf
 
 import keras_resnet
 from keras_resnet import decode_predictions, preprocess_input
-from keras_resnet.preprocessing import IMAGENET_MEAN, IMAGENET_STD
+from keras_resnet.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 from tests.helpers import distance, refused
 
 # As torchvision writes them, for images in [0, 1].
@@ -185,3 +188,44 @@ def test_decode_misuse(name, value, received):
     arguments = {"predictions": SCORES, "top": 2, "class_names": NAMES, name: value}
     with refused(f"`{name}`", received):
         decode_predictions(**arguments)
+
+
+def test_published_sizes_and_proportions():
+    published = Preprocessing(resize=235, resizes=((288, 288),))
+    assert [published.at(size).shorter_side for size in (224, 288, 112)] == [235, 288, 118]
+    assert published.at(288).at(224) == published
+    for wrong, said in (({"resize": 200}, "resize=200"), ({"interpolation": "box"}, "'box'")):
+        with refused(said):
+            Preprocessing(**wrong)
+
+
+def test_the_description_as_json():
+    prepared = Preprocessing(resize=235, interpolation="bicubic", source="x", class_names=("a",))
+    said = json.loads(prepared.to_json())
+    assert said["resize"] == 235 and said["range"] == [0, 255] and "class_names" not in said
+    assert Preprocessing.from_json(prepared.to_json()) == dataclasses.replace(
+        prepared, class_names=None
+    )
+    wrong = (
+        {"mean": "abc"},
+        {"std": [1.0]},
+        {"image_size": "x"},
+        {"orientation": "none"},
+        {"resizes": [[1]]},
+        {"unknown": 1},
+        {"mean": None},
+    )
+    texts = ["", "[]", "{", "5", "{}", *(json.dumps(said | change) for change in wrong)]
+    for text in texts:
+        with refused("`preprocessing`"):
+            Preprocessing.from_json(text)
+
+
+def test_entries_of_published_weights_have_their_rules():
+    rules = {
+        name: (entry.preprocessing.resize, entry.preprocessing.interpolation)
+        for name, entry in keras_resnet.weights.PRETRAINED.items()
+    }
+    assert rules["timm/resnet50.a1_in1k"] == (235, "bicubic")
+    assert rules["timm/resnet50.tv2_in1k"] == (232, "bilinear")
+    assert rules["keras/resnet50"] == rules["timm/resnet50.tv_in1k"] == (256, "bilinear")

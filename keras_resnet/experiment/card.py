@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from keras_resnet.architectures import Architecture, DenseArchitecture
 from keras_resnet.data import ImageDataset
+from keras_resnet.preprocessing import Preprocessing
 from keras_resnet.utils.escapes import code_block, markdown
 from keras_resnet.utils.statistics import wilson_interval
 from keras_resnet.version import __version__
@@ -52,8 +53,12 @@ def model_card(
     dataset: ImageDataset,
     settings: Mapping[str, Any],
     metrics: Mapping[str, Any],
+    prepared: Preprocessing | None = None,
 ) -> str:
-    """Returns the card as Markdown; `settings` and `metrics` are as in the run's JSON files."""
+    """Returns the card as Markdown.
+
+    `settings` and `metrics` are as in the run's JSON files; `prepared` is what the model remembers.
+    """
     height, width, channels = dataset.image_shape
     color = {1: "grayscale", 3: "RGB"}.get(channels, f"{channels}-channel")
     operations = metrics["multiply_adds"]
@@ -91,6 +96,7 @@ These are figures after the last step of one run with seed {metrics["seed"]}. {_
 `model.keras` takes {color} images of {height}x{width} pixels in [0, 255], shape
 (batch, {height}, {width}, {channels}), and gives probabilities of {len(dataset.class_names)}
 classes.{_MODULES if settings["export"] else ""} The model standardizes the images itself.
+{_prepared(prepared)}
 
 Classes: {", ".join(map(markdown, dataset.class_names))}.
 
@@ -106,6 +112,17 @@ contrast: it gives no warning for them, and its probabilities are not calibrated
 Settings: {markdown(values)}.
 
 Versions: {versions_text(metrics)}.
+"""
+
+
+def _prepared(prepared: Preprocessing | None) -> str:
+    if prepared is None:
+        return ""
+    return f"""
+What is done to an image file in front of it, by `keras-resnet` and by the signatures of files of
+the exported models, and what the model then subtracts and divides by:
+
+{code_block(str(prepared))}
 """
 
 

@@ -42,6 +42,7 @@ from keras_resnet.experiment.workdir import (
     read_object,
 )
 from keras_resnet.export import HubLayer
+from keras_resnet.network import preprocessing_of
 from keras_resnet.surgery import freeze
 from keras_resnet.surgery.rebuilding import dtype_policy
 from keras_resnet.training.strategy import (
@@ -318,7 +319,8 @@ def _finish(
         )
     else:
         warnings.warn(f"No curve is drawn: {workdir} has no metrics of an epoch", stacklevel=2)
-    card = model_card(subject.name, subject.kind, dataset, experiment.flat(), figures)
+    prepared = preprocessing_of(model)
+    card = model_card(subject.name, subject.kind, dataset, experiment.flat(), figures, prepared)
     figures["reload_difference"] = finish.save(model, dataset, card, experiment)
     if output.fine_tune_epochs:
         figures |= finish.fine_tune(
