@@ -99,9 +99,10 @@ class Preprocessing:
         image_size = checks.integer("image_size", image_size)
         if image_size == self.image_size:
             return self
-        scaled = round(image_size * self.shorter_side / self.image_size)
-        sizes = {**dict(self.resizes), self.image_size: self.shorter_side}
-        resize = sizes.pop(image_size, scaled)
+        if self.resize is None:
+            return dataclasses.replace(self, image_size=image_size)
+        sizes = {**dict(self.resizes), self.image_size: self.resize}
+        resize = sizes.pop(image_size, round(image_size * self.resize / self.image_size))
         return dataclasses.replace(
             self, image_size=image_size, resize=resize, resizes=tuple(sizes.items())
         )

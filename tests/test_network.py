@@ -77,8 +77,9 @@ def test_an_entry_of_the_table_is_found_again():
 
 def test_preprocessing_is_that_of_the_weights(tmp_path):
     assert keras_resnet.CifarResNet(8).preprocessing is None
-    assert keras_resnet.CifarResNet(8, include_preprocessing=True).preprocessing == Preprocessing()
-    own = Preprocessing((1.0, 2.0, 3.0), (4.0, 5.0, 6.0))
+    standard = keras_resnet.CifarResNet(8, include_preprocessing=True)
+    assert standard.preprocessing == Preprocessing(image_size=32)  # its own size
+    own = Preprocessing((1.0, 2.0, 3.0), (4.0, 5.0, 6.0), image_size=32)
     source = keras_resnet.CifarResNet(8, include_preprocessing=own)
     source.save(tmp_path / "source.keras")
     # The standardization comes with the weights, inside of the model or beside it.
