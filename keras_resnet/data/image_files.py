@@ -272,7 +272,8 @@ def _decode_gif(encoded: tf.Tensor) -> tf.Tensor:
     canvas, corner, extent = (
         data[at : at + 4 : 2] + 256 * data[at + 1 : at + 4 : 2] for at in (6, start + 1, start + 5)
     )
-    margins = tf.stack([corner, canvas - corner - extent], axis=1)[::-1]
+    # By `tf.reverse`, since an optimizer of TensorFlow complains of negative strides.
+    margins = tf.reverse(tf.stack([corner, canvas - corner - extent], axis=1), [0])
     wrong = [
         _require(tf.reduce_all(margins >= 0), "GIF frame off canvas"),
         _require(few(end, blocks), "GIF of tiny blocks"),

@@ -88,7 +88,7 @@ def _orientation(encoded: tf.Tensor, start: tf.Tensor) -> tf.Tensor:
     def numbers(places: tf.Tensor, length: int) -> tf.Tensor:
         places = tf.expand_dims(places, -1) + tf.range(length)
         some = tf.gather(metadata, tf.clip_by_value(places, 0, _METADATA - 1))
-        weights = tf.constant([256**i for i in range(length)])
+        weights = [256**i for i in range(length)]
         return tf.reduce_sum(some * tf.where(little, weights, weights[::-1]), axis=-1)
 
     # A damaged file may say anything; more entries than these do not fit.

@@ -82,7 +82,7 @@ def write_checksums(directory: Path) -> None:
     """Writes the checksums of a SavedModel's files into it."""
     # Last that of the file that none is without, so that the end of the list cannot be lost.
     sums = sorted(sha256_of_files(directory).items(), key=lambda item: item[0] == SAVED_MODEL)
-    (directory / CHECKSUMS).parent.mkdir()
+    (directory / CHECKSUMS).parent.mkdir(exist_ok=True)
     (directory / CHECKSUMS).write_text("".join(f"{digest}  {file}\n" for file, digest in sums))
 
 
