@@ -61,7 +61,7 @@ def main() -> None:
             classifier = Classifier(folder / name, top=1)
             pixels = np.stack([classifier.read(file) for file in files.numpy()])
             best = [int(names[0]) for names, _ in classifier.classify(pixels)]
-            measured(f"{name}, `predict`", np.eye(len(dataset.class_names))[best])
+            measured(f"{name}, by predict", np.eye(len(dataset.class_names))[best])
     print(markdown_table(rows))
 
 
