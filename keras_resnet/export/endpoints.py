@@ -8,7 +8,7 @@ from __future__ import annotations
 import keras
 
 from keras_resnet.naming import CLASSIFIER
-from keras_resnet.surgery.graphs import classifier_of, stage_ends
+from keras_resnet.surgery.graphs import classifier_of, source, stage_ends
 
 # Kinds of modules, and the name of their single output; feature maps have the stages' names.
 KINDS = {"feature_vector": "features", "classification": "logits", "feature_maps": None}
@@ -42,7 +42,8 @@ def endpoint(model: keras.Model, kind: str) -> keras.Model:
                 f"export others as a 'feature_vector'. Received: model {model.name!r}"
             )
         return model
-    features = classifier.input if classifies else model.outputs[0]
+    # Dropout in front of a classifier is the classifier's own.
+    features = _before_dropout(classifier.input) if classifies else model.outputs[0]
     if len(features.shape) != 2:
         raise ValueError(
             "`model` must give a vector per image; build it with pooling='avg', or export its maps "
@@ -50,3 +51,8 @@ def endpoint(model: keras.Model, kind: str) -> keras.Model:
             f"Received: model with outputs of shape {tuple(features.shape)}"
         )
     return keras.Model(model.inputs[0], features, name=model.name) if classifies else model
+
+
+def _before_dropout(tensor: keras.KerasTensor) -> keras.KerasTensor:
+    dropped = isinstance(source(tensor), keras.layers.Dropout)
+    return source(tensor, (keras.layers.Dropout,)).output if dropped else tensor

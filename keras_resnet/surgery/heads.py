@@ -54,9 +54,15 @@ def replace_classifier(
             f"`model` must have all stages to get a classifier, up to {last!r}. "
             f"Received: model {model.name!r} with {', '.join(model.output)}"
         )
-    top: dict[str, Any] = {"include_top": True, "pooling": None, "features": None, "classes": classes}
     network = rebuild(
-        model, **top, classifier_activation=activation, classifier_dropout=dropout, **changes
+        model,
+        include_top=True,
+        pooling=None,
+        features=None,
+        classes=classes,
+        classifier_activation=activation,
+        classifier_dropout=dropout,
+        **changes,
     )
     network.remember(network.network.with_class_names(None))
     new = network.get_layer(CLASSIFIER)
