@@ -18,6 +18,7 @@ from keras_resnet.utils.escapes import visible
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
     """Writes the table of a folder."""
     parser = LineParser(__doc__, prog)
+    parser.add_trust()
     add = parser.add_argument
     add("model", metavar="MODEL", help="A trained model")
     add("folder", metavar="FOLDER", help="Folder of images, or of class folders")

@@ -31,8 +31,9 @@ def load_model(path: str | Path) -> keras.Model:
     """Reads a `.keras` file; one that holds Python code, or arrays that would swell, is refused.
 
     A network is built as large as the file says, before its arrays are read. The module of a
-    `HubLayer` in it must be on this machine already: nothing is downloaded. Weights that are not
-    finite are loaded with a warning.
+    `HubLayer` in it is run if it is in the verified cache, this process has loaded it, or
+    `export.trust_module` allows it: nothing is downloaded. Weights that are not finite are loaded
+    with a warning.
 
     Raises:
         ValueError: If there is no such file, or Keras cannot read it.

@@ -17,8 +17,6 @@ from keras_resnet.evaluation import embed
 from keras_resnet.export import export, export_hub
 from keras_resnet.surgery import replace_classifier
 from tests.helpers import distance, randomize, refused
-from tests.recipes.running import refused as refused_command
-from tests.recipes.running import run_here
 
 SIDE = 8
 
@@ -119,11 +117,3 @@ def test_wrong_arguments_are_named(model, folder, tmp_path):
         embed(tmp_path / "scores", folder)
     with refused("`path`", "table.xlsx"):
         embed(model, folder).write(tmp_path / "table.xlsx")
-
-
-def test_the_verb_writes_the_table(model, folder, tmp_path):
-    model.save(tmp_path / "model.keras")
-    words = ("embed", tmp_path / "model.keras", folder, "-o", tmp_path / "table.csv")
-    assert run_here(*words) == f"4 images, 64 features each: {tmp_path / 'table.csv'}\n"
-    assert len((tmp_path / "table.csv").read_text().splitlines()) == 5
-    refused_command("`path`", *words[:-1], tmp_path / "table.txt")
