@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import keras_resnet
 from keras_resnet.network import class_names_of
+from keras_resnet.surgery import with_logits
 from keras_resnet.weights import Preprocessing, load_model
 from keras_resnet.weights.hugging_face import find_network, from_timm, from_transformers, torch_name
 from keras_resnet.weights.pytorch import to_torch
@@ -300,3 +302,20 @@ def test_wrong_addresses_are_named(hub):
         hub.repositories[f"a/{number}"] = {"config.json": content}
         with refused("`weights`", f"hf://a/{number}"):
             load_model(f"hf://a/{number}")
+
+
+# --- against transformers itself ---------------------------------------------------------------
+
+STORED = Path(__file__).with_name("transformers")
+
+
+@pytest.mark.parametrize("kind", ["bottleneck", "v1", "basic"])
+def test_outputs_are_those_of_transformers(hub, kind):
+    """Of files that it wrote; see `transformers/make.py`."""
+    files = ("config.json", "model.safetensors")
+    hub.repositories["a/b"] = {name: (STORED / kind / name).read_bytes() for name in files}
+    with np.load(STORED / "outputs.npz", allow_pickle=False) as outputs:
+        x, logits = outputs[f"{kind}/images"], outputs[f"{kind}/logits"]
+    model = with_logits(load_model("hf://a/b"))
+    assert np.ptp(logits, axis=0).min() > 0.01  # which images make, not biases alone
+    assert distance(model(x), logits) < 1e-5
