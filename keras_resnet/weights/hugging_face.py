@@ -105,6 +105,16 @@ def is_address(weights: object) -> bool:
     return isinstance(weights, str) and weights.startswith(SCHEME)
 
 
+def expect_repository(argument: str, address: str) -> str:
+    """Returns the repository, "owner/name", of an address without a revision."""
+    matched = _ADDRESS.fullmatch(str(address))
+    if matched is None or matched[2]:
+        raise ValueError(
+            f"`{argument}` must be 'hf://owner/name'. Received: {argument}={address!r}"
+        )
+    return matched[1]
+
+
 def find_network(address: str) -> HubNetwork:
     """Downloads a network's config and weights, verified against what the hub records of them.
 
