@@ -319,3 +319,16 @@ def test_outputs_are_those_of_transformers(hub, kind):
     model = with_logits(load_model("hf://a/b"))
     assert np.ptp(logits, axis=0).min() > 0.01  # which images make, not biases alone
     assert distance(model(x), logits) < 1e-5
+
+
+def test_what_is_cached_is_loaded_offline(hub, monkeypatch):
+    """Files that the repository lacks are known to be missing then, too."""
+    net = small_resnet()
+    state = {transformers_name(name): value for name, value in to_torch(net).items()}
+    put(hub, "a/b", TRANSFORMERS, state)
+    first = load_model("hf://a/b")
+    hub.repositories.clear()
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    assert_same_weights(load_model("hf://a/b"), first)
+    with pytest.raises(OSError, match="a/none/config.json"):
+        load_model("hf://a/none")
