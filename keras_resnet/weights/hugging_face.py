@@ -28,8 +28,8 @@ OWN, _OWN_FILE = "keras_resnet", "model.keras"
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 _ADDRESS = re.compile(r"hf://([\w.-]+/[\w.-]+?)(?:@([\w./-]+))?")
 
-# PIL's numbers of its filters, as transformers writes them, and what is computed for others.
-_FILTERS = {2: "bilinear", 3: "bicubic"}
+# PIL's numbers of its filters, as transformers writes them.
+_BILINEAR, _BICUBIC = 2, 3
 
 _REPEATS = {
     18: (2, 2, 2, 2),
@@ -210,14 +210,12 @@ def from_timm(config: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
         names = None
     if about.get("crop_mode", "center") != "center":
         _warn_of_crop(f"crop_mode {about['crop_mode']!r}")
-    prepared = Preprocessing(
-        mean=tuple(255 * value for value in about.get("mean", (0.485, 0.456, 0.406))),
-        std=tuple(255 * value for value in about.get("std", (0.229, 0.224, 0.225))),
-        image_size=sides[0],
-        crop=about.get("crop_pct", 0.875),
-        interpolation="bilinear" if about.get("interpolation") == "bilinear" else "bicubic",
-        class_names=names and tuple(str(told.get(name, name)) for name in names),
-    )
+    numbers = (about.get("mean", (0.485, 0.456, 0.406)), about.get("std", (0.229, 0.224, 0.225)))
+    mean, std = (tuple(255 * value for value in values) for values in numbers)
+    bilinear = about.get("interpolation") == "bilinear"
+    names = names and tuple(str(told.get(name, name)) for name in names)
+    crop = about.get("crop_pct", 0.875)
+    prepared = _preprocessing(mean, std, sides[0], crop, bilinear, names)
     return builder, {
         **network,
         "input_shape": _input_shape(channels, sides[0]),
@@ -314,17 +312,22 @@ def _prepared(
     scale = 1.0
     if processor.get("do_rescale", True):
         scale = 1.0 / processor.get("rescale_factor", 1 / 255)
-    mean, std = 0.0, 1.0
+    mean: Any = 0.0
+    std: Any = 1.0
     if processor.get("do_normalize", True):
         mean, std = processor.get("image_mean", 0.5), processor.get("image_std", 0.5)
-    return Preprocessing(
-        mean=tuple(np.broadcast_to(scale * np.asarray(mean, "float64"), channels).tolist()),
-        std=tuple(np.broadcast_to(scale * np.asarray(std, "float64"), channels).tolist()),
-        image_size=side,
-        crop=crop,
-        interpolation=_FILTERS.get(processor.get("resample", 3), "bicubic"),
-        class_names=names,
-    )
+    scaled = (scale * np.asarray(values, "float64") for values in (mean, std))
+    mean, std = (tuple(np.broadcast_to(values, channels).tolist()) for values in scaled)
+    bilinear = processor.get("resample", _BICUBIC) == _BILINEAR
+    return _preprocessing(mean, std, side, crop, bilinear, names)
+
+
+def _preprocessing(
+    mean: Any, std: Any, size: int, crop: float, bilinear: bool, names: tuple[str, ...] | None
+) -> Preprocessing:
+    """Returns the center crop of so many pixels from an image whose shorter side is size / crop."""
+    interpolation = "bilinear" if bilinear else "bicubic"
+    return Preprocessing(mean, std, size, crop, interpolation, names)
 
 
 def _warn_of_crop(what: str) -> None:
