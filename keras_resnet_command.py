@@ -17,6 +17,7 @@ VERBS = {
     "train": "Trains a network with any settings",
     "evaluate": "Measures trained models by the paper's test protocols",
     "predict": "Classifies image files by a trained model",
+    "embed": "Writes the feature vectors of the images in a folder to a table",
     "serve": "Serves a trained model over HTTP: encoded images in, their best classes out",
     "export": "Writes a trained model for inference: SavedModel, LiteRT (.tflite) or ONNX",
     "tune": "Searches for a network and its optimizer's settings, and trains the best one fully",

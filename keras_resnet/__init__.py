@@ -9,7 +9,15 @@ from keras_resnet import models
 from keras_resnet.models import *  # noqa: F403
 from keras_resnet.models.named import *  # noqa: F403
 from keras_resnet.preprocessing import decode_predictions
-from keras_resnet.surgery import Backbone, backbone, deepen, dilate, freeze, stage_rates
+from keras_resnet.surgery import (
+    Backbone,
+    backbone,
+    deepen,
+    dilate,
+    freeze,
+    replace_classifier,
+    stage_rates,
+)
 from keras_resnet.version import __version__
 from keras_resnet.weights import copy_weights, preprocess_input
 
@@ -23,6 +31,7 @@ __all__ = [
     "dilate",
     "freeze",
     "preprocess_input",
+    "replace_classifier",
     "stage_rates",
     *models.__all__,
 ]

@@ -41,7 +41,7 @@ def transition_name(stage: int) -> str:
 
 
 def map_name(stage: int) -> str:
-    """Returns the name of a stage's last feature map: "C2" for the first."""
+    """Returns the name of a stage's last map: "C2" for the first, and for -1, the stem, "C1"."""
     return f"C{stage + _FIRST_STAGE}"
 
 

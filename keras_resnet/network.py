@@ -209,11 +209,12 @@ class Backbone(Network):
         return tuple(
             Feature(
                 name=map_name(i),
-                stride=int(min(stem.reduction * 2**i, limit)),
+                # The stem's map is the one in front of its pool.
+                stride=int(stem.strides if i < 0 else min(stem.reduction * 2**i, limit)),
                 channels=self.output[map_name(i)].shape[axis],
                 layer=private.layer_of(self.output[map_name(i)]).name,
             )
-            for i in range(len(arguments["blocks"]))
+            for i in range(-1, len(arguments["blocks"]))
             if map_name(i) in self.output
         )
 

@@ -1,5 +1,6 @@
 """Cost and behavior of networks, as data; `analysis.plots` draws them."""
 
+from keras_resnet.analysis.activation_maps import class_activation_maps
 from keras_resnet.analysis.comparison import Entry, compare
 from keras_resnet.analysis.cost import Cost, measure, measure_apart
 from keras_resnet.analysis.counting import Complexity, LayerCost, complexity
@@ -11,6 +12,7 @@ __all__ = [
     "Entry",
     "LayerCost",
     "LayerResponse",
+    "class_activation_maps",
     "compare",
     "complexity",
     "layer_responses",

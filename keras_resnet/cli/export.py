@@ -27,6 +27,7 @@ def main(
 ) -> None:
     """Exports a model, and prints how well the result agrees with it."""
     parser = LineParser(description, prog)
+    parser.add_trust()
     add = parser.add_argument
     add("model", metavar="MODEL", type=Path, help="A trained model, a .keras file")
     add("out", metavar="OUT", type=Path, help="What to write")

@@ -17,6 +17,7 @@ from typing import Any, NoReturn, cast, get_args, get_origin, get_type_hints
 from keras_resnet.data import option_names
 from keras_resnet.experiment import Experiment
 from keras_resnet.experiment.preflight import check_the_rest
+from keras_resnet.export import trust_module
 from keras_resnet.export.verification import ExportMismatchError
 from keras_resnet.training import Terminated, TrainingStopped
 from keras_resnet.utils.checks import Problems, first_line, lines_of
@@ -33,6 +34,14 @@ _DATA_OPTIONS = {
 OF_A_TRAINED_NETWORK = ("init", "head_epochs", "freeze_bn", "rate_decay")
 
 
+class _Trust(argparse.Action):
+    """Trusts the modules that a flag names, and stores nothing."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        for handle in values:
+            trust_module(handle)
+
+
 class LineParser(argparse.ArgumentParser):
     """A parser whose errors are one line, and whose help keeps its paragraphs."""
 
@@ -44,8 +53,20 @@ class LineParser(argparse.ArgumentParser):
             allow_abbrev=False,
         )
 
+    def add_trust(self) -> None:
+        """Adds the flag of modules that `.keras` files may have run."""
+        self.add_argument(
+            "--trust-module",
+            action=_Trust,
+            nargs="+",
+            default=argparse.SUPPRESS,
+            metavar="HANDLE",
+            help="Folders of TF Hub modules whose code a .keras file may have run",
+        )
+
     def add_classifier(self) -> None:
         """Adds the flags of a `Classifier`."""
+        self.add_trust()
         add = self.add_argument
         add("--top", type=int, default=5, help="Classes to name")
         add("--labels", type=Path, help="File with the name of a class on every line")
@@ -54,6 +75,7 @@ class LineParser(argparse.ArgumentParser):
 
     def add_models_and_data(self) -> None:
         """Adds the flags of trained models, and of the data set that they are shown."""
+        self.add_trust()
         add = self.add_argument
         models = "Trained models, .keras files"
         add("--models", nargs="+", required=True, metavar="PATH", help=models)
@@ -92,6 +114,7 @@ class Parser(LineParser):
             )
         else:
             self.set_defaults(preset=first)
+        self.add_trust()
         groups = {}
         for name, group in get_type_hints(Experiment).items():
             title, _, _ = (inspect.getdoc(group) or "").partition("\n")

@@ -1,5 +1,6 @@
-"""Evaluation of trained models by the paper's test protocols. Needs TensorFlow."""
+"""Evaluation of trained models by the paper's test protocols; embeddings. Needs TensorFlow."""
 
+from keras_resnet.evaluation.embeddings import Embeddings, embed
 from keras_resnet.evaluation.evaluator import Progress, evaluate
 from keras_resnet.evaluation.protocols import (
     MultiScale,
@@ -13,6 +14,7 @@ from keras_resnet.surgery.conversion import any_size, score_map, with_logits
 from keras_resnet.weights.saving import load_model
 
 __all__ = [
+    "Embeddings",
     "Evaluation",
     "MultiScale",
     "Progress",
@@ -20,6 +22,7 @@ __all__ = [
     "SingleCrop",
     "TenCrop",
     "any_size",
+    "embed",
     "evaluate",
     "load_model",
     "make_protocol",

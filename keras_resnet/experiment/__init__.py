@@ -2,6 +2,7 @@
 
 from keras_resnet.experiment.factories import build_model
 from keras_resnet.experiment.finish import fine_tune
+from keras_resnet.experiment.pushing import push
 from keras_resnet.experiment.runner import run
 from keras_resnet.experiment.settings import (
     Data,
@@ -23,6 +24,7 @@ __all__ = [
     "StudyRun",
     "build_model",
     "fine_tune",
+    "push",
     "run",
     "run_study",
 ]

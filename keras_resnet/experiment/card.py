@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -12,6 +12,7 @@ import tensorflow as tf
 from keras_resnet.architectures import Architecture, DenseArchitecture
 from keras_resnet.data import ImageDataset
 from keras_resnet.preprocessing import Preprocessing
+from keras_resnet.utils import checks
 from keras_resnet.utils.escapes import code_block, markdown
 from keras_resnet.utils.statistics import wilson_interval
 from keras_resnet.version import __version__
@@ -124,6 +125,52 @@ the exported models, and what the model then subtracts and divides by:
 
 {code_block(str(prepared))}
 """
+
+
+def front_matter(
+    name: str, dataset: str, metrics: Mapping[str, Any], *, license: str, tags: Sequence[str] = ()
+) -> str:
+    """Returns what the Hugging Face hub reads of a card, as YAML: license, kind, and figures.
+
+    Args:
+        name: Name of the model.
+        dataset: Name of the data set.
+        metrics: As in the run's metrics.json; the figures are those of its `split`.
+        license: License of the weights.
+        tags: Tags of the model.
+
+    Raises:
+        ImportError: If `huggingface_hub` is not installed.
+    """
+    hub = checks.import_extra("huggingface_hub", "Cards of the Hugging Face hub", "weights")
+    split = metrics["split"]
+    figures = {
+        metric: metrics[f"{split}_{metric}"]
+        for metric in ("accuracy", "top5_accuracy", "loss")
+        if f"{split}_{metric}" in metrics
+    }
+    task = "image-classification"
+    data = hub.ModelCardData(
+        license=license,
+        library_name="keras",
+        pipeline_tag=task,
+        tags=list(tags),
+        metrics=["accuracy"],
+        model_name=name,
+        eval_results=[
+            hub.EvalResult(
+                task_type=task,
+                dataset_type=dataset,
+                dataset_name=dataset,
+                dataset_split=split,
+                metric_type=metric,
+                metric_name=f"{split} {metric.replace('_', ' ')}",
+                metric_value=float(value),
+            )
+            for metric, value in figures.items()
+        ],
+    )
+    return data.to_yaml()
 
 
 def versions() -> dict[str, str]:

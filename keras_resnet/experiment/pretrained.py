@@ -10,9 +10,9 @@ import keras
 from keras_resnet.export import HubLayer
 from keras_resnet.export.copies import missing_standardization
 from keras_resnet.models.parts import classifier
-from keras_resnet.naming import CLASSIFIER, PREPROCESSING
+from keras_resnet.naming import PREPROCESSING
 from keras_resnet.network import Network
-from keras_resnet.surgery import any_size, rebuild
+from keras_resnet.surgery import any_size, replace_classifier
 from keras_resnet.surgery.graphs import classifier_of
 from keras_resnet.utils.checks import first_line
 from keras_resnet.weights.saving import load_model
@@ -41,16 +41,10 @@ def with_new_classifier(init: str, image_shape: tuple[int, ...], classes: int) -
         _expect_classifier(model, image_shape)
         prepared = missing_standardization(model, "init", init)
         if isinstance(model, Network):
-            options: dict[str, Any] = {"classes": classes, "classifier_activation": "softmax"}
+            changes: dict[str, Any] = {"input_shape": image_shape}
             if prepared is not None:
-                options["include_preprocessing"] = prepared
-            model = rebuild(model, input_shape=image_shape, **options)
-            model.remember(model.network.with_class_names(None))  # Its classes are others now.
-            new = model.get_layer(CLASSIFIER)
-            new.trainable = True
-            new.kernel.assign(new.kernel_initializer(new.kernel.shape))
-            new.bias.assign(new.bias_initializer(new.bias.shape))
-            return model
+                changes["include_preprocessing"] = prepared
+            return replace_classifier(model, classes, **changes)
         if model.input_shape[1:] != image_shape:
             model = any_size(model)
         inputs, features, name = model.input, classifier_of(model).input, model.name

@@ -1,5 +1,6 @@
 """Trained models exported for other programs, and their Hub modules read here. Needs TensorFlow."""
 
+from keras_resnet.export.handles import trust_module
 from keras_resnet.export.hub import export_hub
 from keras_resnet.export.hub_layer import HubLayer
 from keras_resnet.export.inference import ExportReport, export
@@ -15,4 +16,5 @@ __all__ = [
     "fold_batch_norm",
     "labels_beside",
     "load_exported",
+    "trust_module",
 ]

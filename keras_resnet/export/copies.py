@@ -16,7 +16,12 @@ from keras_resnet.export.verification import require_tensorflow
 from keras_resnet.layers import BlockStack, StandardizedConv2D
 from keras_resnet.network import preprocessing_of, remembered
 from keras_resnet.preprocessing import Preprocessing, standardize_layer
-from keras_resnet.surgery.graphs import functional_config, rebuilt, rewired
+from keras_resnet.surgery.graphs import (
+    drop_output_activation,
+    functional_config,
+    rebuilt,
+    rewired,
+)
 from keras_resnet.utils import checks, private
 from keras_resnet.weights import copy_weights
 
@@ -109,12 +114,12 @@ def _standardizes(model: keras.Model) -> bool:
     return False
 
 
-def float32_copy(model: keras.Model, linear: str | None = None) -> keras.Model:
-    """Returns a copy in float32, without the activation of the layer named `linear`."""
+def float32_copy(model: keras.Model, linear: bool = False) -> keras.Model:
+    """Returns a copy in float32, with `linear` without the activation that it ends in."""
     config = _in_float32(functional_config(model, several_outputs=True))
+    if linear:
+        drop_output_activation(config)
     for layer in config["layers"]:
-        if layer["name"] == linear:
-            layer["config"]["activation"] = "linear"
         if layer["class_name"] == BlockStack.__name__:
             # Recomputation is Python code that runs with the gradient, which cannot be exported.
             layer["config"]["recompute"] = False

@@ -5,17 +5,31 @@ Uses Keras only.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import keras
 
 from keras_resnet.naming import CLASSIFIER
-from keras_resnet.surgery.graphs import classifier_of, stage_ends
+from keras_resnet.surgery.graphs import classifier_of, source, stage_ends
 
 # Kinds of modules, and the name of their single output; feature maps have the stages' names.
-KINDS = {"feature_vector": "features", "classification": "logits", "feature_maps": None}
+KINDS = {
+    "feature_vector": "features",
+    "classification": "logits",
+    "feature_maps": None,
+    "outputs": "outputs",
+}
+# What classifiers end in; all but the last are left out of their modules.
+_OF_SCORES = (keras.activations.softmax, keras.activations.sigmoid, keras.activations.linear)
 
 
 def endpoint(model: keras.Model, kind: str) -> keras.Model:
-    """Returns the part of the model that a module of that kind computes, on its own layers."""
+    """Returns the part of the model that a module of that kind computes, on its own layers.
+
+    For "classification" it ends as the model does; `drop_output_activation` makes logits of it.
+    """
+    if isinstance(model, keras.Sequential):
+        model = keras.Model(model.inputs[0], model.outputs[0], name=model.name)
     named = isinstance(model.output, dict)
     several = named or len(model.outputs) > 1
     outputs = model.output if named else dict(zip(model.output_names, model.outputs, strict=True))
@@ -33,20 +47,44 @@ def endpoint(model: keras.Model, kind: str) -> keras.Model:
             "`model` must have one output without a name; export one of several or of named "
             f"outputs as kind='feature_maps'. {received}"
         )
+    if kind == "outputs":
+        return model
     classifier = classifier_of(model)
-    classifies = isinstance(classifier, keras.layers.Dense) and classifier.name == CLASSIFIER
     if kind == "classification":
-        if not classifies or classifier.output is not model.outputs[0]:
+        own = isinstance(classifier, keras.layers.Dense) and classifier.name == CLASSIFIER
+        scores = own or output_function(model) in _OF_SCORES
+        if not scores or len(model.output_shape) != 2:
             raise ValueError(
-                f"`model` must end in the Dense layer {CLASSIFIER!r} for kind='classification'; "
-                f"export others as a 'feature_vector'. Received: model {model.name!r}"
+                "`model` must end in a score for each class, with softmax, sigmoid or a layer "
+                "without activation, for kind='classification'; export others as 'feature_vector' "
+                f"or 'outputs'. Received: model {model.name!r} with outputs of shape "
+                f"{model.output_shape}"
             )
         return model
-    features = classifier.input if classifies else model.outputs[0]
+    classifies = isinstance(classifier, keras.layers.Dense) and (
+        classifier.name == CLASSIFIER or output_function(model) is keras.activations.softmax
+    )
+    # Dropout in front of a classifier is the classifier's own.
+    features = _before_dropout(classifier.input) if classifies else model.outputs[0]
     if len(features.shape) != 2:
         raise ValueError(
             "`model` must give a vector per image; build it with pooling='avg', or export its maps "
-            "as kind='feature_maps'. "
+            "as kind='feature_maps' or 'outputs'. "
             f"Received: model with outputs of shape {tuple(features.shape)}"
         )
     return keras.Model(model.inputs[0], features, name=model.name) if classifies else model
+
+
+def output_function(model: keras.Model) -> Callable | None:
+    """Returns the activation that a model, or the model in its end, ends in; None without one."""
+    layer = source(model.outputs[0])
+    if isinstance(layer, keras.Model):
+        return output_function(layer)
+    if isinstance(layer, keras.layers.Softmax):
+        return keras.activations.softmax if layer.axis == -1 else None
+    return getattr(layer, "activation", None)
+
+
+def _before_dropout(tensor: keras.KerasTensor) -> keras.KerasTensor:
+    dropped = isinstance(source(tensor), keras.layers.Dropout)
+    return source(tensor, (keras.layers.Dropout,)).output if dropped else tensor

@@ -20,6 +20,7 @@ from pathlib import Path
 
 import filelock
 
+from keras_resnet.export.trust import is_trusted, module_checksum, trust_checksum
 from keras_resnet.export.verification import SAVED_MODEL
 from keras_resnet.utils.archives import leads_outside
 from keras_resnet.utils.checks import first_line
@@ -40,6 +41,8 @@ _DAMAGE = (
 _FORMAT = ("tf-hub-format", "compressed")
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _CHUNK = 1 << 20
+# Lines of a descriptor beside the handle.
+_ARCHIVE, _CONTENT = "Archive SHA-256: ", "Content SHA-256: "
 # Letters of an entry's path; those of modules have some 50.
 _LONGEST_NAME = 255
 
@@ -48,8 +51,9 @@ def module_directory(handle: str, sha256: str | None = None, *, download: bool =
     """Returns the directory of a module, and downloads the module if need be.
 
     An address is that of an archive (.tar.gz), or of a module on a server that gives its archive
-    when asked with `tf-hub-format=compressed`, as tfhub.dev does. A module in the cache that was
-    not verified against `sha256` is downloaded again.
+    when asked with `tf-hub-format=compressed`, as tfhub.dev does. A module in the cache is verified
+    each time, and downloaded again if it is not what was unpacked there, or was not verified
+    against `sha256`. Modules that TensorFlow Hub's library put there have no checksum.
 
     Raises:
         ValueError: If the handle is neither a path nor an address, the module may not be
@@ -98,6 +102,51 @@ def module_directory(handle: str, sha256: str | None = None, *, download: bool =
     return place
 
 
+def trusted_directory(handle: str, sha256: str | None = None) -> Path:
+    """Returns the directory of a module that a file names, if the file may have it run.
+
+    That is a module in the cache that was verified now, one that this process has loaded, or one of
+    `trust_module`.
+
+    Raises:
+        ValueError: If it is none of these, or as `module_directory` raises. Nothing is downloaded.
+    """
+    directory = module_directory(handle, sha256, download=False)
+    if "://" in handle and _recorded(directory):
+        return directory
+    if (directory / SAVED_MODEL).is_file() and not is_trusted(module_checksum(directory)):
+        raise ValueError(
+            "A file may not have a module run that this process has not loaded, and that has no "
+            "checksum in the cache, since loading it runs the code in its graph; if you trust it, "
+            f"call keras_resnet.export.trust_module({handle!r}) first. Received: handle={handle!r}"
+        )
+    return directory
+
+
+def trust_module(handle: str | Path, sha256: str | None = None) -> None:
+    """Allows files that are loaded by this process to run a module, as it is now.
+
+    The module of a `HubLayer` in a `.keras` file is run only if it is in TensorFlow Hub's cache
+    with its checksum, where calling `HubLayer` with an address puts it, if this process has called
+    `HubLayer` with it, or after this. Loading it runs the code in its graph.
+
+    Args:
+        handle: Path of its directory, or its address, which is downloaded if need be.
+        sha256: Checksum of the archive that an address leads to.
+
+    Raises:
+        ValueError: If there is no module.
+        OSError: If it cannot be downloaded.
+    """
+    directory = module_directory(str(handle), sha256)
+    if not (directory / SAVED_MODEL).is_file():
+        raise ValueError(
+            "`handle` must be the directory of a SavedModel, with a file saved_model.pb. "
+            f"Received: handle={str(handle)!r}"
+        )
+    trust_checksum(module_checksum(directory))
+
+
 def cache_directory() -> Path:
     """Returns TensorFlow Hub's cache: `TFHUB_CACHE_DIR`, or its folder among temporary files.
 
@@ -122,12 +171,24 @@ def cache_directory() -> Path:
 
 
 def _is_kept(place: Path, sha256: str | None) -> bool:
+    """Returns whether the cache has a module, undamaged as far as it has a checksum there."""
     if not (place / SAVED_MODEL).is_file():
         return False
+    recorded = _recorded(place)
+    if recorded and recorded != module_checksum(place):
+        return False
+    return sha256 is None or bool(recorded and f"{_ARCHIVE}{sha256}" in _description(place))
+
+
+def _recorded(place: Path) -> str | None:
+    """Returns the checksum that a module in the cache had when it was unpacked, None if unknown."""
+    found = (line for line in _description(place) if line.startswith(_CONTENT))
+    return next((line.removeprefix(_CONTENT) for line in found), None)
+
+
+def _description(place: Path) -> list[str]:
     file = _descriptor(place)
-    return sha256 is None or (
-        file.is_file() and f"Archive SHA-256: {sha256}" in file.read_text("utf-8").splitlines()
-    )
+    return file.read_text("utf-8", "replace").splitlines() if file.is_file() else []
 
 
 def _descriptor(place: Path) -> Path:
@@ -149,9 +210,11 @@ def _keep(handle: str, url: str, place: Path, sha256: str | None) -> None:
                 with open(archive, "rb") as file:
                     digest = hashlib.file_digest(file, "sha256").hexdigest()
                 archive.unlink()  # A process killed after the renaming would leave it for good.
+                content = module_checksum(temporary)
                 # So that no module stands under the checksum of another, whenever this ends.
                 _descriptor(place).unlink(missing_ok=True)
-            write_text(_descriptor(place), f"Module: {handle}\nArchive SHA-256: {digest}\n")
+            lines = f"Module: {handle}", f"{_ARCHIVE}{digest}", f"{_CONTENT}{content}"
+            write_text(_descriptor(place), "".join(f"{line}\n" for line in lines))
         except ValueError as error:
             raise ValueError(f"{error}. Received: handle={handle!r}") from error
 

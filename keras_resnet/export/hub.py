@@ -16,9 +16,8 @@ import tensorflow as tf
 from keras_resnet.data import Transforms
 from keras_resnet.export import verification
 from keras_resnet.export.copies import computes_in_float32, described, float32_copy, image_network
-from keras_resnet.export.endpoints import KINDS, endpoint
+from keras_resnet.export.endpoints import KINDS, endpoint, output_function
 from keras_resnet.export.formats import LABELS, PREPROCESSING, add_assets
-from keras_resnet.naming import CLASSIFIER
 from keras_resnet.network import class_names_of
 from keras_resnet.preprocessing import Preprocessing
 from keras_resnet.surgery.graphs import classifier_of
@@ -46,15 +45,16 @@ def export_hub(
     The module computes in float32 whatever precision the network was trained in. It has
 
     - `__call__(images, training=False)`, from images `(batch, H, W, C)`, float32 in [0, 1], to
-      features `(batch, features)`, logits `(batch, classes)` or a dict of maps `(batch, h, w,
-      channels)`, any batch, and any H and W if the model takes any. With `training=True` batch
-      normalization uses the statistics of the batch and updates its moving averages, except in
-      layers that were frozen in `model`;
+      features `(batch, features)`, logits `(batch, classes)`, a dict of maps `(batch, h, w,
+      channels)` or the model's own outputs, any batch, and any H and W if the model takes any. With
+      `training=True` batch normalization uses the statistics of the batch and updates its moving
+      averages, except in layers that were frozen in `model`;
     - `variables`; `trainable_variables`, without those of frozen layers; `regularization_losses`,
       a function without arguments for each kernel that has a regularizer;
     - the signatures `serving_default`, `images` as above, and, for models of square images in
       grayscale or RGB, `serving_bytes`, `encoded`: a vector of image files, turned upright, resized
-      and cropped as the weights want it. Both return `features`, `logits`, or the maps by name;
+      and cropped as the weights want it. Both return `features`, `logits`, `outputs`, or the
+      maps by name;
     - the assets `labels.txt`, `card.md` and `preprocessing.json` (`Preprocessing.to_json`), where
       known; `labels`, `card` and `preprocessing` hold their paths;
     - `assets.extra/SHA256SUMS`, against which this package verifies its files before it loads it,
@@ -66,10 +66,12 @@ def export_hub(
         model: Functional model of images in [0, 255], channels last, that standardizes them
             itself or remembers the standardization that its weights want. It is not changed.
         path: Directory to write, atomically; it is returned.
-        kind: "feature_vector" (the input of the classifier, its last Dense layer; the output of
-            a model without one), "classification" (the classifier without its activation) or
-            "feature_maps" (the last map of every stage, C2 to C5, found by the names of the
-            layers; of a model of several or named outputs, these).
+        kind: "feature_vector" (the input of the classifier, a last Dense layer that is called
+            "predictions" or ends in softmax; the output of a model without one), "classification"
+            (the scores of a model that ends in a Dense layer or an activation, without that
+            activation), "feature_maps" (the last map of every stage, C2 to C5, found by the names
+            of the layers; of a model of several or named outputs, these) or "outputs" (those of
+            any model of one output, of any shape, as they are).
         preprocessing: For a model that does not standardize its images: "inside" puts the
             standardization in front of it that it remembers (`model.preprocessing`), and refuses
             a model that remembers none or is built on an `input_tensor`; "imagenet" takes
@@ -94,10 +96,10 @@ def export_hub(
     prepared = described(model, preprocessing)
     model = image_network(model, preprocessing)
     source = endpoint(model, kind)
-    texts = _texts(model, labels, card)
+    texts = _texts(model, kind, labels, card)
     if prepared is not None:
         texts["preprocessing"] = PREPROCESSING, prepared.to_json()
-    net = float32_copy(source, linear=CLASSIFIER)
+    net = float32_copy(source, linear=kind == "classification")
 
     with replacing(path) as written:
         module = _module(net)
@@ -110,13 +112,15 @@ def export_hub(
 
 
 def _texts(
-    model: keras.Model, labels: Sequence[str] | None, card: str | Path | None
+    model: keras.Model, kind: str, labels: Sequence[str] | None, card: str | Path | None
 ) -> dict[str, tuple[str, str | None]]:
     """Returns (file name, text) of each asset by the name of the module's attribute."""
     texts: dict[str, tuple[str, str | None]] = {}
     if labels is not None:
         classifier = classifier_of(model)
         classes = classifier.units if isinstance(classifier, keras.layers.Dense) else None
+        if kind == "classification":
+            classes = model.outputs[0].shape[-1]
         texts["labels"] = LABELS, verification.label_lines(labels, classes)
     if isinstance(card, Path):
         if not card.is_file():
@@ -187,7 +191,7 @@ def _verify(written: Path, source: keras.Model, net: keras.Model, kind: str) -> 
     images = verification.random_images(net.inputs[0].shape[1:]) / np.float32(255)
     # Another precision gives other outputs; the float32 copy has the same weights.
     exact = computes_in_float32(source)
-    classifier = classifier_of(source) if kind == "classification" and exact else None
+    activation = output_function(source) if kind == "classification" and exact else None
     # On the CPU, where float32 is float32 everywhere and convolutions give the same bits.
     with tf.device("CPU:0"):
         module = verification.load_saved_model(written)
@@ -197,8 +201,8 @@ def _verify(written: Path, source: keras.Model, net: keras.Model, kind: str) -> 
         ]
         expected = tf.nest.flatten((source if exact else net)(images * 255.0, training=False))
         for received in map(tf.nest.flatten, outputs):
-            if classifier is not None:
-                received = [classifier.activation(logits) for logits in received]
+            if activation is not None:
+                received = [activation(logits) for logits in received]
             for one, other in zip(received, expected, strict=True):
                 difference = verification.largest_difference(one.numpy(), other.numpy(), 1.0)
                 if not difference <= TOLERANCE:  # so that NaN fails too

@@ -12,7 +12,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from keras_resnet.export.handles import module_directory
+from keras_resnet.export.handles import module_directory, trusted_directory
+from keras_resnet.export.trust import module_checksum, trust_checksum
 from keras_resnet.export.verification import SAVED_MODEL, load_saved_model, require_tensorflow
 from keras_resnet.layers import PACKAGE
 from keras_resnet.utils import private
@@ -28,12 +29,13 @@ class HubLayer(keras.layers.Layer):
     batch normalization included. `trainable` can be set at any time, before `compile`.
 
     A module from the web is downloaded once and kept in TensorFlow Hub's cache
-    (`TFHUB_CACHE_DIR`). A `.keras` file holds the weights of the layer, and of the module its
-    handle only: the module has to be on the machine when the file is loaded, in its directory or
-    in the cache, since loading a file downloads nothing; calling `HubLayer` with the handle does.
-    Files with this layer can be loaded once `keras_resnet.export` is imported. Running a SavedModel
-    runs the code in its graph, so use modules, and files that name modules, from sources that you
-    trust.
+    (`TFHUB_CACHE_DIR`) with a checksum of its files, which is verified whenever it is used. A
+    `.keras` file holds the weights of the layer, and of the module its handle only. Files with this
+    layer can be loaded once `keras_resnet.export` is imported.
+
+    Running a SavedModel runs the code in its graph, so use modules from sources that you trust. A
+    file that is loaded has a module run only if it is in the cache with its checksum, this process
+    has called `HubLayer` with it, or `trust_module` allows it; loading a file downloads nothing.
 
     Args:
         handle: Path of the module's directory, or its address, "https://...": of a .tar.gz archive,
@@ -97,8 +99,8 @@ class HubLayer(keras.layers.Layer):
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> HubLayer:
-        """Returns the layer of a config, if its module is on this machine."""
-        module_directory(config["handle"], config.get("sha256"), download=False)
+        """Returns the layer of a config, if a file may have its module run; see `trust_module`."""
+        trusted_directory(str(config["handle"]), config.get("sha256"))
         return cls(**config)
 
     def get_config(self) -> dict[str, Any]:
@@ -128,6 +130,7 @@ def _load(handle: str, sha256: str | None) -> Any:
             "`handle` must be the directory of a SavedModel, with a file saved_model.pb. "
             f"Received: handle={handle!r}"
         )
+    checksum = module_checksum(directory)
     try:
         module = load_saved_model(directory)
     except Exception as error:  # Damaged ones raise errors of many kinds.
@@ -140,6 +143,7 @@ def _load(handle: str, sha256: str | None) -> Any:
             "`handle` must be a Reusable SavedModel, which can be called; this one has signatures "
             f"only. Received: handle={handle!r}"
         )
+    trust_checksum(checksum)
     return module
 
 

@@ -172,7 +172,7 @@ def _open_saved_model(path: Path) -> ExportedModel:
     # Hub modules can be called, and take images in [0, 1]; those of `export` have signatures only.
     hub = callable(module)
     # Modules of others name their output as they like; classifiers on TF Hub give logits.
-    output = "logits" if hub and name != KINDS["feature_vector"] else name
+    output = "logits" if hub and name not in KINDS.values() else name
 
     def run(images: np.ndarray) -> np.ndarray:
         images = tf.constant(images / np.float32(255) if hub else images)

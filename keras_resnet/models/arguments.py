@@ -65,10 +65,25 @@ def check_top(include_top, pooling, classes, classifier_activation, default_clas
     return checks.integer("classes", default_classes if classes is None else classes)
 
 
+def check_classifier_dropout(rate, include_top: bool) -> float:
+    """Returns the rate of dropout in front of the classifier.
+
+    Raises:
+        ValueError: If it is not in [0, 1), or there is no classifier.
+    """
+    rate = checks.fraction("classifier_dropout", rate)
+    if rate and not include_top:
+        raise ValueError(
+            "`classifier_dropout` goes with include_top=True; leave it out where there is no "
+            f"classifier. Received: classifier_dropout={rate} with include_top=False"
+        )
+    return rate
+
+
 def check_features(
     features, include_top: bool, pooling: str | None, maps: Collection[str]
 ) -> tuple[str, ...]:
-    """Returns the names of the stages' maps that a network is to give; none for one output.
+    """Returns the names of the maps that a network is to give; none for one output.
 
     Raises:
         ValueError: If they are not among `maps`, or do not go with the rest.
@@ -85,12 +100,17 @@ def check_features(
 
 
 def some_of(argument: str, names, maps: Collection[str]) -> tuple[str, ...]:
-    """Returns names of maps if they are some of those there are, in a sequence."""
+    """Returns names of maps if they are some of those there are, in a sequence.
+
+    A number stands for the map that has it in its name: 2 for "C2".
+    """
     if isinstance(names, str) or not isinstance(names, Sequence) or not names:
         raise ValueError(
-            f"`{argument}` must be some of {', '.join(map(repr, maps))} in a list. "
-            f"Received: {argument}={names!r}"
+            f"`{argument}` must be some of {', '.join(map(repr, maps))}, or their numbers, in a "
+            f"list. Received: {argument}={names!r}"
         )
+    numbered = {int(name[1:]): name for name in maps}
+    names = [numbered.get(name, name) if checks.is_whole(name) else name for name in names]
     return tuple(checks.one_of(argument, name, tuple(maps)) for name in names)
 
 

@@ -48,6 +48,7 @@ def DenseNet(  # noqa: D417, N802, most arguments are those of ResNet
     bn_epsilon: float = 1e-5,
     synchronized_bn: bool = False,
     dropout: float = 0.0,
+    classifier_dropout: float = 0.0,
     include_preprocessing: bool | Preprocessing = False,
     stack_blocks: bool | None = None,
     recompute: bool = False,
@@ -88,10 +89,11 @@ def DenseNet(  # noqa: D417, N802, most arguments are those of ResNet
 
     def stages(x):
         if spec.pool:
-            x = stem_layers(x, 2 * growth_rate, spec, parts)
+            first, x = stem_layers(x, 2 * growth_rate, spec, parts)
         else:
             # What follows the convolution directly begins with a normalization of its own.
-            x = parts.conv(x, 2 * growth_rate, spec.kernel_size, spec.strides, name=STEM)
+            first = x = parts.conv(x, 2 * growth_rate, spec.kernel_size, spec.strides, name=STEM)
+        yield first
         for i, (count, step) in enumerate(zip(blocks, steps, strict=True)):
             if i:
                 x = transition(x, step, parts, transition_name(i - 1))

@@ -27,6 +27,7 @@ from keras.layers import (
 from keras_resnet.architectures import NORMALIZATIONS, Family, Stem, activation_name
 from keras_resnet.layers import FusedBatchNormalization, StandardizedConv2D
 from keras_resnet.models.arguments import (
+    check_classifier_dropout,
     check_features,
     check_input,
     check_preprocessing,
@@ -153,15 +154,18 @@ class Parts:
 
 
 def stem(x, filters: int, spec: Stem, parts: Parts):
-    """The layers before the first stage: `conv1` and, for large images, a 3x3 max pool."""
+    """The layers before the first stage: `conv1`, and what `stem_pool` makes of its map."""
     if spec.deep:
         half = max(1, filters // 2)
         for i, (width, strides) in enumerate([(half, spec.strides), (half, 1), (filters, 1)]):
             x = parts.conv_norm_act(x, width, spec.kernel_size, strides, name=f"{STEM}_{i + 1}")
     else:
         x = parts.conv_norm_act(x, filters, spec.kernel_size, spec.strides, name=STEM)
-    if not spec.pool:
-        return x
+    return x, stem_pool(x, parts) if spec.pool else x
+
+
+def stem_pool(x, parts: Parts):
+    """A 3x3 max pool of stride 2."""
     if parts.activation is keras.activations.relu:
         # Zeros are neutral under the maximum, since the activations are not negative.
         x = ZeroPadding2D(1, data_format=parts.data_format, name=f"{STEM_POOL}_pad")(x)
@@ -171,7 +175,9 @@ def stem(x, filters: int, spec: Stem, parts: Parts):
     return MaxPooling2D(1, 2, data_format=parts.data_format, name=f"{STEM_POOL}_stride")(x)
 
 
-def top(x, include_top, pooling, classes, classifier_activation, parts: Parts):
+def top(
+    x, include_top, pooling, classes, classifier_activation, parts: Parts, classifier_dropout=0.0
+):
     """The end of a network: the classifier, pooled maps, or the last maps themselves."""
     if include_top or pooling == "avg":
         x = GlobalAveragePooling2D(parts.data_format, name=AVERAGE_POOL)(x)
@@ -179,6 +185,8 @@ def top(x, include_top, pooling, classes, classifier_activation, parts: Parts):
         x = GlobalMaxPooling2D(parts.data_format, name=MAX_POOL)(x)
     if not include_top:
         return x
+    if classifier_dropout:
+        x = Dropout(classifier_dropout, name=f"{CLASSIFIER}_dropout")(x)
     return classifier(classes, classifier_activation, parts.kernel_regularizer)(x)
 
 
@@ -206,7 +214,7 @@ def assemble(
     """Returns the model of a network: input, standardization, stages, top, memory and weights.
 
     `arguments` are all of the general builder's, and `stages` is a function from the images to the
-    last map of every stage, in order.
+    stem's map and the last map of every stage, in order.
     """
     passing = ("weights", "input_tensor", "name")
     weights, input_tensor, name = (arguments[key] for key in passing)
@@ -214,7 +222,8 @@ def assemble(
     include_top, pooling = arguments["include_top"], arguments["pooling"]
     activation, blocks = arguments["classifier_activation"], arguments["blocks"]
     classes = check_top(include_top, pooling, arguments["classes"], activation, family.classes)
-    names = [map_name(i) for i in range(len(blocks))]
+    dropout = check_classifier_dropout(arguments["classifier_dropout"], include_top)
+    names = [map_name(i) for i in range(-1, len(blocks))]
     features = check_features(arguments["features"], include_top, pooling, names)
 
     include, data_format = arguments["include_preprocessing"], parts.data_format
@@ -240,7 +249,7 @@ def assemble(
     kind = Backbone if features else Network
     outputs = {map_: maps[map_] for map_ in features}
     if not features:
-        outputs = top(last, include_top, pooling, classes, activation, parts)
+        outputs = top(last, include_top, pooling, classes, activation, parts, dropout)
     model = kind(inputs, outputs, name=name or network)
     model.remember(dataclasses.replace(config, preprocessing=preprocessing))
     if saved is not None:

@@ -49,6 +49,7 @@ def ResNet(  # noqa: N802, named as in keras.applications
     bn_epsilon: float = 1e-5,
     synchronized_bn: bool = False,
     dropout: float = 0.0,
+    classifier_dropout: float = 0.0,
     stochastic_depth: float = 0.0,
     include_preprocessing: bool | Preprocessing = False,
     stack_blocks: bool | None = None,
@@ -107,6 +108,7 @@ def ResNet(  # noqa: N802, named as in keras.applications
         bn_epsilon: Added to the variance in the normalization.
         synchronized_bn: Whether batch statistics are taken over all replicas of a strategy.
         dropout: Rate of dropout between the convolutions of each branch, in [0, 1).
+        classifier_dropout: Rate of dropout in front of the classifier, in [0, 1).
         stochastic_depth: Rate at which training drops the branch of the last block, in [0, 1); it
             rises from block to block along a line from 0 (section 3 of arXiv 1603.09382).
         include_preprocessing: Whether the model itself standardizes RGB images in [0, 255], or the
@@ -120,8 +122,9 @@ def ResNet(  # noqa: N802, named as in keras.applications
         output_stride: Stride of the last map, reached by dilation in place of strides, with the
             same weights: that of the stem's end (4 for ImageNet, 1 for CIFAR), or twice, four or
             eight times that. None for the network's own, 32 or 4.
-        features: Names of the stages' maps to give, such as ["C3", "C5"], with `include_top=False`:
-            the model is a `Backbone` then. Stages behind the last one are left out.
+        features: Names of the maps to give, such as ["C3", "C5"], with `include_top=False`: the
+            model is a `Backbone` then. "C1" is the stem's, in front of its pool, and "C2" the first
+            stage's. Stages behind the last one are left out.
 
     Returns:
         A functional model, a `Network`, from float images `(batch, H, W, C)` to class probabilities
@@ -164,7 +167,9 @@ def ResNet(  # noqa: N802, named as in keras.applications
     steps = steps_to(output_stride, spec.reduction, len(blocks))
 
     def stages(x):
-        x, rates = stem_layers(x, filters, spec, parts), iter(drop_rates)
+        first, x = stem_layers(x, filters, spec, parts)
+        yield first
+        rates = iter(drop_rates)
         for i, (width, step, count) in enumerate(zip(widths, steps, blocks, strict=True)):
             x = stage(
                 x,

@@ -1,4 +1,4 @@
-"""Changes of trained networks: backbones, dilation, deepening, freezing, folding."""
+"""Changes of trained networks: classifiers, backbones, dilation, deepening, freezing, folding."""
 
 from keras_resnet.network import Backbone, Feature
 from keras_resnet.surgery.backbones import backbone
@@ -6,6 +6,7 @@ from keras_resnet.surgery.conversion import any_size, score_map, with_logits
 from keras_resnet.surgery.deepening import deepen
 from keras_resnet.surgery.folding import fold_batch_norm
 from keras_resnet.surgery.freezing import freeze, stage_rates
+from keras_resnet.surgery.heads import replace_classifier
 from keras_resnet.surgery.rebuilding import dilate, rebuild
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "fold_batch_norm",
     "freeze",
     "rebuild",
+    "replace_classifier",
     "score_map",
     "stage_rates",
     "with_logits",

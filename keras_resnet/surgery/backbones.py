@@ -13,12 +13,15 @@ from keras_resnet.network import Backbone, Network, network_of
 from keras_resnet.surgery.rebuilding import rebuild
 
 # Arguments of the builders about the end that a backbone lacks.
-_TOP = ("include_top", "pooling", "classes", "classifier_activation", "features")
+_TOP = (
+    *("include_top", "pooling", "classes", "classifier_activation", "classifier_dropout"),
+    "features",
+)
 
 
 def backbone(
     model: str | Network,
-    endpoints: Sequence[str] | None = None,
+    endpoints: Sequence[str | int] | None = None,
     *,
     output_stride: int | None = None,
     **options,
@@ -26,9 +29,10 @@ def backbone(
     """Returns a network that outputs the maps of its stages by name: C2, C3, C4 and C5.
 
     `Ci` is the last map of stage conv`i`, of stride 2 ** i in networks for ImageNet; CIFAR networks
-    have C2 to C4, of strides 1, 2 and 4. With pre-activation (version "v2", DenseNet) it is a sum
-    or concatenation that is not normalized; the last map is normalized and activated. Sides are
-    rounded up, those of DenseNet down after C2. A small segmentation net:
+    have C2 to C4, of strides 1, 2 and 4. C1 is that of the stem, in front of its pool. With
+    pre-activation (version "v2", DenseNet) a map is a sum or concatenation that is not normalized;
+    the last one is normalized and activated. Sides are rounded up, those of DenseNet down after C2.
+    A small segmentation net:
 
         maps = keras_resnet.backbone("ResNet50", ["C2", "C5"], weights="imagenet", version="v1.5")
         fine, coarse = (keras.layers.Conv2D(21, 1)(maps.output[name]) for name in ("C2", "C5"))
@@ -39,8 +43,8 @@ def backbone(
     Args:
         model: Name of a network, such as "ResNet50" or "DenseNet121", or a trained network of this
             package, whose weights are copied; it is unchanged.
-        endpoints: Names of the maps to output, by default all. Stages behind the last one are left
-            out.
+        endpoints: Maps to output by name or number, such as ["C3", "C5"] or [3, 5], by default
+            those of all stages, without C1. Stages behind the last one are left out.
         output_stride: Stride of the last stage, reached by dilation in place of strides, with the
             same weights (`keras_resnet.dilate`); 8 or 16 in most segmentation nets.
         **options: For a name, those of its builder, such as `weights` or `input_shape`. Images may
@@ -62,18 +66,18 @@ def backbone(
     if refused:
         name = refused[0]
         raise ValueError(f"`{name}` does not go with {allowed}. Received: {name}={options[name]!r}")
-    maps = [map_name(stage) for stage in range(len(architecture.repeats))]
-    endpoints = maps if endpoints is None else some_of("endpoints", endpoints, maps)
+    stem, *stages = (map_name(stage) for stage in range(-1, len(architecture.repeats)))
+    maps = stages if endpoints is None else some_of("endpoints", endpoints, (stem, *stages))
     if isinstance(model, str):
         return build(
             architecture,
             include_top=False,
-            features=endpoints,
+            features=maps,
             output_stride=output_stride,
             **options,
         )
     shape = open_shape(model.input, model.network.arguments["data_format"])
-    changes: dict[str, Any] = {"pooling": None, "classes": None, "input_shape": shape}
+    changes: dict[str, Any] = {"pooling": None, "classes": None, "classifier_dropout": 0.0}
     if output_stride is not None:
         changes["output_stride"] = output_stride
-    return rebuild(model, include_top=False, features=endpoints, **changes)
+    return rebuild(model, include_top=False, features=maps, input_shape=shape, **changes)

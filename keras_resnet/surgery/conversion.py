@@ -9,14 +9,13 @@ import keras
 from keras_resnet.models.arguments import open_shape
 from keras_resnet.network import remembered
 from keras_resnet.surgery.graphs import (
-    classifier_of,
     drop_output_activation,
     functional_config,
     open_sides,
     output_activation,
     rebuilt,
-    source,
 )
+from keras_resnet.surgery.heads import pooled_classifier
 from keras_resnet.surgery.rebuilding import rebuild
 
 
@@ -100,17 +99,8 @@ def score_map(model: keras.Model) -> keras.Model:
         ValueError: If the model ends otherwise.
     """
     net = any_size(model)
-    layers = keras.layers
-    classifier = classifier_of(net)
-    pooling = None
-    if isinstance(classifier, layers.Dense):
-        pooling = source(classifier.input, (layers.Dropout,))
-    if not isinstance(pooling, layers.GlobalAveragePooling2D) or pooling.keepdims:
-        raise ValueError(
-            "`model` must end in global average pooling and a Dense classifier. "
-            f"Received: model {model.name!r}"
-        )
-    convolution = layers.Conv2D(
+    pooling, classifier = pooled_classifier(net)
+    convolution = keras.layers.Conv2D(
         classifier.units,
         1,
         use_bias=classifier.use_bias,

@@ -8,11 +8,16 @@ import re
 import shutil
 import urllib.request
 from pathlib import Path
+from typing import Any
 
 import filelock
 import keras
 
 from keras_resnet.utils import checks
+
+
+class NoSuchFileError(OSError):
+    """A repository of the hub has no file of that name."""
 
 
 def keras_cache(folder: str) -> Path:
@@ -71,29 +76,31 @@ def fetch_from_hub(repository: str, file: str, revision: str | None, sha256: str
     package: `HF_ENDPOINT`, `HF_TOKEN`, `HF_HOME`, `HF_HUB_OFFLINE`.
 
     The repository is such as "timm/resnet18.tv_in1k", `revision` a commit, tag or branch, or None
-    for the newest, `sha256` the file's or None for the one that the hub records of a large file.
+    for the newest, `sha256` the file's or None for what the hub records: the sha256 of a large
+    file, and of a small one Git's own checksum (SHA-1).
 
     Raises:
         ImportError: If `huggingface_hub` is not installed.
-        OSError: If the file cannot be downloaded.
+        OSError: If the file cannot be downloaded; a `NoSuchFileError` if there is none.
         ValueError: If it does not have the checksum; it is deleted from the cache then.
     """
     hub = checks.import_extra("huggingface_hub", "Weights of the Hugging Face hub", "weights")
     try:
         path = Path(hub.hf_hub_download(repository, file, revision=revision))
-        # In the cache, a large file is named by its sha256 if the system has symbolic links.
+        # In the cache, a file is named by its checksum if the system has symbolic links.
         blob = path.resolve()
-        expected = sha256 or _sha256_in(blob.name)
+        expected = sha256 or _checksum_in(blob.name)
         if expected is None:
             url = hub.hf_hub_url(repository, file, revision=revision)
-            expected = _sha256_in(hub.get_hf_file_metadata(url).etag)
+            expected = _checksum_in(hub.get_hf_file_metadata(url).etag)
     except Exception as error:  # Some are those of its HTTP client.
-        raise OSError(
+        kind = NoSuchFileError if _is_missing(hub, error, repository, file, revision) else OSError
+        raise kind(
             f"{repository}/{file} cannot be downloaded from the hub ({checks.first_line(error)})"
         ) from error
     if expected is None:
         raise ValueError(
-            f"{repository}/{file} must be a file of which the hub records a sha256. Received: a "
+            f"{repository}/{file} must be a file of which the hub records a checksum. Received: a "
             "file that cannot be verified"
         )
     if _digest(blob, expected) != expected:
@@ -103,18 +110,33 @@ def fetch_from_hub(repository: str, file: str, revision: str | None, sha256: str
     return path
 
 
-def _sha256_in(text: str | None) -> str | None:
-    return text if text and re.fullmatch(r"[0-9a-f]{64}", text) else None
+def _is_missing(hub: Any, error: Exception, repository: str, file: str, revision: Any) -> bool:
+    """Returns whether a repository is known to have no such file, offline too."""
+    if isinstance(error, hub.errors.LocalEntryNotFoundError):
+        found = hub.try_to_load_from_cache(repository, file, revision=revision)
+        return found is not None and not isinstance(found, str)
+    return isinstance(error, hub.errors.EntryNotFoundError)
+
+
+def _checksum_in(text: str | None) -> str | None:
+    return text if text and re.fullmatch(r"[0-9a-f]{64}|[0-9a-f]{40}", text) else None
 
 
 def _digest(path: Path, checksum: str) -> str:
     """Returns the checksum of a file by the algorithm of `checksum`."""
+    algorithm = _algorithm(checksum)
     with open(path, "rb") as file:
-        return hashlib.file_digest(file, _algorithm(checksum)).hexdigest()
+        if algorithm != "sha1":
+            return hashlib.file_digest(file, algorithm).hexdigest()
+        # Git's: of the content behind its kind and length.
+        digest = hashlib.sha1(f"blob {path.stat().st_size}\0".encode())
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+        return digest.hexdigest()
 
 
 def _algorithm(checksum: str) -> str:
-    return "sha256" if len(checksum) == 64 else "md5"
+    return {64: "sha256", 40: "sha1"}.get(len(checksum), "md5")
 
 
 def _deleted(path: Path, name: str, checksum: str) -> ValueError:

@@ -15,6 +15,7 @@ import numpy as np
 from cases import CHANNELS_FIRST, OPTIONS, TRAINED, build
 
 import keras_resnet
+from keras_resnet.analysis import class_activation_maps
 
 # Two frameworks' kernels in float32.
 TOLERANCE = 1e-4
@@ -86,6 +87,26 @@ for name in [name for name in names if name in CHANNELS_FIRST]:
     first = np.moveaxis(data["x"], -1, 1)
     assert_close(answers(model, first), data["y"], (name, "channels first"))
     print(f"{name}, channels first")
+
+# A new classifier, class activation maps, and maps by number.
+for name, data_format in (("basic", "channels_last"), ("basic", "channels_first")):
+    data = np.load(folder / f"{name}.npz", allow_pickle=False)
+    first = data_format == "channels_first"
+    x = np.moveaxis(data["x"], -1, 1) if first else data["x"]
+    weights = folder / f"{name}.weights.h5"
+    options = {"input_shape": x.shape[1:], "data_format": data_format, "weights": weights}
+    model = build(keras_resnet, name, **options)
+    maps = class_activation_maps(model, x, resize=True)
+    assert maps.shape == (len(x), height, width)
+    maps, best = class_activation_maps(model, x), data["y"].argmax(axis=1)
+    bias = np.asarray(model.get_layer("predictions").bias)
+    assert_close(maps.mean(axis=(1, 2)) + bias[best], data["y"].max(axis=1), "activation maps")
+    new = keras_resnet.replace_classifier(model, 3, activation=None, dropout=0.1)
+    old = keras_resnet.backbone(model, [1, 3]).predict_on_batch(x)["C3"]
+    kernel = np.asarray(new.get_layer("predictions").kernel)
+    features = np.asarray(old).mean(axis=(2, 3) if first else (1, 2))
+    assert_close(answers(new, x), features @ kernel, "new classifier")
+print("heads and maps")
 
 # A stack with dropout in mixed precision: trained, saved and loaded.
 data = np.load(folder / "stacked.npz", allow_pickle=False)

@@ -18,7 +18,7 @@ from unittest.mock import Mock
 import keras
 import pytest
 
-from keras_resnet.export import HubLayer, handles
+from keras_resnet.export import HubLayer, handles, trust
 from keras_resnet.weights.saving import load_model
 from tests.export.conftest import close, features_of, random_images
 from tests.helpers import refused
@@ -112,6 +112,53 @@ def test_a_module_is_downloaded_once_and_loaded_from_the_cache(
     # Asking for it once does.
     HubLayer(f"{server.url}/net/1", sha256=hashlib.sha256(data).hexdigest())
     assert load_model(tmp_path / "model.keras").count_params() == loaded.count_params()
+
+
+@pytest.fixture
+def module(feature_vector, tmp_path):
+    """The bytes of an archive of the feature vector."""
+    with tarfile.open(tmp_path / "m.tar.gz", "w:gz") as tar:
+        tar.add(feature_vector, arcname=".")
+    return (tmp_path / "m.tar.gz").read_bytes()
+
+
+@pytest.mark.parametrize("checksum", [False, True])
+def test_a_module_is_verified_whenever_it_is_used(server, cache, module, tmp_path, checksum):
+    server.content["/m.tar.gz"] = module
+    sha256 = hashlib.sha256(module).hexdigest() if checksum else None
+    layer, inputs = HubLayer(server.handle, sha256=sha256), keras.Input((8, 8, 1))
+    keras.Model(inputs, layer(inputs)).save(tmp_path / "model.keras")
+    place = handles.module_directory(server.handle, sha256)
+    for damaged in ("variables/variables.data-00000-of-00001", "saved_model.pb"):
+        data = (place / damaged).read_bytes()
+        (place / damaged).write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+        with refused("`path`", "HubLayer"):
+            load_model(tmp_path / "model.keras")
+        before = len(server.requests)
+        HubLayer(server.handle, sha256=sha256)
+        assert len(server.requests) == before + 1 and (place / damaged).read_bytes() == data
+        load_model(tmp_path / "model.keras")
+    (place / "variables" / "extra").write_bytes(b"")
+    with refused("`path`", "HubLayer"):
+        load_model(tmp_path / "model.keras")
+
+
+def test_a_module_without_a_record_is_for_callers_only(
+    server, cache, module, tmp_path, monkeypatch
+):
+    """As TensorFlow Hub's own library leaves it."""
+    server.content["/m.tar.gz"] = module
+    layer, inputs = HubLayer(server.handle), keras.Input((8, 8, 1))
+    keras.Model(inputs, layer(inputs)).save(tmp_path / "model.keras")
+    place = handles.module_directory(server.handle)
+    place.with_name(f"{place.name}.descriptor.txt").write_text(f"Module: {server.handle}\n")
+    load_model(tmp_path / "model.keras")  # which this process has loaded
+    monkeypatch.setattr(trust, "_trusted", set())
+    with refused("`path`", "trust_module"):
+        load_model(tmp_path / "model.keras")
+    handles.trust_module(server.handle)
+    load_model(tmp_path / "model.keras")
+    assert len(server.requests) == 1
 
 
 def test_archives_are_asked_for_by_name_or_by_format(server, cache):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 
@@ -9,8 +10,9 @@ import pytest
 import tensorflow as tf
 
 import keras_resnet
-from keras_resnet.export import export_hub, hub
+from keras_resnet.export import HubLayer, export, export_hub, hub, load_exported
 from keras_resnet.export.verification import ExportMismatchError
+from keras_resnet.surgery import score_map
 from tests.export.conftest import (
     LABELS,
     assert_same_in_threads,
@@ -229,8 +231,74 @@ def test_features_in_front_of_a_separate_softmax(tmp_path):
     module = load(export_hub(probabilities, tmp_path / "m", labels=LABELS))
     images = random_images()
     close(module(images), features_of(net)(images * 255))
-    with refused("`model`", "'predictions'", "kind='classification'"):
-        export_hub(probabilities, tmp_path / "logits", "classification")
+    module = load(export_hub(probabilities, tmp_path / "logits", "classification", labels=LABELS))
+    close(module(images), net(images * 255))
+
+
+def ending_in(*layers):
+    """Returns a model whose layers have none of the names here."""
+    images = keras.Input((8, 8, 1))
+    x = keras.layers.Conv2D(4, 3)(keras.layers.Rescaling(1 / 255)(images))
+    for layer in layers:
+        x = layer(x)
+    return keras.Model(images, x)
+
+
+L = keras.layers
+POOL, DENSE = L.GlobalAveragePooling2D, functools.partial(L.Dense, 3)
+# By name: a model, the index of the layer whose outputs are the logits, and of the features.
+MODELS = {
+    "dense": (lambda: ending_in(POOL(), DENSE(activation="softmax", name="head")), None, -2),
+    "softmax": (lambda: ending_in(POOL(), DENSE(), L.Softmax()), -2, -3),
+    "activation": (lambda: ending_in(POOL(), DENSE(), L.Activation("softmax")), -2, -3),
+    "dropout": (lambda: ending_in(POOL(), L.Dropout(0.5), DENSE(), L.Softmax()), -2, -4),
+    "convolution": (lambda: ending_in(L.Conv2D(3, 1), POOL(), L.Activation("sigmoid")), -2, -1),
+    "flattened": (lambda: ending_in(L.Flatten(), DENSE()), -1, -1),
+    "map": (lambda: ending_in(L.Conv2D(3, 1, activation="sigmoid")), "refused", "refused"),
+    "vector": (lambda: ending_in(POOL()), "refused", -1),
+    "relu": (lambda: ending_in(POOL(), L.Dense(5, activation="relu")), "refused", -1),
+    "score map": (lambda: score_map(small_net((1, 1))), "refused", "refused"),
+    "sequential": (
+        lambda: keras.Sequential([*ending_in(POOL(), DENSE(activation="sigmoid")).layers]),
+        None,
+        -1,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_takes_what_export_takes(name, tmp_path):
+    build, logits, features = MODELS[name]
+    model, images = build(), random_images()
+    export(model, tmp_path / "saved_model")
+    path = export_hub(model, tmp_path / "outputs", "outputs")
+    close(load(path)(images), model(images * 255))
+    opened = load_exported(path)
+    assert opened.output == "outputs"
+    close(opened(images * 255), load_exported(tmp_path / "saved_model")(images * 255))
+    for kind, layer in (("classification", logits), ("feature_vector", features)):
+        if layer == "refused":
+            with refused("`model`", "'outputs'", f"{model.output_shape}"):
+                export_hub(model, tmp_path / kind, kind)
+            continue
+        module = load(export_hub(model, tmp_path / kind, kind))
+        if layer is None:  # The activation is a part of the layer, whose logits are made by hand.
+            end = model.layers[-1]
+            expected = end.activation(module(images))
+            close(expected, model(images * 255))
+        else:
+            part = keras.Model(model.inputs[0], model.layers[layer].output)
+            close(module(images), part(images * 255))
+
+
+def test_a_network_inside_of_another_model(tmp_path):
+    net, images = small_net((1, 1), include_top=True), keras.Input((8, 8, 1))
+    outer = keras.Model(images, net(L.Rescaling(1.0)(images)))
+    module = load(export_hub(outer, tmp_path / "m", "classification", labels=LABELS))
+    x = random_images()
+    close(tf.nn.softmax(module(x)), net(x * 255))
+    layer = HubLayer(tmp_path / "m", trainable=True)
+    assert len(layer.trainable_weights) == len(net.trainable_weights)
 
 
 def test_a_card_may_be_a_file(tmp_path):
@@ -360,7 +428,7 @@ def test_wrong_arguments_are_named(net, tmp_path):
         (net, {"labels": "0123456789"}, "`labels`", "1 labels"),
         (net, {"card": tmp_path / "none.md"}, "`card`", "none.md"),
         (maps, as_it_is, "`model`", "pooling='avg'", "(None, 2, 2, 64)"),
-        (maps, {**as_it_is, "kind": "classification"}, "`model`", "'predictions'"),
+        (maps, {**as_it_is, "kind": "classification"}, "`model`", "'outputs'"),
         (maps, {}, "`model`", "preprocessing='imagenet'"),
         (scaled, {"preprocessing": "imagenet"}, "`model`", "'preprocessing'"),
         (net, {"preprocessing": "torch"}, "`preprocessing`", "'inside'", "'torch'"),

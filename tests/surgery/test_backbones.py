@@ -106,6 +106,38 @@ def test_maps_are_the_ends_of_the_stages(options, ends):
     assert model(images(1, 9, 5, 3))["C3"].shape[1:3] == (5, 3)
 
 
+STEMS = {
+    "plain": ({}, "conv1_relu", 2, 4),
+    "deep": ({"deep_stem": True, "activation": "silu"}, "conv1_3_silu", 2, 4),
+    "cifar": ({"stem": "cifar", "version": "v2"}, "conv1_relu", 1, 4),
+    "dense": ({"builder": "DenseNet", "growth_rate": 4}, "conv1_relu", 2, 8),
+    "dense cifar": ({"builder": "DenseNet", "growth_rate": 4, "stem": "cifar"}, "conv1_conv", 1, 8),
+}
+
+
+@pytest.mark.parametrize("case", STEMS)
+def test_maps_by_number_the_stems_included(case):
+    options, layer, stride, channels = STEMS[case]
+    options = {"blocks": (1, 1), "block": "basic", "widths": (4, 6), **options}
+    general = getattr(keras_resnet, options.pop("builder", "ResNet"))
+    if general is keras_resnet.DenseNet:
+        del options["block"], options["widths"]
+    net = randomize(general(input_shape=(16, 20, 3), classes=3, **options))
+    model, x = backbone(net, [1, 3]), images(2, 16, 20, 3)
+    first, last = model.features
+    assert first == Feature("C1", stride, channels, layer) and last.name == "C3"
+    found, expected = model(x), keras.Model(net.input, net.get_layer(layer).output)(x)
+    assert list(found) == ["C1", "C3"] and distance(found["C1"], expected) == 0
+    assert found["C1"].shape[1:3] == (16 // stride, 20 // stride)
+    assert distance(found["C3"], backbone(net, ["C3"])(x)["C3"]) == 0
+    assert set(backbone(net)(x)) == {"C2", "C3"}  # as before there was a C1
+    again = keras.models.clone_model(model)
+    assert again.features == model.features
+    for endpoints in ([0], [4], ["C0"], [True], [1.0]):
+        with refused("`endpoints`", repr(endpoints[0])):
+            backbone(net, endpoints)
+
+
 def test_of_a_densenet_and_without_the_stages_behind_the_last():
     net = keras_resnet.DenseNet((1, 2), growth_rate=4, stem="cifar", input_shape=(8, 8, 3))
     model = backbone(net)

@@ -1,0 +1,182 @@
+"""Feature vectors of the images of a folder, as a table. Needs TensorFlow."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import itertools
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_resnet.data.folder import find_splits
+from keras_resnet.evaluation.predictor import _transforms, read_images
+from keras_resnet.export import ExportedModel, load_exported
+from keras_resnet.export.copies import image_network
+from keras_resnet.export.endpoints import endpoint
+from keras_resnet.utils import checks
+from keras_resnet.utils.files import replacing
+from keras_resnet.weights.saving import load_model
+
+
+@dataclasses.dataclass(frozen=True)
+class Embeddings:
+    """A row for each image of a folder.
+
+    Attributes:
+        paths: The image files.
+        classes: Name of each one's class folder; "" for images that are in none.
+        vectors: Its features, float32 `(images, features)`.
+    """
+
+    paths: tuple[Path, ...]
+    classes: tuple[str, ...]
+    vectors: np.ndarray
+
+    def write(self, path: str | Path) -> None:
+        """Writes the table atomically: columns `path`, `class`, `feature_0`, `feature_1`, ...
+
+        Args:
+            path: A file that ends in .csv, whose numbers are read back to the last bit, or in
+                .parquet. Bytes of names that are not UTF-8 are written with escapes.
+
+        Raises:
+            ValueError: If the path ends otherwise.
+            ImportError: If `pyarrow`, which pandas reads Parquet with, is not installed.
+        """
+        writer = table_writer(path)
+        names = [f"feature_{i}" for i in range(self.vectors.shape[1])]
+        shown = [str(one).encode("utf-8", "backslashreplace").decode() for one in self.paths]
+        classes = [one.encode("utf-8", "backslashreplace").decode() for one in self.classes]
+        with replacing(path) as temporary:
+            writer(temporary, {"path": shown, "class": classes}, names, self.vectors)
+
+
+def embed(
+    model: keras.Model | ExportedModel | str | Path,
+    folder: str | Path,
+    *,
+    image_size: int | None = None,
+    resize: int | None = None,
+    batch_size: int = 32,
+) -> Embeddings:
+    """Returns the feature vector of every image in a folder.
+
+    Images are decoded and cropped as by `predict`, and unreadable ones are skipped with a warning.
+    The features are the input of the classifier: the globally averaged last map of a network.
+
+    Args:
+        model: A trained network, or its `.keras` file, with or without a classifier; a Hub module
+            of features; another exported model whose output is neither probabilities nor logits.
+        folder: Folder of images; those in folders inside are read, too. The class of an image is
+            the name of its folder where that lies in `folder`, or in a split of it (`train/`,
+            `val/`, `test/`).
+        image_size: Side of the images for a model that takes any size; 224 where not given.
+        resize: Shorter side in pixels; by default 256 for a model of 224, and in proportion.
+        batch_size: Number of images per call of the model.
+
+    Returns:
+        The paths, classes and vectors, in the order of the names.
+
+    Raises:
+        ValueError: If an argument is wrong, or there is no image that can be read.
+    """
+    checks.integer("batch_size", batch_size)
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise ValueError(f"`folder` must be a folder of images. Received: folder={str(folder)!r}")
+    features = _features(model)
+    paths: list[Path] = []
+    vectors: list[np.ndarray] = []
+    read = read_images(folder, _transforms(features, image_size, resize))
+    while batch := list(itertools.islice(read, batch_size)):
+        paths += [path for path, _ in batch]
+        vectors.append(features(np.stack([image for _, image in batch])))
+    if not vectors or vectors[0].ndim != 2:
+        shape = f"outputs of shape {vectors[0].shape}" if vectors else "no image that can be read"
+        raise ValueError(
+            "`folder` must have images, and `model` a vector for each of them. "
+            f"Received: folder={str(folder)!r} and {shape}"
+        )
+    splits = _splits(folder)
+    classes = tuple(_class_of(path.relative_to(folder), splits) for path in paths)
+    return Embeddings(tuple(paths), classes, np.concatenate(vectors))
+
+
+def table_writer(path: str | Path) -> Any:
+    """Returns the function that writes a table of that file name; see `Embeddings.write`."""
+    suffix = Path(path).suffix
+    if suffix not in _WRITERS:
+        raise ValueError(
+            f"`path` must end in {' or '.join(map(repr, _WRITERS))}. Received: path={str(path)!r}"
+        )
+    if suffix == ".parquet":
+        _parquet()
+    return _WRITERS[suffix]
+
+
+def _write_csv(
+    path: Path, texts: dict[str, list[str]], names: list[str], vectors: np.ndarray
+) -> None:
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file)
+        table.writerow([*texts, *names])
+        for *row, vector in zip(*texts.values(), vectors, strict=True):
+            table.writerow([*row, *map(str, vector)])  # the shortest that float32 reads back
+
+
+def _write_parquet(
+    path: Path, texts: dict[str, list[str]], names: list[str], vectors: np.ndarray
+) -> None:
+    pyarrow, parquet = _parquet()
+    columns = {**texts, **dict(zip(names, vectors.T, strict=True))}
+    parquet.write_table(pyarrow.table(columns), path)
+
+
+def _parquet() -> tuple[Any, Any]:
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError as error:
+        raise ImportError("Tables in Parquet need pyarrow: pip install pyarrow.") from error
+    return pyarrow, pyarrow.parquet
+
+
+_WRITERS = {".csv": _write_csv, ".parquet": _write_parquet}
+
+
+def _features(model: keras.Model | ExportedModel | str | Path) -> ExportedModel:
+    """Returns a model, of whatever form, from images in [0, 255] to features."""
+    path = Path(model) if isinstance(model, (str, Path)) else None
+    if path is not None and path.suffix == ".keras":
+        model = load_model(path)
+    if isinstance(model, keras.Model):
+        net = endpoint(image_network(model), "feature_vector")
+        spec = tf.TensorSpec((None, *net.inputs[0].shape[1:]), tf.float32)
+        run = tf.function(lambda images: net(images, training=False), [spec], autograph=False)
+        return ExportedModel(path or Path(model.name), spec.shape[1:], "features", None, run)
+    exported = model if isinstance(model, ExportedModel) else load_exported(model)
+    if exported.output in ("probabilities", "logits"):
+        raise ValueError(
+            "`model` must be a network, its .keras file, or an exported model of features. "
+            f"Received: {str(exported.path)!r}, which gives {exported.output}"
+        )
+    return exported
+
+
+def _splits(folder: Path) -> set[str]:
+    """Returns the names of the folders of splits; none in a folder of class folders."""
+    try:
+        return {path.name for path in find_splits(folder).values()}
+    except ValueError:
+        return set()
+
+
+def _class_of(path: Path, splits: set[str]) -> str:
+    """Returns the class of an image by its path in the folder, "" if it is in no class folder."""
+    folders = path.parts[:-1]
+    folders = folders[1:] if folders and folders[0] in splits else folders
+    return folders[0] if len(folders) == 1 else ""

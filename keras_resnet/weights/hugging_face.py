@@ -1,0 +1,374 @@
+"""Networks of the Hugging Face hub, by the configs that timm and transformers put beside weights.
+
+An address is "hf://owner/name", with "@" and a commit, branch or tag for another revision than the
+newest. Its config.json says which network the weights are of; what they want done to an image is in
+the same file (timm) or in preprocessor_config.json (transformers).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_resnet.architectures import BLOCKS
+from keras_resnet.preprocessing import Preprocessing
+from keras_resnet.utils import checks, download
+from keras_resnet.utils.files import parse_json
+
+SCHEME = "hf://"
+# Key in config.json of repositories of this package, and the file of their model.
+OWN, _OWN_FILE = "keras_resnet", "model.keras"
+_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+_ADDRESS = re.compile(r"hf://([\w.-]+/[\w.-]+?)(?:@([\w./-]+))?")
+
+# PIL's numbers of its filters, as transformers writes them.
+_BILINEAR, _BICUBIC = 2, 3
+
+_REPEATS = {
+    18: (2, 2, 2, 2),
+    26: (2, 2, 2, 2),
+    34: (3, 4, 6, 3),
+    50: (3, 4, 6, 3),
+    101: (3, 4, 23, 3),
+    152: (3, 8, 36, 3),
+    200: (3, 24, 36, 3),
+    269: (3, 30, 48, 8),
+}
+# Suffixes of timm's names: the stem of three convolutions, alone or with pooled projections.
+_STEMS: dict[str, dict[str, Any]] = {
+    "": {},
+    "c": {"deep_stem": True},
+    "d": {"deep_stem": True, "shortcut_pool": True},
+    "s": {"deep_stem": True, "stem_filters": 128},
+}
+_TIMM_NAME = re.compile(
+    r"(?:tv_|gluon_)?(?P<se>se)?(?P<wide>wide_)?res(?P<next>ne[xX]t|net)(?P<depth>\d+)(?P<stem>[cds]?)"
+    r"(?:_(?P<groups>\d+)x(?P<width>\d+)d|_(?P<factor>\d+))?"
+)
+# Growth rate and layers of a block by depth.
+_DENSE = {
+    "densenet121": (32, (6, 12, 24, 16)),
+    "densenet161": (48, (6, 12, 36, 24)),
+    "densenet169": (32, (6, 12, 32, 32)),
+    "densenet201": (32, (6, 12, 48, 32)),
+}
+
+# Parts of transformers' names, and those of torchvision and timm; a bare model has no "resnet.".
+_NAMES = (
+    (r"^resnet\.", ""),
+    (r"^embedder\.embedder\.convolution\.", "conv1."),
+    (r"^embedder\.embedder\.normalization\.", "bn1."),
+    (r"^classifier\.1\.", "fc."),
+)
+_IN_BLOCK = re.compile(
+    r"encoder\.stages\.(\d+)\.layers\.(\d+)\.(shortcut|layer\.\d+)\.(convolution|normalization)\.(\w+)"
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class HubNetwork:
+    """A network of the hub, downloaded.
+
+    Attributes:
+        address: Its address, with the commit.
+        file: The file of its weights.
+        builder: Name of the general builder that makes it; None for a `.keras` file, which tells.
+        arguments: That builder's arguments, without the weights.
+        transformers: Whether its weights have the names of transformers.
+    """
+
+    address: str
+    file: Path
+    builder: str | None = None
+    arguments: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    transformers: bool = False
+
+    @property
+    def preprocessing(self) -> Preprocessing | None:
+        """Preparation of images, or None if the repository does not tell."""
+        return self.arguments.get("include_preprocessing") or None
+
+    def torch_state(self, state: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns weights under the names of torchvision and timm."""
+        return {torch_name(name) if self.transformers else name: v for name, v in state.items()}
+
+
+def is_address(weights: object) -> bool:
+    """Returns whether a name of weights is an address of the hub."""
+    return isinstance(weights, str) and weights.startswith(SCHEME)
+
+
+def expect_repository(argument: str, address: str) -> str:
+    """Returns the repository, "owner/name", of an address without a revision."""
+    matched = _ADDRESS.fullmatch(str(address))
+    if matched is None or matched[2]:
+        raise ValueError(
+            f"`{argument}` must be 'hf://owner/name'. Received: {argument}={address!r}"
+        )
+    return matched[1]
+
+
+def find_network(address: str) -> HubNetwork:
+    """Downloads a network's config and weights, verified against what the hub records of them.
+
+    Raises:
+        ValueError: If the address is malformed, or the repository is of a network that the builders
+            do not make.
+        OSError: If a file cannot be downloaded.
+        ImportError: If `huggingface_hub` is not installed.
+    """
+    matched = _ADDRESS.fullmatch(address)
+    if matched is None:
+        raise ValueError(
+            "`weights` must be 'hf://owner/name', which '@' and a revision may follow, for a "
+            f"network of the Hugging Face hub. Received: weights={address!r}"
+        )
+    repository, revision = matched.groups()
+    path = download.fetch_from_hub(repository, "config.json", revision, None)
+    # All files of one commit, whatever is pushed meanwhile.
+    commit = path.parent.name if re.fullmatch("[0-9a-f]{40}", path.parent.name) else revision
+    address = f"{SCHEME}{repository}" + (f"@{commit}" if commit else "")
+    config, processor = _read(path, address), None
+    if OWN in config:
+        return HubNetwork(address, download.fetch_from_hub(repository, _OWN_FILE, commit, None))
+    transformers = config.get("model_type") == "resnet"
+    if transformers and (told := _optional(repository, "preprocessor_config.json", commit)):
+        processor = _read(told, address)
+    try:
+        if transformers:
+            builder, arguments = "ResNet", from_transformers(config, processor)
+        else:
+            builder, arguments = from_timm(config)
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        reason = repr(error) if isinstance(error, KeyError) else checks.first_line(error)
+        raise ValueError(
+            "`weights` must be a ResNet or DenseNet of timm or transformers, or of keras_resnet. "
+            f"Received: weights={address!r}, whose config.json is of another ({reason})"
+        ) from error
+    file = _first(repository, _WEIGHTS, commit)
+    return HubNetwork(address, file, builder, arguments, transformers)
+
+
+def from_transformers(
+    config: Mapping[str, Any], processor: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """Returns the arguments of `ResNet` by config.json and preprocessor_config.json.
+
+    Raises:
+        ValueError: If it is of no network that `ResNet` builds.
+    """
+    kind = checks.one_of("layer_type", config.get("layer_type", "bottleneck"), tuple(BLOCKS))
+    checks.one_of("hidden_act", config.get("hidden_act", "relu"), ("relu",))
+    if config.get("downsample_in_first_stage", False):
+        raise ValueError("its first stage has a stride")
+    sizes = config.get("hidden_sizes", [256, 512, 1024, 2048])
+    if any(size % BLOCKS[kind].expansion for size in sizes):
+        raise ValueError(f"its hidden sizes {sizes} are no multiples of {BLOCKS[kind].expansion}")
+    names = _names(config.get("id2label") or {})
+    top = any("ForImageClassification" in str(n) for n in config.get("architectures") or ())
+    classes = len(config.get("id2label") or ()) or config.get("num_labels", 2)
+    problem, channels = config.get("problem_type"), config.get("num_channels", 3)
+    activations = {"multi_label_classification": "sigmoid", "regression": None}
+    return {
+        "blocks": tuple(config.get("depths", (3, 4, 6, 3))),
+        "block": kind,
+        "widths": tuple(size // BLOCKS[kind].expansion for size in sizes),
+        "stem_filters": config.get("embedding_size", 64),
+        "version": "v1" if config.get("downsample_in_bottleneck", False) else "v1.5",
+        "input_shape": _input_shape(channels, None if processor is None else _side(processor)),
+        "include_preprocessing": processor is not None and _prepared(processor, channels, names),
+        **_top(classes if top else 0, activations.get(str(problem), "softmax")),
+    }
+
+
+def from_timm(config: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Returns the general builder and its arguments by timm's config.json.
+
+    Raises:
+        ValueError: If it is of no network that the builders make.
+    """
+    # Old ones have everything on one level.
+    about = config.get("pretrained_cfg") or config
+    builder, network = _timm_network(str(config["architecture"]))
+    own = dict(config.get("model_args") or {})
+    classes = own.pop("num_classes", config.get("num_classes", about.get("num_classes", 1000)))
+    channels, *sides = about.get("input_size", (3, 224, 224))
+    channels = own.pop("in_chans", channels)
+    checks.one_of("global_pool", own.pop("global_pool", config.get("global_pool", "avg")), ("avg",))
+    if own:
+        raise ValueError(f"it is built with {', '.join(map(str, own))}")
+    names = config.get("label_names") or about.get("label_names")
+    told = config.get("label_descriptions") or about.get("label_descriptions") or {}
+    if names is not None and len(names) != classes:
+        names = None
+    if about.get("crop_mode", "center") != "center":
+        _warn_of_crop(f"crop_mode {about['crop_mode']!r}")
+    numbers = (about.get("mean", (0.485, 0.456, 0.406)), about.get("std", (0.229, 0.224, 0.225)))
+    mean, std = (tuple(255 * value for value in values) for values in numbers)
+    bilinear = about.get("interpolation") == "bilinear"
+    names = names and tuple(str(told.get(name, name)) for name in names)
+    crop = about.get("crop_pct", 0.875)
+    prepared = _preprocessing(mean, std, sides[0], crop, bilinear, names)
+    if "test_input_size" in about:
+        _, side, _ = about["test_input_size"]
+        pair = int(side), int(side / about.get("test_crop_pct", crop))
+        prepared = dataclasses.replace(prepared, resizes=(pair,))
+    return builder, {
+        **network,
+        "input_shape": _input_shape(channels, sides[0]),
+        "include_preprocessing": prepared if len(prepared.mean) == channels else False,
+        **_top(classes, "softmax"),
+    }
+
+
+def torch_name(name: str) -> str:
+    """Returns the name that torchvision has for a weight of transformers' ResNet."""
+    for pattern, replacement in _NAMES:
+        name = re.sub(pattern, replacement, name)
+    found = _IN_BLOCK.fullmatch(name)
+    if found is None:
+        return name
+    stage, block, part, kind, weight = found.groups()
+    place = f"layer{int(stage) + 1}.{block}"
+    if part == "shortcut":
+        return f"{place}.downsample.{int(kind == 'normalization')}.{weight}"
+    number = int(part.removeprefix("layer.")) + 1
+    return f"{place}.{'conv' if kind == 'convolution' else 'bn'}{number}.{weight}"
+
+
+def _timm_network(name: str) -> tuple[str, dict[str, Any]]:
+    if name in _DENSE:
+        growth_rate, blocks = _DENSE[name]
+        return "DenseNet", {"blocks": blocks, "growth_rate": growth_rate}
+    found = _TIMM_NAME.fullmatch(name)
+    if found is None or int(found["depth"]) not in _REPEATS:
+        raise ValueError(f"there is no {name!r} here")
+    depth, grouped = int(found["depth"]), found["next"] != "net"
+    wide = found["wide"] is not None
+    if grouped != (found["groups"] is not None) or wide != (found["factor"] is not None):
+        raise ValueError(f"there is no {name!r} here")
+    options: dict[str, Any] = {"groups": int(found["groups"])} if grouped else {}
+    if grouped or wide:
+        factor = found["width"] if grouped else 64 * int(found["factor"])
+        options["width_per_group"] = int(factor)
+    if found["se"]:
+        options["squeeze_excitation"] = 16
+    return "ResNet", {
+        "blocks": _REPEATS[depth],
+        "block": "basic" if depth in (18, 34) else "bottleneck",
+        "version": "v1.5",
+        **options,
+        **_STEMS[found["stem"]],
+    }
+
+
+def _top(classes: int, activation: str | None) -> dict[str, Any]:
+    if not classes:
+        return {"include_top": False, "pooling": "avg"}
+    return {"classes": classes, "classifier_activation": activation}
+
+
+def _input_shape(channels: int, side: int | None) -> tuple[int | None, ...]:
+    first = keras.config.image_data_format() == "channels_first"
+    return (channels, side, side) if first else (side, side, channels)
+
+
+def _names(labels: Mapping[str, str]) -> tuple[str, ...] | None:
+    """Returns the names of the classes in order, None for numbers that stand for names."""
+    names = tuple(str(labels[key]) for key in sorted(labels, key=int))
+    numbered = [f"LABEL_{i}" for i in range(len(names))]
+    in_order = [int(key) for key in sorted(labels, key=int)] == list(range(len(names)))
+    return names if names and in_order and list(names) != numbered else None
+
+
+def _side(processor: Mapping[str, Any]) -> int:
+    """Returns the side of the images that a processor gives out."""
+    size = processor.get("crop_size") if processor.get("do_center_crop") else None
+    size = processor.get("size", 224) if size is None else size
+    if isinstance(size, Mapping):
+        size = size.get("shortest_edge", size.get("height"))
+    return checks.integer("size", size)
+
+
+def _prepared(
+    processor: Mapping[str, Any], channels: int, names: tuple[str, ...] | None
+) -> Preprocessing:
+    """Returns what a processor of images does."""
+    side, size = _side(processor), processor.get("size", 224)
+    edge = size.get("shortest_edge") if isinstance(size, Mapping) else size
+    kind = processor.get("image_processor_type", processor.get("feature_extractor_type", ""))
+    # ConvNeXt's, which Microsoft's ResNets have, crops below 384 pixels only.
+    convnext = str(kind).startswith("ConvNext")
+    if convnext and side < 384:
+        crop = processor.get("crop_pct") or 224 / 256
+    elif processor.get("do_center_crop") and edge:
+        crop = side / edge
+    else:
+        crop = 1.0
+        _warn_of_crop("no crop, whatever the sides of an image")
+    scale = 1.0
+    if processor.get("do_rescale", True):
+        scale = 1.0 / processor.get("rescale_factor", 1 / 255)
+    mean: Any = 0.0
+    std: Any = 1.0
+    if processor.get("do_normalize", True):
+        mean, std = processor.get("image_mean", 0.5), processor.get("image_std", 0.5)
+    scaled = (scale * np.asarray(values, "float64") for values in (mean, std))
+    mean, std = (tuple(np.broadcast_to(values, channels).tolist()) for values in scaled)
+    bilinear = processor.get("resample", _BICUBIC) == _BILINEAR
+    return _preprocessing(mean, std, side, crop, bilinear, names)
+
+
+def _preprocessing(
+    mean: Any, std: Any, size: int, crop: float, bilinear: bool, names: tuple[str, ...] | None
+) -> Preprocessing:
+    """Returns the center crop of so many pixels from an image whose shorter side is size / crop."""
+    interpolation = "bilinear" if bilinear else "bicubic"
+    return Preprocessing(mean, std, size, int(size / crop), interpolation, names)
+
+
+def _warn_of_crop(what: str) -> None:
+    warnings.warn(
+        f"The weights were trained with {what}; here the center of an image is shown",
+        UserWarning,
+        stacklevel=6,
+    )
+
+
+def _read(path: Path, address: str) -> Mapping[str, Any]:
+    """Returns the content of a file of JSON."""
+    try:
+        content = parse_json(path.read_bytes())
+    except ValueError as error:
+        content = checks.first_line(error)
+    if not isinstance(content, Mapping):
+        raise ValueError(
+            f"`weights` must have a {path.name} with an object of JSON. "
+            f"Received: weights={address!r}, with {content!r}"
+        )
+    return content
+
+
+def _optional(repository: str, file: str, revision: str | None) -> Path | None:
+    """Returns a file, or None if the repository has none of that name."""
+    try:
+        return download.fetch_from_hub(repository, file, revision, None)
+    except download.NoSuchFileError:
+        return None
+
+
+def _first(repository: str, files: tuple[str, ...], revision: str | None) -> Path:
+    """Returns the first of the files that the repository has."""
+    for file in files[:-1]:
+        try:
+            return download.fetch_from_hub(repository, file, revision, None)
+        except download.NoSuchFileError:
+            continue
+    return download.fetch_from_hub(repository, files[-1], revision, None)
