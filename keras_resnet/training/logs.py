@@ -14,6 +14,7 @@ from pathlib import Path
 import keras
 import tensorflow as tf
 
+from keras_resnet.utils import checks
 from keras_resnet.utils.files import append_text, naming, parse_json, write_text
 from keras_resnet.utils.terminal import format_seconds, start_bar
 
@@ -158,7 +159,9 @@ def read_records(path: str | os.PathLike) -> list[dict]:
     for number, line in enumerate(lines[:-1], start=1):
         try:
             row = parse_json(line)
-            if not {"kind", "step", "epoch"} <= row.keys():
+            places = all(checks.is_whole(row.get(name)) for name in ("step", "epoch"))
+            numbers = all(isinstance(row[name], int | float) for name in row.keys() - {"kind"})
+            if row.get("kind") not in ("interval", "epoch") or not places or not numbers:
                 raise ValueError("it is no row of metrics")
         except (ValueError, AttributeError) as error:
             warnings.warn(f"Left out line {number} of {path}: {error}", stacklevel=2)
