@@ -54,11 +54,11 @@ def expect_settings(path: Path, own: dict[str, Any], *, of: str) -> bool:
 
 def expect_folder(name: str, folder: str | Path) -> Path:
     """Returns the path of a folder that is there or can be made; raises a ValueError if not."""
-    folder = Path(folder)
     if not is_line(str(folder)):
         raise ValueError(
             f"`{name}` must be text of one line in UTF-8. Received: {name}={ascii(str(folder))}"
         )
+    folder = Path(folder)
     there = next(path for path in (folder, *folder.absolute().parents) if os.path.lexists(path))
     if not there.is_dir():
         raise ValueError(
