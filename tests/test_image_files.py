@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image, ImageOps
+from PIL.PngImagePlugin import PngInfo
 from sklearn.datasets import load_sample_images
 
 from keras_resnet.data import Transforms, check_data, image_files
@@ -83,6 +84,19 @@ def small_frame():
     return canvas
 
 
+def text(words):
+    chunks = PngInfo()
+    chunks.add_text("Comment", words)
+    return chunks
+
+
+def text_first_png():
+    """A PNG with a transparent color, and the names of chunks in a text in front of that."""
+    data = save(PALETTE, "PNG", transparency=5, pnginfo=text("IDAT"))
+    assert data.index(b"IDAT") < data.index(b"tRNS")
+    return data
+
+
 def large_jpeg():
     return patched(JPEG, JPEG.index(b"\xff\xc0") + 5, struct.pack(">HH", LARGE, LARGE))
 
@@ -103,6 +117,8 @@ READ = {
     "gray-alpha.png": save(Image.fromarray(RGBA).convert("LA"), "PNG"),
     "palette-clear.png": save(PALETTE, "PNG", transparency=5),
     "color-clear.png": save(RGB, "PNG", transparency=tuple(map(int, RGB[0, 0]))),
+    "clear-behind-text.png": text_first_png(),
+    "text-of-chunks.png": save(RGB, "PNG", pnginfo=text("tRNS")),
     "16.png": (save(LEVELS, "PNG"), np.repeat(LEVELS[..., None] >> 8, 3, axis=2)),
     "gif": GIF,
     "clear.gif": save(PALETTE, "GIF", transparency=5, comment=b"x" * 700),

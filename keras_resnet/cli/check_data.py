@@ -4,8 +4,9 @@
 
 DIR holds train/, val/ and test/ of class folders. Listed are files that are empty, truncated,
 unreadable, too large, damaged inside (JPEGs, with the extra `data`), CMYK, of 16 bits per channel,
-or of another format than their name says, and class folders that are empty or not among the
-training classes. Exit code 0 where nothing was found, else 1.
+of another format than their name says, or no images by their suffix; class folders that are empty,
+not among the training classes, or whose name is not one line in UTF-8; splits without class
+folders, and a single class. Exit code 0 where nothing was found, else 1.
 """
 
 import sys
@@ -23,7 +24,7 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
     parser.add_argument("folder", metavar="DIR")
     report = data.check_data(parser.parse_args(argv).folder)
     for finding in report.findings:
-        detail = finding.detail and f" ({finding.detail})"
+        detail = finding.detail and f" ({visible(finding.detail)})"
         print(f"{visible(finding.path)}: {finding.fault}{detail}")
     for split, count in report.num_images.items():
         print(f"{split}: {count} images")

@@ -12,7 +12,6 @@ Names: ResNet50, ResNet50_v1.5, ResNet34_A, PlainNet34, ... (this package), VGG1
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 
 from keras_resnet.analysis import comparison
 from keras_resnet.analysis.cost import Cost, measure_all
@@ -23,6 +22,7 @@ from keras_resnet.analysis.plots import (
     write_table,
 )
 from keras_resnet.cli.flags import LineParser
+from keras_resnet.experiment.workdir import expect_folder
 from keras_resnet.training.precision import set_precision
 from keras_resnet.utils.files import write_json
 from keras_resnet.utils.processes import command_line
@@ -46,6 +46,7 @@ def main(
     add("--workdir", default="runs/compare", help="Where everything is written")
     given = parser.parse_args(argv)
 
+    workdir = expect_folder("workdir", given.workdir)
     require_matplotlib()
     set_precision(given.precision)
     counted = comparison.compare(
@@ -61,7 +62,6 @@ def main(
         repeats=given.repeats,
         seconds=given.seconds,
     )
-    workdir = Path(given.workdir)
     entries: list[comparison.Entry] = []
     costs: list[Cost] = []
     failures: list[str] = []

@@ -11,13 +11,13 @@ set by name: those that the model remembers, or that labels.txt beside it has.
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 
 from keras_resnet import evaluation
 from keras_resnet.analysis import plots
 from keras_resnet.cli.flags import LineParser, options_of
 from keras_resnet.data import load_dataset, option_names
 from keras_resnet.experiment.card import versions
+from keras_resnet.experiment.workdir import expect_folder
 from keras_resnet.export.reading import labels_of
 from keras_resnet.utils.escapes import visible
 from keras_resnet.utils.files import write_json
@@ -44,8 +44,8 @@ def main(
     add("--workdir", default="runs/evaluation", help="Folder that everything is written to")
     given = parser.parse_args(argv)
 
-    workdir = Path(given.workdir)
-    if (workdir / "metrics.json").exists() or workdir.is_file():
+    workdir = expect_folder("workdir", given.workdir)
+    if (workdir / "metrics.json").exists():
         raise ValueError(
             f"`workdir` must be a new folder, or one without results. Received: workdir={workdir}"
         )

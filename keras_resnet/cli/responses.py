@@ -19,6 +19,7 @@ from keras_resnet.analysis import layer_responses, plots
 from keras_resnet.cli.flags import LineParser, options_of
 from keras_resnet.data import load_dataset
 from keras_resnet.evaluation import load_model
+from keras_resnet.experiment.workdir import expect_folder
 from keras_resnet.utils.files import write_json
 
 
@@ -37,6 +38,7 @@ def main(
     add("--workdir", default="runs/responses", help="Folder to write to")
     given = parser.parse_args(argv)
 
+    workdir = expect_folder("workdir", given.workdir)
     plots.require_matplotlib()
     options = options_of(given, "image_size")
     dataset = load_dataset(given.dataset, given.data_dir, **options)
@@ -46,7 +48,6 @@ def main(
         found[label] = layer_responses(model, batches, layers=given.layers)
         mean = sum(layer.std for layer in found[label]) / len(found[label])
         print(f"{label}: {len(found[label])} layers, mean standard deviation {mean:.3f}")
-    workdir = Path(given.workdir)
     count = dataset.num_examples(given.split)
     plots.responses(
         found,

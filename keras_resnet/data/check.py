@@ -12,7 +12,7 @@ import pathlib
 from typing import Any
 
 from keras_resnet.data.decoding import FORMATS, decoding_fault
-from keras_resnet.data.folder import find_splits, nested_files, scan_split
+from keras_resnet.data.folder import class_faults, find_splits, nested_files, scan_split
 from keras_resnet.data.image_files import image_format, is_16_bit, is_cmyk
 from keras_resnet.utils.escapes import is_line
 
@@ -27,6 +27,7 @@ FAULTS = {
     "cmyk": "converted to RGB",
     "16-bit": "reduced to 8 bits",
     "not an image": "not read",
+    "empty split": "an error before training starts",
     "empty class": "an error before training starts",
     "unknown class": "an error before training starts",
     "name of a class": "an error before training starts",
@@ -83,9 +84,10 @@ def check_data(folder: str | os.PathLike[str], workers: int | None = None) -> Da
     with the extra `data`, JPEGs that are read in spite of damage inside ("damaged"); images of
     another format than their suffix says ("mislabeled"), CMYK JPEGs ("cmyk") and PNGs of 16 bits
     per channel ("16-bit"); files of a class folder without the suffix of an image ("not an image"),
-    except hidden ones, with the number of files in folders there; class folders without images
-    ("empty class"), and those of `val/` and `test/` that `train/` does not have ("unknown class");
-    names that are not one line in UTF-8 ("name of a class"), and a single class.
+    except hidden ones, with the number of files in folders there; splits without class folders
+    ("empty split"), class folders without images ("empty class"), and those of `val/` and `test/`
+    that `train/` does not have ("unknown class"); names that are not one line in UTF-8 ("name of a
+    class"), and a single class.
 
     Args:
         folder: The folder that `load_dataset("folder", folder)` would read.
@@ -101,7 +103,13 @@ def check_data(folder: str | os.PathLike[str], workers: int | None = None) -> Da
     folders = find_splits(root)
     splits = {split: scan_split(path) for split, path in folders.items()}
     images: list[pathlib.Path] = []
-    findings: list[Finding] = []
+    files = {
+        split: {name: content.files for name, content in classes.items()}
+        for split, classes in splits.items()
+    }
+    findings = [
+        Finding(fault.kind, str(fault.path), fault.detail) for fault in class_faults(folders, files)
+    ]
     if len(splits["train"]) == 1:
         findings.append(Finding("one class", str(folders["train"])))
     for split, classes in splits.items():
@@ -111,12 +119,8 @@ def check_data(folder: str | os.PathLike[str], workers: int | None = None) -> Da
             for path in (place / other for other in content.others):
                 inside = f"folder of {nested_files(path)} files" if path.is_dir() else ""
                 findings.append(Finding("not an image", str(path), inside))
-            if not content.files:
-                findings.append(Finding("empty class", str(place)))
             if not is_line(name):
                 findings.append(Finding("name of a class", str(place), "not one line in UTF-8"))
-            if name not in splits["train"]:
-                findings.append(Finding("unknown class", str(place), f"not in {root / 'train'}"))
     with concurrent.futures.ThreadPoolExecutor(workers or os.cpu_count()) as pool:
         # In chunks, since `map` submits all its arguments immediately.
         for start in range(0, len(images), _CHUNK):

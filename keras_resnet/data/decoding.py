@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import functools
 import math
+import os
 from collections.abc import Callable
 
 import numpy as np
@@ -62,6 +63,16 @@ WindowOf = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 def is_hidden(name: str) -> bool:
     """Returns whether a file or folder of a folder of images is passed over by its name."""
     return name.startswith(".") or name in _SYSTEM_FILES
+
+
+def is_image_file(path: str, regular: bool = False) -> bool:
+    """Returns whether a file of a folder of images is read as one, by its suffix.
+
+    A pipe or device may block for good when it is opened. A broken link, or one of a circle, is a
+    bad image. What is known to be a `regular` file is not looked up again.
+    """
+    file = regular or os.path.isfile(path) or not os.path.exists(path)
+    return file and os.path.splitext(path)[1].lower() in FORMATS
 
 
 def decode_window(

@@ -251,7 +251,7 @@ class EncodedDataset(ImageDataset):
         except tf.errors.OpError as error:
             fault = None if encoded is None else decoding_fault(encoded.numpy())
             # TensorFlow puts the node in front of its message and the op behind it.
-            detail = re.sub(r"{{.*?}} ?| ?\[Op:.*", "", error.message).splitlines()[0]
+            detail = re.sub(r"{{.*?}} ?| ?\[Op:.*", "", checks.first_line(error))
             self.bad_images.report(source.locate(index), fault or f"unreadable ({detail})")
             return None
 

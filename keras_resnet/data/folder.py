@@ -21,9 +21,10 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from keras_resnet.data.dataset import SPLITS
-from keras_resnet.data.decoding import FORMATS, is_hidden
+from keras_resnet.data.decoding import FORMATS, is_hidden, is_image_file
 from keras_resnet.data.encoded import EncodedDataset
 from keras_resnet.data.transforms import Transforms
+from keras_resnet.utils.escapes import visible
 from keras_resnet.utils.files import parse_json, write_text
 
 # Names of the folders of splits, in small letters.
@@ -191,9 +192,7 @@ def _scan_class(folder: pathlib.Path) -> ClassFolder:
         for entry in entries:
             if is_hidden(entry.name):
                 continue
-            # A pipe or device may block for good when it is opened. A broken link is a bad image.
-            file = entry.is_file() or not os.path.exists(entry.path)
-            image = file and os.path.splitext(entry.name)[1].lower() in FORMATS
+            image = is_image_file(entry.path, entry.is_file(follow_symlinks=False))
             (files if image else others).append(entry.name)
     return ClassFolder(tuple(sorted(files)), tuple(sorted(others)))
 
@@ -220,7 +219,7 @@ def _warn_of_the_rest(
                     kinds[path.suffix.lower() or "without a suffix"] += 1
         beside = (path for path in splits[split].iterdir() if path.is_file())
         kinds["outside of class folders"] += sum(path.suffix.lower() in FORMATS for path in beside)
-    unread = [f"{count} {kind}" for kind, count in (+kinds).most_common()]
+    unread = [f"{count} {visible(kind)}" for kind, count in (+kinds).most_common()]
     folders = sorted(set(_class_paths(root)) - set(splits.values()))
     unread += [f"the folder {path.name!r}" for path in folders]
     if unread:
@@ -232,24 +231,43 @@ def _warn_of_the_rest(
         )
 
 
-def _check_classes(splits: Mapping[str, pathlib.Path], files: _Files) -> None:
+class ClassFault(NamedTuple):
+    """What is wrong with a class folder, or the folder of a split, and a line that says so."""
+
+    kind: str
+    path: pathlib.Path
+    detail: str
+    line: str
+
+
+def class_faults(splits: Mapping[str, pathlib.Path], files: _Files) -> Iterator[ClassFault]:
+    """Yields the faults of the folders that no training starts with."""
     for split, folder in splits.items():
         if not files[split]:
-            raise ValueError(
+            yield ClassFault(
+                *("empty split", folder, "without class folders"),
                 "`data_dir` must have class folders in every split. "
-                f"Received: {str(folder)!r}, without any"
+                f"Received: {str(folder)!r}, without any",
             )
         for name, images in files[split].items():
+            place = folder / name
             if not images:
-                raise ValueError(
+                yield ClassFault(
+                    *("empty class", place, ""),
                     f"`data_dir` must have images ({', '.join(FORMATS)}) in every class folder. "
-                    f"Received: {str(folder / name)!r}, without any"
+                    f"Received: {str(place)!r}, without any",
                 )
             if name not in files["train"]:
-                raise ValueError(
+                yield ClassFault(
+                    *("unknown class", place, f"not in {splits['train']}"),
                     f"`data_dir` must have the classes of {folder.name!r} in 'train' too. "
-                    f"Received: {str(folder / name)!r}"
+                    f"Received: {str(place)!r}",
                 )
+
+
+def _check_classes(splits: Mapping[str, pathlib.Path], files: _Files) -> None:
+    for fault in class_faults(splits, files):
+        raise ValueError(fault.line)
 
 
 def _write_index(path: pathlib.Path, stamps: _Stamps, files: _Files) -> None:

@@ -183,9 +183,10 @@ def _no_size(head: tf.Tensor) -> tf.Tensor:
 
 
 def _decode_png(encoded: tf.Tensor, head: tf.Tensor, channels: int) -> tf.Tensor:
-    # Transparency is an alpha channel by the type of color, or a chunk in front of the pixels.
-    front = tf.strings.split(encoded, b"IDAT", maxsplit=1)[0]
-    transparent = (head[25] & 4 > 0) | (tf.size(tf.strings.split(front, b"tRNS")) > 1)
+    # Transparency is an alpha channel by the type of color, or a chunk. Other bytes that read like
+    # that chunk cost time and change nothing.
+    chunk = tf.size(tf.strings.split(encoded, b"tRNS", maxsplit=1)) > 1
+    transparent = (head[25] & 4 > 0) | chunk
     return tf.cond(transparent, lambda: _decode(encoded, 4), lambda: _decode(encoded, channels))
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_resnet.data import Transforms, load_dataset
-from keras_resnet.data.decoding import FORMATS, decoding_fault, is_hidden
+from keras_resnet.data.decoding import FORMATS, decoding_fault, is_hidden, is_image_file
 from keras_resnet.data.encoded import BadImages
 from keras_resnet.export import ExportedModel, load_exported
 from keras_resnet.export.reading import read_labels
@@ -169,6 +169,10 @@ def read_images(
         for path in _images_in(given) if given.is_dir() else [given]:
             try:
                 yield path, read_image(path.read_bytes(), transforms)
+            except OSError as error:
+                if not given.is_dir():
+                    raise
+                bad.report(str(path), f"unreadable ({error.strerror})")
             except BadImageError as error:
                 if not given.is_dir():
                     raise ValueError(
@@ -227,9 +231,8 @@ def _images_in(folder: Path) -> list[Path]:
             continue
         seen.add(inode)
         folders[:] = sorted(name for name in folders if not is_hidden(name))
-        shown = (name for name in files if not is_hidden(name))
-        names = (name for name in shown if os.path.splitext(name)[1].lower() in FORMATS)
-        paths += [path for path in (Path(place, name) for name in names) if path.is_file()]
+        shown = (os.path.join(place, name) for name in files if not is_hidden(name))
+        paths += map(Path, filter(is_image_file, shown))
     paths.sort()
     if not paths:
         raise ValueError(

@@ -85,17 +85,11 @@ def run(experiment: Experiment) -> dict[str, Any]:
         TrainingStopped: If training cannot be finished; the message says why.
     """
     workdir, optimization = Path(experiment.output.workdir), experiment.optimization
-    found = checks.Problems()
-    settings = experiment.of_the_result()
-    begun = found.note(expect_settings, workdir / CONFIG, settings, of="run")
-    if begun and (workdir / "metrics.json").exists():
+    expect_own = functools.partial(_is_finished, experiment)
+    # What is wrong there is for `opened` to say, with all else.
+    if checks.Problems().note(expect_own):
         return _figures(experiment, data_identity)
-    found.refuse(
-        begun and not experiment.output.resume,
-        "`workdir` holds this run, unfinished; leave out --no-resume to resume it, or "
-        f"choose a new folder. Received: workdir={str(workdir)!r}",
-    )
-    with opened(experiment, found) as (strategy, dataset):
+    with opened(experiment, expect_own) as (strategy, dataset):
         chief = training.is_chief(strategy)
         keras.utils.set_random_seed(optimization.seed)
         with strategy.scope():
@@ -149,6 +143,19 @@ def run(experiment: Experiment) -> dict[str, Any]:
         return figures
 
 
+def _is_finished(experiment: Experiment) -> bool:
+    """Returns whether `workdir` holds this run, finished; a ValueError says what else it holds."""
+    output, workdir = experiment.output, Path(experiment.output.workdir)
+    begun = expect_settings(workdir / CONFIG, experiment.of_the_result(), of="run")
+    ended = begun and (workdir / "metrics.json").exists()
+    if begun and not ended and not output.resume:
+        raise ValueError(
+            "`workdir` holds this run, unfinished; leave out --no-resume to resume it, or "
+            f"choose a new folder. Received: workdir={str(workdir)!r}"
+        )
+    return ended
+
+
 def finished(experiment: Experiment, identify: Callable[[Data], dict[str, Any]]) -> dict[str, Any]:
     """Returns the figures of a finished run, if it was one of the data that `identify` tells."""
     config = Path(experiment.output.workdir) / CONFIG
@@ -172,22 +179,32 @@ def data_identity(data: Data) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def opened(
-    experiment: Experiment, found: checks.Problems | None = None
+    experiment: Experiment, expect_own: Callable[[], object]
 ) -> Iterator[tuple[tf.distribute.Strategy, ImageDataset]]:
     """Checks an experiment, and takes its folder; yields strategy and open data.
 
-    Devices, determinism, and precision are prepared for a while. `found` is what is known to be
-    wrong already.
+    The precision is that of the experiment until the end, and then what it was. Determinism stays
+    on in the process, and the devices stay as they were prepared.
+
+    Args:
+        experiment: The settings.
+        expect_own: Raises a ValueError if the folder holds what is not the experiment's; called
+            again once the folder is taken, which another process may have used until then.
     """
     if experiment.devices.deterministic:
         make_deterministic()  # before a strategy, which starts TensorFlow
-    found = checks.Problems() if found is None else found
+    workdir = Path(experiment.output.workdir)
+    found = checks.Problems()
+    found.note(expect_own)
     found.note(require_matplotlib)
     strategy, dataset = prepare(experiment, found)
     # Of several workers, the first one writes.
     chief = training.is_chief(strategy)
-    folder = in_use(Path(experiment.output.workdir)) if chief else contextlib.nullcontext()
+    folder = in_use(workdir) if chief else contextlib.nullcontext()
     with folder, dtype_policy(keras.config.dtype_policy().name):
+        if chief:
+            expect_own()
+            expect_data(workdir, dataset.identity)
         training.set_precision(experiment.devices.precision)
         with dataset.reading(), others_reachable(strategy):
             yield strategy, dataset

@@ -268,7 +268,7 @@ class _Child:
             report = {"stopped": death(process.returncode)}
         if "wrong" in report:
             self._withdraw()
-            raise checks.ProblemsError(report["wrong"].splitlines())
+            raise checks.ProblemsError(report["wrong"])
         if "stopped" in report:
             raise TrainingStopped(report["stopped"])
         return report["metrics"]
@@ -307,13 +307,15 @@ def _outcome(settings: Mapping[str, Any]) -> dict[str, Any]:
     try:
         return {"metrics": run(Experiment.from_flat(**settings))}
     except (TrainingStopped, Terminated, OSError) as error:
-        outcome = {"stopped": checks.first_line(error)}
+        lines: tuple[str, ...] = (checks.first_line(error),)
+        outcome: dict[str, Any] = {"stopped": lines[0]}
     except (ValueError, ImportError) as error:
-        outcome = {"wrong": "\n".join(checks.lines_of(error))}
+        lines = checks.lines_of(error)
+        outcome = {"wrong": lines}
     except Exception as error:
         # A fault of the package, so the log gets all of it.
         traceback.print_exc()
         return {"stopped": f"{type(error).__name__}: {checks.first_line(error)}; log.txt has more"}
-    for line in next(iter(outcome.values())).splitlines():
+    for line in lines:
         print(f"error: {line}", file=sys.stderr)
     return outcome

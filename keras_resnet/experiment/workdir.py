@@ -54,11 +54,11 @@ def expect_settings(path: Path, own: dict[str, Any], *, of: str) -> bool:
 
 def expect_folder(name: str, folder: str | Path) -> Path:
     """Returns the path of a folder that is there or can be made; raises a ValueError if not."""
-    folder = Path(folder)
     if not is_line(str(folder)):
         raise ValueError(
             f"`{name}` must be text of one line in UTF-8. Received: {name}={ascii(str(folder))}"
         )
+    folder = Path(folder)
     there = next(path for path in (folder, *folder.absolute().parents) if os.path.lexists(path))
     if not there.is_dir():
         raise ValueError(
@@ -103,25 +103,31 @@ def in_use(workdir: Path) -> Iterator[None]:
     fresh = not workdir.exists()
     workdir.mkdir(parents=True, exist_ok=True)
     file = workdir / LOCK
-    # First, since taking the lock empties the file with some versions of the library.
-    user = file.read_text(encoding="utf-8", errors="replace") if file.is_file() else ""
+    text = file.read_text(encoding="utf-8", errors="replace") if file.is_file() else ""
     # One that this process has can be taken again, as by a study's runs.
     lock = filelock.FileLock(file, is_singleton=True)
     try:
         taken = lock.acquire(timeout=PATIENCE)
     except filelock.Timeout as error:
+        user = text.partition("\n")[0].removeprefix("process ")
+        user = f"process {user}" if user else "another process"
         raise ValueError(
             "`workdir` must be a folder that no other process uses. Received: "
-            f"workdir={str(workdir)!r}, in use by {user.partition(chr(10))[0] or 'another process'}"
+            f"workdir={str(workdir)!r}, in use by {user}"
         ) from error
     with taken:
         # A full disk is for those to tell who write what is needed.
         with contextlib.suppress(OSError):
-            file.write_text(f"process {os.getpid()} since {time.strftime('%Y-%m-%d %H:%M:%S')}\n")
+            # On file systems without locks the library writes its own text, which is the lock.
+            if not file.read_text().startswith(f"{os.getpid()}\n"):
+                since = time.strftime("%Y-%m-%d %H:%M:%S")
+                file.write_text(f"process {os.getpid()} since {since}\n")
         try:
             yield
         finally:
-            if workdir.is_dir() and list(workdir.iterdir()) == [file]:
+            # Where it was taken several times, the last one to go tidies up.
+            last = lock.lock_counter == 1
+            if last and workdir.is_dir() and list(workdir.iterdir()) == [file]:
                 file.unlink()
                 if fresh:
                     workdir.rmdir()

@@ -6,6 +6,7 @@ Needs TensorFlow; LiteRT and ONNX files need the extra `export`.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import threading
 import zipfile
 from collections.abc import Callable, Sequence
@@ -58,7 +59,19 @@ class ExportedModel:
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
         """Returns the model's outputs for images in [0, 255], `(batch, H, W, C)`."""
-        return np.asarray(self.run(np.asarray(images, "float32")))
+        images = np.asarray(images, "float32")
+        given = images.shape[1:]
+        sides = itertools.zip_longest(self.image_shape, given, fillvalue=0)
+        if any(own not in (None, side) for own, side in sides):
+            raise ValueError(
+                f"`images` must be a batch of {self.image_shape}. Received: shape {images.shape}"
+            )
+        try:
+            return np.asarray(self.run(images))
+        except (MemoryError, tf.errors.ResourceExhaustedError):
+            raise
+        except Exception as error:  # Whatever the runtime raises for a damaged graph.
+            raise _unreadable(self.path, error) from error
 
 
 def load_exported(path: str | Path) -> ExportedModel:
@@ -197,10 +210,7 @@ def _open_litert(path: Path) -> ExportedModel:
 
     def run(images: np.ndarray) -> np.ndarray:
         with lock:
-            try:
-                return runner(images=images)[output]
-            except RuntimeError as error:
-                raise _unreadable(path, error) from error
+            return runner(images=images)[output]
 
     shape = _image_shape(inputs["images"]["shape_signature"])
     return ExportedModel(path, shape, output, labels, run, prepared)

@@ -9,6 +9,7 @@ are kept. A damaged file is reported, and the one before it is used.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -91,12 +92,14 @@ class Checkpoints:
         try:
             clear_leftovers(self.directory)
             for damaged in self._damaged:
-                damaged.rename(f"{damaged}.damaged")
+                # The user may have deleted what was reported.
+                with contextlib.suppress(FileNotFoundError):
+                    damaged.rename(f"{damaged}.damaged")
             self._damaged.clear()
             with replacing(path) as temporary:
                 write_checkpoint(temporary, checkpoint)
             for old in self.paths()[: -self.keep]:
-                old.unlink()
+                old.unlink(missing_ok=True)
         except OSError as error:
             raise TrainingStopped(
                 f"The checkpoint of step {step} could not be written: {error.strerror or error}: "

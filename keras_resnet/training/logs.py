@@ -14,6 +14,8 @@ from pathlib import Path
 import keras
 import tensorflow as tf
 
+from keras_resnet.utils import checks
+from keras_resnet.utils.escapes import is_line
 from keras_resnet.utils.files import append_text, naming, parse_json, write_text
 from keras_resnet.utils.terminal import format_seconds, start_bar
 
@@ -158,13 +160,27 @@ def read_records(path: str | os.PathLike) -> list[dict]:
     for number, line in enumerate(lines[:-1], start=1):
         try:
             row = parse_json(line)
-            if not {"kind", "step", "epoch"} <= row.keys():
+            if not _is_row(row):
                 raise ValueError("it is no row of metrics")
         except (ValueError, AttributeError) as error:
             warnings.warn(f"Left out line {number} of {path}: {error}", stacklevel=2)
         else:
             rows.append(row)
     return rows
+
+
+def _is_row(row: dict) -> bool:
+    """Returns whether a row has a kind and a place, and else numbers under names of one line."""
+    values = {name: value for name, value in row.items() if name != "kind"}
+    return (
+        row.get("kind") in ("interval", "epoch")
+        and all(checks.is_whole(row.get(name)) for name in ("step", "epoch"))
+        and all(map(is_line, values))
+        and all(
+            isinstance(value, float) or (checks.is_whole(value) and abs(value) < 2**63)
+            for value in values.values()
+        )
+    )
 
 
 def read_epochs(path: str | os.PathLike) -> list[dict]:

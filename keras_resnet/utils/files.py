@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from keras_resnet.utils.escapes import visible
+
 # Bytes of a name that leave room for what is put around it, of the 255 that file systems allow.
 _LONGEST_NAME = 230
 # Prefix of what is being written, and suffix of a folder that is being replaced.
@@ -40,9 +42,11 @@ def replacing(path: str | Path) -> Iterator[Path]:
         temporary = holder / path.name
         with naming(path):
             yield temporary
-        if temporary.is_file():
-            _sync(temporary)
-        elif path.exists():
+        # No name leads to what is not on the disk yet.
+        for part in (temporary, *temporary.rglob("*")):
+            if not part.is_symlink() and (part.is_file() or part.is_dir()):
+                _sync(part)
+        if path.exists() and temporary.is_dir():
             # Outside of `holder`, which is deleted whatever happens.
             old = holder.with_name(f"{holder.name}{_OLD}")
             os.replace(path, old)
@@ -72,7 +76,11 @@ def naming(path: str | Path) -> Iterator[None]:
         said = [number for number in _UNWRITABLE if os.strerror(number) in str(error)]
         if not said or getattr(error, "filename", None) is not None:
             raise
-        raise OSError(said[0], os.strerror(said[0]), str(path)) from error
+        # The library's own line may name another file.
+        reason = os.strerror(said[0])
+        line = next(line for line in str(error).splitlines() if reason in line)
+        line = reason if isinstance(error, OSError) else visible(line.strip())
+        raise OSError(said[0], line, str(path)) from error
 
 
 @contextlib.contextmanager

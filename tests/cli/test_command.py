@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 import keras_resnet
-from keras_resnet.cli import train, tune
+from keras_resnet.cli import check_data, train, tune
 from keras_resnet.experiment import Experiment
 from keras_resnet_command import VERBS
 from tests.recipes.running import ROOT, refused, run_here
@@ -78,6 +78,25 @@ def test_check_data_ends_with_1_where_it_finds_faults(tmp_path, monkeypatch):
     with pytest.raises(SystemExit) as exit:
         run_here("check-data", tmp_path)
     assert exit.value.code == 1
+
+
+def test_check_data_shows_no_control_characters(tmp_path, capsys):
+    root = tmp_path / "a\x1b[2J"
+    for place in ("train/dog", "train/cat", "val/cow"):
+        (root / place).mkdir(parents=True)
+    with pytest.raises(SystemExit):
+        check_data.main([str(root)])
+    said = capsys.readouterr().out
+    assert r"val/cow: unknown class (not in " in said and r"a\x1b[2J/train)" in said
+    assert all(line.isprintable() for line in said.splitlines())
+
+
+@pytest.mark.parametrize("verb", ["compare", "evaluate", "responses"])
+def test_a_folder_that_is_a_file_is_refused_before_anything_is_read(verb, tmp_path):
+    (tmp_path / "file").touch()
+    models = ["--models", tmp_path / "none.keras"]
+    for workdir in (tmp_path / "file", tmp_path / "file" / "run", ""):
+        refused(f"workdir={str(workdir)!r}", verb, *models, "--workdir", workdir)
 
 
 # Before the first line it is the interpreter that works.

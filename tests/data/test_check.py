@@ -3,7 +3,7 @@ import shutil
 import numpy as np
 import pytest
 
-from keras_resnet.data import Finding, check, check_data
+from keras_resnet.data import Finding, check, check_data, load_dataset
 from keras_resnet.data.decoding import decode_whole, decoding_fault
 from tests.helpers import refused
 
@@ -57,6 +57,27 @@ def test_names_and_number_of_classes(folder):
     shutil.rmtree(folder / "train" / "china")
     found = [(finding.fault, finding.path) for finding in check_data(folder).findings]
     assert found == [("one class", "train"), ("name of a class", "train/a\nb")]
+
+
+@pytest.mark.parametrize("split", ["Train", "val"])
+@pytest.mark.parametrize("fault", ["empty split", "empty class", "unknown class"])
+def test_what_training_refuses_is_found(folder, split, fault):
+    (folder / "train").rename(folder / "Train")
+    if fault == "empty split":
+        shutil.rmtree(folder / split)
+        (folder / split).mkdir()
+        detail = "without class folders"
+    elif fault == "empty class":
+        (place := folder / split / "flower").rename(folder / "old")
+        place.mkdir()
+        detail = ""
+    else:
+        (folder / "Train" / "flower").rename(folder / "Train" / "rose")
+        detail = f"not in {folder}/Train"
+    found = [finding for finding in check_data(folder).findings if finding.fault == fault]
+    assert found and {finding.detail for finding in found} == {detail}
+    with refused("`data_dir`", f"Received: '{folder}/{found[0].path}'"):
+        load_dataset("folder", folder)
 
 
 def test_a_missing_folder(tmp_path):

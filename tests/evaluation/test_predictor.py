@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 
 import keras
@@ -132,6 +133,20 @@ def test_hidden_files_and_pipes_are_passed_over(folder, tmp_path):
     assert [path.name for path, _ in read] == ["a.png"]
     with refused("`images`", tmp_path / "pipe.png"):
         list(read_images(tmp_path / "pipe.png", Transforms(image_size=SIDE)))
+
+
+def test_files_of_a_folder_that_cannot_be_read_are_reported(folder, tmp_path):
+    (tmp_path / "whole.png").write_bytes((folder / "a.png").read_bytes())
+    for name, target in (("gone.png", "nowhere"), ("loop.png", "loop.png")):
+        (tmp_path / name).symlink_to(target)
+    with pytest.warns(BadImageWarning) as warned:
+        read = list(read_images(tmp_path, Transforms(image_size=SIDE)))
+    assert [path.name for path, _ in read] == ["whole.png"]
+    gone, loop = (str(warning.message) for warning in warned)
+    assert f"gone.png is unreadable ({os.strerror(errno.ENOENT)})" in gone
+    assert f"loop.png is unreadable ({os.strerror(errno.ELOOP)})" in loop
+    with pytest.raises(OSError, match="loop.png"):
+        list(read_images(tmp_path / "loop.png", Transforms(image_size=SIDE)))
 
 
 def test_calibration_batches(model, pixels, folder):

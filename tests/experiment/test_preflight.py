@@ -1,12 +1,15 @@
 """What is wrong is named before a run begins; a folder is of one run, on the same data."""
 
 import contextlib
+import errno
+import fcntl
 import io
 import json
 import os
 import shutil
 import subprocess
 import sys
+import unittest.mock
 from pathlib import Path
 
 import keras
@@ -15,7 +18,7 @@ import pytest
 from PIL import Image
 
 from keras_resnet.data import load_dataset
-from keras_resnet.experiment import Experiment, run, workdir
+from keras_resnet.experiment import Experiment, preflight, run, runner, workdir
 from keras_resnet.experiment.workdir import in_use
 from tests.helpers import refused
 from tests.recipes.running import run_here
@@ -190,6 +193,75 @@ def test_a_folder_is_in_use_until_its_process_ends(pictures, tmp_path, monkeypat
         holder.kill()
         holder.wait()
     assert [path.name for path in folder.iterdir()] == [workdir.LOCK]
-    with in_use(folder), in_use(Path(folder)):
-        assert f"process {os.getpid()} since" in (folder / workdir.LOCK).read_text()
+    with in_use(folder):
+        for _ in range(2):
+            with in_use(Path(folder)):
+                assert f"process {os.getpid()} since" in (folder / workdir.LOCK).read_text()
+            assert [path.name for path in folder.iterdir()] == [workdir.LOCK]
+            with refused("`workdir`", f"in use by process {os.getpid()} since 2"):
+                other_process(folder)
     assert list(folder.iterdir()) == []
+
+
+def other_process(folder):
+    """Takes a folder in another process, and raises the error that it ends with."""
+    code = f"{HOLD.partition('with')[0]}\nwith in_use(Path(sys.argv[1])): pass"
+    ended = subprocess.run([sys.executable, "-c", code, folder], capture_output=True, text=True)
+    if ended.returncode:
+        raise ValueError(ended.stderr.splitlines()[-1])
+
+
+NO_LOCKS = """
+import errno, fcntl
+def no_locks(*_):
+    raise OSError(errno.ENOSYS, "Function not implemented")
+fcntl.flock = no_locks
+"""
+
+
+@pytest.mark.filterwarnings("ignore:flock not supported")
+def test_a_folder_on_a_file_system_without_locks(tmp_path, monkeypatch):
+    """There the file is the lock, and what a killed process leaves is recognized."""
+    folder = tmp_path / "run"
+    command = [sys.executable, "-c", NO_LOCKS + HOLD, folder]
+    holder = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    try:
+        holder.stdout.readline()
+        no_locks = unittest.mock.Mock(side_effect=OSError(errno.ENOSYS, "no locks"))
+        monkeypatch.setattr(fcntl, "flock", no_locks)
+        monkeypatch.setattr(workdir, "PATIENCE", 0.1)
+        with refused("`workdir`", f"in use by process {holder.pid}"), in_use(folder):
+            pass
+    finally:
+        holder.kill()
+        holder.wait()
+    with in_use(folder), in_use(folder):
+        assert (folder / workdir.LOCK).read_text().startswith(f"{os.getpid()}\n")
+    assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "named"),
+    [
+        ("config.json", {"seed": 1}, "another seed"),
+        ("config.json", {}, "--no-resume"),
+        ("data.json", {"class_names": ["x", "y"]}, "other data"),
+    ],
+)
+def test_a_folder_that_another_process_used_meanwhile(
+    name, content, named, pictures, tmp_path, monkeypatch
+):
+    """Between the first look at it and the lock, a whole run may come into it."""
+    one = experiment(pictures, tmp_path / "run", resume=False)
+
+    def meanwhile(*arguments):
+        prepared = preflight.prepare(*arguments)
+        with in_use(tmp_path / "run"):
+            held = one.of_the_result() if name == "config.json" else {}
+            (tmp_path / "run" / name).write_text(json.dumps(held | content))
+        return prepared
+
+    monkeypatch.setattr(runner, "prepare", meanwhile)
+    with refused("`workdir`", named):
+        run(one)
+    assert {path.name for path in (tmp_path / "run").iterdir()} <= {workdir.LOCK, name}

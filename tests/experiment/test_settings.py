@@ -145,7 +145,8 @@ def test_settings_have_one_name_in_all_groups():
 
 
 def test_precision_is_that_of_before_after_a_run(tmp_path):
-    with opened(Experiment.from_flat(precision="mixed_bfloat16", workdir=str(tmp_path))):
+    experiment = Experiment.from_flat(precision="mixed_bfloat16", workdir=str(tmp_path))
+    with opened(experiment, lambda: None):
         assert keras.config.dtype_policy().name == "mixed_bfloat16"
     assert keras.config.dtype_policy().name == "float32"
 

@@ -17,7 +17,7 @@ import pytest
 from keras_resnet.experiment import Experiment, run_study, study
 from keras_resnet.training import Terminated, TrainingStopped
 from keras_resnet.training.stopping import Diverged
-from keras_resnet.utils import processes
+from keras_resnet.utils import checks, processes
 from tests.recipes.running import ROOT
 
 METRICS = {
@@ -46,7 +46,7 @@ match settings["model"]:
         print(json.dumps({{"stopped": "Training diverged by step 3"}}))
         sys.exit(1)
     case "wrong":
-        print(json.dumps({{"wrong": "`depth` must be 6n+2"}}))
+        print(json.dumps({{"wrong": ["`depth` must be 6n+2", "`seed` must be 0"]}}))
         sys.exit(1)
     case _:
         with open(folder / "metrics.jsonl", "w") as file:
@@ -97,8 +97,9 @@ def test_what_has_finished_is_there_beside_what_stopped(tmp_path):
 
 
 def test_a_wrong_setting_ends_the_study_and_the_runs_in_progress_save_their_state(tmp_path):
-    with pytest.raises(ValueError, match="`depth`"):
+    with pytest.raises(checks.ProblemsError) as caught:
         run_study(experiments("waits", "wrong"), [0], tmp_path, jobs=2)
+    assert caught.value.lines == ("`depth` must be 6n+2", "`seed` must be 0")
     assert not (tmp_path / "wrong-0").exists()
     # It may have been ended before it was there to hear.
     assert (tmp_path / "waits-0" / "saved").exists() or not (tmp_path / "waits-0/ready").exists()
@@ -137,6 +138,7 @@ def test_real_command_leaves_ctrl_c_to_the_study(monkeypatch):
         (Terminated("SIGTERM at step 4"), "stopped", "error: SIGTERM at step 4\n"),
         (OSError("No space left on device"), "stopped", "error: No space left on device\n"),
         (ValueError("`depth` must be 6n+2"), "wrong", "error: `depth` must be 6n+2\n"),
+        (checks.ProblemsError(["`a` 1", "`b` 2"]), "wrong", "error: `a` 1\nerror: `b` 2\n"),
         (RuntimeError("unforeseen"), "stopped", "Traceback"),
     ],
 )
@@ -149,11 +151,12 @@ def test_how_a_run_ended_is_reported_and_logged_in_a_line(
 
     monkeypatch.setattr(study, "run", run)
     order = json.loads(json.dumps(Experiment.from_flat(depth=8, drops=(0.5,)).flat()))
-    (kind, text), *_ = study._outcome(order).items()
-    assert kind == outcome and str(error) in text and "\n" not in text
+    ((kind, said),) = study._outcome(order).items()
+    text = said if kind == "stopped" else "; ".join(said)
+    assert kind == outcome and "; ".join(str(error).splitlines()) in text and "\n" not in text
     log = capsys.readouterr().err
     assert log.startswith(logged)
-    assert log.count("\n") == 1 or isinstance(error, RuntimeError)
+    assert log.count("\n") == str(error).count("\n") + 1 or isinstance(error, RuntimeError)
 
 
 def test_a_process_ends_with_the_one_that_started_it(tmp_path):

@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 
 import keras_resnet
-from keras_resnet.export import HubLayer, export, export_hub, load_exported
+from keras_resnet.export import ExportedModel, HubLayer, export, export_hub, load_exported
 from keras_resnet.export.verification import CHECKSUMS, load_saved_model
 from keras_resnet.preprocessing import Preprocessing
 from tests.export.conftest import close, features_of, random_images
@@ -72,6 +72,45 @@ def test_foreign_modules_give_logits(tmp_path):
     loaded = load_exported(tmp_path / "m")
     assert loaded.output == "logits" and loaded.image_shape == (4, 4, 3)
     np.testing.assert_allclose(loaded(np.full((2, 4, 4, 3), 255.0)), np.ones((2, 3)))
+
+
+def test_images_of_another_shape_are_refused_by_every_format(
+    net, exported, classification, tmp_path
+):
+    net.save(tmp_path / "m.keras")
+    paths = [exported[form].path for form in ("saved_model", "litert", "onnx")]
+    for path in (tmp_path / "m.keras", classification, *paths):
+        loaded = load_exported(path)
+        for shape in ((2, 4, 8, 1), (2, 8, 8, 3), (8, 8, 1)):
+            with refused("`images`", "(8, 8, 1)", f"shape {shape}"):
+                loaded(np.zeros(shape))
+
+
+class Damaged(tf.Module):
+    """A module whose graph can be loaded, but not run."""
+
+    @tf.function(input_signature=[tf.TensorSpec((None, 4, 4, 3))])
+    def __call__(self, image):
+        return tf.gather([[1.0, 2.0]], tf.cast(image[:, 0, 0, 0], tf.int32) - 7)
+
+
+def test_errors_of_every_runtime_name_the_file(tmp_path):
+    module = Damaged()
+    tf.saved_model.save(module, str(tmp_path / "m"), {"default": module.__call__})
+    with refused("`path`", tmp_path / "m", "execution error"):
+        load_exported(tmp_path / "m")(np.zeros((1, 4, 4, 3)))
+
+    def run(images):
+        raise raised
+
+    for raised in (RuntimeError("Node 7\nfailed"), KeyError("output")):
+        with refused("`path`", "m.onnx", str(raised).splitlines()[0]):
+            ExportedModel(tmp_path / "m.onnx", (4, 4, 3), "logits", None, run)(
+                np.zeros((1, 4, 4, 3))
+            )
+    raised = tf.errors.ResourceExhaustedError(None, None, "no memory")
+    with pytest.raises(tf.errors.ResourceExhaustedError):
+        ExportedModel(tmp_path / "m.onnx", (4, 4, 3), "logits", None, run)(np.zeros((1, 4, 4, 3)))
 
 
 def test_what_is_no_model_is_named(net, tmp_path):

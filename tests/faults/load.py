@@ -62,6 +62,12 @@ ENCODINGS = (
 HANG_UP, TOO_LARGE = 2, 1
 # Memory in MB that the server may have more at the end than when it had seen everything once.
 GROWTH = 100
+# Settings of glibc, which would keep freed memory for its threads instead of giving it back.
+RETURNED = {
+    "MALLOC_ARENA_MAX": "2",
+    "MALLOC_TRIM_THRESHOLD_": str(32 << 20),
+    "MALLOC_MMAP_THRESHOLD_": str(1 << 20),
+}
 TIMEOUT = 120.0
 
 
@@ -136,7 +142,7 @@ class Server:
         with open(log, "ab") as errors:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", *map(str, command)],
-                env=environment(),
+                env=environment(**RETURNED),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=errors,

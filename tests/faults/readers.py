@@ -5,6 +5,7 @@ A reader returns the value of a file, or raises what it documents; `worker` judg
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import hashlib
 import json
@@ -29,7 +30,7 @@ from keras_resnet.experiment.workdir import read_object
 from keras_resnet.export import HubLayer, export, export_hub, load_exported
 from keras_resnet.export.handles import module_directory
 from keras_resnet.export.reading import read_labels
-from keras_resnet.training import read_records
+from keras_resnet.training import MetricsLogger, read_epochs, read_records
 from keras_resnet.training.checkpoints import (
     Checkpoint,
     DamagedCheckpointError,
@@ -230,6 +231,26 @@ def _make_records(folder: Path) -> None:
     (folder / "metrics.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
 
 
+def _read_records(path: Path) -> object:
+    """Reads as a run does that resumes, and in the end."""
+    logger = MetricsLogger(path.parent)
+    logger.set_params({"first_step": 6})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        logger.on_train_begin()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # What was damaged is gone.
+        rows, epochs = read_records(path), read_epochs(path)
+    with logger.table.open(encoding="utf-8", newline="") as file:
+        table = list(csv.DictReader(file))
+    for name in ("kind", "step", "epoch"):
+        if [row[name] for row in table] != [str(row[name]) for row in rows]:
+            raise Disagreement(f"metrics.csv has another {name}")
+    if any(row["step"] > 6 for row in rows) or [r for r in rows if r["kind"] == "epoch"] != epochs:
+        raise Disagreement("rows that will be written again, or other epochs")
+    return rows
+
+
 def _make_index(folder: Path) -> None:
     """A folder of empty pictures, and beside it the list of them that training keeps."""
     root = folder / "data"
@@ -326,10 +347,6 @@ def _run(path: Path) -> object:
     return {"labels": model.labels, "outputs": model(np.full((2, 8, 8, 3), 7.0))}
 
 
-def _labels_of(path: Path) -> object:
-    return load_exported(path).labels
-
-
 def _make_labels(folder: Path) -> None:
     (folder / "labels.txt").write_text("".join(f"{label}\n" for label in LABELS), "utf-8")
 
@@ -347,7 +364,7 @@ READERS = {
     "legacy .pth": Reader(lambda d: write_legacy(d / "a.pth", _torch_arrays()), _read_torch),
     "checkpoints": Reader(_make_checkpoint, _read_checkpoint, "content", refuses=_INTO_OTHERS),
     "config.json": Reader(_make_object, read_object),
-    "metrics.jsonl": Reader(_make_records, read_records),
+    "metrics.jsonl": Reader(_make_records, _read_records, refuses=()),
     "index of a folder": Reader(_make_index, _read_index),
     "class folders": Reader(
         lambda d: materialize(class_folders("data/images", 3), d), _read_folder, megabytes=300
@@ -355,7 +372,7 @@ READERS = {
     "Hub archives": Reader(_make_archive, _read_archive, "bytes"),
     "Hub handles": Reader(_make_handles, _read_handle, whole=False),
     "SavedModel": Reader(_make_saved_model, _run, "bytes", megabytes=300),
-    ".tflite": Reader(_make_litert, _labels_of, "bytes", megabytes=300),
+    ".tflite": Reader(_make_litert, _run, "bytes", megabytes=300),
     ".onnx": Reader(_make_onnx, _run, "bytes", megabytes=300),
     "labels.txt": Reader(_make_labels, read_labels),
 }

@@ -166,6 +166,20 @@ def test_damaged_files_are_set_aside_and_do_not_count(tmp_path):
     assert Checkpoints(tmp_path).newest({"seed": 0}).arrays["x"][0] == 20
 
 
+def test_a_damaged_file_that_the_user_deletes_is_not_missed(tmp_path):
+    for step in (10, 20):
+        path = save(Checkpoints(tmp_path), step)
+    path.write_bytes(b"damaged")
+    checkpoints = Checkpoints(tmp_path)
+    with pytest.warns(UserWarning, match="damaged.*step-000000020"):
+        checkpoints.newest({"seed": 0})
+    path.unlink()
+    assert save(checkpoints, 20) == path
+    names = [path.name for path in checkpoints.paths()]
+    assert names == ["step-000000010.npz", "step-000000020.npz"] == sorted(os.listdir(tmp_path))
+    assert Checkpoints(tmp_path).newest({"seed": 0}).arrays["x"][0] == 20
+
+
 @pytest.mark.parametrize("number", [errno.EACCES, errno.EIO, errno.ESTALE])
 def test_a_file_that_cannot_be_read_now_is_not_called_damaged(number, tmp_path, monkeypatch):
     error = OSError(number, os.strerror(number), str(save(Checkpoints(tmp_path), 1)))

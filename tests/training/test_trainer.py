@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import errno
+import json
 import resource
 
 import keras
@@ -265,6 +266,24 @@ def test_logs_are_written_and_cut_back_on_resume(tmp_path):
     for row, record in zip(table, rows, strict=True):
         for name, value in record.items():
             assert row[name] == str(value)
+
+
+def test_rows_of_another_type_are_left_out(tmp_path):
+    good = {"kind": "epoch", "step": 2, "epoch": 1, "loss": 0.5}
+    others = ({"step": "3"}, {"step": True}, {"epoch": 1.5}, {"kind": 3}, {"loss": "0.5"})
+    others += ({"loss": 10**400}, {"\ud800": 1.0}, {"": 1.0})
+    rows = [{**good, **other} for other in others] + [[good], "row", {"kind": "epoch"}]
+    path = tmp_path / "metrics.jsonl"
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in (*rows, good)))
+    with pytest.warns(UserWarning, match="Left out") as told:
+        assert read_records(path) == [good]
+    assert [f"line {i + 1} of" in str(one.message) for i, one in enumerate(told)] == [True] * len(
+        rows
+    )
+    # The record is mended when a run resumes.
+    with pytest.warns(UserWarning, match="Left out"):
+        fit(make_trainer(), 4, callbacks=[MetricsLogger(tmp_path)])
+    assert {row["kind"] for row in read_records(path)} == {"interval", "epoch"}
 
 
 @contextlib.contextmanager

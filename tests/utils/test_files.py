@@ -7,6 +7,7 @@ import re
 
 import pytest
 
+from keras_resnet.utils import files
 from keras_resnet.utils.files import (
     append_text,
     clear_leftovers,
@@ -46,6 +47,18 @@ def test_folder_replaces_folder(tmp_path):
             (temporary / text).write_text(text)
     assert os.listdir(target) == ["new"]
     assert os.listdir(tmp_path) == ["module"]
+
+
+def test_a_folder_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
+    target, synced = tmp_path / "module", []
+    monkeypatch.setattr(files, "_sync", lambda path: synced.append((path, target.exists())))
+    with replacing(target) as temporary:
+        (temporary / "a").mkdir(parents=True)
+        (temporary / "a" / "b").write_text("text")
+        (temporary / "link").symlink_to("nowhere")
+    assert synced[-1] == (tmp_path, True)
+    before = {path.relative_to(temporary).as_posix() for path, there in synced[:-1] if not there}
+    assert before == {".", "a", "a/b"} and len(synced) == 4
 
 
 def test_failed_exchange_brings_the_old_folder_back(tmp_path, monkeypatch):
@@ -126,6 +139,15 @@ def test_errors_of_a_disk_name_the_file(tmp_path, error, number):
         raise error
     assert caught.value.errno == number and "\n" not in str(caught.value)
     assert os.listdir(tmp_path) == []
+
+
+def test_the_librarys_own_words_are_kept():
+    """They may be about another file."""
+    denied = os.strerror(errno.EACCES)
+    with pytest.raises(OSError, match="'a.txt'") as caught, naming("a.txt"):
+        raise RuntimeError(f"In C++:\n/other/\x1bfile; {denied}")
+    assert caught.value.strerror == rf"/other/\x1bfile; {denied}"
+    assert (caught.value.errno, caught.value.filename) == (errno.EACCES, "a.txt")
 
 
 @pytest.mark.parametrize(

@@ -124,7 +124,7 @@ def test_transformers(hub, kind):
     assert class_names_of(model) == ("tench, Tinca tinca", "goldfish", "hen")
     expected = Preprocessing(image_size=32, interpolation="bicubic")
     assert model.preprocessing.same_numbers(expected)
-    told = [getattr(model.preprocessing, name) for name in ("image_size", "crop", "interpolation")]
+    told = [getattr(model.preprocessing, name) for name in ("image_size", "resize", "interpolation")]
     assert told == [32, 0.875, "bicubic"] and model.input_shape == (None, 32, 32, 3)
     # Without a processor, images are as the network itself takes them, of any size.
     bare = load_model("hf://microsoft/resnet-50")
@@ -243,7 +243,7 @@ def test_what_processors_say():
 
     assert prepared(size={"shortest_edge": 224}).image_size == 224
     assert prepared(resample=2).interpolation == "bilinear"
-    assert prepared(crop_pct=None).resize == 256
+    assert prepared(crop_pct=None).resize == 36  # 32 / 0.875
     assert prepared(do_normalize=False).std == (255.0,) * 3
     assert prepared(do_rescale=False).mean == tuple(MEAN)
     assert prepared(image_mean=0.5, image_std=0.5).mean == (127.5,) * 3
@@ -255,7 +255,7 @@ def test_what_processors_say():
     for squashed in ({"size": 384}, {"feature_extractor_type": "", "size": {"height": 64}}):
         with pytest.warns(UserWarning, match="center"):
             found = prepared(**squashed)
-            assert found.resize == found.image_size
+        assert found.resize == found.image_size
     labels = {"id2label": {"0": "LABEL_0", "1": "LABEL_1"}}
     arguments = from_transformers(TRANSFORMERS | labels, PROCESSOR)
     assert arguments["include_preprocessing"].class_names is None and arguments["classes"] == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import logging
 import shutil
 from pathlib import Path
@@ -14,7 +15,7 @@ from keras_resnet.experiment.reports import write_rows
 from keras_resnet.experiment.runner import opened, run
 from keras_resnet.experiment.search.space import SearchSpace, candidate
 from keras_resnet.experiment.settings import Experiment
-from keras_resnet.experiment.workdir import DATA, LOCK, expect_settings
+from keras_resnet.experiment.workdir import DATA, expect_settings
 from keras_resnet.training import TrainingStopped
 from keras_resnet.utils import checks, private
 from keras_resnet.utils.files import clear_leftovers, write_json
@@ -75,9 +76,8 @@ def search(
     limits = {"max_parameters": max_parameters, "max_multiply_adds": max_multiply_adds}
     settings = {**base.of_the_result(), "space": dataclasses.asdict(space), "tuner": tuner}
     settings |= {"factor": factor, **limits}
-    found = checks.Problems()
-    found.note(expect_settings, workdir / "search.json", settings, of="search")
-    with opened(base, found) as (strategy, dataset):
+    expect_own = functools.partial(expect_settings, workdir / "search.json", settings, of="search")
+    with opened(base, expect_own) as (strategy, dataset):
         hypermodel = ResNetHyperModel(base, dataset, space, strategy=strategy, **limits)
         fresh = not hypermodel.folder.exists()
         tried = make_tuner(hypermodel, tuner, trials=trials, factor=factor)
@@ -87,15 +87,16 @@ def search(
         write_json(workdir / DATA, dataset.identity())
         with private.tuner_saves_json(write_json):
             tried.search()
-    # A trial that ended while the search was being killed has ended twice.
-    ended = dict.fromkeys(tried.oracle.end_order)
-    rows = [_row(tried.oracle.get_trial(trial), hypermodel) for trial in ended]
-    if all(row["state"] == "over budget" for row in rows):
-        if fresh:
+        # A trial that ended while the search was being killed has ended twice.
+        ended = dict.fromkeys(tried.oracle.end_order)
+        rows = [_row(tried.oracle.get_trial(trial), hypermodel) for trial in ended]
+        none_left = all(row["state"] == "over budget" for row in rows)
+        if none_left and fresh:
             # Nothing was trained: the folder is free for another search.
-            for name in ("search.json", DATA, LOCK):
+            for name in ("search.json", DATA):
                 (workdir / name).unlink()
             shutil.rmtree(hypermodel.folder)
+    if none_left:
         raise ValueError(
             "`max_parameters` and `max_multiply_adds` must leave some candidates. Received: "
             f"max_parameters={max_parameters}, max_multiply_adds={max_multiply_adds}, which all "

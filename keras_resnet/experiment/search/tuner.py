@@ -219,7 +219,8 @@ def _kills_counted(folder: Path) -> Iterator[None]:
     path = folder / "killed.json"
     newest = [checkpoint.name for checkpoint in Checkpoints(folder / "checkpoints").paths()[-1:]]
     held = read_object(path) if path.exists() else {}
-    kills = held["kills"] if held.get("checkpoint") == newest else 0
+    kills: Any = held.get("kills") if held.get("checkpoint") == newest else 0
+    kills = kills if checks.is_whole(kills) else 0  # in a damaged file
     if kills >= KILLS:
         raise MemoryError(
             f"killed {kills} times without a checkpoint in between, as systems do where memory runs"

@@ -2,13 +2,15 @@
 
 import csv
 import json
+import shutil
 
 import pytest
 
-from keras_resnet.experiment import Experiment
+from keras_resnet.experiment import Experiment, preflight, runner
 from keras_resnet.experiment.search import searching
 from keras_resnet.experiment.search import tuner as tuning
 from keras_resnet.experiment.search.space import SearchSpace
+from keras_resnet.experiment.workdir import LOCK
 from tests.experiment.search.fakes import Wide
 from tests.helpers import refused
 
@@ -74,9 +76,17 @@ def test_table_figure_and_final_run(tmp_path, final_runs, capsys, logged):
             searching.search(other, SPACE, **options | changed)
 
 
-def test_a_budget_that_leaves_nothing_leaves_the_folder_free(tmp_path, final_runs):
+def test_a_budget_that_leaves_nothing_leaves_the_folder_free(tmp_path, final_runs, monkeypatch):
     base = Experiment.from_flat(workdir=str(tmp_path), epochs=1, export=False)
     notes = tmp_path / "search" / "notes.txt"
+    locked, remove = [], shutil.rmtree
+
+    def rmtree(path, **options):
+        if path == notes.parent:
+            locked.append((tmp_path / LOCK).exists())
+        remove(path, **options)
+
+    monkeypatch.setattr(shutil, "rmtree", rmtree)
     for occupied in (False, True):  # what was there before is somebody's
         if occupied:
             notes.parent.mkdir()
@@ -84,6 +94,24 @@ def test_a_budget_that_leaves_nothing_leaves_the_folder_free(tmp_path, final_run
         with refused("max_parameters", "max_multiply_adds=10"):
             searching.search(base, SPACE, trials=2, max_multiply_adds=10)
         assert notes.exists() if occupied else list(tmp_path.iterdir()) == []
+    assert locked == [True]  # while no other search can begin there
+
+
+def test_a_folder_that_another_search_used_meanwhile(tmp_path, final_runs, monkeypatch):
+    base = Experiment.from_flat(workdir=str(tmp_path), epochs=1, export=False)
+    searching.search(base, SPACE, trials=1)
+    other = (tmp_path / "search.json").read_text()
+    (tmp_path / "search.json").unlink()
+
+    def meanwhile(*arguments):
+        prepared = preflight.prepare(*arguments)
+        (tmp_path / "search.json").write_text(other)
+        return prepared
+
+    monkeypatch.setattr(runner, "prepare", meanwhile)
+    with refused("`workdir`", "another seed"):
+        searching.search(base.replace(seed=1), SPACE, trials=1)
+    assert (tmp_path / "search.json").read_text() == other
 
 
 def test_what_a_killed_search_left_is_cleared(tmp_path, final_runs):

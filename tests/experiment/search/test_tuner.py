@@ -13,7 +13,7 @@ from keras_resnet.analysis.counting import complexity
 from keras_resnet.data.dataset import ArrayDataset
 from keras_resnet.experiment import Experiment
 from keras_resnet.experiment.search.space import SearchSpace
-from keras_resnet.experiment.search.tuner import ResNetHyperModel, make_tuner
+from keras_resnet.experiment.search.tuner import ResNetHyperModel, _kills_counted, make_tuner
 from keras_resnet.training import TrainingStopped
 from keras_resnet.training.checkpoints import read_checkpoint
 from tests.experiment.search import fakes
@@ -177,6 +177,15 @@ setattr(tuner, name, killed_in_the_first_trial)
 oracle = searched(dense(folder), "random", 2).oracle
 print(json.dumps([oracle.get_trial(one).score for one in oracle.end_order]))
 """
+
+
+@pytest.mark.parametrize(("kills", "counted"), [(1, 2), ("2", 1), (None, 1), (True, 1)])
+def test_a_damaged_count_of_kills_is_none(tmp_path, kills, counted):
+    path = tmp_path / "killed.json"
+    path.write_text(json.dumps({"kills": kills, "checkpoint": []}))
+    with _kills_counted(tmp_path):
+        assert json.loads(path.read_text()) == {"kills": counted, "checkpoint": []}
+    assert not path.exists()
 
 
 @pytest.mark.slow
