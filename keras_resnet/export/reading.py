@@ -17,7 +17,15 @@ import tensorflow as tf
 
 from keras_resnet.export.copies import image_network
 from keras_resnet.export.endpoints import KINDS
-from keras_resnet.export.formats import LABELS, LABELS_SHA256, MODEL_SHA256, ONNX_LABELS, sha256
+from keras_resnet.export.formats import (
+    LABELS,
+    LABELS_SHA256,
+    MODEL_SHA256,
+    ONNX_LABELS,
+    as_floats,
+    as_integers,
+    sha256,
+)
 from keras_resnet.export.verification import SAVED_MODEL, load_saved_model
 from keras_resnet.network import class_names_of
 from keras_resnet.surgery.graphs import functional_config, output_activation
@@ -163,7 +171,8 @@ def _open_litert(path: Path) -> ExportedModel:
     def run(images: np.ndarray) -> np.ndarray:
         with lock:
             try:
-                return runner(images=images)[output]
+                received = runner(images=as_integers(images, inputs["images"]))[output]
+                return as_floats(received, outputs[output])
             except RuntimeError as error:
                 raise _unreadable(path, error) from error
 
