@@ -158,7 +158,7 @@ class _PlainGroupNormalization(keras.layers.GroupNormalization):
 
     def call(self, inputs):
         centered = inputs - _by_channel(self._means(inputs))
-        factor = tf.math.rsqrt(self._means(tf.square(centered)) + self.epsilon)
+        factor = tf.math.rsqrt(self._means(centered * centered) + self.epsilon)
         if self.scale:
             factor *= self.gamma
         outputs = centered * _by_channel(factor)

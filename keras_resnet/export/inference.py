@@ -105,7 +105,7 @@ def export(
       on `calibration`, in integers only; "int16x8" the same with 16 bits for all but kernels,
       closer to the model and slower. With "int8", `io_dtype` makes inputs and outputs integers,
       too: "uint8" images are the gray levels themselves, "int8" ones these less 128, and outputs
-      have their scale in the file.
+      have their scale in the file. Probabilities of "int8" come in steps of 1/256.
     - "onnx": a file for ONNX Runtime, of opset 17 or another, channels first inside: images are
       transposed once. `quantize="int8"` is by ONNX Runtime's own quantizer (QDQ, per channel). It
       takes images of any size if the model does.
@@ -255,6 +255,10 @@ def _calibration_images(
         return None
     every = itertools.chain.from_iterable(calibration)
     images = [np.asarray(image, "float32") for image in itertools.islice(every, CALIBRATION_IMAGES)]
+    # Sides of any length are those of the first image.
+    if images and len(images[0].shape) == len(shape):
+        sides = zip(shape, images[0].shape, strict=True)
+        shape = tuple(own if side is None else side for side, own in sides)
     other = next((image.shape for image in images if image.shape != shape), None)
     if not images or other is not None:
         raise ValueError(

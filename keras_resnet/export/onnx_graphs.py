@@ -67,6 +67,9 @@ def fuse_padded_pools(graph: Any) -> None:
         pool.attribute.extend([*kept, onnx.helper.make_attribute("pads", sides.tolist())])
         pool.input[0] = pad.input[0]
         graph.node.remove(pad)
+        read = {name for node in graph.node for name in node.input}
+        for tensor in [tensor for tensor in graph.initializer if tensor.name not in read]:
+            graph.initializer.remove(tensor)
 
 
 def quantized(model: Any, images: np.ndarray, folder: Path) -> Any:
