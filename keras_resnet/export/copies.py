@@ -139,7 +139,7 @@ def _plain(layer: keras.Layer) -> keras.Layer:
 
 def _is_replaced(layer: keras.Layer) -> bool:
     if type(layer) is keras.layers.GroupNormalization:
-        return layer.axis in (-1, 3)
+        return layer.input_spec.ndim == 4 and layer.axis in (-1, 3)
     return type(layer) in _REPLACED and layer.groups > 1
 
 

@@ -18,7 +18,7 @@ from keras_resnet.export.formats import CALIBRATED, custom_operations
 from keras_resnet.export.verification import ExportMismatchError
 from keras_resnet.preprocessing import CAFFE
 from tests.export.conftest import FORMS, LABELS, QUANTIZED, assert_same_in_threads, small_net
-from tests.helpers import refused
+from tests.helpers import randomize, refused
 
 # All of the `export` extra.
 for package in ("ai_edge_litert", "onnxruntime", "tf2onnx"):
@@ -257,6 +257,18 @@ def test_small_outputs_are_compared_as_strictly(tmp_path, monkeypatch):
     for path, options in ((tmp_path / "m", {}), (tmp_path / "m.onnx", {"format": "onnx"})):
         with refused("`model`", "1.0e-01", error=ExportMismatchError):
             export(model, path, overwrite=True, **options)
+
+
+@pytest.mark.parametrize("scale", [True, False])
+def test_group_normalization_of_maps_and_of_vectors(tmp_path, scale):
+    images = keras.Input((6, 5, 6))
+    x = keras.layers.Rescaling(1 / 255)(images)
+    x = keras.layers.GroupNormalization(3, scale=scale, center=not scale)(x)
+    x = keras.layers.GlobalAveragePooling2D()(keras.layers.ReLU()(x))
+    x = keras.layers.GroupNormalization(2)(x)
+    model = randomize(keras.Model(images, keras.layers.Dense(4, name="scores")(x)))
+    for name, format in (("m.onnx", "onnx"), ("m.tflite", "litert")):
+        assert export(model, tmp_path / name, format).difference < 1e-5
 
 
 def test_grouped_convolutions_of_standardized_kernels(tmp_path):
