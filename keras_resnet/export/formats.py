@@ -150,15 +150,16 @@ def as_integers(values: np.ndarray, tensor: Mapping[str, Any]) -> np.ndarray:
         return values
     scale, zero = tensor["quantization"]
     limits = np.iinfo(dtype)
-    return np.clip(np.rint(values / scale) + zero, limits.min, limits.max).astype(dtype)
+    return np.clip(np.rint(values / (scale or 1.0)) + zero, limits.min, limits.max).astype(dtype)
 
 
 def as_floats(values: np.ndarray, tensor: Mapping[str, Any]) -> np.ndarray:
     """Returns what a LiteRT file gives as floats: the reverse of `as_integers`."""
+    # A scale of 0 stands for integers that are none of floats.
     if values.dtype.kind == "f":
         return values
     scale, zero = tensor["quantization"]
-    return (values.astype("float32") - zero) * np.float32(scale)
+    return (values.astype("float32") - zero) * np.float32(scale or 1.0)
 
 
 def write_onnx(

@@ -42,8 +42,8 @@ TOLERANCES = {"float32": 1e-4, "float16": 1e-2}
 # Outputs below are sums that come to zero but for rounding.
 _ZERO = 1e-6
 # Mean cosine between the outputs of a file of integers and the model's, over the compared images.
-# With "int8" every layer's numbers are rounded to 256 levels of a range that was measured, with the
-# others only its kernels are, or its numbers to the range that they have.
+# "int8" rounds the numbers of every layer to 256 levels of a range measured beforehand; "dynamic"
+# to those of the range that they have, "int16x8" to 65,536.
 LEAST_COSINES = {"int8": 0.9, "dynamic": 0.95, "int16x8": 0.95}
 # More images than these make calibration longer and no better.
 CALIBRATION_IMAGES = 512
