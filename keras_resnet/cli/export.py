@@ -4,9 +4,9 @@
 
 The format follows from the name of OUT, or is --format. Batch normalization is folded into the
 convolutions; what was written is run and compared with the model, and kept only if it agrees. int8
-needs --calibration: a folder of images such as the model was trained on, or "digits". All formats
-take images in [0, 255] and carry the labels of the model, or else those that lie beside it (or
---labels).
+and int16x8 need --calibration: a folder of images such as the model was trained on, or "digits";
+with it every format is compared on these images, else on noise. All formats take images in [0, 255]
+and carry the labels of the model, or else those that lie beside it (or --labels).
 """
 
 from collections.abc import Sequence
@@ -32,8 +32,21 @@ def main(
     add("model", metavar="MODEL", type=Path, help="A trained model, a .keras file")
     add("out", metavar="OUT", type=Path, help="What to write")
     add("--format", help="saved_model, litert or onnx")
-    add("--quantize", default="float32", help="float32; for LiteRT float16 or int8")
-    add("--calibration", help='Folder of images, or "digits", for int8')
+    add(
+        "--quantize",
+        default="float32",
+        help="float32; for LiteRT float16, dynamic, int8, int16x8; ONNX int8",
+    )
+    add("--calibration", help='Folder of images, or "digits", for int8 and int16x8')
+    add("--io-dtype", default="float32", help="uint8 or int8 inputs and outputs, for LiteRT int8")
+    add("--opset", type=int, help="Version of ONNX's operations, 10 to 21; 17 by default")
+    add(
+        "--about",
+        metavar="NAME=TEXT",
+        action="append",
+        default=[],
+        help="A description, version, author or license, for LiteRT and ONNX; repeatable",
+    )
     add("--image-size", type=int, help="Side, for LiteRT of a model of any size")
     add("--preprocessing", default="inside", help="inside, imagenet or none")
     add("--labels", type=Path, help="File with the name of a class on every line")
@@ -54,6 +67,9 @@ def main(
         image_size=given.image_size,
         preprocessing=given.preprocessing,
         labels=labels,
+        io_dtype=given.io_dtype,
+        opset=given.opset,
+        about=dict(_pair(text) for text in given.about),
         overwrite=given.overwrite,
     )
     print(
@@ -61,3 +77,11 @@ def main(
         f"compared on {written.images} images: largest difference {written.difference:.2g} of the "
         f"largest output, {100 * written.agreement:.2f} % with the same best class"
     )
+
+
+def _pair(text: str) -> tuple[str, str]:
+    """Returns name and value of `--about`."""
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise ValueError(f"`--about` must be NAME=TEXT. Received: --about {text}")
+    return name, value

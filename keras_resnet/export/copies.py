@@ -136,9 +136,10 @@ def of_plain_operations(model: keras.Model) -> keras.Model:
 
     Stacked blocks are traced one after the other, with constants for weights; Keras still sees a
     stack, so that depth is not limited. Grouped convolutions, which Keras hands to XLA, become one
-    operation that TensorFlow itself cannot run on every CPU, but the formats can.
+    operation that TensorFlow itself cannot run on every CPU, but the formats can. Maps of group
+    normalization stay of four dimensions, so that ONNX's can be channels first.
     """
-    if not any(isinstance(layer, BlockStack) or _is_grouped(layer) for layer in model.layers):
+    if not any(isinstance(layer, BlockStack) or _is_replaced(layer) for layer in model.layers):
         return model
     copy = keras.models.clone_model(model, clone_function=_plain)
     copy_weights(model, copy)
@@ -149,13 +150,15 @@ def _plain(layer: keras.Layer) -> keras.Layer:
     kind = type(layer)
     if isinstance(layer, BlockStack):
         kind = _Unrolled
-    elif _is_grouped(layer):
-        kind = _GROUPED[kind]
+    elif _is_replaced(layer):
+        kind = _REPLACED[kind]
     return kind.from_config(layer.get_config())
 
 
-def _is_grouped(layer: keras.Layer) -> bool:
-    return type(layer) in _GROUPED and layer.groups > 1
+def _is_replaced(layer: keras.Layer) -> bool:
+    if type(layer) is keras.layers.GroupNormalization:
+        return layer.input_spec.ndim == 4 and layer.axis in (-1, 3)
+    return type(layer) in _REPLACED and layer.groups > 1
 
 
 class _GroupedConv2D(keras.layers.Conv2D):
@@ -168,7 +171,37 @@ class _GroupedStandardizedConv2D(StandardizedConv2D, _GroupedConv2D):
     """Standardizes its kernel before the grouped convolution."""
 
 
-_GROUPED = {keras.layers.Conv2D: _GroupedConv2D, StandardizedConv2D: _GroupedStandardizedConv2D}
+class _PlainGroupNormalization(keras.layers.GroupNormalization):
+    """Takes means of maps `(batch, H, W, C)` per channel first, then of groups of channels."""
+
+    def call(self, inputs):
+        centered = inputs - _by_channel(self._means(inputs))
+        factor = tf.math.rsqrt(self._means(centered * centered) + self.epsilon)
+        if self.scale:
+            factor *= self.gamma
+        outputs = centered * _by_channel(factor)
+        return outputs + self.beta if self.center else outputs
+
+    def _means(self, maps):
+        """Returns the means of the groups, for each of their channels: `(batch, C)`."""
+        channels = maps.shape[-1]
+        size = channels // self.groups
+        means = tf.reshape(tf.reduce_mean(maps, [1, 2]), (-1, self.groups, size))
+        means = tf.tile(tf.reduce_mean(means, 2, keepdims=True), (1, 1, size))
+        return tf.reshape(means, (-1, channels))
+
+
+def _by_channel(values):
+    """Returns `(batch, C)` as `(batch, 1, 1, C)`."""
+    # By a transposition, which tf2onnx sees is that of the maps, and moves behind the product.
+    return tf.transpose(tf.reshape(values, (-1, values.shape[-1], 1, 1)), (0, 2, 3, 1))
+
+
+_REPLACED = {
+    keras.layers.Conv2D: _GroupedConv2D,
+    StandardizedConv2D: _GroupedStandardizedConv2D,
+    keras.layers.GroupNormalization: _PlainGroupNormalization,
+}
 
 
 class _Unrolled(BlockStack):

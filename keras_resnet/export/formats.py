@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import itertools
 import tempfile
 import zipfile
 from collections.abc import Callable, Mapping
@@ -17,6 +18,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_resnet.export import litert_metadata, onnx_graphs
 from keras_resnet.utils import checks, private
 from keras_resnet.utils.files import without_patterns, write_text
 
@@ -34,8 +36,13 @@ MODEL_SHA256 = "model.sha256"
 # Metadata of ONNX whose value, 64 hexadecimal digits, ends the file: the checksum of all in front
 # of it. The model's description names it too, so that no single damage hides that there is one.
 ONNX_SHA256 = "keras_resnet.model.sha256"
-# The newest that tf2onnx writes well; ONNX Runtime runs it since 1.12.
+# Below 10 pixels cannot be skipped, as option A does; above 21 ONNX Runtime 1.20 runs none.
+OPSETS = range(10, 22)
+# ONNX Runtime runs it since 1.12. It is also the last that tf2onnx writes with global pools, which
+# need no transposition; later ones are made from it.
 OPSET = 17
+# The first that quantizes kernels per channel.
+OPSET_INT8 = 13
 
 
 def add_assets(module: Any, folder: Path, texts: Mapping[str, tuple[str, str | None]]) -> None:
@@ -74,21 +81,33 @@ def write_litert(
     path: Path,
     *,
     net: keras.Model,
+    output: str,
     labels: str | None,
     prepared: str | None,
     quantize: str,
     images: np.ndarray | None,
+    io_dtype: str,
+    about: Mapping[str, str] | None,
     **_: Any,
 ) -> None:
-    """Writes a .tflite file of LiteRT's built-in operations only."""
+    """Writes a .tflite file of LiteRT's built-in operations only, with its metadata."""
     # By way of a SavedModel, which gives inputs and outputs their names.
     folder = path.with_name("saved_model")
     write_saved_model(serve, folder, net=net)
     with without_patterns(folder) as plain:
-        data = _litert(plain, net.name, quantize, images)
+        data = _litert(plain, net.name, quantize, images, io_dtype)
+    described = litert_metadata.classifier_metadata(
+        net.name,
+        tuple(serve.input_signature[0].shape[1:]),
+        output,
+        io_dtype=io_dtype,
+        labels_file=None if labels is None else LABELS,
+        about=about,
+    )
+    entries = {litert_metadata.ENTRY: described}
     if labels is not None:
-        digest = sha256(labels.encode()).encode()
-        data = private.litert_with_metadata(data, LABELS_SHA256, digest)
+        entries[LABELS_SHA256] = sha256(labels.encode()).encode()
+    data = private.litert_with_metadata(data, entries)
     path.write_bytes(data)
     # TensorFlow Lite's "associated files": an archive behind what readers of the model see.
     with zipfile.ZipFile(path, "a") as archive:
@@ -98,19 +117,34 @@ def write_litert(
                 archive.writestr(name, text)
 
 
-def _litert(folder: Path, name: str, quantize: str, images: np.ndarray | None) -> bytes:
+def _litert(
+    folder: Path, name: str, quantize: str, images: np.ndarray | None, io_dtype: str
+) -> bytes:
     """Converts a SavedModel of the network of that name."""
     converter = tf.lite.TFLiteConverter.from_saved_model(
         str(folder), signature_keys=["serving_default"]
     )
-    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
+    kinds = tf.lite.OpsSet
+    operations = {
+        "int8": kinds.TFLITE_BUILTINS_INT8,
+        "int16x8": kinds.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8,
+    }
+    converter.target_spec.supported_ops = [operations.get(quantize, kinds.TFLITE_BUILTINS)]
     if quantize != "float32":
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
     if quantize == "float16":
         converter.target_spec.supported_types = [tf.float16]
-    if images is not None:
-        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-        converter.representative_dataset = lambda: ([image[None]] for image in images)
+    if images is not None and quantize in operations:
+        ends = images[:0]
+        if io_dtype != "float32":
+            dtype = tf.as_dtype(io_dtype)
+            converter.inference_input_type = converter.inference_output_type = dtype
+            # With all of the range in them the scale is 1: integers are the gray levels themselves.
+            ends = images[:1].copy()
+            ends.flat[[0, -1]] = 0, 255
+        converter.representative_dataset = lambda: (
+            [image[None]] for image in itertools.chain(ends, images)
+        )
     failure = private.litert_failure()
     try:
         data = converter.convert()
@@ -131,38 +165,80 @@ def custom_operations(data: bytes) -> list[str]:
     return sorted(code.CustomCode().decode() for code in codes if code.CustomCode())
 
 
+def as_integers(values: np.ndarray, tensor: Mapping[str, Any]) -> np.ndarray:
+    """Returns floats as a LiteRT file's tensor takes them, which are the same where it has floats.
+
+    Args:
+        values: Floats.
+        tensor: Details of the tensor as the interpreter gives them.
+    """
+    dtype = np.dtype(tensor["dtype"])
+    if dtype.kind == "f":
+        return values
+    scale, zero = tensor["quantization"]
+    limits = np.iinfo(dtype)
+    return np.clip(np.rint(values / (scale or 1.0)) + zero, limits.min, limits.max).astype(dtype)
+
+
+def as_floats(values: np.ndarray, tensor: Mapping[str, Any]) -> np.ndarray:
+    """Returns what a LiteRT file gives as floats: the reverse of `as_integers`."""
+    # A scale of 0 stands for integers that are none of floats.
+    if values.dtype.kind == "f":
+        return values
+    scale, zero = tensor["quantization"]
+    return (values.astype("float32") - zero) * np.float32(scale or 1.0)
+
+
 def write_onnx(
-    serve: Any, path: Path, *, labels: str | None, prepared: str | None, **_: Any
+    serve: Any,
+    path: Path,
+    *,
+    output: str,
+    labels: str | None,
+    prepared: str | None,
+    quantize: str,
+    images: np.ndarray | None,
+    opset: int,
+    about: Mapping[str, str] | None,
+    **_: Any,
 ) -> None:
     """Writes an .onnx file with tf2onnx."""
     onnx = checks.import_extra("onnx", "ONNX files", "export")
     tf2onnx = checks.import_extra("tf2onnx", "ONNX files", "export")
-    traced = serve.get_concrete_function()
     # Frozen here, because tf2onnx takes constants that a function has captured for inputs.
-    frozen = private.with_constants(traced)
-    graph, _ = tf2onnx.convert.from_graph_def(
+    frozen = private.with_constants(serve.get_concrete_function())
+    model, _ = tf2onnx.convert.from_graph_def(
         frozen.graph.as_graph_def(),
         input_names=[frozen.inputs[0].name],
         output_names=[frozen.outputs[0].name],
-        opset=OPSET,
+        opset=min(opset, OPSET),
     )
-    (output,) = traced.structured_outputs
     names = {frozen.inputs[0].name: "images", frozen.outputs[0].name: output}
-    for value in (*graph.graph.input, *graph.graph.output):
+    for value in (*model.graph.input, *model.graph.output):
         value.name = names.get(value.name, value.name)
-    for node in graph.graph.node:
+    for node in model.graph.node:
         for tensors in (node.input, node.output):
             tensors[:] = [names.get(tensor, tensor) for tensor in tensors]
-    texts = {} if prepared is None else {ONNX_PREPROCESSING: prepared}
+    onnx_graphs.name_sizes(model.graph)
+    onnx_graphs.fuse_padded_pools(model.graph)
+    if images is not None and quantize == "int8":
+        model = onnx_graphs.quantized(model, images, path.parent)
+    model = onnx_graphs.of_opset(model, opset)
+    about = dict(about or {})
+    # The description names the checksum too, so that no single damage hides that there is one.
+    model.doc_string = (
+        f"{about.get('description', '')}\n{ONNX_SHA256} is the checksum of what is in front of it."
+    ).strip()
+    if prepared is not None:
+        about[ONNX_PREPROCESSING] = prepared
     if labels is not None:
-        texts |= {ONNX_LABELS: labels, LABELS_SHA256: sha256(labels.encode())}
-    onnx.helper.set_model_props(graph, texts)
-    graph.doc_string = f"{ONNX_SHA256} is the checksum of what is in front of it."
-    onnx.checker.check_model(graph)
+        about |= {ONNX_LABELS: labels, LABELS_SHA256: sha256(labels.encode())}
+    onnx.helper.set_model_props(model, about)
+    onnx.checker.check_model(model)
     # Protocol buffers written one behind the other are read as one.
     checksum = onnx.ModelProto()
     onnx.helper.set_model_props(checksum, {ONNX_SHA256: 64 * "0"})
-    front = (graph.SerializeToString() + checksum.SerializeToString())[:-64]
+    front = (model.SerializeToString() + checksum.SerializeToString())[:-64]
     path.write_bytes(front + sha256(front).encode())
 
 
@@ -180,10 +256,20 @@ class Format:
     quantizations: tuple[str, ...] = ("float32",)
     functions: bool = False  # Whether loops and calls may stay in the graph.
     any_size: bool = True  # Whether images may be of any size.
+    options: tuple[str, ...] = ()  # Arguments of `export` that only some formats have.
 
 
 FORMATS = {
     "saved_model": Format(write_saved_model, functions=True),
-    "litert": Format(write_litert, ".tflite", ("float32", "float16", "int8"), any_size=False),
-    "onnx": Format(write_onnx, ".onnx"),
+    "litert": Format(
+        write_litert,
+        ".tflite",
+        ("float32", "float16", "dynamic", "int8", "int16x8"),
+        any_size=False,
+        options=("io_dtype", "about"),
+    ),
+    "onnx": Format(write_onnx, ".onnx", ("float32", "int8"), options=("opset", "about")),
 }
+# Quantizations that need images to measure the range of every layer's numbers on.
+CALIBRATED = ("int8", "int16x8")
+IO_DTYPES = ("float32", "uint8", "int8")

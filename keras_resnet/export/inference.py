@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +24,21 @@ from keras_resnet.export.copies import (
     image_network,
     of_plain_operations,
 )
-from keras_resnet.export.formats import FORMATS
+from keras_resnet.export.formats import (
+    CALIBRATED,
+    FORMATS,
+    IO_DTYPES,
+    OPSET,
+    OPSET_INT8,
+    OPSETS,
+)
+from keras_resnet.export.litert_metadata import ABOUT
 from keras_resnet.export.reading import ExportedModel, load_exported, output_name
 from keras_resnet.network import class_names_of
 from keras_resnet.preprocessing import Preprocessing
 from keras_resnet.surgery.folding import fold_batch_norm
 from keras_resnet.utils import checks
+from keras_resnet.utils.escapes import visible
 from keras_resnet.utils.files import replacing
 
 # Largest difference from the model, as a fraction of the largest output, however small that is.
@@ -37,8 +46,10 @@ from keras_resnet.utils.files import replacing
 TOLERANCES = {"float32": 1e-4, "float16": 1e-2}
 # Outputs below are sums that come to zero but for rounding.
 _ZERO = 1e-6
-# Mean cosine between the outputs of an int8 file and the model's, over the calibration images.
-LEAST_COSINE = 0.9
+# Mean cosine between the outputs of a file of integers and the model's, over the compared images.
+# "int8" rounds the numbers of every layer to 256 levels of a range measured beforehand; "dynamic"
+# to those of the range that they have, "int16x8" to 65,536.
+LEAST_COSINES = {"int8": 0.9, "dynamic": 0.95, "int16x8": 0.95}
 # More images than these make calibration longer and no better.
 CALIBRATION_IMAGES = 512
 
@@ -50,11 +61,11 @@ class ExportReport:
     Attributes:
         path: File or directory.
         format: "saved_model", "litert" or "onnx".
-        quantize: "float32", "float16" or "int8".
+        quantize: "float32", "float16", "dynamic", "int8" or "int16x8".
         bytes: Size of the file, or of all files of the directory.
         difference: Largest difference from the model's outputs, as a fraction of the largest.
         agreement: Fraction of the compared images whose largest output is the model's.
-        images: Number of images compared: random ones, or with int8 those of `calibration`.
+        images: Number of images compared: those of `calibration`, else random ones.
     """
 
     path: Path
@@ -77,6 +88,9 @@ def export(
     preprocessing: str | Preprocessing = "inside",
     version: int = 1,
     labels: Sequence[str] | None = None,
+    io_dtype: str = "float32",
+    opset: int | None = None,
+    about: Mapping[str, str] | None = None,
     overwrite: bool = False,
 ) -> ExportReport:
     """Writes a network for inference, runs what was written, and compares it with the model.
@@ -93,26 +107,41 @@ def export(
       is for models of square images in grayscale or RGB; for others "serving_default" takes images.
       A request to warm up with is in `assets.extra`. It cannot be called or fine-tuned; for that
       there is `export_hub`.
-    - "litert": a .tflite file of LiteRT's built-in operations only, for images of one size.
-      `quantize="float16"` halves it; "int8" computes in 8 bits and makes it a quarter (inputs and
-      outputs stay float32). "int8" needs `calibration`, from which the range of every layer's
-      numbers is measured.
-    - "onnx": a file of opset 17 for ONNX Runtime.
+    - "litert": a .tflite file of LiteRT's built-in operations only, for images of one size, with
+      the metadata that Android's Task Library, ML Kit and MediaPipe read (TFLITE_METADATA): what
+      the input is, and the names of the classes.
+
+      `quantize="float16"` halves it. The others make it a quarter, with kernels in 8 bits:
+      "dynamic" rounds the numbers of a layer to 8 bits as they come; "int8" by ranges measured
+      on `calibration`, in integers only; "int16x8" the same with 16 bits for all but kernels,
+      closer to the model and slower. With "int8", `io_dtype` makes inputs and outputs integers,
+      too: "uint8" images are the gray levels themselves, "int8" ones these less 128, and outputs
+      have their scale in the file. Probabilities of "int8" come in steps of 1/256.
+    - "onnx": a file for ONNX Runtime, of opset 17 or another, channels first inside: images are
+      transposed once. `quantize="int8"` is by ONNX Runtime's own quantizer (QDQ, per channel). It
+      takes images of any size if the model does.
 
     Args:
         model: Functional model of one output, of images in [0, 255], channels last. It is not
             changed.
         path: Directory, or file that ends in .tflite or .onnx, to write atomically.
         format: "saved_model", "litert" or "onnx".
-        quantize: "float32"; for LiteRT also "float16" or "int8".
-        calibration: For "int8", batches of images as the model takes them, such as it was trained
-            on; the first 512 images are used, and a hundred will do.
+        quantize: "float32"; for LiteRT also "float16", "dynamic", "int8" or "int16x8", for ONNX
+            "int8".
+        calibration: Batches of images as the model takes them, such as it was trained on; the first
+            512 images are used, and a hundred will do. "int8" and "int16x8" need them. What was
+            written is compared on them, else on four images of noise.
         image_size: Side of the images, for a model that takes any size; LiteRT needs it.
         preprocessing: As in `export_hub`: "inside", "imagenet", "none" or a `Preprocessing`. What
             is known of it is stored in the exported model as `Preprocessing.to_json` returns it.
         version: Version of a SavedModel, the name of its folder inside of `path`.
         labels: Name of every class, stored in the exported model; by default those that the model
             remembers.
+        io_dtype: Inputs and outputs of a LiteRT file with `quantize="int8"`: "float32", "uint8" or
+            "int8". `load_exported` takes and gives floats whatever they are.
+        opset: Version of ONNX's operations, from 10 to 21, from 13 on for "int8"; 17 by default.
+        about: Any of "description", "version", "author" and "license" of the model, stored in a
+            LiteRT or ONNX file.
         overwrite: Whether `path` may exist, as a file or SavedModel of the same format.
 
     Raises:
@@ -129,6 +158,7 @@ def export(
             f"`quantize` must be one of {allowed} for format={format!r}. "
             f"Received: quantize={quantize!r}"
         )
+    _check_options(format, quantize, io_dtype, opset, about)
     path = base = Path(path)
     if not kind.suffix:
         path = base / str(checks.integer("version", version))
@@ -149,6 +179,8 @@ def export(
         )
     if prepared is not None and shape[0] is not None:
         prepared = prepared.at(shape[0])
+    if prepared is not None and "about" in kind.options:
+        about = {"description": visible(prepared), **(about or {})}
     images = _calibration_images(shape, calibration, quantize)
 
     single = float32_copy(model)
@@ -174,10 +206,14 @@ def export(
             written,
             signatures=signatures,
             net=net,
+            output=output,
             labels=labels,
             prepared=None if prepared is None else prepared.to_json(),
             quantize=quantize,
             images=images,
+            io_dtype=io_dtype,
+            opset=OPSET if opset is None else opset,
+            about=about,
         )
         compared = verification.random_images(shape) if images is None else images
         reference = model if computes_in_float32(model) else single
@@ -231,6 +267,40 @@ def _compare_files(
     return difference
 
 
+def _check_options(
+    format: str, quantize: str, io_dtype: str, opset: int | None, about: Mapping[str, str] | None
+) -> None:
+    """Raises a ValueError for options that the format lacks, or that are no such options."""
+    checks.one_of("io_dtype", io_dtype, IO_DTYPES)
+    given = {"io_dtype": io_dtype, "opset": opset, "about": about or None}
+    for name, value in given.items():
+        if value in (None, "float32") or name in FORMATS[format].options:
+            continue
+        formats = ", ".join(repr(f) for f, kind in FORMATS.items() if name in kind.options)
+        raise ValueError(
+            f"`{name}` must be left out except for format={formats}. "
+            f"Received: {name}={value!r} with format={format!r}"
+        )
+    if io_dtype != "float32" and quantize != "int8":
+        raise ValueError(
+            "`io_dtype` must be 'float32' unless quantize='int8'. "
+            f"Received: io_dtype={io_dtype!r} with quantize={quantize!r}"
+        )
+    if opset is not None:
+        least = OPSET_INT8 if quantize == "int8" else OPSETS.start
+        if checks.integer("opset", opset) not in range(least, OPSETS.stop):
+            raise ValueError(
+                f"`opset` must be from {least} to {OPSETS.stop - 1} for quantize={quantize!r}. "
+                f"Received: opset={opset}"
+            )
+    for name, text in (about or {}).items():
+        if name not in ABOUT or not isinstance(text, str) or not text.isprintable():
+            raise ValueError(
+                f"`about` must be a line of text for each of {', '.join(map(repr, ABOUT))} that is "
+                f"known. Received: about={dict(about or {})}"
+            )
+
+
 def _image_shape(model: keras.Model, image_size: int | None, any_size: bool) -> tuple:
     """Returns the shape of the images that the exported model takes."""
     shape = tuple(model.inputs[0].shape[1:])
@@ -253,17 +323,20 @@ def _image_shape(model: keras.Model, image_size: int | None, any_size: bool) -> 
 def _calibration_images(
     shape: tuple, calibration: Iterable[np.ndarray] | None, quantize: str
 ) -> np.ndarray | None:
-    """Returns the calibration images as one array; None where there is nothing to calibrate."""
-    if (calibration is not None) != (quantize == "int8"):
-        given = "none" if calibration is None else type(calibration).__name__
-        raise ValueError(
-            "`calibration` must be batches of images for quantize='int8', and is for that only. "
-            f"Received: calibration of type {given} with quantize={quantize!r}"
-        )
+    """Returns the calibration images as one array; None where there are none."""
     if calibration is None:
+        if quantize in CALIBRATED:
+            raise ValueError(
+                f"`calibration` must be batches of images for quantize={quantize!r}. "
+                "Received: calibration=None"
+            )
         return None
     every = itertools.chain.from_iterable(calibration)
     images = [np.asarray(image, "float32") for image in itertools.islice(every, CALIBRATION_IMAGES)]
+    # Sides of any length are those of the first image.
+    if images and len(images[0].shape) == len(shape):
+        sides = zip(shape, images[0].shape, strict=True)
+        shape = tuple(own if side is None else side for side, own in sides)
     other = next((image.shape for image in images if image.shape != shape), None)
     if not images or other is not None:
         raise ValueError(
@@ -285,10 +358,10 @@ def _compare(
         expected = np.concatenate([reference(part, training=False) for part in parts])
     received, expected = (a.reshape(len(images), -1) for a in (received, expected))
     difference = verification.largest_difference(received, expected, _ZERO)
-    if quantize == "int8":
+    if quantize in LEAST_COSINES:
         lengths = np.linalg.norm(received, axis=1) * np.linalg.norm(expected, axis=1)
         cosine = np.mean(np.sum(received * expected, axis=1) / np.maximum(lengths, 1e-30))
-        right = cosine >= LEAST_COSINE
+        right = cosine >= LEAST_COSINES[quantize]
         reason = f"a mean cosine of {cosine:.3f} between its outputs and the model's"
     else:
         right = difference <= TOLERANCES[quantize]

@@ -26,6 +26,8 @@ from keras_resnet.export.formats import (
     ONNX_PREPROCESSING,
     ONNX_SHA256,
     PREPROCESSING,
+    as_floats,
+    as_integers,
     sha256,
 )
 from keras_resnet.export.verification import SAVED_MODEL, load_saved_model
@@ -210,7 +212,8 @@ def _open_litert(path: Path) -> ExportedModel:
 
     def run(images: np.ndarray) -> np.ndarray:
         with lock:
-            return runner(images=images)[output]
+            received = runner(images=as_integers(images, inputs["images"]))[output]
+            return as_floats(received, outputs[output])
 
     shape = _image_shape(inputs["images"]["shape_signature"])
     return ExportedModel(path, shape, output, labels, run, prepared)

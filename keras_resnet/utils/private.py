@@ -10,10 +10,11 @@ from __future__ import annotations
 import contextlib
 import pickle
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, BinaryIO
 
 import keras
+import numpy as np
 from keras.src import backend
 from keras.src.backend.common import global_state
 from keras.src.random.seed_generator import GLOBAL_SEED_GENERATOR
@@ -178,18 +179,29 @@ def litert_model(data: Any) -> Any:
     return schema_py_generated.Model.GetRootAs(data, 0)
 
 
-def litert_with_metadata(data: bytes, name: str, content: bytes) -> bytes:
-    """Returns the bytes of a LiteRT file with one more entry of metadata."""
+def litert_with_metadata(data: bytes, entries: Mapping[str, bytes]) -> bytes:
+    """Returns the bytes of a LiteRT file with more entries of metadata, all at multiples of 16."""
     # The public converter has no option for it.
+    import flatbuffers
     from tensorflow.lite.python import schema_py_generated
     from tensorflow.lite.tools import flatbuffer_utils
 
+    class Aligned(flatbuffers.Builder):
+        # The schema asks for it (`force_align`), and its Python code forgets it.
+        def StartVector(self, size, count, alignment):  # noqa: N802
+            return super().StartVector(size, count, 16 if size == 1 else alignment)
+
     model = flatbuffer_utils.convert_bytearray_to_object(data)
-    buffer, entry = schema_py_generated.BufferT(), schema_py_generated.MetadataT()
-    buffer.data, entry.name, entry.buffer = list(content), name, len(model.buffers)
-    model.buffers.append(buffer)
-    model.metadata = [*(model.metadata or ()), entry]
-    return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
+    model.metadata = list(model.metadata or ())
+    for name, content in entries.items():
+        buffer, entry = schema_py_generated.BufferT(), schema_py_generated.MetadataT()
+        buffer.data = np.frombuffer(content, "uint8")
+        entry.name, entry.buffer = name, len(model.buffers)
+        model.buffers.append(buffer)
+        model.metadata.append(entry)
+    builder = Aligned(len(data) + 1024)
+    builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
+    return bytes(builder.Output())
 
 
 # The public class is the one in C, which has no table of instructions to take some out of.

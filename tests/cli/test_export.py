@@ -22,7 +22,8 @@ def model(tmp_path_factory):
 
 def test_exports_and_predicts(model, tmp_path):
     out = tmp_path / "m.tflite"
-    flags = ["--quantize", "int8", "--calibration", "digits"]
+    flags = ["--quantize", "int8", "--calibration", "digits", "--io-dtype", "uint8"]
+    flags += ["--about", "author=A", "--about", "license=a=b"]
     printed = run_here("export", model, out, *flags)
     assert f"{out}: litert, int8, {out.stat().st_size:,} " in printed
     assert " 512 " in printed
@@ -44,7 +45,14 @@ def test_exports_and_predicts(model, tmp_path):
     [
         (["nothing.keras", "m"], "'nothing.keras'"),
         (["{model}", "m", "--format", "torch"], "format='torch'"),
-        (["{model}", "m.onnx", "--quantize", "int8"], "quantize='int8'"),
+        (["{model}", "m.onnx", "--quantize", "float16"], "quantize='float16'"),
+        (["{model}", "m.onnx", "--quantize", "int8"], "`calibration`"),
+        (["{model}", "m.onnx", "--opset", "5"], "opset=5"),
+        (["{model}", "m.tflite", "--opset", "17"], "opset=17"),
+        (["{model}", "m.tflite", "--io-dtype", "int16"], "io_dtype='int16'"),
+        (["{model}", "m.tflite", "--io-dtype", "uint8"], "io_dtype='uint8'"),
+        (["{model}", "m.tflite", "--about", "me"], "--about me"),
+        (["{model}", "m.tflite", "--about", "owner=me"], "'owner'"),
         (["{model}", "m.tflite", "--quantize", "int8"], "`calibration`"),
         (["{model}", "m.tflite", "--calibration", "nowhere"], "calibration='nowhere'"),
         (["{model}", "m", "--image-size", "9"], "image_size=9"),

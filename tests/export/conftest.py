@@ -94,9 +94,14 @@ FORMS = {
     "saved_model": ("saved_model", "float32", "digits"),
     "litert": ("litert", "float32", "digits.tflite"),
     "litert float16": ("litert", "float16", "digits16.tflite"),
+    "litert dynamic": ("litert", "dynamic", "digits-dynamic.tflite"),
     "litert int8": ("litert", "int8", "digits8.tflite"),
+    "litert int16x8": ("litert", "int16x8", "digits16x8.tflite"),
     "onnx": ("onnx", "float32", "digits.onnx"),
+    "onnx int8": ("onnx", "int8", "digits8.onnx"),
 }
+# Those whose kernels are 8-bit integers.
+QUANTIZED = [form for form, (_, quantize, _) in FORMS.items() if "float" not in quantize]
 
 
 @pytest.fixture(scope="package")
@@ -136,7 +141,7 @@ def exported(trained, digits, tmp_path_factory):
             folder / name,
             format,
             quantize=quantize,
-            calibration=calibration if quantize == "int8" else None,
+            calibration=calibration if form in QUANTIZED else None,
             labels=LABELS,
         )
         for form, (format, quantize, name) in FORMS.items()

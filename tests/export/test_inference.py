@@ -14,18 +14,18 @@ import tensorflow as tf
 
 import keras_resnet
 from keras_resnet.export import export, export_hub, inference, load_exported
-from keras_resnet.export.formats import custom_operations
+from keras_resnet.export.formats import CALIBRATED, custom_operations
 from keras_resnet.export.verification import ExportMismatchError
 from keras_resnet.preprocessing import CAFFE
-from tests.export.conftest import FORMS, LABELS, assert_same_in_threads, small_net
-from tests.helpers import refused
+from tests.export.conftest import FORMS, LABELS, QUANTIZED, assert_same_in_threads, small_net
+from tests.helpers import randomize, refused
 
 # All of the `export` extra.
 for package in ("ai_edge_litert", "onnxruntime", "tf2onnx"):
     pytest.importorskip(package)
 
 
-@pytest.mark.parametrize("form", [form for form in FORMS if form != "litert int8"])
+@pytest.mark.parametrize("form", [form for form in FORMS if form not in QUANTIZED])
 def test_outputs_are_the_models(trained, exported, test_images, form):
     images = test_images[0][:7]
     loaded = load_exported(exported[form].path)
@@ -37,19 +37,59 @@ def test_outputs_are_the_models(trained, exported, test_images, form):
     np.testing.assert_allclose(loaded(images[:1]), expected[:1], atol=tolerance)
 
 
-def test_int8_is_as_accurate_to_a_point_on_all_test_images(trained, exported, test_images):
+@pytest.mark.parametrize("form", QUANTIZED)
+def test_integers_are_as_accurate_to_a_point_on_all_test_images(
+    trained, exported, test_images, form
+):
     images, labels = test_images
-    scores = load_exported(exported["litert int8"].path)(images)
+    scores = load_exported(exported[form].path)(images)
     of_float = trained.predict(images, verbose=0)
-    accuracy, of_int8 = (np.mean(np.argmax(s, axis=1) == labels) for s in (of_float, scores))
+    accuracy, of_integers = (np.mean(np.argmax(s, axis=1) == labels) for s in (of_float, scores))
     assert accuracy > 0.9
-    assert abs(of_int8 - accuracy) <= 0.01
-    assert exported["litert int8"].agreement > 0.98 and exported["litert int8"].images == 180
+    assert abs(of_integers - accuracy) <= 0.01
+    assert exported[form].agreement > 0.98 and exported[form].images == 180
+
+
+def test_four_images_of_noise_are_compared_without_others(exported):
+    for form in set(FORMS) - set(QUANTIZED):
+        assert exported[form].images == 4
+
+
+@pytest.mark.parametrize(("io_dtype", "zero"), [("uint8", 0), ("int8", -128)])
+def test_integers_in_and_out(trained, exported, test_images, tmp_path, io_dtype, zero):
+    """Integers are the gray levels themselves; `load_exported` takes and gives floats."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    images = test_images[0][:50]
+    path = tmp_path / "m.tflite"
+    options = {"quantize": "int8", "calibration": [np.minimum(images, 250)]}
+    written = export(trained, path, "litert", io_dtype=io_dtype, **options)
+    assert written.images == 50
+    runner = Interpreter(str(path)).get_signature_runner("serving_default")
+    tensor = runner.get_input_details()["images"]
+    assert tensor["dtype"] == np.dtype(io_dtype) and tensor["quantization"] == (1.0, zero)
+    received = runner(images=(images + zero).astype(io_dtype))["probabilities"]
+    assert received.dtype == np.dtype(io_dtype)
+    outputs = load_exported(path)(images)
+    np.testing.assert_array_equal(outputs, (received.astype("float32") - zero) / 256)
+    # Levels between and beyond are those next to them.
+    np.testing.assert_array_equal(load_exported(path)(images + 0.4), outputs)
+    np.testing.assert_array_equal(
+        load_exported(path)(images * 100 - 50),
+        load_exported(path)(np.clip(images * 100 - 50, 0, 255)),
+    )
+    of_floats = load_exported(exported["litert int8"].path)(images)
+    np.testing.assert_allclose(outputs, of_floats, atol=0.15)
 
 
 def test_sizes_are_those_of_the_precision(trained, exported):
     weights = trained.count_params()
-    for form, of_one in {"litert": 4, "onnx": 4, "litert float16": 2, "litert int8": 1}.items():
+    for form, of_one in {
+        "litert": 4,
+        "onnx": 4,
+        "litert float16": 2,
+        **dict.fromkeys(QUANTIZED, 1),
+    }.items():
         assert of_one * weights * 0.9 < exported[form].bytes < of_one * weights * 1.2 + 30_000
     path = exported["saved_model"].path
     files = [file for file in path.rglob("*") if file.is_file()]
@@ -138,11 +178,11 @@ def test_variants_are_exported_in_every_format(tmp_path, variant):
     model = keras_resnet.ResNet((2, 2), include_preprocessing=True, **options)
     images = np.random.default_rng(0).uniform(0, 255, (8, 32, 32, 3)).astype("float32")
     for format, quantize, name in FORMS.values():
-        calibration = [images] if quantize == "int8" else None
+        calibration = [images] if quantize in CALIBRATED else None
         # TensorFlow would read brackets as a pattern.
         path = tmp_path / "a[1]" / name
         written = export(model, path, format, quantize=quantize, calibration=calibration)
-        assert written.difference < {"float32": 1e-5, "float16": 1e-3, "int8": 0.05}[quantize]
+        assert written.difference < {"float32": 1e-5, "float16": 1e-3}.get(quantize, 0.05)
 
 
 def test_is_float32_whatever_the_training_precision(tmp_path):
@@ -219,6 +259,18 @@ def test_small_outputs_are_compared_as_strictly(tmp_path, monkeypatch):
             export(model, path, overwrite=True, **options)
 
 
+@pytest.mark.parametrize("scale", [True, False])
+def test_group_normalization_of_maps_and_of_vectors(tmp_path, scale):
+    images = keras.Input((6, 5, 6))
+    x = keras.layers.Rescaling(1 / 255)(images)
+    x = keras.layers.GroupNormalization(3, scale=scale, center=not scale)(x)
+    x = keras.layers.GlobalAveragePooling2D()(keras.layers.ReLU()(x))
+    x = keras.layers.GroupNormalization(2)(x)
+    model = randomize(keras.Model(images, keras.layers.Dense(4, name="scores")(x)))
+    for name, format in (("m.onnx", "onnx"), ("m.tflite", "litert")):
+        assert export(model, tmp_path / name, format).difference < 1e-5
+
+
 def test_grouped_convolutions_of_standardized_kernels(tmp_path):
     net = small_net((1,), block="bottleneck", shortcut="B", **GROUPED, **NORMALIZED)
     assert export(net, tmp_path / "m.onnx", "onnx").difference < 1e-5
@@ -226,7 +278,7 @@ def test_grouped_convolutions_of_standardized_kernels(tmp_path):
 
 def test_wrong_arguments_are_named(net, tmp_path):
     images = np.zeros((2, 8, 8, 1), "float32")
-    path, lite = tmp_path / "m", tmp_path / "m.tflite"
+    path, lite, onnx = (tmp_path / name for name in ("m", "m.tflite", "m.onnx"))
     int8 = {"format": "litert", "quantize": "int8"}
     maps = keras_resnet.CifarResNet(8, include_top=False, input_shape=(8, 8, 1))
     for where, arguments, *words in (
@@ -236,7 +288,18 @@ def test_wrong_arguments_are_named(net, tmp_path):
         (lite, int8, "`calibration`", "quantize='int8'"),
         (lite, {**int8, "calibration": []}, "`calibration`", "no images"),
         (lite, {**int8, "calibration": [images[:, :4]]}, "`calibration`", "(4, 8, 1)"),
-        (lite, {"format": "litert", "calibration": [images]}, "`calibration`", "type list"),
+        (lite, {"format": "litert", "quantize": "int16x8"}, "`calibration`", "'int16x8'"),
+        (lite, {"format": "litert", "io_dtype": "int16"}, "`io_dtype`", "'uint8'", "'int16'"),
+        (lite, {"format": "litert", "io_dtype": "int8"}, "`io_dtype`", "quantize='float32'"),
+        (path, {"io_dtype": "uint8"}, "`io_dtype`", "'litert'", "'uint8'"),
+        (lite, {"format": "litert", "opset": 17}, "`opset`", "'onnx'", "opset=17"),
+        (onnx, {"format": "onnx", "opset": 22}, "`opset`", "10 to 21", "opset=22"),
+        (onnx, {"format": "onnx", "opset": True}, "`opset`", "opset=True"),
+        (onnx, {**int8, "format": "onnx", "opset": 12}, "`opset`", "13 to 21", "opset=12"),
+        (onnx, {**int8, "format": "onnx"}, "`calibration`", "calibration=None"),
+        (onnx, {"format": "onnx", "about": {"name": "n"}}, "`about`", "'license'", "'name'"),
+        (onnx, {"format": "onnx", "about": {"author": "a\nb"}}, "`about`", "author"),
+        (path, {"about": {"author": "a"}}, "`about`", "'litert', 'onnx'"),
         (path, {"labels": ["one"]}, "`labels`", "1 labels"),
         (path, {"image_size": 9}, "`image_size`", "image_size=9"),
         (path, {"model": maps, "preprocessing": "none", "labels": ["a"]}, "`labels`"),

@@ -175,10 +175,15 @@ def test_litert_metadata():
     with seen("flatbuffer_utils", "tensorflow"):
         function = tf.function(tf.math.tanh).get_concrete_function(tf.TensorSpec((2,)))
         data = tf.lite.TFLiteConverter.from_concrete_functions([function]).convert()
-        model = private.litert_model(private.litert_with_metadata(data, "name", b"content"))
-        entry = model.Metadata(model.MetadataLength() - 1)
-        assert entry.Name() == b"name"
-        assert model.Buffers(entry.Buffer()).DataAsNumpy().tobytes() == b"content"
+        entries = {"name": b"content", "other": b"more"}
+        data = private.litert_with_metadata(data, entries)
+        model = private.litert_model(data)
+        found = [model.Metadata(model.MetadataLength() - i) for i in (2, 1)]
+        for entry, (name, content) in zip(found, entries.items(), strict=True):
+            assert entry.Name().decode() == name
+            buffer = model.Buffers(entry.Buffer()).DataAsNumpy()
+            assert buffer.tobytes() == content
+            assert data.index(content) % 16 == 0
 
 
 def test_zip_directory():

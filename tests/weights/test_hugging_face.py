@@ -124,8 +124,11 @@ def test_transformers(hub, kind):
     assert class_names_of(model) == ("tench, Tinca tinca", "goldfish", "hen")
     expected = Preprocessing(image_size=32, interpolation="bicubic")
     assert model.preprocessing.same_numbers(expected)
-    told = [getattr(model.preprocessing, name) for name in ("image_size", "resize", "interpolation")]
-    assert told == [32, 0.875, "bicubic"] and model.input_shape == (None, 32, 32, 3)
+    prepared = model.preprocessing
+    told = [prepared.image_size, prepared.resize, prepared.interpolation]
+        getattr(model.preprocessing, name) for name in ("image_size", "resize", "interpolation")
+    ]
+    assert told == [32, 36, "bicubic"] and model.input_shape == (None, 32, 32, 3)
     # Without a processor, images are as the network itself takes them, of any size.
     bare = load_model("hf://microsoft/resnet-50")
     assert distance(bare(standardized(x)), net(standardized(x))) < 1e-5
