@@ -126,8 +126,6 @@ def test_transformers(hub, kind):
     assert model.preprocessing.same_numbers(expected)
     prepared = model.preprocessing
     told = [prepared.image_size, prepared.resize, prepared.interpolation]
-        getattr(model.preprocessing, name) for name in ("image_size", "resize", "interpolation")
-    ]
     assert told == [32, 36, "bicubic"] and model.input_shape == (None, 32, 32, 3)
     # Without a processor, images are as the network itself takes them, of any size.
     bare = load_model("hf://microsoft/resnet-50")
