@@ -5,17 +5,18 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
-import math
 import types
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 
 from keras_resnet.architectures import Architecture, DenseArchitecture, Stem, identify
 from keras_resnet.layers import PACKAGE, Remembering
-from keras_resnet.naming import find_stage, map_name
-from keras_resnet.preprocessing import Preprocessing
+from keras_resnet.naming import KERAS_NAMES, find_stage, map_name
+from keras_resnet.preprocessing import KERAS_CAFFE, KERAS_TF, Preprocessing
 from keras_resnet.utils import checks, private
 from keras_resnet.utils.files import parse_json
 
@@ -60,6 +61,11 @@ class NetworkConfig:
         return bool(self.arguments["include_preprocessing"])
 
     @property
+    def keeps_bias(self) -> bool:
+        """True if weights of `keras.applications` fit it, and their images, unconverted."""
+        return bool(self.arguments.get("conv_bias")) and not self.standardizes
+
+    @property
     def stride_version(self) -> str | None:
         """Version of the strides; None without bottlenecks, where all are the same."""
         architecture = self.architecture
@@ -67,7 +73,7 @@ class NetworkConfig:
             return None
         if len(architecture.repeats) == 1:
             return None
-        return "v1" if architecture.version == "v1" else "v1.5"
+        return "v1.5" if architecture.version == "v2" else architecture.version
 
     def function(self) -> dict[str, Any]:
         """Returns what decides, beside the weights, what the network computes of an image."""
@@ -127,6 +133,29 @@ class Network(keras.Model):
     """
 
     _built_by: NetworkConfig | None = None
+    _warned = False
+
+    def __call__(self, *args, **kwargs):
+        warn_of_range(self, *args[:1])
+        return super().__call__(*args, **kwargs)
+
+    def fit(self, x=None, *args, **kwargs):
+        warn_of_range(self, x)
+        return super().fit(x, *args, **kwargs)
+
+    def evaluate(self, x=None, *args, **kwargs):
+        warn_of_range(self, x)
+        return super().evaluate(x, *args, **kwargs)
+
+    def predict(self, x, *args, **kwargs):
+        warn_of_range(self, x)
+        return super().predict(x, *args, **kwargs)
+
+    def get_layer(self, name=None, index=None):
+        """Returns a layer as `keras.Model` does, a DenseNet's by its name in Keras, too."""
+        if name in KERAS_NAMES and all(layer.name != name for layer in self.layers):
+            name = KERAS_NAMES[name]
+        return super().get_layer(name, index)
 
     @property
     def network(self) -> NetworkConfig:
@@ -161,6 +190,53 @@ class Network(keras.Model):
         return self.network.preprocessing
 
 
+class ImageRangeWarning(UserWarning):
+    """Images in another range than the weights of the network were trained on."""
+
+
+# Functions that prepare images.
+_PREPARING = {
+    "keras_resnet.preprocess_input": Preprocessing(),
+    "keras_resnet.applications.resnet.preprocess_input": KERAS_CAFFE,
+    "keras_resnet.applications.resnet_v2.preprocess_input": KERAS_TF,
+}
+
+
+def warn_of_range(model: Network, images: Any = None) -> None:
+    """Warns, once for each model, of images that were not prepared as its weights expect them.
+
+    Looks at the first image of an array or an eager tensor, and at nothing else. A range that the
+    right images could have, too, is no reason to warn.
+    """
+    concrete = isinstance(images, np.ndarray) or hasattr(images, "numpy")
+    if model._warned or not concrete or len(images.shape) != 4 or not images.shape[0]:
+        return
+    config = remembered(model)
+    if config is None or config.preprocessing is None or config.on_tensor:
+        return
+    prepared, image = config.preprocessing, np.asarray(images[0])
+    smallest, largest = float(image.min()), float(image.max())
+    low, high, how = 0.0, 255.0, "RGB images in [0, 255], which it standardizes itself"
+    if not config.standardizes:
+        ends = np.divide(
+            [np.negative(prepared.mean), np.subtract(255, prepared.mean)], prepared.std
+        )
+        low, high = float(ends.min()), float(ends.max())
+        names = (name for name, other in _PREPARING.items() if prepared.same_numbers(other))
+        function = next(names, "model.preprocessing.standardize")
+        how = f"images as {function} returns them, about {low:.3g} to {high:.3g}"
+    width = high - low
+    # Interpolation goes a little beyond.
+    outside = smallest < low - width / 10 or largest > high + width / 10
+    # Five gray levels, which is more than the whole range of [-1, 1] and the like.
+    narrow = image.dtype.kind != "u" and 0 < largest - smallest < width / 50
+    unit = low < -0.5 and 0 <= smallest < 0.1 and 0.5 < largest <= 1
+    if outside or narrow or unit:
+        model._warned = True
+        message = f"{model.name} expects {how}. Received: images of {smallest:.3g} to {largest:.3g}"
+        warnings.warn(message, ImageRangeWarning, stacklevel=3)
+
+
 @dataclasses.dataclass(frozen=True)
 class Feature:
     """One of the maps that a backbone gives.
@@ -185,17 +261,20 @@ class Backbone(Network):
     @property
     def features(self) -> tuple[Feature, ...]:
         """The maps, from the finest on."""
-        arguments, stem = self.network.arguments, self.network.architecture.stem
-        limit = arguments["output_stride"] or math.inf
+        arguments, architecture = self.network.arguments, self.network.architecture
+        stem, stages = architecture.stem, len(arguments["blocks"])
+        # Stages that end at the resolution of the next one.
+        late = getattr(architecture, "version", None) == "v2-keras"
+        limit = arguments["output_stride"] or stem.reduction * 2 ** (stages - 1)
         axis = 1 if arguments["data_format"] == "channels_first" else -1
         return tuple(
             Feature(
                 name=map_name(i),
-                stride=int(min(stem.reduction * 2**i, limit)),
+                stride=min(stem.reduction * 2 ** (i + late), limit),
                 channels=self.output[map_name(i)].shape[axis],
                 layer=private.layer_of(self.output[map_name(i)]).name,
             )
-            for i in range(len(arguments["blocks"]))
+            for i in range(stages)
             if map_name(i) in self.output
         )
 

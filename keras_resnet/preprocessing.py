@@ -2,8 +2,8 @@
 
 Images are RGB in [0, 255], uint8 or float. The networks take them standardized by ImageNet's mean
 and standard deviation per channel, the convention of torchvision and timm, not the BGR one of
-Caffe and `keras.applications.resnet`. Weights of the latter are converted as they are read; their
-mean still differs by half a gray level.
+Caffe and `keras.applications.resnet`. Weights of the latter are converted as they are read, but for
+networks of `keras_resnet.applications`; their mean still differs by half a gray level.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ class Preprocessing:
         crop: That side as a fraction of the shorter side of the resized image.
         interpolation: "bilinear" or "bicubic".
         class_names: Name of every class, in the order of the outputs; None where not known.
+        bgr: Whether the network takes the channels in reverse, B, G, R.
     """
 
     mean: tuple[float, float, float] = IMAGENET_MEAN
@@ -43,6 +44,7 @@ class Preprocessing:
     crop: float = 0.875
     interpolation: str = "bilinear"
     class_names: tuple[str, ...] | None = None
+    bgr: bool = False
 
     def __post_init__(self):
         names = self.class_names
@@ -60,7 +62,10 @@ class Preprocessing:
             )
 
     def standardize(self, images: Any, data_format: str | None = None) -> Any:
-        """Returns `(images - mean) / std` per channel; shapes and dtypes as `preprocess_input`."""
+        """Returns `(images - mean) / std` per channel; shapes and dtypes as `preprocess_input`.
+
+        The channels are R, G, B before, and in reverse behind where the network wants that.
+        """
         data_format = checks.data_format(data_format)
         axis = -1 if data_format == "channels_last" else -3
         if not hasattr(images, "shape"):
@@ -78,15 +83,19 @@ class Preprocessing:
         mean, std = (np.reshape(v, shape).astype("float32") for v in (self.mean, self.std))
         if isinstance(images, np.ndarray):
             floating = "float" in keras.backend.standardize_dtype(images.dtype)
-            return ((images - mean) / std).astype(images.dtype if floating else "float32")
+            prepared = ((images - mean) / std).astype(images.dtype if floating else "float32")
+            return np.flip(prepared, axis) if self.bgr else prepared
         images = ops.convert_to_tensor(images)
         dtype = keras.backend.standardize_dtype(images.dtype)
         dtype = dtype if "float" in dtype else "float32"
         # In float32, since 16 bits cannot hold the difference of two numbers near 255 well.
-        return ops.cast((ops.cast(images, "float32") - mean) / std, dtype)
+        prepared = ops.cast((ops.cast(images, "float32") - mean) / std, dtype)
+        return ops.flip(prepared, axis) if self.bgr else prepared
 
     def same_numbers(self, other: Preprocessing) -> bool:
         """Returns whether mean and deviation are those of `other`, to the rounding of float32."""
+        if self.bgr != other.bgr:
+            return False
         own, others = (*self.mean, *self.std), (*other.mean, *other.std)
         return len(own) == len(others) and np.allclose(own, others, rtol=1e-6, atol=0.0)
 
@@ -94,6 +103,10 @@ class Preprocessing:
 # Caffe's mean. Its networks take BGR that is not divided by the deviations: converting their
 # weights reverses and scales the first kernel, so that one convention holds for all.
 CAFFE = Preprocessing(mean=(123.68, 116.779, 103.939))
+# `preprocess_input` of `keras.applications.resnet`, which Caffe's networks take as they are, and of
+# `keras.applications.resnet_v2`.
+KERAS_CAFFE = dataclasses.replace(CAFFE, std=(1.0, 1.0, 1.0), bgr=True)
+KERAS_TF = Preprocessing(mean=(127.5, 127.5, 127.5), std=(127.5, 127.5, 127.5))
 
 
 def standardize_layer(
@@ -102,8 +115,15 @@ def standardize_layer(
     """Returns `Preprocessing.standardize` as a layer, for `include_preprocessing`.
 
     Raises:
-        ValueError: If `images` have another number of channels, on `axis`, than `prepared`.
+        ValueError: If `images` have another number of channels, on `axis`, than `prepared`, or
+            those in reverse.
     """
+    if prepared.bgr:
+        raise ValueError(
+            "`preprocessing` must keep the order of the channels to be a layer; build the network "
+            "without keras_resnet.applications, which converts Keras's weights to RGB images. "
+            f"Received: preprocessing={prepared}"
+        )
     if images.shape[axis] != len(prepared.mean):
         raise ValueError(
             f"`include_preprocessing` subtracts the mean of {len(prepared.mean)} channels here; "

@@ -15,6 +15,7 @@ from typing import Any, BinaryIO
 
 import keras
 from keras.src import backend
+from keras.src.applications import imagenet_utils
 from keras.src.backend.common import global_state
 from keras.src.random.seed_generator import GLOBAL_SEED_GENERATOR
 
@@ -54,6 +55,26 @@ def compute_output_spec(function: Callable[..., Any], *args: keras.KerasTensor) 
     """Calls a function once with symbolic tensors."""
     # The public one is a method of layers.
     return backend.compute_output_spec(function, *args)
+
+
+def application_shape(
+    input_shape: Any, weights: Any, include_top: bool, classifier_activation: Any
+) -> tuple[int | None, ...]:
+    """Returns the shape of one image of a network of `keras.applications`.
+
+    Raises what Keras raises where it, or the activation of the classifier, does not fit the rest.
+    """
+    # Keras checks the arguments of all its applications by these.
+    if include_top:
+        imagenet_utils.validate_activation(classifier_activation, weights)
+    return imagenet_utils.obtain_input_shape(
+        input_shape,
+        default_size=224,
+        min_size=32,
+        data_format=keras.config.image_data_format(),
+        require_flatten=include_top,
+        weights=weights,
+    )
 
 
 def direction(metric: keras.metrics.Metric) -> str | None:

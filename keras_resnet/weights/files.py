@@ -141,8 +141,8 @@ def _read_keras(path: Path, source: str) -> SavedWeights:
     name, layers, config = read_keras(path)
     saved = SavedWeights(source, layers, name=name)
     told = (layer["config"].get("network") for layer in (config or {"layers": ()})["layers"])
-    converted = from_keras_applications(saved)
-    return _of_network(saved, next(filter(None, told), None)) if converted is saved else converted
+    text = next(filter(None, told), None)
+    return from_keras_applications(saved) if text is None else _of_network(saved, text)
 
 
 def _read_legacy(path: Path, source: str) -> SavedWeights:
