@@ -7,7 +7,7 @@ import functools
 import json
 import types
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -124,6 +124,17 @@ class NetworkConfig:
             ) from error
 
 
+def _watched(method: Callable) -> Any:
+    """Returns a method of Keras's models that looks at the range of its images first."""
+
+    @functools.wraps(method)
+    def look_first(self, *args, **kwargs):
+        warn_of_range(self, args[0] if args else kwargs.get("x"))
+        return getattr(super(Network, self), method.__name__)(*args, **kwargs)
+
+    return look_first
+
+
 @keras.saving.register_keras_serializable(PACKAGE)
 class Network(keras.Model):
     """A functional model that knows its network; in all else it is any functional model.
@@ -135,21 +146,10 @@ class Network(keras.Model):
     _built_by: NetworkConfig | None = None
     _warned = False
 
-    def __call__(self, *args, **kwargs):
-        warn_of_range(self, *args[:1])
-        return super().__call__(*args, **kwargs)
-
-    def fit(self, x=None, *args, **kwargs):
-        warn_of_range(self, x)
-        return super().fit(x, *args, **kwargs)
-
-    def evaluate(self, x=None, *args, **kwargs):
-        warn_of_range(self, x)
-        return super().evaluate(x, *args, **kwargs)
-
-    def predict(self, x, *args, **kwargs):
-        warn_of_range(self, x)
-        return super().predict(x, *args, **kwargs)
+    __call__ = _watched(keras.Model.__call__)
+    fit = _watched(keras.Model.fit)
+    evaluate = _watched(keras.Model.evaluate)
+    predict = _watched(keras.Model.predict)
 
     def get_layer(self, name=None, index=None):
         """Returns a layer as `keras.Model` does, a DenseNet's by its name in Keras, too."""
@@ -202,7 +202,7 @@ _PREPARING = {
 }
 
 
-def warn_of_range(model: Network, images: Any = None) -> None:
+def warn_of_range(model: Network, images: Any) -> None:
     """Warns, once for each model, of images that were not prepared as its weights expect them.
 
     Looks at the first image of an array or an eager tensor, and at nothing else. A range that the
@@ -214,7 +214,11 @@ def warn_of_range(model: Network, images: Any = None) -> None:
     config = remembered(model)
     if config is None or config.preprocessing is None or config.on_tensor:
         return
-    prepared, image = config.preprocessing, np.asarray(images[0])
+    try:
+        image = np.asarray(images[0])
+    except Exception:  # Whatever a backend raises for tensors without values, as while it traces.
+        return
+    prepared = config.preprocessing
     smallest, largest = float(image.min()), float(image.max())
     low, high, how = 0.0, 255.0, "RGB images in [0, 255], which it standardizes itself"
     if not config.standardizes:
@@ -229,7 +233,7 @@ def warn_of_range(model: Network, images: Any = None) -> None:
     # Interpolation goes a little beyond.
     outside = smallest < low - width / 10 or largest > high + width / 10
     # Five gray levels, which is more than the whole range of [-1, 1] and the like.
-    narrow = image.dtype.kind != "u" and 0 < largest - smallest < width / 50
+    narrow = image.dtype.kind not in "iu" and 0 < largest - smallest < width / 50
     unit = low < -0.5 and 0 <= smallest < 0.1 and 0.5 < largest <= 1
     if outside or narrow or unit:
         model._warned = True

@@ -135,8 +135,8 @@ def _norms_on_path(network: Architecture, activation: str) -> tuple[str, ...]:
         if lacks:
             raise ValueError(
                 f"`model` must have {needed}, for blocks to be identities. Received: {block=}, "
-                f"{shortcut=}, activation={activation}, normalization={network.normalization!r}, "
-                f"squeeze_excitation={gates}"
+                f"version={network.version!r}, {shortcut=}, activation={activation}, "
+                f"normalization={network.normalization!r}, squeeze_excitation={gates}"
             )
     if preactivated or shortcut in ("A", "B"):
         return ()

@@ -33,8 +33,10 @@ def from_keras_applications(saved: SavedWeights) -> SavedWeights:
     Those of its ResNets keep the `original`, for networks that have a bias in every convolution.
     """
     dense = {"bn", "conv2_block1_0_bn"} <= saved.layers.keys()
-    residual = len(saved.layers.get("conv1_conv", ())) == 2
-    if not (dense or residual):
+    # Of version "v2", whose stem is normalized, the first block is not.
+    preactivated = "conv2_block1_preact_bn" in saved.layers
+    biased = len(saved.layers.get("conv1_conv", ())) == 2
+    if not (dense or (biased and (preactivated or "conv1_bn" in saved.layers))):
         return saved
     layers = {
         # With a slash in old files.
@@ -45,7 +47,7 @@ def from_keras_applications(saved: SavedWeights) -> SavedWeights:
     if dense:
         layers[f"{POST}_bn"] = layers.pop("bn")
         return dataclasses.replace(converted, preprocessing=Preprocessing())
-    if "conv1_bn" not in layers:
+    if preactivated:
         return dataclasses.replace(converted, version="v2-keras", preprocessing=KERAS_TF)
     original = dataclasses.replace(
         converted,
