@@ -12,11 +12,11 @@ from keras_resnet.weights import PretrainedWeights
 __all__ = ["ResNet50V2", "ResNet101V2", "ResNet152V2", "decode_predictions", "preprocess_input"]
 
 
-def _weights(network: str, top1: float, top5: float, md5: str) -> PretrainedWeights:
-    file = f"{network}_weights_tf_dim_ordering_tf_kernels.h5"
+def _weights(depth: int, top1: float, top5: float, md5: str) -> PretrainedWeights:
+    file = f"resnet{depth}v2_weights_tf_dim_ordering_tf_kernels.h5"
     return PretrainedWeights(
-        name=f"keras/{network}",
-        network=f"{network}_v2-keras",
+        name=f"keras/resnet{depth}v2",
+        network=f"resnet{depth}_v2-keras",
         place=f"https://storage.googleapis.com/tensorflow/keras-applications/resnet/{file}",
         file=file,
         preprocessing=KERAS_TF,
@@ -28,13 +28,14 @@ def _weights(network: str, top1: float, top5: float, md5: str) -> PretrainedWeig
     )
 
 
-_WEIGHTS = {
-    50: _weights("resnet50v2", 76.0, 93.0, "3ef43a0b657b3be2300d5770ece849e0"),
-    101: _weights("resnet101v2", 77.2, 93.8, "6343647c601c52e1368623803854d971"),
-    152: _weights("resnet152v2", 78.0, 94.2, "a49b44d1979771252814e80f8ec446f9"),
-}
 _OPTIONS = {"version": "v2-keras", "conv_bias": True}
 
-ResNet50V2 = application("ResNet50V2", _WEIGHTS[50], **_OPTIONS)
-ResNet101V2 = application("ResNet101V2", _WEIGHTS[101], **_OPTIONS)
-ResNet152V2 = application("ResNet152V2", _WEIGHTS[152], **_OPTIONS)
+ResNet50V2 = application(
+    "ResNet50V2", _weights(50, 76.0, 93.0, "3ef43a0b657b3be2300d5770ece849e0"), **_OPTIONS
+)
+ResNet101V2 = application(
+    "ResNet101V2", _weights(101, 77.2, 93.8, "6343647c601c52e1368623803854d971"), **_OPTIONS
+)
+ResNet152V2 = application(
+    "ResNet152V2", _weights(152, 78.0, 94.2, "a49b44d1979771252814e80f8ec446f9"), **_OPTIONS
+)
