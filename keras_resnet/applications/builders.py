@@ -63,6 +63,7 @@ def application(entry: str, published: PretrainedWeights, **options: Any) -> Cal
         )
 
     builder.__name__ = builder.__qualname__ = entry
+    builder.__module__ = "keras_resnet.applications"
     builder.__doc__ = f"""Builds {entry} as `keras.applications.{entry}` does.
 
     Source: {published.recipe}.

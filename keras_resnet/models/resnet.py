@@ -70,13 +70,13 @@ def ResNet(  # noqa: N802, named as in keras.applications
             as "timm/resnet50.a1_in1k" (`keras_resnet.weights.PRETRAINED`), for a download of what
             is published for this network; or the path of a file of Keras, PyTorch or safetensors. A
             classifier of other `classes` is not loaded, with a warning.
-        input_tensor: Keras tensor to build on, in place of `input_shape`.
+        input_tensor: Keras tensor to build on, in place of `input_shape`; one of integers is cast.
         input_shape: Shape of one image without the batch, such as (224, 224, 3); sides may be
             None. With the top the default is RGB of 224x224 pixels, 32x32 for a CIFAR network;
             any size without.
         pooling: For `include_top=False`: None for feature maps, "avg" or "max" for vectors.
-        classes: Classes of the classifier, only with `include_top`; by default 1000, 10 for a
-            CIFAR network.
+        classes: Classes of the classifier with `include_top`; by default 1000, 10 for a CIFAR
+            network.
         classifier_activation: Activation of the classifier; None gives logits.
         name: Name of the model; None for that of the network, with suffixes for other options.
         block: "basic" (two 3x3 convolutions) or "bottleneck" (1x1, 3x3, 1x1 to 4 x width).
