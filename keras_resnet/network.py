@@ -216,11 +216,11 @@ def warn_of_range(model: Network, images: Any) -> None:
         return
     try:
         image = np.asarray(images[0])
+        smallest, largest = float(image.min()), float(image.max())
     except Exception:  # Whatever a backend raises for tensors without values, as while it traces.
         return
     prepared = config.preprocessing
-    smallest, largest = float(image.min()), float(image.max())
-    low, high, how = 0.0, 255.0, "RGB images in [0, 255], which it standardizes itself"
+    low, high, how = 0.0, 255.0, "images in [0, 255], which it standardizes itself"
     if not config.standardizes:
         ends = np.divide(
             [np.negative(prepared.mean), np.subtract(255, prepared.mean)], prepared.std

@@ -21,9 +21,8 @@ def _weights(depth: int, top1: float, top5: float, md5: str) -> PretrainedWeight
         file=file,
         preprocessing=KERAS_TF,
         metrics={224: (top1, top5)},
-        recipe="https://github.com/tensorflow/models/tree/master/research/slim, as converted for "
-        "keras.applications",
-        license="Apache-2.0",
+        recipe="https://github.com/keras-team/keras-applications",
+        license="MIT",
         md5=md5,
     )
 
