@@ -13,8 +13,8 @@ from keras_resnet.network import Network
 from keras_resnet.utils import private
 from keras_resnet.weights import PretrainedWeights
 
-# Of all batch normalizations there.
-_NORMALIZATION = {"bn_epsilon": 1.001e-5, "bn_momentum": 0.99}
+# Of all networks there: their batch normalization, and a layer of its own for every convolution.
+_COMMON = {"bn_epsilon": 1.001e-5, "bn_momentum": 0.99, "stack_blocks": False}
 
 
 def application(entry: str, published: PretrainedWeights, **options: Any) -> Callable[..., Network]:
@@ -25,7 +25,7 @@ def application(entry: str, published: PretrainedWeights, **options: Any) -> Cal
         published: Weights that "imagenet" stands for.
         **options: Options in which the network there differs from the entry.
     """
-    options = {**_NORMALIZATION, **options}
+    options = {**_COMMON, **options}
 
     def builder(
         include_top: bool = True,
