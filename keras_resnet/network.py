@@ -63,7 +63,8 @@ class NetworkConfig:
     @property
     def keeps_bias(self) -> bool:
         """True if weights of `keras.applications` fit it, and their images, unconverted."""
-        return bool(self.arguments.get("conv_bias")) and not self.standardizes
+        reverses = self.preprocessing is not None and self.preprocessing.bgr
+        return bool(self.arguments.get("conv_bias")) and (reverses or not self.standardizes)
 
     @property
     def stride_version(self) -> str | None:

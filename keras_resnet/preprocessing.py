@@ -109,28 +109,32 @@ KERAS_CAFFE = dataclasses.replace(CAFFE, std=(1.0, 1.0, 1.0), bgr=True)
 KERAS_TF = Preprocessing(mean=(127.5, 127.5, 127.5), std=(127.5, 127.5, 127.5))
 
 
+@keras.saving.register_keras_serializable("keras_resnet")
+class ReversedNormalization(keras.layers.Normalization):
+    """Keras's normalization, and behind it the channels in reverse: from RGB to BGR."""
+
+    def call(self, inputs):
+        (axis,) = self.axis
+        order = list(reversed(range(inputs.shape[axis])))
+        return ops.take(super().call(inputs), order, axis)
+
+
 def standardize_layer(
     images: keras.KerasTensor, axis: int, prepared: Preprocessing
 ) -> keras.layers.Normalization:
     """Returns `Preprocessing.standardize` as a layer, for `include_preprocessing`.
 
     Raises:
-        ValueError: If `images` have another number of channels, on `axis`, than `prepared`, or
-            those in reverse.
+        ValueError: If `images` have another number of channels, on `axis`, than `prepared`.
     """
-    if prepared.bgr:
-        raise ValueError(
-            "`preprocessing` must keep the order of the channels to be a layer; build the network "
-            "without keras_resnet.applications, which converts Keras's weights to RGB images. "
-            f"Received: preprocessing={prepared}"
-        )
     if images.shape[axis] != len(prepared.mean):
         raise ValueError(
             f"`include_preprocessing` subtracts the mean of {len(prepared.mean)} channels here; "
             "for others pass the `Preprocessing` of the data, or an `input_tensor` that has been "
             f"standardized. Received: images of {images.shape[axis]} channels"
         )
-    return keras.layers.Normalization(
+    kind = ReversedNormalization if prepared.bgr else keras.layers.Normalization
+    return kind(
         axis=axis,
         mean=prepared.mean,
         variance=[std**2 for std in prepared.std],

@@ -140,8 +140,8 @@ def test_the_same_file_in_both_conventions(saved, tmp_path):
     assert distance(own(images), expected) < 1e-4
     with refused("`model`", "conv_bias=True"):
         keras_resnet.weights.save_torch_weights(drop_in, tmp_path / "torch.safetensors")
-    with refused("`preprocessing`", "bgr=True"):
-        keras_resnet.surgery.rebuild(drop_in, include_preprocessing=True)
+    whole = keras_resnet.surgery.rebuild(drop_in, include_preprocessing=True)
+    assert distance(whole(images), expected) < TOLERANCE
 
 
 @pytest.mark.slow

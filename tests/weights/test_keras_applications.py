@@ -173,6 +173,12 @@ def test_unconverted_into_a_network_with_biases(saved, file, pixels, expected, t
         ours(saved / file, conv_bias=True, include_preprocessing=True)
     with refused("`version`", "v1.5"):
         ours(saved / file, conv_bias=True, version="v1.5")
+    # Standardized inside by the numbers and in the order of Keras.
+    inside = ours(saved / file, conv_bias=True, include_preprocessing=KERAS_CAFFE)
+    inside.save(tmp_path / "inside.keras")
+    for whole in (inside, keras.models.load_model(tmp_path / "inside.keras")):
+        assert distance(whole(pixels), expected) < 1e-5
+        assert whole.preprocessing == KERAS_CAFFE
 
 
 def link(path):
