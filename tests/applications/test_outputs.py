@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 
 import keras
@@ -10,6 +11,7 @@ import pytest
 
 import keras_resnet
 from keras_resnet import applications
+from keras_resnet.export.copies import image_network
 from keras_resnet.preprocessing import KERAS_CAFFE, KERAS_TF, Preprocessing
 from keras_resnet.weights import layer_weights
 from tests.applications.conftest import MODULES, SHAPE, drawn, pixels, small_v2
@@ -142,6 +144,17 @@ def test_the_same_file_in_both_conventions(saved, tmp_path):
         keras_resnet.weights.save_torch_weights(drop_in, tmp_path / "torch.safetensors")
     whole = keras_resnet.surgery.rebuild(drop_in, include_preprocessing=True)
     assert distance(whole(images), expected) < TOLERANCE
+
+
+@pytest.mark.parametrize(("wanted", "module"), [(KERAS_CAFFE, "resnet"), (KERAS_TF, "resnet_v2")])
+def test_an_exported_network_takes_images_as_all_others_do(wanted, module):
+    """RGB in [0, 255], which a layer in front turns into what `preprocess_input` returns."""
+    options = {"input_shape": (9, 8, 3), "classifier_activation": None}
+    model = randomize(keras_resnet.CifarResNet(8, conv_bias=True, **options))
+    model.remember(dataclasses.replace(model.network, preprocessing=wanted))
+    images = pixels(2, 9, 8, 3)
+    prepared = getattr(keras.applications, module).preprocess_input(images.copy())
+    assert distance(image_network(model)(images), model(prepared)) < TOLERANCE
 
 
 @pytest.mark.slow
