@@ -5,9 +5,10 @@ import keras_resnet
 model = keras_resnet.ResNet50(input_shape=(224, 224, 3))
 """
 
-from keras_resnet import models
+from keras_resnet import applications, models
 from keras_resnet.models import *  # noqa: F403
 from keras_resnet.models.named import *  # noqa: F403
+from keras_resnet.network import ImageRangeWarning
 from keras_resnet.preprocessing import decode_predictions
 from keras_resnet.surgery import (
     Backbone,
@@ -23,7 +24,9 @@ from keras_resnet.weights import copy_weights, preprocess_input
 
 __all__ = [
     "Backbone",
+    "ImageRangeWarning",
     "__version__",
+    "applications",
     "backbone",
     "copy_weights",
     "decode_predictions",

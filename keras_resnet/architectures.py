@@ -61,7 +61,9 @@ BLOCKS = {
     "basic": Block((3, 3), expansion=1, grouped=False),
     "bottleneck": Block((1, 3, 1), expansion=4, grouped=True),
 }
-VERSIONS = ("v1", "v1.5", "v2")
+VERSIONS = ("v1", "v1.5", "v2", "v2-keras")
+# With normalization and activation in front of the convolutions.
+PREACTIVATED = ("v2", "v2-keras")
 SHORTCUTS = ("A", "B", "C", None)
 NORMALIZATIONS = ("batch", "group")
 
@@ -267,7 +269,7 @@ class Architecture:
     def _stride_version(self) -> str:
         """Version, "v1" for all that compute the same."""
         same = BLOCKS[self.block].strided(self.version) == BLOCKS[self.block].strided("v1")
-        return "v1" if same and self.version != "v2" else self.version
+        return "v1" if same and self.version not in PREACTIVATED else self.version
 
 
 @dataclasses.dataclass(frozen=True)
@@ -544,7 +546,7 @@ def _by_name() -> dict[str, Architecture | DenseArchitecture]:
         for entry in RESIDUAL_NETWORKS.values()
         for shortcut in SHORTCUTS
         for version in VERSIONS
-        if shortcut is not None or version != "v2"
+        if shortcut is not None or version not in PREACTIVATED
     )
     networks = (*any_depth, *variants, *ARCHITECTURES.values())
     return {network.name.lower(): network for network in networks}

@@ -16,6 +16,8 @@ STEM, STEM_POOL = "conv1", "pool1"
 POST = "post"
 AVERAGE_POOL, MAX_POOL = "avg_pool", "max_pool"
 CLASSIFIER = "predictions"
+# Layers that `keras.applications.densenet` calls otherwise, by its names.
+KERAS_NAMES = {"bn": f"{POST}_bn", "relu": f"{POST}_relu", "pool1": f"{STEM_POOL}_pool"}
 
 _FIRST_STAGE = 2
 _STAGE = re.compile(r"(conv|pool)(\d+)_")

@@ -5,17 +5,18 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
-import math
 import types
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 
 from keras_resnet.architectures import Architecture, DenseArchitecture, Stem, identify
 from keras_resnet.layers import PACKAGE, Remembering
-from keras_resnet.naming import find_stage, map_name
-from keras_resnet.preprocessing import Preprocessing
+from keras_resnet.naming import KERAS_NAMES, find_stage, map_name
+from keras_resnet.preprocessing import KERAS_CAFFE, KERAS_TF, Preprocessing
 from keras_resnet.utils import checks, private
 from keras_resnet.utils.files import parse_json
 
@@ -60,6 +61,12 @@ class NetworkConfig:
         return bool(self.arguments["include_preprocessing"])
 
     @property
+    def keeps_bias(self) -> bool:
+        """True if weights of `keras.applications` fit it, and their images, unconverted."""
+        reverses = self.preprocessing is not None and self.preprocessing.bgr
+        return bool(self.arguments.get("conv_bias")) and (reverses or not self.standardizes)
+
+    @property
     def stride_version(self) -> str | None:
         """Version of the strides; None without bottlenecks, where all are the same."""
         architecture = self.architecture
@@ -67,7 +74,7 @@ class NetworkConfig:
             return None
         if len(architecture.repeats) == 1:
             return None
-        return "v1" if architecture.version == "v1" else "v1.5"
+        return "v1.5" if architecture.version == "v2" else architecture.version
 
     def function(self) -> dict[str, Any]:
         """Returns what decides, beside the weights, what the network computes of an image."""
@@ -118,6 +125,17 @@ class NetworkConfig:
             ) from error
 
 
+def _watched(method: Callable) -> Any:
+    """Returns a method of Keras's models that looks at the range of its images first."""
+
+    @functools.wraps(method)
+    def look_first(self, *args, **kwargs):
+        warn_of_range(self, args[0] if args else kwargs.get("x"))
+        return getattr(super(Network, self), method.__name__)(*args, **kwargs)
+
+    return look_first
+
+
 @keras.saving.register_keras_serializable(PACKAGE)
 class Network(keras.Model):
     """A functional model that knows its network; in all else it is any functional model.
@@ -127,6 +145,18 @@ class Network(keras.Model):
     """
 
     _built_by: NetworkConfig | None = None
+    _warned = False
+
+    __call__ = _watched(keras.Model.__call__)
+    fit = _watched(keras.Model.fit)
+    evaluate = _watched(keras.Model.evaluate)
+    predict = _watched(keras.Model.predict)
+
+    def get_layer(self, name=None, index=None):
+        """Returns a layer as `keras.Model` does, a DenseNet's by its name in Keras, too."""
+        if name in KERAS_NAMES and all(layer.name != name for layer in self.layers):
+            name = KERAS_NAMES[name]
+        return super().get_layer(name, index)
 
     @property
     def network(self) -> NetworkConfig:
@@ -179,6 +209,57 @@ class Network(keras.Model):
         return self.network.preprocessing
 
 
+class ImageRangeWarning(UserWarning):
+    """Images in another range than the weights of the network were trained on."""
+
+
+# Functions that prepare images.
+_PREPARING = {
+    "keras_resnet.preprocess_input": Preprocessing(),
+    "keras_resnet.applications.resnet.preprocess_input": KERAS_CAFFE,
+    "keras_resnet.applications.resnet_v2.preprocess_input": KERAS_TF,
+}
+
+
+def warn_of_range(model: Network, images: Any) -> None:
+    """Warns, once for each model, of images that were not prepared as its weights expect them.
+
+    Looks at the first image of an array or an eager tensor, and at nothing else. A range that the
+    right images could have, too, is no reason to warn.
+    """
+    concrete = isinstance(images, np.ndarray) or hasattr(images, "numpy")
+    if model._warned or not concrete or len(images.shape) != 4 or not images.shape[0]:
+        return
+    config = remembered(model)
+    if config is None or config.preprocessing is None or config.on_tensor:
+        return
+    try:
+        image = np.asarray(images[0])
+        smallest, largest = float(image.min()), float(image.max())
+    except Exception:  # Whatever a backend raises for tensors without values, as while it traces.
+        return
+    prepared = config.preprocessing
+    low, high, how = 0.0, 255.0, "images in [0, 255], which it standardizes itself"
+    if not config.standardizes:
+        ends = np.divide(
+            [np.negative(prepared.mean), np.subtract(255, prepared.mean)], prepared.std
+        )
+        low, high = float(ends.min()), float(ends.max())
+        names = (name for name, other in _PREPARING.items() if prepared.same_numbers(other))
+        function = next(names, "model.preprocessing.standardize")
+        how = f"images as {function} returns them, about {low:.3g} to {high:.3g}"
+    width = high - low
+    # Interpolation goes a little beyond.
+    outside = smallest < low - width / 10 or largest > high + width / 10
+    # Five gray levels, which is more than the whole range of [-1, 1] and the like.
+    narrow = image.dtype.kind not in "iu" and 0 < largest - smallest < width / 50
+    unit = low < -0.5 and 0 <= smallest < 0.1 and 0.5 < largest <= 1
+    if outside or narrow or unit:
+        model._warned = True
+        message = f"{model.name} expects {how}. Received: images of {smallest:.3g} to {largest:.3g}"
+        warnings.warn(message, ImageRangeWarning, stacklevel=3)
+
+
 @dataclasses.dataclass(frozen=True)
 class Feature:
     """One of the maps that a backbone gives.
@@ -203,18 +284,21 @@ class Backbone(Network):
     @property
     def features(self) -> tuple[Feature, ...]:
         """The maps, from the finest on."""
-        arguments, stem = self.network.arguments, self.network.architecture.stem
-        limit = arguments["output_stride"] or math.inf
+        arguments, architecture = self.network.arguments, self.network.architecture
+        stem, stages = architecture.stem, len(arguments["blocks"])
+        # Stages that end at the resolution of the next one.
+        late = getattr(architecture, "version", None) == "v2-keras"
+        limit = arguments["output_stride"] or stem.reduction * 2 ** (stages - 1)
         axis = 1 if arguments["data_format"] == "channels_first" else -1
         return tuple(
             Feature(
                 name=map_name(i),
                 # The stem's map is the one in front of its pool.
-                stride=int(stem.strides if i < 0 else min(stem.reduction * 2**i, limit)),
+                stride=stem.strides if i < 0 else min(stem.reduction * 2 ** (i + late), limit),
                 channels=self.output[map_name(i)].shape[axis],
                 layer=private.layer_of(self.output[map_name(i)]).name,
             )
-            for i in range(-1, len(arguments["blocks"]))
+            for i in range(-1, stages)
             if map_name(i) in self.output
         )
 

@@ -2,8 +2,8 @@
 
 Images are RGB in [0, 255], uint8 or float. The networks take them standardized by ImageNet's mean
 and standard deviation per channel, the convention of torchvision and timm, not the BGR one of
-Caffe and `keras.applications.resnet`. Weights of the latter are converted as they are read; their
-mean still differs by half a gray level.
+Caffe and `keras.applications.resnet`. Weights of the latter are converted as they are read, but for
+networks of `keras_resnet.applications`; their mean still differs by half a gray level.
 """
 
 from __future__ import annotations
@@ -51,6 +51,7 @@ class Preprocessing:
         source: Weights or data that it was taken from; "" where not known.
         resizes: Pairs of another `image_size` and its `resize`, where published; at other sizes
             `resize` is in proportion.
+        bgr: Whether the network takes the channels in reverse, B, G, R.
 
     Raises:
         ValueError: If a value is out of range.
@@ -64,6 +65,7 @@ class Preprocessing:
     class_names: tuple[str, ...] | None = None
     source: str = ""
     resizes: tuple[tuple[int, int], ...] = ()
+    bgr: bool = False
 
     def __post_init__(self):
         names = self.class_names
@@ -115,6 +117,7 @@ class Preprocessing:
             f"{self.interpolation}, antialiased; center of {self.image_size}x{self.image_size}; "
             f"minus ({numbers[0]}), divided by ({numbers[1]})"
         )
+        text += "; then B, G, R" * self.bgr
         if self.class_names is not None:
             text += f"; {len(self.class_names)} named classes"
         return text + f"; of {self.source}" * bool(self.source)
@@ -153,7 +156,10 @@ class Preprocessing:
         )
 
     def standardize(self, images: Any, data_format: str | None = None) -> Any:
-        """Returns `(images - mean) / std` per channel; shapes and dtypes as `preprocess_input`."""
+        """Returns `(images - mean) / std` per channel; shapes and dtypes as `preprocess_input`.
+
+        The channels are R, G, B before, and in reverse behind where the network wants that.
+        """
         data_format = checks.data_format(data_format)
         axis = -1 if data_format == "channels_last" else -3
         if not hasattr(images, "shape"):
@@ -171,15 +177,19 @@ class Preprocessing:
         mean, std = (np.reshape(v, shape).astype("float32") for v in (self.mean, self.std))
         if isinstance(images, np.ndarray):
             floating = "float" in keras.backend.standardize_dtype(images.dtype)
-            return ((images - mean) / std).astype(images.dtype if floating else "float32")
+            prepared = ((images - mean) / std).astype(images.dtype if floating else "float32")
+            return np.flip(prepared, axis) if self.bgr else prepared
         images = ops.convert_to_tensor(images)
         dtype = keras.backend.standardize_dtype(images.dtype)
         dtype = dtype if "float" in dtype else "float32"
         # In float32, since 16 bits cannot hold the difference of two numbers near 255 well.
-        return ops.cast((ops.cast(images, "float32") - mean) / std, dtype)
+        prepared = ops.cast((ops.cast(images, "float32") - mean) / std, dtype)
+        return ops.flip(prepared, axis) if self.bgr else prepared
 
     def same_numbers(self, other: Preprocessing) -> bool:
         """Returns whether mean and deviation are those of `other`, to the rounding of float32."""
+        if self.bgr != other.bgr:
+            return False
         own, others = (*self.mean, *self.std), (*other.mean, *other.std)
         return len(own) == len(others) and np.allclose(own, others, rtol=1e-6, atol=0.0)
 
@@ -187,6 +197,20 @@ class Preprocessing:
 # Caffe's mean. Its networks take BGR that is not divided by the deviations: converting their
 # weights reverses and scales the first kernel, so that one convention holds for all.
 CAFFE = Preprocessing(mean=(123.68, 116.779, 103.939), resize=256)
+# `preprocess_input` of `keras.applications.resnet`, which Caffe's networks take as they are, and of
+# `keras.applications.resnet_v2`.
+KERAS_CAFFE = dataclasses.replace(CAFFE, std=(1.0, 1.0, 1.0), bgr=True)
+KERAS_TF = Preprocessing((127.5, 127.5, 127.5), (127.5, 127.5, 127.5), resize=256)
+
+
+@keras.saving.register_keras_serializable("keras_resnet")
+class ReversedNormalization(keras.layers.Normalization):
+    """Keras's normalization, and behind it the channels in reverse: from RGB to BGR."""
+
+    def call(self, inputs):
+        (axis,) = self.axis
+        order = list(reversed(range(inputs.shape[axis])))
+        return ops.take(super().call(inputs), order, axis)
 
 
 def standardize_layer(
@@ -203,7 +227,8 @@ def standardize_layer(
             "for others pass the `Preprocessing` of the data, or an `input_tensor` that has been "
             f"standardized. Received: images of {images.shape[axis]} channels"
         )
-    return keras.layers.Normalization(
+    kind = ReversedNormalization if prepared.bgr else keras.layers.Normalization
+    return kind(
         axis=axis,
         mean=prepared.mean,
         variance=[std**2 for std in prepared.std],

@@ -13,6 +13,7 @@ from keras_resnet.architectures import (
     cifar_architecture,
     cifar_repeats,
     find_architecture,
+    is_network_name,
     wide_architecture,
 )
 from tests.helpers import refused
@@ -101,6 +102,8 @@ def test_a_network_of_a_published_depth_is_not_called_that():
         ("PlainNet18", "A", "v1", "ResNet18_A"),
         ("ResNet50", "B", "v2", "ResNet50V2"),
         ("ResNet50", "C", "v2", "ResNet50V2_C"),
+        ("ResNet50V2", "B", "v2-keras", "ResNet50_v2-keras"),
+        ("ResNet20", "A", "v2-keras", "ResNet20_v2-keras"),
         ("ResNet50V2", "B", "v1.5", "ResNet50_v1.5"),
         ("ResNet20", "A", "v2", "ResNet20_v2"),
         ("ResNet20", "B", "v2", "ResNet20_B_v2"),  # not a wide network
@@ -120,6 +123,12 @@ def test_names_of_variants(line, shortcut, version, name):
 @pytest.mark.parametrize("name", ["ResNet50", "resnet50", "RESNET50"])
 def test_find_architecture(name):
     assert find_architecture(name) is ARCHITECTURES["ResNet50"]
+
+
+def test_find_the_version_of_keras():
+    found = find_architecture("resnet101_v2-keras")
+    assert (found.version, found.repeats) == ("v2-keras", (3, 4, 23, 3))
+    assert is_network_name("resnet101_v2-keras")
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ STOREYS = (
     ("network",),
     ("weights",),
     ("models",),
-    ("surgery", "data"),
+    ("surgery", "data", "applications"),
     ("training", "export", "analysis"),
     ("evaluation",),
     ("experiment",),

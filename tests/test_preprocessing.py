@@ -12,7 +12,14 @@ import tensorflow as tf
 
 import keras_resnet
 from keras_resnet import decode_predictions, preprocess_input
-from keras_resnet.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
+from keras_resnet.preprocessing import (
+    CAFFE,
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    KERAS_CAFFE,
+    KERAS_TF,
+    Preprocessing,
+)
 from tests.helpers import distance, refused
 
 # As torchvision writes them, for images in [0, 1].
@@ -229,3 +236,20 @@ def test_entries_of_published_weights_have_their_rules():
     assert rules["timm/resnet50.a1_in1k"] == (235, "bicubic")
     assert rules["timm/resnet50.tv2_in1k"] == (232, "bilinear")
     assert rules["keras/resnet50"] == rules["timm/resnet50.tv_in1k"] == (256, "bilinear")
+
+
+@pytest.mark.parametrize("data_format", ["channels_last", "channels_first"])
+def test_the_conventions_of_keras(data_format):
+    """Tensors and arrays, as `preprocess_input` of `keras.applications` returns them."""
+    images = np.random.default_rng(0).integers(0, 256, (2, 3, 5, 3)).astype("float32")
+    if data_format == "channels_first":
+        images = images.transpose(0, 3, 1, 2)
+    for prepared, module in (
+        (KERAS_CAFFE, keras.applications.resnet),
+        (KERAS_TF, keras.applications.resnet_v2),
+        (Preprocessing(), keras.applications.densenet),
+    ):
+        expected = module.preprocess_input(images.copy(), data_format)
+        for given in (images, keras.ops.convert_to_tensor(images)):
+            assert distance(prepared.standardize(given, data_format), expected) < 1e-6
+    assert not CAFFE.same_numbers(dataclasses.replace(CAFFE, bgr=True))

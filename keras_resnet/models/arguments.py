@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 import keras
 
@@ -43,26 +44,27 @@ def stacks_blocks(stack_blocks: bool | None, recompute: bool, serial_layers: int
     return stack_blocks
 
 
-def check_top(include_top, pooling, classes, classifier_activation, default_classes) -> int:
-    """Returns the number of classes.
+def check_top(arguments: Mapping[str, Any], default_classes: int) -> dict[str, Any]:
+    """Returns those of a builder's arguments that decide the end of the network.
+
+    As in `keras.applications`, `pooling` means nothing with the top, and `classes` nothing without.
 
     Raises:
-        ValueError: If an argument is wrong, or some do not go together.
+        ValueError: If an argument is wrong.
     """
+    include_top, pooling, classes, activation = (
+        arguments[name] for name in ("include_top", "pooling", "classes", "classifier_activation")
+    )
     checks.one_of("pooling", pooling, (None, "avg", "max"))
-    checks.boolean("include_top", include_top)
-    checks.known("classifier_activation", classifier_activation, keras.activations.get)
-    if include_top and pooling is not None:
-        raise ValueError(
-            "`pooling` goes with include_top=False; the top has its own average pooling. "
-            f"Received: pooling={pooling!r} with include_top=True"
-        )
-    if not include_top and classes is not None:
-        raise ValueError(
-            "`classes` goes with include_top=True; leave it out where there is no classifier. "
-            f"Received: classes={classes!r} with include_top=False"
-        )
-    return checks.integer("classes", default_classes if classes is None else classes)
+    include_top = bool(checks.one_of("include_top", include_top, (True, False, 0, 1)))
+    checks.known("classifier_activation", activation, keras.activations.get)
+    classes = checks.integer("classes", default_classes if classes is None else classes)
+    return {
+        "include_top": include_top,
+        "pooling": None if include_top else pooling,
+        "classes": classes if include_top else None,
+        "classifier_activation": activation,
+    }
 
 
 def check_classifier_dropout(rate, include_top: bool) -> float:
@@ -131,7 +133,7 @@ def open_shape(images: keras.KerasTensor, data_format: str | None) -> tuple[int 
 
 
 def check_input(input_tensor, input_shape, default_size, minimum_size, data_format):
-    """Returns the model's inputs, and the tensor to build on.
+    """Returns the model's inputs, and the tensor of floating point to build on.
 
     Images are RGB squares of `default_size`, None for any, where neither tensor nor shape is given.
 
@@ -149,11 +151,6 @@ def check_input(input_tensor, input_shape, default_size, minimum_size, data_form
         raise ValueError(
             "`input_tensor` must be a Keras tensor, such as keras.Input((224, 224, 3)). "
             f"Received: input_tensor of type {type(input_tensor).__name__}"
-        )
-    if input_tensor is not None and "float" not in str(input_tensor.dtype):
-        raise ValueError(
-            "`input_tensor` must be of floating point; cast or rescale it first. "
-            f"Received: input_tensor of dtype {input_tensor.dtype}"
         )
     if input_shape is not None:
         name, shape = "input_shape", input_shape
@@ -173,6 +170,8 @@ def check_input(input_tensor, input_shape, default_size, minimum_size, data_form
             f"left out. Received: input_shape={shape}"
         )
     sources = keras.utils.get_source_inputs(input_tensor)
+    if "float" not in str(input_tensor.dtype):
+        input_tensor = keras.ops.cast(input_tensor, keras.config.floatx())
     return sources[0] if len(sources) == 1 else sources, input_tensor
 
 

@@ -11,9 +11,16 @@ import dataclasses
 from collections.abc import Callable, Sequence
 
 import keras
-from keras.layers import Add, AveragePooling2D, Conv2D, GlobalAveragePooling2D, Multiply
+from keras.layers import (
+    Add,
+    AveragePooling2D,
+    Conv2D,
+    GlobalAveragePooling2D,
+    MaxPooling2D,
+    Multiply,
+)
 
-from keras_resnet.architectures import BLOCKS, SHORTCUTS, VERSIONS, Block
+from keras_resnet.architectures import BLOCKS, PREACTIVATED, SHORTCUTS, VERSIONS, Block
 from keras_resnet.layers import (
     BlockStack,
     DilatedAveragePooling2D,
@@ -89,7 +96,12 @@ class ResidualParts(Parts):
 
     @property
     def preactivated(self) -> bool:
-        return self.version == "v2"
+        return self.version in PREACTIVATED
+
+    @property
+    def strides_last(self) -> bool:
+        """True if the last block of a stage leads to the next one's resolution, not the first."""
+        return self.version == "v2-keras"
 
     def inner_width(self, width: int) -> int:
         """Channels inside of a branch, in a stage of that width.
@@ -115,7 +127,9 @@ class ResidualParts(Parts):
             return self.conv(
                 x, filters, kernel_size, strides, name=name, dilation=dilation, zero=zero
             )
-        x = self.conv(x, filters, kernel_size, strides, name=name, dilation=dilation)
+        x = self.conv(
+            x, filters, kernel_size, strides, name=name, dilation=dilation, normalized=True
+        )
         return self.norm(x, name=name, gamma_initializer="zeros" if zero else "ones")
 
 
@@ -221,17 +235,21 @@ def shortcut(x, activated, filters: int, step: Step, parts: ResidualParts, name:
     """The path around a branch, by the option that `parts` names (section 3.3).
 
     What changes the shape starts from the activated input, the identity from `x` itself: they are
-    the same but in version "v2".
+    the same but with pre-activation. Version "v2-keras" has an identity where others project to
+    another resolution alone: every `strides`-th pixel.
     """
     strides = step.strides
-    same_shape = not step.halves and x.shape[parts.channel_axis] == filters
+    same_channels = x.shape[parts.channel_axis] == filters
+    same_shape = same_channels and (parts.strides_last or not step.halves)
     if parts.shortcut == "C" or (parts.shortcut == "B" and not same_shape):
         if parts.shortcut_pool and step.halves:
             activated = halving_pool(activated, step, parts, f"{name}_0_pool", padding="same")
             strides = 1
         return parts.last_conv(activated, filters, 1, strides, name=f"{name}_0")
     if same_shape:
-        return x
+        if strides == 1:
+            return x
+        return MaxPooling2D(1, strides, data_format=parts.data_format, name=f"{name}_0_pool")(x)
     return ZeroPadShortcut(filters, strides, parts.data_format, name=f"{name}_0_pad")(activated)
 
 
@@ -282,14 +300,30 @@ def stage(
     stack: bool,
     recompute: bool,
     activated: bool = False,
+    last_step: Step | None = None,
 ):
     """Blocks of one width, one for each rate of stochastic depth.
 
     The first takes the stride and the change of channels. With `stack`, all after it, which are
-    equal but for their rates, become one `BlockStack`.
+    equal but for their rates, become one `BlockStack`. Where there is a `last_step`, the last block
+    takes that one, and a stack ends in front of it.
     """
+    if last_step is not None and len(drop_rates) > 1:
+        x = stage(
+            x,
+            width,
+            drop_rates[:-1],
+            parts,
+            step=step,
+            name=name,
+            stack=stack,
+            recompute=recompute,
+            activated=activated,
+        )
+        last = block_name(name, len(drop_rates) - 1)
+        return residual_block(x, width, last_step, parts, last, drop_rates[-1])
     first, *names = (block_name(name, i) for i in range(len(drop_rates)))
-    x = residual_block(x, width, step, parts, first, drop_rates[0], activated)
+    x = residual_block(x, width, last_step or step, parts, first, drop_rates[0], activated)
     if stack and names:
         pattern = keras.Input(open_shape(x, parts.data_format))
         # Named as the first block of the stack, from which the names of the others follow.

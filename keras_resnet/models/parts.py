@@ -61,8 +61,10 @@ class Parts:
     synchronized_bn: bool = False
     kernel_regularizer: keras.regularizers.Regularizer | str | None = None
     dropout: float = 0.0
+    conv_bias: bool = False
 
     def __post_init__(self):
+        checks.boolean("conv_bias", self.conv_bias)
         checks.one_of("normalization", self.normalization, NORMALIZATIONS)
         checks.boolean("synchronized_bn", self.synchronized_bn)
         if self.synchronized_bn and self.normalization != "batch":
@@ -87,17 +89,36 @@ class Parts:
     @classmethod
     def of(cls, arguments: Mapping[str, Any]) -> Self:
         """Returns those of a builder's arguments that are options of its blocks."""
-        return cls(**{field.name: arguments[field.name] for field in dataclasses.fields(cls)})
+        names = (field.name for field in dataclasses.fields(cls) if field.name in arguments)
+        return cls(**{name: arguments[name] for name in names})
+
+    @property
+    def preactivated(self) -> bool:
+        """True if normalization and activation stand in front of the convolutions."""
+        return True
 
     @property
     def channel_axis(self) -> int:
         return -1 if self.data_format == "channels_last" else 1
 
-    def conv(self, x, filters, kernel_size, strides=1, *, name, groups=1, dilation=1, zero=False):
-        """A convolution without bias, padded by the same (kernel_size - 1) / 2 on all sides.
+    def conv(
+        self,
+        x,
+        filters,
+        kernel_size,
+        strides=1,
+        *,
+        name,
+        groups=1,
+        dilation=1,
+        zero=False,
+        normalized=False,
+    ):
+        """A convolution, padded by the same (kernel_size - 1) / 2 on all sides.
 
         Not Keras's "same", which pads a strided convolution more on the bottom right than on the
-        top left and so disagrees with every published set of weights. `zero` starts it at zero.
+        top left and so disagrees with every published set of weights. `zero` starts it at zero, and
+        `normalized` says that a normalization follows.
         """
         if strides > 1 and kernel_size > 1:
             x = ZeroPadding2D(kernel_size // 2, self.data_format, name=f"{name}_pad")(x)
@@ -110,7 +131,7 @@ class Parts:
             data_format=self.data_format,
             dilation_rate=dilation if kernel_size > 1 else 1,
             groups=groups,
-            use_bias=False,
+            use_bias=self.conv_bias and not (self.preactivated and normalized),
             kernel_initializer="zeros" if zero else he_normal(),
             kernel_regularizer=self.kernel_regularizer,
             name=f"{name}_conv",
@@ -145,7 +166,16 @@ class Parts:
         return self.activate(x, name=f"{name}_{activation_name(self.activation)}")
 
     def conv_norm_act(self, x, filters, kernel_size, strides=1, *, name, groups=1, dilation=1):
-        x = self.conv(x, filters, kernel_size, strides, name=name, groups=groups, dilation=dilation)
+        x = self.conv(
+            x,
+            filters,
+            kernel_size,
+            strides,
+            name=name,
+            groups=groups,
+            dilation=dilation,
+            normalized=True,
+        )
         return self.norm_act(x, name=name)
 
     def drop(self, x, *, name):
@@ -153,21 +183,24 @@ class Parts:
         return Dropout(self.dropout, name=f"{name}_dropout")(x) if self.dropout else x
 
 
-def stem(x, filters: int, spec: Stem, parts: Parts):
-    """The layers before the first stage: `conv1`, and what `stem_pool` makes of its map."""
+def stem(x, filters: int, spec: Stem, parts: Parts, bare: bool = False):
+    """The layers before the first stage: `conv1`, and what `stem_pool` makes of its map.
+
+    A `bare` one, as in `keras.applications.resnet_v2`, pools what its last convolution gives.
+    """
+    last, last_strides, end = STEM, spec.strides, parts.conv if bare else parts.conv_norm_act
     if spec.deep:
-        half = max(1, filters // 2)
-        for i, (width, strides) in enumerate([(half, spec.strides), (half, 1), (filters, 1)]):
-            x = parts.conv_norm_act(x, width, spec.kernel_size, strides, name=f"{STEM}_{i + 1}")
-    else:
-        x = parts.conv_norm_act(x, filters, spec.kernel_size, spec.strides, name=STEM)
-    return x, stem_pool(x, parts) if spec.pool else x
+        half, last, last_strides = max(1, filters // 2), f"{STEM}_3", 1
+        for i, strides in enumerate([spec.strides, 1]):
+            x = parts.conv_norm_act(x, half, spec.kernel_size, strides, name=f"{STEM}_{i + 1}")
+    x = end(x, filters, spec.kernel_size, last_strides, name=last)
+    return x, stem_pool(x, parts, bare) if spec.pool else x
 
 
-def stem_pool(x, parts: Parts):
+def stem_pool(x, parts: Parts, bare: bool = False):
     """A 3x3 max pool of stride 2."""
-    if parts.activation is keras.activations.relu:
-        # Zeros are neutral under the maximum, since the activations are not negative.
+    if bare or parts.activation is keras.activations.relu:
+        # Zeros are neutral under the maximum where activations are not negative; bare, as Keras's.
         x = ZeroPadding2D(1, data_format=parts.data_format, name=f"{STEM_POOL}_pad")(x)
         return MaxPooling2D(3, 2, data_format=parts.data_format, name=f"{STEM_POOL}_pool")(x)
     # With stride 1 Keras's own padding, neutral for all numbers, is the same on all sides.
@@ -219,15 +252,14 @@ def assemble(
     passing = ("weights", "input_tensor", "name")
     weights, input_tensor, name = (arguments[key] for key in passing)
     arguments = {key: value for key, value in arguments.items() if key not in passing}
-    include_top, pooling = arguments["include_top"], arguments["pooling"]
-    activation, blocks = arguments["classifier_activation"], arguments["blocks"]
-    classes = check_top(include_top, pooling, arguments["classes"], activation, family.classes)
+    ending = check_top(arguments, family.classes)
+    include_top, blocks = ending["include_top"], arguments["blocks"]
     dropout = check_classifier_dropout(arguments["classifier_dropout"], include_top)
     names = [map_name(i) for i in range(-1, len(blocks))]
-    features = check_features(arguments["features"], include_top, pooling, names)
+    features = check_features(arguments["features"], include_top, ending["pooling"], names)
 
     include, data_format = arguments["include_preprocessing"], parts.data_format
-    arguments |= {"activation": parts.activation, "data_format": data_format}
+    arguments |= {**ending, "activation": parts.activation, "data_format": data_format}
     config = NetworkConfig(builder, arguments, on_tensor=input_tensor is not None)
     inputs, x = check_input(
         input_tensor,
@@ -249,7 +281,7 @@ def assemble(
     kind = Backbone if features else Network
     outputs = {map_: maps[map_] for map_ in features}
     if not features:
-        outputs = top(last, include_top, pooling, classes, activation, parts, dropout)
+        outputs = top(last, parts=parts, classifier_dropout=dropout, **ending)
     model = kind(inputs, outputs, name=name or network)
     model.remember(dataclasses.replace(config, preprocessing=preprocessing))
     if saved is not None:

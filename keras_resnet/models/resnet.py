@@ -10,7 +10,7 @@ import keras
 
 from keras_resnet.architectures import Stem, family_and_stem
 from keras_resnet.models.arguments import stacks_blocks
-from keras_resnet.models.blocks import ResidualParts, stage, steps_to
+from keras_resnet.models.blocks import ResidualParts, Step, stage, steps_to
 from keras_resnet.models.parts import assemble
 from keras_resnet.models.parts import stem as stem_layers
 from keras_resnet.naming import POST, stage_name
@@ -51,6 +51,7 @@ def ResNet(  # noqa: N802, named as in keras.applications
     dropout: float = 0.0,
     classifier_dropout: float = 0.0,
     stochastic_depth: float = 0.0,
+    conv_bias: bool = False,
     include_preprocessing: bool | Preprocessing = False,
     stack_blocks: bool | None = None,
     recompute: bool = False,
@@ -70,13 +71,13 @@ def ResNet(  # noqa: N802, named as in keras.applications
             as "timm/resnet50.a1_in1k" (`keras_resnet.weights.PRETRAINED`), for a download of what
             is published for this network; or the path of a file of Keras, PyTorch or safetensors. A
             classifier of other `classes` is not loaded, with a warning.
-        input_tensor: Keras tensor to build on, in place of `input_shape`.
+        input_tensor: Keras tensor to build on, in place of `input_shape`; one of integers is cast.
         input_shape: Shape of one image without the batch, such as (224, 224, 3); sides may be
             None. With the top the default is RGB of 224x224 pixels, 32x32 for a CIFAR network;
             any size without.
         pooling: For `include_top=False`: None for feature maps, "avg" or "max" for vectors.
-        classes: Classes of the classifier, only with `include_top`; by default 1000, 10 for a
-            CIFAR network.
+        classes: Classes of the classifier with `include_top`; by default 1000, 10 for a CIFAR
+            network.
         classifier_activation: Activation of the classifier; None gives logits.
         name: Name of the model; None for that of the network, with suffixes for other options.
         block: "basic" (two 3x3 convolutions) or "bottleneck" (1x1, 3x3, 1x1 to 4 x width).
@@ -86,9 +87,11 @@ def ResNet(  # noqa: N802, named as in keras.applications
         shortcut: "A" (zero-padded identity, no parameters), "B" (1x1 projection where the shape
             changes), "C" (projection everywhere), or None for the plain net.
         version: "v1" (a bottleneck's stride on its first 1x1 convolution, as in the paper), "v1.5"
-            (on its 3x3, as in torchvision; basic blocks do not differ), or "v2" (normalization and
+            (on its 3x3, as in torchvision; basic blocks do not differ), "v2" (normalization and
             activation in front of the convolutions, arXiv 1603.05027; the stride on the 3x3, as in
-            timm, where the authors' code has it on the 1x1).
+            timm, where the authors' code has it on the 1x1), or "v2-keras" (as in
+            `keras.applications.resnet_v2`: the last block of a stage has the stride, its shortcut
+            takes every other pixel, and nothing normalizes the stem).
         groups: Groups of a bottleneck's 3x3 convolution (ResNeXt, arXiv 1611.05431).
         width_per_group: Channels of each of these groups where the stage's width is 64, and in
             proportion in the others; with one group the factor of a wide net (arXiv 1605.07146).
@@ -111,6 +114,8 @@ def ResNet(  # noqa: N802, named as in keras.applications
         classifier_dropout: Rate of dropout in front of the classifier, in [0, 1).
         stochastic_depth: Rate at which training drops the branch of the last block, in [0, 1); it
             rises from block to block along a line from 0 (section 3 of arXiv 1603.09382).
+        conv_bias: Whether convolutions have biases, as in `keras.applications`; with pre-activation
+            those that no normalization follows.
         include_preprocessing: Whether the model itself standardizes RGB images in [0, 255], or the
             `Preprocessing` by which it does so, of images of any channels. Without it, feed
             `preprocess_input(images)` or data standardized your own way.
@@ -166,8 +171,13 @@ def ResNet(  # noqa: N802, named as in keras.applications
     stack = stacks_blocks(stack_blocks, recompute, per_block * depth)
     steps = steps_to(output_stride, spec.reduction, len(blocks))
 
+    last_steps: list[Step | None] = [None] * len(steps)
+    if parts.strides_last:
+        last_steps[:-1] = steps[1:]
+        steps = [step.then() for step in steps]
+
     def stages(x):
-        first, x = stem_layers(x, filters, spec, parts)
+        first, x = stem_layers(x, filters, spec, parts, parts.strides_last)
         yield first
         rates = iter(drop_rates)
         for i, (width, step, count) in enumerate(zip(widths, steps, blocks, strict=True)):
@@ -180,7 +190,8 @@ def ResNet(  # noqa: N802, named as in keras.applications
                 name=stage_name(i),
                 stack=stack,
                 recompute=recompute,
-                activated=i == 0,
+                activated=i == 0 and not parts.strides_last,
+                last_step=last_steps[i],
             )
             last = i == len(blocks) - 1
             yield parts.norm_act(x, name=POST) if parts.preactivated and last else x

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 import keras
 import numpy as np
 
-from keras_resnet.architectures import BLOCKS, Architecture
+from keras_resnet.architectures import BLOCKS, PREACTIVATED, Architecture
 from keras_resnet.naming import block_name, find_place, map_name, stage_name
 from keras_resnet.network import Network, network_of
 from keras_resnet.surgery.graphs import stage_ends
@@ -120,9 +120,10 @@ def _norms_on_path(network: Architecture, activation: str) -> tuple[str, ...]:
     block. Raises an error if no weights make the blocks an identity.
     """
     block, shortcut, gates = network.block, network.shortcut, network.squeeze_excitation
-    preactivated, grouped = network.version == "v2", network.normalization != "batch"
+    preactivated, grouped = network.version in PREACTIVATED, network.normalization != "batch"
     projects = shortcut == "C"
     for lacks, needed in (
+        (network.version == "v2-keras", "strides in the first blocks of its stages"),
         (preactivated and grouped, "no standardized kernels with pre-activation"),
         (preactivated and projects, "projections in first blocks only, with pre-activation"),
         (not preactivated and activation != "relu", "blocks that end in a ReLU"),
@@ -134,8 +135,8 @@ def _norms_on_path(network: Architecture, activation: str) -> tuple[str, ...]:
         if lacks:
             raise ValueError(
                 f"`model` must have {needed}, for blocks to be identities. Received: {block=}, "
-                f"{shortcut=}, activation={activation}, normalization={network.normalization!r}, "
-                f"squeeze_excitation={gates}"
+                f"version={network.version!r}, {shortcut=}, activation={activation}, "
+                f"normalization={network.normalization!r}, squeeze_excitation={gates}"
             )
     if preactivated or shortcut in ("A", "B"):
         return ()
@@ -150,14 +151,14 @@ def _make_path_identity(
     height, width, channels, _ = kernel.shape
     kernel[height // 2, width // 2] = np.eye(channels)
     mean, variance = statistics or (np.zeros(channels), np.ones(channels))
-    weights[f"{part}_conv"] = [kernel]
+    weights[f"{part}_conv"] = [kernel, *map(np.zeros_like, weights[f"{part}_conv"][1:])]
     weights[f"{part}_bn"] = [np.sqrt(variance + epsilon), mean, mean, variance]
 
 
 def _make_branch_zero(weights: Layers, prefix: str, network: Architecture) -> None:
     """Sets the end of the branch of an added block, if it has one, so that it adds nothing."""
     last = f"{prefix}{BLOCKS[network.block].weighted_layers}"
-    if network.version == "v2":
+    if network.version in PREACTIVATED:
         weights[f"{last}_conv"] = [np.zeros_like(kernel) for kernel in weights[f"{last}_conv"]]
     elif network.shortcut is not None:
         norm = f"{last}_bn" if network.normalization == "batch" else f"{last}_gn"

@@ -16,6 +16,7 @@ from typing import Any, BinaryIO
 import keras
 import numpy as np
 from keras.src import backend
+from keras.src.applications import imagenet_utils
 from keras.src.backend.common import global_state
 from keras.src.random.seed_generator import GLOBAL_SEED_GENERATOR
 
@@ -87,6 +88,26 @@ def with_values() -> Iterator[None]:
         yield
     finally:
         global_state.set_global_attribute("stateless_scope", scope)
+
+
+def application_shape(
+    input_shape: Any, weights: Any, include_top: bool, classifier_activation: Any
+) -> tuple[int | None, ...]:
+    """Returns the shape of one image of a network of `keras.applications`.
+
+    Raises what Keras raises where it, or the activation of the classifier, does not fit the rest.
+    """
+    # Keras checks the arguments of all its applications by these.
+    if include_top:
+        imagenet_utils.validate_activation(classifier_activation, weights)
+    return imagenet_utils.obtain_input_shape(
+        input_shape,
+        default_size=224,
+        min_size=32,
+        data_format=keras.config.image_data_format(),
+        require_flatten=include_top,
+        weights=weights,
+    )
 
 
 def direction(metric: keras.metrics.Metric) -> str | None:

@@ -87,7 +87,14 @@ def save_torch_weights(model: keras.Model, path: str | Path) -> None:
     if Path(path).suffix != ".safetensors":
         raise ValueError(f"`path` must end in '.safetensors'. Received: path={str(path)!r}")
     about = {"format": "pt"}
-    if config := remembered(model):
+    config = remembered(model)
+    if config and config.arguments.get("conv_bias"):
+        raise ValueError(
+            "`model` must have convolutions without biases, as in PyTorch; save its weights as "
+            "'.weights.h5' and load them with keras_resnet.ResNet50(weights=path) or alike, which "
+            f"converts them. Received: model={model.name!r} with conv_bias=True"
+        )
+    if config:
         about[_NETWORK] = config.to_json()
     state = to_torch(model)
     with replacing(path) as temporary:
@@ -155,8 +162,8 @@ def _read_keras(path: Path, source: str) -> SavedWeights:
     name, layers, config = read_keras(path)
     saved = SavedWeights(source, layers, name=name)
     told = (layer["config"].get("network") for layer in (config or {"layers": ()})["layers"])
-    converted = from_keras_applications(saved)
-    return _of_network(saved, next(filter(None, told), None)) if converted is saved else converted
+    text = next(filter(None, told), None)
+    return from_keras_applications(saved) if text is None else _of_network(saved, text)
 
 
 def _read_legacy(path: Path, source: str) -> SavedWeights:

@@ -1,8 +1,9 @@
 """Weights of `keras.applications`, converted to those of this package's networks.
 
-`DenseNet121`, 169 and 201 differ in names and an epsilon. `ResNet50`, 101 and 152 are the authors'
-Caffe models. They differ in three things, each of which is moved to where it belongs without a
-change of the function that the network computes:
+`DenseNet121`, 169 and 201 differ in names and an epsilon; `ResNet50V2`, 101 and 152 are of version
+"v2-keras" and differ in nothing. `ResNet50`, 101 and 152 are the authors' Caffe models. They differ
+in three things, each of which is moved to where it belongs without a change of the function that
+the network computes, unless it has biases, too (`conv_bias`):
 
 - a bias in every convolution, which the normalization behind it subtracts again: into its mean;
 - an epsilon of 1.001e-5 in that normalization: the difference goes into the variance;
@@ -18,7 +19,7 @@ import dataclasses
 import numpy as np
 
 from keras_resnet.naming import CLASSIFIER, POST
-from keras_resnet.preprocessing import CAFFE, Preprocessing
+from keras_resnet.preprocessing import CAFFE, KERAS_CAFFE, KERAS_TF, Preprocessing
 from keras_resnet.weights.saved import SavedWeights
 
 _EPSILON = 1.001e-5
@@ -27,10 +28,15 @@ _CLASSIFIERS = ("probs", "fc1000")
 
 
 def from_keras_applications(saved: SavedWeights) -> SavedWeights:
-    """Returns weights of `keras.applications` as this package's, and all others unchanged."""
+    """Returns weights of `keras.applications` as this package's, and all others unchanged.
+
+    Those of its ResNets keep the `original`, for networks that have a bias in every convolution.
+    """
     dense = {"bn", "conv2_block1_0_bn"} <= saved.layers.keys()
-    residual = "conv1_bn" in saved.layers and len(saved.layers.get("conv1_conv", ())) == 2
-    if not (dense or residual):
+    # Of version "v2", whose stem is normalized, the first block is not.
+    preactivated = "conv2_block1_preact_bn" in saved.layers
+    biased = len(saved.layers.get("conv1_conv", ())) == 2
+    if not (dense or (biased and (preactivated or "conv1_bn" in saved.layers))):
         return saved
     layers = {
         # With a slash in old files.
@@ -41,6 +47,14 @@ def from_keras_applications(saved: SavedWeights) -> SavedWeights:
     if dense:
         layers[f"{POST}_bn"] = layers.pop("bn")
         return dataclasses.replace(converted, preprocessing=Preprocessing(resize=256))
+    if preactivated:
+        return dataclasses.replace(converted, version="v2-keras", preprocessing=KERAS_TF)
+    original = dataclasses.replace(
+        converted,
+        layers={name: list(arrays) for name, arrays in layers.items()},
+        version="v1",
+        preprocessing=KERAS_CAFFE,
+    )
     for name, arrays in layers.items():
         norm = layers.get(f"{name.removesuffix('conv')}bn")
         if name.endswith("_conv") and norm and len(arrays) == 2 and len(norm) == 4:
@@ -50,4 +64,4 @@ def from_keras_applications(saved: SavedWeights) -> SavedWeights:
     if kernel.ndim == 4 and kernel.shape[2] == 3:
         scale = np.reshape(CAFFE.std, (3, 1)).astype(kernel.dtype)
         layers["conv1_conv"][0] = kernel[:, :, ::-1] * scale
-    return dataclasses.replace(converted, version="v1", preprocessing=CAFFE)
+    return dataclasses.replace(converted, version="v1", preprocessing=CAFFE, original=original)

@@ -34,9 +34,11 @@ class SavedWeights:
         torch: Whether they are PyTorch's.
         name: Name of the model that was saved, or None.
         network: How the saved network was built, or None where the file does not tell.
-        version: "v1" or "v1.5", the only one that such weights are trained for, or None.
+        version: "v1", "v1.5" or "v2-keras", the only one that such weights are trained for, or
+            None.
         epsilon: Epsilon of their normalization, or None for that of the model they are loaded into.
         preprocessing: How the images were prepared, or None where not known.
+        original: These weights before they were converted, for networks that need no conversion.
     """
 
     source: str
@@ -47,6 +49,7 @@ class SavedWeights:
     version: str | None = None
     epsilon: float | None = None
     preprocessing: Preprocessing | None = None
+    original: SavedWeights | None = None
 
     def load_into(self, model: keras.Model) -> None:
         """Loads the weights into a model of the same architecture: all or, on an error, none.
@@ -56,14 +59,15 @@ class SavedWeights:
         Raises:
             ValueError: If they are those of another architecture.
         """
+        own, config = layer_weights(model), remembered(model)
+        if self.original and config and config.keeps_bias:
+            self = self.original
         layers: Layers = from_torch(self.layers, model) if self.torch else dict(self.layers)
-        own = layer_weights(model)
         message = self._fit_classifier(layers, own, model.name)
         if isinstance(model, Backbone):
             # Its last stage may be followed by others in the file.
             layers = {name: values for name, values in layers.items() if name in own}
         check_weights(model, layers, self.source)
-        config = remembered(model)
         if config is not None:
             self._check_network(config)
         layers = with_epsilon(layers, self.epsilon, norm_epsilon(model), self.source)

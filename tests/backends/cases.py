@@ -24,6 +24,7 @@ CASES = {
         "squeeze_excitation": 2,
         "stack_blocks": True,
     },
+    "v2-keras": {"blocks": (2, 2), "widths": (4, 6), "version": "v2-keras", "conv_bias": True},
     "D": {
         "blocks": (1, 1),
         "widths": (4, 8),

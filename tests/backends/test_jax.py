@@ -34,7 +34,7 @@ def test_builders_on_jax(subprocess_python, tmp_path, names):
         np.savez(tmp_path / f"{name}.npz", x=x, y=y, labels=labels, loss=loss, **statistics)
     run = subprocess_python(SCRIPT, tmp_path, *names, env={"KERAS_BACKEND": "jax"}, timeout=600)
     expected = [
-        *("basic", "stacked", "v2", "recomputed"),
+        *("basic", "stacked", "v2", "v2-keras", "recomputed"),
         *("basic, channels first", "D, channels first", "dense, channels first"),
         *("heads and maps", "trained and loaded"),
     ]

@@ -22,7 +22,8 @@ from keras_resnet import (
     models,
 )
 from keras_resnet.architectures import BLOCKS
-from tests.helpers import refused
+from keras_resnet.weights import copy_weights
+from tests.helpers import distance, refused
 
 SMALL = {"input_shape": (8, 8, 3)}
 
@@ -61,13 +62,11 @@ CASES = [
     *wrong(general, "block", "wide", None, "Basic", 3, words=(", ".join(map(repr, BLOCKS)),)),
     *wrong(general, "stem", "mnist", None, 7, (7, 2, True), words=("'imagenet', 'cifar'",)),
     case(ResNet20, "pooling", "'mean'", "None, 'avg', 'max'", pooling="mean", include_top=False),
-    case(ResNet20, "pooling", "'avg'", "include_top=False", pooling="avg"),
     # depth
     *wrong(CifarResNet, "depth", 21, 2, -4, 0, 1, 7, 19, 20.0, True, "20", None,
            words=("6n+2", "8, 14, 20")),
     # classes
     *wrong(ResNet20, "classes", 0, -1, 2.5, True, "10"),
-    case(ResNet20, "classes", "10", "include_top=True", classes=10, include_top=False),
     # rates and numbers
     *wrong(ResNet20, "dropout", 1.0, 1, -0.1, "x", None, True, float("nan"), 50),
     *wrong(ResNet20, "stochastic_depth", 1.0, -0.1, "x", None, True),
@@ -78,6 +77,7 @@ CASES = [
     *wrong(ResNet20, "classifier_activation", "sotfmax", 3),
     *wrong(ResNet20, "zero_init_residual", "no", None, 2),
     *wrong(ResNet20, "include_preprocessing", "no", None, 2),
+    *wrong(ResNet20, "conv_bias", "no", None, 2),
     *wrong(ResNet20, "include_top", "no", None, 1000),
     *wrong(ResNet20, "synchronized_bn", "no", None, 2),
     *wrong(ResNet20, "recompute", "no", None, 2),
@@ -95,7 +95,7 @@ CASES = [
     *wrong(ResNet20, "activation", "rellu", 3, None),
     *wrong(ResNet20, "normalization", "layer", None, 32, words=("'batch', 'group'",)),
     *wrong(general, "stem_filters", 0, 1.5, "16"),
-    *wrong(PlainNet20, "version", "v2"),
+    *wrong(PlainNet20, "version", "v2", "v2-keras"),
     *wrong(CifarWideResNet, "depth", 20, 4, 28.0, "22", None, words=("6n+4", "10, 16, 22")),
     *wrong(CifarWideResNet, "widening", 0, 0.5),
     *wrong(CifarDenseNet, "depth", 101, words=("6n+4",)),
@@ -174,8 +174,27 @@ def test_input_tensor_and_shape(shape, input_shape, words):
 
 @pytest.mark.parametrize("dtype", ["uint8", "int32"])
 def test_input_tensor_of_whole_numbers(dtype):
-    with refused("`input_tensor`", dtype):
-        ResNet20(input_tensor=keras.Input((8, 8, 3), dtype=dtype))
+    model = ResNet20(input_tensor=keras.Input((8, 8, 3), dtype=dtype))
+    same = ResNet20(**SMALL)
+    copy_weights(model, same)
+    pixels = np.arange(192).reshape(1, 8, 8, 3)
+    assert distance(model(pixels.astype(dtype)), same(pixels.astype("float32"))) < 1e-6
+
+
+def test_arguments_that_mean_nothing_beside_others():
+    """As in `keras.applications`: each has no effect, and none is remembered."""
+    with_top = ResNet20(1, pooling="max", classes=4, **SMALL)
+    assert with_top.output_shape == (None, 4)
+    assert (with_top.network.arguments["include_top"], with_top.network.arguments["pooling"]) == (
+        True,
+        None,
+    )
+    without = ResNet20(include_top=0, classes=4, pooling="avg", **SMALL)
+    assert without.output_shape == (None, 64)
+    assert (without.network.arguments["include_top"], without.network.arguments["classes"]) == (
+        False,
+        None,
+    )
 
 
 @pytest.mark.skipif(bool(tf.config.list_physical_devices("GPU")), reason="a GPU can")

@@ -97,6 +97,8 @@ def test_bottleneck(version):
 VARIANTS = {
     "v2": ((1, 2), {"version": "v2"}),
     "v2, bottleneck": ((2, 2), {"version": "v2", **BOTTLENECK}),
+    "biases": ((1, 1), {"conv_bias": True, "shortcut": "B"}),
+    "v2 with biases": ((1, 1), {"conv_bias": True, "version": "v2"}),
     "gates": ((1, 1), {"squeeze_excitation": 4, "shortcut": "B"}),
     "D": ((1, 1), {"shortcut": "B", "shortcut_pool": True, "deep_stem": True}),
     "groups": ((1, 2), {**BOTTLENECK, "groups": 2, "width_per_group": 32}),
@@ -121,6 +123,7 @@ def test_variants(name, stacked):
     ("options", "named"),
     [
         ({"version": "v2", "shortcut": "C"}, "shortcut='C'"),
+        ({"version": "v2-keras"}, "version='v2-keras'"),
         ({"version": "v2", "normalization": "group"}, "normalization='group'"),
         ({"activation": "silu"}, "activation=silu"),
         ({"shortcut": "C", "normalization": "group"}, "normalization='group'"),

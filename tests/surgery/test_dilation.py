@@ -24,13 +24,16 @@ KINDS = {
     "basic of one width": {"block": "basic", "widths": (8, 8, 8)},
     "plain": {"block": "basic", "shortcut": None},
     "v2": {"version": "v2", "shortcut": "C"},
+    "v2-keras": {"version": "v2-keras", "conv_bias": True},
+    "v2-keras stacked": {"version": "v2-keras", "blocks": (3, 2, 1), "stack_blocks": True},
     "D": {"version": "v1.5", "deep_stem": True, "shortcut_pool": True},
     "grouped": {"version": "v1.5", "groups": 2, "width_per_group": 32},
 }
 
 
 def network(**options):
-    net = keras_resnet.ResNet((1, 1, 2), **{"widths": (4, 6, 8), "include_top": False, **options})
+    sizes = {"blocks": (1, 1, 2), "widths": (4, 6, 8), "include_top": False}
+    net = keras_resnet.ResNet(**{**sizes, **options})
     randomize(net)
     return net
 

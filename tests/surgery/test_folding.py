@@ -27,12 +27,15 @@ NETS = {
     "plain": lambda: keras_resnet.CifarResNet(8, shortcut=None, dropout=0.1),
     "bottlenecks": lambda: variant(block="bottleneck", version="v1.5", stochastic_depth=0.2),
     "v2": lambda: variant(version="v2"),
+    "v2-keras": lambda: variant(version="v2-keras", conv_bias=True),
+    "biases": lambda: variant(conv_bias=True),
     "gates": lambda: variant(squeeze_excitation=2),
     "groups": lambda: variant(block="bottleneck", groups=2, width_per_group=32),
     "D": lambda: variant(deep_stem=True, shortcut_pool=True),
 }
 # In front of a block, in the stem's place, and at the end; all others are gone.
 LEFT = {"v2": ["conv2_block2_preact_bn", "conv3_block1_preact_bn", "post_bn"]}
+LEFT["v2-keras"] = ["conv2_block1_preact_bn", *LEFT["v2"]]
 
 
 def norms(model):

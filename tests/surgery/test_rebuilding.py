@@ -29,6 +29,7 @@ def network(**options):
         {"stack_blocks": True, "shortcut": "C"},
         {"version": "v2", "squeeze_excitation": 4, "dropout": 0.1, "stochastic_depth": 0.2},
         {"normalization": "group", "activation": "silu"},
+        {"version": "v2-keras", "conv_bias": True},
     ],
     ids=str,
 )

@@ -92,6 +92,14 @@ def test_compute_output_spec():
         assert isinstance(spec, keras.KerasTensor)
 
 
+def test_application_shape():
+    with seen("imagenet_utils.obtain_input_shape", "keras"):
+        assert private.application_shape(None, "imagenet", True, "softmax") == (224, 224, 3)
+        assert private.application_shape(None, None, False, "?") == (None, None, 3)
+        with pytest.raises(ValueError, match="Received: classifier_activation="):
+            private.application_shape(None, "imagenet", True, "relu")
+
+
 def test_direction():
     with seen("Metric._direction", "keras"):
         assert private.direction(keras.metrics.BinaryAccuracy()) == "up"

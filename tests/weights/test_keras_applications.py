@@ -11,7 +11,7 @@ import pytest
 from keras.src.applications import resnet  # the code behind all of theirs, not public
 
 import keras_resnet
-from keras_resnet.preprocessing import CAFFE, IMAGENET_STD
+from keras_resnet.preprocessing import CAFFE, IMAGENET_STD, KERAS_CAFFE
 from keras_resnet.weights import find_weights, layer_weights, load_weights, save_torch_weights
 from tests.helpers import assert_same_weights, distance, randomize, refused
 from tests.weights.damages import NOISE
@@ -147,6 +147,38 @@ def test_a_model_that_subtracts_another_mean(saved):
     model = ours(None, include_preprocessing=True)
     with refused("`weights`", "include_preprocessing=True", "123.68", "123.675"):
         load_weights(model, saved / "whole.h5")
+
+
+@pytest.mark.parametrize("file", ["whole.h5", "new.weights.h5", "new.keras"])
+def test_unconverted_into_a_network_with_biases(saved, file, pixels, expected, tmp_path):
+    model = ours(saved / file, conv_bias=True, bn_epsilon=1.001e-5)
+    images = keras.applications.resnet.preprocess_input(pixels.astype("float32"))
+    assert distance(model(images), expected) < 1e-5
+    assert model.preprocessing == KERAS_CAFFE
+    assert distance(model.preprocessing.standardize(pixels), images) < 1e-6
+    # By its own function too, and once more in the package's convention.
+    again = ours(None, conv_bias=True)
+    load_weights(again, saved / file)
+    assert again.preprocessing == KERAS_CAFFE and distance(again(images), expected) < 1e-5
+    again.save_weights(tmp_path / "again.weights.h5")
+    converted = ours(tmp_path / "again.weights.h5", include_preprocessing=True)
+    assert distance(converted(pixels), expected) < TOLERANCE
+    # A file that says what network it is of is taken at its word.
+    model.save(tmp_path / "again.keras")
+    third = ours(tmp_path / "again.keras", conv_bias=True)
+    assert third.preprocessing == KERAS_CAFFE and distance(third(images), expected) < 1e-5
+    with refused("`weights`", "conv1_conv"):
+        ours(tmp_path / "again.keras")
+    with refused("`weights`", "conv1_conv"):
+        ours(saved / file, conv_bias=True, include_preprocessing=True)
+    with refused("`version`", "v1.5"):
+        ours(saved / file, conv_bias=True, version="v1.5")
+    # Standardized inside by the numbers and in the order of Keras.
+    inside = ours(saved / file, conv_bias=True, include_preprocessing=KERAS_CAFFE)
+    inside.save(tmp_path / "inside.keras")
+    for whole in (inside, keras.models.load_model(tmp_path / "inside.keras")):
+        assert distance(whole(pixels), expected) < 1e-5
+        assert whole.preprocessing == KERAS_CAFFE
 
 
 def link(path):
