@@ -17,6 +17,7 @@ from keras_resnet.utils import checks
 from keras_resnet.utils.files import replacing
 from keras_resnet.weights.keras_applications import from_keras_applications
 from keras_resnet.weights.keras_files import read_keras, read_legacy_h5
+from keras_resnet.weights.padding import PADDINGS
 from keras_resnet.weights.pytorch import EPSILON, to_torch
 from keras_resnet.weights.registry import PRETRAINED, find_pretrained
 from keras_resnet.weights.saved import SavedWeights
@@ -41,7 +42,13 @@ def find_weights(weights: str | Path | None, network: str) -> SavedWeights | Non
     return None if weights is None else _find(weights, network)
 
 
-def load_weights(model: keras.Model, path: str | Path, network: str | None = None) -> None:
+def load_weights(
+    model: keras.Model,
+    path: str | Path,
+    network: str | None = None,
+    *,
+    padding: str | None = None,
+) -> None:
     """Loads weights, from a file or by name, into a model of the same architecture.
 
     A file of Keras may come from the network with stacked or unrolled blocks. Networks that differ
@@ -57,14 +64,22 @@ def load_weights(model: keras.Model, path: str | Path, network: str | None = Non
         path: The file, or the name of published weights.
         network: Name of the network that the model is; by default that which it remembers, or its
             own name.
+        padding: Side of the zero channels that shortcuts of option A add, in the network of a file
+            of PyTorch, which does not tell: "both" in akamaster's pytorch_resnet_cifar10 and its
+            copies, "behind" the others in this package. The channels are put in order, so that the
+            outputs are the same. Other files and networks leave no choice and ignore it.
 
     Raises:
         ValueError: If there is no such file, if it cannot be read, or if it holds the weights of
             another architecture. The model is unchanged then.
     """
+    checks.one_of("padding", padding, (None, *PADDINGS))
     config = remembered(model)
     name = model.name if config is None else config.architecture.name.lower()
-    _find(path, network or (name if is_network_name(name) else model.name)).load_into(model)
+    saved = _find(path, network or (name if is_network_name(name) else model.name))
+    if saved.network is None:
+        saved = dataclasses.replace(saved, padding=padding)
+    saved.load_into(model)
 
 
 def save_torch_weights(model: keras.Model, path: str | Path) -> None:
@@ -104,7 +119,7 @@ def _find(weights: str | Path, network: str) -> SavedWeights:
         received = str(weights) if isinstance(weights, os.PathLike) else weights
         raise ValueError(
             "`weights` must be the path of a '.keras', '.weights.h5', '.safetensors', '.pth', "
-            "'.pt' or '.h5' file, 'imagenet' or the name of published weights. "
+            "'.pt', '.th' or '.h5' file, 'imagenet' or the name of published weights. "
             f"Received: weights={received!r}"
         )
     if not Path(weights).is_file():
@@ -188,7 +203,7 @@ _READERS = {
     ".weights.h5": (_read_keras, "Keras"),
     ".h5": (_read_legacy, "Keras"),
     ".safetensors": (_read_safetensors, "safetensors"),
-    **dict.fromkeys((".pth", ".pt", ".pth.tar", ".bin"), (_read_torch, "PyTorch")),
+    **dict.fromkeys((".pth", ".pt", ".th", ".pth.tar", ".bin"), (_read_torch, "PyTorch")),
 }
 
 

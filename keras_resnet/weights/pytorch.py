@@ -6,6 +6,7 @@ modules: conv2_block1_3_bn is layer1.0.bn3 there, and its moving mean layer1.0.b
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 import keras
@@ -37,6 +38,12 @@ _IN_BLOCK = {
 }
 # With an average pool, or nothing, as the first part of every projection.
 _POOLED = {"0_conv": "downsample.1", "0_bn": "downsample.2"}
+# What other authors call the classifier.
+_HEADS = ("fc", "linear")
+# What wrappers put in front of all names: `DataParallel` and `torch.compile`.
+_WRAPPERS = ("module.", "_orig_mod.")
+# Other names of the same parts: kuangliu's and akamaster's projections.
+_ALIASES = {r"\.shortcut\.(\d+)\.": r".downsample.\1."}
 # Of batch normalization, in the order in which Keras has them.
 _STATISTICS = ("weight", "bias", "running_mean", "running_var")
 # The steps of training, which an average by momentum does not need.
@@ -63,13 +70,24 @@ def torch_names(model: keras.Model) -> dict[str, str]:
     return names
 
 
+def plain_names(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Returns a state dict under the names of torchvision and timm, where others are known."""
+    plain = dict(state)
+    for wrapper in _WRAPPERS:
+        if all(name.startswith(wrapper) for name in plain):
+            plain = {name.removeprefix(wrapper): value for name, value in plain.items()}
+    for pattern, name in _ALIASES.items():
+        plain = {re.sub(pattern, name, key): value for key, value in plain.items()}
+    return plain
+
+
 def from_torch(state: Mapping[str, np.ndarray], model: keras.Model) -> Layers:
     """Returns the weights of a state dict by layer of `model`; the names of others are kept."""
     here = {there: layer for layer, there in torch_names(model).items()}
     # Also for a model without classifier, which leaves it out by the name it has here.
-    here.setdefault(_OUTSIDE[CLASSIFIER], CLASSIFIER)
+    here |= dict.fromkeys(_HEADS, CLASSIFIER)
     modules: dict[str, dict[str, np.ndarray]] = {}
-    for name, value in state.items():
+    for name, value in plain_names(state).items():
         module, _, kind = name.rpartition(".")
         if kind != _COUNTER:
             modules.setdefault(module, {})[kind] = np.asarray(value, "float32")
@@ -83,7 +101,9 @@ def from_torch(state: Mapping[str, np.ndarray], model: keras.Model) -> Layers:
             arrays = [kernel, *values.values()]
         else:
             arrays = list(values.values())
-        weights[here.get(module, module)] = arrays
+        layer = here.get(module, module)
+        # Of two classifiers the second keeps its name, and is one too many.
+        weights[module if layer in weights else layer] = arrays
     return weights
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from keras_resnet.naming import CLASSIFIER
 from keras_resnet.network import Backbone, NetworkConfig, remembered
 from keras_resnet.preprocessing import Preprocessing
+from keras_resnet.weights.padding import PADDINGS, adds_channels, zeros_behind
 from keras_resnet.weights.pytorch import from_torch
 from keras_resnet.weights.transfer import (
     Layers,
@@ -37,6 +38,8 @@ class SavedWeights:
         version: "v1" or "v1.5", the only one that such weights are trained for, or None.
         epsilon: Epsilon of their normalization, or None for that of the model they are loaded into.
         preprocessing: How the images were prepared, or None where not known.
+        padding: "both" or "behind", the side of the zero channels of shortcuts of option A, or None
+            where not known.
     """
 
     source: str
@@ -47,6 +50,7 @@ class SavedWeights:
     version: str | None = None
     epsilon: float | None = None
     preprocessing: Preprocessing | None = None
+    padding: str | None = None
 
     def load_into(self, model: keras.Model) -> None:
         """Loads the weights into a model of the same architecture: all or, on an error, none.
@@ -66,6 +70,8 @@ class SavedWeights:
         config = remembered(model)
         if config is not None:
             self._check_network(config)
+        if self.torch and adds_channels(model):
+            layers = self._fit_padding(layers, model)
         layers = with_epsilon(layers, self.epsilon, norm_epsilon(model), self.source)
         assign_weights(model, layers, self.source)
         if config is not None and self.preprocessing and not config.standardizes:
@@ -89,6 +95,19 @@ class SavedWeights:
             f"{model} has a classifier of {expected[0][-1]} classes and {self.source} {classes}: "
             "all weights were loaded but those of the classifier, which keeps its own"
         )
+
+    def _fit_padding(self, layers: Layers, model: keras.Model) -> Layers:
+        """Returns the weights for zero channels behind the others."""
+        padding = self.padding or ("behind" if self.network else None)
+        if padding not in PADDINGS:
+            raise ValueError(
+                "`padding` must be 'both' or 'behind' for this file, which does not tell where "
+                "shortcuts of option A have their zero channels: on both sides, as in "
+                "akamaster's pytorch_resnet_cifar10, or behind; build the network without weights, "
+                f"then call load_weights(model, path, padding=...). Received: padding={padding!r} "
+                f"with weights={self.source!r}"
+            )
+        return zeros_behind(layers, model) if padding == "both" else layers
 
     def _check_network(self, config: NetworkConfig) -> None:
         """Compares what decides the outputs and does not show in the weights, where known."""

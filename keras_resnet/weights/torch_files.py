@@ -23,9 +23,8 @@ from keras_resnet.utils.archives import open_archive
 
 # First number in a file older than PyTorch 1.6.
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
-# Keys of the state dict in checkpoints of training scripts, and prefixes that wrappers add.
-_KEYS = ("state_dict", "model_state_dict", "model")
-_PREFIXES = ("module.", "_orig_mod.")
+# Keys of the state dict in checkpoints of training scripts.
+_KEYS = ("state_dict", "model_state_dict", "model", "net")
 # More would let the product of the sizes grow without bound.
 _MOST_AXES = 8
 # Bytes; each can become an object of a hundred. A state dict needs some 200 for a tensor.
@@ -35,9 +34,8 @@ _LONGEST_PICKLE = 1 << 21
 def read_torch(path: str | Path) -> dict[str, np.ndarray]:
     """Reads a state dict, also within a checkpoint, that `torch.save` wrote in either format.
 
-    Prefixes of `DataParallel` and `torch.compile` are removed from the names. Anything but tensors,
-    numbers and strings, in lists and dictionaries, raises a ValueError; a damaged file raises
-    whatever the libraries raise.
+    Anything but tensors, numbers and strings, in lists and dictionaries, raises a ValueError; a
+    damaged file raises whatever the libraries raise.
     """
     with open(path, "rb") as file:
         size = os.fstat(file.fileno()).st_size
@@ -52,11 +50,7 @@ def read_torch(path: str | Path) -> dict[str, np.ndarray]:
             raise ValueError(f"{name!r} in it is no tensor; save the model's state_dict() alone")
     if sum(tensor.nbytes for tensor in content.values()) > size:
         raise ValueError("its tensors share their numbers, and would be more than the file has")
-    arrays = {name: tensor.copy() for name, tensor in content.items()}
-    for prefix in _PREFIXES:
-        if all(name.startswith(prefix) for name in arrays):
-            arrays = {name.removeprefix(prefix): value for name, value in arrays.items()}
-    return arrays
+    return {name: tensor.copy() for name, tensor in content.items()}
 
 
 def _tensor(storage: Any, offset: int, size: tuple, stride: tuple, *_: Any) -> np.ndarray:
