@@ -83,14 +83,14 @@ def load_weights(
 
 
 def save_torch_weights(model: keras.Model, path: str | Path) -> None:
-    """Writes the weights of a residual network as safetensors under torchvision's names.
+    """Writes the weights of a network as safetensors under torchvision's names.
 
     torchvision and timm load the file into their model of the same shape with
     `load_state_dict(safetensors.torch.load_file(path))`. Theirs are of version "v1.5": a bottleneck
     net of "v1" has the same names and shapes there and computes something else.
 
     Args:
-        model: Network of this package, or one with its layer names.
+        model: Residual network or DenseNet of this package, or one with its layer names.
         path: A `.safetensors` file, written atomically.
 
     Raises:

@@ -1,49 +1,108 @@
 """Weights under the names and in the layouts of PyTorch's models, in both directions.
 
-torchvision and timm call the parts of a residual network alike, after the attributes of their
-modules: conv2_block1_3_bn is layer1.0.bn3 there, and its moving mean layer1.0.bn3.running_mean.
+torchvision and timm call the parts of a network alike, after the attributes of their modules:
+conv2_block1_3_bn of a residual network is layer1.0.bn3 there, and its moving mean
+layer1.0.bn3.running_mean.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import keras
 import numpy as np
 
-from keras_resnet.naming import CLASSIFIER, find_place
+from keras_resnet.naming import CLASSIFIER, POST, find_place, find_stage
 from keras_resnet.weights.transfer import Layers, layer_weights, norm_epsilon, with_epsilon
 
 EPSILON = 1e-5
-# Stem and classifier; the deep stem is a sequence of convolutions, normalizations and ReLUs.
-_OUTSIDE = {
-    "conv1_conv": "conv1",
-    "conv1_bn": "bn1",
-    "conv1_1_conv": "conv1.0",
-    "conv1_1_bn": "conv1.1",
-    "conv1_2_conv": "conv1.3",
-    "conv1_2_bn": "conv1.4",
-    "conv1_3_conv": "conv1.6",
-    "conv1_3_bn": "bn1",
-    CLASSIFIER: "fc",
-}
-_IN_BLOCK = {
-    **{f"{i}_conv": f"conv{i}" for i in (1, 2, 3)},
-    **{f"{i}_bn": f"bn{i}" for i in (1, 2, 3)},
-    "0_conv": "downsample.0",
-    "0_bn": "downsample.1",
-    "se_reduce": "se.fc1",
-    "se_expand": "se.fc2",
-}
+
+
+@dataclasses.dataclass(frozen=True)
+class _Names:
+    """Names of one kind of network in PyTorch.
+
+    Attributes:
+        outside: Modules of the layers that are in no block.
+        block: A block by its stage and its number, each from 0 or from 1.
+        in_block: Modules of a block by its parts here.
+        transition: What is between two blocks, by the number of the one in front of it from 1.
+    """
+
+    outside: Mapping[str, str]
+    block: str
+    in_block: Mapping[str, str]
+    transition: str = ""
+
+    def of(self, layer: str) -> str | None:
+        """Returns the name of a layer's module, or None if there is none."""
+        place = find_place(layer)
+        if place is None:
+            stage = find_stage(layer, transitions=True)
+            if self.transition and stage is not None and layer.startswith("pool"):
+                part = {"conv": "conv", "bn": "norm"}.get(layer.rpartition("_")[2])
+                return part and f"{self.transition.format(stage + 1)}.{part}"
+            return self.outside.get(layer)
+        if place.part not in self.in_block:
+            return None
+        numbers = {"stage": place.stage, "block": place.block}
+        numbers |= {"stage1": place.stage + 1, "block1": place.block + 1}
+        return f"{self.block.format(**numbers)}.{self.in_block[place.part]}"
+
+
+_RESNET = _Names(
+    {
+        "conv1_conv": "conv1",
+        "conv1_bn": "bn1",
+        # The deep stem is a sequence of convolutions, normalizations and ReLUs.
+        "conv1_1_conv": "conv1.0",
+        "conv1_1_bn": "conv1.1",
+        "conv1_2_conv": "conv1.3",
+        "conv1_2_bn": "conv1.4",
+        "conv1_3_conv": "conv1.6",
+        "conv1_3_bn": "bn1",
+        CLASSIFIER: "fc",
+    },
+    "layer{stage1}.{block}",
+    {
+        **{f"{i}_conv": f"conv{i}" for i in (1, 2, 3)},
+        **{f"{i}_bn": f"bn{i}" for i in (1, 2, 3)},
+        "0_conv": "downsample.0",
+        "0_bn": "downsample.1",
+        "se_reduce": "se.fc1",
+        "se_expand": "se.fc2",
+    },
+)
 # With an average pool, or nothing, as the first part of every projection.
-_POOLED = {"0_conv": "downsample.1", "0_bn": "downsample.2"}
+_POOLED = dataclasses.replace(
+    _RESNET, in_block={**_RESNET.in_block, "0_conv": "downsample.1", "0_bn": "downsample.2"}
+)
+_DENSENET = _Names(
+    {
+        "conv1_conv": "features.conv0",
+        "conv1_bn": "features.norm0",
+        # Also where there are more or fewer than four blocks.
+        f"{POST}_bn": "features.norm5",
+        CLASSIFIER: "classifier",
+    },
+    "features.denseblock{stage1}.denselayer{block1}",
+    {"0_bn": "norm1", "1_conv": "conv1", "1_bn": "norm2", "2_conv": "conv2"},
+    transition="features.transition{}",
+)
 # What other authors call the classifier.
-_HEADS = ("fc", "linear")
+_HEADS = ("fc", "linear", "classifier")
 # What wrappers put in front of all names: `DataParallel` and `torch.compile`.
 _WRAPPERS = ("module.", "_orig_mod.")
-# Other names of the same parts: kuangliu's and akamaster's projections.
-_ALIASES = {r"\.shortcut\.(\d+)\.": r".downsample.\1."}
+# Other names of the same parts.
+_ALIASES = {
+    # Projections of kuangliu's and akamaster's.
+    r"\.shortcut\.(\d+)\.": r".downsample.\1.",
+    # DenseNets of torchvision before 0.3, whose files are the published ones; of gpleiss's.
+    r"(\.denselayer\d+\.(?:norm|conv))\.([12])\.": r"\1\2.",
+    r"^features\.norm_final\.": "features.norm5.",
+}
 # Of batch normalization, in the order in which Keras has them.
 _STATISTICS = ("weight", "bias", "running_mean", "running_var")
 # The steps of training, which an average by momentum does not need.
@@ -52,22 +111,24 @@ _COUNTER = "num_batches_tracked"
 
 def torch_names(model: keras.Model) -> dict[str, str]:
     """Returns the names of the layers that have weights in PyTorch's models, by those here."""
-    places = {layer.name: find_place(layer.name) for layer in model.layers}
-    pooled = any(place and place.part == "0_pool" for place in places.values())
-    in_block = _IN_BLOCK | _POOLED if pooled else _IN_BLOCK
-    names = {}
-    for layer in layer_weights(model):
-        place = find_place(layer)
-        if layer in _OUTSIDE:
-            names[layer] = _OUTSIDE[layer]
-        elif place and place.part in in_block:
-            names[layer] = f"layer{place.stage + 1}.{place.block}.{in_block[place.part]}"
-        else:
+    layers = list(layer_weights(model))
+    names, kind = {}, _kind_of([*layers, *(layer.name for layer in model.layers)])
+    for layer in layers:
+        there = kind.of(layer)
+        if there is None:
             raise ValueError(
                 "`weights` under PyTorch's names are for residual networks of version 'v1' or "
-                f"'v1.5'. Received: model {model.name!r} with the layer {layer!r}"
+                f"'v1.5', and DenseNets. Received: model {model.name!r} with the layer {layer!r}"
             )
+        names[layer] = there
     return names
+
+
+def _kind_of(layers: Iterable[str]) -> _Names:
+    parts = {place.part for layer in layers if (place := find_place(layer))}
+    if "0_bn" in parts and "0_conv" not in parts:  # In residual networks both or none.
+        return _DENSENET
+    return _POOLED if "0_pool" in parts else _RESNET
 
 
 def plain_names(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -36,6 +36,8 @@ NETWORKS |= {
     "timm/resnet18d": ("ResNet18D", {}),
     "timm/resnet50d": ("ResNet50D", {}),
     "timm/seresnet50": ("SEResNet50", V1_5),
+    "densenet121": ("DenseNet121", {}),
+    "timm/densenet169": ("DenseNet169", {}),
 }
 
 

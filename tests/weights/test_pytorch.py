@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 
 import keras
 import numpy as np
@@ -34,12 +35,16 @@ STATE_DICTS = {
     "resnext50_32x4d": ("ResNeXt50_32x4d", {}, 320, "d244da4517087cbb"),
     "timm/resnet50d": ("ResNet50D", {}, 332, "b5261e2ec6e14eeb"),
     "timm/seresnet50": ("SEResNet50", V1_5, 384, "a786b88c8fb7bbdf"),
+    "densenet121": ("DenseNet121", {}, 727, "d9126905d0ec5cf6"),
 }
 
 
 @pytest.mark.parametrize(
     "name",
-    [n if n == "resnet18" else pytest.param(n, marks=pytest.mark.slow) for n in STATE_DICTS],
+    [
+        n if n in ("resnet18", "densenet121") else pytest.param(n, marks=pytest.mark.slow)
+        for n in STATE_DICTS
+    ],
 )
 def test_names_and_shapes_are_theirs(name):
     builder, options, count, digest = STATE_DICTS[name]
@@ -151,6 +156,41 @@ def test_there_and_back(path, options, to):
     assert_same_weights(again, model)
     x = images(2, *model.input_shape[1:])
     assert distance(again(x), model(x)) < 1e-6
+
+
+@pytest.mark.parametrize("stem", ["imagenet", "cifar"])
+def test_dense_networks_there_and_back(path, stem):
+    def dense(**options):
+        shape = {"input_shape": (32, 32, 3), "classes": 5}
+        return keras_resnet.DenseNet((2, 3), growth_rate=4, stem=stem, **(shape | options))
+
+    model, x = dense(), images(2, 32, 32, 3)
+    randomize(model)
+    save_torch_weights(model, path)
+    stacked = dense(weights=path, stack_blocks=True)
+    assert_same_weights(dense(weights=path), model)
+    assert distance(stacked(x), model(x)) < 1e-6
+    assert_same_state(to_torch(stacked), to_torch(model))
+    # As in the published files, whose modules had names with dots, and in those of gpleiss's.
+    state = {
+        re.sub(r"(norm|conv)([12])(?=.(weight|bias|running))", r"\1.\2", name)
+        if "denselayer" in name
+        else name.replace("norm5", "norm_final")
+        if stem == "cifar"
+        else name: value
+        for name, value in to_torch(model).items()
+    }
+    assert "features.denseblock2.denselayer3.norm.2.running_var" in state
+    safetensors_numpy.save_file(state, path)
+    assert_same_weights(dense(weights=path), model)
+    with refused("`weights`", " has features."):
+        small(weights=path)
+
+
+def assert_same_state(state, other):
+    assert list(state) == list(other)
+    for name, value in state.items():
+        np.testing.assert_array_equal(value, other[name])
 
 
 def test_half_precision(path):
