@@ -229,7 +229,7 @@ def assemble(
     )
     network = config.architecture.name.lower()
     saved = find_weights(weights, network)
-    preprocessing = check_preprocessing(include, saved)
+    preprocessing = check_preprocessing(include, saved, x.shape[parts.channel_axis])
     if include and preprocessing is not None:
         x = standardize_layer(x, parts.channel_axis, preprocessing)(x)
     maps = {}

@@ -68,7 +68,9 @@ def ResNet(  # noqa: N802, named as in keras.applications
         weights: None for random initialization; "imagenet", or the name of published weights such
             as "timm/resnet50.a1_in1k" (`keras_resnet.weights.PRETRAINED`), for a download of what
             is published for this network; or the path of a file of Keras, PyTorch or safetensors. A
-            classifier of other `classes` is not loaded, with a warning.
+            classifier of other `classes` is not loaded, with a warning. For images of other
+            channels than RGB the first kernel is summed (one channel) or repeated (more), as in
+            timm, and the means and standard deviations of `preprocessing` with it.
         input_tensor: Keras tensor to build on, in place of `input_shape`.
         input_shape: Shape of one image without the batch, such as (224, 224, 3); sides may be
             None. With the top the default is RGB of 224x224 pixels, 32x32 for a CIFAR network;

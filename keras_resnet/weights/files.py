@@ -55,9 +55,10 @@ def load_weights(
     in strides, activations or shortcuts without parameters have the same weights: a `.keras` file,
     and a `.safetensors` file of this package, tell them apart, a `.weights.h5` file by the name of
     its model, unless that was one of the user's own. Where the epsilon of the normalization is
-    known and another, the difference goes into the variances. Files of PyTorch are taken for
-    version "v1.5", ResNets of `keras.applications` for "v1". Weights that are not finite are loaded
-    with a warning.
+    known and another, the difference goes into the variances. Weights for RGB fit models of images
+    of any channels: the first kernel is summed over R, G and B for one channel, and repeated and
+    multiplied by 3/n for `n`, as in timm. Files of PyTorch are taken for version "v1.5", ResNets of
+    `keras.applications` for "v1". Weights that are not finite are loaded with a warning.
 
     Args:
         model: The model, which gets the weights.

@@ -13,6 +13,7 @@ import numpy as np
 from keras_resnet.naming import CLASSIFIER
 from keras_resnet.network import Backbone, NetworkConfig, remembered
 from keras_resnet.preprocessing import Preprocessing
+from keras_resnet.weights.channels import adapt_channels, adapt_preprocessing, image_channels
 from keras_resnet.weights.padding import PADDINGS, adds_channels, zeros_behind
 from keras_resnet.weights.pytorch import from_torch
 from keras_resnet.weights.transfer import (
@@ -62,6 +63,8 @@ class SavedWeights:
         """
         layers: Layers = from_torch(self.layers, model) if self.torch else dict(self.layers)
         own = layer_weights(model)
+        channels = image_channels(own)
+        layers = adapt_channels(layers, channels)
         message = self._fit_classifier(layers, own, model.name)
         if isinstance(model, Backbone):
             # Its last stage may be followed by others in the file.
@@ -69,16 +72,21 @@ class SavedWeights:
         check_weights(model, layers, self.source)
         config = remembered(model)
         if config is not None:
-            self._check_network(config)
+            self._check_network(config, channels)
         if self.torch and adds_channels(model):
             layers = self._fit_padding(layers, model)
         layers = with_epsilon(layers, self.epsilon, norm_epsilon(model), self.source)
         assign_weights(model, layers, self.source)
-        if config is not None and self.preprocessing and not config.standardizes:
-            model.remember(dataclasses.replace(config, preprocessing=self.preprocessing))
+        prepared = self.prepared_for(channels)
+        if config is not None and prepared and not config.standardizes:
+            model.remember(dataclasses.replace(config, preprocessing=prepared))
         if message:
             warnings.warn(message, UserWarning, stacklevel=6)
         warn_unless_finite(model, self.source, stacklevel=7)
+
+    def prepared_for(self, channels: int | None) -> Preprocessing | None:
+        """Returns how images of so many channels are prepared, or None where not known."""
+        return adapt_preprocessing(self.preprocessing, 3 if channels is None else channels)
 
     def _fit_classifier(self, layers: Layers, own: Layers, model: str) -> str | None:
         """Keeps the model's classifier where the file's has other classes; returns a warning."""
@@ -109,7 +117,7 @@ class SavedWeights:
             )
         return zeros_behind(layers, model) if padding == "both" else layers
 
-    def _check_network(self, config: NetworkConfig) -> None:
+    def _check_network(self, config: NetworkConfig, channels: int | None) -> None:
         """Compares what decides the outputs and does not show in the weights, where known."""
         if self.network is not None:
             saved, own = self.network.function(), config.function()
@@ -127,10 +135,12 @@ class SavedWeights:
                 f"with another stride. Received: version={version!r} with weights={self.source!r}"
             )
         prepared = config.preprocessing if config.standardizes else None
-        if self.preprocessing and prepared and not self.preprocessing.same_numbers(prepared):
+        # For other channels than those of the weights the numbers are the caller's to choose.
+        known = self.preprocessing if self.prepared_for(channels) is self.preprocessing else None
+        if known and prepared and not known.same_numbers(prepared):
             raise ValueError(
                 "`weights` must be given to the builder itself for include_preprocessing=True, "
-                f"since {self.source} needs the mean {self.preprocessing.mean}. Received: "
+                f"since {self.source} needs the mean {known.mean}. Received: "
                 f"a model that subtracts {prepared.mean}"
             )
 
