@@ -15,6 +15,7 @@ import keras
 from keras.layers import (
     Activation,
     Conv2D,
+    Cropping2D,
     Dense,
     Dropout,
     GlobalAveragePooling2D,
@@ -152,23 +153,32 @@ class Parts:
         return Dropout(self.dropout, name=f"{name}_dropout")(x) if self.dropout else x
 
 
-def stem(x, filters: int, spec: Stem, parts: Parts):
-    """The layers before the first stage: `conv1` and, for large images, a 3x3 max pool."""
+def stem(x, filters: int, spec: Stem, parts: Parts, pool: str = "padded"):
+    """The layers before the first stage: `conv1` and, for large images, a 3x3 max pool.
+
+    With the `pool` "first" there is no normalization and activation behind the last convolution.
+    """
+    name, strides = STEM, spec.strides
     if spec.deep:
         half = max(1, filters // 2)
-        for i, (width, strides) in enumerate([(half, spec.strides), (half, 1), (filters, 1)]):
-            x = parts.conv_norm_act(x, width, spec.kernel_size, strides, name=f"{STEM}_{i + 1}")
-    else:
-        x = parts.conv_norm_act(x, filters, spec.kernel_size, spec.strides, name=STEM)
+        x = parts.conv_norm_act(x, half, spec.kernel_size, strides, name=f"{STEM}_1")
+        x = parts.conv_norm_act(x, half, spec.kernel_size, name=f"{STEM}_2")
+        name, strides = f"{STEM}_3", 1
+    last = parts.conv if pool == "first" else parts.conv_norm_act
+    x = last(x, filters, spec.kernel_size, strides, name=name)
     if not spec.pool:
         return x
-    if parts.activation is keras.activations.relu:
+    options = {"data_format": parts.data_format}
+    at_end = ((0, 1), (0, 1)) if pool == "ceil" else 1
+    if parts.activation is keras.activations.relu and pool != "first":
         # Zeros are neutral under the maximum, since the activations are not negative.
-        x = ZeroPadding2D(1, data_format=parts.data_format, name=f"{STEM_POOL}_pad")(x)
-        return MaxPooling2D(3, 2, data_format=parts.data_format, name=f"{STEM_POOL}_pool")(x)
+        x = ZeroPadding2D(at_end, name=f"{STEM_POOL}_pad", **options)(x)
+        return MaxPooling2D(3, 2, name=f"{STEM_POOL}_pool", **options)(x)
     # With stride 1 Keras's own padding, neutral for all numbers, is the same on all sides.
-    x = MaxPooling2D(3, 1, "same", data_format=parts.data_format, name=f"{STEM_POOL}_pool")(x)
-    return MaxPooling2D(1, 2, data_format=parts.data_format, name=f"{STEM_POOL}_stride")(x)
+    x = MaxPooling2D(3, 1, "same", name=f"{STEM_POOL}_pool", **options)(x)
+    if pool == "ceil":
+        x = Cropping2D(((1, 0), (1, 0)), name=f"{STEM_POOL}_crop", **options)(x)
+    return MaxPooling2D(1, 2, name=f"{STEM_POOL}_stride", **options)(x)
 
 
 def top(x, include_top, pooling, classes, classifier_activation, parts: Parts):

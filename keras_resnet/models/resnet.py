@@ -8,7 +8,7 @@ from pathlib import Path
 
 import keras
 
-from keras_resnet.architectures import Stem, family_and_stem
+from keras_resnet.architectures import STEM_POOLS, Stem, family_and_stem
 from keras_resnet.models.arguments import stacks_blocks
 from keras_resnet.models.blocks import ResidualParts, stage, steps_to
 from keras_resnet.models.parts import assemble
@@ -39,7 +39,9 @@ def ResNet(  # noqa: N802, named as in keras.applications
     groups: int = 1,
     width_per_group: int = 64,
     squeeze_excitation: int | None = None,
+    se_divisor: int = 1,
     deep_stem: bool = False,
+    stem_pool: str = "padded",
     shortcut_pool: bool = False,
     activation: str | Callable = "relu",
     normalization: str = "batch",
@@ -95,7 +97,15 @@ def ResNet(  # noqa: N802, named as in keras.applications
             proportion in the others; with one group the factor of a wide net (arXiv 1605.07146).
         squeeze_excitation: Reduction of squeeze-and-excitation at the end of every branch (arXiv
             1709.01507, which takes 16), or None for none.
+        se_divisor: Divisor of the channels inside squeeze-and-excitation, which are rounded to its
+            nearest multiple: 8 for files of timm's seresnet18 and seresnet34; deeper ones are the
+            same without.
         deep_stem: Whether the stem's convolution is three of 3x3 (arXiv 1812.01187, ResNet-C).
+        stem_pool: How the stem's max pool is padded: "padded" on all sides, as in torchvision;
+            "ceil" behind the last row and column only, as in Caffe's models and timm's
+            legacy_seresnet50; "first" on all sides, but in front of the stem's normalization and
+            activation, which are those of the first block then, as in timm's resnetv2_50 (only
+            version "v2").
         shortcut_pool: Whether a strided projection is an average pool and a convolution of stride
             1 (arXiv 1812.01187, ResNet-D).
         activation: Nonlinearity everywhere, such as "silu", but in squeeze-and-excitation.
@@ -138,6 +148,12 @@ def ResNet(  # noqa: N802, named as in keras.applications
     family, spec = family_and_stem(stem)
     if checks.boolean("deep_stem", deep_stem):
         spec = spec.deepened()
+    checks.one_of("stem_pool", stem_pool, STEM_POOLS)
+    if stem_pool != "padded" and not spec.pool or stem_pool == "first" and not parts.preactivated:
+        raise ValueError(
+            "`stem_pool` goes with a stem that has a pool, and 'first' with version='v2'. "
+            f"Received: stem_pool={stem_pool!r} with stem={stem!r} and version={version!r}"
+        )
     blocks = checks.integers("blocks", blocks)
     widths = family.widths if widths is None else checks.integers("widths", widths)
     if len(blocks) != len(widths):
@@ -166,7 +182,7 @@ def ResNet(  # noqa: N802, named as in keras.applications
     steps = steps_to(output_stride, spec.reduction, len(blocks))
 
     def stages(x):
-        x, rates = stem_layers(x, filters, spec, parts), iter(drop_rates)
+        x, rates = stem_layers(x, filters, spec, parts, stem_pool), iter(drop_rates)
         for i, (width, step, count) in enumerate(zip(widths, steps, blocks, strict=True)):
             x = stage(
                 x,
@@ -177,7 +193,7 @@ def ResNet(  # noqa: N802, named as in keras.applications
                 name=stage_name(i),
                 stack=stack,
                 recompute=recompute,
-                activated=i == 0,
+                activated=i == 0 and stem_pool != "first",
             )
             last = i == len(blocks) - 1
             yield parts.norm_act(x, name=POST) if parts.preactivated and last else x

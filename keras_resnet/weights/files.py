@@ -18,7 +18,7 @@ from keras_resnet.utils.files import replacing
 from keras_resnet.weights.keras_applications import from_keras_applications
 from keras_resnet.weights.keras_files import read_keras, read_legacy_h5
 from keras_resnet.weights.padding import PADDINGS
-from keras_resnet.weights.pytorch import EPSILON, to_torch
+from keras_resnet.weights.pytorch import EPSILON, pool_of_names, to_torch, version_of_names
 from keras_resnet.weights.registry import PRETRAINED, find_pretrained
 from keras_resnet.weights.saved import SavedWeights
 from keras_resnet.weights.torch_files import read_torch
@@ -130,7 +130,12 @@ def _find(weights: str | Path, network: str) -> SavedWeights:
     saved = _read(Path(weights), str(weights))
     # A file without a config tells its network by the name of its model alone.
     told = saved.name if saved.network is None else None
-    if told not in (None, network) and is_network_name(told) and is_network_name(network):
+    # That of a CIFAR network may be older than the one for ImageNet of its depth.
+    if (
+        told not in (None, network, network.removeprefix("cifar"))
+        and is_network_name(told)
+        and is_network_name(network)
+    ):
         raise ValueError(
             f"`weights` must be those of {network!r}. Received: weights={str(weights)!r}, which "
             f"holds the network {told!r}"
@@ -177,7 +182,14 @@ def _read_torch(path: Path, source: str) -> SavedWeights:
 
 
 def _of_torch(state: Mapping[str, np.ndarray], source: str) -> SavedWeights:
-    return SavedWeights(source, state, torch=True, version="v1.5", epsilon=EPSILON)
+    return SavedWeights(
+        source,
+        state,
+        torch=True,
+        version=version_of_names(state),
+        stem_pool=pool_of_names(state),
+        epsilon=EPSILON,
+    )
 
 
 def _of_network(saved: SavedWeights, text: str | None) -> SavedWeights:
@@ -193,6 +205,7 @@ def _of_network(saved: SavedWeights, text: str | None) -> SavedWeights:
         saved,
         network=network,
         version=None,
+        stem_pool=None,
         epsilon=saved.epsilon if saved.torch else float(network.arguments["bn_epsilon"]),
         preprocessing=network.preprocessing,
     )

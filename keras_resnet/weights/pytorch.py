@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 import keras
 import numpy as np
 
 from keras_resnet.naming import CLASSIFIER, POST, find_place, find_stage
+from keras_resnet.network import remembered
 from keras_resnet.weights.transfer import Layers, layer_weights, norm_epsilon, with_epsilon
 
 EPSILON = 1e-5
@@ -79,6 +80,37 @@ _RESNET = _Names(
 _POOLED = dataclasses.replace(
     _RESNET, in_block={**_RESNET.in_block, "0_conv": "downsample.1", "0_bn": "downsample.2"}
 )
+# timm's legacy_seresnet50, from Cadene's, and its pool without padding in front.
+_LEGACY = dataclasses.replace(
+    _RESNET,
+    outside={"conv1_conv": "layer0.conv1", "conv1_bn": "layer0.bn1", CLASSIFIER: "last_linear"},
+    in_block={
+        **_RESNET.in_block,
+        "se_reduce": "se_module.fc1",
+        "se_expand": "se_module.fc2",
+    },
+)
+# timm's resnetv2_50, with the pool in front of the stem's normalization.
+_V2 = _Names(
+    {
+        "conv1_conv": "stem.conv",
+        "conv1_1_conv": "stem.conv1",
+        "conv1_1_bn": "stem.norm1",
+        "conv1_2_conv": "stem.conv2",
+        "conv1_2_bn": "stem.norm2",
+        "conv1_3_conv": "stem.conv3",
+        f"{POST}_bn": "norm",
+        CLASSIFIER: "head.fc",
+    },
+    "stages.{stage}.blocks.{block}",
+    {
+        **{f"{i}_conv": f"conv{i}" for i in (1, 2, 3)},
+        "preact_bn": "norm1",
+        "1_bn": "norm2",
+        "2_bn": "norm3",
+        "0_conv": "downsample.conv",
+    },
+)
 _DENSENET = _Names(
     {
         "conv1_conv": "features.conv0",
@@ -92,7 +124,7 @@ _DENSENET = _Names(
     transition="features.transition{}",
 )
 # What other authors call the classifier.
-_HEADS = ("fc", "linear", "classifier")
+_HEADS = ("fc", "linear", "classifier", "last_linear", "head.fc")
 # What wrappers put in front of all names: `DataParallel` and `torch.compile`.
 _WRAPPERS = ("module.", "_orig_mod.")
 # Other names of the same parts.
@@ -102,6 +134,9 @@ _ALIASES = {
     # DenseNets of torchvision before 0.3, whose files are the published ones; of gpleiss's.
     r"(\.denselayer\d+\.(?:norm|conv))\.([12])\.": r"\1\2.",
     r"^features\.norm_final\.": "features.norm5.",
+    # Cadene's, and timm's legacy_seresnet50.
+    r"^layer0\.": "",
+    r"\.se_module\.": ".se.",
 }
 # Of batch normalization, in the order in which Keras has them.
 _STATISTICS = ("weight", "bias", "running_mean", "running_var")
@@ -111,24 +146,56 @@ _COUNTER = "num_batches_tracked"
 
 def torch_names(model: keras.Model) -> dict[str, str]:
     """Returns the names of the layers that have weights in PyTorch's models, by those here."""
-    layers = list(layer_weights(model))
-    names, kind = {}, _kind_of([*layers, *(layer.name for layer in model.layers)])
-    for layer in layers:
+    names, kind = {}, _kind_of(model)
+    for layer in layer_weights(model):
         there = kind.of(layer)
         if there is None:
             raise ValueError(
                 "`weights` under PyTorch's names are for residual networks of version 'v1' or "
-                f"'v1.5', and DenseNets. Received: model {model.name!r} with the layer {layer!r}"
+                "'v1.5', with stem_pool='ceil' for bottlenecks with squeeze-and-excitation, of "
+                "'v2' with stem_pool='first', and for DenseNets. "
+                f"Received: model {model.name!r} with the layer {layer!r}"
             )
         names[layer] = there
     return names
 
 
-def _kind_of(layers: Iterable[str]) -> _Names:
+def _kind_of(model: keras.Model) -> _Names:
+    layers = {*layer_weights(model), *(layer.name for layer in model.layers)}
     parts = {place.part for layer in layers if (place := find_place(layer))}
     if "0_bn" in parts and "0_conv" not in parts:  # In residual networks both or none.
         return _DENSENET
+    if "preact_bn" in parts and layers.isdisjoint(("conv1_bn", "conv1_3_bn")):
+        return _V2
+    if stem_pool(model) == "ceil":
+        # Of others than bottlenecks with squeeze-and-excitation there is no model.
+        legacy = {"se_reduce", "3_conv"} <= parts
+        return _LEGACY if legacy else dataclasses.replace(_RESNET, outside={})
     return _POOLED if "0_pool" in parts else _RESNET
+
+
+def stem_pool(model: keras.Model) -> str | None:
+    """Returns the option `stem_pool` of a network, or None if it has no pool in its stem."""
+    config = remembered(model)
+    stem = None if config is None else config.architecture.stem
+    if config is None or stem is None or not stem.pool:
+        return None
+    return config.arguments.get("stem_pool", "padded")
+
+
+def pool_of_names(state: Mapping[str, np.ndarray]) -> str:
+    """Returns the `stem_pool` of the networks whose state dicts have such names."""
+    if any(re.search(r"(^|\.)layer0\.", name) for name in state):
+        return "ceil"
+    return "first" if any(re.search(r"(^|\.)stem\.conv", name) for name in state) else "padded"
+
+
+def version_of_names(state: Mapping[str, np.ndarray]) -> str:
+    """Returns the version of the networks whose state dicts have such names and shapes."""
+    kernels = (value for name, value in state.items() if name.endswith("layer1.0.conv2.weight"))
+    grouped = any(value.ndim == 4 and value.shape[1] < value.shape[0] for value in kernels)
+    # The stride of Cadene's networks is on the first convolution unless there are groups.
+    return "v1" if pool_of_names(state) == "ceil" and not grouped else "v1.5"
 
 
 def plain_names(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -137,14 +204,19 @@ def plain_names(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     for wrapper in _WRAPPERS:
         if all(name.startswith(wrapper) for name in plain):
             plain = {name.removeprefix(wrapper): value for name, value in plain.items()}
-    for pattern, name in _ALIASES.items():
-        plain = {re.sub(pattern, name, key): value for key, value in plain.items()}
-    return plain
+    return {_plain_name(name): value for name, value in plain.items()}
+
+
+def _plain_name(name: str) -> str:
+    for pattern, plain in _ALIASES.items():
+        name = re.sub(pattern, plain, name)
+    return name
 
 
 def from_torch(state: Mapping[str, np.ndarray], model: keras.Model) -> Layers:
     """Returns the weights of a state dict by layer of `model`; the names of others are kept."""
-    here = {there: layer for layer, there in torch_names(model).items()}
+    names = torch_names(model).items()
+    here = {_plain_name(f"{there}.").removesuffix("."): layer for layer, there in names}
     # Also for a model without classifier, which leaves it out by the name it has here.
     here |= dict.fromkeys(_HEADS, CLASSIFIER)
     modules: dict[str, dict[str, np.ndarray]] = {}
@@ -159,6 +231,8 @@ def from_torch(state: Mapping[str, np.ndarray], model: keras.Model) -> Layers:
         elif set(values) in ({"weight"}, {"weight", "bias"}):
             kernel = values.pop("weight")
             kernel = kernel.transpose(2, 3, 1, 0) if kernel.ndim == 4 else kernel.T
+            if kernel.ndim == 4 and here.get(module) == CLASSIFIER:
+                kernel = kernel[0, 0]  # A classifier that is a convolution over one pixel.
             arrays = [kernel, *values.values()]
         else:
             arrays = list(values.values())
@@ -170,6 +244,7 @@ def from_torch(state: Mapping[str, np.ndarray], model: keras.Model) -> Layers:
 
 def to_torch(model: keras.Model) -> dict[str, np.ndarray]:
     """Returns the weights of a model as a state dict of PyTorch: float32 arrays by its names."""
+    convolutional = _kind_of(model) is _V2
     names, copied = torch_names(model), f"PyTorch's copy of {model.name!r}"
     weights = with_epsilon(layer_weights(model), norm_epsilon(model), EPSILON, copied)
     state: dict[str, np.ndarray] = {}
@@ -181,6 +256,8 @@ def to_torch(model: keras.Model) -> dict[str, np.ndarray]:
         else:
             # Contiguous, since safetensors writes the memory as it lies.
             kernel = arrays[0].transpose((3, 2, 0, 1) if arrays[0].ndim == 4 else (1, 0))
+            if layer == CLASSIFIER and convolutional:
+                kernel = kernel[:, :, None, None]
             arrays[0] = np.ascontiguousarray(kernel)
             values = dict(zip(("weight", "bias"), arrays, strict=False))
         state |= {f"{module}.{kind}": value for kind, value in values.items()}

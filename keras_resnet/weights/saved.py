@@ -15,7 +15,7 @@ from keras_resnet.network import Backbone, NetworkConfig, remembered
 from keras_resnet.preprocessing import Preprocessing
 from keras_resnet.weights.channels import adapt_channels, adapt_preprocessing, image_channels
 from keras_resnet.weights.padding import PADDINGS, adds_channels, zeros_behind
-from keras_resnet.weights.pytorch import from_torch
+from keras_resnet.weights.pytorch import from_torch, stem_pool
 from keras_resnet.weights.transfer import (
     Layers,
     assign_weights,
@@ -37,6 +37,7 @@ class SavedWeights:
         name: Name of the model that was saved, or None.
         network: How the saved network was built, or None where the file does not tell.
         version: "v1" or "v1.5", the only one that such weights are trained for, or None.
+        stem_pool: The same of the stem's pool.
         epsilon: Epsilon of their normalization, or None for that of the model they are loaded into.
         preprocessing: How the images were prepared, or None where not known.
         padding: "both" or "behind", the side of the zero channels of shortcuts of option A, or None
@@ -49,6 +50,7 @@ class SavedWeights:
     name: str | None = None
     network: NetworkConfig | None = None
     version: str | None = None
+    stem_pool: str | None = None
     epsilon: float | None = None
     preprocessing: Preprocessing | None = None
     padding: str | None = None
@@ -61,6 +63,12 @@ class SavedWeights:
         Raises:
             ValueError: If they are those of another architecture.
         """
+        if self.torch and self.stem_pool == "ceil" and not any("conv3" in n for n in self.layers):
+            raise ValueError(
+                "`weights` must not be those of timm's legacy_seresnet18 and 34, which have an "
+                "activation in front of squeeze-and-excitation; seresnet18 and 34 have none. "
+                f"Received: weights={self.source!r}"
+            )
         layers: Layers = from_torch(self.layers, model) if self.torch else dict(self.layers)
         own = layer_weights(model)
         channels = image_channels(own)
@@ -72,7 +80,7 @@ class SavedWeights:
         check_weights(model, layers, self.source)
         config = remembered(model)
         if config is not None:
-            self._check_network(config, channels)
+            self._check_network(config, stem_pool(model), channels)
         if self.torch and adds_channels(model):
             layers = self._fit_padding(layers, model)
         layers = with_epsilon(layers, self.epsilon, norm_epsilon(model), self.source)
@@ -117,7 +125,7 @@ class SavedWeights:
             )
         return zeros_behind(layers, model) if padding == "both" else layers
 
-    def _check_network(self, config: NetworkConfig, channels: int | None) -> None:
+    def _check_network(self, config: NetworkConfig, pool: str | None, channels: int | None) -> None:
         """Compares what decides the outputs and does not show in the weights, where known."""
         if self.network is not None:
             saved, own = self.network.function(), config.function()
@@ -133,6 +141,11 @@ class SavedWeights:
             raise ValueError(
                 f"`version` must be {self.version!r} for these weights, which are of bottlenecks "
                 f"with another stride. Received: version={version!r} with weights={self.source!r}"
+            )
+        if self.stem_pool and pool not in (None, self.stem_pool):
+            raise ValueError(
+                f"`stem_pool` must be {self.stem_pool!r} for these weights, which are of networks "
+                f"with such a pool. Received: stem_pool={pool!r} with weights={self.source!r}"
             )
         prepared = config.preprocessing if config.standardizes else None
         # For other channels than those of the weights the numbers are the caller's to choose.

@@ -179,7 +179,6 @@ def refuses(model, path, *words):
         ({"depth": 20}, ["conv2_block3_1_conv", "27 layers for 39"]),
         ({"depth": 8}, ["_block2_", "27 layers for 15"]),
         ({"shortcut": "B"}, ["conv3_block1_0_conv", "27 layers for 31"]),
-        ({"input_shape": (8, 8, 1)}, ["'conv1_conv'", "[(3, 3, 1, 16)]", "[(3, 3, 3, 16)]"]),
     ],
     ids=str,
 )

@@ -37,6 +37,7 @@ def randomize(model: torch.nn.Module) -> None:
         if isinstance(module, torch.nn.BatchNorm2d):
             end = name.endswith("bn3") or (name.endswith("bn2") and "layer" in name)
             draw(module.weight, *((0.2, 0.4) if end else (0.7, 1.3)))
+            module.weight[::3] *= -1  # which a maximum does not commute with
             draw(module.bias, -0.3, 0.3)
             draw(module.running_mean, -0.3, 0.3)
             draw(module.running_var, 0.5, 1.5)
