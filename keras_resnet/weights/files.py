@@ -25,6 +25,8 @@ from keras_resnet.weights.torch_files import read_torch
 
 # Of the metadata of a file of safetensors.
 _NETWORK = "keras_resnet.network"
+# What only this package writes, the second before it had the first.
+_OWN = {_NETWORK, "wiring"}
 
 
 def find_weights(weights: str | Path | None, network: str) -> SavedWeights | None:
@@ -78,7 +80,7 @@ def load_weights(
     config = remembered(model)
     name = model.name if config is None else config.architecture.name.lower()
     saved = _find(path, network or (name if is_network_name(name) else model.name))
-    if saved.network is None:
+    if saved.padding is None:
         saved = dataclasses.replace(saved, padding=padding)
     saved.load_into(model)
 
@@ -174,7 +176,10 @@ def _read_safetensors(path: Path, source: str) -> SavedWeights:
     with _safetensors().safe_open(path, framework="numpy") as file:
         names, about = file.keys(), file.metadata() or {}
         state = {name: file.get_tensor(name) for name in names}
-    return _of_network(_of_torch(state, source), about.get(_NETWORK))
+    saved = _of_torch(state, source)
+    if not _OWN.isdisjoint(about):
+        saved = dataclasses.replace(saved, padding="behind")
+    return _of_network(saved, about.get(_NETWORK))
 
 
 def _read_torch(path: Path, source: str) -> SavedWeights:

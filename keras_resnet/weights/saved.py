@@ -114,16 +114,15 @@ class SavedWeights:
 
     def _fit_padding(self, layers: Layers, model: keras.Model) -> Layers:
         """Returns the weights for zero channels behind the others."""
-        padding = self.padding or ("behind" if self.network else None)
-        if padding not in PADDINGS:
+        if self.padding not in PADDINGS:
             raise ValueError(
                 "`padding` must be 'both' or 'behind' for this file, which does not tell where "
                 "shortcuts of option A have their zero channels: on both sides, as in "
                 "akamaster's pytorch_resnet_cifar10, or behind; build the network without weights, "
-                f"then call load_weights(model, path, padding=...). Received: padding={padding!r} "
-                f"with weights={self.source!r}"
+                "then call load_weights(model, path, padding=...). "
+                f"Received: padding={self.padding!r} with weights={self.source!r}"
             )
-        return zeros_behind(layers, model) if padding == "both" else layers
+        return zeros_behind(layers, model) if self.padding == "both" else layers
 
     def _check_network(self, config: NetworkConfig, pool: str | None, channels: int | None) -> None:
         """Compares what decides the outputs and does not show in the weights, where known."""
