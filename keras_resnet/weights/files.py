@@ -21,7 +21,7 @@ from keras_resnet.weights.padding import PADDINGS
 from keras_resnet.weights.pytorch import EPSILON, pool_of_names, to_torch, version_of_names
 from keras_resnet.weights.registry import PRETRAINED, find_pretrained
 from keras_resnet.weights.saved import SavedWeights
-from keras_resnet.weights.torch_files import read_torch
+from keras_resnet.weights.torch_files import read_torch, read_torch_network, write_torch
 
 # Of the metadata of a file of safetensors.
 _NETWORK = "keras_resnet.network"
@@ -86,28 +86,35 @@ def load_weights(
 
 
 def save_torch_weights(model: keras.Model, path: str | Path) -> None:
-    """Writes the weights of a network as safetensors under torchvision's names.
+    """Writes the weights of a network for PyTorch, under torchvision's and timm's names.
 
     torchvision and timm load the file into their model of the same shape with
-    `load_state_dict(safetensors.torch.load_file(path))`. Theirs are of version "v1.5": a bottleneck
-    net of "v1" has the same names and shapes there and computes something else.
+    `load_state_dict(safetensors.torch.load_file(path))`, or with
+    `load_state_dict(torch.load(path, weights_only=True))`. Theirs are of version "v1.5": a
+    bottleneck net of "v1" has the same names and shapes there and computes something else.
 
     Args:
         model: Residual network or DenseNet of this package, or one with its layer names.
-        path: A `.safetensors` file, written atomically.
+        path: A `.safetensors` file, or a `.pth` or `.pt` file as `torch.save` writes it; written
+            atomically.
 
     Raises:
         ValueError: If PyTorch's models lack a layer of this one, or the path ends otherwise.
-        ImportError: If `safetensors` is not installed.
+        ImportError: If `safetensors` is needed and not installed.
     """
-    if Path(path).suffix != ".safetensors":
-        raise ValueError(f"`path` must end in '.safetensors'. Received: path={str(path)!r}")
-    about = {"format": "pt"}
-    if config := remembered(model):
-        about[_NETWORK] = config.to_json()
-    state = to_torch(model)
+    kind = Path(path).suffix
+    if kind not in (".safetensors", ".pth", ".pt"):
+        raise ValueError(
+            f"`path` must end in '.safetensors', '.pth' or '.pt'. Received: path={str(path)!r}"
+        )
+    config, state = remembered(model), to_torch(model)
+    network = None if config is None else config.to_json()
     with replacing(path) as temporary:
-        _safetensors().save_file(state, temporary, about)
+        if kind == ".safetensors":
+            about = {"format": "pt"} | ({} if network is None else {_NETWORK: network})
+            _safetensors().save_file(state, temporary, about)
+        else:
+            write_torch(state, temporary, network)
 
 
 def _find(weights: str | Path, network: str) -> SavedWeights:
@@ -183,7 +190,10 @@ def _read_safetensors(path: Path, source: str) -> SavedWeights:
 
 
 def _read_torch(path: Path, source: str) -> SavedWeights:
-    return _of_torch(read_torch(path), source)
+    saved, network = _of_torch(read_torch(path), source), read_torch_network(path)
+    if network is not None:
+        saved = dataclasses.replace(saved, padding="behind")
+    return _of_network(saved, network)
 
 
 def _of_torch(state: Mapping[str, np.ndarray], source: str) -> SavedWeights:

@@ -67,6 +67,7 @@ def test_same_outputs_and_back(tmp_path, subprocess_python, name):
             **options,
         )
         assert distance(model(images), logits) < TOLERANCE
-    save_torch_weights(model, f"{path}.back.safetensors")
+    for ending in (".safetensors", ".pth"):
+        save_torch_weights(model, f"{path}.back{ending}")
     # Every tensor equal, loaded strictly, and the same outputs again.
     subprocess_python(SCRIPT, "read", tmp_path, name, timeout=300)

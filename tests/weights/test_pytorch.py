@@ -147,6 +147,29 @@ def path(tmp_path):
     return tmp_path / "small.safetensors"
 
 
+@pytest.mark.parametrize("kind", [".pth", ".pt"])
+def test_files_of_torch_itself(path, kind):
+    """The same as safetensors: numbers, order of channels, network, and on every run."""
+    options = {"block": "basic", "shortcut": "A", "widths": (16, 32), "stem_filters": 16}
+    model = small(include_preprocessing=True, **options)
+    other = path.with_suffix(kind)
+    for file in (path, other):
+        save_torch_weights(model, file)
+    saved, expected = find_weights(other, "resnet"), find_weights(path, "resnet")
+    assert_same_state(dict(saved.layers), {name: expected.layers[name] for name in saved.layers})
+    assert saved.layers.keys() == expected.layers.keys()
+    assert (saved.network, saved.padding) == (expected.network, "behind")
+    assert_same_weights(small(weights=other, **options), model)
+    content = other.read_bytes()
+    save_torch_weights(model, other)
+    assert other.read_bytes() == content
+    # Of a model that remembers nothing.
+    plain = keras.Model(model.input, model.output)
+    save_torch_weights(plain, other)
+    assert find_weights(other, "resnet").network is None
+    assert sorted(file.name for file in path.parent.iterdir()) == sorted([other.name, path.name])
+
+
 @pytest.mark.parametrize("to", [False, True], ids=["to unrolled", "to stacked"])
 @pytest.mark.parametrize(
     "options",
@@ -354,8 +377,8 @@ def test_an_unfinished_file_replaces_nothing(path, monkeypatch):
 
 
 def test_what_cannot_be_saved(path):
-    with refused("`path`", "'.safetensors'", "small.pth"):
-        save_torch_weights(small(), path.with_suffix(".pth"))
+    with refused("`path`", "'.safetensors'", "small.bin"):
+        save_torch_weights(small(), path.with_suffix(".bin"))
     with refused("`weights`", "'v1'", "conv3_block1_preact_bn"):
         save_torch_weights(small(version="v2"), path)
     constant = small(bn_epsilon=1e-7)

@@ -69,12 +69,17 @@ def write(folder: pathlib.Path, name: str) -> None:
 def read(folder: pathlib.Path, name: str) -> None:
     path = file_of(folder, name)
     original = torch.load(f"{path}.pth", weights_only=True)
-    state = safetensors.torch.load_file(f"{path}.back.safetensors")
-    assert sorted(state) == sorted(original), set(state) ^ set(original)
-    for key, value in original.items():
-        assert state[key].dtype == value.dtype and torch.equal(state[key], value), key
+    states = [
+        safetensors.torch.load_file(f"{path}.back.safetensors"),
+        torch.load(f"{path}.back.pth", weights_only=True),
+        torch.load(f"{path}.back.pth", weights_only=True, mmap=True),
+    ]
+    for state in states:
+        assert sorted(state) == sorted(original), set(state) ^ set(original)
+        for key, value in original.items():
+            assert state[key].dtype == value.dtype and torch.equal(state[key], value), key
     model = build(name)
-    model.load_state_dict(state, strict=True)
+    model.load_state_dict(states[1], strict=True)
     with np.load(f"{path}.npz") as stored:
         images, logits = torch.from_numpy(stored["images"]), stored["logits"]
     assert np.array_equal(model(images).numpy(), logits)
