@@ -217,7 +217,7 @@ def test_any_wide_network(depth, widening, millions, no_draws):
     assert round(trainable_parameters(model) / 1e6, 1) == millions
 
 
-@pytest.mark.parametrize("depth", [8, 14, 26])
+@pytest.mark.parametrize("depth", [8, 14, 38])
 def test_any_cifar_depth(depth):
     model = keras_resnet.CifarResNet(depth, shortcut="B", classes=7)
     assert weighted_layers(model) == depth
