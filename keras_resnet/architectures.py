@@ -65,6 +65,7 @@ VERSIONS = ("v1", "v1.5", "v2", "v2-keras")
 # With normalization and activation in front of the convolutions.
 PREACTIVATED = ("v2", "v2-keras")
 SHORTCUTS = ("A", "B", "C", None)
+STEM_POOLS = ("padded", "ceil", "first")
 NORMALIZATIONS = ("batch", "group")
 
 
@@ -171,7 +172,9 @@ class Architecture:
     groups: int = 1
     width_per_group: int = 64
     squeeze_excitation: int | None = None
+    se_divisor: int = 1
     deep_stem: bool = False
+    stem_pool: str = "padded"
     shortcut_pool: bool = False
     activation: str | Callable = "relu"
     normalization: str = "batch"
@@ -295,15 +298,17 @@ class DenseArchitecture:
 
 # Options of the builders that make another network, as against another way to train or compute it.
 ADDED = (
-    *("groups", "width_per_group", "squeeze_excitation", "deep_stem", "shortcut_pool"),
-    *("activation", "normalization"),
+    *("groups", "width_per_group", "squeeze_excitation", "se_divisor", "deep_stem", "stem_pool"),
+    *("shortcut_pool", "activation", "normalization"),
 )
 OPTIONS = ("shortcut", "version", *ADDED)
 _DEFAULTS = {field.name: field.default for field in dataclasses.fields(Architecture)}
 # Suffixes of options, beside those that `Architecture._suffixes` makes itself.
 _SUFFIXES: dict[str, Callable[[Any], str]] = {
     "squeeze_excitation": lambda reduction: f"se{reduction}" if reduction else "no-se",
+    "se_divisor": lambda divisor: f"sediv{divisor}",
     "deep_stem": lambda deep: "deep" if deep else "no-deep",
+    "stem_pool": lambda pool: f"{pool}-pool",
     "shortcut_pool": lambda pool: "pool" if pool else "no-pool",
     "activation": lambda activation: activation_name(activation),
     "normalization": str,
@@ -352,12 +357,14 @@ TABLE_1 = {
     101: ("bottleneck", (3, 4, 23, 3)),
     152: ("bottleneck", (3, 8, 36, 3)),
 }
+# And those of timm's ResNet26.
+_IMAGENET_BLOCKS = TABLE_1 | {26: ("bottleneck", (2, 2, 2, 2))}
 
 
 def _imagenet(name, depth, **options):
     family = FAMILIES["imagenet"]
     options = {"widths": family.widths, "stem_filters": 64, "shortcut": family.shortcut, **options}
-    return Architecture(name, "imagenet", depth, *TABLE_1[depth], **options)
+    return Architecture(name, "imagenet", depth, *_IMAGENET_BLOCKS[depth], **options)
 
 
 def _cifar(name, depth, block="basic", others=2, **options):
@@ -371,7 +378,7 @@ def cifar_architecture(
 ) -> Architecture:
     """Returns the CIFAR network of any depth, named as its entry of the table would be.
 
-    Networks as deep as one of Table 1 have a prefix: CifarResNet50. `widening` is a factor of the
+    Networks as deep as one for ImageNet have a prefix: CifarResNet50. `widening` is a factor of the
     widths 16, 32 and 64 and of the stem's filters.
 
     Raises:
@@ -381,7 +388,7 @@ def cifar_architecture(
     factor = checks.positive("widening", widening)
     widths = tuple(max(1, round(factor * width)) for width in FAMILIES["cifar"].widths)
     name = f"{'PlainNet' if shortcut is None else 'ResNet'}{depth}"
-    if depth in TABLE_1:
+    if depth in _IMAGENET_BLOCKS:
         name = f"Cifar{name}"
     if factor != 1.0:
         name += f"x{factor:g}"
@@ -427,6 +434,8 @@ RESIDUAL_NETWORKS: dict[str, Architecture] = {
         # ImageNet, Table 1 and section 3.3.
         *(_imagenet(f"ResNet{d}", d) for d in TABLE_1),
         *(_imagenet(f"PlainNet{d}", d, shortcut=None) for d in (18, 34)),
+        # Bottlenecks in the numbers of 18, as timm has it.
+        _imagenet("ResNet26", 26, version="v1.5"),
         # CIFAR-10, section 4.2.
         *(_cifar(f"ResNet{d}", d) for d in (20, 32, 44, 56, 110, 1202)),
         *(_cifar(f"PlainNet{d}", d, shortcut=None) for d in (20, 32, 44, 56, 110)),
@@ -442,6 +451,11 @@ RESIDUAL_NETWORKS: dict[str, Architecture] = {
         # Grouped convolutions: groups x channels of each.
         _imagenet("ResNeXt50_32x4d", 50, groups=32, width_per_group=4, **_RESNEXT),
         _imagenet("ResNeXt101_32x8d", 101, groups=32, width_per_group=8, **_RESNEXT),
+        _imagenet("ResNeXt101_64x4d", 101, groups=64, width_per_group=4, **_RESNEXT),
+        # Both.
+        _imagenet("SEResNeXt50_32x4d", 50, groups=32, width_per_group=4, **(_RESNEXT | _SE)),
+        _imagenet("SEResNeXt101_32x4d", 101, groups=32, width_per_group=4, **(_RESNEXT | _SE)),
+        _imagenet("SEResNeXt101_64x4d", 101, groups=64, width_per_group=4, **(_RESNEXT | _SE)),
         _cifar("ResNeXt29_8x64d", 29, "bottleneck", **_CIFAR_WIDE, groups=8, **_RESNEXT),
         # Wide: the inner channels of bottlenecks doubled; all of the basic blocks' multiplied.
         _imagenet("WideResNet50_2", 50, **_WIDE),
@@ -458,6 +472,8 @@ DENSE_NETWORKS: dict[str, DenseArchitecture] = {
     for architecture in (
         # ImageNet, Table 1 of arXiv 1608.06993.
         DenseArchitecture("DenseNet121", "imagenet", 121, (6, 12, 24, 16), 32),
+        # Only in the authors' code: https://github.com/liuzhuang13/DenseNet.
+        DenseArchitecture("DenseNet161", "imagenet", 161, (6, 12, 36, 24), 48),
         DenseArchitecture("DenseNet169", "imagenet", 169, (6, 12, 32, 32), 32),
         DenseArchitecture("DenseNet201", "imagenet", 201, (6, 12, 48, 32), 32),
         DenseArchitecture("DenseNet264", "imagenet", 264, (6, 12, 64, 48), 32),
@@ -503,7 +519,7 @@ def find_architecture(name: str) -> Architecture | DenseArchitecture:
 
     Args:
         name: An entry of the table ("ResNet50"), one with another shortcut or version
-            ("ResNet50_v1.5", "ResNet34_A"), or a CIFAR network of any depth ("ResNet26").
+            ("ResNet50_v1.5", "ResNet34_A"), or a CIFAR network of any depth ("ResNet14").
 
     Raises:
         ValueError: If there is none.
@@ -533,7 +549,8 @@ def _name_pattern() -> re.Pattern[str]:
     activations = [name for name in dir(keras.activations) if not name.startswith("_")]
     shortcuts = [shortcut.lower() for shortcut in SHORTCUTS if shortcut]
     words = (*VERSIONS, *NORMALIZATIONS, *BLOCKS, *activations, *shortcuts, "plain")
-    suffix = rf"{'|'.join(map(re.escape, words))}|\d+x\d+d|(no-)?(se\d*|deep|pool)"
+    suffix = rf"{'|'.join(map(re.escape, words))}|\d+x\d+d|(no-)?(se\d*|deep|pool)|sediv\d+"
+    suffix += f"|({'|'.join(STEM_POOLS)})-pool"
     return re.compile(rf"({any_entry})(x[\d.]+)?(_({suffix}))*")
 
 
@@ -548,5 +565,11 @@ def _by_name() -> dict[str, Architecture | DenseArchitecture]:
         for version in VERSIONS
         if shortcut is not None or version not in PREACTIVATED
     )
-    networks = (*any_depth, *variants, *ARCHITECTURES.values())
+    other_pools = (
+        entry.variant(entry.shortcut, entry.version, stem_pool=pool)
+        for entry in RESIDUAL_NETWORKS.values()
+        for pool in STEM_POOLS
+        if entry.stem.pool and (pool != "first" or entry.version == "v2")
+    )
+    networks = (*any_depth, *variants, *other_pools, *ARCHITECTURES.values())
     return {network.name.lower(): network for network in networks}

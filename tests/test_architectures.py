@@ -82,6 +82,8 @@ def test_repeats_of_any_cifar_depth(depth):
 def test_a_network_of_a_published_depth_is_not_called_that():
     assert cifar_architecture(50).name == "CifarResNet50"
     assert cifar_architecture(152, None).name == "CifarPlainNet152"
+    assert cifar_architecture(26).name == "CifarResNet26"
+    assert find_architecture("ResNet26").family == "imagenet"
     line = ARCHITECTURES["ResNet20"]
     assert line.variant("A", "v1", activation=keras.activations.relu) is line
 
@@ -146,6 +148,10 @@ def test_find_the_version_of_keras():
         ("ResNet50", {"version": "v1.5", "width_per_group": 128}, "WideResNet50_2"),
         ("ResNet50", {"groups": 2, "width_per_group": 32}, "ResNet50_2x32d"),
         ("ResNet50", {"activation": "silu", "normalization": "group"}, "ResNet50_silu_group"),
+        ("ResNeXt50_32x4d", {"squeeze_excitation": 16}, "SEResNeXt50_32x4d"),
+        ("SEResNet18", {"se_divisor": 8}, "SEResNet18_sediv8"),
+        ("SEResNet50", {"stem_pool": "ceil"}, "SEResNet50_ceil-pool"),
+        ("ResNet50V2", {"stem_pool": "first"}, "ResNet50V2_first-pool"),
         ("ResNet20", {"shortcut": "B", "activation": keras.ops.gelu}, "ResNet20_B_gelu"),
         ("ResNet20", {"activation": lambda x: x}, "ResNet20_lambda"),
         ("ResNet20", {"activation": keras.layers.ReLU(negative_slope=0.1)}, "ResNet20_relu"),
@@ -156,6 +162,7 @@ def test_names_of_options(line, options, name):
     variant = line.variant(**{**line.options, **options})
     assert variant.name == name
     assert variant.options == {**line.options, **options}
+    assert is_network_name(name.lower()) or "lambda" in name
 
 
 def test_wide_networks_of_any_depth():

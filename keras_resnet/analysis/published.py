@@ -63,12 +63,13 @@ def _cifar10(error):
 
 # By the names of models, such as "resnet50_v1.5". Only those trained as in the papers, since
 # accuracies of stronger recipes are no measure of an architecture.
+_AS_IN_THE_PAPERS = PRETRAINED["timm/resnet18.tv_in1k"].recipe
 _WITH_WEIGHTS = {
     weights.network: _imagenet(
         *weights.metrics[224], source=f"{weights.recipe} ({name})", recipe=weights.recipe
     )
     for name, weights in PRETRAINED.items()
-    if name.startswith("keras/") or name.endswith(".tv_in1k")
+    if name.startswith("keras/") or weights.recipe == _AS_IN_THE_PAPERS
 }
 
 # By the names of `keras.applications`.

@@ -116,12 +116,15 @@ def some_of(argument: str, names, maps: Collection[str]) -> tuple[str, ...]:
     return tuple(checks.one_of(argument, name, tuple(maps)) for name in names)
 
 
-def check_preprocessing(include_preprocessing, saved) -> Preprocessing | None:
-    """Returns what the weights, if `saved` is not None, want done to an image; None if unknown."""
+def check_preprocessing(include_preprocessing, saved, channels) -> Preprocessing | None:
+    """Returns what the weights, if `saved` is not None, want done to an image; None if unknown.
+
+    Those for RGB are for images of so many `channels` here.
+    """
     if isinstance(include_preprocessing, Preprocessing):
         return include_preprocessing
     include = checks.boolean("include_preprocessing", include_preprocessing)
-    known = None if saved is None else saved.preprocessing
+    known = None if saved is None else saved.prepared_for(channels)
     return known or (Preprocessing() if include else None)
 
 

@@ -47,6 +47,7 @@ class ResidualParts(Parts):
     groups: int = 1
     width_per_group: int = 64
     squeeze_excitation: int | None = None
+    se_divisor: int = 1
     shortcut_pool: bool = False
     zero_init_residual: bool = False
 
@@ -58,6 +59,11 @@ class ResidualParts(Parts):
         checks.integer("width_per_group", self.width_per_group)
         if self.squeeze_excitation is not None:
             checks.integer("squeeze_excitation", self.squeeze_excitation)
+        if checks.integer("se_divisor", self.se_divisor) > 1 and self.squeeze_excitation is None:
+            raise ValueError(
+                "`se_divisor` goes with `squeeze_excitation`. "
+                f"Received: se_divisor={self.se_divisor} with squeeze_excitation=None"
+            )
         checks.boolean("shortcut_pool", self.shortcut_pool)
         checks.boolean("zero_init_residual", self.zero_init_residual)
         super().__post_init__()
@@ -219,7 +225,11 @@ def squeeze_excitation(x, parts: ResidualParts, name: str):
     Source: Hu et al., "Squeeze-and-Excitation Networks", arXiv 1709.01507, section 3.
     """
     channels = x.shape[parts.channel_axis]
-    reduced = max(1, channels // parts.squeeze_excitation)
+    reduced, divisor = channels // parts.squeeze_excitation, parts.se_divisor
+    if divisor > 1:
+        # The nearest multiple of the divisor, halves up.
+        reduced = int(channels / parts.squeeze_excitation + divisor / 2) // divisor * divisor
+    reduced = max(divisor, reduced)
     options = {
         "data_format": parts.data_format,
         "kernel_initializer": he_normal(),

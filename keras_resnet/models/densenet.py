@@ -63,7 +63,7 @@ def DenseNet(  # noqa: D417, N802, most arguments are those of ResNet
     Args:
         blocks: Layers per block, such as (6, 12, 24, 16). A transition between two blocks halves
             the channels and the map.
-        weights: As in `ResNet`, such as "keras/densenet121"; files are those of Keras only.
+        weights: As in `ResNet`, such as "keras/densenet121".
         growth_rate: Channels that each layer adds, the paper's k; the stem has 2k.
         dropout: Rate of dropout after each layer, in [0, 1); the paper's for CIFAR without
             augmentation is 0.2.

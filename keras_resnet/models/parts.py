@@ -15,6 +15,7 @@ import keras
 from keras.layers import (
     Activation,
     Conv2D,
+    Cropping2D,
     Dense,
     Dropout,
     GlobalAveragePooling2D,
@@ -183,29 +184,35 @@ class Parts:
         return Dropout(self.dropout, name=f"{name}_dropout")(x) if self.dropout else x
 
 
-def stem(x, filters: int, spec: Stem, parts: Parts, bare: bool = False):
+def stem(x, filters: int, spec: Stem, parts: Parts, pool: str = "padded", bare: bool = False):
     """The layers before the first stage: `conv1`, and what `stem_pool` makes of its map.
 
-    A `bare` one, as in `keras.applications.resnet_v2`, pools what its last convolution gives.
+    With the `pool` "first", or `bare` as in `keras.applications.resnet_v2`, there is neither
+    normalization nor activation behind the last convolution.
     """
-    last, last_strides, end = STEM, spec.strides, parts.conv if bare else parts.conv_norm_act
+    last, last_strides = STEM, spec.strides
     if spec.deep:
         half, last, last_strides = max(1, filters // 2), f"{STEM}_3", 1
         for i, strides in enumerate([spec.strides, 1]):
             x = parts.conv_norm_act(x, half, spec.kernel_size, strides, name=f"{STEM}_{i + 1}")
+    end = parts.conv if bare or pool == "first" else parts.conv_norm_act
     x = end(x, filters, spec.kernel_size, last_strides, name=last)
-    return x, stem_pool(x, parts, bare) if spec.pool else x
+    return x, stem_pool(x, parts, pool, bare) if spec.pool else x
 
 
-def stem_pool(x, parts: Parts, bare: bool = False):
+def stem_pool(x, parts: Parts, pool: str = "padded", bare: bool = False):
     """A 3x3 max pool of stride 2."""
-    if bare or parts.activation is keras.activations.relu:
+    options = {"data_format": parts.data_format}
+    at_end = ((0, 1), (0, 1)) if pool == "ceil" else 1
+    if bare or (parts.activation is keras.activations.relu and pool != "first"):
         # Zeros are neutral under the maximum where activations are not negative; bare, as Keras's.
-        x = ZeroPadding2D(1, data_format=parts.data_format, name=f"{STEM_POOL}_pad")(x)
-        return MaxPooling2D(3, 2, data_format=parts.data_format, name=f"{STEM_POOL}_pool")(x)
+        x = ZeroPadding2D(at_end, name=f"{STEM_POOL}_pad", **options)(x)
+        return MaxPooling2D(3, 2, name=f"{STEM_POOL}_pool", **options)(x)
     # With stride 1 Keras's own padding, neutral for all numbers, is the same on all sides.
-    x = MaxPooling2D(3, 1, "same", data_format=parts.data_format, name=f"{STEM_POOL}_pool")(x)
-    return MaxPooling2D(1, 2, data_format=parts.data_format, name=f"{STEM_POOL}_stride")(x)
+    x = MaxPooling2D(3, 1, "same", name=f"{STEM_POOL}_pool", **options)(x)
+    if pool == "ceil":
+        x = Cropping2D(((1, 0), (1, 0)), name=f"{STEM_POOL}_crop", **options)(x)
+    return MaxPooling2D(1, 2, name=f"{STEM_POOL}_stride", **options)(x)
 
 
 def top(
@@ -270,7 +277,7 @@ def assemble(
     )
     network = config.architecture.name.lower()
     saved = find_weights(weights, network)
-    preprocessing = check_preprocessing(include, saved)
+    preprocessing = check_preprocessing(include, saved, x.shape[parts.channel_axis])
     if include and preprocessing is not None:
         x = standardize_layer(x, parts.channel_axis, preprocessing)(x)
     maps = {}

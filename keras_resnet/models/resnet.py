@@ -8,7 +8,7 @@ from pathlib import Path
 
 import keras
 
-from keras_resnet.architectures import Stem, family_and_stem
+from keras_resnet.architectures import STEM_POOLS, Stem, family_and_stem
 from keras_resnet.models.arguments import stacks_blocks
 from keras_resnet.models.blocks import ResidualParts, Step, stage, steps_to
 from keras_resnet.models.parts import assemble
@@ -39,7 +39,9 @@ def ResNet(  # noqa: N802, named as in keras.applications
     groups: int = 1,
     width_per_group: int = 64,
     squeeze_excitation: int | None = None,
+    se_divisor: int = 1,
     deep_stem: bool = False,
+    stem_pool: str = "padded",
     shortcut_pool: bool = False,
     activation: str | Callable = "relu",
     normalization: str = "batch",
@@ -70,7 +72,9 @@ def ResNet(  # noqa: N802, named as in keras.applications
         weights: None for random initialization; "imagenet", or the name of published weights such
             as "timm/resnet50.a1_in1k" (`keras_resnet.weights.PRETRAINED`), for a download of what
             is published for this network; or the path of a file of Keras, PyTorch or safetensors. A
-            classifier of other `classes` is not loaded, with a warning.
+            classifier of other `classes` is not loaded, with a warning. For images of other
+            channels than RGB the first kernel is summed (one channel) or repeated (more), as in
+            timm, and the means and standard deviations of `preprocessing` with it.
         input_tensor: Keras tensor to build on, in place of `input_shape`; one of integers is cast.
         input_shape: Shape of one image without the batch, such as (224, 224, 3); sides may be
             None. With the top the default is RGB of 224x224 pixels, 32x32 for a CIFAR network;
@@ -97,7 +101,15 @@ def ResNet(  # noqa: N802, named as in keras.applications
             proportion in the others; with one group the factor of a wide net (arXiv 1605.07146).
         squeeze_excitation: Reduction of squeeze-and-excitation at the end of every branch (arXiv
             1709.01507, which takes 16), or None for none.
+        se_divisor: Divisor of the channels inside squeeze-and-excitation, which are rounded to its
+            nearest multiple: 8 for files of timm's seresnet18 and seresnet34; deeper ones are the
+            same without.
         deep_stem: Whether the stem's convolution is three of 3x3 (arXiv 1812.01187, ResNet-C).
+        stem_pool: How the stem's max pool is padded: "padded" on all sides, as in torchvision;
+            "ceil" behind the last row and column only, as in Caffe's models and timm's
+            legacy_seresnet50; "first" on all sides, but in front of the stem's normalization and
+            activation, which are those of the first block then, as in timm's resnetv2_50 (only
+            version "v2").
         shortcut_pool: Whether a strided projection is an average pool and a convolution of stride
             1 (arXiv 1812.01187, ResNet-D).
         activation: Nonlinearity everywhere, such as "silu", but in squeeze-and-excitation.
@@ -144,6 +156,12 @@ def ResNet(  # noqa: N802, named as in keras.applications
     family, spec = family_and_stem(stem)
     if checks.boolean("deep_stem", deep_stem):
         spec = spec.deepened()
+    checks.one_of("stem_pool", stem_pool, STEM_POOLS)
+    if stem_pool != "padded" and not spec.pool or stem_pool == "first" and not parts.preactivated:
+        raise ValueError(
+            "`stem_pool` goes with a stem that has a pool, and 'first' with version='v2'. "
+            f"Received: stem_pool={stem_pool!r} with stem={stem!r} and version={version!r}"
+        )
     blocks = checks.integers("blocks", blocks)
     widths = family.widths if widths is None else checks.integers("widths", widths)
     if len(blocks) != len(widths):
@@ -177,7 +195,7 @@ def ResNet(  # noqa: N802, named as in keras.applications
         steps = [step.then() for step in steps]
 
     def stages(x):
-        first, x = stem_layers(x, filters, spec, parts, parts.strides_last)
+        first, x = stem_layers(x, filters, spec, parts, stem_pool, parts.strides_last)
         yield first
         rates = iter(drop_rates)
         for i, (width, step, count) in enumerate(zip(widths, steps, blocks, strict=True)):
@@ -190,7 +208,7 @@ def ResNet(  # noqa: N802, named as in keras.applications
                 name=stage_name(i),
                 stack=stack,
                 recompute=recompute,
-                activated=i == 0 and not parts.strides_last,
+                activated=i == 0 and not parts.strides_last and stem_pool != "first",
                 last_step=last_steps[i],
             )
             last = i == len(blocks) - 1

@@ -18,13 +18,16 @@ from keras_resnet.utils.files import replacing
 from keras_resnet.weights.hugging_face import HubNetwork, find_network, is_address
 from keras_resnet.weights.keras_applications import from_keras_applications
 from keras_resnet.weights.keras_files import read_keras, read_legacy_h5
-from keras_resnet.weights.pytorch import EPSILON, to_torch
+from keras_resnet.weights.padding import PADDINGS
+from keras_resnet.weights.pytorch import EPSILON, pool_of_names, to_torch, version_of_names
 from keras_resnet.weights.registry import PRETRAINED, find_pretrained
 from keras_resnet.weights.saved import SavedWeights
-from keras_resnet.weights.torch_files import read_torch
+from keras_resnet.weights.torch_files import read_torch, read_torch_network, write_torch
 
 # Of the metadata of a file of safetensors.
 _NETWORK = "keras_resnet.network"
+# What only this package writes, the second before it had the first.
+_OWN = {_NETWORK, "wiring"}
 
 
 def find_weights(weights: str | Path | None, network: str) -> SavedWeights | None:
@@ -43,62 +46,83 @@ def find_weights(weights: str | Path | None, network: str) -> SavedWeights | Non
     return None if weights is None else _find(weights, network)
 
 
-def load_weights(model: keras.Model, path: str | Path, network: str | None = None) -> None:
+def load_weights(
+    model: keras.Model,
+    path: str | Path,
+    network: str | None = None,
+    *,
+    padding: str | None = None,
+) -> None:
     """Loads weights, from a file or by name, into a model of the same architecture.
 
     A file of Keras may come from the network with stacked or unrolled blocks. Networks that differ
     in strides, activations or shortcuts without parameters have the same weights: a `.keras` file,
     and a `.safetensors` file of this package, tell them apart, a `.weights.h5` file by the name of
     its model, unless that was one of the user's own. Where the epsilon of the normalization is
-    known and another, the difference goes into the variances. Files of PyTorch are taken for
-    version "v1.5", ResNets of `keras.applications` for "v1". Weights that are not finite are loaded
-    with a warning.
+    known and another, the difference goes into the variances. Weights for RGB fit models of images
+    of any channels: the first kernel is summed over R, G and B for one channel, and repeated and
+    multiplied by 3/n for `n`, as in timm. Files of PyTorch are taken for version "v1.5", ResNets of
+    `keras.applications` for "v1". Weights that are not finite are loaded with a warning.
 
     Args:
         model: The model, which gets the weights.
         path: The file, or the name of published weights.
         network: Name of the network that the model is; by default that which it remembers, or its
             own name.
+        padding: Side of the zero channels that shortcuts of option A add, in the network of a file
+            of PyTorch, which does not tell: "both" in akamaster's pytorch_resnet_cifar10 and its
+            copies, "behind" the others in this package. The channels are put in order, so that the
+            outputs are the same. Other files and networks leave no choice and ignore it.
 
     Raises:
         ValueError: If there is no such file, if it cannot be read, or if it holds the weights of
             another architecture. The model is unchanged then.
     """
+    checks.one_of("padding", padding, (None, *PADDINGS))
     config = remembered(model)
     name = model.name if config is None else config.architecture.name.lower()
-    _find(path, network or (name if is_network_name(name) else model.name)).load_into(model)
+    saved = _find(path, network or (name if is_network_name(name) else model.name))
+    if saved.padding is None:
+        saved = dataclasses.replace(saved, padding=padding)
+    saved.load_into(model)
 
 
 def save_torch_weights(model: keras.Model, path: str | Path) -> None:
-    """Writes the weights of a residual network as safetensors under torchvision's names.
+    """Writes the weights of a network for PyTorch, under torchvision's and timm's names.
 
     torchvision and timm load the file into their model of the same shape with
-    `load_state_dict(safetensors.torch.load_file(path))`. Theirs are of version "v1.5": a bottleneck
-    net of "v1" has the same names and shapes there and computes something else.
+    `load_state_dict(safetensors.torch.load_file(path))`, or with
+    `load_state_dict(torch.load(path, weights_only=True))`. Theirs are of version "v1.5": a
+    bottleneck net of "v1" has the same names and shapes there and computes something else.
 
     Args:
-        model: Network of this package, or one with its layer names.
-        path: A `.safetensors` file, written atomically.
+        model: Residual network or DenseNet of this package, or one with its layer names.
+        path: A `.safetensors` file, or a `.pth` or `.pt` file as `torch.save` writes it; written
+            atomically.
 
     Raises:
         ValueError: If PyTorch's models lack a layer of this one, or the path ends otherwise.
-        ImportError: If `safetensors` is not installed.
+        ImportError: If `safetensors` is needed and not installed.
     """
-    if Path(path).suffix != ".safetensors":
-        raise ValueError(f"`path` must end in '.safetensors'. Received: path={str(path)!r}")
-    about = {"format": "pt"}
-    config = remembered(model)
+    kind = Path(path).suffix
+    if kind not in (".safetensors", ".pth", ".pt"):
+        raise ValueError(
+            f"`path` must end in '.safetensors', '.pth' or '.pt'. Received: path={str(path)!r}"
+        )
+    config, state = remembered(model), to_torch(model)
+    network = None if config is None else config.to_json()
     if config and config.arguments.get("conv_bias"):
         raise ValueError(
             "`model` must have convolutions without biases, as in PyTorch; save its weights as "
             "'.weights.h5' and load them with keras_resnet.ResNet50(weights=path) or alike, which "
             f"converts them. Received: model={model.name!r} with conv_bias=True"
         )
-    if config:
-        about[_NETWORK] = config.to_json()
-    state = to_torch(model)
     with replacing(path) as temporary:
-        _safetensors().save_file(state, temporary, about)
+        if kind == ".safetensors":
+            about = {"format": "pt"} | ({} if network is None else {_NETWORK: network})
+            _safetensors().save_file(state, temporary, about)
+        else:
+            write_torch(state, temporary, network)
 
 
 def _find(weights: str | Path, network: str) -> SavedWeights:
@@ -116,7 +140,7 @@ def _find(weights: str | Path, network: str) -> SavedWeights:
         received = str(weights) if isinstance(weights, os.PathLike) else weights
         raise ValueError(
             "`weights` must be the path of a '.keras', '.weights.h5', '.safetensors', '.pth', "
-            "'.pt' or '.h5' file, 'imagenet' or the name of published weights. "
+            "'.pt', '.th' or '.h5' file, 'imagenet' or the name of published weights. "
             f"Received: weights={received!r}"
         )
     if not Path(weights).is_file():
@@ -126,7 +150,12 @@ def _find(weights: str | Path, network: str) -> SavedWeights:
     saved = _read(Path(weights), str(weights))
     # A file without a config tells its network by the name of its model alone.
     told = saved.name if saved.network is None else None
-    if told not in (None, network) and is_network_name(told) and is_network_name(network):
+    # That of a CIFAR network may be older than the one for ImageNet of its depth.
+    if (
+        told not in (None, network, network.removeprefix("cifar"))
+        and is_network_name(told)
+        and is_network_name(network)
+    ):
         raise ValueError(
             f"`weights` must be those of {network!r}. Received: weights={str(weights)!r}, which "
             f"holds the network {told!r}"
@@ -174,15 +203,28 @@ def _read_safetensors(path: Path, source: str) -> SavedWeights:
     with _safetensors().safe_open(path, framework="numpy") as file:
         names, about = file.keys(), file.metadata() or {}
         state = {name: file.get_tensor(name) for name in names}
-    return _of_network(_of_torch(state, source), about.get(_NETWORK))
+    saved = _of_torch(state, source)
+    if not _OWN.isdisjoint(about):
+        saved = dataclasses.replace(saved, padding="behind")
+    return _of_network(saved, about.get(_NETWORK))
 
 
 def _read_torch(path: Path, source: str) -> SavedWeights:
-    return _of_torch(read_torch(path), source)
+    saved, network = _of_torch(read_torch(path), source), read_torch_network(path)
+    if network is not None:
+        saved = dataclasses.replace(saved, padding="behind")
+    return _of_network(saved, network)
 
 
 def _of_torch(state: Mapping[str, np.ndarray], source: str) -> SavedWeights:
-    return SavedWeights(source, state, torch=True, version="v1.5", epsilon=EPSILON)
+    return SavedWeights(
+        source,
+        state,
+        torch=True,
+        version=version_of_names(state),
+        stem_pool=pool_of_names(state),
+        epsilon=EPSILON,
+    )
 
 
 def _of_network(saved: SavedWeights, text: str | None) -> SavedWeights:
@@ -198,6 +240,7 @@ def _of_network(saved: SavedWeights, text: str | None) -> SavedWeights:
         saved,
         network=network,
         version=None,
+        stem_pool=None,
         epsilon=saved.epsilon if saved.torch else float(network.arguments["bn_epsilon"]),
         preprocessing=network.preprocessing,
     )
@@ -209,7 +252,7 @@ _READERS = {
     ".weights.h5": (_read_keras, "Keras"),
     ".h5": (_read_legacy, "Keras"),
     ".safetensors": (_read_safetensors, "safetensors"),
-    **dict.fromkeys((".pth", ".pt", ".pth.tar", ".bin"), (_read_torch, "PyTorch")),
+    **dict.fromkeys((".pth", ".pt", ".th", ".pth.tar", ".bin"), (_read_torch, "PyTorch")),
 }
 
 

@@ -64,4 +64,6 @@ def from_keras_applications(saved: SavedWeights) -> SavedWeights:
     if kernel.ndim == 4 and kernel.shape[2] == 3:
         scale = np.reshape(CAFFE.std, (3, 1)).astype(kernel.dtype)
         layers["conv1_conv"][0] = kernel[:, :, ::-1] * scale
-    return dataclasses.replace(converted, version="v1", preprocessing=CAFFE, original=original)
+    return dataclasses.replace(
+        converted, version="v1", stem_pool="padded", preprocessing=CAFFE, original=original
+    )

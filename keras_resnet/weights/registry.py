@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from keras_resnet.architectures import RESIDUAL_NETWORKS, find_architecture
+from keras_resnet.architectures import DENSE_NETWORKS, RESIDUAL_NETWORKS, find_architecture
 from keras_resnet.preprocessing import CAFFE, Preprocessing
 from keras_resnet.utils import checks, download
 
@@ -73,6 +73,7 @@ class PretrainedWeights:
 
 
 _CONVERTED = "as converted for keras.applications"
+_STRIKES_BACK = 'Wightman et al., "ResNet strikes back"'
 _RECIPES: dict[str, dict[str, Any]] = {
     # The paper's recipe for 90 epochs: torchvision's IMAGENET1K_V1.
     "tv_in1k": {
@@ -89,7 +90,48 @@ _RECIPES: dict[str, dict[str, Any]] = {
     # 600 epochs, binary cross-entropy, LAMB; at 288 pixels the crop is the whole image.
     "a1_in1k": {
         "preprocessing": Preprocessing(resize=235, interpolation="bicubic", resizes=((288, 288),)),
-        "recipe": 'Wightman et al., "ResNet strikes back", procedure A1: arXiv 2110.00476',
+        "recipe": f"{_STRIKES_BACK}, procedure A1: arXiv 2110.00476",
+        "license": "Apache-2.0",
+    },
+    # The authors' Torch models, as converted for torchvision.
+    "densenet_tv_in1k": {
+        "preprocessing": Preprocessing(resize=256),
+        "recipe": "https://github.com/liuzhuang13/DenseNet, as converted for torchvision",
+        "license": "BSD-3-Clause",
+    },
+    # A1 with stronger dropout, stochastic depth and RandAugment; timm's models of version "v2" take
+    # images in [-1, 1].
+    "a1h_in1k": {
+        "preprocessing": Preprocessing(
+            mean=(127.5,) * 3,
+            std=(127.5,) * 3,
+            resize=235,
+            interpolation="bicubic",
+            resizes=((288, 288),),
+        ),
+        "recipe": f"{_STRIKES_BACK}, procedure A1 with stronger regularization: arXiv 2110.00476",
+        "license": "Apache-2.0",
+    },
+    # 600 epochs, SGD with gradient clipping.
+    "c1_in1k": {
+        "preprocessing": Preprocessing(resize=235, interpolation="bicubic", resizes=((288, 288),)),
+        "recipe": f"{_STRIKES_BACK}, procedure C1: arXiv 2110.00476",
+        "license": "Apache-2.0",
+    },
+    # RandAugment, RMSProp, averaged weights.
+    "racm_in1k": {
+        "preprocessing": Preprocessing(resize=256, interpolation="bicubic"),
+        "recipe": f"{_STRIKES_BACK}, as procedure B: arXiv 2110.00476",
+        "license": "Apache-2.0",
+    },
+    "bt_in1k": {
+        "preprocessing": Preprocessing(resize=256, interpolation="bicubic"),
+        "recipe": "https://github.com/huggingface/pytorch-image-models/releases/tag/v0.1-weights",
+        "license": "Apache-2.0",
+    },
+    "gluon_in1k": {
+        "preprocessing": Preprocessing(resize=256, interpolation="bicubic"),
+        "recipe": "https://cv.gluon.ai/model_zoo/classification.html, as converted for timm",
         "license": "Apache-2.0",
     },
     # The authors' Caffe models.
@@ -106,22 +148,35 @@ _RECIPES: dict[str, dict[str, Any]] = {
     },
 }
 _ENTRIES = {name.lower(): entry for name, entry in RESIDUAL_NETWORKS.items()}
+# Options that tell such networks from others with the weights of the same shapes.
+_TELLING = ("version", "stem_pool")
+_DENSE = {name.lower() for name in DENSE_NETWORKS}
 
 
 def _timm(name: str, *accuracies: tuple[float, float], **pinned: Any) -> PretrainedWeights:
     """Returns weights on the Hugging Face hub, with accuracies at 224 and maybe 288 pixels."""
     model, _, training = name.partition(".")
-    entry = _ENTRIES[model.replace("wide_", "wide")]
+    recipe = _RECIPES.get(f"{model.rstrip('0123456789')}_{training}") or _RECIPES[training]
     return PretrainedWeights(
         name=f"timm/{name}",
-        # All have the stride on the 3x3 convolution, those of torchvision too.
-        network=entry.variant(entry.shortcut, "v1.5").name.lower(),
+        network=_network_of(model),
         place=f"timm/{name}",
         file="model.safetensors",
         metrics=dict(zip((224, 288), accuracies, strict=False)),
-        **_RECIPES[training],
-        **pinned,
+        **(recipe | pinned),
     )
+
+
+def _network_of(model: str) -> str:
+    """Returns the name here of a model of timm's."""
+    if model in _DENSE:
+        return model
+    if model.startswith("resnetv2_"):
+        entry = _ENTRIES[f"{model.replace('v2_', '')}v2"]
+        return entry.variant(entry.shortcut, "v2", stem_pool="first").name.lower()
+    entry = _ENTRIES[model.replace("wide_", "wide")]
+    # All have the stride on the 3x3 convolution, those of torchvision too.
+    return entry.variant(entry.shortcut, "v1.5").name.lower()
 
 
 def _keras(network: str, top1: float, top5: float, md5: str) -> PretrainedWeights:
@@ -199,6 +254,26 @@ PRETRAINED: dict[str, PretrainedWeights] = {
         _timm("resnet50d.a1_in1k", (80.730, 94.678), (81.466, 95.218)),
         _timm("seresnet50.a1_in1k", (80.012, 94.704), (81.114, 95.122)),
         _timm("resnext50_32x4d.a1_in1k", (80.526, 94.458), (81.480, 95.152)),
+        _timm("resnet26.bt_in1k", (75.298, 92.578), (76.384, 93.178)),
+        _timm("seresnext50_32x4d.racm_in1k", (81.268, 95.624), (82.186, 96.146)),
+        _timm("seresnext50_32x4d.gluon_in1k", (79.916, 94.816)),
+        _timm("seresnext101_32x4d.gluon_in1k", (80.886, 95.268)),
+        _timm("seresnext101_64x4d.gluon_in1k", (80.884, 95.308)),
+        # torchvision's, by a recipe of its own with the shorter side of 232 at test.
+        _timm(
+            "resnext101_64x4d.tv_in1k",
+            (83.246, 96.454),
+            preprocessing=Preprocessing(resize=232),
+            recipe="https://github.com/pytorch/vision/pull/5935",
+        ),
+        _timm("resnext101_64x4d.c1_in1k", (82.446, 95.920), (83.158, 96.370)),
+        _timm("resnext101_64x4d.gluon_in1k", (80.640, 95.000)),
+        _timm("densenet121.tv_in1k", (74.434, 91.972)),
+        _timm("densenet161.tv_in1k", (77.138, 93.560)),
+        _timm("densenet169.tv_in1k", (75.600, 92.806)),
+        _timm("densenet201.tv_in1k", (76.896, 93.370)),
+        _timm("resnetv2_50.a1h_in1k", (80.410, 95.082), (81.406, 95.712)),
+        _timm("resnetv2_101.a1h_in1k", (82.042, 95.866), (83.002, 96.444)),
     )
 }
 
@@ -219,8 +294,9 @@ def find_pretrained(name: str, network: str) -> PretrainedWeights:
     received = f"weights={name!r}"
     if name in PRETRAINED:
         other = PRETRAINED[name].network
+        options = ((key, getattr(find_architecture(other), key, None)) for key in _TELLING)
         received += f", which are those of {other!r}"
-        received += f" (version={getattr(find_architecture(other), 'version', None)!r})"
+        received += f" ({', '.join(f'{key}={value!r}' for key, value in options)})"
     raise ValueError(f"`weights` for {network!r} must be {known}. Received: {received}")
 
 

@@ -13,7 +13,9 @@ import numpy as np
 from keras_resnet.naming import CLASSIFIER
 from keras_resnet.network import Backbone, NetworkConfig, remembered
 from keras_resnet.preprocessing import Preprocessing
-from keras_resnet.weights.pytorch import from_torch
+from keras_resnet.weights.channels import adapt_channels, adapt_preprocessing, image_channels
+from keras_resnet.weights.padding import PADDINGS, adds_channels, zeros_behind
+from keras_resnet.weights.pytorch import from_torch, stem_pool
 from keras_resnet.weights.transfer import (
     Layers,
     assign_weights,
@@ -36,9 +38,12 @@ class SavedWeights:
         network: How the saved network was built, or None where the file does not tell.
         version: "v1", "v1.5" or "v2-keras", the only one that such weights are trained for, or
             None.
+        stem_pool: The same of the stem's pool.
         epsilon: Epsilon of their normalization, or None for that of the model they are loaded into.
         preprocessing: How the images were prepared, or None where not known.
         original: These weights before they were converted, for networks that need no conversion.
+        padding: "both" or "behind", the side of the zero channels of shortcuts of option A, or None
+            where not known.
     """
 
     source: str
@@ -47,9 +52,11 @@ class SavedWeights:
     name: str | None = None
     network: NetworkConfig | None = None
     version: str | None = None
+    stem_pool: str | None = None
     epsilon: float | None = None
     preprocessing: Preprocessing | None = None
     original: SavedWeights | None = None
+    padding: str | None = None
 
     def load_into(self, model: keras.Model) -> None:
         """Loads the weights into a model of the same architecture: all or, on an error, none.
@@ -62,21 +69,36 @@ class SavedWeights:
         own, config = layer_weights(model), remembered(model)
         if self.original and config and config.keeps_bias:
             self = self.original
+        if self.torch and self.stem_pool == "ceil" and not any("conv3" in n for n in self.layers):
+            raise ValueError(
+                "`weights` must not be those of timm's legacy_seresnet18 and 34, which have an "
+                "activation in front of squeeze-and-excitation; seresnet18 and 34 have none. "
+                f"Received: weights={self.source!r}"
+            )
         layers: Layers = from_torch(self.layers, model) if self.torch else dict(self.layers)
+        channels = image_channels(own)
+        layers = adapt_channels(layers, channels)
         message = self._fit_classifier(layers, own, model.name)
         if isinstance(model, Backbone):
             # Its last stage may be followed by others in the file.
             layers = {name: values for name, values in layers.items() if name in own}
         check_weights(model, layers, self.source)
         if config is not None:
-            self._check_network(config)
+            self._check_network(config, stem_pool(model), channels)
+        if self.torch and adds_channels(model):
+            layers = self._fit_padding(layers, model)
         layers = with_epsilon(layers, self.epsilon, norm_epsilon(model), self.source)
         assign_weights(model, layers, self.source)
-        if config is not None and self.preprocessing and not config.standardizes:
-            model.remember(dataclasses.replace(config, preprocessing=self.preprocessing))
+        prepared = self.prepared_for(channels)
+        if config is not None and prepared and not config.standardizes:
+            model.remember(dataclasses.replace(config, preprocessing=prepared))
         if message:
             warnings.warn(message, UserWarning, stacklevel=6)
         warn_unless_finite(model, self.source, stacklevel=7)
+
+    def prepared_for(self, channels: int | None) -> Preprocessing | None:
+        """Returns how images of so many channels are prepared, or None where not known."""
+        return adapt_preprocessing(self.preprocessing, 3 if channels is None else channels)
 
     def _fit_classifier(self, layers: Layers, own: Layers, model: str) -> str | None:
         """Keeps the model's classifier where the file's has other classes; returns a warning."""
@@ -94,7 +116,19 @@ class SavedWeights:
             "all weights were loaded but those of the classifier, which keeps its own"
         )
 
-    def _check_network(self, config: NetworkConfig) -> None:
+    def _fit_padding(self, layers: Layers, model: keras.Model) -> Layers:
+        """Returns the weights for zero channels behind the others."""
+        if self.padding not in PADDINGS:
+            raise ValueError(
+                "`padding` must be 'both' or 'behind' for this file, which does not tell where "
+                "shortcuts of option A have their zero channels: on both sides, as in "
+                "akamaster's pytorch_resnet_cifar10, or behind; build the network without weights, "
+                "then call load_weights(model, path, padding=...). "
+                f"Received: padding={self.padding!r} with weights={self.source!r}"
+            )
+        return zeros_behind(layers, model) if self.padding == "both" else layers
+
+    def _check_network(self, config: NetworkConfig, pool: str | None, channels: int | None) -> None:
         """Compares what decides the outputs and does not show in the weights, where known."""
         if self.network is not None:
             saved, own = self.network.function(), config.function()
@@ -111,11 +145,18 @@ class SavedWeights:
                 f"`version` must be {self.version!r} for these weights, which are of bottlenecks "
                 f"with another stride. Received: version={version!r} with weights={self.source!r}"
             )
+        if self.stem_pool and pool not in (None, self.stem_pool):
+            raise ValueError(
+                f"`stem_pool` must be {self.stem_pool!r} for these weights, which are of networks "
+                f"with such a pool. Received: stem_pool={pool!r} with weights={self.source!r}"
+            )
         prepared = config.preprocessing if config.standardizes else None
-        if self.preprocessing and prepared and not self.preprocessing.same_numbers(prepared):
+        # For other channels than those of the weights the numbers are the caller's to choose.
+        known = self.preprocessing if self.prepared_for(channels) is self.preprocessing else None
+        if known and prepared and not known.same_numbers(prepared):
             raise ValueError(
                 "`weights` must be given to the builder itself for include_preprocessing=True, "
-                f"since {self.source} needs the mean {self.preprocessing.mean}. Received: "
+                f"since {self.source} needs the mean {known.mean}. Received: "
                 f"a model that subtracts {prepared.mean}"
             )
 

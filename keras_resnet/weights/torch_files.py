@@ -1,8 +1,9 @@
-"""State dicts from files of PyTorch, without PyTorch and without executing code from a pickle.
+"""State dicts from files of PyTorch and to them, without PyTorch and without executing code.
 
 A `.pth` file is a pickle, which can have Python call any of its functions. The unpickler here is
 the standard library's with an allow-list: names stand for a few functions of this module, never for
-Python's own, and instructions that no state dict needs are refused.
+Python's own, and instructions that no state dict needs are refused. What is written has few of
+them, and is read by `torch.load(path, weights_only=True)`.
 """
 
 from __future__ import annotations
@@ -11,7 +12,9 @@ import io
 import math
 import os
 import pickle
+import struct
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar
 
@@ -23,11 +26,12 @@ from keras_resnet.utils.archives import open_archive
 
 # First number in a file older than PyTorch 1.6.
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
-# Keys of the state dict in checkpoints of training scripts, and prefixes that wrappers add.
-_KEYS = ("state_dict", "model_state_dict", "model")
-_PREFIXES = ("module.", "_orig_mod.")
+# Keys of the state dict in checkpoints of training scripts.
+_KEYS = ("state_dict", "model_state_dict", "model", "net")
 # More would let the product of the sizes grow without bound.
 _MOST_AXES = 8
+# Name, in the zip, of what this package tells of the network; PyTorch skips it.
+_NETWORK = "keras_resnet.network"
 # Bytes; each can become an object of a hundred. A state dict needs some 200 for a tensor.
 _LONGEST_PICKLE = 1 << 21
 
@@ -35,9 +39,8 @@ _LONGEST_PICKLE = 1 << 21
 def read_torch(path: str | Path) -> dict[str, np.ndarray]:
     """Reads a state dict, also within a checkpoint, that `torch.save` wrote in either format.
 
-    Prefixes of `DataParallel` and `torch.compile` are removed from the names. Anything but tensors,
-    numbers and strings, in lists and dictionaries, raises a ValueError; a damaged file raises
-    whatever the libraries raise.
+    Anything but tensors, numbers and strings, in lists and dictionaries, raises a ValueError; a
+    damaged file raises whatever the libraries raise.
     """
     with open(path, "rb") as file:
         size = os.fstat(file.fileno()).st_size
@@ -52,11 +55,84 @@ def read_torch(path: str | Path) -> dict[str, np.ndarray]:
             raise ValueError(f"{name!r} in it is no tensor; save the model's state_dict() alone")
     if sum(tensor.nbytes for tensor in content.values()) > size:
         raise ValueError("its tensors share their numbers, and would be more than the file has")
-    arrays = {name: tensor.copy() for name, tensor in content.items()}
-    for prefix in _PREFIXES:
-        if all(name.startswith(prefix) for name in arrays):
-            arrays = {name.removeprefix(prefix): value for name, value in arrays.items()}
-    return arrays
+    return {name: tensor.copy() for name, tensor in content.items()}
+
+
+def read_torch_network(path: str | Path) -> str | None:
+    """Returns what `write_torch` was told of the network, or None for files of others."""
+    with open(path, "rb") as file:
+        if not zipfile.is_zipfile(file):
+            return None
+        with open_archive(file) as archive:
+            names = [name for name in archive.namelist() if name.endswith(f"/{_NETWORK}")]
+            return archive.read(names[0]).decode() if names else None
+
+
+def write_torch(state: Mapping[str, np.ndarray], path: str | Path, network: str | None) -> None:
+    """Writes a state dict as `torch.save` does since PyTorch 1.6.
+
+    Args:
+        state: Arrays of float32 or int64 by name.
+        path: The file; it is not written atomically.
+        network: What `read_torch_network` is to return.
+    """
+    arrays = {name: np.asarray(array) for name, array in state.items()}
+    with zipfile.ZipFile(path, "w") as archive:
+
+        def write(name: str, content: bytes | str) -> None:
+            # Not the time of writing, so that the same weights are the same file.
+            archive.writestr(zipfile.ZipInfo(f"archive/{name}"), content)
+
+        write("data.pkl", _pickled(arrays))
+        write("byteorder", "little")
+        write("version", "3\n")
+        if network is not None:
+            write(_NETWORK, network)
+        for i, array in enumerate(arrays.values()):
+            write(f"data/{i}", array.astype(array.dtype.newbyteorder("<")).tobytes())
+
+
+def _pickled(arrays: Mapping[str, np.ndarray]) -> bytes:
+    """Returns the pickle of a dictionary of tensors, each with a storage of its own."""
+    items = (_text(name) + _pickled_tensor(i, arrays[name]) for i, name in enumerate(arrays))
+    content = [pickle.PROTO, b"\x02", _EMPTY, pickle.MARK, *items, pickle.SETITEMS, pickle.STOP]
+    return b"".join(content)
+
+
+def _pickled_tensor(key: int, array: np.ndarray) -> bytes:
+    """Returns the call of the function that makes the tensor of a storage."""
+    kind = {"float32": "FloatStorage", "int64": "LongStorage"}[array.dtype.name]
+    storage = _sequence(
+        *(_text("storage"), _name("torch", kind), _text(str(key)), _text("cpu"), _whole(array.size))
+    )
+    strides = (math.prod(array.shape[i + 1 :]) for i in range(array.ndim))
+    arguments = _sequence(
+        *(storage + pickle.BINPERSID, _whole(0), _sequence(*map(_whole, array.shape))),
+        *(_sequence(*map(_whole, strides)), pickle.NEWFALSE, _EMPTY),
+    )
+    return _name("torch._utils", "_rebuild_tensor_v2") + arguments + pickle.REDUCE
+
+
+def _name(module: str, name: str) -> bytes:
+    return pickle.GLOBAL + f"{module}\n{name}\n".encode()
+
+
+def _text(value: str) -> bytes:
+    encoded = value.encode()
+    return pickle.BINUNICODE + struct.pack("<I", len(encoded)) + encoded
+
+
+def _whole(value: int) -> bytes:
+    if value < 1 << 31:
+        return pickle.BININT + struct.pack("<i", value)
+    return pickle.LONG1 + b"\x08" + struct.pack("<q", value)
+
+
+def _sequence(*items: bytes) -> bytes:
+    return pickle.MARK + b"".join(items) + pickle.TUPLE
+
+
+_EMPTY = _name("collections", "OrderedDict") + pickle.EMPTY_TUPLE + pickle.REDUCE
 
 
 def _tensor(storage: Any, offset: int, size: tuple, stride: tuple, *_: Any) -> np.ndarray:

@@ -11,7 +11,7 @@ from tests.recipes.running import refused, run_here
 def test_as_text():
     lines = run_here("models", "ResNet50*", "--pretrained").splitlines()
     names = [line.split()[0] for line in lines[2:]]
-    assert names == ["ResNet50", "ResNet50_v1.5", "ResNet50D"]
+    assert names == ["ResNet50", "ResNet50_v1.5", "ResNet50V2_first-pool", "ResNet50D"]
     assert run_here("models", "resnet51") == "There is no network 'resnet51' of that kind.\n"
 
 

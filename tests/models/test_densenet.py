@@ -25,6 +25,7 @@ from tests.helpers import (
 # multiply-adds in millions.
 NETWORKS = {
     "DenseNet121": (7_978_856, 2_834),
+    "DenseNet161": (28_681_000, 7_728),
     "DenseNet169": (14_149_480, 3_360),
     "DenseNet201": (20_013_928, 4_291),
     "DenseNet264": (33_337_704, 5_752),

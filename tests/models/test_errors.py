@@ -84,6 +84,10 @@ CASES = [
     *wrong(ResNet20, "stack_blocks", "yes", 1, 0, words=("None, True, False",)),
     # the wider family
     *wrong(ResNet20, "squeeze_excitation", 0, 0.5, True, "yes"),
+    *wrong(ResNet20, "se_divisor", 0, 0.5, None, 8),
+    *wrong(ResNet50, "stem_pool", "both", None, words=("'padded', 'ceil', 'first'",)),
+    *wrong(ResNet50, "stem_pool", "first"),
+    *wrong(ResNet20, "stem_pool", "ceil"),
     *wrong(ResNet50, "groups", 0, 2.0, None),
     *wrong(ResNet50, "width_per_group", 0, 2.0, None),
     *wrong(ResNet20, "groups", 2),

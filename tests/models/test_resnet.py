@@ -138,6 +138,11 @@ VARIANTS = {
     "SEResNet152": 66_821_848,
     "ResNeXt50_32x4d": 25_028_904,
     "ResNeXt101_32x8d": 88_791_336,
+    "ResNeXt101_64x4d": 83_455_272,
+    "SEResNeXt50_32x4d": 27_559_896,
+    "SEResNeXt101_32x4d": 48_955_416,
+    "SEResNeXt101_64x4d": 88_232_984,
+    "ResNet26": 15_995_176,
     "ResNeXt29_8x64d": 34_426_698,
     "WideResNet50_2": 68_883_240,
     "WideResNet101_2": 126_886_696,
@@ -160,6 +165,48 @@ def test_named_variant(name, no_draws):
     assert weighted_layers(model) == line.depth + extra
 
 
+@pytest.mark.parametrize(("depth", "count"), [(18, 11_779_624), (34, 21_960_416)])
+def test_timms_rounding_of_squeeze_and_excitation(depth, count, no_draws):
+    """8 channels in place of 64 / 16 = 4, as in timm's seresnet18 and 34; deeper ones are alike."""
+    model = getattr(keras_resnet, f"SEResNet{depth}")(se_divisor=8, stack_blocks=True)
+    assert trainable_parameters(model) == count
+    model = keras_resnet.SEResNet50(se_divisor=8, stack_blocks=True)
+    assert trainable_parameters(model) == VARIANTS["SEResNet50"]
+
+
+@pytest.mark.parametrize(("channels", "reduced"), [(8, 4), (16, 4), (24, 8), (40, 12), (56, 16)])
+def test_channels_of_squeeze_and_excitation_are_the_nearest_multiple(channels, reduced):
+    """Of 4, for a reduction of 4: 2, 4, 6, 10 and 14, halves up."""
+    options = {"block": "basic", "squeeze_excitation": 4, "se_divisor": 4, "stem": "cifar"}
+    model = keras_resnet.ResNet((1,), widths=(channels,), input_shape=(8, 8, 3), **options)
+    assert model.get_layer("conv2_block1_se_reduce").filters == reduced
+
+
+@pytest.mark.parametrize("activation", ["relu", "silu"])
+@pytest.mark.parametrize("deep_stem", [False, True])
+@pytest.mark.parametrize("stem_pool", ["padded", "ceil", "first"])
+def test_pools_of_the_stem(stem_pool, deep_stem, activation):
+    """Each against the maxima of its windows, for even and odd maps."""
+    options = {"version": "v2", "deep_stem": deep_stem, "activation": activation}
+    net = keras_resnet.ResNet(
+        *((1, 1),), widths=(4, 8), include_top=False, stem_pool=stem_pool, **options
+    )
+    randomize(net)
+    names = [layer.name for layer in net.layers]
+    last = "conv" if stem_pool == "first" else activation
+    maps = net.get_layer(f"conv1_{'3_' if deep_stem else ''}{last}").output
+    before = max(names.index(name) for name in names if name.startswith("pool1_"))
+    pooled = keras.Model(net.input, [maps, net.layers[before].output])
+    for sides in ((32, 38), (34, 45)):
+        map_, found = (np.asarray(y) for y in pooled(images(2, *sides, 3, low=-1, high=1)))
+        # Padded in front and behind.
+        width = ((0, 1) if stem_pool == "ceil" else (1, 1),) * 2
+        padded = np.pad(map_, ((0, 0), *width, (0, 0)), constant_values=-np.inf)
+        windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(1, 2))
+        np.testing.assert_array_equal(found, windows[:, ::2, ::2].max((-2, -1)))
+    assert ("conv2_block1_preact_bn" in names) == (stem_pool == "first")
+
+
 @pytest.mark.parametrize(
     ("depth", "widening", "millions"), [(40, 1, 0.6), (40, 2, 2.2), (22, 8, 17.2)]
 )
@@ -170,7 +217,7 @@ def test_any_wide_network(depth, widening, millions, no_draws):
     assert round(trainable_parameters(model) / 1e6, 1) == millions
 
 
-@pytest.mark.parametrize("depth", [8, 14, 26])
+@pytest.mark.parametrize("depth", [8, 14, 38])
 def test_any_cifar_depth(depth):
     model = keras_resnet.CifarResNet(depth, shortcut="B", classes=7)
     assert weighted_layers(model) == depth

@@ -103,9 +103,12 @@ def test_building_one():
 @pytest.mark.parametrize(
     ("arguments", "names"),
     [
-        ({"pattern": "resnet50*"}, ["ResNet50", "ResNet50_v1.5", "ResNet50V2", "ResNet50D"]),
+        (
+            {"pattern": "resnet50*"},
+            ["ResNet50", "ResNet50_v1.5", "ResNet50V2", "ResNet50V2_first-pool", "ResNet50D"],
+        ),
         ({"pattern": "*net121"}, ["DenseNet121"]),
-        ({"pattern": "SE*", "pretrained": True}, ["SEResNet50_v1.5"]),
+        ({"pattern": "SEResNet*", "pretrained": True}, ["SEResNet50_v1.5"]),
         ({"pattern": "resne?t50*", "pretrained": False}, []),
         ({"pattern": "*18?*", "pretrained": False}, ["ResNet18V2", "ResNet18D"]),
         ({"pattern": "*V2", "family": "cifar"}, ["ResNet110V2", "ResNet164V2", "ResNet1001V2"]),

@@ -130,6 +130,19 @@ INFERENCE = {
     "resnext50_32x4d": _theirs("torchvision/resnext50_32x4d", "ResNeXt50_32x4d", 50),
     "resnext101_32x8d": _theirs("torchvision/resnext101_32x8d", "ResNeXt101_32x8d", 101),
     "wideresnet50_2": _theirs("torchvision/wide_resnet50_2", "WideResNet50_2", 50),
+    "resnet26": _theirs("timm/resnet26", "ResNet26", 26),
+    "seresnext50_32x4d": _theirs("timm/seresnext50_32x4d", "SEResNeXt50_32x4d", 50),
+    "seresnet18_rounded": _theirs(
+        *("timm/seresnet18", "SEResNet18", 18, "v1"), options={"se_divisor": 8}
+    ),
+    "seresnet50_ceil_odd": _theirs(
+        *("timm/legacy_seresnet50", "SEResNet50", 50, "v1"),
+        images=ODD,
+        options={"stem_pool": "ceil"},
+    ),
+    "resnet18v2_first_odd": _theirs(
+        *("timm/resnetv2_18", "ResNet18V2", 18, "v2"), images=ODD, options={"stem_pool": "first"}
+    ),
     "resnet18_silu": _theirs("timm/resnet18:silu", "", 18, "v1", options={"activation": "silu"}),
     "resnet18_group": _theirs(
         "timm/resnet18:group", "", 18, "v1", options={"normalization": "group"}

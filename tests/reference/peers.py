@@ -26,6 +26,10 @@ NAMES = [
     (r"layer(\d)\.(\d+)\.downsample\.norm", lambda m: f"{_block(m, 1)}_0_bn"),
     (r"layer(\d)\.(\d+)\.se\.fc1", lambda m: f"{_block(m, 1)}_se_reduce"),
     (r"layer(\d)\.(\d+)\.se\.fc2", lambda m: f"{_block(m, 1)}_se_expand"),
+    (r"layer0\.conv1", "conv1_conv"),
+    (r"layer0\.bn1", "conv1_bn"),
+    (r"layer(\d)\.(\d+)\.se_module\.fc1", lambda m: f"{_block(m, 1)}_se_reduce"),
+    (r"layer(\d)\.(\d+)\.se_module\.fc2", lambda m: f"{_block(m, 1)}_se_expand"),
     (r"stem\.conv", "conv1_conv"),
     (r"stages\.0\.blocks\.0\.norm1", "conv1_bn"),
     (r"stages\.(\d)\.blocks\.(\d+)\.norm1", lambda m: f"{_block(m, 2)}_preact_bn"),
@@ -33,7 +37,7 @@ NAMES = [
     (r"stages\.(\d)\.blocks\.(\d+)\.conv(\d)", lambda m: f"{_block(m, 2)}_{m[3]}_conv"),
     (r"stages\.(\d)\.blocks\.(\d+)\.downsample\.conv", lambda m: f"{_block(m, 2)}_0_conv"),
     (r"norm", "post_bn"),
-    (r"fc|head\.fc", "predictions"),
+    (r"fc|head\.fc|last_linear", "predictions"),
 ]
 
 # What may stand behind a name of timm's: "timm/resnet18:silu".
@@ -58,6 +62,8 @@ class Peer:
             standardize(module)
         self.module = module.double().eval()
         self.layers = our_names(module)
+        if case.options.get("stem_pool") == "first":
+            self.layers["stages.0.blocks.0.norm1"] = "conv2_block1_preact_bn"
         self.fill()
         self.stages = {}
         stages = getattr(module, "stages", None) or [

@@ -36,6 +36,19 @@ NETWORKS |= {
     "timm/resnet18d": ("ResNet18D", {}),
     "timm/resnet50d": ("ResNet50D", {}),
     "timm/seresnet50": ("SEResNet50", V1_5),
+    "timm/resnet26": ("ResNet26", {}),
+    "timm/seresnext50_32x4d": ("SEResNeXt50_32x4d", {}),
+    "timm/seresnet18": ("SEResNet18", {"se_divisor": 8}),
+    "timm/legacy_seresnet50": ("SEResNet50", {"stem_pool": "ceil"}),
+    "timm/legacy_seresnext50_32x4d": ("SEResNeXt50_32x4d", {"stem_pool": "ceil"}),
+    "timm/resnetv2_18": ("ResNet18V2", {"stem_pool": "first"}),
+    "timm/resnetv2_50": ("ResNet50V2", {"stem_pool": "first"}),
+    "timm/resnetv2_50d": (
+        "ResNet50V2",
+        {"stem_pool": "first", "deep_stem": True, "shortcut_pool": True},
+    ),
+    "densenet121": ("DenseNet121", {}),
+    "timm/densenet169": ("DenseNet169", {}),
 }
 
 
@@ -54,6 +67,7 @@ def test_same_outputs_and_back(tmp_path, subprocess_python, name):
             **options,
         )
         assert distance(model(images), logits) < TOLERANCE
-    save_torch_weights(model, f"{path}.back.safetensors")
+    for ending in (".safetensors", ".pth"):
+        save_torch_weights(model, f"{path}.back{ending}")
     # Every tensor equal, loaded strictly, and the same outputs again.
     subprocess_python(SCRIPT, "read", tmp_path, name, timeout=300)

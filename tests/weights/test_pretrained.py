@@ -45,7 +45,7 @@ def test_entries_are_complete():
     names = {architecture.lower() for architecture in ARCHITECTURES}
     for name, weights in PRETRAINED.items():
         assert weights.name == name and weights.classes == 1000
-        assert weights.network.removesuffix("_v1.5") in names
+        assert weights.network.removesuffix("_v1.5").removesuffix("_first-pool") in names
         assert weights.license in ("Apache-2.0", "BSD-3-Clause", "MIT")
         assert "arxiv" in weights.recipe.lower() or weights.recipe.startswith("https://")
         assert weights.url.startswith("https://") and weights.url.endswith(weights.file)
@@ -81,6 +81,22 @@ def test_checksums_are_those_that_keras_pins():
 )
 def test_imagenet_stands_for(network, expected):
     assert registry.find_pretrained("imagenet", network).name == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "network", "mean"),
+    [
+        ("timm/resnet26.bt_in1k", "resnet26", 123.675),
+        ("timm/seresnext50_32x4d.racm_in1k", "seresnext50_32x4d", 123.675),
+        ("timm/densenet161.tv_in1k", "densenet161", 123.675),
+        ("timm/resnetv2_50.a1h_in1k", "resnet50v2_first-pool", 127.5),
+    ],
+)
+def test_networks_of_timms_names(name, network, mean):
+    weights = PRETRAINED[name]
+    assert (weights.network, weights.preprocessing.mean[0]) == (network, mean)
+    # "imagenet" still stands for Keras's, where there are both.
+    assert registry.find_pretrained("imagenet", "densenet121").name == "keras/densenet121"
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 
 import keras
 import numpy as np
@@ -24,6 +25,8 @@ safetensors_numpy = pytest.importorskip("safetensors.numpy")
 # Of the names and shapes of torchvision's and timm's state dicts: how many, and the beginning of
 # the sha256 of "name [shape]" in order, a line each (test_against_torch.py asks again).
 V1_5 = {"version": "v1.5"}
+CEIL, FIRST = {"stem_pool": "ceil"}, {"stem_pool": "first"}
+V2_D = {"deep_stem": True, "shortcut_pool": True}
 STATE_DICTS = {
     "resnet18": ("ResNet18", {}, 122, "867b8d8ae95f5a28"),
     "resnet34": ("ResNet34", {}, 218, "d6dbfa48843359d6"),
@@ -34,12 +37,25 @@ STATE_DICTS = {
     "resnext50_32x4d": ("ResNeXt50_32x4d", {}, 320, "d244da4517087cbb"),
     "timm/resnet50d": ("ResNet50D", {}, 332, "b5261e2ec6e14eeb"),
     "timm/seresnet50": ("SEResNet50", V1_5, 384, "a786b88c8fb7bbdf"),
+    "timm/resnet26": ("ResNet26", {}, 176, "73fd4c5930b61096"),
+    "timm/seresnet18": ("SEResNet18", {"se_divisor": 8}, 154, "30d2ccf89fe0a442"),
+    "timm/seresnext50_32x4d": ("SEResNeXt50_32x4d", {}, 384, "2e7dd8173f53c74f"),
+    "timm/legacy_seresnet50": ("SEResNet50", CEIL, 384, "8917c6ef801c5e62"),
+    "timm/legacy_seresnext50_32x4d": ("SEResNeXt50_32x4d", CEIL, 384, "b4ed76214293778f"),
+    "timm/resnetv2_18": ("ResNet18V2", FIRST, 107, "dc07626931b96817"),
+    "timm/resnetv2_50": ("ResNet50V2", FIRST, 300, "98b0b23fdbb20d71"),
+    "timm/resnetv2_50d": ("ResNet50V2", FIRST | V2_D, 312, "b104cf3f52e5ac5a"),
+    "densenet161": ("DenseNet161", {}, 967, "ab3cc1599f3d57fe"),
+    "densenet121": ("DenseNet121", {}, 727, "d9126905d0ec5cf6"),
 }
 
 
 @pytest.mark.parametrize(
     "name",
-    [n if n == "resnet18" else pytest.param(n, marks=pytest.mark.slow) for n in STATE_DICTS],
+    [
+        n if n in ("resnet18", "densenet121") else pytest.param(n, marks=pytest.mark.slow)
+        for n in STATE_DICTS
+    ],
 )
 def test_names_and_shapes_are_theirs(name):
     builder, options, count, digest = STATE_DICTS[name]
@@ -114,6 +130,7 @@ def test_outputs_are_theirs(tmp_path, name):
 
 
 SHAPE = (8, 8, 3)
+IMAGENET = {"stem": "imagenet", "input_shape": (32, 32, 3)}
 
 
 def small(version="v1.5", weights=None, **options):
@@ -130,6 +147,29 @@ def path(tmp_path):
     return tmp_path / "small.safetensors"
 
 
+@pytest.mark.parametrize("kind", [".pth", ".pt"])
+def test_files_of_torch_itself(path, kind):
+    """The same as safetensors: numbers, order of channels, network, and on every run."""
+    options = {"block": "basic", "shortcut": "A", "widths": (16, 32), "stem_filters": 16}
+    model = small(include_preprocessing=True, **options)
+    other = path.with_suffix(kind)
+    for file in (path, other):
+        save_torch_weights(model, file)
+    saved, expected = find_weights(other, "resnet"), find_weights(path, "resnet")
+    assert_same_state(dict(saved.layers), {name: expected.layers[name] for name in saved.layers})
+    assert saved.layers.keys() == expected.layers.keys()
+    assert (saved.network, saved.padding) == (expected.network, "behind")
+    assert_same_weights(small(weights=other, **options), model)
+    content = other.read_bytes()
+    save_torch_weights(model, other)
+    assert other.read_bytes() == content
+    # Of a model that remembers nothing.
+    plain = keras.Model(model.input, model.output)
+    save_torch_weights(plain, other)
+    assert find_weights(other, "resnet").network is None
+    assert sorted(file.name for file in path.parent.iterdir()) == sorted([other.name, path.name])
+
+
 @pytest.mark.parametrize("to", [False, True], ids=["to unrolled", "to stacked"])
 @pytest.mark.parametrize(
     "options",
@@ -141,6 +181,9 @@ def path(tmp_path):
         {"stem": "imagenet", "deep_stem": True, "shortcut_pool": True, "input_shape": (32, 32, 3)},
         {"shortcut": "C"},
         {"block": "basic", "shortcut": "A", "widths": (16, 32), "stem_filters": 16},
+        {**IMAGENET, "squeeze_excitation": 4, "se_divisor": 4, "stem_pool": "ceil"},
+        {**IMAGENET, "version": "v2", "stem_pool": "first"},
+        {**IMAGENET, "version": "v2", "stem_pool": "first", "deep_stem": True, "block": "basic"},
     ],
     ids=str,
 )
@@ -151,6 +194,41 @@ def test_there_and_back(path, options, to):
     assert_same_weights(again, model)
     x = images(2, *model.input_shape[1:])
     assert distance(again(x), model(x)) < 1e-6
+
+
+@pytest.mark.parametrize("stem", ["imagenet", "cifar"])
+def test_dense_networks_there_and_back(path, stem):
+    def dense(**options):
+        shape = {"input_shape": (32, 32, 3), "classes": 5}
+        return keras_resnet.DenseNet((2, 3), growth_rate=4, stem=stem, **(shape | options))
+
+    model, x = dense(), images(2, 32, 32, 3)
+    randomize(model)
+    save_torch_weights(model, path)
+    stacked = dense(weights=path, stack_blocks=True)
+    assert_same_weights(dense(weights=path), model)
+    assert distance(stacked(x), model(x)) < 1e-6
+    assert_same_state(to_torch(stacked), to_torch(model))
+    # As in the published files, whose modules had names with dots, and in those of gpleiss's.
+    state = {
+        re.sub(r"(norm|conv)([12])(?=.(weight|bias|running))", r"\1.\2", name)
+        if "denselayer" in name
+        else name.replace("norm5", "norm_final")
+        if stem == "cifar"
+        else name: value
+        for name, value in to_torch(model).items()
+    }
+    assert "features.denseblock2.denselayer3.norm.2.running_var" in state
+    safetensors_numpy.save_file(state, path)
+    assert_same_weights(dense(weights=path), model)
+    with refused("`weights`", " has features."):
+        small(weights=path)
+
+
+def assert_same_state(state, other):
+    assert list(state) == list(other)
+    for name, value in state.items():
+        np.testing.assert_array_equal(value, other[name])
 
 
 def test_half_precision(path):
@@ -179,6 +257,49 @@ def test_v1_is_not_v1_5(path):
     with refused("`version`", "'v1.5'", "version='v1'"):
         small(weights=path, version="v1")
     assert small(weights=path).name == "resnet"
+
+
+def test_pools_and_versions_that_only_the_names_tell(path):
+    """Files of timm, which say nothing of the network but by the names of its parts."""
+    gates, legacy = {**IMAGENET, "squeeze_excitation": 4}, {"stem_pool": "ceil"}
+
+    def write(model):
+        safetensors_numpy.save_file(to_torch(model), path, {"format": "pt"})
+        return model
+
+    model = write(small(version="v1", **gates, **legacy))
+    assert_same_weights(small(version="v1", weights=path, **gates, **legacy), model)
+    with refused("`stem_pool`", "'ceil'", "stem_pool='padded'"):
+        small(version="v1", weights=path, **gates)
+    with refused("`version`", "'v1'", "version='v1.5'"):
+        small(weights=path, **gates, **legacy)
+    # The strides of those with groups are elsewhere.
+    grouped = {**gates, **legacy, "groups": 2, "width_per_group": 32}
+    model = write(small(**grouped))
+    assert_same_weights(small(weights=path, **grouped), model)
+    with refused("`version`", "'v1.5'", "version='v1'"):
+        small(version="v1", weights=path, **grouped)
+    write(small(**gates))
+    with refused("`stem_pool`", "'padded'", "stem_pool='ceil'"):
+        small(weights=path, **gates, **legacy)
+    write(small("v2", **IMAGENET, stem_pool="first"))
+    with refused("`weights`", "stem_pool='first'", "preact_bn"):
+        small("v2", weights=path, **IMAGENET)
+    # legacy_seresnet18 has an activation in front of its gates.
+    gates |= {"block": "basic"}
+    names = {"layer": "layer", "conv1": "layer0.conv1", "bn1": "layer0.bn1", "fc": "last_linear"}
+    state = {
+        names.get(module, module) + dot + rest: value
+        for (module, dot, rest), value in (
+            (name.partition("."), value) for name, value in to_torch(small(**gates)).items()
+        )
+    }
+    safetensors_numpy.save_file(state, path)
+    with refused("`weights`", "legacy_seresnet18", path):
+        small(weights=path, **gates, **legacy)
+    for options in ({**gates, **legacy}, {**IMAGENET, **legacy}):
+        with refused("`weights`", "stem_pool='ceil'", "conv1_conv"):
+            to_torch(small(**options))
 
 
 @pytest.mark.parametrize(
@@ -256,8 +377,8 @@ def test_an_unfinished_file_replaces_nothing(path, monkeypatch):
 
 
 def test_what_cannot_be_saved(path):
-    with refused("`path`", "'.safetensors'", "small.pth"):
-        save_torch_weights(small(), path.with_suffix(".pth"))
+    with refused("`path`", "'.safetensors'", "small.bin"):
+        save_torch_weights(small(), path.with_suffix(".bin"))
     with refused("`weights`", "'v1'", "conv3_block1_preact_bn"):
         save_torch_weights(small(version="v2"), path)
     constant = small(bn_epsilon=1e-7)
