@@ -23,7 +23,7 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
     add("model", metavar="MODEL", help="A trained model")
     add("folder", metavar="FOLDER", help="Folder of images, or of class folders")
     add("-o", "--output", type=Path, required=True, help="Table to write, .csv or .parquet")
-    add("--image-size", type=int, help="Side, for a model that takes any; 224")
+    add("--image-size", type=int, help="Side, for a model that takes any")
     add("--resize", type=int, help="Shorter side of which the center is shown")
     add("--batch-size", type=int, default=32, help="Images at a time")
     given = vars(parser.parse_args(argv))

@@ -29,7 +29,7 @@ def main(
     parser = LineParser(description, prog)
     parser.add_trust()
     add = parser.add_argument
-    add("model", metavar="MODEL", type=Path, help="A trained model, a .keras file")
+    add("model", metavar="MODEL", help="A trained model, a .keras file or hf://owner/name")
     add("out", metavar="OUT", type=Path, help="What to write")
     add("--format", help="saved_model, litert or onnx")
     add(

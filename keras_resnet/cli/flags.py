@@ -70,7 +70,7 @@ class LineParser(argparse.ArgumentParser):
         add = self.add_argument
         add("--top", type=int, default=5, help="Classes to name")
         add("--labels", type=Path, help="File with the name of a class on every line")
-        add("--image-size", type=int, help="Side, for a model that takes any; 224")
+        add("--image-size", type=int, help="Side, for a model that takes any")
         add("--resize", type=int, help="Shorter side of which the center is shown")
 
     def add_models_and_data(self) -> None:

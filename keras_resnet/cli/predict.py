@@ -2,11 +2,11 @@
 
     keras-resnet predict model.keras pictures/ photo.jpg --top 3
 
-MODEL is a .keras file, the directory of a Hub module or SavedModel, or a .tflite or .onnx file of
-`keras-resnet export`. Labels are those that it carries along, or lie beside it. Each image is
-followed by its best classes and their probabilities; --json prints the same for programs. Images
-are shown to the model as in evaluation: the center, after the shorter side has been resized; images
-of the model's own size as they are.
+MODEL is a .keras file, the directory of a Hub module or SavedModel, a .tflite or .onnx file of
+`keras-resnet export`, or hf://owner/name on the Hugging Face hub. Labels are those that it carries
+along, or lie beside it. Each image is followed by its best classes and their probabilities; --json
+prints the same for programs. Images are shown to the model as its weights want it: upright,
+resized, cropped at the center.
 """
 
 import dataclasses

@@ -13,12 +13,15 @@ import numpy as np
 import tensorflow as tf
 
 from keras_resnet.data.folder import find_splits
-from keras_resnet.evaluation.predictor import _transforms, read_images
+from keras_resnet.evaluation.predictor import read_images, transforms_for
 from keras_resnet.export import ExportedModel, load_exported
 from keras_resnet.export.copies import image_network
 from keras_resnet.export.endpoints import endpoint
+from keras_resnet.export.reading import preprocessing_beside
+from keras_resnet.network import preprocessing_of
 from keras_resnet.utils import checks
 from keras_resnet.utils.files import replacing
+from keras_resnet.weights.hugging_face import is_address
 from keras_resnet.weights.saving import load_model
 
 
@@ -91,7 +94,7 @@ def embed(
     features = _features(model)
     paths: list[Path] = []
     vectors: list[np.ndarray] = []
-    read = read_images(folder, _transforms(features, image_size, resize))
+    read = read_images(folder, transforms_for(features, image_size, resize))
     while batch := list(itertools.islice(read, batch_size)):
         paths += [path for path, _ in batch]
         vectors.append(features(np.stack([image for _, image in batch])))
@@ -150,14 +153,17 @@ _WRITERS = {".csv": _write_csv, ".parquet": _write_parquet}
 
 def _features(model: keras.Model | ExportedModel | str | Path) -> ExportedModel:
     """Returns a model, of whatever form, from images in [0, 255] to features."""
-    path = Path(model) if isinstance(model, (str, Path)) else None
-    if path is not None and path.suffix == ".keras":
-        model = load_model(path)
+    path, prepared = None, None
+    if isinstance(model, (str, Path)) and (is_address(model) or Path(model).suffix == ".keras"):
+        path, model = Path(model), load_model(model)
+        prepared = preprocessing_beside(path)
     if isinstance(model, keras.Model):
         net = endpoint(image_network(model), "feature_vector")
         spec = tf.TensorSpec((None, *net.inputs[0].shape[1:]), tf.float32)
         run = tf.function(lambda images: net(images, training=False), [spec], autograph=False)
-        return ExportedModel(path or Path(model.name), spec.shape[1:], "features", None, run)
+        prepared = preprocessing_of(model) or prepared
+        path = path or Path(model.name)
+        return ExportedModel(path, spec.shape[1:], "features", None, run, prepared)
     exported = model if isinstance(model, ExportedModel) else load_exported(model)
     if exported.output in ("probabilities", "logits"):
         raise ValueError(

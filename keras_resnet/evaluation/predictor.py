@@ -78,7 +78,7 @@ class Classifier:
         if isinstance(labels, Path):
             labels = read_labels(labels)
         self._labels = self._model.labels if labels is None else labels
-        self.transforms = _transforms(self._model, image_size, resize)
+        self.transforms = transforms_for(self._model, image_size, resize)
         # Labels that do not fit the model are an error before images are read.
         self.classify(np.zeros((1, *self.transforms.shape), np.uint8))
 
@@ -242,7 +242,8 @@ def _images_in(folder: Path) -> list[Path]:
     return paths
 
 
-def _transforms(model: ExportedModel, image_size: int | None, resize: int | None) -> Transforms:
+def transforms_for(model: ExportedModel, image_size: int | None, resize: int | None) -> Transforms:
+    """Returns what is done to an image for a model; `image_size` and `resize` as for `predict`."""
     side = model.image_shape[0]
     if image_size is not None and side not in (None, checks.integer("image_size", image_size)):
         raise ValueError(

@@ -36,6 +36,7 @@ from keras_resnet.preprocessing import Preprocessing
 from keras_resnet.surgery.graphs import functional_config, output_activation
 from keras_resnet.utils import checks, private
 from keras_resnet.utils.archives import open_archive
+from keras_resnet.weights.hugging_face import is_address
 from keras_resnet.weights.saving import load_model
 
 
@@ -82,13 +83,16 @@ def load_exported(path: str | Path) -> ExportedModel:
     Args:
         path: A `.keras` file that standardizes its images; the directory of a Hub module, for
             images in [0, 1]; a SavedModel or the folder of its versions, of which the highest
-            counts; a `.tflite` or `.onnx` file of `export`.
+            counts; a `.tflite` or `.onnx` file of `export`; or "hf://owner/name", as for
+            `load_model`.
 
     Raises:
         ValueError: If there is no model at `path`, it cannot be read or called with images, or it
             is not what this package wrote, by its checksums. Files of older versions have fewer.
         ImportError: If the package that runs it is missing.
     """
+    if is_address(path):
+        return _open_keras(path)
     path = Path(path)
     if path.is_dir():
         versions = [int(folder.name) for folder in path.iterdir() if folder.name.isdecimal()]
@@ -148,14 +152,15 @@ def _lines(data: bytes, path: Path) -> tuple[str, ...]:
         ) from error
 
 
-def _open_keras(path: Path) -> ExportedModel:
+def _open_keras(path: str | Path) -> ExportedModel:
     saved = load_model(path)
     model = image_network(saved)
     shape = model.inputs[0].shape[1:]
     spec = tf.TensorSpec((None, *shape), tf.float32)
     run = tf.function(lambda images: model(images, training=False), [spec], autograph=False)
-    prepared = preprocessing_of(saved) or preprocessing_beside(path)
-    return ExportedModel(path, shape, output_name(model), labels_of(saved, path), run, prepared)
+    prepared = preprocessing_of(saved) or preprocessing_beside(Path(path))
+    labels = labels_of(saved, path)
+    return ExportedModel(Path(path), shape, output_name(model), labels, run, prepared)
 
 
 def _open_saved_model(path: Path) -> ExportedModel:

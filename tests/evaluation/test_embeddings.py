@@ -12,9 +12,10 @@ import pytest
 from PIL import Image
 
 import keras_resnet
-from keras_resnet.data import BadImageWarning
+from keras_resnet.data import BadImageWarning, Transforms
 from keras_resnet.evaluation import embed
 from keras_resnet.export import export, export_hub
+from keras_resnet.preprocessing import Preprocessing
 from keras_resnet.surgery import replace_classifier
 from tests.helpers import distance, randomize, refused
 
@@ -68,6 +69,19 @@ def test_forms_of_the_model_agree(model, folder, tmp_path):
     new = replace_classifier(model, 2, dropout=0.5)
     for form in (tmp_path / "model.keras", tmp_path / "hub", tmp_path / "saved_model", new):
         assert distance(embed(form, folder).vectors, expected) < 1e-5
+
+
+def test_images_are_prepared_as_the_weights_want_it(folder, pixels, tmp_path):
+    prepared = Preprocessing(image_size=SIDE, resize=12, interpolation="bicubic")
+    shape = (SIDE, SIDE, 3)
+    net = keras_resnet.CifarResNet(8, input_shape=shape, include_preprocessing=prepared)
+    net.save(tmp_path / "model.keras")
+    view = Transforms.of(prepared)
+    for model in (net, tmp_path / "model.keras"):
+        table = embed(model, folder)
+        seen = np.stack([view.evaluation(path.read_bytes()) for path in table.paths])
+        expected = keras.Model(net.input, net.get_layer("avg_pool").output)(seen.astype("float32"))
+        assert distance(table.vectors, expected) < 1e-6
 
 
 def test_classes_in_splits(model, folder, tmp_path):

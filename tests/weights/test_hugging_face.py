@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import keras_resnet
+from keras_resnet.export import load_exported
 from keras_resnet.network import class_names_of
 from keras_resnet.surgery import with_logits
 from keras_resnet.weights import Preprocessing, load_model
@@ -162,6 +163,8 @@ def test_timm_as_it_writes_configs(hub):
     assert class_names_of(model) == ("n01", "goldfish", "n03")
     assert (model.preprocessing.resize, model.preprocessing.interpolation) == (33, "bicubic")
     assert model.preprocessing.at(288).resize == 288  # as timm tests it
+    exported = load_exported("hf://timm/resnet18.a1_in1k")
+    assert exported.labels == ("n01", "goldfish", "n03") and exported.preprocessing.resize == 33
     # Without a classifier, and on one level as in old files.
     state = {k: v for k, v in to_torch(net).items() if not k.startswith("fc.")}
     old = {k: v for k, v in TIMM.items() if k != "pretrained_cfg"} | TIMM["pretrained_cfg"]
