@@ -18,6 +18,7 @@ from keras_resnet.layers import PACKAGE, Remembering
 from keras_resnet.naming import KERAS_NAMES, find_stage, map_name
 from keras_resnet.preprocessing import KERAS_CAFFE, KERAS_TF, Preprocessing
 from keras_resnet.utils import checks, private
+from keras_resnet.utils.escapes import visible
 from keras_resnet.utils.files import parse_json
 
 
@@ -201,7 +202,7 @@ class Network(keras.Model):
         """Prints Keras's summary, and what the weights want done to an image."""
         super().summary(line_length, positions, print_fn, **options)
         if self.preprocessing is not None:
-            (print_fn or print)(f" Images: {self.preprocessing}")
+            (print_fn or print)(f" Images: {visible(self.preprocessing)}")
 
     @property
     def preprocessing(self) -> Preprocessing | None:

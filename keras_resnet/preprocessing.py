@@ -29,6 +29,8 @@ IMAGENET_STD = (58.395, 57.12, 57.375)
 INTERPOLATIONS = ("bilinear", "bicubic")
 
 
+# More would take memory for what is cropped away.
+_LARGEST_MARGIN = 16
 # What no attribute changes.
 _ALWAYS = {"orientation": "exif", "antialias": True, "crop": "center", "range": [0, 255]}
 
@@ -76,14 +78,30 @@ class Preprocessing:
                     f"`class_names` must be a tuple of names. Received: class_names={names!r}"
                 )
             object.__setattr__(self, "class_names", tuple(names))
-        if len(self.mean) != len(self.std):
+        values = [np.asarray(value) for value in (self.mean, self.std)]
+        numbers = all(value.ndim == 1 and value.dtype.kind in "iuf" for value in values)
+        mean, std = values
+        if (
+            not numbers
+            or mean.shape != std.shape
+            or not np.isfinite(values).all()
+            or (std < 0).any()
+        ):
             raise ValueError(
-                "`mean` and `std` must have one number for each channel. "
-                f"Received: mean={self.mean} and std={self.std}"
+                "`mean` and `std` must have one finite number for each channel, deviations no "
+                f"negative one. Received: mean={self.mean} and std={self.std}"
             )
         checks.integer("image_size", self.image_size)
         if self.resize is not None:
             checks.integer("resize", self.resize, self.image_size)
+            if self.resize > _LARGEST_MARGIN * self.image_size:
+                raise ValueError(
+                    f"`resize` must be at most {_LARGEST_MARGIN} times `image_size`, "
+                    f"{self.image_size}. Received: resize={self.resize}"
+                )
+        checks.boolean("bgr", self.bgr)
+        if not isinstance(self.source, str):
+            raise ValueError(f"`source` must be text. Received: source={self.source!r}")
         checks.one_of("interpolation", self.interpolation, INTERPOLATIONS)
 
     @classmethod

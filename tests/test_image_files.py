@@ -57,6 +57,22 @@ TURNED = Image.Exif()
 TURNED[0x0112] = 6
 
 
+def turned_late_jpeg():
+    """A turned JPEG with 3,000 bytes of another program in front of its EXIF."""
+    turned = save(RGB, "JPEG", quality=95, exif=TURNED)
+    end = 2 + 2 + 16  # of JFIF's segment
+    return turned[:end] + b"\xff\xed" + struct.pack(">H", 3002) + 3000 * b"8" + turned[end:]
+
+
+def turned_marked_webp():
+    """A turned WebP whose EXIF begins as that of a JPEG."""
+    turned = save(RGB, "WEBP", lossless=True, exif=TURNED)
+    at = turned.index(b"EXIF")
+    content = b"Exif\0\0" + turned[at + 8 :]
+    chunk = b"EXIF" + struct.pack("<I", len(content)) + content
+    return turned[:4] + struct.pack("<I", at - 8 + len(chunk)) + turned[8:at] + chunk
+
+
 def tiny_blocks_gif():
     """A GIF with a comment of 3,000 blocks of one byte each."""
     frame = 13 + 3 * 16
@@ -137,6 +153,8 @@ READ = {
     "animated.webp": save(RGB, "WEBP", **ANIMATION),
     "turned.jpeg": save(RGB, "JPEG", quality=95, exif=TURNED),
     "turned.png": save(RGB, "PNG", exif=TURNED),
+    "turned-late.jpeg": turned_late_jpeg(),
+    "turned-marked.webp": turned_marked_webp(),
     "turned.webp": save(RGB, "WEBP", lossless=True, exif=TURNED),
     "animated-alpha.webp": save(RGBA, "WEBP", lossless=True, **ANIMATION),
 }

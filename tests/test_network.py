@@ -216,4 +216,9 @@ def test_the_summary_says_what_is_done_to_an_image():
     model = keras_resnet.CifarResNet(8, include_preprocessing=Preprocessing(resize=256))
     model.summary(print_fn=lambda text, **_: lines.append(text))
     assert "conv2_block1_add" in "".join(lines) and lines[-1] == f" Images: {model.preprocessing}"
+    told = Preprocessing(source="\x1b[31m")
+    keras_resnet.CifarResNet(8, include_preprocessing=told).summary(
+        print_fn=lambda text, **_: lines.append(text)
+    )
+    assert "\x1b" not in lines[-1]
     assert model.preprocessing == Preprocessing(image_size=32, resize=37, resizes=((224, 256),))

@@ -201,7 +201,16 @@ def test_published_sizes_and_proportions():
     published = Preprocessing(resize=235, resizes=((288, 288),))
     assert [published.at(size).shorter_side for size in (224, 288, 112)] == [235, 288, 118]
     assert published.at(288).at(224) == published
-    for wrong, said in (({"resize": 200}, "resize=200"), ({"interpolation": "box"}, "'box'")):
+    for wrong, said in (
+        ({"resize": 200}, "resize=200"),
+        ({"resize": 4000}, "resize=4000"),
+        ({"interpolation": "box"}, "'box'"),
+        ({"mean": 1.0}, "mean=1.0"),
+        ({"std": (1.0, 1.0, float("nan"))}, "nan"),
+        ({"std": (1.0, 1.0, -1.0)}, "-1.0"),
+        ({"source": 3}, "source=3"),
+        ({"bgr": "x"}, "bgr='x'"),
+    ):
         with refused(said):
             Preprocessing(**wrong)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import abc
 import contextlib
+import dataclasses
 import functools
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -69,16 +70,17 @@ class ImageDataset(abc.ABC):
     def preprocessing(self, numbers: Preprocessing | None = None) -> Preprocessing:
         """Returns what evaluation does to its images.
 
-        Mean and deviation are those of `numbers`, or by default of the training split.
+        Mean, deviation and order of the channels are those of `numbers`, or by default of the
+        training split.
         """
-        mean, std = (self.mean, self.std) if numbers is None else (numbers.mean, numbers.std)
-        return Preprocessing(
-            mean=tuple(mean),
-            std=tuple(std),
+        return dataclasses.replace(
+            numbers or Preprocessing(tuple(self.mean), tuple(self.std)),
             image_size=self.image_shape[0],
             resize=self.eval_resize,
             interpolation=self.interpolation,
+            class_names=None,
             source=self.name,
+            resizes=(),
         )
 
     @property

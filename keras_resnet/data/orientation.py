@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-# Bytes at the beginning of a JPEG in which the metadata begin: they come first, or after JFIF's.
-_FRONT = 1024
+# Bytes at the beginning of a JPEG in which the metadata begin, behind those of other programs.
+_FRONT = 2**16
 # Bytes of the metadata that are searched for the orientation: it is among the first entries.
 _METADATA = 2048
 _TAG = 274
@@ -26,8 +26,11 @@ def orientation_of_jpeg(encoded: tf.Tensor) -> tf.Tensor:
 def orientation_of_other(encoded: tf.Tensor) -> tf.Tensor:
     """Returns the orientation of a PNG or WebP, and 1 for all others."""
     png = _end_of(b"eXIf", tf.strings.split(encoded, b"IDAT", maxsplit=1)[0])
-    # In WebP the chunk comes after the pixels, and its size is between name and content.
+    # In WebP the chunk comes after the pixels, and its size is between name and content. Some
+    # programs write a JPEG's mark in front of the latter.
     webp = _end_of(b"EXIF", encoded) + 4
+    marked = tf.strings.substr(encoded, tf.minimum(webp, tf.strings.length(encoded)), 6)
+    webp += 6 * tf.cast(marked == b"Exif\0\0", tf.int32)
     is_png = tf.strings.substr(encoded, 0, 4) == b"\x89PNG"
     return _orientation(encoded, tf.where(is_png, png, webp))
 

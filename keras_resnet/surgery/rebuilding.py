@@ -55,8 +55,9 @@ def rebuild(model: Network, *, name: str | None = None, **changes: Any) -> Netwo
             layer.trainable = old.trainable
             if hasattr(old, "frozen_norms"):
                 layer.frozen_norms = old.frozen_norms
-    # Its own where it standardizes by one; weights want the same done to an image as before.
-    preprocessing = network.preprocessing or config.preprocessing
+    # Weights want the same done to an image as before, unless the caller says otherwise.
+    asked = network.preprocessing if "include_preprocessing" in changes else None
+    preprocessing = asked or config.preprocessing or network.preprocessing
     built = dataclasses.replace(network.network, preprocessing=preprocessing)
     network.remember(built.with_class_names(class_names_of(model)))
     return network

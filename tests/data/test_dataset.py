@@ -1,9 +1,12 @@
+import dataclasses
+
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from keras_resnet.data.augmentation import PadCropFlip
 from keras_resnet.data.dataset import ArrayDataset, train_order
+from keras_resnet.preprocessing import Preprocessing
 from tests.helpers import refused
 
 from .helpers import assert_equal, joined, take
@@ -192,3 +195,12 @@ def test_identity_tells_data_from_others():
     ]
     assert others[0]["class_names"] == list("abcde") and others[0]["images"] == {"train": 6}
     assert len(set(map(str, others))) == len(others)
+
+
+def test_the_description_of_what_evaluation_does(dataset):
+    own = dataset.preprocessing()
+    assert (own.mean, own.std) == (tuple(dataset.mean), tuple(dataset.std))
+    assert (own.image_size, own.resize, own.source) == (dataset.image_shape[0], None, dataset.name)
+    given = Preprocessing(own.mean, own.std, 99, 120, "bicubic", ("a",), "x", bgr=True)
+    described = dataset.preprocessing(given)
+    assert described == dataclasses.replace(own, bgr=True)

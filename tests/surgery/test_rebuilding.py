@@ -44,7 +44,8 @@ def test_without_changes_it_is_the_same(options):
 
 @pytest.mark.parametrize("standardized", [False, True])
 def test_standardization_can_be_changed(standardized):
-    caffe, photos = Preprocessing(mean=(103.0,), std=(2.0,)), images(2, *SHAPE)
+    caffe = Preprocessing(mean=(103.0,), std=(2.0,), image_size=SHAPE[0])
+    photos = images(2, *SHAPE)
     model = network(include_preprocessing=caffe if standardized else False)
     if not standardized:
         model.remember(dataclasses.replace(model.network, preprocessing=caffe))
@@ -53,7 +54,7 @@ def test_standardization_can_be_changed(standardized):
     assert [one.preprocessing for one in (bare, whole)] == [caffe, caffe]
     assert [one.network.standardizes for one in (bare, whole)] == [False, True]
     assert distance(whole(photos), bare(caffe.standardize(photos))) < 1e-6
-    other = Preprocessing(mean=(50.0,), std=(3.0,))
+    other = Preprocessing(mean=(50.0,), std=(3.0,), image_size=SHAPE[0])
     third = rebuild(model, include_preprocessing=other)
     assert third.preprocessing == other
     assert distance(third(photos), bare(other.standardize(photos))) < 1e-6
@@ -100,3 +101,13 @@ def test_several_inputs_are_refused():
     model = network(input_tensor=keras.layers.Add()([one, other]), input_shape=None)
     with refused("`model`", model.name, "2 inputs"):
         rebuild(model)
+
+
+def test_what_is_done_to_an_image_stays_what_the_model_remembers():
+    built = Preprocessing(image_size=24, resize=29, interpolation="bicubic")
+    model = keras_resnet.CifarResNet(8, input_shape=(24, 24, 3), include_preprocessing=built)
+    run = dataclasses.replace(built, resize=27, interpolation="bilinear", source="photographs")
+    model.remember(dataclasses.replace(model.network, preprocessing=run))
+    for other in (rebuild(model), rebuild(model, classes=5), rebuild(model, output_stride=2)):
+        assert other.preprocessing == run
+    assert rebuild(model, include_preprocessing=built).preprocessing == built
