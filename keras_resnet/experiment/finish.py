@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 
 import keras
@@ -12,6 +13,7 @@ import tensorflow as tf
 from keras_resnet.data import ImageDataset
 from keras_resnet.experiment.settings import Experiment
 from keras_resnet.export import HubLayer, export_hub
+from keras_resnet.export.endpoints import endpoint
 from keras_resnet.export.formats import PREPROCESSING
 from keras_resnet.export.verification import (
     ExportMismatchError,
@@ -35,9 +37,14 @@ TOLERANCES = {"float32": 1e-5, "mixed_bfloat16": 0.1, "mixed_float16": 0.02}
 
 
 def save(
-    model: keras.Model, dataset: ImageDataset, card: str, experiment: Experiment
+    model: keras.Model,
+    dataset: ImageDataset,
+    card_of: Callable[[keras.Model], str],
+    experiment: Experiment,
 ) -> dict[str, float]:
     """Writes card, labels.txt, model.keras and Hub modules to `workdir`, and reads them back.
+
+    A module's card is that of the part of the model that it computes.
 
     Returns:
         The largest difference between the outputs of the trained model and those of each form.
@@ -60,7 +67,7 @@ def save(
     reloaded = load_model(workdir / "model.keras")(images, training=False)
     differences = {"model.keras": largest_difference(np.asarray(reloaded), expected, 1.0)}
 
-    write_text(workdir / "model_card.md", card)
+    write_text(workdir / "model_card.md", card_of(model))
     write_text(workdir / "labels.txt", "".join(f"{label}\n" for label in labels))
     if experiment.output.export:
         for name, kind in (("saved_model", "classification"), ("feature_vector", "feature_vector")):
@@ -70,7 +77,7 @@ def save(
                 kind,
                 preprocessing=prepared or "inside",
                 labels=labels,
-                card=card,
+                card=card_of(endpoint(model, kind)),
                 overwrite=True,
             )
         logits = load_saved_model(workdir / "saved_model")(images / 255)

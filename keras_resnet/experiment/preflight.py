@@ -7,10 +7,12 @@ no network are called together, so that one start names all that has to be chang
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 from collections.abc import Mapping
 from typing import Any
 
+import keras
 import tensorflow as tf
 
 from keras_resnet import training
@@ -129,13 +131,32 @@ def _expect_statistics(
     """
     reduction = architecture.stem.smallest_image(len(architecture.repeats))
     height, width = (-(-side // reduction) for side in dataset.image_shape[:2])
+    _expect_values(experiment, layout, height * width, architecture.name, dataset)
+
+
+def expect_statistics_of(
+    model: keras.Model, experiment: Experiment, layout: Layout, dataset: ImageDataset
+) -> None:
+    """Does the same for a model that is not built from the settings alone."""
+    maps = [
+        layer.output.shape[1:-1]
+        for layer in model.layers
+        if isinstance(layer, keras.layers.BatchNormalization) and layer.trainable
+    ]
+    smallest = min((math.prod(sides) for sides in maps if None not in sides), default=2)
+    _expect_values(experiment, layout, smallest, model.name, dataset)
+
+
+def _expect_values(
+    experiment: Experiment, layout: Layout, pixels: int, network: str, dataset: ImageDataset
+) -> None:
     images = layout.replica_batch // experiment.devices.micro_batches
     if experiment.network.synchronized_bn:
         images *= layout.replicas
-    if images * height * width == 1:
+    if images * pixels == 1:
         raise ValueError(
             "`batch_size` must give each device, and each of its micro-batches, at least two "
-            f"images where the last feature map has one pixel, as that of {architecture.name} for "
+            f"images where the last feature map has one pixel, as that of {network} for "
             f"images of {dataset.image_shape}: batch normalization would give every image the same "
             f"output. Received: batch_size={layout.global_batch}"
         )

@@ -31,7 +31,7 @@ from keras_resnet.experiment.factories import (
     make_trainer,
     total_steps,
 )
-from keras_resnet.experiment.preflight import prepare
+from keras_resnet.experiment.preflight import expect_statistics_of, prepare
 from keras_resnet.experiment.settings import Data, Experiment
 from keras_resnet.experiment.workdir import (
     CONFIG,
@@ -95,6 +95,10 @@ def run(experiment: Experiment) -> dict[str, Any]:
         with strategy.scope():
             model = build_model(experiment, dataset)
         subject = _subject(experiment, model)
+        if experiment.network.init_is_model and not experiment.network.freeze_bn:
+            micro_batches = experiment.devices.micro_batches
+            layout = training.layout(strategy, optimization.batch_size, micro_batches)
+            expect_statistics_of(model, experiment, layout, dataset)
 
         # The new classifier alone first, where that is asked for, then all of the network.
         steps = total_steps(optimization, dataset)
@@ -337,8 +341,15 @@ def _finish(
     else:
         warnings.warn(f"No curve is drawn: {workdir} has no metrics of an epoch", stacklevel=2)
     prepared = preprocessing_of(model)
-    card = model_card(subject.name, subject.kind, dataset, experiment.flat(), figures, prepared)
-    figures["reload_difference"] = finish.save(model, dataset, card, experiment)
+
+    def card_of(part: keras.Model) -> str:
+        own = dict(figures)
+        if part is not model and not _holds_a_module(model):
+            cost = complexity(part)
+            own |= {"parameters": cost.parameters, "multiply_adds": cost.multiply_adds}
+        return model_card(subject.name, subject.kind, dataset, experiment.flat(), own, prepared)
+
+    figures["reload_difference"] = finish.save(model, dataset, card_of, experiment)
     if output.fine_tune_epochs:
         figures |= finish.fine_tune(
             workdir / "feature_vector",

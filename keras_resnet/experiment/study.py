@@ -31,7 +31,7 @@ from keras_resnet.experiment.runner import data_identity, epochs_of, finished, r
 from keras_resnet.experiment.settings import Data, Experiment
 from keras_resnet.experiment.workdir import LOCK, in_use
 from keras_resnet.training import Terminated, TrainingStopped
-from keras_resnet.training.stopping import sigterm_handled
+from keras_resnet.training.stopping import signals_handled
 from keras_resnet.utils import checks
 from keras_resnet.utils.files import clear_leftovers
 from keras_resnet.utils.processes import cores, death, end_with_parent, environment
@@ -201,7 +201,7 @@ def _run_all(
         if all((folder / f"{name}.json").exists() for name in ("config", "metrics")):
             end(key, functools.partial(finished, one, identify))
     waiting = [key for key in plan if key not in ends]
-    with sigterm_handled(_terminate):
+    with signals_handled(_terminate):
         try:
             while waiting or running:
                 while waiting and len(running) < jobs:

@@ -1,11 +1,11 @@
-"""How a run ends before its last step: errors with messages of one line, and SIGTERM."""
+"""How a run ends before its last step: errors with messages of one line, and signals."""
 
 from __future__ import annotations
 
 import contextlib
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 
 
@@ -41,18 +41,21 @@ class Terminated(SystemExit):
 
 
 @contextlib.contextmanager
-def sigterm_handled(
-    handler: Callable[[int, FrameType | None], object], active: bool = True
+def signals_handled(
+    handler: Callable[[int, FrameType | None], object],
+    active: bool = True,
+    signals: Sequence[int] = (signal.SIGTERM,),
 ) -> Iterator[None]:
-    """Has SIGTERM call a function, as `signal.signal` takes it, within the block.
+    """Has signals call a function, as `signal.signal` takes it, within the block.
 
     Changes nothing if not `active`, or in a thread other than the main one, as Python demands.
     """
     if not active or threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, handler)
+    before = {number: signal.signal(number, handler) for number in signals}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, earlier in before.items():
+            signal.signal(number, earlier)

@@ -10,8 +10,9 @@ from __future__ import annotations
 import contextlib
 import functools
 import math
-import threading
+import signal
 from collections.abc import Callable, Iterator, Sequence
+from types import FrameType
 
 import keras
 import tensorflow as tf
@@ -22,7 +23,7 @@ from keras_resnet.training.optimizers import check_optimizer, last_learning_rate
 from keras_resnet.training.precision import DynamicLossScale
 from keras_resnet.training.session import Clock, Plan, Session, kept
 from keras_resnet.training.step import BatchTransform, Step, check_synchronization
-from keras_resnet.training.stopping import Terminated, sigterm_handled
+from keras_resnet.training.stopping import Terminated, signals_handled
 from keras_resnet.training.strategy import (
     any_worker,
     check_scope,
@@ -161,6 +162,7 @@ class Trainer:
             Diverged: The loss or a weight is not finite.
             TrainingStopped: A checkpoint could not be written.
             Terminated: SIGTERM came; uncaught, it exits the process with code 143.
+            KeyboardInterrupt: Ctrl-C was pressed; with `checkpoints` the state is saved first.
         """
         layout(self.strategy, batch_size, self._step.micro_batches)
         self._expect_classes(dataset)
@@ -206,7 +208,7 @@ class Trainer:
             first_step=first_step,
             last_step=plan.last_step,
         )
-        with self._training(session, called) as terminated:
+        with self._training(session, called) as received:
             batches = self._train_batches(dataset, batch_size, seed, first_step)
             clock = Clock(batch_size, self._step.input_seconds)
             while step < plan.last_step and not self.model.stop_training:
@@ -250,11 +252,13 @@ class Trainer:
                     clock.start(step)
                 # Workers have to stop at the same step, and asking them all at each costs time.
                 terminate = (logs_are_due or is_only_worker(self.strategy)) and any_worker(
-                    self.strategy, terminated()
+                    self.strategy, bool(received)
                 )
                 if terminate or self.model.stop_training or plan.is_due(step, plan.save_every):
                     session.save(called.callbacks)
                     if terminate:
+                        if signal.SIGINT in received:
+                            raise KeyboardInterrupt
                         raise Terminated(f"SIGTERM at step {step}; {session.last_good()}")
         return self.model.history
 
@@ -335,8 +339,8 @@ class Trainer:
     @contextlib.contextmanager
     def _training(
         self, session: Session, callbacks: keras.callbacks.CallbackList
-    ) -> Iterator[Callable[[], bool]]:
-        """Begins training and ends it, however it ends; yields what says whether SIGTERM came."""
+    ) -> Iterator[list[int]]:
+        """Begins training and ends it, however it ends; yields the signals that came to end it."""
         self.model.stop_training = session.stop_training
         directions = {metric.name: private.direction(metric) for metric in self._step.metrics}
         for callback in callbacks.callbacks:
@@ -346,12 +350,21 @@ class Trainer:
                 callback.mode = "max" if direction == "up" else "min"
         callbacks.on_train_begin()
         session.restore_callbacks(callbacks.callbacks)
-        terminated = threading.Event()
+        received: list[int] = []
+
+        def note(number: int, frame: FrameType | None) -> None:
+            received.append(number)
+            if number == signal.SIGINT:
+                signal.signal(number, signal.default_int_handler)  # A second one waits for nothing.
+
         active = session.checkpoints is not None
         try:
             with others_reachable(self.strategy, session.last_good):
-                with sigterm_handled(lambda number, frame: terminated.set(), active):
-                    yield terminated.is_set
+                # Where Ctrl-C is ignored, as in the background of a shell, that is left so.
+                both = (signal.SIGTERM, signal.SIGINT)
+                asked = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+                with signals_handled(note, active, both if asked else both[:1]):
+                    yield received
                 # Where the optimizer keeps an average of the weights, it becomes the weights.
                 self.optimizer.finalize_variable_values(self.model.trainable_variables)
                 session.expect_finite({"model": self.model.variables})

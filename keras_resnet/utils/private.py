@@ -8,6 +8,7 @@ a subclass here calls are included.
 from __future__ import annotations
 
 import contextlib
+import math
 import pickle
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
@@ -60,19 +61,34 @@ def compute_output_spec(function: Callable[..., Any], *args: keras.KerasTensor) 
     return backend.compute_output_spec(function, *args)
 
 
-@contextlib.contextmanager
-def without_values() -> Iterator[list[keras.Variable]]:
-    """Yields the variables that are made within, which have a shape but take no memory there.
+class _Waiting(list):
+    """Variables without values, of so many numbers at most."""
 
-    They get their first values at the end; after an error, never.
+    def __init__(self, most: int):
+        super().__init__()
+        self._left = most
+
+    def append(self, variable: keras.Variable) -> None:
+        self._left -= math.prod(variable.shape)
+        if self._left < 0:
+            raise ValueError("its layers have more weights than it has bytes")
+        super().append(variable)
+
+
+@contextlib.contextmanager
+def without_values(most: int) -> Iterator[None]:
+    """Has variables that are made within have a shape, but take no memory there.
+
+    They get their first values at the end; after an error, never. More numbers than `most` are a
+    ValueError, before a layer can compute with them.
     """
     # Keras makes layers so within a function without state, and initializes them behind it.
-    waiting: list[keras.Variable] = []
+    waiting = _Waiting(most)
     before = global_state.get_global_attribute(_UNINITIALIZED)
     global_state.set_global_attribute(_UNINITIALIZED, waiting)
     try:
         with keras.StatelessScope(initialize_variables=False):
-            yield waiting
+            yield
     finally:
         global_state.set_global_attribute(_UNINITIALIZED, before)
     for variable in waiting:

@@ -19,7 +19,7 @@ def digits():
 def test_forms_give_the_outputs_of_the_model_or_end_in_a_mismatch(digits, tmp_path, monkeypatch):
     experiment = Experiment.from_flat(depth=8, workdir=str(tmp_path))
     model = build_model(experiment, digits)
-    differences = finish.save(model, digits, "# A card", experiment)
+    differences = finish.save(model, digits, lambda part: "# A card", experiment)
     assert list(differences) == ["model.keras", "saved_model", "feature_vector"]
     assert max(differences.values()) <= 1e-5
     saved = load_model(tmp_path / "model.keras")
@@ -34,4 +34,4 @@ def test_forms_give_the_outputs_of_the_model_or_end_in_a_mismatch(digits, tmp_pa
 
     monkeypatch.setitem(finish.TOLERANCES, "float32", -1.0)
     with refused("within -1.0", "model.keras", error=ExportMismatchError):
-        finish.save(model, digits, "# A card", experiment.replace(export=False))
+        finish.save(model, digits, lambda part: "# A card", experiment.replace(export=False))

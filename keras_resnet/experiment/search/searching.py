@@ -81,7 +81,8 @@ def search(
         hypermodel = ResNetHyperModel(base, dataset, space, strategy=strategy, **limits)
         fresh = not hypermodel.folder.exists()
         tried = make_tuner(hypermodel, tuner, trials=trials, factor=factor)
-        for folder in (workdir, hypermodel.folder, *hypermodel.folder.glob("trial_*")):
+        held = [*hypermodel.folder.glob("trial_*"), *hypermodel.folder.glob("candidates/*")]
+        for folder in (workdir, hypermodel.folder, *held):
             clear_leftovers(folder)
         write_json(workdir / "search.json", settings)
         write_json(workdir / DATA, dataset.identity())
