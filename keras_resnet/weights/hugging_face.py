@@ -259,7 +259,8 @@ def _timm_network(name: str) -> tuple[str, dict[str, Any]]:
         factor = found["width"] if grouped else 64 * int(found["factor"])
         options["width_per_group"] = int(factor)
     if found["se"]:
-        options |= {"squeeze_excitation": 16, "se_divisor": 8}
+        # Rounding makes a difference in basic blocks only.
+        options |= {"squeeze_excitation": 16} | ({"se_divisor": 8} if depth in (18, 34) else {})
     return "ResNet", {
         "blocks": _REPEATS[depth],
         "block": "basic" if depth in (18, 34) else "bottleneck",

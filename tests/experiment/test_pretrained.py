@@ -95,7 +95,7 @@ def test_a_network_remembers_itself_under_a_fresh_classifier(tmp_path, classes):
     model.save(tmp_path / "frozen.keras")
     new = with_new_classifier(str(tmp_path / "frozen.keras"), (16, 16, 3), classes)
     assert new.network.architecture == model.network.architecture
-    without_names = dataclasses.replace(preprocessing, class_names=None)
+    without_names = dataclasses.replace(preprocessing, class_names=None, image_size=16)
     assert new.preprocessing == without_names and new.name == model.name
     assert (new.input_shape, new.output_shape) == ((None, 16, 16, 3), (None, classes))
     found, expected = layer_weights(new), layer_weights(model)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import keras
 import numpy as np
 import pytest
@@ -77,7 +79,8 @@ def test_names_of_the_old_classes_are_dropped():
     assert class_names_of(model) == ("a", "b", "c")
     new = replace_classifier(model, 3)
     assert class_names_of(new) is None
-    assert new.preprocessing == Preprocessing() and new.network.standardizes
+    assert new.preprocessing == dataclasses.replace(model.preprocessing, class_names=None)
+    assert new.network.standardizes
 
 
 def test_frozen_layers_stay_frozen_but_for_the_classifier():

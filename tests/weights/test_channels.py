@@ -96,11 +96,11 @@ def test_preprocessing_goes_with_the_channels(tmp_path, channels):
     pixels = images(2, 32, 32, channels, low=0, high=255)
     inside = small(channels, weights=path, include_preprocessing=True)
     outside = small(channels, weights=path)
-    prepared = adapt_preprocessing(CAFFE, channels)
+    prepared = adapt_preprocessing(CAFFE.at(32), channels)
     assert inside.preprocessing == outside.preprocessing == prepared
     assert distance(inside(pixels), outside(prepared.standardize(pixels))) < 1e-5
     # Numbers of one's own, for channels that RGB says nothing of.
-    own = Preprocessing((100.0,) * channels, (50.0,) * channels)
+    own = Preprocessing((100.0,) * channels, (50.0,) * channels, image_size=32)
     chosen = small(channels, weights=path, include_preprocessing=own)
     assert chosen.preprocessing == own
     assert distance(chosen(pixels), outside(own.standardize(pixels))) < 1e-5
