@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import keras_resnet
 from keras_resnet.data import load_dataset
 from keras_resnet.experiment import Experiment, preflight, run, runner, workdir
 from keras_resnet.experiment.workdir import in_use
@@ -94,6 +95,15 @@ def test_one_line_before_anything_is_written(change, settings, named, pictures, 
     words = named.split(" ", 1)[0].rstrip(":"), named.rpartition(": ")[2]
     with refused(*words):
         run(experiment(pictures, tmp_path / "run", **settings))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_batch_of_one_on_maps_of_one_pixel_of_a_given_network(pictures, tmp_path):
+    net = keras_resnet.CifarResNet(8, input_shape=(4, 4, 3), include_preprocessing=True)
+    net.save(tmp_path / "net.keras")
+    given = {"depth": None, "init": str(tmp_path / "net.keras"), "batch_size": 1}
+    with refused("`batch_size`", "one pixel", "batch_size=1"):
+        run(experiment(pictures, tmp_path / "run", **given))
     assert not (tmp_path / "run").exists()
 
 

@@ -87,6 +87,20 @@ def test_sigterm_saves_and_exits(tmp_path, capsys):
     assert_same_weights(fit(make_trainer(), 8), fit(make_trainer(), 8, checkpoints=checkpoints))
 
 
+def test_ctrl_c_saves_and_is_raised(tmp_path):
+    checkpoints, before = Checkpoints(tmp_path), signal.getsignal(signal.SIGINT)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        press = StopAt(3, lambda: os.kill(os.getpid(), signal.SIGINT))
+        with pytest.raises(KeyboardInterrupt):
+            fit(make_trainer(), 8, checkpoints=checkpoints, callbacks=[press])
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert [path.name for path in tmp_path.glob("*.npz")] == ["step-000000003.npz"]
+    assert_same_weights(fit(make_trainer(), 8), fit(make_trainer(), 8, checkpoints=checkpoints))
+
+
 def test_early_stopping_remembers(tmp_path):
     """Patience counts on over an interruption, and a stopped run stays stopped."""
 
