@@ -233,7 +233,7 @@ def _decode_gif(encoded: tf.Tensor) -> tf.Tensor:
 
     def few(at: tf.Tensor, blocks: tf.Tensor) -> tf.Tensor:
         # Encoders fill the 255 bytes of a block; a file of tiny ones would take minutes.
-        return blocks <= 1000 + at // 32
+        return blocks <= 1000 + at // 128
 
     def end_of_blocks(at: tf.Tensor, blocks: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         end, blocks = tf.while_loop(
