@@ -10,9 +10,10 @@ import pytest
 
 import keras_resnet
 from keras_resnet.export import load_exported
+from keras_resnet.models import load_model
 from keras_resnet.network import class_names_of
 from keras_resnet.surgery import with_logits
-from keras_resnet.weights import Preprocessing, load_model
+from keras_resnet.weights import Preprocessing
 from keras_resnet.weights.hugging_face import find_network, from_timm, from_transformers, torch_name
 from keras_resnet.weights.pytorch import to_torch
 from tests.helpers import assert_same_weights, distance, images, randomize, refused
@@ -188,6 +189,12 @@ NETWORKS = {
         "ResNet((3, 4, 23, 3), version='v1.5', groups=64, width_per_group=4, squeeze_excitation=16)"
     ),
     "wide_resnet50_2": "WideResNet50_2()",
+    "legacy_seresnet50": "SEResNet50(stem_pool='ceil')",
+    "legacy_seresnext50_32x4d": "SEResNeXt50_32x4d(stem_pool='ceil')",
+    "resnetv2_18": "ResNet18V2(stem_pool='first')",
+    "resnetv2_50": "ResNet50V2(stem_pool='first')",
+    "resnetv2_50d": "ResNet50V2(stem_pool='first', deep_stem=True, shortcut_pool=True)",
+    "seresnet18": "SEResNet18(version='v1.5', se_divisor=8)",
     "densenet121": "DenseNet121()",
     "densenet161": "DenseNet((6, 12, 36, 24), growth_rate=48)",
 }
@@ -213,6 +220,11 @@ def test_networks_of_timm(name, no_draws):
         "resnext50",
         "vit_small",
         "resnet50_2",
+        "resnetv2_50x1_bit",
+        "resnetv2_50c",
+        "legacy_resnet50",
+        "legacy_seresnet18",
+        "densenet264",
     ],
 )
 def test_other_networks_of_timm_are_refused(hub, name):
@@ -266,6 +278,88 @@ def test_what_processors_say():
     for problem, activation in (("multi_label_classification", "sigmoid"), ("regression", None)):
         arguments = from_transformers(TRANSFORMERS | {"problem_type": problem}, None)
         assert arguments["classifier_activation"] == activation
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_other_names_of_weights(hub, legacy):
+    """Where they, and not the config, tell the version and the stem's pool."""
+    name, build, options = (
+        ("legacy_seresnet50", keras_resnet.SEResNet50, {"stem_pool": "ceil"})
+        if legacy
+        else ("resnetv2_18", keras_resnet.ResNet18V2, {"stem_pool": "first"})
+    )
+    net = randomize(build(classes=3, input_shape=(32, 32, 3), **options))
+    put(hub, "timm/other", {**TIMM, "architecture": name}, to_torch(net))
+    model = load_model("hf://timm/other")
+    x = images(2, 32, 32, 3, low=0, high=255)
+    assert distance(model(x), net(standardized(x))) < 1e-5
+    assert model.network.function() == net.network.function()
+
+
+def test_filters_that_there_are_not_here():
+    def told(filter_):
+        about = TIMM["pretrained_cfg"] | {"interpolation": filter_}
+        return from_timm({**TIMM, "pretrained_cfg": about})[1]["include_preprocessing"]
+
+    for known in ("bilinear", "bicubic"):
+        assert told(known).interpolation == known
+    for other in ("nearest", "lanczos", "random"):
+        with pytest.warns(UserWarning, match=other):
+            assert told(other).interpolation == "bicubic"
+    nearest = PROCESSOR | {"resample": 0}
+    with pytest.warns(UserWarning, match="interpolation 0"):
+        arguments = from_transformers(TRANSFORMERS, nearest)
+    assert arguments["include_preprocessing"].interpolation == "bicubic"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"crop_pct": 0},
+        {"crop_pct": 1e-320},
+        {"test_crop_pct": 0},
+        {"test_crop_pct": -1},
+        {"std": [0, 1, 1]},
+        {"mean": [1e400, 1, 1]},
+        {"interpolation": []},
+    ],
+    ids=str,
+)
+def test_numbers_that_prepare_no_image(hub, changes):
+    put(hub, "a/b", {**TIMM, "pretrained_cfg": TIMM["pretrained_cfg"] | changes}, {})
+    with refused("`weights`", "hf://a/b"):
+        load_model("hf://a/b")
+
+
+@pytest.mark.parametrize("factor", [0, 1e-320])
+def test_factors_that_prepare_no_image(hub, factor):
+    put(hub, "a/b", TRANSFORMERS, {}, processor=PROCESSOR | {"rescale_factor": factor})
+    with refused("`weights`", "hf://a/b"):
+        load_model("hf://a/b")
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        ({"depths": [10**9, 1]}, "1,000,000,001 blocks"),
+        ({"hidden_sizes": [16, 4 * 10**9]}, "weights, and it"),
+        ({"embedding_size": 10**9}, "weights, and it"),
+        ({"embedding_size": 10**40}, ""),
+    ],
+    ids=str,
+)
+def test_networks_larger_than_their_file_are_not_built(hub, changes, word):
+    state = {transformers_name(name): value for name, value in to_torch(small_resnet()).items()}
+    put(hub, "a/b", TRANSFORMERS | changes, state)
+    with refused("`path`", "hf://a/b", word):
+        load_model("hf://a/b")
+    configs = [path for path in hub.asked if path.endswith("config.json")]
+    assert len(configs) == 1
+
+
+def test_files_alone_are_loaded_below_the_builders():
+    with refused("`path`", "keras_resnet.load_model", "hf://a/b"):
+        keras_resnet.weights.load_model("hf://a/b")
 
 
 def test_names_of_a_model_without_a_head():
