@@ -94,10 +94,9 @@ class SavedWeights:
             held = config.preprocessing
             if config.standardizes and held:
                 # Its layer does so whatever the weights want; those of other channels may differ.
-                numbers = {"mean": held.mean, "std": held.std, "bgr": held.bgr}
-                prepared = dataclasses.replace(prepared, **numbers)
+                prepared = dataclasses.replace(prepared, mean=held.mean, std=held.std, bgr=held.bgr)
             if message:
-                names = held and held.class_names
+                names = held.class_names if held else None
                 prepared = dataclasses.replace(prepared, class_names=names)
             model.remember(dataclasses.replace(config, preprocessing=prepared))
         if message:
