@@ -32,6 +32,8 @@ _ADDRESS = re.compile(r"hf://([\w.-]+/[\w.-]+?)(?:@([\w./-]+))?")
 # Filters by timm's names, and by PIL's numbers, which transformers writes.
 _BICUBIC = 3
 _FILTERS = {"bilinear": "bilinear", "bicubic": "bicubic", 2: "bilinear", _BICUBIC: "bicubic"}
+# More than any camera's: every one takes a number of the preparation.
+_MOST_CHANNELS = 4096
 # What is done in place of other crops.
 _CENTER = "the center of an image is shown"
 
@@ -150,6 +152,8 @@ def from_transformers(
     top = any("ForImageClassification" in str(n) for n in config.get("architectures") or ())
     classes = len(config.get("id2label") or ()) or config.get("num_labels", 2)
     problem, channels = config.get("problem_type"), config.get("num_channels", 3)
+    if checks.integer("num_channels", channels) > _MOST_CHANNELS:
+        raise ValueError(f"its images have {channels} channels")
     activations = {"multi_label_classification": "sigmoid", "regression": None}
     return {
         "blocks": tuple(config.get("depths", (3, 4, 6, 3))),
