@@ -358,13 +358,13 @@ TABLE_1 = {
     152: ("bottleneck", (3, 8, 36, 3)),
 }
 # And those of timm's ResNet26.
-_IMAGENET_BLOCKS = TABLE_1 | {26: ("bottleneck", (2, 2, 2, 2))}
+IMAGENET_BLOCKS = TABLE_1 | {26: ("bottleneck", (2, 2, 2, 2))}
 
 
 def _imagenet(name, depth, **options):
     family = FAMILIES["imagenet"]
     options = {"widths": family.widths, "stem_filters": 64, "shortcut": family.shortcut, **options}
-    return Architecture(name, "imagenet", depth, *_IMAGENET_BLOCKS[depth], **options)
+    return Architecture(name, "imagenet", depth, *IMAGENET_BLOCKS[depth], **options)
 
 
 def _cifar(name, depth, block="basic", others=2, **options):
@@ -388,7 +388,7 @@ def cifar_architecture(
     factor = checks.positive("widening", widening)
     widths = tuple(max(1, round(factor * width)) for width in FAMILIES["cifar"].widths)
     name = f"{'PlainNet' if shortcut is None else 'ResNet'}{depth}"
-    if depth in _IMAGENET_BLOCKS:
+    if depth in IMAGENET_BLOCKS:
         name = f"Cifar{name}"
     if factor != 1.0:
         name += f"x{factor:g}"

@@ -12,6 +12,8 @@ from keras_resnet.weights import PretrainedWeights
 __all__ = ["ResNet50V2", "ResNet101V2", "ResNet152V2", "decode_predictions", "preprocess_input"]
 
 
+# These stand here and not in `PRETRAINED`, whose networks `list_models` builds with the options of
+# an entry of the table: they need `conv_bias`, which no entry has.
 def _weights(depth: int, top1: float, top5: float, md5: str) -> PretrainedWeights:
     file = f"resnet{depth}v2_weights_tf_dim_ordering_tf_kernels.h5"
     return PretrainedWeights(

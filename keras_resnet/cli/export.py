@@ -17,7 +17,7 @@ from keras_resnet.cli.flags import LineParser
 from keras_resnet.evaluation.predictor import calibration_batches
 from keras_resnet.export.formats import FORMATS
 from keras_resnet.export.reading import labels_of, read_labels
-from keras_resnet.weights.saving import load_model
+from keras_resnet.models.hub import load_model
 
 SUFFIXES = {kind.suffix: name for name, kind in FORMATS.items()}
 

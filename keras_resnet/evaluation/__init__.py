@@ -10,8 +10,8 @@ from keras_resnet.evaluation.protocols import (
     make_protocol,
 )
 from keras_resnet.evaluation.results import Evaluation
+from keras_resnet.models.hub import load_model
 from keras_resnet.surgery.conversion import any_size, score_map, with_logits
-from keras_resnet.weights.saving import load_model
 
 __all__ = [
     "Embeddings",

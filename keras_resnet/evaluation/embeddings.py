@@ -18,11 +18,11 @@ from keras_resnet.export import ExportedModel, load_exported
 from keras_resnet.export.copies import image_network
 from keras_resnet.export.endpoints import endpoint
 from keras_resnet.export.reading import preprocessing_beside
+from keras_resnet.models.hub import load_model
 from keras_resnet.network import preprocessing_of
 from keras_resnet.utils import checks
 from keras_resnet.utils.files import replacing
 from keras_resnet.weights.hugging_face import is_address
-from keras_resnet.weights.saving import load_model
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,6 +11,7 @@ from keras_resnet.experiment.workdir import CONFIG, read_object
 from keras_resnet.export import HubLayer
 from keras_resnet.network import remembered
 from keras_resnet.utils import checks
+from keras_resnet.utils.private import nested_layers
 from keras_resnet.version import __version__
 from keras_resnet.weights.hugging_face import OWN, SCHEME, expect_repository
 from keras_resnet.weights.saving import load_model
@@ -69,7 +70,7 @@ def push(
         )
     hub = checks.import_extra("huggingface_hub", "Uploads to the Hugging Face hub", "weights")
     model = load_model(workdir / "model.keras")
-    if any(isinstance(layer, HubLayer) for layer in model.layers):
+    if any(isinstance(layer, HubLayer) for layer in nested_layers(model)):
         raise ValueError(
             "`workdir` must hold a model that is whole in its file, without the module of a "
             f"HubLayer. Received: workdir={str(workdir)!r}"
@@ -77,6 +78,12 @@ def push(
     network = remembered(model)
     architecture = model.name if network is None else network.architecture.name
     settings, metrics = read_object(workdir / CONFIG), read_object(workdir / "metrics.json")
+    for file, content, key in ((CONFIG, settings, "dataset"), ("metrics.json", metrics, "split")):
+        if key not in content:
+            raise ValueError(
+                f"`workdir` must hold a whole {file}, with {key!r}. "
+                f"Received: workdir={str(workdir)!r}"
+            )
     head = front_matter(
         repository.partition("/")[2],
         str(settings["dataset"]),
@@ -111,8 +118,8 @@ def _card(workdir: Path, address: str) -> str:
 ## From the hub
 
 ```python
-from keras_resnet.weights import load_model
+import keras_resnet
 
-model = load_model("{address}")
+model = keras_resnet.load_model("{address}")
 ```
 """

@@ -31,13 +31,13 @@ from keras_resnet.export.formats import (
     sha256,
 )
 from keras_resnet.export.verification import SAVED_MODEL, load_saved_model
+from keras_resnet.models.hub import load_model
 from keras_resnet.network import class_names_of, preprocessing_of
 from keras_resnet.preprocessing import Preprocessing
 from keras_resnet.surgery.graphs import functional_config, output_activation
 from keras_resnet.utils import checks, private
 from keras_resnet.utils.archives import open_archive
 from keras_resnet.weights.hugging_face import is_address
-from keras_resnet.weights.saving import load_model
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from keras_resnet.architectures import ARCHITECTURES
 from keras_resnet.models.builders import CifarDenseNet, CifarResNet, CifarWideResNet, build
 from keras_resnet.models.densenet import DenseNet
+from keras_resnet.models.hub import load_model
 from keras_resnet.models.named import *  # noqa: F403
 from keras_resnet.models.resnet import ResNet
 from keras_resnet.models.zoo import ModelInfo, list_models, models_table
@@ -16,6 +17,7 @@ __all__ = [
     "ResNet",
     "build",
     "list_models",
+    "load_model",
     "models_table",
     *ARCHITECTURES,
 ]

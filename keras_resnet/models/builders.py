@@ -19,13 +19,11 @@ from keras_resnet.architectures import (
 from keras_resnet.models.densenet import DenseNet
 from keras_resnet.models.resnet import ResNet
 from keras_resnet.network import Network
-from keras_resnet.weights.saving import BUILDERS
 
 _P = ParamSpec("_P")
 _F = TypeVar("_F", bound=Callable)
 # The general builders, by the name under which a `NetworkConfig` keeps them.
 GENERAL_BUILDERS: dict[str, Callable[..., Network]] = {"ResNet": ResNet, "DenseNet": DenseNet}
-BUILDERS.update(GENERAL_BUILDERS)
 
 
 def build(architecture: Architecture | DenseArchitecture | str, *args, **kwargs) -> Network:

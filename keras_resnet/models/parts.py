@@ -36,7 +36,7 @@ from keras_resnet.models.arguments import (
 )
 from keras_resnet.naming import AVERAGE_POOL, CLASSIFIER, MAX_POOL, STEM, STEM_POOL, map_name
 from keras_resnet.network import Backbone, Network, NetworkConfig
-from keras_resnet.preprocessing import standardize_layer
+from keras_resnet.preprocessing import Preprocessing, standardize_layer
 from keras_resnet.utils import checks
 from keras_resnet.weights.files import find_weights
 
@@ -290,7 +290,10 @@ def assemble(
     if not features:
         outputs = top(last, parts=parts, classifier_dropout=dropout, **ending)
     model = kind(inputs, outputs, name=name or network)
-    model.remember(dataclasses.replace(config, preprocessing=preprocessing))
+    config = dataclasses.replace(config, preprocessing=preprocessing)
+    model.remember(config)
     if saved is not None:
         saved.load_into(model)
+        if isinstance(include, Preprocessing):
+            model.remember(config)  # The caller's own, whatever the file tells.
     return model

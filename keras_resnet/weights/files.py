@@ -128,7 +128,7 @@ def save_torch_weights(model: keras.Model, path: str | Path) -> None:
 def _find(weights: str | Path, network: str) -> SavedWeights:
     """Returns published weights or those of a file, as the ending of the name says."""
     if is_address(weights):
-        return _of_hub(find_network(str(weights)))
+        return read_hub(find_network(str(weights)))
     kind = next((kind for kind in _READERS if str(weights).endswith(kind)), None)
     sources = {"imagenet", *(name.partition("/")[0] for name in PRETRAINED)}
     if kind is None and isinstance(weights, str) and weights.partition("/")[0] in sources:
@@ -163,12 +163,14 @@ def _find(weights: str | Path, network: str) -> SavedWeights:
     return saved
 
 
-def _of_hub(found: HubNetwork) -> SavedWeights:
+def read_hub(found: HubNetwork) -> SavedWeights:
+    """Reads the weights of a network of the hub."""
     saved = _read(found.file, found.address)
     if found.builder is None:
         return saved
-    state, version = found.torch_state(saved.layers), found.arguments.get("version")
-    prepared = found.preprocessing
+    # Names of timm tell the version; those of transformers are the same for all.
+    version = found.arguments["version"] if found.transformers else saved.version
+    state, prepared = found.torch_state(saved.layers), found.preprocessing
     return dataclasses.replace(saved, layers=state, version=version, preprocessing=prepared)
 
 

@@ -21,6 +21,7 @@ from keras_resnet.architectures import BLOCKS
 from keras_resnet.preprocessing import Preprocessing
 from keras_resnet.utils import checks, download
 from keras_resnet.utils.files import parse_json
+from keras_resnet.weights.timm_names import timm_network
 
 SCHEME = "hf://"
 # Key in config.json of repositories of this package, and the file of their model.
@@ -28,37 +29,13 @@ OWN, _OWN_FILE = "keras_resnet", "model.keras"
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 _ADDRESS = re.compile(r"hf://([\w.-]+/[\w.-]+?)(?:@([\w./-]+))?")
 
-# PIL's numbers of its filters, as transformers writes them.
-_BILINEAR, _BICUBIC = 2, 3
-
-_REPEATS = {
-    18: (2, 2, 2, 2),
-    26: (2, 2, 2, 2),
-    34: (3, 4, 6, 3),
-    50: (3, 4, 6, 3),
-    101: (3, 4, 23, 3),
-    152: (3, 8, 36, 3),
-    200: (3, 24, 36, 3),
-    269: (3, 30, 48, 8),
-}
-# Suffixes of timm's names: the stem of three convolutions, alone or with pooled projections.
-_STEMS: dict[str, dict[str, Any]] = {
-    "": {},
-    "c": {"deep_stem": True},
-    "d": {"deep_stem": True, "shortcut_pool": True},
-    "s": {"deep_stem": True, "stem_filters": 128},
-}
-_TIMM_NAME = re.compile(
-    r"(?:tv_|gluon_)?(?P<se>se)?(?P<wide>wide_)?res(?P<next>ne[xX]t|net)(?P<depth>\d+)(?P<stem>[cds]?)"
-    r"(?:_(?P<groups>\d+)x(?P<width>\d+)d|_(?P<factor>\d+))?"
-)
-# Growth rate and layers of a block by depth.
-_DENSE = {
-    "densenet121": (32, (6, 12, 24, 16)),
-    "densenet161": (48, (6, 12, 36, 24)),
-    "densenet169": (32, (6, 12, 32, 32)),
-    "densenet201": (32, (6, 12, 48, 32)),
-}
+# Filters by timm's names, and by PIL's numbers, which transformers writes.
+_BICUBIC = 3
+_FILTERS = {"bilinear": "bilinear", "bicubic": "bicubic", 2: "bilinear", _BICUBIC: "bicubic"}
+# More than any camera's: every one takes a number of the preparation.
+_MOST_CHANNELS = 4096
+# What is done in place of other crops.
+_CENTER = "the center of an image is shown"
 
 # Parts of transformers' names, and those of torchvision and timm; a bare model has no "resnet.".
 _NAMES = (
@@ -146,7 +123,7 @@ def find_network(address: str) -> HubNetwork:
             builder, arguments = "ResNet", from_transformers(config, processor)
         else:
             builder, arguments = from_timm(config)
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         reason = repr(error) if isinstance(error, KeyError) else checks.first_line(error)
         raise ValueError(
             "`weights` must be a ResNet or DenseNet of timm or transformers, or of keras_resnet. "
@@ -175,6 +152,8 @@ def from_transformers(
     top = any("ForImageClassification" in str(n) for n in config.get("architectures") or ())
     classes = len(config.get("id2label") or ()) or config.get("num_labels", 2)
     problem, channels = config.get("problem_type"), config.get("num_channels", 3)
+    if checks.integer("num_channels", channels) > _MOST_CHANNELS:
+        raise ValueError(f"its images have {channels} channels")
     activations = {"multi_label_classification": "sigmoid", "regression": None}
     return {
         "blocks": tuple(config.get("depths", (3, 4, 6, 3))),
@@ -196,7 +175,7 @@ def from_timm(config: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     """
     # Old ones have everything on one level.
     about = config.get("pretrained_cfg") or config
-    builder, network = _timm_network(str(config["architecture"]))
+    builder, network = timm_network(str(config["architecture"]))
     own = dict(config.get("model_args") or {})
     classes = own.pop("num_classes", config.get("num_classes", about.get("num_classes", 1000)))
     channels, *sides = about.get("input_size", (3, 224, 224))
@@ -209,16 +188,17 @@ def from_timm(config: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     if names is not None and len(names) != classes:
         names = None
     if about.get("crop_mode", "center") != "center":
-        _warn_of_crop(f"crop_mode {about['crop_mode']!r}")
+        _warn(f"crop_mode {about['crop_mode']!r}", _CENTER)
     numbers = (about.get("mean", (0.485, 0.456, 0.406)), about.get("std", (0.229, 0.224, 0.225)))
     mean, std = (tuple(255 * value for value in values) for values in numbers)
-    bilinear = about.get("interpolation") == "bilinear"
+    told_filter = about.get("interpolation", "bicubic")
     names = names and tuple(str(told.get(name, name)) for name in names)
     crop = about.get("crop_pct", 0.875)
-    prepared = _preprocessing(mean, std, sides[0], crop, bilinear, names)
+    prepared = _preprocessing(mean, std, sides[0], crop, told_filter, names)
     if "test_input_size" in about:
         _, side, _ = about["test_input_size"]
-        pair = int(side), int(side / about.get("test_crop_pct", crop))
+        test_crop = checks.positive("test_crop_pct", about.get("test_crop_pct", crop))
+        pair = int(side), int(side / test_crop)
         prepared = dataclasses.replace(prepared, resizes=(pair,))
     return builder, {
         **network,
@@ -241,33 +221,6 @@ def torch_name(name: str) -> str:
         return f"{place}.downsample.{int(kind == 'normalization')}.{weight}"
     number = int(part.removeprefix("layer.")) + 1
     return f"{place}.{'conv' if kind == 'convolution' else 'bn'}{number}.{weight}"
-
-
-def _timm_network(name: str) -> tuple[str, dict[str, Any]]:
-    if name in _DENSE:
-        growth_rate, blocks = _DENSE[name]
-        return "DenseNet", {"blocks": blocks, "growth_rate": growth_rate}
-    found = _TIMM_NAME.fullmatch(name)
-    if found is None or int(found["depth"]) not in _REPEATS:
-        raise ValueError(f"there is no {name!r} here")
-    depth, grouped = int(found["depth"]), found["next"] != "net"
-    wide = found["wide"] is not None
-    if grouped != (found["groups"] is not None) or wide != (found["factor"] is not None):
-        raise ValueError(f"there is no {name!r} here")
-    options: dict[str, Any] = {"groups": int(found["groups"])} if grouped else {}
-    if grouped or wide:
-        factor = found["width"] if grouped else 64 * int(found["factor"])
-        options["width_per_group"] = int(factor)
-    if found["se"]:
-        # Rounding makes a difference in basic blocks only.
-        options |= {"squeeze_excitation": 16} | ({"se_divisor": 8} if depth in (18, 34) else {})
-    return "ResNet", {
-        "blocks": _REPEATS[depth],
-        "block": "basic" if depth in (18, 34) else "bottleneck",
-        "version": "v1.5",
-        **options,
-        **_STEMS[found["stem"]],
-    }
 
 
 def _top(classes: int, activation: str | None) -> dict[str, Any]:
@@ -313,34 +266,36 @@ def _prepared(
         crop = side / edge
     else:
         crop = 1.0
-        _warn_of_crop("no crop, whatever the sides of an image")
+        _warn("no crop, whatever the sides of an image", _CENTER)
     scale = 1.0
     if processor.get("do_rescale", True):
-        scale = 1.0 / processor.get("rescale_factor", 1 / 255)
+        scale = 1.0 / checks.positive("rescale_factor", processor.get("rescale_factor", 1 / 255))
     mean: Any = 0.0
     std: Any = 1.0
     if processor.get("do_normalize", True):
         mean, std = processor.get("image_mean", 0.5), processor.get("image_std", 0.5)
     scaled = (scale * np.asarray(values, "float64") for values in (mean, std))
     mean, std = (tuple(np.broadcast_to(values, channels).tolist()) for values in scaled)
-    bilinear = processor.get("resample", _BICUBIC) == _BILINEAR
-    return _preprocessing(mean, std, side, crop, bilinear, names)
+    return _preprocessing(mean, std, side, crop, processor.get("resample", _BICUBIC), names)
 
 
 def _preprocessing(
-    mean: Any, std: Any, size: int, crop: float, bilinear: bool, names: tuple[str, ...] | None
+    mean: Any, std: Any, size: int, crop: float, told: Any, names: tuple[str, ...] | None
 ) -> Preprocessing:
-    """Returns the center crop of so many pixels from an image whose shorter side is size / crop."""
-    interpolation = "bilinear" if bilinear else "bicubic"
-    return Preprocessing(mean, std, size, int(size / crop), interpolation, names)
+    """Returns the center crop of so many pixels from an image whose shorter side is size / crop.
+
+    It is resized by the filter that is `told`, by name or number.
+    """
+    if not np.isfinite([mean, std]).all() or min(std) <= 0:
+        raise ValueError(f"it divides by the deviation {std}, behind the mean {mean}")
+    if told not in _FILTERS:
+        _warn(f"interpolation {told!r}", "images are resized by 'bicubic'")
+    crop = checks.positive("crop_pct", crop)
+    return Preprocessing(mean, std, size, int(size / crop), _FILTERS.get(told, "bicubic"), names)
 
 
-def _warn_of_crop(what: str) -> None:
-    warnings.warn(
-        f"The weights were trained with {what}; here the center of an image is shown",
-        UserWarning,
-        stacklevel=6,
-    )
+def _warn(of: str, here: str) -> None:
+    warnings.warn(f"The weights were trained with {of}; here {here}", UserWarning, stacklevel=6)
 
 
 def _read(path: Path, address: str) -> Mapping[str, Any]:

@@ -12,9 +12,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from keras_resnet.architectures import DENSE_NETWORKS, RESIDUAL_NETWORKS, find_architecture
+from keras_resnet.architectures import find_architecture, identify
 from keras_resnet.preprocessing import CAFFE, Preprocessing
 from keras_resnet.utils import checks, download
+from keras_resnet.weights.timm_names import timm_network
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,10 +148,8 @@ _RECIPES: dict[str, dict[str, Any]] = {
         "license": "BSD-3-Clause",
     },
 }
-_ENTRIES = {name.lower(): entry for name, entry in RESIDUAL_NETWORKS.items()}
 # Options that tell such networks from others with the weights of the same shapes.
 _TELLING = ("version", "stem_pool")
-_DENSE = {name.lower() for name in DENSE_NETWORKS}
 
 
 def _timm(name: str, *accuracies: tuple[float, float], **pinned: Any) -> PretrainedWeights:
@@ -159,24 +158,12 @@ def _timm(name: str, *accuracies: tuple[float, float], **pinned: Any) -> Pretrai
     recipe = _RECIPES.get(f"{model.rstrip('0123456789')}_{training}") or _RECIPES[training]
     return PretrainedWeights(
         name=f"timm/{name}",
-        network=_network_of(model),
+        network=identify(timm_network(model)[1]).name.lower(),
         place=f"timm/{name}",
         file="model.safetensors",
         metrics=dict(zip((224, 288), accuracies, strict=False)),
         **(recipe | pinned),
     )
-
-
-def _network_of(model: str) -> str:
-    """Returns the name here of a model of timm's."""
-    if model in _DENSE:
-        return model
-    if model.startswith("resnetv2_"):
-        entry = _ENTRIES[f"{model.replace('v2_', '')}v2"]
-        return entry.variant(entry.shortcut, "v2", stem_pool="first").name.lower()
-    entry = _ENTRIES[model.replace("wide_", "wide")]
-    # All have the stride on the 3x3 convolution, those of torchvision too.
-    return entry.variant(entry.shortcut, "v1.5").name.lower()
 
 
 def _keras(network: str, top1: float, top5: float, md5: str) -> PretrainedWeights:

@@ -90,7 +90,14 @@ class SavedWeights:
         layers = with_epsilon(layers, self.epsilon, norm_epsilon(model), self.source)
         assign_weights(model, layers, self.source)
         prepared = self.prepared_for(channels)
-        if config is not None and prepared and not config.standardizes:
+        if config is not None and prepared:
+            held = config.preprocessing
+            if config.standardizes and held:
+                # Its layer does so whatever the weights want; those of other channels may differ.
+                prepared = dataclasses.replace(prepared, mean=held.mean, std=held.std, bgr=held.bgr)
+            if message:
+                names = held.class_names if held else None
+                prepared = dataclasses.replace(prepared, class_names=names)
             model.remember(dataclasses.replace(config, preprocessing=prepared))
         if message:
             warnings.warn(message, UserWarning, stacklevel=6)

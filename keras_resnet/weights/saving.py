@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 
 import keras
@@ -12,7 +11,7 @@ from keras_resnet.network import Network, remembered
 from keras_resnet.utils import private
 from keras_resnet.utils.checks import first_line
 from keras_resnet.utils.files import parse_json, replacing
-from keras_resnet.weights.hugging_face import find_network, is_address
+from keras_resnet.weights.hugging_face import is_address
 from keras_resnet.weights.keras_files import check_keras
 from keras_resnet.weights.saved import warn_unless_finite
 
@@ -31,16 +30,8 @@ def save_model(model: keras.Model, path: str | Path) -> None:
         bare.save(temporary)
 
 
-# The general builders by name, which `models.builders` puts here: they read weights, not this them.
-BUILDERS: dict[str, Callable[..., Network]] = {}
-
-
 def load_model(path: str | Path) -> keras.Model:
     """Reads a `.keras` file; one that holds Python code, or arrays that would swell, is refused.
-
-    An address of the Hugging Face hub, "hf://owner/name", gives the ResNet or DenseNet of timm or
-    transformers there, or the model that `experiment.push` put there. "@" and a commit, branch or
-    tag may follow. It takes images in [0, 255] if the repository tells how to prepare them.
 
     A file whose layers have more weights than it has bytes is refused. The module of a
     `HubLayer` in it is run if it is in the verified cache, this process has loaded it, or
@@ -49,13 +40,12 @@ def load_model(path: str | Path) -> keras.Model:
 
     Raises:
         ValueError: If there is no such file, or Keras cannot read it.
-        OSError: If a file of the hub cannot be downloaded.
     """
     if is_address(path):
-        found = find_network(str(path))
-        if found.builder is not None:
-            return BUILDERS[found.builder](weights=found.address, name=None, **found.arguments)
-        path = found.file
+        raise ValueError(
+            "`path` must be an existing .keras file; keras_resnet.load_model loads networks of the "
+            f"Hugging Face hub, too. Received: {str(path)!r}"
+        )
     path = Path(path)
     if path.suffix != ".keras" or not path.is_file():
         raise ValueError(f"`path` must be an existing .keras file. Received: {str(path)!r}")

@@ -12,8 +12,9 @@ import yaml
 import keras_resnet
 from keras_resnet.experiment import push
 from keras_resnet.export import HubLayer, export_hub
+from keras_resnet.models import load_model
 from keras_resnet.network import class_names_of
-from keras_resnet.weights import Preprocessing, load_model
+from keras_resnet.weights import Preprocessing
 from tests.helpers import distance, images, randomize, refused
 from tests.hub import local_hub
 
@@ -91,7 +92,7 @@ def test_the_card_has_license_kind_and_figures(hub, workdir):
     figures = {metric["type"]: metric["value"] for metric in result["metrics"]}
     assert figures == {"accuracy": 0.9875, "loss": 0.05}
     assert text.lstrip().startswith("# ResNet8 trained on digits é")
-    assert 'load_model("hf://me/digits")' in text
+    assert 'keras_resnet.load_model("hf://me/digits")' in text
 
 
 def test_what_cannot_be_pushed_is_named(hub, workdir, tmp_path):
@@ -100,6 +101,12 @@ def test_what_cannot_be_pushed_is_named(hub, workdir, tmp_path):
             push(workdir, address, license="mit")
     with refused("`license`", "None"):
         push(workdir, "hf://me/digits", license=None)
+    for file, key in (("config.json", "dataset"), ("metrics.json", "split")):
+        whole = (workdir / file).read_text()
+        (workdir / file).write_text("{}")
+        with refused("`workdir`", file, key):
+            push(workdir, "hf://me/digits", license="mit")
+        (workdir / file).write_text(whole)
     (workdir / "metrics.json").rename(tmp_path / "metrics.json")
     with refused("`workdir`", "metrics.json"):
         push(workdir, "hf://me/digits", license="mit")
@@ -109,9 +116,11 @@ def test_what_cannot_be_pushed_is_named(hub, workdir, tmp_path):
 def test_a_module_is_not_in_its_file(hub, workdir, model, tmp_path):
     module = export_hub(model, tmp_path / "module")
     inputs = keras.Input((8, 8, 1))
-    keras.Model(inputs, HubLayer(module)(inputs)).save(workdir / "model.keras")
-    with refused("`workdir`", "HubLayer"):
-        push(workdir, "hf://me/digits", license="mit")
+    flat = keras.Model(inputs, HubLayer(module)(inputs))
+    for whole in (flat, keras.Model(inputs, keras.layers.Softmax()(flat(inputs)))):
+        whole.save(workdir / "model.keras")
+        with refused("`workdir`", "HubLayer"):
+            push(workdir, "hf://me/digits", license="mit")
     assert hub.created == []
 
 

@@ -5,6 +5,7 @@ A refused file must leave the model as it was.
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 import zipfile
 
@@ -16,6 +17,7 @@ import pytest
 import keras_resnet
 from keras_resnet.architectures import Stem
 from keras_resnet.weights import (
+    Preprocessing,
     find_weights,
     layer_weights,
     load_model,
@@ -144,6 +146,29 @@ def test_a_file_without_a_classifier(tmp_path):
     layers = layer_weights(model)
     layers.pop("predictions")
     assert_same_by_layer(layers, layer_weights(backbone), 0.0)
+
+
+@pytest.mark.parametrize("include", [True, False])
+def test_the_preparation_of_images_comes_with_the_weights(tmp_path, include):
+    names = tuple("abcdefghij")
+    told = Preprocessing(image_size=8, resize=12, interpolation="bicubic", class_names=names)
+    net(include_preprocessing=told).save(tmp_path / "net.keras")
+    model = net(include_preprocessing=include)
+    load_weights(model, tmp_path / "net.keras")
+    assert model.preprocessing == told and model.network.standardizes is include
+    # Of other channels the model's numbers stay: they are in its layer.
+    own = Preprocessing((9.0,), (3.0,), class_names=names[::-1])
+    gray = keras_resnet.CifarResNet(14, input_shape=(8, 8, 1), include_preprocessing=own)
+    load_weights(gray, tmp_path / "net.keras")
+    assert gray.preprocessing == dataclasses.replace(told, mean=(9.0,), std=(3.0,))
+    # A classifier that is kept keeps its names.
+    net(include_top=False, include_preprocessing=told).save(tmp_path / "maps.keras")
+    with pytest.warns(UserWarning, match="10 classes"):
+        load_weights(model, tmp_path / "maps.keras")
+    assert model.preprocessing == told
+    # What a builder is given is not the file's.
+    given = dataclasses.replace(told, resize=8, class_names=None)
+    assert loaded(tmp_path / "net.keras", include_preprocessing=given).preprocessing == given
 
 
 def test_weights_that_are_not_finite_are_told_of(tmp_path):

@@ -10,9 +10,11 @@ import pytest
 
 import keras_resnet
 from keras_resnet.export import load_exported
+from keras_resnet.models import load_model
 from keras_resnet.network import class_names_of
 from keras_resnet.surgery import with_logits
-from keras_resnet.weights import Preprocessing, load_model
+from keras_resnet.utils import download
+from keras_resnet.weights import Preprocessing
 from keras_resnet.weights.hugging_face import find_network, from_timm, from_transformers, torch_name
 from keras_resnet.weights.pytorch import to_torch
 from tests.helpers import assert_same_weights, distance, images, randomize, refused
@@ -173,36 +175,6 @@ def test_timm_as_it_writes_configs(hub):
     assert features.output_shape == (None, 512)
 
 
-NETWORKS = {
-    "resnet26": "ResNet((2, 2, 2, 2), version='v1.5')",
-    "tv_resnet50": "ResNet50(version='v1.5')",
-    "gluon_resnet101c": "ResNet101(version='v1.5', deep_stem=True)",
-    "resnet152s": "ResNet((3, 8, 36, 3), version='v1.5', deep_stem=True, stem_filters=128)",
-    "resnet34d": "ResNet34D()",
-    "resnet50d": "ResNet50D()",
-    "seresnet50": "SEResNet50(version='v1.5')",
-    "resnext50_32x4d": "ResNeXt50_32x4d()",
-    "resnext101_32x8d": "ResNeXt101_32x8d()",
-    "resnext50d_32x4d": "ResNeXt50_32x4d(deep_stem=True, shortcut_pool=True)",
-    "seresnext101_64x4d": (
-        "ResNet((3, 4, 23, 3), version='v1.5', groups=64, width_per_group=4, squeeze_excitation=16)"
-    ),
-    "wide_resnet50_2": "WideResNet50_2()",
-    "densenet121": "DenseNet121()",
-    "densenet161": "DenseNet((6, 12, 36, 24), growth_rate=48)",
-}
-
-
-@pytest.mark.parametrize("name", NETWORKS)
-def test_networks_of_timm(name, no_draws):
-    builder, arguments = from_timm({**TIMM, "architecture": name, "num_classes": 1000})
-    del arguments["include_preprocessing"], arguments["input_shape"]
-    model = getattr(keras_resnet, builder)(**arguments)
-    expected = eval(NETWORKS[name], vars(keras_resnet).copy())
-    assert model.network.function() == expected.network.function()
-    assert model.count_params() == expected.count_params()
-
-
 @pytest.mark.parametrize(
     "name",
     [
@@ -213,6 +185,11 @@ def test_networks_of_timm(name, no_draws):
         "resnext50",
         "vit_small",
         "resnet50_2",
+        "resnetv2_50x1_bit",
+        "resnetv2_50c",
+        "legacy_resnet50",
+        "legacy_seresnet18",
+        "densenet264",
     ],
 )
 def test_other_networks_of_timm_are_refused(hub, name):
@@ -232,11 +209,13 @@ def test_other_networks_of_timm_are_refused(hub, name):
         {"hidden_sizes": None},
         {"model_type": "vit"},
         {"depths": 3},
+        {"num_channels": 10**12},
     ],
     ids=str,
 )
 def test_other_networks_of_transformers_are_refused(hub, changes):
-    put(hub, "a/b", TRANSFORMERS | changes, {"a": np.zeros(1, "float32")})
+    state = {"a": np.zeros(1, "float32")}
+    put(hub, "a/b", TRANSFORMERS | changes, state, processor=PROCESSOR)
     with refused("`weights`", "hf://a/b"):
         load_model("hf://a/b")
 
@@ -266,6 +245,86 @@ def test_what_processors_say():
     for problem, activation in (("multi_label_classification", "sigmoid"), ("regression", None)):
         arguments = from_transformers(TRANSFORMERS | {"problem_type": problem}, None)
         assert arguments["classifier_activation"] == activation
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_other_names_of_weights(hub, legacy):
+    """Where they, and not the config, tell the version and the stem's pool."""
+    name, build, options = (
+        ("legacy_seresnet50", keras_resnet.SEResNet50, {"stem_pool": "ceil"})
+        if legacy
+        else ("resnetv2_18", keras_resnet.ResNet18V2, {"stem_pool": "first"})
+    )
+    net = randomize(build(classes=3, input_shape=(32, 32, 3), **options))
+    put(hub, "timm/other", {**TIMM, "architecture": name}, to_torch(net))
+    model = load_model("hf://timm/other")
+    x = images(2, 32, 32, 3, low=0, high=255)
+    assert distance(model(x), net(standardized(x))) < 1e-5
+    assert model.network.function() == net.network.function()
+
+
+def test_filters_that_there_are_not_here():
+    def told(filter_):
+        about = TIMM["pretrained_cfg"] | {"interpolation": filter_}
+        return from_timm({**TIMM, "pretrained_cfg": about})[1]["include_preprocessing"]
+
+    for known in ("bilinear", "bicubic"):
+        assert told(known).interpolation == known
+    for other in ("nearest", "lanczos", "random"):
+        with pytest.warns(UserWarning, match=other):
+            assert told(other).interpolation == "bicubic"
+    nearest = PROCESSOR | {"resample": 0}
+    with pytest.warns(UserWarning, match="interpolation 0"):
+        arguments = from_transformers(TRANSFORMERS, nearest)
+    assert arguments["include_preprocessing"].interpolation == "bicubic"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"crop_pct": 0},
+        {"crop_pct": 1e-320},
+        {"test_crop_pct": 0},
+        {"test_crop_pct": -1},
+        {"std": [0, 1, 1]},
+        {"mean": [1e400, 1, 1]},
+        {"interpolation": []},
+    ],
+    ids=str,
+)
+def test_numbers_that_prepare_no_image(hub, changes):
+    put(hub, "a/b", {**TIMM, "pretrained_cfg": TIMM["pretrained_cfg"] | changes}, {})
+    with refused("`weights`", "hf://a/b"):
+        load_model("hf://a/b")
+
+
+@pytest.mark.parametrize("factor", [0, 1e-320])
+def test_factors_that_prepare_no_image(hub, factor):
+    put(hub, "a/b", TRANSFORMERS, {}, processor=PROCESSOR | {"rescale_factor": factor})
+    with refused("`weights`", "hf://a/b"):
+        load_model("hf://a/b")
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        ({"depths": [10**9, 1]}, "1,000,000,001 blocks"),
+        ({"hidden_sizes": [16, 4 * 10**9]}, "weights, and it"),
+        ({"embedding_size": 10**9}, "weights, and it"),
+        ({"embedding_size": 10**40}, ""),
+    ],
+    ids=str,
+)
+def test_networks_larger_than_their_file_are_not_built(hub, changes, word):
+    state = {transformers_name(name): value for name, value in to_torch(small_resnet()).items()}
+    put(hub, "a/b", TRANSFORMERS | changes, state)
+    with refused("`path`", "hf://a/b", word):
+        load_model("hf://a/b")
+
+
+def test_files_alone_are_loaded_below_the_builders():
+    with refused("`path`", "keras_resnet.load_model", "hf://a/b"):
+        keras_resnet.weights.load_model("hf://a/b")
 
 
 def test_names_of_a_model_without_a_head():
@@ -332,7 +391,11 @@ def test_what_is_cached_is_loaded_offline(hub, monkeypatch):
     net = small_resnet()
     state = {transformers_name(name): value for name, value in to_torch(net).items()}
     put(hub, "a/b", TRANSFORMERS, state)
+    calls = []
+    fetch = download.fetch_from_hub
+    monkeypatch.setattr(download, "fetch_from_hub", lambda *a: calls.append(a[1]) or fetch(*a))
     first = load_model("hf://a/b")
+    assert calls == ["config.json", "preprocessor_config.json", "model.safetensors"]
     hub.repositories.clear()
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     assert_same_weights(load_model("hf://a/b"), first)

@@ -1,0 +1,60 @@
+"""Trained models from files and from the Hugging Face hub."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import keras
+
+from keras_resnet.models.builders import GENERAL_BUILDERS
+from keras_resnet.network import Network
+from keras_resnet.utils import checks, private
+from keras_resnet.weights import saving
+from keras_resnet.weights.files import read_hub
+from keras_resnet.weights.hugging_face import HubNetwork, find_network, is_address
+
+
+def load_model(path: str | Path) -> keras.Model:
+    """Reads a `.keras` file, or a network of the Hugging Face hub.
+
+    An address of the hub, "hf://owner/name", gives the ResNet or DenseNet of timm or transformers
+    there, or the model that `experiment.push` put there. "@" and a commit, branch or tag may
+    follow. It takes images in [0, 255] if the repository tells how to prepare them. A config of
+    more weights than its file has bytes is refused.
+
+    A `.keras` file that holds Python code, or arrays that would swell, is refused, too; see
+    `weights.load_model`.
+
+    Raises:
+        ValueError: If there is no such file, Keras cannot read it, or the repository is of a
+            network that the builders do not make.
+        OSError: If a file of the hub cannot be downloaded.
+    """
+    if not is_address(path):
+        return saving.load_model(path)
+    found = find_network(str(path))
+    return saving.load_model(found.file) if found.builder is None else _build(found)
+
+
+def _build(found: HubNetwork) -> Network:
+    """Returns a network as its config tells, with the weights of its file.
+
+    The config may have been written by anybody: nothing of its size is made before it is compared
+    with the file.
+    """
+    assert found.builder is not None
+    saved, size = read_hub(found), found.file.stat().st_size
+    try:
+        blocks = sum(checks.integers("blocks", found.arguments["blocks"]))
+        if blocks > len(saved.layers):
+            raise ValueError(f"its config has {blocks:,} blocks, and it {len(saved.layers)} arrays")
+        with private.without_values(most=size):  # A number takes a byte at least.
+            builder = GENERAL_BUILDERS[found.builder]
+            model = builder(weights=None, name=None, **found.arguments)
+    except Exception as error:  # Whatever layers and backends raise for sizes that nothing has.
+        raise ValueError(
+            "`path` must be the address of a network that the builders make. "
+            f"Received: {found.address!r} ({checks.first_line(error)})"
+        ) from error
+    saved.load_into(model)
+    return model
