@@ -193,7 +193,7 @@ def test_signatures_take_images_and_files(classification):
     files = [tf.io.encode_png(image) for image in pixels]
     from_files = module.signatures["serving_bytes"](encoded=tf.stack(files))["logits"]
     close(from_files, from_images)
-    np.testing.assert_allclose(module(images), from_images, rtol=1e-6)
+    close(module(images), from_images)
 
 
 def test_an_empty_batch_has_empty_outputs(net, feature_vector, classification, feature_maps):
@@ -231,7 +231,7 @@ def test_any_size_with_a_model_of_any_size(tmp_path):
         close(module(images), expected)
     file = tf.io.encode_png(tf.zeros((11, 9, 3), tf.uint8))
     received = module.signatures["serving_bytes"](encoded=tf.stack([file, file]))["features"]
-    close(received, module(tf.zeros((2, 11, 9, 3))))
+    close(received, module(tf.zeros((2, 224, 224, 3))))
 
 
 def test_labels_and_card_travel_along(classification):
