@@ -132,11 +132,11 @@ def test_an_answer_for_a_broken_file_is_not_kept(model, tmp_path, monkeypatch):
 
 
 def test_files_become_as_large_as_the_exported_images(files, tmp_path):
-    model = keras_resnet.CifarResNet(
-        8, input_shape=(None, None, 3), include_preprocessing=True, classes=6
-    )
-    assert export(randomize(model), tmp_path / "m", image_size=24).difference < 1e-4
-    view = Transforms.of(model.preprocessing.at(24))
+    images = keras.layers.Rescaling(1 / 255)(keras.Input((None, None, 3)))
+    model = randomize(keras_resnet.CifarResNet(8, input_tensor=images))
+    assert model.preprocessing is None
+    assert export(model, tmp_path / "m", image_size=24).difference < 1e-4
+    view = Transforms.of(Preprocessing.unchanged(3, 24))
     images = np.stack([view.evaluation(file).numpy() for file in files]).astype("float32")
     expected = np.asarray(model(images, training=False))
     np.testing.assert_allclose(answer(tmp_path / "m", files)["probabilities"], expected, atol=1e-5)
