@@ -7,6 +7,7 @@ and the same outputs.
 
 from keras.applications import imagenet_utils
 
+from keras_resnet.applications import resnet50
 from keras_resnet.applications.densenet import DenseNet121, DenseNet169, DenseNet201
 from keras_resnet.applications.resnet import ResNet50, ResNet101, ResNet152
 from keras_resnet.applications.resnet_v2 import ResNet50V2, ResNet101V2, ResNet152V2
@@ -22,4 +23,5 @@ __all__ = [
     "ResNet152",
     "ResNet152V2",
     "imagenet_utils",
+    "resnet50",
 ]

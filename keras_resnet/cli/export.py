@@ -6,7 +6,8 @@ The format follows from the name of OUT, or is --format. Batch normalization is 
 convolutions; what was written is run and compared with the model, and kept only if it agrees. int8
 and int16x8 need --calibration: a folder of images such as the model was trained on, or "digits";
 with it every format is compared on these images, else on noise. All formats take images in [0, 255]
-and carry the labels of the model, or else those that lie beside it (or --labels).
+and carry the model's labels and preprocessing, or else the labels.txt (or --labels) and the
+preprocessing.json that lie beside it.
 """
 
 from collections.abc import Sequence
@@ -16,7 +17,7 @@ from keras_resnet import export
 from keras_resnet.cli.flags import LineParser
 from keras_resnet.evaluation.predictor import calibration_batches
 from keras_resnet.export.formats import FORMATS
-from keras_resnet.export.reading import labels_of, read_labels
+from keras_resnet.export.reading import labels_of, preprocessing_for, read_labels
 from keras_resnet.models.hub import load_model
 
 SUFFIXES = {kind.suffix: name for name, kind in FORMATS.items()}
@@ -55,9 +56,12 @@ def main(
 
     model = load_model(given.model)
     labels = read_labels(given.labels) if given.labels else labels_of(model, given.model)
+    preprocessing = given.preprocessing
+    if preprocessing == "inside":
+        preprocessing = preprocessing_for(model, given.model)
     calibration = None
     if given.calibration is not None:
-        calibration = calibration_batches(given.calibration, model, given.image_size)
+        calibration = calibration_batches(given.calibration, model, given.image_size, preprocessing)
     written = export.export(
         model,
         given.out,
@@ -65,7 +69,7 @@ def main(
         quantize=given.quantize,
         calibration=calibration,
         image_size=given.image_size,
-        preprocessing=given.preprocessing,
+        preprocessing=preprocessing,
         labels=labels,
         io_dtype=given.io_dtype,
         opset=given.opset,

@@ -15,11 +15,11 @@ import tensorflow as tf
 from keras_resnet.data.folder import find_splits
 from keras_resnet.evaluation.predictor import read_images, transforms_for
 from keras_resnet.export import ExportedModel, load_exported
-from keras_resnet.export.copies import image_network
+from keras_resnet.export.copies import described, image_network
 from keras_resnet.export.endpoints import endpoint
-from keras_resnet.export.reading import preprocessing_beside
+from keras_resnet.export.reading import preprocessing_for
 from keras_resnet.models.hub import load_model
-from keras_resnet.network import preprocessing_of
+from keras_resnet.preprocessing import Preprocessing
 from keras_resnet.utils import checks
 from keras_resnet.utils.files import replacing
 from keras_resnet.weights.hugging_face import is_address
@@ -153,15 +153,16 @@ _WRITERS = {".csv": _write_csv, ".parquet": _write_parquet}
 
 def _features(model: keras.Model | ExportedModel | str | Path) -> ExportedModel:
     """Returns a model, of whatever form, from images in [0, 255] to features."""
-    path, prepared = None, None
+    path: Path | None = None
+    preprocessing: str | Preprocessing = "inside"
     if isinstance(model, (str, Path)) and (is_address(model) or Path(model).suffix == ".keras"):
         path, model = Path(model), load_model(model)
-        prepared = preprocessing_beside(path)
+        preprocessing = preprocessing_for(model, path)
     if isinstance(model, keras.Model):
-        net = endpoint(image_network(model), "feature_vector")
+        net = endpoint(image_network(model, preprocessing), "feature_vector")
         spec = tf.TensorSpec((None, *net.inputs[0].shape[1:]), tf.float32)
         run = tf.function(lambda images: net(images, training=False), [spec], autograph=False)
-        prepared = preprocessing_of(model) or prepared
+        prepared = described(model, preprocessing)
         path = path or Path(model.name)
         return ExportedModel(path, spec.shape[1:], "features", None, run, prepared)
     exported = model if isinstance(model, ExportedModel) else load_exported(model)

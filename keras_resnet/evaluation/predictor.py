@@ -16,9 +16,9 @@ from keras_resnet.data import Transforms, load_dataset
 from keras_resnet.data.decoding import FORMATS, decoding_fault, is_hidden, is_image_file
 from keras_resnet.data.encoded import BadImages
 from keras_resnet.export import ExportedModel, load_exported
+from keras_resnet.export.copies import described
 from keras_resnet.export.reading import read_labels
-from keras_resnet.network import preprocessing_of
-from keras_resnet.preprocessing import decode_predictions
+from keras_resnet.preprocessing import Preprocessing, decode_predictions
 from keras_resnet.utils import checks
 
 _ACCEPTED = ", ".join(sorted(set(FORMATS.values())))
@@ -195,14 +195,19 @@ def read_image(data: bytes, transforms: Transforms) -> np.ndarray:
 
 
 def calibration_batches(
-    source: str, model: keras.Model, image_size: int | None = None
+    source: str,
+    model: keras.Model,
+    image_size: int | None = None,
+    preprocessing: str | Preprocessing = "inside",
 ) -> Iterator[np.ndarray]:
     """Returns batches of images in [0, 255] to calibrate an int8 file of a model on.
 
     The source is a folder of images, or "digits" for the digits' training images; the model takes
-    square images, of the side `image_size` if it takes any size.
+    square images, of the side `image_size` if it takes any size, prepared by the `preprocessing`
+    that it is exported with.
     """
-    transforms = Transforms.for_images(model.input_shape[1:], preprocessing_of(model), image_size)
+    prepared = described(model, preprocessing)
+    transforms = Transforms.for_images(model.input_shape[1:], prepared, image_size)
     if transforms is None:
         raise ValueError(
             "`model` must take square images, grayscale or RGB, to be calibrated. "

@@ -9,6 +9,7 @@ from pathlib import Path
 from keras_resnet.experiment.card import front_matter
 from keras_resnet.experiment.workdir import CONFIG, read_object
 from keras_resnet.export import HubLayer
+from keras_resnet.export.formats import PREPROCESSING
 from keras_resnet.network import remembered
 from keras_resnet.utils import checks
 from keras_resnet.utils.private import nested_layers
@@ -18,6 +19,8 @@ from keras_resnet.weights.saving import load_model
 
 # Of the folder of a run, under their names there; the card becomes README.md.
 _FILES = ("model.keras", "labels.txt", "metrics.json")
+# Beside models that cannot hold it themselves.
+_IF_THERE = (PREPROCESSING,)
 _CARD = "model_card.md"
 
 
@@ -96,6 +99,7 @@ def push(
         "README.md": f"---\n{head}\n---\n\n{_card(workdir, address)}".encode(),
         "config.json": f"{json.dumps(about, indent=2)}\n".encode(),
         **{name: str(workdir / name) for name in _FILES},
+        **{name: str(workdir / name) for name in _IF_THERE if (workdir / name).is_file()},
     }
     added = [
         hub.CommitOperationAdd(path_in_repo=name, path_or_fileobj=content)

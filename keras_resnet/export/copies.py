@@ -131,6 +131,17 @@ def computes_in_float32(model: keras.Model) -> bool:
     return all(layer.compute_dtype == "float32" for layer in model.layers)
 
 
+def of_any_batch(net: keras.Model, images: tf.Tensor) -> Any:
+    """Returns the outputs of a network in inference, for a batch that may be empty.
+
+    TensorFlow's fused convolutions lose the channels of an empty batch, and then fail.
+    """
+    count = tf.shape(images)[0]
+    one_more = [[0, 1], [0, 0], [0, 0], [0, 0]]
+    some = tf.cond(count > 0, lambda: images, lambda: tf.pad(images, one_more))
+    return keras.tree.map_structure(lambda rows: rows[:count], net(some, training=False))
+
+
 def of_plain_operations(model: keras.Model) -> keras.Model:
     """Returns a copy for inference that traces to plain operations, for formats without functions.
 

@@ -15,7 +15,13 @@ import tensorflow as tf
 
 from keras_resnet.data import Transforms
 from keras_resnet.export import verification
-from keras_resnet.export.copies import computes_in_float32, described, float32_copy, image_network
+from keras_resnet.export.copies import (
+    computes_in_float32,
+    described,
+    float32_copy,
+    image_network,
+    of_any_batch,
+)
 from keras_resnet.export.endpoints import KINDS, endpoint, output_function
 from keras_resnet.export.formats import LABELS, PREPROCESSING, add_assets
 from keras_resnet.network import class_names_of
@@ -47,8 +53,8 @@ def export_hub(
     - `__call__(images, training=False)`, from images `(batch, H, W, C)`, float32 in [0, 1], to
       features `(batch, features)`, logits `(batch, classes)`, a dict of maps `(batch, h, w,
       channels)` or the model's own outputs, any batch, and any H and W if the model takes any. With
-      `training=True` batch normalization uses the statistics of the batch and updates its moving
-      averages, except in layers that were frozen in `model`;
+      `training=True`, for one image or more, batch normalization uses the statistics of the batch
+      and updates its moving averages, except in layers that were frozen in `model`;
     - `variables`; `trainable_variables`, without those of frozen layers; `regularization_losses`,
       a function without arguments for each kernel that has a regularizer;
     - the signatures `serving_default`, `images` as above, and, for models of square images in
@@ -138,7 +144,8 @@ def _module(net: keras.Model) -> Any:
 
     @tf.function(autograph=False)
     def call(inputs, training=False):
-        return net(inputs * 255.0, training=training)
+        images = inputs * 255.0
+        return net(images, training=True) if training else of_any_batch(net, images)
 
     for training in (True, False):
         call.get_concrete_function(_image_spec(net, "inputs"), training=training)

@@ -22,6 +22,7 @@ from keras_resnet.export.copies import (
     described,
     float32_copy,
     image_network,
+    of_any_batch,
     of_plain_operations,
 )
 from keras_resnet.export.formats import (
@@ -39,7 +40,7 @@ from keras_resnet.preprocessing import Preprocessing
 from keras_resnet.surgery.folding import fold_batch_norm
 from keras_resnet.utils import checks
 from keras_resnet.utils.escapes import visible
-from keras_resnet.utils.files import replacing
+from keras_resnet.utils.files import clear_leftovers, replacing
 
 # Largest difference from the model, as a fraction of the largest output, however small that is.
 # Folded normalization and other kernels move the last digits of float32; float16 has three.
@@ -167,20 +168,24 @@ def export(
                 "`path` must be a folder of versions, or new. Received: "
                 f"path={str(base)!r}, which is a SavedModel itself"
             )
+        # A new folder of versions is written as a whole.
+        clear_leftovers(base.parent, base.name, verification.LONGEST_WRITING)
     verification.check_path(path, overwrite, kind.suffix)
-    labels = class_names_of(model) if labels is None else labels
+    names = class_names_of(model)
     prepared = described(model, preprocessing)
     model = image_network(model, preprocessing)
     shape = _image_shape(model, image_size, kind.any_size)
     output = output_name(model)
+    classes = model.output_shape[-1] if len(model.output_shape) == 2 else None
+    if labels is None and names is not None and len(names) == classes:
+        labels = names
     if labels is not None:
-        labels = verification.label_lines(
-            labels, model.output_shape[-1] if output != "outputs" else None
-        )
+        labels = verification.label_lines(labels, classes)
     if prepared is not None and shape[0] is not None:
         prepared = prepared.at(shape[0])
     if prepared is not None and "about" in kind.options:
         about = {"description": visible(prepared), **(about or {})}
+    transforms = Transforms.for_images(shape, prepared)
     images = _calibration_images(shape, calibration, quantize)
 
     single = float32_copy(model)
@@ -192,12 +197,12 @@ def export(
     @tf.function(input_signature=[spec], autograph=False)
     def serve(images):
         if kind.functions:
-            return {output: serving.of_any_batch(net, images)}
+            return {output: of_any_batch(net, images)}
         return {output: net(images, training=False)}
 
     signatures = {}
     if kind.functions:
-        signatures = _signatures(serve, model, shape, prepared, output, labels)
+        signatures = _signatures(serve, model, transforms, output, labels)
     with replacing(path if base.exists() else base) as written:
         if path != base and not base.exists():
             written /= path.name
@@ -218,8 +223,8 @@ def export(
         compared = verification.random_images(shape) if images is None else images
         reference = model if computes_in_float32(model) else single
         difference, agreement = _compare(load_exported(written), reference, compared, quantize)
-        if serving.FILES in signatures and serving.PIXELS in signatures:
-            difference = max(difference, _compare_files(written, reference, prepared, output))
+        if kind.functions and transforms is not None:
+            difference = max(difference, _compare_files(written, reference, transforms, output))
         if written.is_dir():
             verification.write_checksums(written)
         files = [file for file in (written, *written.rglob("*")) if file.is_file()]
@@ -230,13 +235,11 @@ def export(
 def _signatures(
     serve: Any,
     model: keras.Model,
-    shape: tuple,
-    prepared: Preprocessing | None,
+    transforms: Transforms | None,
     output: str,
     labels: str | None,
 ) -> dict[str, Any]:
     """Returns the signatures of a SavedModel: of image files, if it may, and of pixels."""
-    transforms = Transforms.for_images(shape, prepared)
     if transforms is None:
         return {serving.FILES: serve}
     names = None if labels is None else labels.splitlines()
@@ -246,18 +249,20 @@ def _signatures(
 
 
 def _compare_files(
-    written: Path, reference: keras.Model, prepared: Preprocessing | None, output: str
+    written: Path, reference: keras.Model, transforms: Transforms, output: str
 ) -> float:
-    """Writes the request to warm up with, and returns how its answer differs from the model's."""
-    transforms = Transforms.for_images(tuple(reference.inputs[0].shape[1:]), prepared)
-    assert transforms is not None  # as the signature was made
-    image = serving.example_file(transforms)
-    serving.write_warmup(written, image)
+    """Writes the request to warm up with, and returns how the rows of files differ.
+
+    Those of two images are the model's outputs, and that of a broken file between them is zero.
+    """
+    files = [serving.example_file(transforms, seed) for seed in (0, 1)]
+    serving.write_warmup(written, files[0])
     module = verification.load_saved_model(written)
     with tf.device("CPU:0"):
-        received = module.signatures[serving.FILES](**{serving.INPUT: tf.constant([image])})
-        pixels = tf.cast(transforms.evaluation(image), tf.float32)[tf.newaxis]
-        expected = np.asarray(reference(pixels, training=False))
+        encoded = tf.constant([files[0], b"", files[1]])
+        received = module.signatures[serving.FILES](**{serving.INPUT: encoded})
+        pixels = tf.cast(tf.stack([transforms.evaluation(file) for file in files]), tf.float32)
+        expected = np.insert(np.asarray(reference(pixels, training=False)), 1, 0, axis=0)
     difference = verification.largest_difference(received[output].numpy(), expected, _ZERO)
     if not difference <= TOLERANCES["float32"]:
         raise verification.ExportMismatchError(

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from keras_resnet.export.copies import image_network
+from keras_resnet.export.copies import described, image_network
 from keras_resnet.export.endpoints import KINDS
 from keras_resnet.export.formats import (
     LABELS,
@@ -95,8 +95,8 @@ def load_exported(path: str | Path) -> ExportedModel:
         return _open_keras(path)
     path = Path(path)
     if path.is_dir():
-        versions = [int(folder.name) for folder in path.iterdir() if folder.name.isdecimal()]
-        saved = path / str(max(versions)) if versions else path
+        versions = [folder for folder in path.iterdir() if folder.name.isdecimal()]
+        saved = max(versions, key=lambda folder: int(folder.name), default=path)
         if (saved / SAVED_MODEL).is_file():
             return _open_saved_model(saved)
     openers = {".keras": _open_keras, ".tflite": _open_litert, ".onnx": _open_onnx}
@@ -117,6 +117,15 @@ def output_name(model: Any) -> str:
 def labels_of(model: Any, path: str | Path) -> tuple[str, ...] | None:
     """Returns a model's names of its classes, else those that lie beside its file."""
     return class_names_of(model) or labels_beside(Path(path))
+
+
+def preprocessing_for(model: Any, path: str | Path) -> str | Preprocessing:
+    """Returns the `preprocessing` to export a model of a file with.
+
+    It is "inside" for one that remembers its own; for others what lies beside the file, if any.
+    """
+    beside = None if preprocessing_of(model) else preprocessing_beside(Path(path))
+    return beside or "inside"
 
 
 def labels_beside(path: Path) -> tuple[str, ...] | None:
@@ -154,11 +163,12 @@ def _lines(data: bytes, path: Path) -> tuple[str, ...]:
 
 def _open_keras(path: str | Path) -> ExportedModel:
     saved = load_model(path)
-    model = image_network(saved)
+    preprocessing = preprocessing_for(saved, path)
+    model = image_network(saved, preprocessing)
     shape = model.inputs[0].shape[1:]
     spec = tf.TensorSpec((None, *shape), tf.float32)
     run = tf.function(lambda images: model(images, training=False), [spec], autograph=False)
-    prepared = preprocessing_of(saved) or preprocessing_beside(Path(path))
+    prepared = described(saved, preprocessing)
     labels = labels_of(saved, path)
     return ExportedModel(Path(path), shape, output_name(model), labels, run, prepared)
 

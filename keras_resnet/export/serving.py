@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 import tensorflow as tf
 
@@ -53,22 +52,16 @@ def of_files(
             scores = tf.nn.softmax(scores) if output == "logits" else scores
             answers["scores"], best = tf.math.top_k(scores, min(TOP, classes))
             answers["classes"] = tf.gather(names, best)
-        good = readable[:, tf.newaxis]
-        rows = {name: tf.where(good, rows, tf.zeros_like(rows)) for name, rows in answers.items()}
+        rows = {name: _or_zeros(readable, rows) for name, rows in answers.items()}
         return rows | {"error": tf.where(readable, "", "the image cannot be read")}
 
     return serve_files
 
 
-def of_any_batch(net: keras.Model, images: tf.Tensor) -> tf.Tensor:
-    """Returns the outputs of a network for a batch that may be empty.
-
-    TensorFlow's fused convolutions lose the channels of an empty batch, and then fail.
-    """
-    count = tf.shape(images)[0]
-    one_more = [[0, 1], [0, 0], [0, 0], [0, 0]]
-    some = tf.cond(count > 0, lambda: images, lambda: tf.pad(images, one_more))
-    return net(some, training=False)[:count]
+def _or_zeros(readable: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
+    """Returns rows of any shape with zeros, or empty texts, for files that cannot be read."""
+    good = tf.reshape(readable, [-1] + [1] * (rows.shape.rank - 1))
+    return tf.where(good, rows, tf.zeros_like(rows))
 
 
 def _decoded(image_bytes: tf.Tensor, transforms: Transforms) -> tuple[tf.Tensor, tf.Tensor]:
@@ -90,10 +83,10 @@ def _decoded(image_bytes: tf.Tensor, transforms: Transforms) -> tuple[tf.Tensor,
     return images, readable
 
 
-def example_file(transforms: Transforms) -> bytes:
+def example_file(transforms: Transforms, seed: int = 0) -> bytes:
     """Returns a PNG of noise that is cropped to an image of the model."""
     side = transforms.eval_resize or transforms.image_size
-    noise = np.random.default_rng(0).integers(0, 256, (side, side, transforms.channels))
+    noise = np.random.default_rng(seed).integers(0, 256, (side, side, transforms.channels))
     return tf.io.encode_png(noise.astype("uint8")).numpy()
 
 

@@ -22,7 +22,7 @@ SAVED_MODEL = "saved_model.pb"
 CHECKSUMS = "assets.extra/SHA256SUMS"
 
 # Seconds after which an unfinished export belongs to a process that was killed.
-_LONGEST_WRITING = 24 * 3600
+LONGEST_WRITING = 24 * 3600
 
 
 class ExportMismatchError(RuntimeError):
@@ -51,7 +51,7 @@ def check_path(path: Path, overwrite: bool, suffix: str = "") -> None:
         ) from error
     if suffix and path.suffix != suffix:
         raise ValueError(f"`path` must end in {suffix!r}. Received: path={str(path)!r}")
-    clear_leftovers(path.parent, path.name, _LONGEST_WRITING)
+    clear_leftovers(path.parent, path.name, LONGEST_WRITING)
     if not os.path.lexists(path):
         return
     what = f"{suffix} file" if suffix else "SavedModel"

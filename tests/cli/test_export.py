@@ -1,13 +1,17 @@
 """`keras-resnet export`, run as a user runs it, and its file by `keras-resnet predict`."""
 
+import dataclasses
 import json
 
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from PIL import Image
 
-from keras_resnet.data import load_dataset
+from keras_resnet.data import Transforms, load_dataset
+from keras_resnet.export import load_exported
+from keras_resnet.preprocessing import Preprocessing
 from tests.recipes.running import refused, run_here, save_untrained
 
 for package in ("ai_edge_litert", "onnxruntime", "tf2onnx"):
@@ -38,6 +42,35 @@ def test_exports_and_predicts(model, tmp_path):
     best = np.argsort(-np.asarray(expected)[0])[:2]
     np.testing.assert_allclose(answer["probabilities"], np.asarray(expected)[0][best], atol=0.05)
     assert set(answer["labels"]) <= set("abcdefghij") and len(answer["labels"]) == 2
+
+
+def test_what_lies_beside_the_model_goes_along(tmp_path):
+    """A model of others, whose images are resized as the file beside it says."""
+    images = keras.Input((8, 8, 3))
+    maps = keras.layers.Conv2D(4, 3)(keras.layers.Rescaling(1 / 64)(images))
+    foreign = keras.Model(images, keras.layers.Dense(2)(keras.layers.Flatten()(maps)))
+    foreign.save(tmp_path / "m.keras")
+    prepared = Preprocessing.unchanged(3, image_size=8)
+    prepared = dataclasses.replace(prepared, resize=12, interpolation="bicubic")
+    (tmp_path / "preprocessing.json").write_text(prepared.to_json())
+    picture = np.random.default_rng(0).integers(0, 256, (20, 16, 3), dtype=np.uint8)
+    (tmp_path / "pictures").mkdir()
+    Image.fromarray(picture).save(tmp_path / "pictures" / "p.png")
+    view = Transforms.of(prepared).evaluation((tmp_path / "pictures" / "p.png").read_bytes())
+    expected = np.asarray(foreign(view.numpy()[None].astype("float32")))
+
+    for name in ("served", "m.onnx"):
+        run_here("export", tmp_path / "m.keras", tmp_path / name)
+        assert load_exported(tmp_path / name).preprocessing == prepared
+    flags = ["--quantize", "int8", "--calibration", tmp_path / "pictures"]
+    run_here("export", tmp_path / "m.keras", tmp_path / "m.tflite", *flags)
+    # Its ranges are those of that one image.
+    received = load_exported(tmp_path / "m.tflite")(view.numpy()[None])
+    np.testing.assert_allclose(received, expected, atol=0.02 * np.abs(expected).max())
+    served = tf.saved_model.load(str(tmp_path / "served" / "1")).signatures["serving_default"]
+    file = (tmp_path / "pictures" / "p.png").read_bytes()
+    answer = served(image_bytes=tf.constant([file]))["logits"]
+    np.testing.assert_allclose(answer, expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,7 @@ def test_photographs_are_trained_exported_served_and_predicted_alike(
     monkeypatch.chdir(tmp_path)
     write_folder(tmp_path / "photographs", load_sample_images().images)
     train, export, predict, serve, curl = commands
-    run_here(*train[1:], "--epochs", "1", "--batch-size", "4", "--no-export")
+    run_here(*train[1:], "--epochs", "1", "--no-export")
     run_here(*export[1:])
     picture = tmp_path / predict[-3]
     (said,) = json.loads(run_here(*predict[1:]))

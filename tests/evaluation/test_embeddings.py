@@ -84,6 +84,16 @@ def test_images_are_prepared_as_the_weights_want_it(folder, pixels, tmp_path):
         assert distance(table.vectors, expected) < 1e-6
 
 
+def test_images_are_prepared_as_the_file_beside_a_model_says(model, folder, tmp_path):
+    foreign = keras.Model(model.input, model.get_layer("avg_pool").output)
+    foreign.save(tmp_path / "model.keras")
+    prepared = Preprocessing(image_size=SIDE, resize=12, interpolation="bicubic")
+    (tmp_path / "preprocessing.json").write_text(prepared.to_json())
+    table, view = embed(tmp_path / "model.keras", folder), Transforms.of(prepared)
+    seen = np.stack([view.evaluation(path.read_bytes()) for path in table.paths])
+    assert distance(table.vectors, foreign(seen.astype("float32"))) < 1e-6
+
+
 def test_classes_in_splits(model, folder, tmp_path):
     shutil.copytree(folder, tmp_path / "train")
     shutil.copytree(folder / "cat", tmp_path / "Val" / "cat")

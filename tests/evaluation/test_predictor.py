@@ -152,6 +152,12 @@ def test_files_of_a_folder_that_cannot_be_read_are_reported(folder, tmp_path):
 def test_calibration_batches(model, pixels, folder):
     batches = list(calibration_batches(str(folder), model))
     np.testing.assert_array_equal(np.concatenate(batches), pixels)
+    # Prepared as the file beside a model says.
+    prepared = Preprocessing(image_size=SIDE, resize=12)
+    cropped = calibration_batches(str(folder), model, preprocessing=prepared)
+    view = Transforms.of(prepared).evaluation((folder / "a.png").read_bytes())
+    np.testing.assert_array_equal(next(cropped)[0], view)
+    assert np.any(view != pixels[0])
     gray = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Flatten()])
     assert next(calibration_batches("digits", gray)).shape == (64, 8, 8, 1)
     with refused("`calibration`", "'digits'", "calibration='nowhere'"):

@@ -69,6 +69,13 @@ def test_what_is_pushed_is_loaded_again(hub, workdir, model):
         load_model("hf://me/broken")
 
 
+def test_the_preprocessing_beside_a_model_is_pushed(hub, workdir):
+    text = Preprocessing((100.0,), (50.0,)).to_json()
+    (workdir / "preprocessing.json").write_text(text)
+    push(workdir, "hf://me/digits", license="mit")
+    assert hub.repositories["me/digits"]["preprocessing.json"] == text.encode()
+
+
 def test_weights_of_a_pushed_model(hub, workdir, model):
     push(workdir, "hf://me/digits", license="mit")
     new = keras_resnet.CifarResNet(

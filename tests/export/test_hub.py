@@ -193,7 +193,23 @@ def test_signatures_take_images_and_files(classification):
     files = [tf.io.encode_png(image) for image in pixels]
     from_files = module.signatures["serving_bytes"](encoded=tf.stack(files))["logits"]
     close(from_files, from_images)
-    np.testing.assert_allclose(module(images), from_images, rtol=1e-6)
+    close(module(images), from_images)
+
+
+def test_an_empty_batch_has_empty_outputs(net, feature_vector, classification, feature_maps):
+    images, files = random_images(0), tf.constant([], tf.string)
+    for path, shapes in (
+        (feature_vector, {"features": (0, 64)}),
+        (classification, {"logits": (0, 10)}),
+        (feature_maps, {"C2": (0, 8, 8, 16), "C3": (0, 4, 4, 32), "C4": (0, 2, 2, 64)}),
+    ):
+        module = load(path)
+        called = tf.nest.flatten(module(images))
+        assert [tuple(rows.shape) for rows in called] == list(shapes.values())
+        from_images = module.signatures["serving_default"](images=tf.constant(images))
+        from_files = module.signatures["serving_bytes"](encoded=files)
+        for rows in (from_images, from_files):
+            assert {name: tuple(value.shape) for name, value in rows.items()} == shapes
 
 
 def test_files_become_as_large_and_gray_as_the_model_takes_them(classification):

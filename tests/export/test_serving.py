@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 
@@ -13,7 +14,8 @@ import tensorflow as tf
 
 import keras_resnet
 from keras_resnet.data import Transforms
-from keras_resnet.export import export, load_exported
+from keras_resnet.export import export, load_exported, serving
+from keras_resnet.export.verification import ExportMismatchError
 from keras_resnet.preprocessing import Preprocessing
 from tests.data.helpers import encode
 from tests.helpers import randomize, refused
@@ -101,6 +103,63 @@ def test_a_model_without_classifier_gives_its_outputs(files, tmp_path):
     assert sorted(rows) == ["error", "outputs"] and rows["outputs"].shape == (4, 64)
 
 
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_maps_of_a_broken_file_are_zero_and_others_the_models(files, tmp_path, count):
+    model = network(None, include_top=False)
+    assert model.output_shape == (None, 2, 2, 64)
+    export(model, tmp_path / "m")
+    rows = answer(tmp_path / "m", [*files[: count - 1], b""])
+    view = Transforms.of(PREPARED)
+    images = np.zeros((count, SIDE, SIDE, 3), "float32")
+    for image, file in zip(images, files, strict=False):
+        image[:] = view.evaluation(file)
+    expected = np.array(model(images, training=False))
+    expected[-1] = 0
+    np.testing.assert_allclose(rows["outputs"], expected, atol=1e-5)
+    assert [bool(error) for error in rows["error"]] == [False] * (count - 1) + [True]
+
+
+def test_an_answer_for_a_broken_file_is_not_kept(model, tmp_path, monkeypatch):
+    def decoded(image_bytes, transforms):
+        images, _ = serving_decoded(image_bytes, transforms)
+        return images, tf.ones_like(image_bytes, tf.bool)
+
+    serving_decoded = serving._decoded
+    monkeypatch.setattr(serving, "_decoded", decoded)
+    with refused("`model`", "image files", error=ExportMismatchError):
+        export(model, tmp_path / "m")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_files_become_as_large_as_the_exported_images(files, tmp_path):
+    images = keras.layers.Rescaling(1 / 255)(keras.Input((None, None, 3)))
+    model = randomize(keras_resnet.CifarResNet(8, input_tensor=images))
+    assert model.preprocessing is None
+    assert export(model, tmp_path / "m", image_size=24).difference < 1e-4
+    view = Transforms.of(Preprocessing.unchanged(3, 24))
+    images = np.stack([view.evaluation(file).numpy() for file in files]).astype("float32")
+    expected = np.asarray(model(images, training=False))
+    np.testing.assert_allclose(answer(tmp_path / "m", files)["probabilities"], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("given", [None, NAMES[::-1]])
+def test_scores_of_several_classes_have_their_names(tmp_path, given):
+    model = network(classifier_activation="sigmoid")
+    export(model, tmp_path / "m", labels=given)
+    loaded = load_exported(tmp_path / "m")
+    assert loaded.output == "outputs" and loaded.labels == (given or NAMES)
+
+
+def test_what_a_killed_export_left_is_deleted(model, tmp_path):
+    old, new, other = (tmp_path / f".writing-{name}" for name in ("m-a", "m-b", "n-a"))
+    for leftover in (old, new, other):
+        (leftover / "m").mkdir(parents=True)
+    for leftover in (old, other):
+        os.utime(leftover, (0, 0))
+    export(model, tmp_path / "m")
+    assert sorted(tmp_path.iterdir()) == [new, other, tmp_path / "m"]
+
+
 def test_images_that_files_are_not_decoded_to_have_pixels_only(tmp_path):
     images = keras.Input((8, 8, 5))
     net = keras_resnet.CifarResNet(8, input_tensor=keras.layers.Rescaling(1 / 255)(images))
@@ -116,6 +175,9 @@ def test_versions(model, folder, tmp_path):
         assert written.path == path / str(version)
     assert load_exported(path).path == path / "3"
     assert load_exported(path / "1").labels == NAMES
+    (path / "1").rename(path / "0004")
+    assert load_exported(path).path == path / "0004"
+    (path / "0004").rename(path / "1")
     assert sorted(file.name for file in path.iterdir()) == ["1", "3"]
     with refused("`path`", path / "3"):
         export(model, path, version=3)
