@@ -13,6 +13,8 @@ import itertools
 import json
 import re
 import statistics
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -302,3 +304,16 @@ def test_accuracy_of_the_exported_forms(runs):
         outputs = load_exported(runs / f"{kind}.tflite")(pixels)
         accuracy = 100 * np.mean(np.argmax(outputs, axis=1) == labels.numpy())
         assert accuracy == pytest.approx(expected, abs=0.9), kind
+
+
+@pytest.mark.slow
+def test_accuracy_of_every_form(runs):
+    make(TRAINED[0], runs)
+    command = [sys.executable, "benchmarks/forms.py", f"{runs}/digits/model.keras"]
+    made = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    text = (ROOT / "docs" / "images.md").read_text(encoding="utf-8")
+    tables = [re.findall(r"\| ([^|]+) \| (\d+) of 360 \|", one) for one in (text, made)]
+    said, found = ({form: int(right) for form, right in table} for table in tables)
+    assert len(said) == 11 and said.keys() == found.keys()
+    # Of the spread of a seed on other processors.
+    assert [form for form in said if abs(said[form] - found[form]) > 4] == []
