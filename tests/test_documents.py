@@ -309,7 +309,7 @@ def test_accuracy_of_the_exported_forms(runs):
 @pytest.mark.slow
 def test_accuracy_of_every_form(runs):
     make(TRAINED[0], runs)
-    command = [sys.executable, "benchmarks/forms.py", f"{runs}/digits/model.keras"]
+    command = [sys.executable, "benchmarks/forms.py", FIRST.replace("runs/", f"{runs}/")]
     made = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     text = (ROOT / "docs" / "images.md").read_text(encoding="utf-8")
     tables = [re.findall(r"\| ([^|]+) \| (\d+) of 360 \|", one) for one in (text, made)]
