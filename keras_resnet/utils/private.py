@@ -66,11 +66,11 @@ class _Waiting(list):
 
     def __init__(self, most: int):
         super().__init__()
-        self._left = most
+        self.left = most
 
     def append(self, variable: keras.Variable) -> None:
-        self._left -= math.prod(variable.shape)
-        if self._left < 0:
+        self.left -= math.prod(variable.shape)
+        if self.left < 0:
             raise ValueError("its layers have more weights than it has bytes")
         super().append(variable)
 

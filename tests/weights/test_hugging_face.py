@@ -309,8 +309,8 @@ def test_factors_that_prepare_no_image(hub, factor):
     ("changes", "word"),
     [
         ({"depths": [10**9, 1]}, "1,000,000,001 blocks"),
-        ({"hidden_sizes": [16, 4 * 10**9]}, "weights, and it"),
-        ({"embedding_size": 10**9}, "weights, and it"),
+        ({"hidden_sizes": [16, 4 * 10**9]}, "more weights than it has bytes"),
+        ({"embedding_size": 10**9}, "more weights than it has bytes"),
         ({"embedding_size": 10**40}, ""),
     ],
     ids=str,
