@@ -25,14 +25,17 @@ def orientation_of_jpeg(encoded: tf.Tensor) -> tf.Tensor:
 
 def orientation_of_other(encoded: tf.Tensor) -> tf.Tensor:
     """Returns the orientation of a PNG or WebP, and 1 for all others."""
-    png = _end_of(b"eXIf", tf.strings.split(encoded, b"IDAT", maxsplit=1)[0])
+    front = tf.strings.substr(encoded, 0, _FRONT)  # since pixels may be megabytes
+    png = _end_of(b"eXIf", tf.strings.split(front, b"IDAT", maxsplit=1)[0])
     # In WebP the chunk comes after the pixels, and its size is between name and content. Some
     # programs write a JPEG's mark in front of the latter.
-    webp = _end_of(b"EXIF", encoded) + 4
+    is_webp = tf.strings.substr(encoded, 8, 4) == b"WEBP"
+    webp = 4 + tf.cond(
+        is_webp, lambda: _end_of(b"EXIF", encoded), lambda: tf.strings.length(encoded)
+    )
     marked = tf.strings.substr(encoded, tf.minimum(webp, tf.strings.length(encoded)), 6)
     webp += 6 * tf.cast(marked == b"Exif\0\0", tf.int32)
-    is_png = tf.strings.substr(encoded, 0, 4) == b"\x89PNG"
-    return _orientation(encoded, tf.where(is_png, png, webp))
+    return _orientation(encoded, tf.where(is_webp, webp, png))
 
 
 def upright(image: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
