@@ -21,7 +21,7 @@ from pathlib import Path
 import filelock
 
 from keras_resnet.export.trust import is_trusted, module_checksum, trust_checksum
-from keras_resnet.export.verification import SAVED_MODEL
+from keras_resnet.export.verification import SAVED_MODEL, sha256_of_file
 from keras_resnet.utils.archives import leads_outside
 from keras_resnet.utils.checks import first_line
 from keras_resnet.utils.download import fetch
@@ -207,8 +207,7 @@ def _keep(handle: str, url: str, place: Path, sha256: str | None) -> None:
             with replacing(place) as temporary:
                 archive = fetch(url, temporary.with_name("module.tar.gz"), sha256)
                 _unpack(archive, temporary)
-                with open(archive, "rb") as file:
-                    digest = hashlib.file_digest(file, "sha256").hexdigest()
+                digest = sha256_of_file(archive)
                 archive.unlink()  # A process killed after the renaming would leave it for good.
                 content = module_checksum(temporary)
                 # So that no module stands under the checksum of another, whenever this ends.

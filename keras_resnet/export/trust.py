@@ -10,6 +10,8 @@ import hashlib
 import os
 from pathlib import Path
 
+from keras_resnet.export.verification import sha256_of_file
+
 # More than any module has.
 MOST_FILES = 10_000
 _trusted: set[str] = set()
@@ -47,8 +49,6 @@ def module_checksum(directory: Path) -> str:
                 "`handle` must be the directory of a module, of files and directories only. "
                 f"Received: handle={str(directory)!r}, with {str(path)!r}"
             )
-        with open(path, "rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        name = path.relative_to(directory).as_posix()
-        content.update(f"{digest} {len(os.fsencode(name))} ".encode() + os.fsencode(name))
+        name = os.fsencode(path.relative_to(directory).as_posix())
+        content.update(f"{sha256_of_file(path)} {len(name)} ".encode() + name)
     return content.hexdigest()

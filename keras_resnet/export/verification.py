@@ -89,7 +89,7 @@ def write_checksums(directory: Path) -> None:
 def sha256_of_files(directory: Path) -> dict[str, str]:
     """Returns the checksum of every file of a directory, by its path inside."""
     files = [path for path in sorted(directory.rglob("*")) if path.is_file()]
-    return {path.relative_to(directory).as_posix(): _sha256(path) for path in files}
+    return {path.relative_to(directory).as_posix(): sha256_of_file(path) for path in files}
 
 
 def _verify_checksums(directory: Path) -> None:
@@ -104,11 +104,12 @@ def _verify_checksums(directory: Path) -> None:
     for digest, file in sums:
         if leads_outside(file) or not (directory / file).is_file():
             raise ValueError(f"it lacks the {ascii(file)} of its {CHECKSUMS}")
-        if _sha256(directory / file) != digest:
+        if sha256_of_file(directory / file) != digest:
             raise ValueError(f"its {file} does not have the SHA-256 in {CHECKSUMS}")
 
 
-def _sha256(path: Path) -> str:
+def sha256_of_file(path: Path) -> str:
+    """Returns the checksum of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
