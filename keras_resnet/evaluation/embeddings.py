@@ -10,14 +10,13 @@ from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from keras_resnet.data.folder import find_splits
 from keras_resnet.evaluation.predictor import read_images, transforms_for
 from keras_resnet.export import ExportedModel, load_exported
 from keras_resnet.export.copies import described, image_network
 from keras_resnet.export.endpoints import endpoint
-from keras_resnet.export.reading import preprocessing_for
+from keras_resnet.export.reading import open_network, preprocessing_for
 from keras_resnet.models.hub import load_model
 from keras_resnet.preprocessing import Preprocessing
 from keras_resnet.utils import checks
@@ -160,11 +159,8 @@ def _features(model: keras.Model | ExportedModel | str | Path) -> ExportedModel:
         preprocessing = preprocessing_for(model, path)
     if isinstance(model, keras.Model):
         net = endpoint(image_network(model, preprocessing), "feature_vector")
-        spec = tf.TensorSpec((None, *net.inputs[0].shape[1:]), tf.float32)
-        run = tf.function(lambda images: net(images, training=False), [spec], autograph=False)
         prepared = described(model, preprocessing)
-        path = path or Path(model.name)
-        return ExportedModel(path, spec.shape[1:], "features", None, run, prepared)
+        return open_network(net, path or Path(model.name), "features", None, prepared)
     exported = model if isinstance(model, ExportedModel) else load_exported(model)
     if exported.output in ("probabilities", "logits"):
         raise ValueError(

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -165,12 +166,21 @@ def _open_keras(path: str | Path) -> ExportedModel:
     saved = load_model(path)
     preprocessing = preprocessing_for(saved, path)
     model = image_network(saved, preprocessing)
-    shape = model.inputs[0].shape[1:]
-    spec = tf.TensorSpec((None, *shape), tf.float32)
+    labels, prepared = labels_of(saved, path), described(saved, preprocessing)
+    return open_network(model, Path(path), output_name(model), labels, prepared)
+
+
+def open_network(
+    model: keras.Model,
+    path: Path,
+    output: str,
+    labels: tuple[str, ...] | None,
+    preprocessing: Preprocessing | None,
+) -> ExportedModel:
+    """Returns a network of images in [0, 255] as a model of a file; see `ExportedModel`."""
+    spec = tf.TensorSpec((None, *model.inputs[0].shape[1:]), tf.float32)
     run = tf.function(lambda images: model(images, training=False), [spec], autograph=False)
-    prepared = described(saved, preprocessing)
-    labels = labels_of(saved, path)
-    return ExportedModel(Path(path), shape, output_name(model), labels, run, prepared)
+    return ExportedModel(path, spec.shape[1:], output, labels, run, preprocessing)
 
 
 def _open_saved_model(path: Path) -> ExportedModel:
