@@ -83,8 +83,8 @@ def application(entry: str, published: PretrainedWeights, **options: Any) -> Cal
     Returns:
         A functional model, a `Network`, from images as the `preprocess_input` of this module
         returns them, `(batch, H, W, 3)`, to class probabilities `(batch, classes)`, feature maps
-        `(batch, h, w, channels)` or vectors `(batch, channels)`. Its layers have the names, the
-        order and the weights that they have in Keras.
+        `(batch, h, w, channels)` or vectors `(batch, channels)`. Its layers with weights
+        have the order and the shapes that they have in Keras, and those of ResNets the names.
 
     Raises:
         ValueError: If an argument is wrong, as in Keras.

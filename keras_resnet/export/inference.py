@@ -203,8 +203,9 @@ def export(
     signatures = {}
     if kind.functions:
         signatures = _signatures(serve, model, transforms, output, labels)
-    with replacing(path if base.exists() else base) as written:
-        if path != base and not base.exists():
+    target = path if base.exists() else base
+    with replacing(target) as written:
+        if target != path:
             written /= path.name
         kind.write(
             serve,
