@@ -12,7 +12,7 @@ import contextlib
 import keras
 from keras import ops
 
-from keras_resnet.utils import checks
+from keras_resnet.utils import checks, private
 
 PACKAGE = "keras_resnet"
 
@@ -97,8 +97,11 @@ class ZeroPadShortcut(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
-class FusedBatchNormalization(Remembering, keras.layers.BatchNormalization):
+class BatchNormalization(Remembering, keras.layers.BatchNormalization):
     """Keras's batch normalization, computed by TensorFlow's fused kernel wherever that applies.
+
+    It has the name of Keras's class, since weights files number the layers by class: so Keras's own
+    networks and these read each other's.
 
     The fused kernel computes images (rank 4, channels last or first) in float32, bfloat16 and
     float16, in training, in inference and frozen; parameters and statistics stay in float32. In
@@ -156,6 +159,23 @@ class FusedBatchNormalization(Remembering, keras.layers.BatchNormalization):
 
     def _move(self, average, value):
         average.assign(average * self.momentum + value * (1.0 - self.momentum))
+
+    def load_own_variables(self, store):
+        # Files of earlier versions have them under the name that this class had then.
+        names = ("fused_batch_normalization", "batch_normalization")
+        super().load_own_variables(private.group_of(self, store, names))
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class FusedBatchNormalization(BatchNormalization):
+    """The same in a `.keras` file of an earlier version, until its weights are loaded.
+
+    Keras finds the weights by the names of classes, those of other layers behind it included.
+    """
+
+    def load_own_variables(self, store):
+        super().load_own_variables(store)
+        self.__class__ = BatchNormalization
 
 
 @keras.saving.register_keras_serializable(PACKAGE)

@@ -16,8 +16,10 @@ STEM, STEM_POOL = "conv1", "pool1"
 POST = "post"
 AVERAGE_POOL, MAX_POOL = "avg_pool", "max_pool"
 CLASSIFIER = "predictions"
-# Layers that `keras.applications.densenet` calls otherwise, by its names.
-KERAS_NAMES = {"bn": f"{POST}_bn", "relu": f"{POST}_relu", "pool1": f"{STEM_POOL}_pool"}
+# Layers that `keras.applications.densenet` calls otherwise, and their names there.
+DENSENET_NAMES = {f"{POST}_bn": "bn", f"{POST}_relu": "relu", f"{STEM_POOL}_pool": "pool1"}
+# Both names of a layer, each by the other.
+OTHER_NAMES = DENSENET_NAMES | {there: here for here, there in DENSENET_NAMES.items()}
 
 _FIRST_STAGE = 2
 _STAGE = re.compile(r"(conv|pool)(\d+)_")
@@ -55,6 +57,17 @@ def block_name(stage: str, block: int) -> str:
 def stack_name(stage: str) -> str:
     """Returns the name of the `BlockStack` that holds the equal blocks of a stage."""
     return f"{stage}_stack"
+
+
+def densenet_name(layer: str) -> str | None:
+    """Returns the name of a DenseNet's layer in Keras, None for a pad, which Keras only numbers."""
+    pads = (f"{STEM}_pad", f"{STEM_POOL}_pad")
+    return None if layer in pads else DENSENET_NAMES.get(layer, layer)
+
+
+def is_post(layer: str) -> bool:
+    """Returns whether a layer stands behind the last stage of a network with pre-activation."""
+    return layer.startswith(f"{POST}_") or OTHER_NAMES.get(layer, "").startswith(f"{POST}_")
 
 
 def find_place(layer: str) -> Place | None:

@@ -15,7 +15,7 @@ import numpy as np
 
 from keras_resnet.architectures import Architecture, DenseArchitecture, Stem, identify
 from keras_resnet.layers import PACKAGE, Remembering
-from keras_resnet.naming import KERAS_NAMES, find_stage, map_name
+from keras_resnet.naming import OTHER_NAMES, find_stage, map_name
 from keras_resnet.preprocessing import KERAS_CAFFE, KERAS_TF, Preprocessing
 from keras_resnet.utils import checks, private
 from keras_resnet.utils.escapes import visible
@@ -154,9 +154,9 @@ class Network(keras.Model):
     predict = _watched(keras.Model.predict)
 
     def get_layer(self, name=None, index=None):
-        """Returns a layer as `keras.Model` does, a DenseNet's by its name in Keras, too."""
-        if name in KERAS_NAMES and all(layer.name != name for layer in self.layers):
-            name = KERAS_NAMES[name]
+        """Returns a layer as `keras.Model` does, by either name where Keras has another."""
+        if name in OTHER_NAMES and all(layer.name != name for layer in self.layers):
+            name = OTHER_NAMES[name]
         return super().get_layer(name, index)
 
     @property

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_resnet.layers import DilatedAveragePooling2D, FusedBatchNormalization, ZeroPadShortcut
+from keras_resnet.layers import BatchNormalization, DilatedAveragePooling2D, ZeroPadShortcut
 from tests.helpers import distance, images, kernels_in_graph, refused
 
 SCRIPTS = Path(__file__).with_name("distributed")
@@ -110,7 +110,7 @@ def test_zero_pad_wants_images():
         ZeroPadShortcut(3)(images(4, 3))
 
 
-# --- FusedBatchNormalization -----------------------------------------------------------------
+# --- BatchNormalization -----------------------------------------------------------------
 
 FUSED = {"FusedBatchNormV3", "FusedBatchNormGradV3"}
 
@@ -127,7 +127,7 @@ def twins(shape, **config):
     """Returns our layer and Keras's with the same drawn weights, built for `shape`."""
     layers = [
         kind(gamma_initializer="ones", **config)
-        for kind in (FusedBatchNormalization, keras.layers.BatchNormalization)
+        for kind in (BatchNormalization, keras.layers.BatchNormalization)
     ]
     for layer in layers:
         layer.build(shape)
@@ -208,7 +208,7 @@ def test_fused_on_next_to_no_pixels(shape):
 @pytest.mark.parametrize("momentum", [0.0, 0.9, 0.99])
 def test_fused_moving_statistics_by_hand(momentum):
     x = 5.0 + images(2, 3, 3, 4)
-    layer = FusedBatchNormalization(momentum=momentum)
+    layer = BatchNormalization(momentum=momentum)
     layer(x, training=True)
     mean, variance = x.mean(axis=(0, 1, 2)), x.var(axis=(0, 1, 2))
     assert distance(layer.moving_mean, (1 - momentum) * mean) < 1e-6
@@ -240,7 +240,7 @@ def test_fused_on_a_large_mean():
 
 def test_fused_statistics_of_half_precision_inputs_are_float32():
     x = tf.cast(100.0 + images(64, 16, 16, 2), "float16")
-    layer = FusedBatchNormalization(momentum=0.0, dtype="mixed_float16")
+    layer = BatchNormalization(momentum=0.0, dtype="mixed_float16")
     assert layer(x, training=True).dtype == tf.float16
     assert {v.dtype for v in layer.weights} == {"float32"}
     # The sum of these 16384 numbers is beyond float16's range of 65504.
@@ -286,7 +286,7 @@ def test_a_mask_falls_back_to_keras():
 
 def test_float64_model_has_float64_statistics():
     keras.config.set_dtype_policy("float64")
-    layer = FusedBatchNormalization(momentum=0.0)
+    layer = BatchNormalization(momentum=0.0)
     x = 1.0 + 1e-9 * images(4, 4, 4, 2).astype("float64")
     layer(x, training=True)
     np.testing.assert_allclose(layer.moving_mean, x.mean(axis=(0, 1, 2)), rtol=1e-13)
@@ -319,7 +319,7 @@ def test_fused_in_a_compiled_step_of_open_shape():
 
 def test_fused_exports_an_open_batch(tmp_path):
     inputs = keras.Input((4, 4, 3))
-    model = keras.Model(inputs, FusedBatchNormalization()(inputs))
+    model = keras.Model(inputs, BatchNormalization()(inputs))
     model.layers[1].moving_mean.assign([1.0, 2.0, 3.0])
     model.export(tmp_path / "saved", verbose=False)
     loaded = tf.saved_model.load(tmp_path / "saved")
@@ -346,9 +346,9 @@ def test_fused_second_derivative():
 
 def test_fused_config_and_state(tmp_path):
     config = {"axis": 1, "momentum": 0.8, "epsilon": 1e-5, "center": False, "name": "bn"}
-    layer = FusedBatchNormalization(**config)
+    layer = BatchNormalization(**config)
     again = recreated(layer)
-    assert type(again) is FusedBatchNormalization
+    assert type(again) is BatchNormalization
     assert again.get_config() == layer.get_config()
     assert {k: again.get_config()[k] for k in config} == config
     # The same as Keras's, so that one can stand in for the other.

@@ -9,7 +9,7 @@ import pytest
 
 import keras_resnet
 from keras_resnet.architectures import ARCHITECTURES, Stem
-from keras_resnet.layers import FusedBatchNormalization, Remembering
+from keras_resnet.layers import BatchNormalization, Remembering
 from keras_resnet.network import (
     Network,
     NetworkConfig,
@@ -134,7 +134,7 @@ def test_arguments_cannot_be_changed():
 
 def test_layers_in_front_belong_to_no_network():
     inputs = keras.Input((8, 8, 3))
-    front = FusedBatchNormalization(name="front")(inputs)
+    front = BatchNormalization(name="front")(inputs)
     models = [keras_resnet.CifarResNet(8, shortcut=s, input_tensor=front) for s in ("A", None)]
     assert [m.network.architecture.name for m in models] == ["ResNet8", "PlainNet8"]
 

@@ -13,8 +13,13 @@ from keras_resnet.network import Network
 from keras_resnet.utils import private
 from keras_resnet.weights import PretrainedWeights
 
-# Of all networks there: their batch normalization, and a layer of its own for every convolution.
-_COMMON = {"bn_epsilon": 1.001e-5, "bn_momentum": 0.99, "stack_blocks": False}
+# Of all networks there: their batch normalization, and their layers.
+_COMMON = {
+    "bn_epsilon": 1.001e-5,
+    "bn_momentum": 0.99,
+    "stack_blocks": False,
+    "keras_names": True,
+}
 
 
 def application(entry: str, published: PretrainedWeights, **options: Any) -> Callable[..., Network]:
@@ -83,8 +88,9 @@ def application(entry: str, published: PretrainedWeights, **options: Any) -> Cal
     Returns:
         A functional model, a `Network`, from images as the `preprocess_input` of this module
         returns them, `(batch, H, W, 3)`, to class probabilities `(batch, classes)`, feature maps
-        `(batch, h, w, channels)` or vectors `(batch, channels)`. Its layers with weights
-        have the order and the shapes that they have in Keras, and those of ResNets the names.
+        `(batch, h, w, channels)` or vectors `(batch, channels)`. Its layers have the names, the
+        order and the shapes that they have in Keras, so that each reads the weights of the other by
+        `load_weights`.
 
     Raises:
         ValueError: If an argument is wrong, as in Keras.

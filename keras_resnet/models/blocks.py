@@ -109,6 +109,15 @@ class ResidualParts(Parts):
         """True if the last block of a stage leads to the next one's resolution, not the first."""
         return self.version == "v2-keras"
 
+    @property
+    def pads_apart(self) -> bool:
+        """True if convolutions without stride have their padding in a layer of its own, too."""
+        return self.keras_names and self.strides_last
+
+    def layer_name(self, name: str) -> str | None:
+        """Returns the name of a layer as the network has it; None for one that Keras numbers."""
+        return None if self.keras_names and name.endswith("_0_pool") else name
+
     def inner_width(self, width: int) -> int:
         """Channels inside of a branch, in a stage of that width.
 
@@ -259,7 +268,8 @@ def shortcut(x, activated, filters: int, step: Step, parts: ResidualParts, name:
     if same_shape:
         if strides == 1:
             return x
-        return MaxPooling2D(1, strides, data_format=parts.data_format, name=f"{name}_0_pool")(x)
+        pool = parts.layer_name(f"{name}_0_pool")
+        return MaxPooling2D(1, strides, data_format=parts.data_format, name=pool)(x)
     return ZeroPadShortcut(filters, strides, parts.data_format, name=f"{name}_0_pad")(activated)
 
 

@@ -52,6 +52,7 @@ def DenseNet(  # noqa: D417, N802, most arguments are those of ResNet
     include_preprocessing: bool | Preprocessing = False,
     stack_blocks: bool | None = None,
     recompute: bool = False,
+    keras_names: bool = False,
     data_format: str | None = None,
     output_stride: int | None = None,
     features: Sequence[str] | None = None,
@@ -71,6 +72,8 @@ def DenseNet(  # noqa: D417, N802, most arguments are those of ResNet
             does so only where the network is too deep for Keras to build otherwise.
         recompute: Whether training keeps only the input of each block and computes the rest again
             for the gradient (in the spirit of arXiv 1707.06990), to save memory.
+        keras_names: Whether layers have the names of `keras.applications.densenet` where these are
+            others.
         Others: As in `ResNet`.
 
     Returns:

@@ -26,7 +26,7 @@ from keras.layers import (
 )
 
 from keras_resnet.architectures import NORMALIZATIONS, Family, Stem, activation_name
-from keras_resnet.layers import FusedBatchNormalization, StandardizedConv2D
+from keras_resnet.layers import BatchNormalization, StandardizedConv2D
 from keras_resnet.models.arguments import (
     check_classifier_dropout,
     check_features,
@@ -34,7 +34,15 @@ from keras_resnet.models.arguments import (
     check_preprocessing,
     check_top,
 )
-from keras_resnet.naming import AVERAGE_POOL, CLASSIFIER, MAX_POOL, STEM, STEM_POOL, map_name
+from keras_resnet.naming import (
+    AVERAGE_POOL,
+    CLASSIFIER,
+    MAX_POOL,
+    STEM,
+    STEM_POOL,
+    densenet_name,
+    map_name,
+)
 from keras_resnet.network import Backbone, Network, NetworkConfig
 from keras_resnet.preprocessing import Preprocessing, standardize_layer
 from keras_resnet.utils import checks
@@ -63,9 +71,11 @@ class Parts:
     kernel_regularizer: keras.regularizers.Regularizer | str | None = None
     dropout: float = 0.0
     conv_bias: bool = False
+    keras_names: bool = False
 
     def __post_init__(self):
         checks.boolean("conv_bias", self.conv_bias)
+        checks.boolean("keras_names", self.keras_names)
         checks.one_of("normalization", self.normalization, NORMALIZATIONS)
         checks.boolean("synchronized_bn", self.synchronized_bn)
         if self.synchronized_bn and self.normalization != "batch":
@@ -99,6 +109,15 @@ class Parts:
         return True
 
     @property
+    def pads_apart(self) -> bool:
+        """True if convolutions without stride have their padding in a layer of its own, too."""
+        return False
+
+    def layer_name(self, name: str) -> str | None:
+        """Returns the name of a layer as the network has it; None for one that Keras numbers."""
+        return densenet_name(name) if self.keras_names else name
+
+    @property
     def channel_axis(self) -> int:
         return -1 if self.data_format == "channels_last" else 1
 
@@ -121,14 +140,16 @@ class Parts:
         top left and so disagrees with every published set of weights. `zero` starts it at zero, and
         `normalized` says that a normalization follows.
         """
-        if strides > 1 and kernel_size > 1:
-            x = ZeroPadding2D(kernel_size // 2, self.data_format, name=f"{name}_pad")(x)
+        padded = kernel_size > 1 and (strides > 1 or self.pads_apart)
+        if padded:
+            pad = self.layer_name(f"{name}_pad")
+            x = ZeroPadding2D(dilation * (kernel_size // 2), self.data_format, name=pad)(x)
         kind = Conv2D if self.normalization == "batch" else StandardizedConv2D
         return kind(
             filters,
             kernel_size,
             strides,
-            padding="same" if strides == 1 else "valid",
+            padding="valid" if padded or strides > 1 else "same",
             data_format=self.data_format,
             dilation_rate=dilation if kernel_size > 1 else 1,
             groups=groups,
@@ -150,17 +171,17 @@ class Parts:
                 gamma_initializer=gamma_initializer,
                 name=f"{name}_gn",
             )(x)
-        return FusedBatchNormalization(
+        return BatchNormalization(
             axis=self.channel_axis,
             momentum=self.bn_momentum,
             epsilon=self.bn_epsilon,
             gamma_initializer=gamma_initializer,
             synchronized=self.synchronized_bn,
-            name=f"{name}_bn",
+            name=self.layer_name(f"{name}_bn"),
         )(x)
 
     def activate(self, x, *, name):
-        return Activation(self.activation, name=name)(x)
+        return Activation(self.activation, name=self.layer_name(name))(x)
 
     def norm_act(self, x, *, name):
         x = self.norm(x, name=name)
@@ -206,8 +227,8 @@ def stem_pool(x, parts: Parts, pool: str = "padded", bare: bool = False):
     at_end = ((0, 1), (0, 1)) if pool == "ceil" else 1
     if bare or (parts.activation is keras.activations.relu and pool != "first"):
         # Zeros are neutral under the maximum where activations are not negative; bare, as Keras's.
-        x = ZeroPadding2D(at_end, name=f"{STEM_POOL}_pad", **options)(x)
-        return MaxPooling2D(3, 2, name=f"{STEM_POOL}_pool", **options)(x)
+        x = ZeroPadding2D(at_end, name=parts.layer_name(f"{STEM_POOL}_pad"), **options)(x)
+        return MaxPooling2D(3, 2, name=parts.layer_name(f"{STEM_POOL}_pool"), **options)(x)
     # With stride 1 Keras's own padding, neutral for all numbers, is the same on all sides.
     x = MaxPooling2D(3, 1, "same", name=f"{STEM_POOL}_pool", **options)(x)
     if pool == "ceil":

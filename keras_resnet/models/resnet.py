@@ -57,6 +57,7 @@ def ResNet(  # noqa: N802, named as in keras.applications
     include_preprocessing: bool | Preprocessing = False,
     stack_blocks: bool | None = None,
     recompute: bool = False,
+    keras_names: bool = False,
     data_format: str | None = None,
     output_stride: int | None = None,
     features: Sequence[str] | None = None,
@@ -135,6 +136,9 @@ def ResNet(  # noqa: N802, named as in keras.applications
             None does so only where the network is too deep for Keras to build otherwise.
         recompute: Whether training keeps only the input of each stacked block and computes the
             rest again for the gradient, to save memory.
+        keras_names: Whether layers are those of `keras.applications`, name for name, where these
+            are others: in version "v2-keras" the padding in front of every 3x3 convolution is a
+            layer, and the pools of shortcuts are numbered by Keras.
         data_format: "channels_last", "channels_first", or None for Keras's default.
         output_stride: Stride of the last map, reached by dilation in place of strides, with the
             same weights: that of the stem's end (4 for ImageNet, 1 for CIFAR), or twice, four or
@@ -185,7 +189,7 @@ def ResNet(  # noqa: N802, named as in keras.applications
     depth = sum(blocks)
     drop_rates = [stochastic_depth * (i + 1) / depth for i in range(depth)]
     per_block = 3 * parts.kind.weighted_layers + 1 + bool(parts.dropout) + any(drop_rates)
-    per_block += 4 * bool(squeeze_excitation)
+    per_block += 4 * bool(squeeze_excitation) + parts.pads_apart
     stack = stacks_blocks(stack_blocks, recompute, per_block * depth)
     steps = steps_to(output_stride, spec.reduction, len(blocks))
 

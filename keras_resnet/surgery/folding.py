@@ -12,7 +12,7 @@ from collections import Counter
 import keras
 import numpy as np
 
-from keras_resnet.layers import BlockStack, FusedBatchNormalization
+from keras_resnet.layers import BatchNormalization, BlockStack, FusedBatchNormalization
 from keras_resnet.naming import unrolled_name
 from keras_resnet.surgery.graphs import (
     Config,
@@ -23,7 +23,8 @@ from keras_resnet.surgery.graphs import (
 )
 from keras_resnet.weights.transfer import Layers, assign_weights, layer_weights
 
-_NORMS = {FusedBatchNormalization.__name__, keras.layers.BatchNormalization.__name__}
+# Keras's and this package's, and that of files of earlier versions.
+_NORMS = {BatchNormalization.__name__, FusedBatchNormalization.__name__}
 # Kernels whose last axis is the output channel.
 _FOLDABLE = {keras.layers.Conv2D.__name__, keras.layers.Dense.__name__}
 

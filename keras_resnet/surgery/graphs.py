@@ -7,7 +7,7 @@ from typing import Any
 
 import keras
 
-from keras_resnet.naming import POST, find_stage, map_name
+from keras_resnet.naming import find_stage, is_post, map_name
 from keras_resnet.utils import private
 from keras_resnet.weights import copy_weights
 
@@ -59,7 +59,7 @@ def stage_ends(model: keras.Model) -> dict[str, keras.KerasTensor]:
         if stage is not None and stage >= 0:
             name = map_name(stage)
             ends[name] = layer.output
-        elif name and layer.name.startswith(f"{POST}_"):
+        elif name and is_post(layer.name) and layer.input is ends[name]:
             ends[name] = layer.output
     return ends
 

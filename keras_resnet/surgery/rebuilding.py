@@ -10,9 +10,10 @@ from typing import Any
 import keras
 
 from keras_resnet.models.builders import GENERAL_BUILDERS
-from keras_resnet.naming import PREPROCESSING, STEM
+from keras_resnet.naming import OTHER_NAMES, PREPROCESSING, STEM
 from keras_resnet.network import Network, class_names_of, network_of
-from keras_resnet.weights.transfer import assign_weights, copy_weights, layer_weights
+from keras_resnet.utils import private
+from keras_resnet.weights.transfer import assign_weights, copy_weights, layer_weights, renamed
 
 
 def rebuild(model: Network, *, name: str | None = None, **changes: Any) -> Network:
@@ -45,13 +46,13 @@ def rebuild(model: Network, *, name: str | None = None, **changes: Any) -> Netwo
         builder: Any = GENERAL_BUILDERS[config.builder]
         network: Network = builder(name=name or model.name, **arguments)
     weights = layer_weights(network)
-    for kept, values in layer_weights(model).items():
+    for kept, values in renamed(layer_weights(model), network).items():
         if [value.shape for value in values] == [value.shape for value in weights.get(kept, ())]:
             weights[kept] = values
     assign_weights(network, weights)
     before = {layer.name: layer for layer in model.layers}
     for layer in network.layers:
-        if old := before.get(layer.name):
+        if old := before.get(layer.name) or before.get(OTHER_NAMES.get(layer.name)):
             layer.trainable = old.trainable
             if hasattr(old, "frozen_norms"):
                 layer.frozen_norms = old.frozen_norms
@@ -106,6 +107,9 @@ def _front(model: Network, input_shape: tuple[int | None, ...]) -> keras.Model:
     first = next(
         layer for layer in model.layers if layer.name in firsts or layer.name.startswith(f"{STEM}_")
     )
+    padded = getattr(first, "padding", None) == "valid" and max(first.kernel_size) > 1
+    if padded:  # by a layer to which `keras_names` gives no name of the stem's
+        first = private.layer_of(first.input)
     inputs = keras.Input(input_shape, dtype=model.input.dtype)
     front = keras.Model(model.inputs[0], first.input)
     if not front.layers[1:]:

@@ -10,8 +10,9 @@ from __future__ import annotations
 import contextlib
 import math
 import pickle
+import re
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, BinaryIO
 
 import keras
@@ -59,6 +60,21 @@ def compute_output_spec(function: Callable[..., Any], *args: keras.KerasTensor) 
     """Calls a function once with symbolic tensors."""
     # The public one is a method of layers.
     return backend.compute_output_spec(function, *args)
+
+
+def group_of(layer: keras.Layer, store: Any, names: Sequence[str]) -> Any:
+    """Returns a layer's group in a weights file, which calls groups after classes.
+
+    That is the group in `store`, or the first of the same number that is called by one of `names`,
+    which the class of the layer has had.
+    """
+    # Keras finds the group by the class of today, and has nowhere to tell it another name.
+    path = getattr(store, "_h5_entry_path", None) or ""  # of H5 files alone
+    found = re.fullmatch(rf"(.*/)(?:{'|'.join(names)})((?:_\d+)?)", path)
+    if found is None or getattr(store._h5_entry_group, "attrs", {}).get("name") == layer.name:
+        return store
+    others = (f"{found[1]}{name}{found[2]}" for name in names)
+    return store.get(next(filter(store.has_path, others), path))
 
 
 class _Waiting(list):

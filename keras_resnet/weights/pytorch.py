@@ -14,7 +14,7 @@ from collections.abc import Mapping
 import keras
 import numpy as np
 
-from keras_resnet.naming import CLASSIFIER, POST, find_place, find_stage
+from keras_resnet.naming import CLASSIFIER, DENSENET_NAMES, POST, find_place, find_stage
 from keras_resnet.network import remembered
 from keras_resnet.weights.transfer import Layers, layer_weights, norm_epsilon, with_epsilon
 
@@ -117,6 +117,7 @@ _DENSENET = _Names(
         "conv1_bn": "features.norm0",
         # Also where there are more or fewer than four blocks.
         f"{POST}_bn": "features.norm5",
+        DENSENET_NAMES[f"{POST}_bn"]: "features.norm5",
         CLASSIFIER: "classifier",
     },
     "features.denseblock{stage1}.denselayer{block1}",

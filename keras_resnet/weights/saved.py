@@ -22,6 +22,7 @@ from keras_resnet.weights.transfer import (
     check_weights,
     layer_weights,
     norm_epsilon,
+    renamed,
     with_epsilon,
 )
 
@@ -75,7 +76,8 @@ class SavedWeights:
                 "activation in front of squeeze-and-excitation; seresnet18 and 34 have none. "
                 f"Received: weights={self.source!r}"
             )
-        layers: Layers = from_torch(self.layers, model) if self.torch else dict(self.layers)
+        given = from_torch(self.layers, model) if self.torch else dict(self.layers)
+        layers: Layers = renamed(given, model)
         channels = image_channels(own)
         layers = adapt_channels(layers, channels)
         message = self._fit_classifier(layers, own, model.name)

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from keras_resnet.layers import BlockStack
-from keras_resnet.naming import unrolled_name
+from keras_resnet.naming import OTHER_NAMES, unrolled_name
 
 Layers = dict[str, list[np.ndarray]]
 
@@ -35,6 +35,14 @@ def unstacked_weights(stacked: Sequence[tuple[str, np.ndarray]]) -> Layers:
         for i, value in enumerate(values):
             weights.setdefault(unrolled_name(pattern_name, i), []).append(value)
     return weights
+
+
+def renamed(weights: Layers, model: keras.Model) -> Layers:
+    """Returns weights by the names of a model's layers, where a DenseNet has that of Keras."""
+    own = {layer.name for layer in model.layers}
+    other = {name: OTHER_NAMES.get(name) for name in weights.keys() - own}
+    renames = {name: there for name, there in other.items() if there in own - weights.keys()}
+    return {renames.get(name) or name: arrays for name, arrays in weights.items()}
 
 
 def assign_weights(
@@ -111,7 +119,8 @@ def copy_weights(source: keras.Model, target: keras.Model) -> None:
 
     Raises a ValueError if the two are of different architectures.
     """
-    assign_weights(target, layer_weights(source), f"model {source.name!r}")
+    weights = renamed(layer_weights(source), target)
+    assign_weights(target, weights, f"model {source.name!r}")
 
 
 def _some(names: Sequence[str]) -> str:

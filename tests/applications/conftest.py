@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import keras
 import numpy as np
 import pytest
@@ -25,6 +27,17 @@ def drawn(name, **options):
         # Far from giving all classes the same score.
         theirs.get_layer("predictions").kernel.assign(theirs.get_layer("predictions").kernel * 10)
     return theirs
+
+
+def layers(model):
+    """Returns name and class of every layer.
+
+    Keras numbers those to which no name is given through all models of a process.
+    """
+    unnumbered = re.compile(r"(input_layer|zero_padding2d|max_pooling2d)(_\d+)?")
+    names = (unnumbered.sub(r"\1", layer.name) for layer in model.layers)
+    kinds = (type(layer).__name__ for layer in model.layers)
+    return list(zip(names, kinds, strict=True))
 
 
 def pixels(*shape, seed=0):

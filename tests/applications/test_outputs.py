@@ -14,7 +14,7 @@ from keras_resnet import applications
 from keras_resnet.export.copies import image_network
 from keras_resnet.preprocessing import KERAS_CAFFE, KERAS_TF, Preprocessing
 from keras_resnet.weights import layer_weights
-from tests.applications.conftest import MODULES, SHAPE, drawn, pixels, small_v2
+from tests.applications.conftest import MODULES, SHAPE, drawn, layers, pixels, small_v2
 from tests.helpers import assert_same_by_layer, distance, randomize, refused
 
 # float32 through up to 201 layers, relative to the largest output.
@@ -36,12 +36,6 @@ def build(name, weights, **options):
     return getattr(module(name), name)(weights=weights, **options)
 
 
-def weighted(model):
-    """Returns the names of the layers with weights, by Keras's names, in the order of the model."""
-    names = {"post_bn": "bn"} if "densenet" in model.name else {}
-    return [names.get(layer.name, layer.name) for layer in model.layers if layer.weights]
-
-
 @pytest.mark.parametrize("name", MODULES)
 def test_same_outputs(saved, name):
     theirs, ours, _ = saved(name)
@@ -56,15 +50,15 @@ def test_same_outputs(saved, name):
         theirs.input_shape,
         theirs.output_shape,
     )
-    # On the way too, of layers by Keras's names.
+    # On the way too.
     found, expected = (
         keras.Model(model.input, [model.get_layer(layer).output for layer in INSIDE[name]])(x)
         for model in (ours, theirs)
     )
     for value, other in zip(found, expected, strict=True):
         assert distance(value, other) < TOLERANCE
-    # The same weights in the same order, so that code which copies or cuts lists of them works.
-    assert weighted(ours) == weighted(theirs)
+    # The same layers and weights in the same order: code that copies or cuts lists of them works.
+    assert layers(ours) == layers(theirs)
     for value, other in zip(ours.get_weights(), theirs.get_weights(), strict=True):
         np.testing.assert_array_equal(value, other)
     # What the weights want done to an image is what `preprocess_input` does.
@@ -174,4 +168,4 @@ def test_the_deeper_ones(name, like, tmp_path):
     ours = getattr(applications, name)(**options)
     x = module(like).preprocess_input(pixels(1, *SHAPE))
     assert distance(ours(x), theirs(x)) < TOLERANCE
-    assert weighted(ours) == weighted(theirs) and ours.name == theirs.name
+    assert layers(ours) == layers(theirs) and ours.name == theirs.name

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
-from keras_resnet.layers import FusedBatchNormalization
+from keras_resnet.layers import BatchNormalization
 
 REPLICAS = 2
 SHAPE = (8, 4, 4, 3)  # of the whole batch
@@ -23,7 +23,7 @@ tf.config.set_logical_device_configuration(
 
 
 def layer_with_weights(**config):
-    layer = FusedBatchNormalization(momentum=0.9, epsilon=1e-5, **config)
+    layer = BatchNormalization(momentum=0.9, epsilon=1e-5, **config)
     layer.build((None, *SHAPE[1:]))
     rng = np.random.default_rng(0)
     for variable in layer.weights:

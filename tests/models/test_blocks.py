@@ -10,7 +10,7 @@ from keras import ops
 
 import keras_resnet
 from keras_resnet.architectures import BLOCKS, Block
-from keras_resnet.layers import FusedBatchNormalization, StochasticDepth, ZeroPadShortcut
+from keras_resnet.layers import BatchNormalization, StochasticDepth, ZeroPadShortcut
 from keras_resnet.models.blocks import BRANCHES, ResidualParts, Step, convolutions, residual_block
 from tests.helpers import distance, images, randomize
 
@@ -31,19 +31,19 @@ def kinds(model):
 
 BASIC = {
     "block_1_conv": "Conv2D",
-    "block_1_bn": "FusedBatchNormalization",
+    "block_1_bn": "BatchNormalization",
     "block_1_relu": "Activation",
     "block_2_conv": "Conv2D",
-    "block_2_bn": "FusedBatchNormalization",
+    "block_2_bn": "BatchNormalization",
     "block_out": "Activation",
 }
 BOTTLENECK = BASIC | {
     "block_2_relu": "Activation",
     "block_3_conv": "Conv2D",
-    "block_3_bn": "FusedBatchNormalization",
+    "block_3_bn": "BatchNormalization",
 }
 ADD = {"block_add": "Add"}
-PROJECTION = {"block_0_conv": "Conv2D", "block_0_bn": "FusedBatchNormalization"}
+PROJECTION = {"block_0_conv": "Conv2D", "block_0_bn": "BatchNormalization"}
 ZERO_PAD = {"block_0_pad": "ZeroPadShortcut"}
 
 
@@ -117,7 +117,7 @@ def test_options_reach_the_layers():
     options = {"bn_momentum": 0.7, "bn_epsilon": 1e-3, "synchronized_bn": True}
     options |= {"kernel_regularizer": keras.regularizers.L2(0.5), "zero_init_residual": True}
     model = block_model(4, 8, strides=2, shortcut="C", **options)
-    norms = [x for x in model.layers if isinstance(x, FusedBatchNormalization)]
+    norms = [x for x in model.layers if isinstance(x, BatchNormalization)]
     assert {(x.momentum, x.epsilon, x.synchronized) for x in norms} == {(0.7, 1e-3, True)}
     zero = [x.name for x in norms if not x.get_weights()[0].any()]
     assert zero == ["block_2_bn"]
@@ -266,7 +266,7 @@ def test_he_initialization():
         assert kernel.var() == pytest.approx(variance, rel=5 * np.sqrt(2 / kernel.size))
         # Not truncated: a truncated normal stops at 2 of its standard deviations, 2.28 of these.
         assert np.abs(kernel).max() > 3 * np.sqrt(variance)
-    norms = [x for x in net.layers if isinstance(x, FusedBatchNormalization)]
+    norms = [x for x in net.layers if isinstance(x, BatchNormalization)]
     for norm in norms:
         for value, initial in zip(norm.get_weights(), (1.0, 0.0, 0.0, 1.0), strict=True):
             np.testing.assert_array_equal(value, np.full(value.shape, initial))

@@ -80,12 +80,21 @@ def standardizing() -> keras.Model:
     return narrow(input_tensor=standardized)
 
 
+def tuned() -> keras.Model:
+    """One of ours with layers of the caller's behind it, Keras's own normalization among them."""
+    sizes = {"include_top": False, "pooling": "avg", "input_shape": (8, 8, 1)}
+    base = keras_resnet.ResNet((1,), block="basic", widths=(2,), stem="cifar", **sizes)
+    x = keras.layers.BatchNormalization(name="head_bn")(base.output)
+    return keras.Model(base.input, keras.layers.Dense(CLASSES, name="head")(x), name="tuned")
+
+
 # Files that a whole model is read from.
 MODELS: dict[str, Callable[[], keras.Model]] = {
     "model": resnet8,
     "stacked": stacked,
     "options": with_options,
     "maps": dilated_maps,
+    "tuned": tuned,
 }
 
 

@@ -48,6 +48,29 @@ def test_builders_still_make_the_stored_network(name):
     assert shapes[0] == shapes[1]
 
 
+@pytest.mark.parametrize(
+    ("file", "make"), [("model.keras", nets.resnet8), ("model.weights.h5", nets.narrow)]
+)
+def test_keras_finds_weights_under_the_former_name_of_a_class(file, make, expected):
+    model = make()
+    model.load_weights(nets.STORED / file)
+    assert_gives(model, expected["grey"], expected["weights" if "h5" in file else "model"])
+
+
+def test_a_file_of_an_earlier_version_becomes_one_of_this_version(expected, tmp_path):
+    """Layers of the caller's are numbered with these now, so that Keras refuses the old weights."""
+    path = nets.STORED / "tuned.keras"
+    with pytest.raises(ValueError, match="'head_bn' expected 4 variables"):
+        nets.tuned().load_weights(path)
+    by_name = nets.tuned()
+    load_weights(by_name, path)
+    assert_gives(by_name, expected["grey"], expected["tuned"])
+    keras.models.load_model(path).save_weights(tmp_path / "again.weights.h5")
+    again = nets.tuned()
+    again.load_weights(tmp_path / "again.weights.h5")
+    assert_gives(again, expected["grey"], expected["tuned"])
+
+
 def test_weights_of_a_stack_fit_the_unrolled_net(expected):
     net = nets.narrow(*nets.UNROLLED)
     load_weights(net, nets.STORED / "stacked.keras")
