@@ -23,12 +23,13 @@ from keras_resnet.export.copies import (
     of_any_batch,
 )
 from keras_resnet.export.endpoints import KINDS, endpoint, output_function
-from keras_resnet.export.formats import LABELS, PREPROCESSING, add_assets
+from keras_resnet.export.formats import add_assets
 from keras_resnet.network import class_names_of
 from keras_resnet.preprocessing import Preprocessing
 from keras_resnet.surgery.graphs import classifier_of
 from keras_resnet.utils import checks
 from keras_resnet.utils.files import replacing
+from keras_resnet.weights.beside import LABELS, PREPROCESSING
 
 # The largest difference between module and model, as a fraction of the largest output (of 1, if
 # that is larger). Grappler fuses what Keras runs op by op, which moves the last bits only: 3e-7 for
