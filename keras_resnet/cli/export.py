@@ -5,9 +5,9 @@
 The format follows from the name of OUT, or is --format. Batch normalization is folded into the
 convolutions; what was written is run and compared with the model, and kept only if it agrees. int8
 and int16x8 need --calibration: a folder of images such as the model was trained on, or "digits";
-with it every format is compared on these images, else on noise. All formats take images in [0, 255]
-and carry the model's labels and preprocessing, or else the labels.txt (or --labels) and the
-preprocessing.json that lie beside it.
+with it every format is compared on these images, else on four random ones. All formats take images
+in [0, 255] and carry the model's labels and preprocessing, or else the labels.txt (or --labels) and
+the preprocessing.json that lie beside it.
 """
 
 from collections.abc import Sequence

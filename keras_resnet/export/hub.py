@@ -196,9 +196,10 @@ def _signatures(
 
 def _verify(written: Path, source: keras.Model, net: keras.Model, kind: str) -> None:
     """Runs the module that was written, and compares its outputs with the model's."""
-    images = verification.random_images(net.inputs[0].shape[1:]) / np.float32(255)
     # Another precision gives other outputs; the float32 copy has the same weights.
     exact = computes_in_float32(source)
+    images = verification.random_images(source if exact else net, net.inputs[0].shape[1:])
+    images /= np.float32(255)
     activation = output_function(source) if kind == "classification" and exact else None
     # On the CPU, where float32 is float32 everywhere and convolutions give the same bits.
     with tf.device("CPU:0"):

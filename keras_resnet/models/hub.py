@@ -21,7 +21,7 @@ def load_model(path: str | Path) -> keras.Model:
 
     An address of the hub, "hf://owner/name", gives the ResNet or DenseNet of timm or transformers
     there, or the model that `experiment.push` put there, with the preprocessing and the class names
-    that lie beside it as `model.preprocessing`. "@" and a commit, branch or tag may follow. It takes
+    beside it as `model.preprocessing`. "@" and a commit, branch or tag may follow. It takes
     images in [0, 255] if the repository tells how to prepare them. A config of more weights than
     its file has bytes is refused.
 
