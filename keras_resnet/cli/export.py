@@ -5,9 +5,9 @@
 The format follows from the name of OUT, or is --format. Batch normalization is folded into the
 convolutions; what was written is run and compared with the model, and kept only if it agrees. int8
 and int16x8 need --calibration: a folder of images such as the model was trained on, or "digits";
-with it every format is compared on these images, else on noise. All formats take images in [0, 255]
-and carry the model's labels and preprocessing, or else the labels.txt (or --labels) and the
-preprocessing.json that lie beside it.
+with it every format is compared on these images, else on four random ones. All formats take images
+in [0, 255] and carry the model's labels and preprocessing, or else the labels.txt (or --labels) and
+the preprocessing.json that lie beside it.
 """
 
 from collections.abc import Sequence
@@ -17,8 +17,10 @@ from keras_resnet import export
 from keras_resnet.cli.flags import LineParser
 from keras_resnet.evaluation.predictor import calibration_batches
 from keras_resnet.export.formats import FORMATS
-from keras_resnet.export.reading import labels_of, preprocessing_for, read_labels
+from keras_resnet.export.reading import labels_of, preprocessing_for
 from keras_resnet.models.hub import load_model
+from keras_resnet.weights.beside import labels_beside, read_labels
+from keras_resnet.weights.hugging_face import local_file
 
 SUFFIXES = {kind.suffix: name for name, kind in FORMATS.items()}
 
@@ -56,6 +58,8 @@ def main(
 
     model = load_model(given.model)
     labels = read_labels(given.labels) if given.labels else labels_of(model, given.model)
+    if labels is None and labels_beside(local_file(given.model)):
+        print("labels.txt is left out: the model ends in no classifier")
     preprocessing = given.preprocessing
     if preprocessing == "inside":
         preprocessing = preprocessing_for(model, given.model)

@@ -155,8 +155,8 @@ def _features(model: keras.Model | ExportedModel | str | Path) -> ExportedModel:
     path: Path | None = None
     preprocessing: str | Preprocessing = "inside"
     if isinstance(model, (str, Path)) and (is_address(model) or Path(model).suffix == ".keras"):
-        path, model = Path(model), load_model(model)
-        preprocessing = preprocessing_for(model, path)
+        given, path, model = model, Path(model), load_model(model)
+        preprocessing = preprocessing_for(model, given)
     if isinstance(model, keras.Model):
         net = endpoint(image_network(model, preprocessing), "feature_vector")
         prepared = described(model, preprocessing)

@@ -17,9 +17,9 @@ from keras_resnet.data.decoding import FORMATS, decoding_fault, is_hidden, is_im
 from keras_resnet.data.encoded import BadImages
 from keras_resnet.export import ExportedModel, load_exported
 from keras_resnet.export.copies import described
-from keras_resnet.export.reading import read_labels
 from keras_resnet.preprocessing import Preprocessing, decode_predictions
 from keras_resnet.utils import checks
+from keras_resnet.weights.beside import read_labels
 
 _ACCEPTED = ", ".join(sorted(set(FORMATS.values())))
 

@@ -14,7 +14,6 @@ from keras_resnet.data import ImageDataset
 from keras_resnet.experiment.settings import Experiment
 from keras_resnet.export import HubLayer, export_hub
 from keras_resnet.export.endpoints import endpoint
-from keras_resnet.export.formats import PREPROCESSING
 from keras_resnet.export.verification import (
     ExportMismatchError,
     largest_difference,
@@ -26,6 +25,7 @@ from keras_resnet.preprocessing import Preprocessing
 from keras_resnet.surgery.rebuilding import dtype_policy
 from keras_resnet.training import Trainer, make_schedule, sgd
 from keras_resnet.utils.files import write_text
+from keras_resnet.weights.beside import LABELS, PREPROCESSING
 from keras_resnet.weights.saving import load_model, save_model
 
 logger = logging.getLogger(__name__)
@@ -68,7 +68,7 @@ def save(
     differences = {"model.keras": largest_difference(np.asarray(reloaded), expected, 1.0)}
 
     write_text(workdir / "model_card.md", card_of(model))
-    write_text(workdir / "labels.txt", "".join(f"{label}\n" for label in labels))
+    write_text(workdir / LABELS, "".join(f"{label}\n" for label in labels))
     if experiment.output.export:
         for name, kind in (("saved_model", "classification"), ("feature_vector", "feature_vector")):
             export_hub(

@@ -9,16 +9,16 @@ from pathlib import Path
 from keras_resnet.experiment.card import front_matter
 from keras_resnet.experiment.workdir import CONFIG, read_object
 from keras_resnet.export import HubLayer
-from keras_resnet.export.formats import PREPROCESSING
 from keras_resnet.network import remembered
 from keras_resnet.utils import checks
 from keras_resnet.utils.private import nested_layers
 from keras_resnet.version import __version__
+from keras_resnet.weights.beside import LABELS, PREPROCESSING
 from keras_resnet.weights.hugging_face import OWN, SCHEME, expect_repository
 from keras_resnet.weights.saving import load_model
 
 # Of the folder of a run, under their names there; the card becomes README.md.
-_FILES = ("model.keras", "labels.txt", "metrics.json")
+_FILES = ("model.keras", LABELS, "metrics.json")
 # Beside models that cannot hold it themselves.
 _IF_THERE = (PREPROCESSING,)
 _CARD = "model_card.md"

@@ -4,8 +4,9 @@ from keras_resnet.export.handles import trust_module
 from keras_resnet.export.hub import export_hub
 from keras_resnet.export.hub_layer import HubLayer
 from keras_resnet.export.inference import ExportReport, export
-from keras_resnet.export.reading import ExportedModel, labels_beside, load_exported
+from keras_resnet.export.reading import ExportedModel, load_exported
 from keras_resnet.surgery.folding import fold_batch_norm
+from keras_resnet.weights.beside import labels_beside
 
 __all__ = [
     "ExportReport",

@@ -21,13 +21,10 @@ import tensorflow as tf
 from keras_resnet.export import litert_metadata, onnx_graphs
 from keras_resnet.utils import checks, private
 from keras_resnet.utils.files import without_patterns, write_text
+from keras_resnet.weights.beside import LABELS, PREPROCESSING
 
-# File of the labels in a SavedModel, in a LiteRT file and beside a `.keras` file; key in ONNX.
-LABELS = "labels.txt"
-ONNX_LABELS = "labels"
-# What the weights want done to an image, in the same places.
-PREPROCESSING = "preprocessing.json"
-ONNX_PREPROCESSING = "preprocessing"
+# Keys in ONNX of what SavedModels and LiteRT files have as files.
+ONNX_LABELS, ONNX_PREPROCESSING = "labels", "preprocessing"
 # Metadata of LiteRT and ONNX with the SHA-256 of the labels, without which a LiteRT file that has
 # lost its end would be one without labels.
 LABELS_SHA256 = "keras_resnet.labels.sha256"

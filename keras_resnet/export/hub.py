@@ -23,12 +23,13 @@ from keras_resnet.export.copies import (
     of_any_batch,
 )
 from keras_resnet.export.endpoints import KINDS, endpoint, output_function
-from keras_resnet.export.formats import LABELS, PREPROCESSING, add_assets
+from keras_resnet.export.formats import add_assets
 from keras_resnet.network import class_names_of
 from keras_resnet.preprocessing import Preprocessing
 from keras_resnet.surgery.graphs import classifier_of
 from keras_resnet.utils import checks
 from keras_resnet.utils.files import replacing
+from keras_resnet.weights.beside import LABELS, PREPROCESSING
 
 # The largest difference between module and model, as a fraction of the largest output (of 1, if
 # that is larger). Grappler fuses what Keras runs op by op, which moves the last bits only: 3e-7 for
@@ -195,9 +196,10 @@ def _signatures(
 
 def _verify(written: Path, source: keras.Model, net: keras.Model, kind: str) -> None:
     """Runs the module that was written, and compares its outputs with the model's."""
-    images = verification.random_images(net.inputs[0].shape[1:]) / np.float32(255)
     # Another precision gives other outputs; the float32 copy has the same weights.
     exact = computes_in_float32(source)
+    images = verification.random_images(source if exact else net, net.inputs[0].shape[1:])
+    images /= np.float32(255)
     activation = output_function(source) if kind == "classification" and exact else None
     # On the CPU, where float32 is float32 everywhere and convolutions give the same bits.
     with tf.device("CPU:0"):

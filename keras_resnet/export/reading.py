@@ -20,13 +20,11 @@ import tensorflow as tf
 from keras_resnet.export.copies import described, image_network
 from keras_resnet.export.endpoints import KINDS
 from keras_resnet.export.formats import (
-    LABELS,
     LABELS_SHA256,
     MODEL_SHA256,
     ONNX_LABELS,
     ONNX_PREPROCESSING,
     ONNX_SHA256,
-    PREPROCESSING,
     as_floats,
     as_integers,
     sha256,
@@ -35,10 +33,18 @@ from keras_resnet.export.verification import SAVED_MODEL, load_saved_model
 from keras_resnet.models.hub import load_model
 from keras_resnet.network import class_names_of, preprocessing_of
 from keras_resnet.preprocessing import Preprocessing
-from keras_resnet.surgery.graphs import functional_config, output_activation
+from keras_resnet.surgery.graphs import classifier_of, functional_config, output_activation
 from keras_resnet.utils import checks, private
 from keras_resnet.utils.archives import open_archive
-from keras_resnet.weights.hugging_face import is_address
+from keras_resnet.weights.beside import (
+    LABELS,
+    PREPROCESSING,
+    label_lines,
+    labels_beside,
+    preprocessing_beside,
+    unreadable,
+)
+from keras_resnet.weights.hugging_face import is_address, local_file
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,7 +81,7 @@ class ExportedModel:
         except (MemoryError, tf.errors.ResourceExhaustedError):
             raise
         except Exception as error:  # Whatever the runtime raises for a damaged graph.
-            raise _unreadable(self.path, error) from error
+            raise unreadable(self.path, error) from error
 
 
 def load_exported(path: str | Path) -> ExportedModel:
@@ -116,8 +122,17 @@ def output_name(model: Any) -> str:
 
 
 def labels_of(model: Any, path: str | Path) -> tuple[str, ...] | None:
-    """Returns a model's names of its classes, else those that lie beside its file."""
-    return class_names_of(model) or labels_beside(Path(path))
+    """Returns a model's names of its classes, else those that lie beside its file.
+
+    Those beside a model that ends in no classifier are of other classes: there are none then.
+    """
+    names = class_names_of(model)
+    return names if names or not classifies(model) else labels_beside(local_file(path))
+
+
+def classifies(model: keras.Model) -> bool:
+    """Returns whether a model ends in a score for each class."""
+    return isinstance(classifier_of(model), keras.layers.Dense) or output_name(model) != "outputs"
 
 
 def preprocessing_for(model: Any, path: str | Path) -> str | Preprocessing:
@@ -125,41 +140,15 @@ def preprocessing_for(model: Any, path: str | Path) -> str | Preprocessing:
 
     It is "inside" for one that remembers its own; for others what lies beside the file, if any.
     """
-    beside = None if preprocessing_of(model) else preprocessing_beside(Path(path))
+    beside = None if preprocessing_of(model) else preprocessing_beside(local_file(path))
     return beside or "inside"
-
-
-def labels_beside(path: Path) -> tuple[str, ...] | None:
-    """Returns the labels in `labels.txt` in the folder of a file, or None where there is none."""
-    file = path.with_name(LABELS)
-    return read_labels(file) if file.is_file() else None
-
-
-def preprocessing_beside(path: Path) -> Preprocessing | None:
-    """Returns what `preprocessing.json` in the folder of a file says, or None without one."""
-    file = path.with_name(PREPROCESSING)
-    return _prepared(file.read_bytes(), file) if file.is_file() else None
 
 
 def _prepared(text: str | bytes | None, path: Path) -> Preprocessing | None:
     try:
         return None if text is None else Preprocessing.from_json(text)
     except ValueError as error:
-        raise _unreadable(path, error) from error
-
-
-def read_labels(path: Path) -> tuple[str, ...]:
-    """Reads a text file with the name of a class on every line."""
-    return _lines(path.read_bytes(), path)
-
-
-def _lines(data: bytes, path: Path) -> tuple[str, ...]:
-    try:
-        return tuple(data.decode("utf-8-sig").splitlines())
-    except UnicodeDecodeError as error:
-        raise ValueError(
-            f"`labels` must be text with one line per class. Received: {str(path)!r}"
-        ) from error
+        raise unreadable(path, error) from error
 
 
 def _open_keras(path: str | Path) -> ExportedModel:
@@ -187,7 +176,7 @@ def _open_saved_model(path: Path) -> ExportedModel:
     try:
         module = load_saved_model(path)
     except (OSError, tf.errors.OpError, ValueError, LookupError, TypeError, RuntimeError) as error:
-        raise _unreadable(path, error) from error  # Whatever a damaged graph leads to.
+        raise unreadable(path, error) from error  # Whatever a damaged graph leads to.
     found = None
     for signature in module.signatures.values():
         inputs = signature.structured_input_signature[1]
@@ -229,7 +218,7 @@ def _open_litert(path: Path) -> ExportedModel:
         interpreter.allocate_tensors()
         runner = interpreter.get_signature_runner("serving_default")
     except (ValueError, RuntimeError) as error:
-        raise _unreadable(path, error) from error
+        raise unreadable(path, error) from error
     inputs, outputs = runner.get_input_details(), runner.get_output_details()
     output = _check_names(path, inputs, outputs)
     # An interpreter computes in tensors of its own.
@@ -271,15 +260,15 @@ def _litert_texts(path: Path) -> tuple[tuple[str, ...] | None, Preprocessing | N
                     return None, prepared
                 text = archive.read(LABELS)
     except Exception as error:  # Whatever the schema's and zip's readers raise for damaged files.
-        raise _unreadable(path, error) from error
+        raise unreadable(path, error) from error
     return _verified(text, digest, path), prepared
 
 
 def _verified(text: bytes, digest: str | None, path: Path) -> tuple[str, ...]:
     """Returns the labels inside of a file, verified against their checksum if it has one."""
     if digest not in (None, sha256(text)):
-        raise _unreadable(path, ValueError("its labels do not have their SHA-256"))
-    return _lines(text, path)
+        raise unreadable(path, ValueError("its labels do not have their SHA-256"))
+    return label_lines(text, path)
 
 
 def _open_onnx(path: Path) -> ExportedModel:
@@ -290,7 +279,7 @@ def _open_onnx(path: Path) -> ExportedModel:
             raise ValueError("it does not have its SHA-256")
         session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's own classes are not public.
-        raise _unreadable(path, error) from error
+        raise unreadable(path, error) from error
     inputs = {value.name: value for value in session.get_inputs()}
     output = _check_names(path, inputs, [value.name for value in session.get_outputs()])
     metadata = session.get_modelmeta().custom_metadata_map
@@ -323,10 +312,4 @@ def _image_shape(shape: Sequence[Any]) -> Any:
     """Returns the shape of one image, None for sides that are negative or have a name."""
     return tuple(
         None if isinstance(side, str | None) or side <= 0 else int(side) for side in list(shape)[1:]
-    )
-
-
-def _unreadable(path: Path, error: Exception) -> ValueError:
-    return ValueError(
-        f"`path` must be a whole file. Received: {str(path)!r} ({checks.first_line(error)})"
     )

@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_resnet.data import Transforms
+from keras_resnet.export.verification import smooth_images
 
 # Names of the signatures: of image files, which is what clients ask for who name none, and of
 # pixels.
@@ -84,10 +85,10 @@ def _decoded(image_bytes: tf.Tensor, transforms: Transforms) -> tuple[tf.Tensor,
 
 
 def example_file(transforms: Transforms, seed: int = 0) -> bytes:
-    """Returns a PNG of noise that is cropped to an image of the model."""
+    """Returns a PNG of a smooth random image that is cropped to one of the model."""
     side = transforms.eval_resize or transforms.image_size
-    noise = np.random.default_rng(seed).integers(0, 256, (side, side, transforms.channels))
-    return tf.io.encode_png(noise.astype("uint8")).numpy()
+    (image,) = smooth_images(1, (side, side, transforms.channels), seed)
+    return tf.io.encode_png(np.rint(image).astype("uint8")).numpy()
 
 
 def write_warmup(folder: Path, image: bytes) -> None:

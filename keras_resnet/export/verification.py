@@ -13,6 +13,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_resnet.export.endpoints import output_function
 from keras_resnet.utils.archives import leads_outside
 from keras_resnet.utils.files import clear_leftovers, without_patterns
 
@@ -23,6 +24,9 @@ CHECKSUMS = "assets.extra/SHA256SUMS"
 
 # Seconds after which an unfinished export belongs to a process that was killed.
 LONGEST_WRITING = 24 * 3600
+
+# Gray levels that images are bright on average, and that they deviate from it at most.
+_EXPOSURE = ((64, 192), (16, 128))
 
 
 class ExportMismatchError(RuntimeError):
@@ -127,11 +131,41 @@ def label_lines(labels: Sequence[str], classes: int | None) -> str:
     return "".join(f"{name}\n" for name in labels)
 
 
-def random_images(shape: Sequence[int | None]) -> np.ndarray:
-    """Returns four images of noise in [0, 255], with 64 pixels along sides of any length."""
+def smooth_images(count: int, shape: Sequence[int | None], seed: int = 0) -> np.ndarray:
+    """Returns images in [0, 255] as smooth as photographs, of any brightness and contrast.
+
+    They have 64 pixels along sides of any length.
+    """
     # Enough for a pixel on the last map of the deepest networks.
-    sides = [64 if side is None else side for side in shape]
-    return np.random.default_rng(0).uniform(0, 255, (4, *sides)).astype("float32")
+    height, width, channels = (64 if side is None else side for side in shape)
+    random = np.random.default_rng(seed)
+    coarse = random.uniform(-1, 1, (count, 5, 5, channels))
+    with tf.device("CPU:0"):
+        surfaces = tf.image.resize(coarse, (height, width), "bicubic").numpy()
+    texture = random.uniform(-0.1, 0.1, surfaces.shape)
+    brightness, contrast = (random.uniform(*ends, (count, 1, 1, 1)) for ends in _EXPOSURE)
+    return np.clip(brightness + contrast * (surfaces + texture), 0, 255).astype("float32")
+
+
+def telling_images(model: keras.Model, images: np.ndarray, count: int = 4) -> np.ndarray:
+    """Returns the rows of the images on which outputs tell the most of what computes them.
+
+    They are those on which probabilities are the least certain: one of 1 stays what it is, whatever
+    happens in front of it. Of models without probabilities they are the first ones.
+    """
+    if output_function(model) not in (keras.activations.softmax, keras.activations.sigmoid):
+        return np.arange(count)
+    with tf.device("CPU:0"):
+        outputs = tf.nest.flatten(model(images, training=False))
+    scores = np.concatenate([np.reshape(rows, (len(images), -1)) for rows in outputs], axis=1)
+    certainty = np.sum(scores * (scores - 1), axis=1)
+    return np.argsort(certainty, kind="stable")[:count]
+
+
+def random_images(model: keras.Model, shape: Sequence[int | None]) -> np.ndarray:
+    """Returns four smooth images in [0, 255] to compare a model on, the most telling of sixteen."""
+    images = smooth_images(16, shape)
+    return images[telling_images(model, images)]
 
 
 def largest_difference(received: np.ndarray, expected: np.ndarray, least: float) -> float:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import keras
 
 from keras_resnet.models.builders import GENERAL_BUILDERS
-from keras_resnet.network import Network
+from keras_resnet.network import Network, preprocessing_of, remembered
 from keras_resnet.utils import checks, private
 from keras_resnet.weights import saving
+from keras_resnet.weights.beside import labels_beside, preprocessing_beside
 from keras_resnet.weights.files import read_hub
 from keras_resnet.weights.hugging_face import HubNetwork, find_network, is_address
 
@@ -18,9 +20,10 @@ def load_model(path: str | Path) -> keras.Model:
     """Reads a `.keras` file, or a network of the Hugging Face hub.
 
     An address of the hub, "hf://owner/name", gives the ResNet or DenseNet of timm or transformers
-    there, or the model that `experiment.push` put there. "@" and a commit, branch or tag may
-    follow. It takes images in [0, 255] if the repository tells how to prepare them. A config of
-    more weights than its file has bytes is refused.
+    there, or the model that `experiment.push` put there, with the preprocessing and the class names
+    beside it as `model.preprocessing`. "@" and a commit, branch or tag may follow. It takes
+    images in [0, 255] if the repository tells how to prepare them. A config of more weights than
+    its file has bytes is refused.
 
     A `.keras` file that holds Python code, or arrays that would swell, is refused, too; see
     `weights.load_model`.
@@ -33,7 +36,27 @@ def load_model(path: str | Path) -> keras.Model:
     if not is_address(path):
         return saving.load_model(path)
     found = find_network(str(path))
-    return saving.load_model(found.file) if found.builder is None else _build(found)
+    return _with_files_beside(found.file) if found.builder is None else _build(found)
+
+
+def _with_files_beside(file: Path) -> keras.Model:
+    """Returns a model that was pushed, which knows the preprocessing and the names beside it.
+
+    What a network remembers itself counts more.
+    """
+    model = saving.load_model(file)
+    config = remembered(model)
+    prepared = preprocessing_of(model) or preprocessing_beside(file)
+    if prepared is None:
+        return model
+    labels = prepared.class_names or labels_beside(file)
+    if labels is not None and model.output_shape == (None, len(labels)):
+        prepared = dataclasses.replace(prepared, class_names=labels)
+    if config is None:
+        model.preprocessing = prepared  # not saved with it
+    elif isinstance(model, Network):
+        model.remember(dataclasses.replace(config, preprocessing=prepared))
+    return model
 
 
 def _build(found: HubNetwork) -> Network:

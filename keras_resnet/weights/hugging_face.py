@@ -21,6 +21,7 @@ from keras_resnet.architectures import BLOCKS
 from keras_resnet.preprocessing import Preprocessing
 from keras_resnet.utils import checks, download
 from keras_resnet.utils.files import parse_json
+from keras_resnet.weights.beside import LABELS, PREPROCESSING
 from keras_resnet.weights.timm_names import timm_network
 
 SCHEME = "hf://"
@@ -82,6 +83,11 @@ def is_address(weights: object) -> bool:
     return isinstance(weights, str) and weights.startswith(SCHEME)
 
 
+def local_file(path: str | Path) -> Path:
+    """Returns the path of a model's file, which is downloaded where `path` is an address."""
+    return find_network(str(path)).file if is_address(path) else Path(path)
+
+
 def expect_repository(argument: str, address: str) -> str:
     """Returns the repository, "owner/name", of an address without a revision."""
     matched = _ADDRESS.fullmatch(str(address))
@@ -114,6 +120,8 @@ def find_network(address: str) -> HubNetwork:
     address = f"{SCHEME}{repository}" + (f"@{commit}" if commit else "")
     config, processor = _read(path, address), None
     if OWN in config:
+        for name in (LABELS, PREPROCESSING):  # to lie beside the model in the cache
+            _optional(repository, name, commit)
         return HubNetwork(address, download.fetch_from_hub(repository, _OWN_FILE, commit, None))
     transformers = config.get("model_type") == "resnet"
     if transformers and (told := _optional(repository, "preprocessor_config.json", commit)):

@@ -9,6 +9,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
+from keras_resnet import CifarResNet
 from keras_resnet.data import Transforms, load_dataset
 from keras_resnet.export import load_exported
 from keras_resnet.preprocessing import Preprocessing
@@ -71,6 +72,19 @@ def test_what_lies_beside_the_model_goes_along(tmp_path):
     file = (tmp_path / "pictures" / "p.png").read_bytes()
     answer = served(image_bytes=tf.constant([file]))["logits"]
     np.testing.assert_allclose(answer, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_labels_do_not_apply_without_a_classifier(tmp_path):
+    net = CifarResNet(8, input_shape=(8, 8, 1), include_top=False, pooling="avg")
+    net.remember(dataclasses.replace(net.network, preprocessing=Preprocessing((9.0,), (2.0,))))
+    net.save(tmp_path / "m.keras")
+    (tmp_path / "labels.txt").write_text("a\nb\n")
+    printed = run_here("export", tmp_path / "m.keras", tmp_path / "m.onnx")
+    assert "labels.txt is left out" in printed and "compared on 4 images" in printed
+    for path in (tmp_path / "m.onnx", tmp_path / "m.keras"):
+        loaded = load_exported(path)
+        assert (loaded.output, loaded.labels) == ("outputs", None)
+    refused("`labels`", "export", tmp_path / "m.keras", "m", "--labels", tmp_path / "labels.txt")
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import keras
@@ -10,8 +11,10 @@ import pytest
 import yaml
 
 import keras_resnet
+from keras_resnet.data import Transforms
+from keras_resnet.evaluation.predictor import Classifier
 from keras_resnet.experiment import push
-from keras_resnet.export import HubLayer, export_hub
+from keras_resnet.export import HubLayer, export_hub, load_exported
 from keras_resnet.models import load_model
 from keras_resnet.network import class_names_of
 from keras_resnet.weights import Preprocessing
@@ -69,11 +72,53 @@ def test_what_is_pushed_is_loaded_again(hub, workdir, model):
         load_model("hf://me/broken")
 
 
-def test_the_preprocessing_beside_a_model_is_pushed(hub, workdir):
-    text = Preprocessing((100.0,), (50.0,)).to_json()
-    (workdir / "preprocessing.json").write_text(text)
+@pytest.fixture
+def foreign(workdir):
+    """A model of others in place of the run's, with what it cannot hold beside it."""
+    inputs = keras.Input((8, 8, 3))
+    maps = keras.layers.Conv2D(4, 3)(keras.layers.Rescaling(1 / 64)(inputs))
+    model = keras.Model(inputs, keras.layers.Dense(2)(keras.layers.Flatten()(maps)))
+    model.save(workdir / "model.keras")
+    prepared = Preprocessing.unchanged(3, image_size=8)
+    prepared = dataclasses.replace(prepared, resize=12, interpolation="bicubic")
+    (workdir / "preprocessing.json").write_text(prepared.to_json())
+    return model, prepared
+
+
+def test_what_lies_beside_a_model_is_pushed_and_loaded_again(hub, workdir, foreign):
+    model, prepared = foreign
     push(workdir, "hf://me/digits", license="mit")
-    assert hub.repositories["me/digits"]["preprocessing.json"] == text.encode()
+    files = hub.repositories["me/digits"]
+    assert files["preprocessing.json"] == prepared.to_json().encode()
+    loaded = keras_resnet.load_model("hf://me/digits")
+    named = dataclasses.replace(prepared, class_names=("zero", "one"))
+    assert loaded.preprocessing == named
+    exported = load_exported("hf://me/digits")
+    assert (exported.preprocessing, exported.labels) == (prepared, ("zero", "one"))
+    x = images(2, 8, 8, 3, low=0, high=255)
+    assert distance(exported(x), model(x)) < 1e-5
+    classifier = Classifier("hf://me/digits")
+    assert classifier.transforms == Transforms.of(prepared)
+    ((names, _),) = classifier.classify(x[:1].astype("uint8"))
+    assert set(names) == {"zero", "one"}
+    for name, content, named in (
+        ("preprocessing.json", b"{}", "`path`"),
+        ("labels.txt", b"\xff", "`labels`"),
+    ):
+        hub.repositories[f"me/no-{name}"] = {**files, name: content}
+        with refused(named, name):
+            keras_resnet.load_model(f"hf://me/no-{name}")
+
+
+def test_a_network_without_names_takes_those_beside_it(hub, workdir, model):
+    """What a network remembers itself counts more."""
+    push(workdir, "hf://me/named", license="mit")
+    hub.repositories["me/named"]["labels.txt"] = b"other\nnames\n"
+    assert class_names_of(load_model("hf://me/named")) == ("zero", "one")
+    model.remember(model.network.with_class_names(None))
+    model.save(workdir / "model.keras")
+    push(workdir, "hf://me/digits", license="mit")
+    assert load_model("hf://me/digits").preprocessing.class_names == ("zero", "one")
 
 
 def test_weights_of_a_pushed_model(hub, workdir, model):

@@ -50,7 +50,7 @@ def test_integers_are_as_accurate_to_a_point_on_all_test_images(
     assert exported[form].agreement > 0.98 and exported[form].images == 180
 
 
-def test_four_images_of_noise_are_compared_without_others(exported):
+def test_four_random_images_are_compared_without_others(exported):
     for form in set(FORMS) - set(QUANTIZED):
         assert exported[form].images == 4
 
@@ -239,6 +239,31 @@ def test_a_wrong_file_is_not_kept(net, tmp_path, monkeypatch):
     with refused("`model`", "'resnet'", error=ExportMismatchError):
         export(net, tmp_path / "m")
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("kind", ["scale", "offset"])
+def test_a_certain_network_with_a_wrong_preprocessing_is_refused(tmp_path, monkeypatch, kind):
+    """On noise its probabilities are 1 whatever is in front: images are those that tell."""
+    net = small_net((1, 1))
+    head = net.get_layer("predictions")
+    head.kernel.assign(3000 * head.kernel)
+    images = keras.Input((8, 8, 1))
+    layers = {"scale": keras.layers.Rescaling(1.01), "offset": keras.layers.Rescaling(1, 1.0)}
+
+    def wrong(model):
+        copy = fold(model)
+        return keras.Model(images, copy(layers[kind](images)))
+
+    noise = np.random.default_rng(0).uniform(0, 255, (4, 8, 8, 1)).astype("float32")
+    expected = net.predict(noise, verbose=0)
+    assert expected.max(axis=1).min() > 1 - 1e-6
+    fold = inference.fold_batch_norm
+    assert export(net, tmp_path / "right").difference < 1e-4
+    monkeypatch.setattr(inference, "fold_batch_norm", wrong)
+    assert np.abs(wrong(net).predict(noise, verbose=0) - expected).max() < 1e-6
+    with refused("`model`", error=ExportMismatchError):
+        export(net, tmp_path / "wrong")
+    assert os.listdir(tmp_path) == ["right"]
 
 
 def test_small_outputs_are_compared_as_strictly(tmp_path, monkeypatch):

@@ -29,7 +29,6 @@ from keras_resnet.experiment.preflight import expect_classes
 from keras_resnet.experiment.workdir import read_object
 from keras_resnet.export import HubLayer, export, export_hub, load_exported
 from keras_resnet.export.handles import module_directory
-from keras_resnet.export.reading import read_labels
 from keras_resnet.training import MetricsLogger, read_epochs, read_records
 from keras_resnet.training.checkpoints import (
     Checkpoint,
@@ -38,6 +37,7 @@ from keras_resnet.training.checkpoints import (
     write_checkpoint,
 )
 from keras_resnet.weights import find_weights, load_model, load_weights, save_torch_weights
+from keras_resnet.weights.beside import read_labels
 from tests.faults.files import class_folders, materialize
 from tests.servers import serving
 from tests.weights.test_torch_files import write_legacy, write_torch

@@ -1,0 +1,51 @@
+"""Class names and preprocessing in files beside a model that cannot hold them itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from keras_resnet.preprocessing import Preprocessing
+from keras_resnet.utils import checks
+
+# Names of the files, beside a model and in exported ones.
+LABELS = "labels.txt"
+PREPROCESSING = "preprocessing.json"
+
+
+def labels_beside(path: Path) -> tuple[str, ...] | None:
+    """Returns the labels in `labels.txt` in the folder of a file, or None where there is none."""
+    file = path.with_name(LABELS)
+    return read_labels(file) if file.is_file() else None
+
+
+def preprocessing_beside(path: Path) -> Preprocessing | None:
+    """Returns what `preprocessing.json` in the folder of a file says, or None without one."""
+    file = path.with_name(PREPROCESSING)
+    if not file.is_file():
+        return None
+    try:
+        return Preprocessing.from_json(file.read_bytes())
+    except ValueError as error:
+        raise unreadable(file, error) from error
+
+
+def read_labels(path: Path) -> tuple[str, ...]:
+    """Reads a text file with the name of a class on every line."""
+    return label_lines(path.read_bytes(), path)
+
+
+def label_lines(data: bytes, path: Path) -> tuple[str, ...]:
+    """Returns the labels in the bytes of a file, or of a part of it."""
+    try:
+        return tuple(data.decode("utf-8-sig").splitlines())
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"`labels` must be text with one line per class. Received: {str(path)!r}"
+        ) from error
+
+
+def unreadable(path: Path, error: Exception) -> ValueError:
+    """Returns the error for a file that cannot be read."""
+    return ValueError(
+        f"`path` must be a whole file. Received: {str(path)!r} ({checks.first_line(error)})"
+    )
