@@ -78,6 +78,7 @@ CASES = [
     *wrong(ResNet20, "zero_init_residual", "no", None, 2),
     *wrong(ResNet20, "include_preprocessing", "no", None, 2),
     *wrong(ResNet20, "conv_bias", "no", None, 2),
+    *wrong(ResNet20, "keras_names", "no", None, 2),
     *wrong(ResNet20, "include_top", "no", None, 1000),
     *wrong(ResNet20, "synchronized_bn", "no", None, 2),
     *wrong(ResNet20, "recompute", "no", None, 2),

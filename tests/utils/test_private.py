@@ -37,6 +37,37 @@ def model():
     return keras.Model(images, keras.layers.Dense(2, name="dense")(x))
 
 
+class FormerNorm(keras.layers.BatchNormalization):
+    """A layer that had another class when files were written."""
+
+
+def test_group_of(model, tmp_path):
+    """By the former name of a class, with the number; first by the name of the layer."""
+    inputs = keras.Input((4,))
+    x = FormerNorm(name="b")(FormerNorm(name="a")(inputs))
+    old = keras.Model(inputs, keras.layers.BatchNormalization(name="c")(x))
+    old.save_weights(tmp_path / "old.weights.h5")
+    names, found = ("former_norm", "batch_normalization"), {}
+
+    class Noting(keras.layers.BatchNormalization):
+        def load_own_variables(self, store):
+            found[self.name] = private.group_of(self, store, names)._h5_entry_group.name
+            super().load_own_variables(store)
+
+    Noting.__name__ = "BatchNormalization"
+    with seen("H5IOStore._h5_entry_path, _h5_entry_group", "keras"):
+        for layers in (["a", "b"], ["c"]):
+            x = inputs
+            for layer in layers:
+                x = Noting(name=layer)(x)
+            keras.Model(inputs, x).load_weights(tmp_path / "old.weights.h5")
+        assert found["a"] == "/layers/former_norm/vars"
+        assert found["b"] == "/layers/former_norm_1/vars"
+        assert found["c"] == "/layers/batch_normalization/vars"
+        # What is no H5 file is passed on.
+        assert private.group_of(model.layers[1], {}, names) == {}
+
+
 @pytest.fixture
 def optimizer(model):
     schedule = keras.optimizers.schedules.CosineDecay(0.1, 10)
