@@ -8,8 +8,9 @@ import hashlib
 import http.server
 import json
 import re
-import threading
 from collections.abc import Iterator
+
+from tests.servers import running
 
 
 class Hub(http.server.ThreadingHTTPServer):
@@ -135,8 +136,6 @@ def take_for_hub(monkeypatch, url, cache) -> None:
 @contextlib.contextmanager
 def local_hub(monkeypatch, cache) -> Iterator[Hub]:
     """Yields a running hub that `huggingface_hub` takes for its own, with a cache of its own."""
-    with Hub() as hub:
-        threading.Thread(target=hub.serve_forever, daemon=True).start()
+    with running(Hub()) as hub:
         take_for_hub(monkeypatch, hub.url, cache)
         yield hub
-        hub.shutdown()
