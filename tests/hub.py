@@ -8,8 +8,9 @@ import hashlib
 import http.server
 import json
 import re
-import threading
 from collections.abc import Iterator
+
+from tests.servers import running
 
 
 class Hub(http.server.ThreadingHTTPServer):
@@ -118,20 +119,23 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         """Prints nothing."""
 
 
+def take_for_hub(monkeypatch, url, cache) -> None:
+    """Makes `huggingface_hub` take a server for its hub, with a cache of its own."""
+    from huggingface_hub import constants
+
+    # Read from the environment when it was imported.
+    monkeypatch.setattr(constants, "ENDPOINT", url)
+    template = url + "/{repo_id}/resolve/{revision}/{filename}"
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.setenv(name, "127.0.0.1")
+
+
 @contextlib.contextmanager
 def local_hub(monkeypatch, cache) -> Iterator[Hub]:
     """Yields a running hub that `huggingface_hub` takes for its own, with a cache of its own."""
-    from huggingface_hub import constants
-
-    with Hub() as hub:
-        threading.Thread(target=hub.serve_forever, daemon=True).start()
-        template = hub.url + "/{repo_id}/resolve/{revision}/{filename}"
-        # Read from the environment when it was imported.
-        monkeypatch.setattr(constants, "ENDPOINT", hub.url)
-        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
-        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
-        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
-        for name in ("no_proxy", "NO_PROXY"):
-            monkeypatch.setenv(name, "127.0.0.1")
+    with running(Hub()) as hub:
+        take_for_hub(monkeypatch, hub.url, cache)
         yield hub
-        hub.shutdown()

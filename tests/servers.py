@@ -83,9 +83,17 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
 
 @contextlib.contextmanager
-def serving(content: bytes) -> Iterator[Server]:
-    """Yields a running server."""
-    with Server(content) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+def running(server: http.server.HTTPServer) -> Iterator[http.server.HTTPServer]:
+    """Yields a server that answers in a thread of its own."""
+    with server:
+        # The seconds until it notices that it has been shut down: half a one by default.
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         yield server
         server.shutdown()
+
+
+@contextlib.contextmanager
+def serving(content: bytes) -> Iterator[Server]:
+    """Yields a running server."""
+    with running(Server(content)) as server:
+        yield server

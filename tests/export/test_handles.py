@@ -11,7 +11,6 @@ import io
 import os
 import shutil
 import tarfile
-import threading
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -22,6 +21,7 @@ from keras_resnet.export import HubLayer, handles, trust
 from keras_resnet.weights.saving import load_model
 from tests.export.conftest import close, features_of, random_images
 from tests.helpers import refused
+from tests.servers import running
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -43,14 +43,12 @@ class Handler(http.server.BaseHTTPRequestHandler):
 @pytest.fixture
 def server():
     """Serves `content` by path, at first `MODULE` at `handle`, and records the `requests`."""
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+    with running(http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)) as server:
         server.daemon_threads = True
         server.content, server.requests = {"/m.tar.gz": MODULE}, []
         server.url = f"http://127.0.0.1:{server.server_port}"
         server.handle = f"{server.url}/m.tar.gz"
-        threading.Thread(target=server.serve_forever, daemon=True).start()
         yield server
-        server.shutdown()
 
 
 @pytest.fixture

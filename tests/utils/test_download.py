@@ -13,6 +13,7 @@ import pytest
 
 from keras_resnet.utils import download
 from tests.helpers import refused
+from tests.hub import take_for_hub
 from tests.servers import serving
 
 CONTENT = np.random.default_rng(0).bytes(3 << 20)
@@ -146,38 +147,28 @@ def test_the_cache_of_keras(monkeypatch, tmp_path):
 # --- the Hugging Face hub, by `huggingface_hub` itself ----------------------------------------
 
 HUB_FILE = "timm/resnet18.tv_in1k/model.safetensors"
-FETCH_FROM_HUB = """
-import sys
-from keras_resnet.utils import download
-
-sha256 = sys.argv[1] or None
-try:
-    path = download.fetch_from_hub("timm/resnet18.tv_in1k", "model.safetensors", None, sha256)
-except Exception as error:
-    print(f"{type(error).__name__}: {error}")
-else:
-    import hashlib
-    print(hashlib.sha256(path.read_bytes()).hexdigest())
-"""
 
 
 @pytest.fixture
-def from_hub(server, tmp_path, subprocess_python):
-    """Fetches from `server` in place of the hub, and returns the output of the subprocess."""
+def from_hub(server, tmp_path, monkeypatch):
+    """Fetches from `server` in place of the hub, and returns the checksum or the error."""
     pytest.importorskip("huggingface_hub")
-    environment = {"HF_ENDPOINT": server.url, "HF_HOME": str(tmp_path / "hub")}
-    # A proxy of the environment is not used.
-    environment |= {"HF_HUB_DISABLE_XET": "1", "no_proxy": "127.0.0.1", "NO_PROXY": "127.0.0.1"}
+    take_for_hub(monkeypatch, server.url, tmp_path / "hub")
 
-    def run(sha256="", **more):
-        process = subprocess_python(FETCH_FROM_HUB, sha256, env={**environment, **more}, timeout=60)
-        return process.stdout.strip()
+    def run(sha256=None, offline=False):
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", offline)
+        repository, file = HUB_FILE.rsplit("/", 1)
+        try:
+            path = download.fetch_from_hub(repository, file, None, sha256)
+        except (OSError, ValueError) as error:
+            return f"{type(error).__name__}: {error}"
+        return hashlib.sha256(path.read_bytes()).hexdigest()
 
     return run
 
 
 def cached(tmp_path):
-    blobs = tmp_path / "hub" / "hub" / "models--timm--resnet18.tv_in1k"
+    blobs = tmp_path / "hub" / "models--timm--resnet18.tv_in1k"
     return sorted(file.name for file in blobs.rglob("*") if file.is_file() or file.is_symlink())
 
 
@@ -189,7 +180,7 @@ def test_hub_resumes_and_keeps(server, from_hub):
     assert from_hub() == sha256
     assert server.requests == [None, "bytes=10485760-"]
     server.requests.clear()
-    assert from_hub(sha256, HF_HUB_OFFLINE="1") == sha256
+    assert from_hub(sha256, offline=True) == sha256
     assert server.requests == []
 
 
@@ -198,7 +189,7 @@ def test_hub_verifies(server, from_hub, tmp_path, pinned):
     """Against the registered checksum, or else the hub's own."""
     if not pinned:
         server.recorded = "0" * 64
-    printed = from_hub("0" * 64 if pinned else "")
+    printed = from_hub("0" * 64 if pinned else None)
     assert printed.startswith(f"ValueError: {HUB_FILE} must be a file")
     assert printed.endswith(f"was deleted. Received: sha256 {SHA256}")
     assert "\n" not in printed
