@@ -486,6 +486,8 @@ def compressed(file):
 
 def one_array_by_many_names(file):
     _, group = first_layer(file)
+    for name in set(group) - {"0"}:
+        del group[name]
     group["1"] = np.zeros(1 << 16, "float32")
     for i in range(2, 10):
         group[str(i)] = group["1"]
