@@ -115,10 +115,12 @@ class ImageDataset(abc.ABC):
         start_step: int = 0,
         shard: tuple[int, int] = (0, 1),
         augment: bool = True,
+        probabilities: np.ndarray | None = None,
     ) -> tf.data.Dataset:
         """Returns endless training batches, each a pure function of `(seed, step)`.
 
-        Every epoch is a fresh permutation of the training split, cut to whole batches.
+        Every epoch is a fresh permutation of the training split, cut to whole batches; with
+        `probabilities` it is a fresh sample, as in `train_order`.
 
         Args:
             batch_size: Images of a global batch, over all shards together.
@@ -127,6 +129,7 @@ class ImageDataset(abc.ABC):
             shard: `(index, count)`: yields the rows from `index * batch_size / count` on, so that
                 the `count` shards put together are the same global batch for every `count`.
             augment: Whether images are augmented at random.
+            probabilities: Share of every training image in an epoch, `(images,)`; None for equal.
 
         Returns:
             Elements `(images, labels)`: uint8 RGB or grayscale in [0, 255] of shape
@@ -143,7 +146,8 @@ class ImageDataset(abc.ABC):
             images, labels, _ = self.read_rows("train", indices[rows], draws, replace=True)
             return images, labels
 
-        order = train_order(self.num_examples("train"), batch_size, seed, start_step)
+        examples = self.num_examples("train")
+        order = train_order(examples, batch_size, seed, start_step, probabilities)
         return _finished(order.map(read, num_parallel_calls=self._parallel_batches))
 
     def eval_batches(
@@ -342,27 +346,55 @@ class ArrayDataset(ImageDataset):
 
 
 def train_order(
-    num_examples: int, batch_size: int, seed: int = 0, start_step: int = 0
+    num_examples: int,
+    batch_size: int,
+    seed: int = 0,
+    start_step: int = 0,
+    probabilities: np.ndarray | None = None,
 ) -> tf.data.Dataset:
     """Returns endless elements `(step, indices)`, int64 of shape `()` and `(batch_size,)`.
 
     Each epoch is a uniform permutation keyed by `(seed, epoch)`; `index_shuffle` would give
-    neighboring epochs of 45,000 images permutations that correlate to 0.67.
+    neighboring epochs of 45,000 images permutations that correlate to 0.67. With `probabilities`,
+    positive or zero numbers for every row, a row comes as often in an epoch as its share of
+    `num_examples` says, rounded up or down at random (systematic sampling): equal ones give each
+    row once.
     """
     steps = _steps_per_epoch(num_examples, batch_size)
     seed = checks.integer("seed", seed, 0)
     first_epoch, skipped = divmod(checks.integer("start_step", start_step, 0), steps)
+    shares = None if probabilities is None else _checked_shares(probabilities, num_examples)
+
+    def shuffled(rows: tf.Tensor, key: int, epoch: tf.Tensor) -> tf.Tensor:
+        seeds = [seed + key * 2**32, epoch]
+        return tf.random.experimental.stateless_shuffle(rows, seed=seeds, alg="philox")
 
     def epoch_order(epoch: tf.Tensor) -> tf.data.Dataset:
-        order = tf.random.experimental.stateless_shuffle(
-            tf.range(num_examples, dtype=tf.int64), seed=[seed, epoch], alg="philox"
-        )
+        order = shuffled(tf.range(num_examples, dtype=tf.int64), 0, epoch)
+        if shares is not None:
+            # Cuts the line on which rows, in random order, lie by their shares at equal distances.
+            ends = tf.cumsum(tf.gather(shares, order))
+            start = tf.random.stateless_uniform((), [seed, epoch], dtype=tf.float64)
+            cuts = (tf.range(num_examples, dtype=tf.float64) + start) / num_examples
+            places = tf.searchsorted(ends, cuts * ends[-1], side="right")
+            order = shuffled(tf.gather(order, tf.minimum(places, num_examples - 1)), 1, epoch)
         indices = tf.reshape(order[: steps * batch_size], [steps, batch_size])
         numbers = epoch * steps + tf.range(steps, dtype=tf.int64)
         return tf.data.Dataset.from_tensor_slices((numbers, indices))
 
     epochs = tf.data.Dataset.range(first_epoch, tf.int64.max)
     return epochs.flat_map(epoch_order).skip(skipped)
+
+
+def _checked_shares(probabilities: np.ndarray, num_examples: int) -> np.ndarray:
+    shares = np.asarray(probabilities, np.float64)
+    valid = shares.shape == (num_examples,) and np.isfinite(shares).all() and (shares >= 0).all()
+    if not valid or not shares.sum():
+        raise ValueError(
+            f"`probabilities` must be {num_examples} numbers of at least 0, one per training "
+            f"image, not all 0. Received: an array of shape {shares.shape}"
+        )
+    return shares / shares.sum()
 
 
 def _finished(dataset: tf.data.Dataset) -> tf.data.Dataset:
