@@ -68,19 +68,20 @@ def compare_on_images(first: Evaluation, second: Evaluation) -> PairedComparison
                 f"{first.count} {first.split} images of {first.dataset}. Received: {shown}"
             )
     hits = [evaluation.ranking[:, 0] == evaluation.labels for evaluation in (first, second)]
-    only = [int((hits[0] & ~hits[1]).sum()), int((hits[1] & ~hits[0]).sum())]
-    count = first.count
+    first_only = int((hits[0] & ~hits[1]).sum())
+    second_only = int((hits[1] & ~hits[0]).sum())
     # With half an image more in each of the four cells.
-    b, c, n = only[0] + 0.5, only[1] + 0.5, count + 2
+    b, c, n = first_only + 0.5, second_only + 0.5, first.count + 2
     center, half = (c - b) / n, 1.96 * math.sqrt(b + c - (c - b) ** 2 / n) / n
     return PairedComparison(
-        (" + ".join(first.models), " + ".join(second.models)),
-        count,
-        (first.top1_error, second.top1_error),
-        *only,
-        (only[1] - only[0]) / count,
-        (center - half, center + half),
-        _binomial_p_value(*only),
+        models=(" + ".join(first.models), " + ".join(second.models)),
+        images=first.count,
+        errors=(first.top1_error, second.top1_error),
+        first_only=first_only,
+        second_only=second_only,
+        difference=(second_only - first_only) / first.count,
+        interval_95=(center - half, center + half),
+        p_value=_binomial_p_value(first_only, second_only),
     )
 
 
