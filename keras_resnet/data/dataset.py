@@ -230,6 +230,10 @@ class ImageDataset(abc.ABC):
         """Yields what the digest of a split is made of."""
         return ()
 
+    def locate(self, split: str, index: int) -> str | None:
+        """Returns the file of an image, or where else it lies; None for images in memory."""
+        return None
+
     def nothing_readable(self, split: str) -> str:
         """Returns the message of the error where no image of a split can be read."""
         return (

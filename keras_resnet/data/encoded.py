@@ -137,6 +137,9 @@ class EncodedDataset(ImageDataset):
     def reading_error(self) -> ValueError | None:
         return self.bad_images.error
 
+    def locate(self, split: str, index: int) -> str | None:
+        return self._sources[split].locate(index)
+
     def read_rows(
         self, split: str, indices: tf.Tensor, draws: tf.Tensor | None, replace: bool
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:

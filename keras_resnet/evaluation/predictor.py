@@ -32,11 +32,14 @@ class Prediction:
         path: The image file.
         labels: The best classes, best first.
         probabilities: Their probabilities.
+        none: Whether the best of them is below the `threshold` of the model's `preprocessing`, so
+            that the image shows none of its classes.
     """
 
     path: Path
     labels: tuple[str, ...]
     probabilities: tuple[float, ...]
+    none: bool = False
 
 
 class BadImageError(ValueError):
@@ -57,6 +60,7 @@ class Classifier:
 
     Attributes:
         transforms: What is done to an image.
+        threshold: Probability of the best class below which an image shows none of the classes.
     """
 
     def __init__(
@@ -78,6 +82,8 @@ class Classifier:
         if isinstance(labels, Path):
             labels = read_labels(labels)
         self._labels = self._model.labels if labels is None else labels
+        prepared = self._model.preprocessing
+        self.threshold = (prepared.threshold if prepared else None) or 0.0
         self.transforms = transforms_for(self._model, image_size, resize)
         # Labels that do not fit the model are an error before images are read.
         self.classify(np.zeros((1, *self.transforms.shape), np.uint8))
@@ -151,7 +157,10 @@ def predict(
     read = read_images(images, classifier.transforms)
     while batch := list(itertools.islice(read, batch_size)):
         best = classifier.classify(np.stack([image for _, image in batch]))
-        predictions += [Prediction(path, *row) for (path, _), row in zip(batch, best, strict=True)]
+        predictions += [
+            Prediction(path, *row, none=row[1][0] < classifier.threshold)
+            for (path, _), row in zip(batch, best, strict=True)
+        ]
     return predictions
 
 

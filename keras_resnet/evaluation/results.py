@@ -32,6 +32,9 @@ class Evaluation:
             are fewer. Of equal scores the class of the smaller number comes first.
         scores: Averaged probability (or logit) of each image's best class, `(n,)`.
         left_out: Number of images of the split that could not be read.
+        outputs: Averaged probabilities (or logits) of all classes, float32 `(n, classes)`; None
+            where they were not kept.
+        places: File of each image, or where else it lies; None for data in memory.
         seconds: Time from the first image read to the last one ranked.
     """
 
@@ -47,6 +50,8 @@ class Evaluation:
     scores: np.ndarray
     left_out: int
     seconds: float
+    outputs: np.ndarray | None = None
+    places: tuple[str, ...] | None = None
 
     @property
     def count(self) -> int:
@@ -126,10 +131,17 @@ class Evaluation:
         return rows
 
     def predictions(self) -> list[dict[str, Any]]:
-        """Returns a row for each image: `index`, `label`, `score` of the best class, `top1`, ..."""
-        columns = {"index": self.indices, "label": self.labels, "score": self.scores}
-        columns |= {f"top{i + 1}": classes for i, classes in enumerate(self.ranking.T)}
-        rows = zip(*(column.tolist() for column in columns.values()), strict=True)
+        """Returns a row for each image.
+
+        Each has `index`, `place` (its file) where it has one, `label`, `score` of the best class,
+        and `top1`, `top2`, ..., the best classes.
+        """
+        columns: dict[str, Any] = {"index": self.indices.tolist()}
+        if self.places is not None:
+            columns["place"] = self.places
+        columns |= {"label": self.labels.tolist(), "score": self.scores.tolist()}
+        columns |= {f"top{i + 1}": classes.tolist() for i, classes in enumerate(self.ranking.T)}
+        rows = zip(*columns.values(), strict=True)
         return [dict(zip(columns, row, strict=True)) for row in rows]
 
     def __str__(self) -> str:
