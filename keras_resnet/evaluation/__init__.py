@@ -10,6 +10,7 @@ from keras_resnet.evaluation.calibration import (
 )
 from keras_resnet.evaluation.embeddings import Embeddings, embed
 from keras_resnet.evaluation.evaluator import Progress, evaluate, open_model
+from keras_resnet.evaluation.multi_label import MultiLabelEvaluation
 from keras_resnet.evaluation.pairs import PairedComparison, compare_on_images
 from keras_resnet.evaluation.protocols import (
     MultiScale,
@@ -26,6 +27,7 @@ __all__ = [
     "Calibration",
     "Embeddings",
     "Evaluation",
+    "MultiLabelEvaluation",
     "MultiScale",
     "PairedComparison",
     "Progress",

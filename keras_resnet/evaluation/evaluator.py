@@ -14,12 +14,13 @@ import tensorflow as tf
 
 from keras_resnet.data import ImageDataset
 from keras_resnet.evaluation.classes import class_orders
+from keras_resnet.evaluation.multi_label import MultiLabelEvaluation
 from keras_resnet.evaluation.protocols import Protocol, SingleCrop
 from keras_resnet.evaluation.results import TOP, Evaluation
 from keras_resnet.export import ExportedModel, load_exported
 from keras_resnet.export.copies import image_network
 from keras_resnet.models import build, list_models, load_model
-from keras_resnet.network import class_names_of, preprocessing_of
+from keras_resnet.network import class_count, class_names_of, preprocessing_of
 from keras_resnet.preprocessing import Preprocessing
 from keras_resnet.surgery.conversion import any_size, with_logits
 from keras_resnet.surgery.graphs import functional_config, output_activation
@@ -49,7 +50,7 @@ def evaluate(
     class_names: Sequence[Sequence[str] | None] | None = None,
     keep_outputs: bool = False,
     progress: Callable[[int, int], None] | None = None,
-) -> Evaluation:
+) -> Evaluation | MultiLabelEvaluation:
     """Evaluates a model, or several whose outputs are averaged, on every image of a split.
 
     All crops of an image, and all models, have equal weight: the mean over them of the
@@ -65,13 +66,15 @@ def evaluate(
 
     Args:
         models: One or more functional models of images in [0, 255], `(batch, H, W, C)`, that
-            standardize them or remember how, and end in softmax, or without activation in logits;
-            or exported models of any format, opened by `load_exported`. They are not changed.
+            standardize them or remember how, and end in softmax, in sigmoid, or without activation
+            in logits; or exported models of any format, opened by `load_exported`. They are not
+            changed. A single output of sigmoid is the probability of the second of two classes.
         dataset: The images.
         protocol: `SingleCrop`, `TenCrop` or `MultiScale`; None for `SingleCrop()`.
         split: "train", "validation" or "test"; None for the last of these that there is.
         average: "softmax" for the mean of probabilities (as the authors' Caffe models were
-            tested), "logits" for the mean of logits (as fb.resnet.torch does).
+            tested) of softmax or sigmoid, "logits" for the mean of logits (as fb.resnet.torch
+            does), which models that end in sigmoid do not have.
         batch_size: Crops of the network's own size per call of the network; for larger crops it is
             smaller in proportion to their pixels.
         names: Names of the models in the result; by default their own.
@@ -80,6 +83,10 @@ def evaluate(
         keep_outputs: Whether the result has the scores of all classes of every image, which
             `fit_calibration` needs.
         progress: Called with the number of images done and in all, first and after every batch.
+
+    Returns:
+        The result; a `MultiLabelEvaluation` where images can have several labels, for which models
+        must end in sigmoid.
 
     Raises:
         ValueError: If an argument is wrong, a model does not fit the data set or the protocol, has
@@ -98,19 +105,18 @@ def evaluate(
     prepared = _common_preprocessing(models, names, dataset, protocol)
     protocol = protocol.resolved(dataset, prepared)
     interpolation = prepared.interpolation if prepared else dataset.interpolation
-    for model, name in zip(models, names, strict=True):
-        _check_model(model, name, dataset)
+    single = [_tells_two(model, name, dataset) for model, name in zip(models, names, strict=True)]
     if class_names is None:
         class_names = list(map(_class_names, models))
     orders = class_orders(dataset.name, dataset.class_names, names, class_names)
     scorers = [
-        _scorer(model, name, protocol, average, order)
-        for model, name, order in zip(models, names, orders, strict=True)
+        _scorer(model, name, protocol, average, order, tells_two)
+        for model, name, order, tells_two in zip(models, names, orders, single, strict=True)
     ]
     mean_scores = _averaged(scorers, protocol, dataset)
 
     total = dataset.num_examples(split)
-    tally = _Tally(keep_outputs)
+    tally = _Tally(keep_outputs or dataset.multi_label)
     height, width, _ = dataset.image_shape
     begin = time.perf_counter()
     if progress is not None:
@@ -134,22 +140,23 @@ def evaluate(
     columns = zip(*(tally.ranked[index] for index in indices), strict=True)
     labels, ranking, scores, outputs = map(np.array, columns)
     places = [dataset.locate(split, int(index)) for index in indices]
-    return Evaluation(
-        models=tuple(names),
-        dataset=dataset.name,
-        split=split,
-        protocol=protocol,
-        average=average,
-        class_names=dataset.class_names,
-        indices=indices,
-        labels=labels,
-        ranking=ranking,
-        scores=scores,
-        left_out=total - len(indices),
-        seconds=seconds,
-        outputs=outputs if keep_outputs else None,
-        places=None if None in places else tuple(map(str, places)),
-    )
+    measured: dict[str, Any] = {
+        "models": tuple(names),
+        "dataset": dataset.name,
+        "split": split,
+        "protocol": protocol,
+        "average": average,
+        "class_names": dataset.class_names,
+        "indices": indices,
+        "labels": labels,
+        "left_out": total - len(indices),
+        "seconds": seconds,
+        "places": None if None in places else tuple(map(str, places)),
+    }
+    if dataset.multi_label:
+        return MultiLabelEvaluation(**measured, outputs=outputs)
+    kept = outputs if keep_outputs else None
+    return Evaluation(**measured, ranking=ranking, scores=scores, outputs=kept)
 
 
 class Progress:
@@ -240,7 +247,8 @@ def _preprocessing(model: Model) -> Preprocessing | None:
     return model.preprocessing if isinstance(model, ExportedModel) else preprocessing_of(model)
 
 
-def _check_model(model: Model, name: str, dataset: ImageDataset) -> None:
+def _tells_two(model: Model, name: str, dataset: ImageDataset) -> bool:
+    """Returns whether a model tells two classes by one output, after checks that it fits."""
     classes, images = len(dataset.class_names), dataset.image_shape
     if isinstance(model, ExportedModel):
         if model.output not in ("probabilities", "logits"):
@@ -261,15 +269,39 @@ def _check_model(model: Model, name: str, dataset: ImageDataset) -> None:
         outputs = (None, *model(np.zeros((1, *images), "float32")).shape[1:])
     else:
         outputs = tuple(model.output_shape)
-    if outputs[1:] != (classes,):
+    # Of several labels, a single output tells one.
+    told = outputs[1:] if dataset.multi_label else tuple(map(class_count, outputs[1:]))
+    if told != (classes,):
         raise ValueError(
             f"`models` must have {classes} outputs, one per class of {dataset.name}. "
             f"Received: {name} with outputs of shape {outputs}"
         )
+    if outputs[1] == 1 or dataset.multi_label:
+        _expect_sigmoid(model, name)
+    return outputs[1] == 1 and not dataset.multi_label
+
+
+def _expect_sigmoid(model: Model, name: str) -> None:
+    """Raises a ValueError unless each output is a probability of its own, as far as is known."""
+    if isinstance(model, ExportedModel):
+        ending = model.output
+    else:
+        ending = output_activation(functional_config(model))
+    # Files do not tell softmax from sigmoid.
+    if ending not in ("sigmoid", "probabilities"):
+        raise ValueError(
+            "`models` must end in sigmoid where they have one output, or images several labels. "
+            f"Received: {name}, which ends in {ending}"
+        )
 
 
 def _scorer(
-    model: Model, name: str, protocol: Protocol, average: str, order: list[int] | None
+    model: Model,
+    name: str,
+    protocol: Protocol,
+    average: str,
+    order: list[int] | None,
+    tells_two: bool,
 ) -> Callable:
     """Returns a function from images, float32, to the scores that are averaged, in that order."""
     if isinstance(model, ExportedModel):
@@ -279,6 +311,8 @@ def _scorer(
 
     def scores(images: tf.Tensor) -> tf.Tensor:
         outputs = outputs_of(images)
+        if tells_two:
+            outputs = tf.concat([1.0 - outputs, outputs], -1)
         outputs = outputs if order is None else tf.gather(outputs, order, axis=-1)
         if logits == (average == "logits"):
             return outputs
@@ -293,7 +327,8 @@ def _of_a_network(
 ) -> tuple[Callable, bool]:
     """Returns a function from images to outputs, and whether these are logits."""
     net = image_network(model, argument="models", given=name)
-    logits = average == "logits" or output_activation(functional_config(net)) != "softmax"
+    activation = output_activation(functional_config(net))
+    logits = average == "logits" or activation not in ("softmax", "sigmoid")
     if logits:
         net = with_logits(net)
     if protocol.any_size and None not in net.input_shape[1:3]:

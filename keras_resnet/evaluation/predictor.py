@@ -17,6 +17,7 @@ from keras_resnet.data.decoding import FORMATS, decoding_fault, is_hidden, is_im
 from keras_resnet.data.encoded import BadImages
 from keras_resnet.export import ExportedModel, load_exported
 from keras_resnet.export.copies import described
+from keras_resnet.export.endpoints import class_probabilities
 from keras_resnet.export.reading import read_labels
 from keras_resnet.preprocessing import Preprocessing, decode_predictions
 from keras_resnet.utils import checks
@@ -98,9 +99,8 @@ class Classifier:
         Args:
             images: uint8 `(batch, H, W, C)`, as `read` returns them.
         """
-        scores = self._model(images)
-        if self._model.output == "logits":
-            scores = tf.nn.softmax(scores).numpy()
+        outputs = tf.constant(self._model(images))
+        scores = class_probabilities(outputs, self._model.output).numpy()
         classes = scores.shape[1]
         labels = self._labels
         if labels is None and classes != 1000:

@@ -15,6 +15,22 @@ from keras_resnet.utils.statistics import wilson_interval
 TOP = 5
 
 
+def how_measured(evaluation: Any, figures: dict[str, Any]) -> dict[str, Any]:
+    """Returns figures of an evaluation with what was measured, and how."""
+    return {
+        "models": list(evaluation.models),
+        "dataset": evaluation.dataset,
+        "split": evaluation.split,
+        "protocol": {"name": evaluation.protocol.name, **vars(evaluation.protocol)},
+        "average": evaluation.average,
+        "images": evaluation.count,
+        "left_out": evaluation.left_out,
+        **figures,
+        "images_per_second": evaluation.images_per_second,
+        "seconds": evaluation.seconds,
+    }
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Evaluation:
     """Predictions of a model, or of several averaged, for every image of a split.
@@ -87,18 +103,7 @@ class Evaluation:
             if error is not None:
                 figures[f"{name}_error"] = error
                 figures[f"{name}_error_interval_95"] = wilson_interval(error, self.count)
-        return {
-            "models": list(self.models),
-            "dataset": self.dataset,
-            "split": self.split,
-            "protocol": {"name": self.protocol.name, **vars(self.protocol)},
-            "average": self.average,
-            "images": self.count,
-            "left_out": self.left_out,
-            **figures,
-            "images_per_second": self.images_per_second,
-            "seconds": self.seconds,
-        }
+        return how_measured(self, figures)
 
     def per_class(self) -> list[dict[str, Any]]:
         """Returns a row for each class.

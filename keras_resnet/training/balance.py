@@ -30,9 +30,7 @@ def check_class_weights(value: Any) -> Any:
         if one != 0:
             checks.positive("class_weights", one)
     if not any(values):
-        raise ValueError(
-            f"`class_weights` must not all be 0. Received: class_weights={value!r}"
-        )
+        raise ValueError(f"`class_weights` must not all be 0. Received: class_weights={value!r}")
     return value
 
 

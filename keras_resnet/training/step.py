@@ -229,6 +229,8 @@ class Step:
         # Soft labels of the transform are for the loss; metrics read labels as the data has them.
         if labels.shape.rank > given_labels.shape.rank:
             labels = tf.cast(tf.argmax(labels, -1), given_labels.dtype)
+        elif self.transform is not None and labels.shape.rank > 1:
+            labels = tf.round(labels)
         gradients = context.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
         error = tf.zeros(())
         if self._observe_error is not None:
