@@ -37,6 +37,7 @@ from keras_resnet.experiment.targets import (
 from keras_resnet.network import remembered
 from keras_resnet.preprocessing import Preprocessing
 from keras_resnet.surgery import stage_rates
+from keras_resnet.training.trackers import make_trackers
 
 
 def architecture_of(network: Network) -> Architecture | DenseArchitecture:
@@ -218,6 +219,7 @@ def fit_options(
         callbacks += [training.Progress(), training.MetricsLogger(folder)]
         if training.tensorboard_installed():
             callbacks.append(training.TensorBoardScalars(folder / "tensorboard"))
+        callbacks += make_trackers(output.trackers, folder, experiment.flat())
     every, config = output.checkpoint_every, experiment.of_the_result()
     return {
         "dataset": dataset,

@@ -23,6 +23,7 @@ from keras_resnet.experiment.settings import Data, Experiment
 from keras_resnet.experiment.targets import expect_targets
 from keras_resnet.experiment.workdir import expect_data, expect_folder
 from keras_resnet.training.strategy import Layout
+from keras_resnet.training.trackers import expect_installed
 from keras_resnet.utils import checks
 from keras_resnet.utils.escapes import is_line
 
@@ -71,6 +72,7 @@ def check(
         return None
     found.note(expect_classes, dataset)
     found.note(_expect_split, experiment.data, dataset)
+    found.note(expect_installed, experiment.output.trackers)
     found.note(expect_targets, optimization, dataset)
     found.note(dataset.steps_per_epoch, optimization.batch_size)
     if workdir is not None:

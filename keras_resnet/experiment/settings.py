@@ -17,11 +17,13 @@ from keras_resnet.training.losses import LOSSES
 from keras_resnet.training.mixing import check_mixing
 from keras_resnet.training.optimizers import DECAYS
 from keras_resnet.training.precision import PRECISIONS
+from keras_resnet.training.trackers import TRACKERS
 from keras_resnet.utils import checks
 
 # Settings that say where and how fast a run computes, but not what: it may resume with others.
 _NOT_OF_THE_RESULT = (
     *("workdir", "data_dir", "log_every", "checkpoint_every", "resume"),
+    "trackers",
     *("strategy", "gpus", "virtual_devices", "tpu", "steps_per_call", "jit_compile"),
 )
 
@@ -343,6 +345,8 @@ class Output:
         resume: Whether an unfinished run in `workdir` resumes.
         export: Whether the trained model is exported as Hub modules, too.
         fine_tune_epochs: Epochs of a trial that fine-tunes the exported module; 0 for none.
+        trackers: Trackers that hear of the run: "wandb", "mlflow", "trackio", as their own settings
+            and environment variables say; and "tensorboard", which does wherever it is installed.
     """
 
     workdir: str = "runs/digits"
@@ -351,10 +355,14 @@ class Output:
     resume: bool = True
     export: bool = True
     fine_tune_epochs: int = 0
+    trackers: tuple[str, ...] = ()
 
     def __post_init__(self):
         object.__setattr__(self, "workdir", os.path.expanduser(self.workdir))
+        object.__setattr__(self, "trackers", tuple(self.trackers))
         found = _Checks(self)
+        for tracker in self.trackers:
+            found.note(checks.one_of, "trackers", tracker, TRACKERS)
         # A name that is empty would be that of the current folder.
         found.refuse(
             not self.workdir.strip() or "\0" in self.workdir or self.workdir == os.path.sep,

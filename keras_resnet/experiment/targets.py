@@ -1,4 +1,4 @@
-"""What a network is trained to give: its outputs, loss, metrics, weights and teacher. TensorFlow."""
+"""What a network learns: its outputs, loss, metrics, class weights and teacher. TensorFlow."""
 
 from __future__ import annotations
 

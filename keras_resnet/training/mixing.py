@@ -86,9 +86,7 @@ class Mixing:
         if not self.mixers:
             return data["images"], labels
         several = labels.shape.rank > 1
-        data["labels"] = (
-            tf.cast(labels, tf.float32) if several else tf.one_hot(labels, self.classes)
-        )
+        data["labels"] = labels if several else tf.one_hot(labels, self.classes)
         mixers = [
             lambda mixer=mixer, index=index: self._call(mixer, data, position, index)
             for index, mixer in enumerate(self.mixers, 1)
