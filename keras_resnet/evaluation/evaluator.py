@@ -283,6 +283,7 @@ def _tells_two(model: Model, name: str, dataset: ImageDataset) -> bool:
 
 def _expect_sigmoid(model: Model, name: str) -> None:
     """Raises a ValueError unless each output is a probability of its own, as far as is known."""
+    ending: str | None
     if isinstance(model, ExportedModel):
         ending = model.output
     else:

@@ -154,13 +154,13 @@ def load_teacher(
             f"end in {activation}"
         )
     height, width, channels = dataset.image_shape
-    sides, own = (height, width), net.input_shape[1:]
+    own = net.input_shape[1:]
     if own[-1] != channels:
         raise ValueError(
             f"`teacher` must take images of {channels} channels. "
             f"Received: teacher={teacher!r} for images of shape {own}"
         )
-    sides = tuple(a if a is not None else b for a, b in zip(own[:2], sides, strict=True))
+    sides = own[0] or height, own[1] or width
     prepared = preprocessing_of(found)
     interpolation = prepared.interpolation if prepared else dataset.interpolation
     names = class_names_of(found)

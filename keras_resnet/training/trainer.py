@@ -13,6 +13,7 @@ import math
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
+from typing import Any
 
 import keras
 import numpy as np
@@ -210,7 +211,11 @@ class Trainer:
             read_every=tuple(n for n in frequencies if type(n) is int),
         )
         # The position in the data depends on these.
-        settings = {"batch_size": batch_size, "seed": seed, "steps_per_epoch": steps_per_epoch}
+        settings: dict[str, Any] = {
+            "batch_size": batch_size,
+            "seed": seed,
+            "steps_per_epoch": steps_per_epoch,
+        }
         shares = None
         if sampling is not None:
             settings["sampling"] = sampling
@@ -404,7 +409,7 @@ class Trainer:
         shares: np.ndarray | None = None,
     ):
         """Returns an iterator over the endless training batches from step `start` on."""
-        options = {"seed": seed, "start_step": start, "probabilities": shares}
+        options: dict[str, Any] = {"seed": seed, "start_step": start, "probabilities": shares}
         read = functools.partial(dataset.train_batches, batch_size, **options)
         return iter(self._distribute(read, batch_size, endless=True))
 
