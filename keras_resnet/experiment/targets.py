@@ -78,20 +78,14 @@ def make_metrics(optimization: Optimization, dataset: ImageDataset) -> list[kera
     """Returns the metrics of what `head` gives; `accuracy` is among them.
 
     Of images with several labels it is the share of all labels that are right, and the share of the
-    images of which all labels are is `subset_accuracy`.
+    images of which all labels are is `subset_accuracy`. Average precision needs all images at once:
+    `evaluation.evaluate` has it.
     """
     if dataset.multi_label:
         return [
             keras.metrics.BinaryAccuracy("accuracy"),
             keras.metrics.MeanMetricWrapper(_all_right, "subset_accuracy"),
             keras.metrics.F1Score("macro", 0.5, name="macro_f1"),
-            # The mean over the labels of the area under precision over recall.
-            keras.metrics.AUC(
-                curve="PR",
-                name="mean_average_precision",
-                multi_label=True,
-                num_labels=len(dataset.class_names),
-            ),
         ]
     if optimization.binary_head:
         return [keras.metrics.BinaryAccuracy("accuracy")]

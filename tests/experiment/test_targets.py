@@ -88,10 +88,6 @@ def test_several_labels_are_trained_measured_and_evaluated():
     assert measured["macro_f1"] == pytest.approx(found.macro_f1, rel=1e-5)
     expected = f1_score(found.labels, found.predicted, average="macro", zero_division=0)
     assert found.macro_f1 == pytest.approx(expected)
-    # Keras's is of 200 thresholds.
-    assert measured["mean_average_precision"] == pytest.approx(
-        found.mean_average_precision, abs=0.05
-    )
     labels = dataset.labels("train")
     weights = (24 - labels.sum(0)) / labels.sum(0)
     np.testing.assert_allclose(
