@@ -45,6 +45,8 @@ class ImageDataset(abc.ABC):
             where images are evaluated as they are stored.
         interpolation: Interpolation of evaluation images, "bilinear" or "bicubic".
         sizes: Number of images in each split.
+        multi_label: Whether an image may be of several classes, or of none. Labels of batches are
+            then float32 of shape `(rows, classes)`, 1 for each class of an image, else 0.
     """
 
     about: str = ""
@@ -56,6 +58,7 @@ class ImageDataset(abc.ABC):
     mean: tuple[float, ...]
     std: tuple[float, ...]
     sizes: dict[str, int]
+    multi_label: bool = False
     _parallel_batches: int = tf.data.AUTOTUNE
 
     @property
@@ -66,6 +69,27 @@ class ImageDataset(abc.ABC):
     def num_examples(self, split: str) -> int:
         """Returns the number of images in `split`, or raises a ValueError if it does not exist."""
         return self.sizes[checks.one_of("split", split, self.splits)]
+
+    @abc.abstractmethod
+    def labels(self, split: str) -> np.ndarray:
+        """Returns the labels of all images of `split`, in stored order.
+
+        Records of TensorFlow Datasets have to be read for them, once.
+
+        Returns:
+            int32 of shape `(n,)`, or float32 of shape `(n, classes)` if `multi_label`.
+
+        Raises:
+            ValueError: If there is no such split.
+        """
+
+    @property
+    def _label_shape(self) -> tuple[int, ...]:
+        return (len(self.class_names),) if self.multi_label else ()
+
+    @property
+    def _label_dtype(self) -> tf.DType:
+        return tf.float32 if self.multi_label else tf.int32
 
     def preprocessing(self, numbers: Preprocessing | None = None) -> Preprocessing:
         """Returns what evaluation does to its images.
@@ -133,7 +157,8 @@ class ImageDataset(abc.ABC):
 
         Returns:
             Elements `(images, labels)`: uint8 RGB or grayscale in [0, 255] of shape
-            `(batch_size / count, height, width, channels)`, int32 of shape `(batch_size / count,)`.
+            `(batch_size / count, height, width, channels)`, int32 of shape `(batch_size / count,)`
+            or, if `multi_label`, float32 of shape `(batch_size / count, classes)`.
 
         Raises:
             ValueError: If a batch is larger than the training split or does not divide into the
@@ -164,8 +189,8 @@ class ImageDataset(abc.ABC):
             shard: `(index, count)`, as in `train_batches`.
 
         Returns:
-            Elements `(images, labels, weights)`: as in `train_batches`, and float32 weights of the
-            shape of the labels, 0.0 for padding and images that cannot be read, else 1.0.
+            Elements `(images, labels, weights)`: as in `train_batches`, and float32 weights of
+            shape `(batch_size / count,)`, 0.0 for padding and images that cannot be read, else 1.0.
 
         Raises:
             ValueError: If there is no such split, or an argument is out of range.
@@ -195,7 +220,8 @@ class ImageDataset(abc.ABC):
 
         Returns:
             Elements `(image, label, weight)`: uint8 in [0, 255] of shape
-            `(height, width, channels)`, int32 and float32 scalars. The weight is 1.0, or 0.0 for a
+            `(height, width, channels)`, the label (an int32 scalar, or float32 of shape
+            `(classes,)` if `multi_label`) and a float32 scalar. The weight is 1.0, or 0.0 for a
             black image that replaces one that cannot be read.
 
         Raises:
@@ -268,10 +294,11 @@ class ArrayDataset(ImageDataset):
         name: Short name of the data set.
         splits: For each split (a "train" is required) its images, uint8 in [0, 255] of shape
             `(n, height, width, channels)`, and its labels, integers of shape `(n,)`, or `(n, 1)`
-            as Keras's data sets have them.
+            as Keras's data sets have them; or, for `multi_label`, 0 and 1 of shape `(n, classes)`.
         class_names: One name per class.
         augmentation: Augmentation of the images of `train_batches`; None for none.
         about: As in `ImageDataset`.
+        multi_label: As in `ImageDataset`.
 
     Raises:
         ValueError: If the type, shape or label range of an array is wrong.
@@ -284,6 +311,8 @@ class ArrayDataset(ImageDataset):
         class_names: Sequence[str],
         augmentation: Augmentation | None = None,
         about: str = "",
+        *,
+        multi_label: bool = False,
     ):
         if "train" not in splits or not set(splits) <= set(SPLITS):
             raise ValueError(
@@ -294,8 +323,9 @@ class ArrayDataset(ImageDataset):
         self.class_names = tuple(class_names)
         self.augmentation = augmentation
         self.about = about
+        self.multi_label = checks.boolean("multi_label", multi_label)
         self._arrays = {
-            split: _checked_arrays(split, *splits[split], len(self.class_names))
+            split: _checked_arrays(split, *splits[split], len(self.class_names), multi_label)
             for split in SPLITS
             if split in splits
         }
@@ -315,6 +345,9 @@ class ArrayDataset(ImageDataset):
     @property
     def num_draws(self) -> int:
         return self.augmentation.num_draws if self.augmentation else 0
+
+    def labels(self, split: str) -> np.ndarray:
+        return self._arrays[checks.one_of("split", split, self.splits)][1]
 
     def read_rows(
         self, split: str, indices: tf.Tensor, draws: tf.Tensor | None, replace: bool
@@ -436,16 +469,25 @@ def _steps_per_epoch(num_examples: int, batch_size: int) -> int:
 
 
 def _checked_arrays(
-    split: str, images: np.ndarray, labels: np.ndarray, classes: int
+    split: str, images: np.ndarray, labels: np.ndarray, classes: int, multi_label: bool
 ) -> tuple[np.ndarray, np.ndarray]:
     images, labels = np.asarray(images), np.asarray(labels)
-    if labels.ndim == 2 and labels.shape[1] == 1:
-        labels = labels[:, 0]
     if images.dtype != np.uint8 or images.ndim != 4 or 0 in images.shape:
         raise ValueError(
             "`splits` must have uint8 images of shape (n, height, width, channels), none 0. "
             f"Received: {split} images of type {images.dtype} and shape {images.shape}"
         )
+    if multi_label:
+        shaped = labels.shape == (len(images), classes) and labels.dtype.kind in "iufb"
+        if not shaped or not np.isin(labels, (0, 1)).all():
+            raise ValueError(
+                f"`splits` must have labels 0 and 1 of shape ({len(images)}, {classes}), one for "
+                f"each image and class. Received: {split} labels of type {labels.dtype} and shape "
+                f"{labels.shape}" + ", with other values" * shaped
+            )
+        return images, labels.astype(np.float32)
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        labels = labels[:, 0]
     if labels.dtype.kind not in "iu" or labels.shape != images.shape[:1]:
         raise ValueError(
             f"`splits` must have integer labels of shape ({len(images)},), one per image. "
