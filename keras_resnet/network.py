@@ -177,7 +177,9 @@ class Network(keras.Model):
         Names of other classes than its own are dropped.
         """
         names = config.preprocessing and config.preprocessing.class_names
-        if names and self.output_shape != (None, len(names)):
+        if names and (
+            len(self.output_shape) != 2 or class_count(self.output_shape[1]) != len(names)
+        ):
             config = config.with_class_names(None)
         side = self._side(config)
         if config.preprocessing is not None and side is not None:
@@ -315,6 +317,11 @@ def preprocessing_of(model: object) -> Preprocessing | None:
     """Returns what a model's weights want done to an image, or None if it does not remember."""
     network = remembered(model)
     return None if network is None else network.preprocessing
+
+
+def class_count(outputs: int) -> int:
+    """Returns the number of classes that so many outputs tell apart: two of a single one."""
+    return 2 if outputs == 1 else outputs
 
 
 def class_names_of(model: object) -> tuple[str, ...] | None:

@@ -54,6 +54,8 @@ class Preprocessing:
         resizes: Pairs of another `image_size` and its `resize`, where published; at other sizes
             `resize` is in proportion.
         bgr: Whether the network takes the channels in reverse, B, G, R.
+        threshold: Probability of the best class below which an image shows none of the classes, in
+            [0, 1]; None where there is no such limit.
 
     Raises:
         ValueError: If a value is out of range.
@@ -68,6 +70,7 @@ class Preprocessing:
     source: str = ""
     resizes: tuple[tuple[int, int], ...] = ()
     bgr: bool = False
+    threshold: float | None = None
 
     def __post_init__(self):
         names = self.class_names
@@ -103,6 +106,8 @@ class Preprocessing:
         if not isinstance(self.source, str):
             raise ValueError(f"`source` must be text. Received: source={self.source!r}")
         checks.one_of("interpolation", self.interpolation, INTERPOLATIONS)
+        if self.threshold is not None:
+            checks.fraction("threshold", self.threshold, one_allowed=True)
 
     @classmethod
     def unchanged(cls, channels: int, image_size: int = 224) -> Preprocessing:
@@ -138,6 +143,8 @@ class Preprocessing:
         text += "; then B, G, R" * self.bgr
         if self.class_names is not None:
             text += f"; {len(self.class_names)} named classes"
+        if self.threshold is not None:
+            text += f"; below probability {self.threshold:.3f} none of them"
         return text + f"; of {self.source}" * bool(self.source)
 
     def to_json(self) -> str:

@@ -6,7 +6,9 @@ Writes top-1 and top-5 error with 95 % intervals and images/s (metrics.json), a 
 class (per_class), the confusion matrix as a table and a plot (confusion), and the prediction for
 every image (predictions.csv). Several --models are an ensemble. Probabilities are averaged over
 crops and models, with --average logits the logits. Outputs are matched to the classes of the data
-set by name: those that the model remembers, or that labels.txt beside it has.
+set by name: those that the model remembers, or that labels.txt beside it has. Where images can have
+several labels, the figures are mean average precision, F1 and the share of images of which all
+labels are right, and there is no confusion matrix.
 """
 
 import argparse
@@ -71,13 +73,16 @@ def main(
         )
     print(visible(result))
 
-    title = f"{' + '.join(given.models)}: {result.split} images of {dataset.name}, "
-    title += f"{result.protocol}, top-1 error {100 * result.top1_error:.2f} %"
-    plots.confusion_matrix(
-        result.confusion, dataset.class_names, workdir / "confusion.png", title=title
-    )
-    plots.class_errors(result.per_class(), workdir / "per_class.png", title=title)
+    first = "per_class.csv"
+    if isinstance(result, evaluation.Evaluation):
+        first = "confusion.png"
+        title = f"{' + '.join(given.models)}: {result.split} images of {dataset.name}, "
+        title += f"{result.protocol}, top-1 error {100 * result.top1_error:.2f} %"
+        plots.confusion_matrix(result.confusion, dataset.class_names, workdir / first, title=title)
+        plots.class_errors(result.per_class(), workdir / "per_class.png", title=title)
+    else:  # Labels that do not exclude each other are not mistaken for one another.
+        plots.write_table(workdir / first, result.per_class())
     plots.write_table(workdir / "predictions.csv", result.predictions())
     metrics = {**result.metrics(), "command": command_line(), "versions": versions()}
     write_json(workdir / "metrics.json", metrics)
-    print(f"Everything is in {workdir}: begin with metrics.json and confusion.png")
+    print(f"Everything is in {workdir}: begin with metrics.json and {first}")

@@ -45,6 +45,8 @@ class ImageDataset(abc.ABC):
             where images are evaluated as they are stored.
         interpolation: Interpolation of evaluation images, "bilinear" or "bicubic".
         sizes: Number of images in each split.
+        multi_label: Whether an image may be of several classes, or of none. Labels of batches are
+            then float32 of shape `(rows, classes)`, 1 for each class of an image, else 0.
     """
 
     about: str = ""
@@ -56,6 +58,7 @@ class ImageDataset(abc.ABC):
     mean: tuple[float, ...]
     std: tuple[float, ...]
     sizes: dict[str, int]
+    multi_label: bool = False
     _parallel_batches: int = tf.data.AUTOTUNE
 
     @property
@@ -66,6 +69,27 @@ class ImageDataset(abc.ABC):
     def num_examples(self, split: str) -> int:
         """Returns the number of images in `split`, or raises a ValueError if it does not exist."""
         return self.sizes[checks.one_of("split", split, self.splits)]
+
+    @abc.abstractmethod
+    def labels(self, split: str) -> np.ndarray:
+        """Returns the labels of all images of `split`, in stored order.
+
+        Records of TensorFlow Datasets have to be read for them, once.
+
+        Returns:
+            int32 of shape `(n,)`, or float32 of shape `(n, classes)` if `multi_label`.
+
+        Raises:
+            ValueError: If there is no such split.
+        """
+
+    @property
+    def _label_shape(self) -> tuple[int, ...]:
+        return (len(self.class_names),) if self.multi_label else ()
+
+    @property
+    def _label_dtype(self) -> tf.DType:
+        return tf.float32 if self.multi_label else tf.int32
 
     def preprocessing(self, numbers: Preprocessing | None = None) -> Preprocessing:
         """Returns what evaluation does to its images.
@@ -115,10 +139,12 @@ class ImageDataset(abc.ABC):
         start_step: int = 0,
         shard: tuple[int, int] = (0, 1),
         augment: bool = True,
+        probabilities: np.ndarray | None = None,
     ) -> tf.data.Dataset:
         """Returns endless training batches, each a pure function of `(seed, step)`.
 
-        Every epoch is a fresh permutation of the training split, cut to whole batches.
+        Every epoch is a fresh permutation of the training split, cut to whole batches; with
+        `probabilities` it is a fresh sample, as in `train_order`.
 
         Args:
             batch_size: Images of a global batch, over all shards together.
@@ -127,10 +153,12 @@ class ImageDataset(abc.ABC):
             shard: `(index, count)`: yields the rows from `index * batch_size / count` on, so that
                 the `count` shards put together are the same global batch for every `count`.
             augment: Whether images are augmented at random.
+            probabilities: Share of every training image in an epoch, `(images,)`; None for equal.
 
         Returns:
             Elements `(images, labels)`: uint8 RGB or grayscale in [0, 255] of shape
-            `(batch_size / count, height, width, channels)`, int32 of shape `(batch_size / count,)`.
+            `(batch_size / count, height, width, channels)`, int32 of shape `(batch_size / count,)`
+            or, if `multi_label`, float32 of shape `(batch_size / count, classes)`.
 
         Raises:
             ValueError: If a batch is larger than the training split or does not divide into the
@@ -143,7 +171,8 @@ class ImageDataset(abc.ABC):
             images, labels, _ = self.read_rows("train", indices[rows], draws, replace=True)
             return images, labels
 
-        order = train_order(self.num_examples("train"), batch_size, seed, start_step)
+        examples = self.num_examples("train")
+        order = train_order(examples, batch_size, seed, start_step, probabilities)
         return _finished(order.map(read, num_parallel_calls=self._parallel_batches))
 
     def eval_batches(
@@ -160,8 +189,8 @@ class ImageDataset(abc.ABC):
             shard: `(index, count)`, as in `train_batches`.
 
         Returns:
-            Elements `(images, labels, weights)`: as in `train_batches`, and float32 weights of the
-            shape of the labels, 0.0 for padding and images that cannot be read, else 1.0.
+            Elements `(images, labels, weights)`: as in `train_batches`, and float32 weights of
+            shape `(batch_size / count,)`, 0.0 for padding and images that cannot be read, else 1.0.
 
         Raises:
             ValueError: If there is no such split, or an argument is out of range.
@@ -191,7 +220,8 @@ class ImageDataset(abc.ABC):
 
         Returns:
             Elements `(image, label, weight)`: uint8 in [0, 255] of shape
-            `(height, width, channels)`, int32 and float32 scalars. The weight is 1.0, or 0.0 for a
+            `(height, width, channels)`, the label (an int32 scalar, or float32 of shape
+            `(classes,)` if `multi_label`) and a float32 scalar. The weight is 1.0, or 0.0 for a
             black image that replaces one that cannot be read.
 
         Raises:
@@ -225,6 +255,10 @@ class ImageDataset(abc.ABC):
     def _parts(self, split: str) -> Iterable[bytes]:
         """Yields what the digest of a split is made of."""
         return ()
+
+    def locate(self, split: str, index: int) -> str | None:
+        """Returns the file of an image, or where else it lies; None for images in memory."""
+        return None
 
     def nothing_readable(self, split: str) -> str:
         """Returns the message of the error where no image of a split can be read."""
@@ -260,10 +294,11 @@ class ArrayDataset(ImageDataset):
         name: Short name of the data set.
         splits: For each split (a "train" is required) its images, uint8 in [0, 255] of shape
             `(n, height, width, channels)`, and its labels, integers of shape `(n,)`, or `(n, 1)`
-            as Keras's data sets have them.
+            as Keras's data sets have them; or, for `multi_label`, 0 and 1 of shape `(n, classes)`.
         class_names: One name per class.
         augmentation: Augmentation of the images of `train_batches`; None for none.
         about: As in `ImageDataset`.
+        multi_label: As in `ImageDataset`.
 
     Raises:
         ValueError: If the type, shape or label range of an array is wrong.
@@ -276,6 +311,8 @@ class ArrayDataset(ImageDataset):
         class_names: Sequence[str],
         augmentation: Augmentation | None = None,
         about: str = "",
+        *,
+        multi_label: bool = False,
     ):
         if "train" not in splits or not set(splits) <= set(SPLITS):
             raise ValueError(
@@ -286,8 +323,9 @@ class ArrayDataset(ImageDataset):
         self.class_names = tuple(class_names)
         self.augmentation = augmentation
         self.about = about
+        self.multi_label = checks.boolean("multi_label", multi_label)
         self._arrays = {
-            split: _checked_arrays(split, *splits[split], len(self.class_names))
+            split: _checked_arrays(split, *splits[split], len(self.class_names), multi_label)
             for split in SPLITS
             if split in splits
         }
@@ -307,6 +345,9 @@ class ArrayDataset(ImageDataset):
     @property
     def num_draws(self) -> int:
         return self.augmentation.num_draws if self.augmentation else 0
+
+    def labels(self, split: str) -> np.ndarray:
+        return self._arrays[checks.one_of("split", split, self.splits)][1]
 
     def read_rows(
         self, split: str, indices: tf.Tensor, draws: tf.Tensor | None, replace: bool
@@ -342,27 +383,55 @@ class ArrayDataset(ImageDataset):
 
 
 def train_order(
-    num_examples: int, batch_size: int, seed: int = 0, start_step: int = 0
+    num_examples: int,
+    batch_size: int,
+    seed: int = 0,
+    start_step: int = 0,
+    probabilities: np.ndarray | None = None,
 ) -> tf.data.Dataset:
     """Returns endless elements `(step, indices)`, int64 of shape `()` and `(batch_size,)`.
 
     Each epoch is a uniform permutation keyed by `(seed, epoch)`; `index_shuffle` would give
-    neighboring epochs of 45,000 images permutations that correlate to 0.67.
+    neighboring epochs of 45,000 images permutations that correlate to 0.67. With `probabilities`,
+    positive or zero numbers for every row, a row comes as often in an epoch as its share of
+    `num_examples` says, rounded up or down at random (systematic sampling): equal ones give each
+    row once.
     """
     steps = _steps_per_epoch(num_examples, batch_size)
     seed = checks.integer("seed", seed, 0)
     first_epoch, skipped = divmod(checks.integer("start_step", start_step, 0), steps)
+    shares = None if probabilities is None else _checked_shares(probabilities, num_examples)
+
+    def shuffled(rows: tf.Tensor, key: int, epoch: tf.Tensor) -> tf.Tensor:
+        seeds = [seed + key * 2**32, epoch]
+        return tf.random.experimental.stateless_shuffle(rows, seed=seeds, alg="philox")
 
     def epoch_order(epoch: tf.Tensor) -> tf.data.Dataset:
-        order = tf.random.experimental.stateless_shuffle(
-            tf.range(num_examples, dtype=tf.int64), seed=[seed, epoch], alg="philox"
-        )
+        order = shuffled(tf.range(num_examples, dtype=tf.int64), 0, epoch)
+        if shares is not None:
+            # Cuts the line on which rows, in random order, lie by their shares at equal distances.
+            ends = tf.cumsum(tf.gather(shares, order))
+            start = tf.random.stateless_uniform((), [seed, epoch], dtype=tf.float64)
+            cuts = (tf.range(num_examples, dtype=tf.float64) + start) / num_examples
+            places = tf.searchsorted(ends, cuts * ends[-1], side="right")
+            order = shuffled(tf.gather(order, tf.minimum(places, num_examples - 1)), 1, epoch)
         indices = tf.reshape(order[: steps * batch_size], [steps, batch_size])
         numbers = epoch * steps + tf.range(steps, dtype=tf.int64)
         return tf.data.Dataset.from_tensor_slices((numbers, indices))
 
     epochs = tf.data.Dataset.range(first_epoch, tf.int64.max)
     return epochs.flat_map(epoch_order).skip(skipped)
+
+
+def _checked_shares(probabilities: np.ndarray, num_examples: int) -> np.ndarray:
+    shares = np.asarray(probabilities, np.float64)
+    valid = shares.shape == (num_examples,) and np.isfinite(shares).all() and (shares >= 0).all()
+    if not valid or not shares.sum():
+        raise ValueError(
+            f"`probabilities` must be {num_examples} numbers of at least 0, one per training "
+            f"image, not all 0. Received: an array of shape {shares.shape}"
+        )
+    return shares / shares.sum()
 
 
 def _finished(dataset: tf.data.Dataset) -> tf.data.Dataset:
@@ -400,16 +469,25 @@ def _steps_per_epoch(num_examples: int, batch_size: int) -> int:
 
 
 def _checked_arrays(
-    split: str, images: np.ndarray, labels: np.ndarray, classes: int
+    split: str, images: np.ndarray, labels: np.ndarray, classes: int, multi_label: bool
 ) -> tuple[np.ndarray, np.ndarray]:
     images, labels = np.asarray(images), np.asarray(labels)
-    if labels.ndim == 2 and labels.shape[1] == 1:
-        labels = labels[:, 0]
     if images.dtype != np.uint8 or images.ndim != 4 or 0 in images.shape:
         raise ValueError(
             "`splits` must have uint8 images of shape (n, height, width, channels), none 0. "
             f"Received: {split} images of type {images.dtype} and shape {images.shape}"
         )
+    if multi_label:
+        shaped = labels.shape == (len(images), classes) and labels.dtype.kind in "iufb"
+        if not shaped or not np.isin(labels, (0, 1)).all():
+            raise ValueError(
+                f"`splits` must have labels 0 and 1 of shape ({len(images)}, {classes}), one for "
+                f"each image and class. Received: {split} labels of type {labels.dtype} and shape "
+                f"{labels.shape}" + ", with other values" * shaped
+            )
+        return images, labels.astype(np.float32)
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        labels = labels[:, 0]
     if labels.dtype.kind not in "iu" or labels.shape != images.shape[:1]:
         raise ValueError(
             f"`splits` must have integer labels of shape ({len(images)},), one per image. "

@@ -26,6 +26,9 @@ from keras_resnet.utils.escapes import visible
 # Training images that give mean and standard deviation to about 2 of 255 levels.
 _STATISTICS_SAMPLE = 1024
 
+# Image, label and weight.
+_Row = tuple[np.ndarray, np.ndarray, np.float32]
+
 
 class BadImageWarning(UserWarning):
     """Warns of an image that could not be read, with the reason and the number so far."""
@@ -37,7 +40,13 @@ class ImageSource(Protocol):
     def __len__(self) -> int: ...
 
     def read(self, index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Returns bytes (string scalar) and label (int32 scalar) of the image at an int64 index."""
+        """Returns bytes (string scalar) and label of the image at an int64 index.
+
+        The label is an int32 scalar, or float32 `(classes,)` in a data set of several labels.
+        """
+
+    def labels(self) -> np.ndarray:
+        """Returns the labels of all images, int32 `(n,)` or float32 `(n, classes)`."""
 
     def locate(self, index: int) -> str:
         """Returns the place of the image, for messages."""
@@ -94,6 +103,7 @@ class EncodedDataset(ImageDataset):
             first use, from evaluation crops of up to 1024 training images.
         max_bad_files: Number of distinct bad images that are skipped with a warning each; the next
             one stops reading with an error. None for no limit.
+        multi_label: As in `ImageDataset`.
 
     Raises:
         ValueError: If there is no training image, or `max_bad_files` is negative.
@@ -113,11 +123,14 @@ class EncodedDataset(ImageDataset):
         transforms: Transforms,
         statistics: tuple[Sequence[float], Sequence[float]] | None = None,
         max_bad_files: int | None = 100,
+        *,
+        multi_label: bool = False,
     ):
         if not len(sources.get("train", ())):
             raise ValueError(f"`sources` must have training images. Received: {sorted(sources)}")
         self.name = name
         self.class_names = tuple(class_names)
+        self.multi_label = multi_label
         self.transforms = transforms
         self.image_shape = transforms.shape
         self.eval_resize, self.interpolation = transforms.eval_resize, transforms.interpolation
@@ -134,8 +147,14 @@ class EncodedDataset(ImageDataset):
     def _parts(self, split: str) -> Iterable[bytes]:
         return self._sources[split].parts()
 
+    def labels(self, split: str) -> np.ndarray:
+        return self._sources[checks.one_of("split", split, self.splits)].labels()
+
     def reading_error(self) -> ValueError | None:
         return self.bad_images.error
+
+    def locate(self, split: str, index: int) -> str | None:
+        return self._sources[split].locate(index)
 
     def read_rows(
         self, split: str, indices: tf.Tensor, draws: tf.Tensor | None, replace: bool
@@ -148,7 +167,7 @@ class EncodedDataset(ImageDataset):
             return row, self._view(encoded, draws), label
 
         # One row more than there are, so that something is left when every image is bad.
-        last = tf.data.Dataset.from_tensors((count, tf.zeros(self.image_shape, tf.uint8), 0))
+        last = tf.data.Dataset.from_tensors((count, *self._blank(self.image_shape)[:2]))
         decoded = tf.data.Dataset.from_tensor_slices((tf.range(count), indices, draws))
         decoded = decoded.map(load, num_parallel_calls=tf.data.AUTOTUNE).ignore_errors()
         decoded = decoded.concatenate(last).batch(count + 1).get_single_element()
@@ -160,7 +179,7 @@ class EncodedDataset(ImageDataset):
             replacements = tf.py_function(
                 functools.partial(self._replacements, split, replace),
                 [tf.gather(indices, missing), tf.gather(draws, missing)],
-                [tf.uint8, tf.int32, tf.float32],
+                [tf.uint8, self._label_dtype, tf.float32],
             )
             good = images, labels, tf.ones_like(rows, tf.float32)
             return tuple(
@@ -170,7 +189,7 @@ class EncodedDataset(ImageDataset):
 
         complete = tf.size(rows) == count
         batch = tf.cond(complete, lambda: (images, labels, tf.ones([count])), repaired)
-        shapes = (count, *self.image_shape), (count,), (count,)
+        shapes = (count, *self.image_shape), (count, *self._label_shape), (count,)
         return tuple(map(tf.ensure_shape, batch, shapes))
 
     def read_whole(
@@ -184,13 +203,13 @@ class EncodedDataset(ImageDataset):
             shorter_side=shorter_side,
             interpolation=interpolation,
         )
-        blank = _blank((side, side, channels))
+        blank = self._blank((side, side, channels))
 
         def load(index: tf.Tensor) -> tuple[tf.Tensor, ...]:
             encoded, label = self._read(split, index)
             return view(encoded), label, tf.constant(1.0)
 
-        def reported(index: tf.Tensor) -> tuple[np.ndarray, np.int32, np.float32]:
+        def reported(index: tf.Tensor) -> _Row:
             return self._try(split, int(index), view) or blank
 
         found = tf.data.Dataset.from_tensors(index).map(load).ignore_errors()
@@ -199,13 +218,15 @@ class EncodedDataset(ImageDataset):
         element = tf.cond(
             weight > 0,
             lambda: [image, label, weight],
-            lambda: tf.py_function(reported, [index], [tf.uint8, tf.int32, tf.float32]),
+            lambda: tf.py_function(reported, [index], [tf.uint8, self._label_dtype, tf.float32]),
         )
-        return tuple(map(tf.ensure_shape, element, ((None, None, channels), (), ())))
+        return tuple(map(tf.ensure_shape, element, ((None, None, channels), self._label_shape, ())))
 
     def _read(self, split: str, index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Reads bytes and label in a graph; a label of no class is an error."""
         encoded, label = self._sources[split].read(index)
+        if self.multi_label:
+            return encoded, label
         return encoded, tf.gather(tf.range(len(self.class_names)), label)
 
     def _view(self, encoded: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
@@ -230,21 +251,19 @@ class EncodedDataset(ImageDataset):
             found = next((image for image in tried if image is not None), None)
             if found is None and replace:
                 self.bad_images.stop(self.nothing_readable(split))
-            rows.append(found or _blank(self.image_shape))
+            rows.append(found or self._blank(self.image_shape))
         return tuple(map(np.stack, zip(*rows, strict=True)))
 
-    def _try(
-        self, split: str, index: int, view: Callable[[tf.Tensor], tf.Tensor]
-    ) -> tuple[np.ndarray, np.int32, np.float32] | None:
+    def _try(self, split: str, index: int, view: Callable[[tf.Tensor], tf.Tensor]) -> _Row | None:
         """Returns image, label and weight, or reports a bad image and returns None."""
         source, encoded = self._sources[split], None
         try:
             # Interpolation on a GPU would differ in the last bit.
             with tf.device("/cpu:0"):
                 encoded, label = source.read(tf.constant(index, tf.int64))
-                classes, number = len(self.class_names), int(label.numpy())
-                if not 0 <= number < classes:
-                    reason = f"labeled {number}, where there are {classes} classes"
+                classes = len(self.class_names)
+                if not self.multi_label and not 0 <= label < classes:
+                    reason = f"labeled {int(label)}, where there are {classes} classes"
                     self.bad_images.report(source.locate(index), reason)
                     return None
                 return view(encoded).numpy(), label.numpy(), np.float32(1)
@@ -254,6 +273,11 @@ class EncodedDataset(ImageDataset):
             detail = re.sub(r"{{.*?}} ?| ?\[Op:.*", "", checks.first_line(error))
             self.bad_images.report(source.locate(index), fault or f"unreadable ({detail})")
             return None
+
+    def _blank(self, shape: tuple[int, ...]) -> _Row:
+        """Returns a black image of class 0 and weight 0."""
+        label = np.zeros(self._label_shape, self._label_dtype.as_numpy_dtype)
+        return np.zeros(shape, np.uint8), label, np.float32(0)
 
     @functools.cached_property
     def _statistics(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -268,8 +292,3 @@ class EncodedDataset(ImageDataset):
         ]
         mean, square = np.mean(moments, axis=0)
         return tuple(mean.tolist()), tuple(np.sqrt(square - np.square(mean)).tolist())
-
-
-def _blank(shape: tuple[int, int, int]) -> tuple[np.ndarray, np.int32, np.float32]:
-    """Returns a black image of class 0 and weight 0."""
-    return np.zeros(shape, np.uint8), np.int32(0), np.float32(0)

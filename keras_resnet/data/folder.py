@@ -18,6 +18,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
+import numpy as np
 import tensorflow as tf
 
 from keras_resnet.data.dataset import SPLITS
@@ -131,6 +132,9 @@ class FolderSource:
     def read(self, index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         paths, labels = self._tensors
         return tf.io.read_file(paths[index]), labels[index]
+
+    def labels(self) -> np.ndarray:
+        return np.array(self._labels, np.int32)
 
     def parts(self) -> Iterator[bytes]:
         # Without the folder itself, which may have moved.

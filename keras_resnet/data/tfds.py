@@ -7,6 +7,7 @@ data, None for its own default; `max_bad_files` and `transforms` are as for `loa
 
 from __future__ import annotations
 
+import functools
 import os
 import struct
 from collections.abc import Iterator, Sequence
@@ -164,6 +165,13 @@ class RecordSource:
     def read(self, index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         encoded, label = tf.numpy_function(self._record, [index], [tf.string, tf.int32])
         return tf.ensure_shape(encoded, []), tf.ensure_shape(label, [])
+
+    @functools.cached_property
+    def _labels(self) -> np.ndarray:
+        return np.array([self._records[i]["label"] for i in range(len(self))], np.int32)
+
+    def labels(self) -> np.ndarray:
+        return self._labels
 
     def parts(self) -> Iterator[bytes]:
         yield f"{self._name} {self._version} {len(self)}".encode()

@@ -1,7 +1,17 @@
 """Evaluation of trained models by the paper's test protocols; embeddings. Needs TensorFlow."""
 
+from keras_resnet.evaluation.calibration import (
+    Calibration,
+    calibrated,
+    calibration_error,
+    fit_calibration,
+    fit_temperature,
+    reliability,
+)
 from keras_resnet.evaluation.embeddings import Embeddings, embed
-from keras_resnet.evaluation.evaluator import Progress, evaluate
+from keras_resnet.evaluation.evaluator import Progress, evaluate, open_model
+from keras_resnet.evaluation.multi_label import MultiLabelEvaluation
+from keras_resnet.evaluation.pairs import PairedComparison, compare_on_images
 from keras_resnet.evaluation.protocols import (
     MultiScale,
     Protocol,
@@ -14,18 +24,28 @@ from keras_resnet.models.hub import load_model
 from keras_resnet.surgery.conversion import any_size, score_map, with_logits
 
 __all__ = [
+    "Calibration",
     "Embeddings",
     "Evaluation",
+    "MultiLabelEvaluation",
     "MultiScale",
+    "PairedComparison",
     "Progress",
     "Protocol",
     "SingleCrop",
     "TenCrop",
     "any_size",
+    "calibrated",
+    "calibration_error",
+    "compare_on_images",
     "embed",
     "evaluate",
+    "fit_calibration",
+    "fit_temperature",
     "load_model",
     "make_protocol",
+    "open_model",
+    "reliability",
     "score_map",
     "with_logits",
 ]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import collections
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeAlias
 
 import keras
 import numpy as np
@@ -13,17 +14,24 @@ import tensorflow as tf
 
 from keras_resnet.data import ImageDataset
 from keras_resnet.evaluation.classes import class_orders
+from keras_resnet.evaluation.multi_label import MultiLabelEvaluation
 from keras_resnet.evaluation.protocols import Protocol, SingleCrop
 from keras_resnet.evaluation.results import TOP, Evaluation
+from keras_resnet.export import ExportedModel, load_exported
 from keras_resnet.export.copies import image_network
-from keras_resnet.network import class_names_of, preprocessing_of
+from keras_resnet.models import build, list_models, load_model
+from keras_resnet.network import class_count, class_names_of, preprocessing_of
 from keras_resnet.preprocessing import Preprocessing
 from keras_resnet.surgery.conversion import any_size, with_logits
 from keras_resnet.surgery.graphs import functional_config, output_activation
 from keras_resnet.utils import checks
 from keras_resnet.utils.terminal import format_seconds, start_bar
+from keras_resnet.weights.hugging_face import is_address
 
 AVERAGES = ("softmax", "logits")
+Model: TypeAlias = keras.Model | ExportedModel
+# The smallest probability whose logarithm is taken.
+_SMALLEST = float(np.finfo("float32").tiny)
 # Batches of crops that may wait for others of their size, which bounds the memory they take.
 _WAITING_BATCHES = 8
 # Images that the input pipeline prefetches.
@@ -31,7 +39,7 @@ _READ_AT_ONCE = 32
 
 
 def evaluate(
-    models: keras.Model | Sequence[keras.Model],
+    models: Model | Sequence[Model],
     dataset: ImageDataset,
     protocol: Protocol | None = None,
     *,
@@ -40,8 +48,9 @@ def evaluate(
     batch_size: int = 128,
     names: Sequence[str] | None = None,
     class_names: Sequence[Sequence[str] | None] | None = None,
+    keep_outputs: bool = False,
     progress: Callable[[int, int], None] | None = None,
-) -> Evaluation:
+) -> Evaluation | MultiLabelEvaluation:
     """Evaluates a model, or several whose outputs are averaged, on every image of a split.
 
     All crops of an image, and all models, have equal weight: the mean over them of the
@@ -57,19 +66,27 @@ def evaluate(
 
     Args:
         models: One or more functional models of images in [0, 255], `(batch, H, W, C)`, that
-            standardize them or remember how, and end in softmax, or without activation in logits.
-            They are not changed.
+            standardize them or remember how, and end in softmax, in sigmoid, or without activation
+            in logits; or exported models of any format, opened by `load_exported`. They are not
+            changed. A single output of sigmoid is the probability of the second of two classes.
         dataset: The images.
         protocol: `SingleCrop`, `TenCrop` or `MultiScale`; None for `SingleCrop()`.
         split: "train", "validation" or "test"; None for the last of these that there is.
         average: "softmax" for the mean of probabilities (as the authors' Caffe models were
-            tested), "logits" for the mean of logits (as fb.resnet.torch does).
+            tested) of softmax or sigmoid, "logits" for the mean of logits (as fb.resnet.torch
+            does), which models that end in sigmoid do not have.
         batch_size: Crops of the network's own size per call of the network; for larger crops it is
             smaller in proportion to their pixels.
         names: Names of the models in the result; by default their own.
         class_names: For each model the names of its classes, in the order of its outputs, or None;
             by default those that it remembers.
+        keep_outputs: Whether the result has the scores of all classes of every image, which
+            `fit_calibration` needs.
         progress: Called with the number of images done and in all, first and after every batch.
+
+    Returns:
+        The result; a `MultiLabelEvaluation` where images can have several labels, for which models
+        must end in sigmoid.
 
     Raises:
         ValueError: If an argument is wrong, a model does not fit the data set or the protocol, has
@@ -79,7 +96,7 @@ def evaluate(
     models = list(models) if isinstance(models, (list, tuple)) else [models]
     if not models:
         raise ValueError(f"`models` must be one model or more. Received: models={models!r}")
-    names = [model.name for model in models] if names is None else names
+    names = list(map(_name, models)) if names is None else names
     split = dataset.splits[-1] if split is None else split
     checks.one_of("split", split, dataset.splits)
     checks.one_of("average", average, AVERAGES)
@@ -88,19 +105,18 @@ def evaluate(
     prepared = _common_preprocessing(models, names, dataset, protocol)
     protocol = protocol.resolved(dataset, prepared)
     interpolation = prepared.interpolation if prepared else dataset.interpolation
-    for model, name in zip(models, names, strict=True):
-        _check_model(model, name, dataset)
+    single = [_tells_two(model, name, dataset) for model, name in zip(models, names, strict=True)]
     if class_names is None:
-        class_names = list(map(class_names_of, models))
+        class_names = list(map(_class_names, models))
     orders = class_orders(dataset.name, dataset.class_names, names, class_names)
     scorers = [
-        _scorer(image_network(model, argument="models", given=name), protocol, average, order)
-        for model, name, order in zip(models, names, orders, strict=True)
+        _scorer(model, name, protocol, average, order, tells_two)
+        for model, name, order, tells_two in zip(models, names, orders, single, strict=True)
     ]
     mean_scores = _averaged(scorers, protocol, dataset)
 
     total = dataset.num_examples(split)
-    tally = _Tally()
+    tally = _Tally(keep_outputs or dataset.multi_label)
     height, width, _ = dataset.image_shape
     begin = time.perf_counter()
     if progress is not None:
@@ -122,21 +138,25 @@ def evaluate(
         raise ValueError(dataset.nothing_readable(split))
     indices = np.array(sorted(tally.ranked))
     columns = zip(*(tally.ranked[index] for index in indices), strict=True)
-    labels, ranking, scores = map(np.array, columns)
-    return Evaluation(
-        models=tuple(names),
-        dataset=dataset.name,
-        split=split,
-        protocol=protocol,
-        average=average,
-        class_names=dataset.class_names,
-        indices=indices,
-        labels=labels,
-        ranking=ranking,
-        scores=scores,
-        left_out=total - len(indices),
-        seconds=seconds,
-    )
+    labels, ranking, scores, outputs = map(np.array, columns)
+    places = [dataset.locate(split, int(index)) for index in indices]
+    measured: dict[str, Any] = {
+        "models": tuple(names),
+        "dataset": dataset.name,
+        "split": split,
+        "protocol": protocol,
+        "average": average,
+        "class_names": dataset.class_names,
+        "indices": indices,
+        "labels": labels,
+        "left_out": total - len(indices),
+        "seconds": seconds,
+        "places": None if None in places else tuple(map(str, places)),
+    }
+    if dataset.multi_label:
+        return MultiLabelEvaluation(**measured, outputs=outputs)
+    kept = outputs if keep_outputs else None
+    return Evaluation(**measured, ranking=ranking, scores=scores, outputs=kept)
 
 
 class Progress:
@@ -175,13 +195,13 @@ class Progress:
 
 
 def _common_preprocessing(
-    models: Sequence[keras.Model], names: Sequence[str], dataset: ImageDataset, protocol: Protocol
+    models: Sequence[Model], names: Sequence[str], dataset: ImageDataset, protocol: Protocol
 ) -> Preprocessing | None:
     """Returns what the weights of all models want done to an image, or None where not known."""
     known = {
         name: prepared
         for name, model in zip(names, models, strict=True)
-        if (prepared := preprocessing_of(model)) is not None
+        if (prepared := _preprocessing(model)) is not None
     }
     side = min(dataset.image_shape[:2])
     wanted = {(one.at(side).shorter_side, one.interpolation) for one in known.values()}
@@ -194,39 +214,142 @@ def _common_preprocessing(
     return next(iter(known.values()), None)
 
 
-def _check_model(model: keras.Model, name: str, dataset: ImageDataset) -> None:
-    functional_config(model)
-    classes = len(dataset.class_names)
-    if tuple(model.output_shape[1:]) != (classes,):
-        raise ValueError(
-            f"`models` must have {classes} outputs, one per class of {dataset.name}. "
-            f"Received: {name} with outputs of shape {tuple(model.output_shape)}"
-        )
-    own, images = tuple(model.input_shape[1:]), dataset.image_shape
+def open_model(path: str | Path) -> Model:
+    """Opens what `evaluate` takes.
+
+    Args:
+        path: A `.keras` file; an exported model of any format, as for `load_exported`; a network of
+            the Hugging Face hub, "hf://owner/name"; or the name of a network with published
+            weights, such as "ResNet50", or "ResNet50:a1_in1k" for certain ones.
+
+    Raises:
+        ValueError: If there is no such file, network or weights, or it cannot be read.
+        ImportError: If the package that it is read with is missing.
+        OSError: If it cannot be downloaded.
+    """
+    if is_address(path) or Path(path).suffix == ".keras":
+        return load_model(path)
+    name, _, weights = str(path).partition(":")
+    if not Path(path).exists() and list_models(name):
+        return build(name, weights=weights or "imagenet")
+    return load_exported(path)
+
+
+def _name(model: Model) -> str:
+    return model.path.name if isinstance(model, ExportedModel) else model.name
+
+
+def _class_names(model: Model) -> tuple[str, ...] | None:
+    return model.labels if isinstance(model, ExportedModel) else class_names_of(model)
+
+
+def _preprocessing(model: Model) -> Preprocessing | None:
+    return model.preprocessing if isinstance(model, ExportedModel) else preprocessing_of(model)
+
+
+def _tells_two(model: Model, name: str, dataset: ImageDataset) -> bool:
+    """Returns whether a model tells two classes by one output, after checks that it fits."""
+    classes, images = len(dataset.class_names), dataset.image_shape
+    if isinstance(model, ExportedModel):
+        if model.output not in ("probabilities", "logits"):
+            raise ValueError(
+                "`models` must be classifiers, with probabilities or logits as their output. "
+                f"Received: {name}, which gives {model.output}"
+            )
+        own = model.image_shape
+    else:
+        functional_config(model)
+        own = tuple(model.input_shape[1:])
     if len(own) != 3 or any(a not in (None, b) for a, b in zip(own, images, strict=True)):
         raise ValueError(
             "`models` must take the images of the data set; for photographs `image_size` sets the "
             f"size. Received: {name} for images of shape {own}, {dataset.name} with {images}"
         )
+    if isinstance(model, ExportedModel):  # Files do not tell what they give.
+        outputs = (None, *model(np.zeros((1, *images), "float32")).shape[1:])
+    else:
+        outputs = tuple(model.output_shape)
+    # Of several labels, a single output tells one.
+    told = outputs[1:] if dataset.multi_label else tuple(map(class_count, outputs[1:]))
+    if told != (classes,):
+        raise ValueError(
+            f"`models` must have {classes} outputs, one per class of {dataset.name}. "
+            f"Received: {name} with outputs of shape {outputs}"
+        )
+    if outputs[1] == 1 or dataset.multi_label:
+        _expect_sigmoid(model, name)
+    return outputs[1] == 1 and not dataset.multi_label
+
+
+def _expect_sigmoid(model: Model, name: str) -> None:
+    """Raises a ValueError unless each output is a probability of its own, as far as is known."""
+    ending: str | None
+    if isinstance(model, ExportedModel):
+        ending = model.output
+    else:
+        ending = output_activation(functional_config(model))
+    # Files do not tell softmax from sigmoid.
+    if ending not in ("sigmoid", "probabilities"):
+        raise ValueError(
+            "`models` must end in sigmoid where they have one output, or images several labels. "
+            f"Received: {name}, which ends in {ending}"
+        )
 
 
 def _scorer(
-    model: keras.Model, protocol: Protocol, average: str, order: list[int] | None
+    model: Model,
+    name: str,
+    protocol: Protocol,
+    average: str,
+    order: list[int] | None,
+    tells_two: bool,
 ) -> Callable:
     """Returns a function from images, float32, to the scores that are averaged, in that order."""
-    activation = output_activation(functional_config(model))
-    if average == "logits" or activation != "softmax":
-        model = with_logits(model)
-    if protocol.any_size and None not in model.input_shape[1:3]:
-        model = any_size(model)
+    if isinstance(model, ExportedModel):
+        outputs_of, logits = _of_a_file(model, name, protocol), model.output == "logits"
+    else:
+        outputs_of, logits = _of_a_network(model, name, protocol, average)
 
     def scores(images: tf.Tensor) -> tf.Tensor:
-        outputs = tf.cast(model(images, training=False), tf.float32)
+        outputs = outputs_of(images)
+        if tells_two:
+            outputs = tf.concat([1.0 - outputs, outputs], -1)
         outputs = outputs if order is None else tf.gather(outputs, order, axis=-1)
-        softmax = average == "softmax" and activation != "softmax"
-        return tf.nn.softmax(outputs) if softmax else outputs
+        if logits == (average == "logits"):
+            return outputs
+        # Logarithms of probabilities are logits less a number for each image.
+        return tf.nn.softmax(outputs) if logits else tf.math.log(tf.maximum(outputs, _SMALLEST))
 
     return scores
+
+
+def _of_a_network(
+    model: keras.Model, name: str, protocol: Protocol, average: str
+) -> tuple[Callable, bool]:
+    """Returns a function from images to outputs, and whether these are logits."""
+    net = image_network(model, argument="models", given=name)
+    activation = output_activation(functional_config(net))
+    logits = average == "logits" or activation not in ("softmax", "sigmoid")
+    if logits:
+        net = with_logits(net)
+    if protocol.any_size and None not in net.input_shape[1:3]:
+        net = any_size(net)
+    return lambda images: tf.cast(net(images, training=False), tf.float32), logits
+
+
+def _of_a_file(model: ExportedModel, name: str, protocol: Protocol) -> Callable:
+    """Returns a function from images to the outputs of an exported model."""
+    if protocol.any_size and None not in model.image_shape[:2]:
+        raise ValueError(
+            f"`models` must take images of any size for {protocol.name}. "
+            f"Received: {name}, which takes {model.image_shape}"
+        )
+
+    def outputs_of(images: tf.Tensor) -> tf.Tensor:
+        outputs = tf.numpy_function(lambda batch: np.float32(model(batch)), [images], tf.float32)
+        return tf.ensure_shape(outputs, (None, None))
+
+    return outputs_of
 
 
 def _averaged(
@@ -300,10 +423,11 @@ def _batches(
 class _Tally:
     """Adds up the scores of the crops of each image, and keeps the ranking by their mean."""
 
-    def __init__(self) -> None:
+    def __init__(self, keep_outputs: bool) -> None:
         self.done = 0
-        # Label, best classes and best score of each image.
-        self.ranked: dict[int, tuple[int, np.ndarray, float]] = {}
+        self._keep = keep_outputs
+        # Label, best classes, best score and, if kept, all scores of each image.
+        self.ranked: dict[int, tuple[int, np.ndarray, float, np.ndarray | None]] = {}
         # Label, number of crops, number of these still to come, and the sum of the others.
         self._open: dict[int, list] = {}
 
@@ -327,5 +451,5 @@ class _Tally:
                 label, crops, _, summed = self._open.pop(number)
                 mean = summed / crops
                 best = np.argsort(-mean, kind="stable")[:TOP].astype(np.int32)
-                self.ranked[number] = label, best, mean[best[0]]
+                self.ranked[number] = label, best, mean[best[0]], mean if self._keep else None
                 self.done += 1

@@ -17,6 +17,7 @@ from keras_resnet.data.decoding import FORMATS, decoding_fault, is_hidden, is_im
 from keras_resnet.data.encoded import BadImages
 from keras_resnet.export import ExportedModel, load_exported
 from keras_resnet.export.copies import described
+from keras_resnet.export.endpoints import class_probabilities
 from keras_resnet.preprocessing import Preprocessing, decode_predictions
 from keras_resnet.utils import checks
 from keras_resnet.weights.beside import read_labels
@@ -32,11 +33,14 @@ class Prediction:
         path: The image file.
         labels: The best classes, best first.
         probabilities: Their probabilities.
+        none: Whether the best of them is below the `threshold` of the model's `preprocessing`, so
+            that the image shows none of its classes.
     """
 
     path: Path
     labels: tuple[str, ...]
     probabilities: tuple[float, ...]
+    none: bool = False
 
 
 class BadImageError(ValueError):
@@ -57,6 +61,7 @@ class Classifier:
 
     Attributes:
         transforms: What is done to an image.
+        threshold: Probability of the best class below which an image shows none of the classes.
     """
 
     def __init__(
@@ -78,6 +83,8 @@ class Classifier:
         if isinstance(labels, Path):
             labels = read_labels(labels)
         self._labels = self._model.labels if labels is None else labels
+        prepared = self._model.preprocessing
+        self.threshold = (prepared.threshold if prepared else None) or 0.0
         self.transforms = transforms_for(self._model, image_size, resize)
         # Labels that do not fit the model are an error before images are read.
         self.classify(np.zeros((1, *self.transforms.shape), np.uint8))
@@ -92,9 +99,8 @@ class Classifier:
         Args:
             images: uint8 `(batch, H, W, C)`, as `read` returns them.
         """
-        scores = self._model(images)
-        if self._model.output == "logits":
-            scores = tf.nn.softmax(scores).numpy()
+        outputs = tf.constant(self._model(images))
+        scores = class_probabilities(outputs, self._model.output).numpy()
         classes = scores.shape[1]
         labels = self._labels
         if labels is None and classes != 1000:
@@ -151,7 +157,10 @@ def predict(
     read = read_images(images, classifier.transforms)
     while batch := list(itertools.islice(read, batch_size)):
         best = classifier.classify(np.stack([image for _, image in batch]))
-        predictions += [Prediction(path, *row) for (path, _), row in zip(batch, best, strict=True)]
+        predictions += [
+            Prediction(path, *row, none=row[1][0] < classifier.threshold)
+            for (path, _), row in zip(batch, best, strict=True)
+        ]
     return predictions
 
 

@@ -15,6 +15,22 @@ from keras_resnet.utils.statistics import wilson_interval
 TOP = 5
 
 
+def how_measured(evaluation: Any, figures: dict[str, Any]) -> dict[str, Any]:
+    """Returns figures of an evaluation with what was measured, and how."""
+    return {
+        "models": list(evaluation.models),
+        "dataset": evaluation.dataset,
+        "split": evaluation.split,
+        "protocol": {"name": evaluation.protocol.name, **vars(evaluation.protocol)},
+        "average": evaluation.average,
+        "images": evaluation.count,
+        "left_out": evaluation.left_out,
+        **figures,
+        "images_per_second": evaluation.images_per_second,
+        "seconds": evaluation.seconds,
+    }
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Evaluation:
     """Predictions of a model, or of several averaged, for every image of a split.
@@ -32,6 +48,9 @@ class Evaluation:
             are fewer. Of equal scores the class of the smaller number comes first.
         scores: Averaged probability (or logit) of each image's best class, `(n,)`.
         left_out: Number of images of the split that could not be read.
+        outputs: Averaged probabilities (or logits) of all classes, float32 `(n, classes)`; None
+            where they were not kept.
+        places: File of each image, or where else it lies; None for data in memory.
         seconds: Time from the first image read to the last one ranked.
     """
 
@@ -47,6 +66,8 @@ class Evaluation:
     scores: np.ndarray
     left_out: int
     seconds: float
+    outputs: np.ndarray | None = None
+    places: tuple[str, ...] | None = None
 
     @property
     def count(self) -> int:
@@ -82,18 +103,7 @@ class Evaluation:
             if error is not None:
                 figures[f"{name}_error"] = error
                 figures[f"{name}_error_interval_95"] = wilson_interval(error, self.count)
-        return {
-            "models": list(self.models),
-            "dataset": self.dataset,
-            "split": self.split,
-            "protocol": {"name": self.protocol.name, **vars(self.protocol)},
-            "average": self.average,
-            "images": self.count,
-            "left_out": self.left_out,
-            **figures,
-            "images_per_second": self.images_per_second,
-            "seconds": self.seconds,
-        }
+        return how_measured(self, figures)
 
     def per_class(self) -> list[dict[str, Any]]:
         """Returns a row for each class.
@@ -126,10 +136,17 @@ class Evaluation:
         return rows
 
     def predictions(self) -> list[dict[str, Any]]:
-        """Returns a row for each image: `index`, `label`, `score` of the best class, `top1`, ..."""
-        columns = {"index": self.indices, "label": self.labels, "score": self.scores}
-        columns |= {f"top{i + 1}": classes for i, classes in enumerate(self.ranking.T)}
-        rows = zip(*(column.tolist() for column in columns.values()), strict=True)
+        """Returns a row for each image.
+
+        Each has `index`, `place` (its file) where it has one, `label`, `score` of the best class,
+        and `top1`, `top2`, ..., the best classes.
+        """
+        columns: dict[str, Any] = {"index": self.indices.tolist()}
+        if self.places is not None:
+            columns["place"] = self.places
+        columns |= {"label": self.labels.tolist(), "score": self.scores.tolist()}
+        columns |= {f"top{i + 1}": classes.tolist() for i, classes in enumerate(self.ranking.T)}
+        rows = zip(*columns.values(), strict=True)
         return [dict(zip(columns, row, strict=True)) for row in rows]
 
     def __str__(self) -> str:

@@ -27,9 +27,17 @@ from keras_resnet.experiment.settings import (
     Optimization,
     expect_defaults,
 )
+from keras_resnet.experiment.targets import (
+    head,
+    make_distillation,
+    make_loss,
+    make_metrics,
+    weights_of_classes,
+)
 from keras_resnet.network import remembered
 from keras_resnet.preprocessing import Preprocessing
 from keras_resnet.surgery import stage_rates
+from keras_resnet.training.trackers import make_trackers
 
 
 def architecture_of(network: Network) -> Architecture | DenseArchitecture:
@@ -70,7 +78,7 @@ def build_model(experiment: Experiment, dataset: ImageDataset) -> keras.Model:
         dataset: Data set: its image shape, classes, mean and standard deviation.
 
     Returns:
-        A model from images in [0, 255], `(batch, H, W, C)`, to class probabilities.
+        A model from images in [0, 255], `(batch, H, W, C)`, to probabilities as `head` has them.
 
     Raises:
         ValueError: If the images are too small for the network, or a setting is wrong.
@@ -85,16 +93,17 @@ def build_model(experiment: Experiment, dataset: ImageDataset) -> keras.Model:
 
 
 def _build(experiment: Experiment, dataset: ImageDataset) -> keras.Model:
-    network, classes = experiment.network, len(dataset.class_names)
+    network, ending = experiment.network, head(experiment.optimization, dataset)
     if network.init is not None and network.init_is_model:
-        return with_new_classifier(network.init, dataset.image_shape, classes)
+        return with_new_classifier(network.init, dataset.image_shape, *ending)
     architecture = architecture_of(network)
     expect_image_size(architecture, dataset)
     return models.build(
         architecture,
         weights=network.init,
         input_shape=dataset.image_shape,
-        classes=classes,
+        classes=ending.outputs,
+        classifier_activation=ending.activation,
         # Trained weights bring the standardization that they were trained with.
         include_preprocessing=network.init is not None or dataset.preprocessing(),
         # Those that are off are left out, since not every family has them.
@@ -166,13 +175,12 @@ def make_trainer(
     """Returns the trainer of what is not frozen in `model`, for so many steps."""
     data, devices, optimization = experiment.data, experiment.devices, experiment.optimization
     decay, classes = optimization.rate_decay, len(dataset.class_names)
+    weighted = optimization.class_weights and not dataset.multi_label
     with strategy.scope():
         rates = stage_rates(model, decay) if decay < 1.0 else None
         optimizer = make_optimizer(experiment, steps, rates)
-        metrics = [keras.metrics.SparseCategoricalAccuracy("accuracy")]
-        # Among ten classes, being one of the best five says little.
-        if classes > 10:
-            metrics.append(keras.metrics.SparseTopKCategoricalAccuracy(5, "top5_accuracy"))
+        metrics = make_metrics(optimization, dataset)
+        distillation = make_distillation(optimization, dataset)
     mixing = {name: getattr(data, name) for name in ("mixup", "cutmix", "rand_augment")}
     transform = None
     if any(mixing.values()):
@@ -180,12 +188,15 @@ def make_trainer(
     return training.Trainer(
         model,
         optimizer,
-        training.CrossEntropy(label_smoothing=optimization.label_smoothing),
+        make_loss(optimization, dataset),
         metrics,
         strategy=strategy,
         steps_per_call=devices.steps_per_call,
         micro_batches=devices.micro_batches,
         transform=transform,
+        class_weights=weights_of_classes(optimization, dataset) if weighted else None,
+        distillation=distillation,
+        multi_label=dataset.multi_label,
         jit_compile=devices.jit_compile,
     )
 
@@ -208,11 +219,13 @@ def fit_options(
         callbacks += [training.Progress(), training.MetricsLogger(folder)]
         if training.tensorboard_installed():
             callbacks.append(training.TensorBoardScalars(folder / "tensorboard"))
+        callbacks += make_trackers(output.trackers, folder, experiment.flat())
     every, config = output.checkpoint_every, experiment.of_the_result()
     return {
         "dataset": dataset,
         "batch_size": optimization.batch_size,
         "seed": optimization.seed,
+        "sampling": optimization.sampling,
         "callbacks": callbacks,
         "checkpoints": training.Checkpoints(folder / "checkpoints", every=every, config=config),
         "validation_split": experiment.data.validation_split,

@@ -8,12 +8,11 @@ from pathlib import Path
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from keras_resnet.data import ImageDataset
 from keras_resnet.experiment.settings import Experiment
 from keras_resnet.export import HubLayer, export_hub
-from keras_resnet.export.endpoints import endpoint
+from keras_resnet.export.endpoints import endpoint, output_function
 from keras_resnet.export.verification import (
     ExportMismatchError,
     largest_difference,
@@ -81,7 +80,8 @@ def save(
                 overwrite=True,
             )
         logits = load_saved_model(workdir / "saved_model")(images / 255)
-        probabilities = tf.nn.softmax(logits).numpy()
+        activation = output_function(model) or keras.activations.linear
+        probabilities = activation(logits).numpy()
         differences["saved_model"] = largest_difference(probabilities, expected, 1.0)
         backbone = keras.Model(model.input, model.get_layer(CLASSIFIER).input)
         expected = np.asarray(backbone(images, training=False))

@@ -20,8 +20,10 @@ from keras_resnet.architectures import Architecture, DenseArchitecture
 from keras_resnet.data import ImageDataset
 from keras_resnet.experiment.factories import architecture_of, expect_image_size, load_data
 from keras_resnet.experiment.settings import Data, Experiment
+from keras_resnet.experiment.targets import expect_targets
 from keras_resnet.experiment.workdir import expect_data, expect_folder
 from keras_resnet.training.strategy import Layout
+from keras_resnet.training.trackers import expect_installed
 from keras_resnet.utils import checks
 from keras_resnet.utils.escapes import is_line
 
@@ -70,6 +72,8 @@ def check(
         return None
     found.note(expect_classes, dataset)
     found.note(_expect_split, experiment.data, dataset)
+    found.note(expect_installed, experiment.output.trackers)
+    found.note(expect_targets, optimization, dataset)
     found.note(dataset.steps_per_epoch, optimization.batch_size)
     if workdir is not None:
         found.note(expect_data, workdir, dataset.identity)

@@ -18,7 +18,9 @@ from keras_resnet.utils.checks import first_line
 from keras_resnet.weights.saving import load_model
 
 
-def with_new_classifier(init: str, image_shape: tuple[int, ...], classes: int) -> keras.Model:
+def with_new_classifier(
+    init: str, image_shape: tuple[int, ...], classes: int, activation: str = "softmax"
+) -> keras.Model:
     """Returns a trained network whose classifier is a fresh one.
 
     Args:
@@ -27,7 +29,8 @@ def with_new_classifier(init: str, image_shape: tuple[int, ...], classes: int) -
             https address. A module for classification keeps its logits as features.
         image_shape: `(H, W, C)` of the images to come; another size than the network's own will do
             where it takes any.
-        classes: Classes of the new classifier.
+        classes: Outputs of the new classifier.
+        activation: Its activation.
 
     Returns:
         A model from images in [0, 255], `(batch, H, W, C)`, to probabilities `(batch, classes)`. A
@@ -44,7 +47,7 @@ def with_new_classifier(init: str, image_shape: tuple[int, ...], classes: int) -
             changes: dict[str, Any] = {"input_shape": image_shape}
             if prepared is not None:
                 changes["include_preprocessing"] = prepared
-            return replace_classifier(model, classes, **changes)
+            return replace_classifier(model, classes, activation=activation, **changes)
         if model.input_shape[1:] != image_shape:
             model = any_size(model)
         inputs, features, name = model.input, classifier_of(model).input, model.name
@@ -63,7 +66,7 @@ def with_new_classifier(init: str, image_shape: tuple[int, ...], classes: int) -
             "`init` must give a vector for each image, not maps or several outputs. "
             f"Received: init={init!r}"
         )
-    return keras.Model(inputs, classifier(classes)(features), name=name)
+    return keras.Model(inputs, classifier(classes, activation)(features), name=name)
 
 
 def _expect_classifier(model: keras.Model, image_shape: tuple[int, ...]) -> None:

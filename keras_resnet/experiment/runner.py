@@ -51,6 +51,7 @@ from keras_resnet.training.strategy import (
     operation_threads,
     others_reachable,
 )
+from keras_resnet.training.trackers import make_trackers
 from keras_resnet.utils import checks
 from keras_resnet.utils.escapes import markdown
 from keras_resnet.utils.files import clear_leftovers, write_json
@@ -360,5 +361,8 @@ def _finish(
             seed=optimization.seed,
         )
     write_json(workdir / "metrics.json", figures)
+    files = ("metrics.json", "model_card.md", "learning_curve.png", "model.keras")
+    for tracker in make_trackers(output.trackers, workdir, experiment.flat()):
+        tracker.finish(figures, [workdir / name for name in files])
     logger.info(f"Everything is in {workdir}: begin with model_card.md and learning_curve.png")
     return figures

@@ -12,14 +12,18 @@ from typing import Any
 
 from keras_resnet.architectures import VERSIONS
 from keras_resnet.training import scaled_learning_rate
+from keras_resnet.training.balance import BALANCED, SAMPLINGS, check_class_weights
+from keras_resnet.training.losses import LOSSES
 from keras_resnet.training.mixing import check_mixing
 from keras_resnet.training.optimizers import DECAYS
 from keras_resnet.training.precision import PRECISIONS
+from keras_resnet.training.trackers import TRACKERS
 from keras_resnet.utils import checks
 
 # Settings that say where and how fast a run computes, but not what: it may resume with others.
 _NOT_OF_THE_RESULT = (
     *("workdir", "data_dir", "log_every", "checkpoint_every", "resume"),
+    "trackers",
     *("strategy", "gpus", "virtual_devices", "tpu", "steps_per_call", "jit_compile"),
 )
 
@@ -29,6 +33,21 @@ OF_THE_NETWORK = (
     *("synchronized_bn", "recompute"),
 )
 _GOES_WITH_INIT = "requires `init`, the trained network to start from"
+
+
+def _class_weights(value: Any) -> tuple[str, ...] | tuple[float, ...]:
+    """Returns class weights as a tuple: ("balanced",), a number for each class, or nothing."""
+    value = (value,) if isinstance(value, str) else tuple(value)
+    if value in ((), (BALANCED,)):
+        return value
+    try:
+        value = tuple(map(float, value))
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            "`class_weights` must be 'balanced', or a number for each class. "
+            f"Received: class_weights={value!r}"
+        ) from error
+    return check_class_weights(value)
 
 
 def expect_defaults(group: object, names: tuple[str, ...], why: str) -> None:
@@ -183,6 +202,18 @@ class Optimization:
         recompute_bn: Whether the statistics of batch normalization are averaged over the training
             images after training, as the authors of the paper did.
         seed: Seed of initial values, order and augmentation.
+        loss: "cross_entropy", or "bce": binary cross entropy of every class against the rest, with
+            a classifier that ends in sigmoid. Images with several labels have the latter always.
+        binary_head: Whether two classes get one output, the probability of the second, in place of
+            two; with loss="bce".
+        class_weights: "balanced", or a number for each class in their order, for classes of unequal
+            size; none by default. Of images with several labels it weights those that have one.
+        sampling: "balanced" or "sqrt": classes come equally often, or by the square root of their
+            size; None for every training image once an epoch.
+        teacher: Trained network whose outputs are learned too: a .keras file, or the name of a
+            network with published weights; None for none.
+        distillation_temperature: Temperature of the outputs of the teacher.
+        distillation_alpha: Share of the teacher in the loss, in [0, 1].
     """
 
     batch_size: int = 128
@@ -206,11 +237,19 @@ class Optimization:
     label_smoothing: float = 0.0
     recompute_bn: bool = False
     seed: int = 0
+    loss: str = "cross_entropy"
+    binary_head: bool = False
+    class_weights: tuple[str, ...] = ()
+    sampling: str | None = None
+    teacher: str | None = None
+    distillation_temperature: float = 4.0
+    distillation_alpha: float = 0.9
 
     def __post_init__(self):
         # JSON and command lines have lists.
         object.__setattr__(self, "drops", tuple(self.drops))
         found = _Checks(self)
+        self._check_targets(found)
         found.each(checks.integer, "batch_size", "epochs", "steps", "base_batch")
         found.each(checks.integer, "seed", "head_epochs", minimum=0)
         found.refuse(
@@ -236,6 +275,21 @@ class Optimization:
             f"Received: warmup={self.warmup!r}",
         )
         found.expect_none()
+
+    def _check_targets(self, found: _Checks) -> None:
+        weights = found.note(_class_weights, self.class_weights)
+        object.__setattr__(self, "class_weights", weights or ())
+        found.each(checks.one_of, "loss", allowed=LOSSES)
+        found.each(checks.one_of, "sampling", allowed=(None, *SAMPLINGS))
+        found.each(checks.positive, "distillation_temperature")
+        found.each(checks.fraction, "distillation_alpha", one_allowed=True)
+        found.refuse(
+            self.binary_head and self.loss != "bce",
+            f"`binary_head` goes with loss='bce'. Received: loss={self.loss!r}",
+        )
+        if self.teacher is None:
+            names = ("distillation_temperature", "distillation_alpha")
+            found.note(expect_defaults, self, names, "requires `teacher`")
 
     @property
     def peak_rate(self) -> float:
@@ -291,6 +345,8 @@ class Output:
         resume: Whether an unfinished run in `workdir` resumes.
         export: Whether the trained model is exported as Hub modules, too.
         fine_tune_epochs: Epochs of a trial that fine-tunes the exported module; 0 for none.
+        trackers: Trackers that hear of the run: "wandb", "mlflow", "trackio", as their own settings
+            and environment variables say; and "tensorboard", which does wherever it is installed.
     """
 
     workdir: str = "runs/digits"
@@ -299,10 +355,14 @@ class Output:
     resume: bool = True
     export: bool = True
     fine_tune_epochs: int = 0
+    trackers: tuple[str, ...] = ()
 
     def __post_init__(self):
         object.__setattr__(self, "workdir", os.path.expanduser(self.workdir))
+        object.__setattr__(self, "trackers", tuple(self.trackers))
         found = _Checks(self)
+        for tracker in self.trackers:
+            found.note(checks.one_of, "trackers", tracker, TRACKERS)
         # A name that is empty would be that of the current folder.
         found.refuse(
             not self.workdir.strip() or "\0" in self.workdir or self.workdir == os.path.sep,

@@ -6,6 +6,7 @@ Uses Keras only.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import keras
 
@@ -19,6 +20,8 @@ KINDS = {
     "feature_maps": None,
     "outputs": "outputs",
 }
+# Name of the logits of a classifier that ends in sigmoid, by which readers know what to apply.
+SIGMOID_LOGITS = "sigmoid_logits"
 # What classifiers end in; all but the last are left out of their modules.
 _OF_SCORES = (keras.activations.softmax, keras.activations.sigmoid, keras.activations.linear)
 
@@ -73,6 +76,21 @@ def endpoint(model: keras.Model, kind: str) -> keras.Model:
             f"Received: model with outputs of shape {tuple(features.shape)}"
         )
     return keras.Model(model.inputs[0], features, name=model.name) if classifies else model
+
+
+def class_probabilities(outputs: Any, output: str) -> Any:
+    """Returns the probability of every class, `(batch, classes)`.
+
+    Args:
+        outputs: Outputs of a classifier, `(batch, outputs)`; one is that of the second of two
+            classes.
+        output: "probabilities" or "logits".
+    """
+    if output == "logits":
+        return keras.ops.softmax(outputs)
+    if outputs.shape[-1] == 1:
+        return keras.ops.concatenate([1.0 - outputs, outputs], axis=-1)
+    return outputs
 
 
 def output_function(model: keras.Model) -> Callable | None:

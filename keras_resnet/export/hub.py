@@ -22,9 +22,9 @@ from keras_resnet.export.copies import (
     image_network,
     of_any_batch,
 )
-from keras_resnet.export.endpoints import KINDS, endpoint, output_function
+from keras_resnet.export.endpoints import KINDS, SIGMOID_LOGITS, endpoint, output_function
 from keras_resnet.export.formats import add_assets
-from keras_resnet.network import class_names_of
+from keras_resnet.network import class_count, class_names_of
 from keras_resnet.preprocessing import Preprocessing
 from keras_resnet.surgery.graphs import classifier_of
 from keras_resnet.utils import checks
@@ -111,7 +111,10 @@ def export_hub(
     with replacing(path) as written:
         module = _module(net)
         add_assets(module, written.parent, texts)
-        signatures = _signatures(module, net, KINDS[kind], prepared)
+        output = KINDS[kind]
+        if kind == "classification" and output_function(source) is keras.activations.sigmoid:
+            output = SIGMOID_LOGITS
+        signatures = _signatures(module, net, output, prepared)
         tf.saved_model.save(module, str(written), signatures)
         _verify(written, source, net, kind)
         verification.write_checksums(written)
@@ -125,9 +128,11 @@ def _texts(
     texts: dict[str, tuple[str, str | None]] = {}
     if labels is not None:
         classifier = classifier_of(model)
-        classes = classifier.units if isinstance(classifier, keras.layers.Dense) else None
+        classes = None
+        if isinstance(classifier, keras.layers.Dense):
+            classes = class_count(classifier.units)
         if kind == "classification":
-            classes = model.outputs[0].shape[-1]
+            classes = class_count(model.outputs[0].shape[-1])
         texts["labels"] = LABELS, verification.label_lines(labels, classes)
     if isinstance(card, Path):
         if not card.is_file():

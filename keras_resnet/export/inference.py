@@ -35,7 +35,7 @@ from keras_resnet.export.formats import (
 )
 from keras_resnet.export.litert_metadata import ABOUT
 from keras_resnet.export.reading import ExportedModel, load_exported, output_name
-from keras_resnet.network import class_names_of
+from keras_resnet.network import class_count, class_names_of
 from keras_resnet.preprocessing import Preprocessing
 from keras_resnet.surgery.folding import fold_batch_norm
 from keras_resnet.utils import checks
@@ -177,7 +177,7 @@ def export(
     model = image_network(model, preprocessing)
     shape = _image_shape(model, image_size, kind.any_size)
     output = output_name(model)
-    classes = model.output_shape[-1] if len(model.output_shape) == 2 else None
+    classes = class_count(model.output_shape[-1]) if len(model.output_shape) == 2 else None
     if labels is None and names is not None and len(names) == classes:
         labels = names
     if labels is not None:
@@ -245,7 +245,7 @@ def _signatures(
     if transforms is None:
         return {serving.FILES: serve}
     names = None if labels is None else labels.splitlines()
-    classes = model.output_shape[-1]
+    classes = class_count(model.output_shape[-1])
     files = serving.of_files(serve, transforms, output, classes, names)
     return {serving.FILES: files, serving.PIXELS: serve}
 

@@ -18,7 +18,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_resnet.export.copies import described, image_network
-from keras_resnet.export.endpoints import KINDS
+from keras_resnet.export.endpoints import KINDS, SIGMOID_LOGITS
 from keras_resnet.export.formats import (
     LABELS_SHA256,
     MODEL_SHA256,
@@ -116,9 +116,14 @@ def load_exported(path: str | Path) -> ExportedModel:
 
 
 def output_name(model: Any) -> str:
-    """Returns "probabilities" or "logits" for a classifier's output, "outputs" for any other."""
+    """Returns "probabilities" or "logits" for a classifier's output, "outputs" for any other.
+
+    Probabilities of softmax add up to 1; of sigmoid, each is a class's own.
+    """
     activation = output_activation(functional_config(model))
-    return {"softmax": "probabilities", "linear": "logits"}.get(activation or "", "outputs")
+    return {"softmax": "probabilities", "sigmoid": "probabilities", "linear": "logits"}.get(
+        activation or "", "outputs"
+    )
 
 
 def labels_of(model: Any, path: str | Path) -> tuple[str, ...] | None:
@@ -202,10 +207,13 @@ def _open_saved_model(path: Path) -> ExportedModel:
     hub = callable(module)
     # Modules of others name their output as they like; classifiers on TF Hub give logits.
     output = "logits" if hub and name not in KINDS.values() else name
+    sigmoid = hub and name == SIGMOID_LOGITS
+    output = "probabilities" if sigmoid else output
 
     def run(images: np.ndarray) -> np.ndarray:
         images = tf.constant(images / np.float32(255) if hub else images)
-        return signature(**{argument: images})[name]
+        outputs = signature(**{argument: images})[name]
+        return tf.sigmoid(outputs) if sigmoid else outputs
 
     return ExportedModel(path, tuple(shape[1:]), output, labels, run, prepared)
 

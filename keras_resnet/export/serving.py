@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_resnet.data import Transforms
+from keras_resnet.export.endpoints import class_probabilities
 from keras_resnet.export.verification import smooth_images
 
 # Names of the signatures: of image files, which is what clients ask for who name none, and of
@@ -49,8 +50,7 @@ def of_files(
         images, readable = _decoded(image_bytes, transforms)
         answers = {output: serve(tf.cast(images, tf.float32))[output]}
         if output in ("probabilities", "logits"):
-            scores = answers[output]
-            scores = tf.nn.softmax(scores) if output == "logits" else scores
+            scores = class_probabilities(answers[output], output)
             answers["scores"], best = tf.math.top_k(scores, min(TOP, classes))
             answers["classes"] = tf.gather(names, best)
         rows = {name: _or_zeros(readable, rows) for name, rows in answers.items()}

@@ -1,6 +1,7 @@
 """Training on one device, several or several machines. Needs TensorFlow."""
 
 from keras_resnet.training.checkpoints import Checkpoints
+from keras_resnet.training.distillation import Distillation
 from keras_resnet.training.logs import (
     MetricsLogger,
     Progress,
@@ -9,7 +10,7 @@ from keras_resnet.training.logs import (
     read_records,
     tensorboard_installed,
 )
-from keras_resnet.training.losses import CrossEntropy
+from keras_resnet.training.losses import BinaryCrossEntropy, CrossEntropy
 from keras_resnet.training.mixing import Mixing
 from keras_resnet.training.optimizers import SGD, sgd
 from keras_resnet.training.precision import DynamicLossScale, set_precision
@@ -25,8 +26,10 @@ from keras_resnet.training.trainer import Trainer
 
 __all__ = [
     "SGD",
+    "BinaryCrossEntropy",
     "Checkpoints",
     "CrossEntropy",
+    "Distillation",
     "Diverged",
     "DynamicLossScale",
     "ErrorWarmup",

@@ -20,7 +20,7 @@ from keras_resnet.utils.files import append_text, naming, parse_json, write_text
 from keras_resnet.utils.terminal import format_seconds, start_bar
 
 
-class _Recorder(keras.callbacks.Callback):
+class Recorder(keras.callbacks.Callback):
     """Passes the values of each logging interval and each epoch to `_add`; knows their step."""
 
     def on_train_begin(self, logs=None) -> None:
@@ -34,7 +34,7 @@ class _Recorder(keras.callbacks.Callback):
         self._add("epoch", epoch, logs or {})
 
 
-class MetricsLogger(_Recorder):
+class MetricsLogger(Recorder):
     """Writes a row for each logging interval and each epoch of `Trainer.fit`.
 
     `metrics.jsonl` is the record; `metrics.csv` holds the same rows as a table. A row has `kind`
@@ -72,7 +72,7 @@ class MetricsLogger(_Recorder):
         write_text(self.table, _csv([names, *rows], self._columns) if rows else "")
 
 
-class TensorBoardScalars(_Recorder):
+class TensorBoardScalars(Recorder):
     """Writes for TensorBoard what `MetricsLogger` writes as rows, by step.
 
     Needs the package tensorboard; `tensorboard_installed` says whether it is there. Where a resumed

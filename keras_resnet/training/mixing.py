@@ -74,7 +74,7 @@ class Mixing:
 
         Args:
             images: Images in [0, 255], `(batch, height, width, channels)`.
-            labels: Integers, `(batch,)`.
+            labels: Integers, `(batch,)`, or multi-hot, `(batch, classes)`.
             position: int64 vector [step, replica], which decides all draws.
 
         Returns:
@@ -85,7 +85,8 @@ class Mixing:
             data = self._call(self.rand_augment, data, position, 0)
         if not self.mixers:
             return data["images"], labels
-        data["labels"] = tf.one_hot(labels, self.classes)
+        several = labels.shape.rank > 1
+        data["labels"] = labels if several else tf.one_hot(labels, self.classes)
         mixers = [
             lambda mixer=mixer, index=index: self._call(mixer, data, position, index)
             for index, mixer in enumerate(self.mixers, 1)

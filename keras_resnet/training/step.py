@@ -20,6 +20,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_resnet.layers import BlockStack
+from keras_resnet.training.distillation import Distillation
 from keras_resnet.training.precision import DynamicLossScale
 from keras_resnet.utils import checks, private
 
@@ -60,6 +61,9 @@ class Step:
         micro_batches: int,
         loss_scale: DynamicLossScale | None,
         transform: BatchTransform | None,
+        class_weights: np.ndarray | None,
+        distillation: Distillation | None,
+        multi_label: bool,
         jit_compile: bool,
     ):
         self.model = model
@@ -70,6 +74,8 @@ class Step:
         self.micro_batches = micro_batches
         self.loss_scale = loss_scale
         self.transform = transform
+        self.class_weights = class_weights
+        self.distillation = distillation
         self.example_losses = _without_reduction(loss)
         self.count = tf.Variable(0, dtype=tf.int64, trainable=False, name="step")
         # TensorFlow has no clock in its deterministic mode.
@@ -83,6 +89,7 @@ class Step:
             # or after a checkpoint was read, it would be too late.
             labels = keras.KerasTensor((None,), "int32")
             predictions = keras.KerasTensor(model.output_shape, "float32")
+            labels = predictions if multi_label else labels
             for metric in self.metrics:
                 if not metric.variables:
                     private.compute_output_spec(metric.update_state, labels, predictions)
@@ -197,15 +204,21 @@ class Step:
 
         gradients: list[tf.Tensor] = []
         loss, predictions = 0.0, []
-        parts = [(images, labels)]
+        rows = [images, labels]
+        if self.class_weights is not None:
+            rows.append(self._shares(labels))
+        parts = [rows]
         if self.micro_batches > 1:
-            cut = [tf.split(tensor, self.micro_batches) for tensor in (images, labels)]
-            parts = list(zip(*cut, strict=True))
-        for image_part, label_part in parts:
+            cut = [tf.split(tensor, self.micro_batches) for tensor in rows]
+            parts = [list(part) for part in zip(*cut, strict=True)]
+        for image_part, label_part, *share_part in parts:
             # Without the dependency the parts would run side by side and save no memory.
             with tf.control_dependencies(gradients):
+                targets = None
+                if self.distillation is not None:
+                    targets = self.distillation.targets(image_part)
                 part_gradients, statistics, seeds, part_loss, part_predictions = self._pass(
-                    weights, statistics, seeds, image_part, label_part, scale
+                    weights, statistics, seeds, image_part, label_part, scale, targets, *share_part
                 )
                 pairs = zip(gradients, part_gradients, strict=True)
                 gradients = [a + b for a, b in pairs] if gradients else part_gradients
@@ -216,11 +229,12 @@ class Step:
         # Soft labels of the transform are for the loss; metrics read labels as the data has them.
         if labels.shape.rank > given_labels.shape.rank:
             labels = tf.cast(tf.argmax(labels, -1), given_labels.dtype)
+        elif self.transform is not None and labels.shape.rank > 1:
+            labels = tf.round(labels)
         gradients = context.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
         error = tf.zeros(())
         if self._observe_error is not None:
-            wrong = tf.argmax(predictions, -1) != tf.cast(labels, tf.int64)
-            error = tf.reduce_mean(tf.cast(wrong, tf.float32))
+            error = tf.reduce_mean(tf.cast(_wrong(labels, predictions), tf.float32))
         changing = [statistics[i] for i in self._changing]
         *statistics, error = _mean_over_replicas([*changing, error])
         outcome = Outcome(
@@ -239,7 +253,21 @@ class Step:
             return None
         return outcome
 
-    def _forward_backward(self, weights, statistics, seeds, images, labels, scale):
+    def _shares(self, labels: tf.Tensor) -> tf.Tensor:
+        """Returns the share of each example in the weighted mean over the global batch."""
+        of_class = tf.constant(self.class_weights, tf.float32)
+        if labels.shape.rank > 1:
+            weights = tf.linalg.matvec(tf.cast(labels, tf.float32), of_class)
+        else:
+            weights = tf.gather(of_class, labels)
+        context = tf.distribute.get_replica_context()
+        total = context.all_reduce(tf.distribute.ReduceOp.SUM, tf.reduce_sum(weights))
+        # A batch of classes of weight 0 alone teaches nothing.
+        return tf.math.divide_no_nan(weights, total)
+
+    def _forward_backward(
+        self, weights, statistics, seeds, images, labels, scale, targets=None, shares=None
+    ):
         """Returns gradients, statistics, seeds, loss and predictions; assigns nothing."""
         with tf.GradientTape() as tape:
             tape.watch(weights)
@@ -249,8 +277,13 @@ class Step:
             statistics, seeds = self._new_values(scope, statistics)
             # Shares are equal, so their means add up to the mean over the global batch.
             losses = self.example_losses(labels, predictions)
+            if targets is not None:
+                losses = self.distillation.losses(targets, predictions, losses)
             share = 1.0 / (self.strategy.num_replicas_in_sync * self.micro_batches)
-            loss = (tf.reduce_mean(losses) + penalty) * share
+            if shares is None:
+                loss = (tf.reduce_mean(losses) + penalty) * share
+            else:
+                loss = tf.reduce_sum(losses * shares) + penalty * share
             scaled_loss = loss if scale is None else loss * scale
         # A SavedModel inside the model reads its own variables, past the scope's substitutes.
         variables = self.model.trainable_variables
@@ -403,6 +436,16 @@ def _sum_of(gradients: Sequence, variable: keras.Variable) -> tf.Tensor:
         warnings.warn(f"The loss does not depend on the weight {variable.path!r}.", stacklevel=2)
         return tf.zeros(variable.shape, variable.dtype)
     return connected[0] if len(connected) == 1 else tf.add_n(connected)
+
+
+def _wrong(labels: tf.Tensor, predictions: tf.Tensor) -> tf.Tensor:
+    """Returns whether the best class of each example is not its own, or not one of its own."""
+    if predictions.shape[-1] == 1:
+        return (predictions[:, 0] > 0.5) != (labels > 0)
+    best = tf.argmax(predictions, -1)
+    if labels.shape.rank > 1:
+        return tf.gather(labels, best, batch_dims=1) < 0.5
+    return best != tf.cast(labels, tf.int64)
 
 
 def _penalty(model: keras.Model) -> tf.Tensor:

@@ -13,12 +13,16 @@ import math
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
+from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from keras_resnet.data.dataset import ImageDataset
+from keras_resnet.training.balance import sampling_shares
 from keras_resnet.training.checkpoints import Checkpoints
+from keras_resnet.training.distillation import Distillation
 from keras_resnet.training.optimizers import check_optimizer, last_learning_rate
 from keras_resnet.training.precision import DynamicLossScale
 from keras_resnet.training.session import Clock, Plan, Session, kept
@@ -50,6 +54,12 @@ class Trainer:
         loss_scale: Default: a `DynamicLossScale` where the model computes in float16, else none.
         transform: Maps (images, labels, position) to images and labels on the device, where
             `position` is an int64 vector [step, replica]; for instance a `Mixing`.
+        class_weights: Weight of each class in training, `(classes,)`. The loss of a batch is then
+            the weighted mean, divided by the sum of the weights of its examples, as that of
+            PyTorch's `CrossEntropyLoss(weight)`. An example of soft labels has the mean weight of
+            its classes. Evaluation does not weight.
+        distillation: A teacher whose outputs are learned too; a `Distillation`.
+        multi_label: Whether labels are multi-hot, `(batch, classes)`, as loss and metrics expect.
         jit_compile: Whether XLA compiles the forward and backward pass; default: on TPUs only.
 
     Attributes:
@@ -72,6 +82,9 @@ class Trainer:
         micro_batches: int = 1,
         loss_scale: DynamicLossScale | None = None,
         transform: BatchTransform | None = None,
+        class_weights: np.ndarray | None = None,
+        distillation: Distillation | None = None,
+        multi_label: bool = False,
         jit_compile: bool | None = None,
     ):
         self.model = model
@@ -107,6 +120,9 @@ class Trainer:
             micro_batches=micro_batches,
             loss_scale=loss_scale,
             transform=transform,
+            class_weights=class_weights,
+            distillation=distillation,
+            multi_label=multi_label,
             jit_compile=self.jit_compile,
         )
         self._session: Session | None = None
@@ -135,6 +151,7 @@ class Trainer:
         checkpoints: Checkpoints | None = None,
         log_every: int = 100,
         seed: int = 0,
+        sampling: str | None = None,
     ) -> keras.callbacks.History:
         """Trains up to a number of epochs or steps, counted from the start of the run.
 
@@ -152,6 +169,8 @@ class Trainer:
             checkpoints: Where to save the run and to look for its beginning.
             log_every: Steps between two readings of the metrics, which wait for the device.
             seed: Seed of the order and the augmentation of the training data.
+            sampling: "balanced" or "sqrt", as in `sampling_shares`, to draw images of rare classes
+                more often, and of others less; an epoch has as many images. None for each once.
 
         Returns:
             Keras's history: the loss, the metrics and their `val_` counterparts by epoch.
@@ -192,7 +211,16 @@ class Trainer:
             read_every=tuple(n for n in frequencies if type(n) is int),
         )
         # The position in the data depends on these.
-        settings = {"batch_size": batch_size, "seed": seed, "steps_per_epoch": steps_per_epoch}
+        settings: dict[str, Any] = {
+            "batch_size": batch_size,
+            "seed": seed,
+            "steps_per_epoch": steps_per_epoch,
+        }
+        shares = None
+        if sampling is not None:
+            settings["sampling"] = sampling
+            labels, classes = dataset.labels("train"), len(dataset.class_names)
+            shares = sampling_shares(sampling, labels, classes)
         session = self._session = Session(self._step, settings, checkpoints, self.seconds)
         session.restore()
         first_step = step = self.step
@@ -209,7 +237,7 @@ class Trainer:
             last_step=plan.last_step,
         )
         with self._training(session, called) as received:
-            batches = self._train_batches(dataset, batch_size, seed, first_step)
+            batches = self._train_batches(dataset, batch_size, seed, first_step, shares)
             clock = Clock(batch_size, self._step.input_seconds)
             while step < plan.last_step and not self.model.stop_training:
                 epoch, batch = divmod(step, plan.steps_per_epoch)
@@ -372,9 +400,17 @@ class Trainer:
             session.tick()
             callbacks.on_train_end()
 
-    def _train_batches(self, dataset: ImageDataset, batch_size: int, seed: int, start: int):
+    def _train_batches(
+        self,
+        dataset: ImageDataset,
+        batch_size: int,
+        seed: int,
+        start: int,
+        shares: np.ndarray | None = None,
+    ):
         """Returns an iterator over the endless training batches from step `start` on."""
-        read = functools.partial(dataset.train_batches, batch_size, seed=seed, start_step=start)
+        options: dict[str, Any] = {"seed": seed, "start_step": start, "probabilities": shares}
+        read = functools.partial(dataset.train_batches, batch_size, **options)
         return iter(self._distribute(read, batch_size, endless=True))
 
     def _distribute(self, read: Callable, batch_size: int, *, endless: bool = False):

@@ -180,6 +180,28 @@ def test_labels_in_a_column_are_those_of_keras_data_sets():
     )
 
 
+def test_several_labels_of_an_image():
+    labels = np.eye(5)[LABELS] + np.eye(5)[(LABELS + 1) % 5]
+    dataset = ArrayDataset("many", {"train": (IMAGES, labels)}, "abcde", multi_label=True)
+    assert dataset.labels("train").dtype == np.float32
+    np.testing.assert_array_equal(dataset.labels("train"), labels)
+    assert dataset.train_batches(4, shard=(0, 2)).element_spec[1] == tf.TensorSpec(
+        (2, 5), "float32"
+    )
+    ((images, batch, weights),) = take(dataset.eval_batches("train", 6), 1)
+    np.testing.assert_array_equal(batch, labels)
+    assert weights.tolist() == [1] * 6 and images.shape == IMAGES.shape
+    for wrong in (labels / 2, labels[:, :4], LABELS):
+        with refused("`splits`", str(wrong.shape)):
+            ArrayDataset("many", {"train": (IMAGES, wrong)}, "abcde", multi_label=True)
+
+
+def test_labels_are_those_of_the_stored_order(dataset):
+    np.testing.assert_array_equal(dataset.labels("test"), images_and_labels(23, seed=1)[1])
+    with refused("`split`", "validation"):
+        dataset.labels("validation")
+
+
 def test_identity_tells_data_from_others():
     changed = IMAGES.copy()
     changed[3] += 1

@@ -199,23 +199,26 @@ class Labeled:
     """One image, three times, with these labels."""
 
     def __init__(self, encoded, labels):
-        self.encoded, self.labels = encoded, tf.constant(labels, tf.int32)
+        self.encoded, self.stored = encoded, np.array(labels)
 
     def __len__(self):
         return 3
 
     def read(self, index):
-        return tf.constant(self.encoded), self.labels[index]
+        return tf.constant(self.encoded), tf.constant(self.stored)[index]
 
     def locate(self, index):
         return f"image {index}"
+
+    def labels(self):
+        return self.stored
 
     def parts(self):
         yield b""
 
 
 def test_images_labeled_with_no_class_are_bad_images(photographs):
-    source = Labeled(encode(photographs[0][:60, :80]), [1, 2, -1])
+    source = Labeled(encode(photographs[0][:60, :80]), np.int32([1, 2, -1]))
     dataset = EncodedDataset("labeled", {"train": source}, ["a", "b"], Transforms(**SMALL))
     with pytest.warns(BadImageWarning, match=r"image [12] is labeled (2|-1), where there are 2"):
         ((images, labels),) = take(dataset.train_batches(3), 1)
@@ -226,3 +229,23 @@ def test_images_labeled_with_no_class_are_bad_images(photographs):
     ((_, _, weights),) = take(dataset.eval_batches("train", 3), 1)
     assert weights.tolist() == [1, 0, 0]
     assert [w for _, _, w in take(dataset.whole_images("train"), 3)] == [1, 0, 0]
+
+
+def test_several_labels_of_an_image(photographs):
+    stored = np.float32([[1, 0], [1, 1], [0, 0]])
+    source = Labeled(encode(photographs[0][:60, :80]), stored)
+    source.read = lambda index: (
+        tf.where(index == 2, b"", source.encoded),
+        tf.constant(stored)[index],
+    )
+    dataset = EncodedDataset(
+        *("labeled", {"train": source}, ["a", "b"], Transforms(**SMALL)), multi_label=True
+    )
+    assert dataset.train_batches(3).element_spec[1] == tf.TensorSpec((3, 2), tf.float32)
+    np.testing.assert_array_equal(dataset.labels("train"), stored)
+    with pytest.warns(BadImageWarning, match="image 2 is zero-byte"):
+        ((_, labels, weights),) = take(dataset.eval_batches("train", 3), 1)
+    np.testing.assert_array_equal(labels, [[1, 0], [1, 1], [0, 0]])
+    assert weights.tolist() == [1, 1, 0]
+    whole = take(dataset.whole_images("train"), 3)
+    assert [label.tolist() for _, label, _ in whole] == [[1, 0], [1, 1], [0, 0]]

@@ -33,7 +33,7 @@ def results(tmp_path_factory):
 
 @pytest.mark.parametrize("kind", KINDS[1:])
 @pytest.mark.parametrize(
-    "group", ["synchronized", "synchronized_moving", "recomputed_moving", "quarters"]
+    "group", ["synchronized", "synchronized_moving", "recomputed_moving", "quarters", "targets"]
 )
 def test_weights_and_statistics_are_the_same(results, kind, group):
     """With synchronized normalization; recomputed; and with the same replica batches."""

@@ -15,6 +15,8 @@ import tensorflow as tf
 import keras_resnet
 from keras_resnet.training import (
     Checkpoints,
+    CrossEntropy,
+    Distillation,
     DynamicLossScale,
     ErrorWarmup,
     Trainer,
@@ -52,6 +54,30 @@ def make_trainer(strategy, synchronized: bool, **options) -> Trainer:
         optimizer = sgd(schedule, clip_norm=1.0, ema=0.9)
         metrics = [accuracy(), fakes.F1(), fakes.Rows(dtype="int32")]
     return Trainer(model, optimizer, cross_entropy(), metrics, strategy=strategy, **options)
+
+
+def train_on_targets(strategy, directory: str) -> Trainer:
+    """Trains with class weights, balanced sampling and a teacher, and resumes in the middle."""
+    for last_step in (3, 6):
+        models = []
+        with strategy.scope():
+            for seed in (1, 0):
+                keras.utils.set_random_seed(seed)
+                model = small_model(synchronized=True)
+                models.append(keras.Model(model.input, keras.layers.Softmax()(model.output)))
+            optimizer = sgd(0.05)
+        teacher, model = models
+        distillation = Distillation(lambda images, net=teacher: net(images, training=False))
+        trainer = Trainer(
+            model,
+            optimizer,
+            CrossEntropy(),
+            strategy=strategy,
+            class_weights=np.array([1, 0, 5, 2], "float32"),
+            distillation=distillation,
+        )
+        fit(trainer, last_step, sampling="balanced", checkpoints=Checkpoints(directory))
+    return trainer
 
 
 def train_with_overflow(strategy) -> dict[str, np.ndarray]:
@@ -146,6 +172,7 @@ def main(output: str, replicas: int, directory: str) -> None:
     results["refusal"] = np.array(refusal(strategy, noisy))
     if strategy.num_replicas_in_sync > 1:
         results["loop_refusal"] = np.array(refusal(strategy, looping))
+    results |= weights("targets", train_on_targets(strategy, f"{directory}-targets"))
     results |= train_with_overflow(strategy)
     np.savez(output, **results)
 

@@ -13,8 +13,10 @@ from keras_resnet.evaluation import (
     any_size,
     evaluate,
     evaluator,
+    open_model,
     with_logits,
 )
+from keras_resnet.export import export, export_hub
 from tests.data.helpers import write_folder
 from tests.helpers import refused
 
@@ -207,3 +209,57 @@ def test_progress_prints_lines_where_there_is_no_terminal(capsys):
     first, second = capsys.readouterr().out.splitlines()
     assert first == "0/10 images"
     assert second.startswith("5/10 images  ") and second.endswith("0:00 left")
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    """Returns a small network, and files of it of every format."""
+    folder, model = tmp_path_factory.mktemp("exported"), small_net()
+    names = [f"class {i}" for i in range(7)]
+    formats = {"model.tflite": "litert", "model.onnx": "onnx", "saved": "saved_model"}
+    paths = [export(model, folder / name, of, labels=names).path for name, of in formats.items()]
+    export_hub(model, folder / "hub", "classification", labels=names)
+    model.save(folder / "model.keras")
+    return model, [*paths, folder / "hub", folder / "model.keras"]
+
+
+@pytest.mark.parametrize("protocol", [SingleCrop(), TenCrop(8)])
+def test_every_format_is_evaluated(dataset, exported, protocol):
+    model, paths = exported
+    expected = evaluate(model, dataset, protocol, keep_outputs=True)
+    for path in paths:
+        found = evaluate(open_model(path), dataset, protocol, keep_outputs=True)
+        # Runtimes differ by rounding; scores are near 1.
+        np.testing.assert_allclose(found.outputs, expected.outputs, atol=2e-5, err_msg=str(path))
+        np.testing.assert_array_equal(found.ranking[:, 0], expected.ranking[:, 0])
+    by_logits = evaluate(model, dataset, protocol, average="logits")
+    mixed = evaluate([model, *map(open_model, paths)], dataset, protocol, average="logits")
+    np.testing.assert_array_equal(mixed.ranking[:, 0], by_logits.ranking[:, 0])
+
+
+def test_files_of_one_size_are_refused_for_several(dataset, exported):
+    _, (litert, *_) = exported
+    with refused("models", "multi-scale"):
+        evaluate(open_model(litert), dataset, MultiScale((8, 16)))
+
+
+def test_published_weights_are_opened_by_name(monkeypatch):
+    asked = []
+    monkeypatch.setattr(evaluator, "build", lambda *args, **options: asked.append((args, options)))
+    for name in ("ResNet50", "ResNet50:a1_in1k"):
+        open_model(name)
+    assert asked == [
+        (("ResNet50",), {"weights": "imagenet"}),
+        (("ResNet50",), {"weights": "a1_in1k"}),
+    ]
+    with refused("path", "ResNet51"):
+        open_model("ResNet51")
+
+
+def test_places_are_files(tmp_path):
+    write_folder(tmp_path, load_sample_images().images, train=1, val=2)
+    dataset = load_dataset("folder", tmp_path, image_size=16)
+    found = evaluate(small_net(shape=(16, 16, 3), classes=2), dataset)
+    places = [row["place"] for row in found.predictions()]
+    files = [f"{name}/{i}.jpg" for name in ("china", "flower") for i in range(2)]
+    assert places == [f"{tmp_path}/val/{file}" for file in files]

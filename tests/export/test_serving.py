@@ -147,7 +147,7 @@ def test_scores_of_several_classes_have_their_names(tmp_path, given):
     model = network(classifier_activation="sigmoid")
     export(model, tmp_path / "m", labels=given)
     loaded = load_exported(tmp_path / "m")
-    assert loaded.output == "outputs" and loaded.labels == (given or NAMES)
+    assert loaded.output == "probabilities" and loaded.labels == (given or NAMES)
 
 
 def test_what_a_killed_export_left_is_deleted(model, tmp_path):

@@ -15,6 +15,7 @@ from keras_resnet.analysis.plots.curves import (
     responses,
 )
 from keras_resnet.analysis.plots.drawing import figure, require_matplotlib, write_table
+from keras_resnet.analysis.plots.reliability import reliability_diagram
 from keras_resnet.analysis.plots.trials import search
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "figure",
     "final_errors",
     "learning_curve",
+    "reliability_diagram",
     "require_matplotlib",
     "responses",
     "search",

@@ -1,0 +1,98 @@
+"""Comparison of two models on the same images."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+import numpy as np
+
+from keras_resnet.evaluation.results import Evaluation
+
+
+@dataclasses.dataclass(frozen=True)
+class PairedComparison:
+    """Two models on the same images, where only those that one of them gets wrong tell them apart.
+
+    Attributes:
+        models: Names of the two.
+        images: Number of images.
+        errors: Top-1 error of each, in [0, 1].
+        first_only: Images that only the first classifies correctly.
+        second_only: Images that only the second classifies correctly.
+        difference: Error of the first less that of the second.
+        interval_95: 95 % interval of the difference (Agresti and Min, Statistics in Medicine 24,
+            2005: Wald's, with half an image more in each of the four cells).
+        p_value: Probability of at least this imbalance between equally good models: McNemar's
+            exact test, two-sided.
+    """
+
+    models: tuple[str, str]
+    images: int
+    errors: tuple[float, float]
+    first_only: int
+    second_only: int
+    difference: float
+    interval_95: tuple[float, float]
+    p_value: float
+
+    def row(self) -> dict[str, Any]:
+        """Returns it as JSON can hold it."""
+        return dataclasses.asdict(self)
+
+    def __str__(self) -> str:
+        low, high = (100 * end for end in self.interval_95)
+        first, second = self.models
+        return (
+            f"{first} against {second} on the same {self.images:,} images: top-1 error "
+            f"{100 * self.errors[0]:.2f} and {100 * self.errors[1]:.2f} %, difference "
+            f"{100 * self.difference:+.2f} ({low:+.2f} to {high:+.2f} at 95 %); "
+            f"{self.first_only} images only the first has right, {self.second_only} only the "
+            f"second: p = {self.p_value:.3g} (McNemar, exact)"
+        )
+
+
+def compare_on_images(first: Evaluation, second: Evaluation) -> PairedComparison:
+    """Compares two evaluations of the same images, image by image.
+
+    Raises:
+        ValueError: If they are not of the same images of the same data set.
+    """
+    for evaluation in (first, second):
+        shown = f"{evaluation.count} {evaluation.split} images of {evaluation.dataset}"
+        same = (evaluation.dataset, evaluation.split) == (first.dataset, first.split)
+        if not same or not np.array_equal(evaluation.indices, first.indices):
+            raise ValueError(
+                "`second` must be an evaluation of the images of `first`, "
+                f"{first.count} {first.split} images of {first.dataset}. Received: {shown}"
+            )
+    hits = [evaluation.ranking[:, 0] == evaluation.labels for evaluation in (first, second)]
+    first_only = int((hits[0] & ~hits[1]).sum())
+    second_only = int((hits[1] & ~hits[0]).sum())
+    # With half an image more in each of the four cells.
+    b, c, n = first_only + 0.5, second_only + 0.5, first.count + 2
+    center, half = (c - b) / n, 1.96 * math.sqrt(b + c - (c - b) ** 2 / n) / n
+    return PairedComparison(
+        models=(" + ".join(first.models), " + ".join(second.models)),
+        images=first.count,
+        errors=(first.top1_error, second.top1_error),
+        first_only=first_only,
+        second_only=second_only,
+        difference=(second_only - first_only) / first.count,
+        interval_95=(center - half, center + half),
+        p_value=_binomial_p_value(first_only, second_only),
+    )
+
+
+def _binomial_p_value(heads: int, tails: int) -> float:
+    """Returns the two-sided p-value of so many heads and tails of a fair coin."""
+    tosses = heads + tails
+    logarithms = (
+        math.lgamma(tosses + 1)
+        - math.lgamma(k + 1)
+        - math.lgamma(tosses - k + 1)
+        - tosses * math.log(2)
+        for k in range(min(heads, tails) + 1)
+    )
+    return min(1.0, 2 * math.fsum(map(math.exp, logarithms)))
