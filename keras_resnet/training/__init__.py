@@ -1,5 +1,6 @@
 """Training on one device, several or several machines. Needs TensorFlow."""
 
+from keras_resnet.training.best import KeepBest
 from keras_resnet.training.checkpoints import Checkpoints
 from keras_resnet.training.logs import (
     MetricsLogger,
@@ -30,6 +31,7 @@ __all__ = [
     "Diverged",
     "DynamicLossScale",
     "ErrorWarmup",
+    "KeepBest",
     "LinearWarmup",
     "MetricsLogger",
     "TensorBoardScalars",

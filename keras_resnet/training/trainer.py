@@ -18,6 +18,7 @@ import keras
 import tensorflow as tf
 
 from keras_resnet.data.dataset import ImageDataset
+from keras_resnet.training.best import AVERAGED, KeepBest
 from keras_resnet.training.checkpoints import Checkpoints
 from keras_resnet.training.optimizers import check_optimizer, last_learning_rate
 from keras_resnet.training.precision import DynamicLossScale
@@ -154,7 +155,9 @@ class Trainer:
             seed: Seed of the order and the augmentation of the training data.
 
         Returns:
-            Keras's history: the loss, the metrics and their `val_` counterparts by epoch.
+            Keras's history: the loss, the metrics and their `val_` counterparts by epoch. Where the
+            optimizer averages the weights (`use_ema`), the averages are evaluated beside them, and
+            give the `ema_val_` counterparts; `SwapEMAWeights` among the callbacks replaces that.
 
         Raises:
             ValueError: Neither or both of `epochs` and `steps`, a size that does not fit,
@@ -182,6 +185,7 @@ class Trainer:
         checks.integer("steps_per_epoch", steps_per_epoch)
         if epochs is not None:
             steps = checks.integer("epochs", epochs) * steps_per_epoch
+        split = validation_split if validation_split in dataset.splits else None
         # Some callbacks save by the batch, not by the epoch.
         frequencies = (getattr(callback, "save_freq", None) for callback in callbacks)
         plan = Plan(
@@ -195,6 +199,7 @@ class Trainer:
         settings = {"batch_size": batch_size, "seed": seed, "steps_per_epoch": steps_per_epoch}
         session = self._session = Session(self._step, settings, checkpoints, self.seconds)
         session.restore()
+        self._expect_monitored(callbacks, split)
         first_step = step = self.step
         called = keras.callbacks.CallbackList(
             list(callbacks),
@@ -245,9 +250,8 @@ class Trainer:
                     logs = self._log(session, step, clock, called)
                 if epoch_ends or self.model.stop_training:
                     results = {}
-                    if validation_split is not None and validation_split in dataset.splits:
-                        results = self.evaluate(dataset, validation_split, batch_size, called)
-                    results = {f"val_{name}": value for name, value in results.items()}
+                    if split is not None:
+                        results = self._validate(dataset, split, batch_size, called)
                     called.on_epoch_end(epoch, logs | results)
                     clock.start(step)
                 # Workers have to stop at the same step, and asking them all at each costs time.
@@ -301,6 +305,62 @@ class Trainer:
         callbacks.on_test_end(results)
         return results
 
+    def _validate(
+        self,
+        dataset: ImageDataset,
+        split: str,
+        batch_size: int,
+        callbacks: keras.callbacks.CallbackList,
+    ) -> dict[str, float]:
+        """Evaluates the weights, and their averages where there are some, by name of the figure."""
+        results = self.evaluate(dataset, split, batch_size, callbacks)
+        figures = {f"val_{name}": value for name, value in results.items()}
+        if self._evaluates_averages(callbacks.callbacks):
+            with self.averaged():
+                results = self.evaluate(dataset, split, batch_size)
+            figures |= {f"{AVERAGED}val_{name}": value for name, value in results.items()}
+        return figures
+
+    def _evaluates_averages(self, callbacks: Sequence[keras.callbacks.Callback]) -> bool:
+        # Keras's callback puts them into the model for the one evaluation.
+        swap = keras.callbacks.SwapEMAWeights
+        return self.optimizer.use_ema and not any(isinstance(one, swap) for one in callbacks)
+
+    @contextlib.contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Has the model hold the averages of its weights and statistics within the block.
+
+        Raises:
+            ValueError: The optimizer keeps no averages.
+        """
+        if not self.optimizer.use_ema:
+            raise ValueError(
+                "`optimizer` must have use_ema=True to average the weights. Received: use_ema=False"
+            )
+        with kept(self.strategy, {"model": self.model.variables}):
+            self._assign_averages()
+            yield
+
+    def _assign_averages(self) -> None:
+        with self.strategy.scope():
+            for variable, average in self._step.averaged_values():
+                variable.assign(average)
+
+    def _expect_monitored(
+        self, callbacks: Sequence[keras.callbacks.Callback], split: str | None
+    ) -> None:
+        """Raises a ValueError if a callback is to keep the best of a figure that there is not."""
+        prefixes = [""] if split is None else ["", "val_"]
+        if split is not None and self._evaluates_averages(callbacks):
+            prefixes.append(f"{AVERAGED}val_")
+        names = [prefix + name for name in self._step.read_metrics() for prefix in prefixes]
+        for callback in callbacks:
+            if isinstance(callback, KeepBest) and callback.monitor not in names:
+                raise ValueError(
+                    f"`monitor` must be a figure of every epoch, one of {', '.join(sorted(names))}. "
+                    f"Received: monitor={callback.monitor!r}"
+                )
+
     def _expect_classes(self, dataset: ImageDataset) -> None:
         """Raises a ValueError if there are labels that the model has no output for."""
         shape, classes = getattr(self.model, "output_shape", None), len(dataset.class_names)
@@ -345,9 +405,12 @@ class Trainer:
         directions = {metric.name: private.direction(metric) for metric in self._step.metrics}
         for callback in callbacks.callbacks:
             # Keras asks the compiled model whether what is monitored should rise.
-            direction = directions.get(str(getattr(callback, "monitor", None)).removeprefix("val_"))
+            monitor = str(getattr(callback, "monitor", None)).removeprefix(AVERAGED)
+            direction = directions.get(monitor.removeprefix("val_"))
             if getattr(callback, "mode", None) == "auto" and direction is not None:
                 callback.mode = "max" if direction == "up" else "min"
+            if isinstance(callback, KeepBest):
+                callback.averaged = self.averaged
         callbacks.on_train_begin()
         session.restore_callbacks(callbacks.callbacks)
         received: list[int] = []
@@ -367,6 +430,8 @@ class Trainer:
                     yield received
                 # Where the optimizer keeps an average of the weights, it becomes the weights.
                 self.optimizer.finalize_variable_values(self.model.trainable_variables)
+                if self._evaluates_averages(callbacks.callbacks):
+                    self._assign_averages()  # with the statistics that it was evaluated with
                 session.expect_finite({"model": self.model.variables})
         finally:
             session.tick()
