@@ -12,7 +12,7 @@ from keras_resnet.training.logs import (
 )
 from keras_resnet.training.losses import CrossEntropy
 from keras_resnet.training.mixing import Mixing
-from keras_resnet.training.optimizers import SGD, sgd
+from keras_resnet.training.optimizers import SGD, make_optimizer, sgd
 from keras_resnet.training.precision import DynamicLossScale, set_precision
 from keras_resnet.training.schedules import (
     ErrorWarmup,
@@ -42,6 +42,7 @@ __all__ = [
     "TrainingStopped",
     "is_chief",
     "layout",
+    "make_optimizer",
     "make_schedule",
     "make_strategy",
     "read_epochs",

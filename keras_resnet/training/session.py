@@ -35,7 +35,8 @@ _COUNTERS = {
     keras.callbacks.SwapEMAWeights: ("_ema_weights_in_model",),
 }
 
-# The weights that `KeepBest` and `EarlyStopping` keep: their attribute, and arrays `best_weights/callback/number`.
+# The weights that `KeepBest` and `EarlyStopping` keep: their attribute, and arrays
+# `best_weights/callback/number`.
 _BEST = "best_weights"
 
 Variables = Mapping[str, Sequence[keras.Variable | tf.Variable]]
@@ -97,13 +98,15 @@ class Session:
     """The state of a run: restored from its newest checkpoint, saved, and checked.
 
     A resumed run must share the `settings`. `seconds` is the time spent on the way to the present
-    step, as of the last `tick`; `stop_training` says whether a callback had ended the run.
+    step, as of the last `tick`; `stop_training` says whether a callback had ended the run, and
+    `micro_batches` is the number of parts that it cut a replica's batch into.
     """
 
     def __init__(self, step: Step, settings: dict, checkpoints: Checkpoints | None, seconds: float):
         self.checkpoints = checkpoints
         self.seconds = seconds
         self.stop_training = False
+        self.micro_batches = step.micro_batches
         self._step = step
         self._settings = settings
         self._last_tick = time.perf_counter()
@@ -124,6 +127,7 @@ class Session:
                 restore(self.variables(), arrays)
             self.seconds = checkpoint.details["seconds"]
             self.stop_training = checkpoint.details["stop_training"]
+            self.micro_batches = checkpoint.details.get("micro_batches", self.micro_batches)
             self._callbacks = checkpoint.details["callbacks"]
         if not workers_agree(strategy, self._count()):
             raise ValueError(
@@ -158,6 +162,7 @@ class Session:
             details = {
                 "seconds": self.tick(),
                 "stop_training": bool(self._step.model.stop_training),
+                "micro_batches": self._step.micro_batches,
                 "callbacks": counters,
             }
             self.checkpoints.save(self._count(), arrays, self._settings, details)

@@ -106,10 +106,21 @@ class Step:
                     )
                     for one in self._statistics
                 ]
+        self._jit_compile = jit_compile
+        self._compile()
+
+    def _compile(self) -> None:
         self._pass = self._forward_backward
-        if jit_compile:
+        if self._jit_compile:
             self._pass = tf.function(self._pass, jit_compile=True, autograph=False)
         self.train = tf.function(self._train, autograph=False)
+        self.train_several = tf.function(self._train_several, autograph=False)
+
+    def cut_into(self, micro_batches: int) -> None:
+        """Has further steps cut a replica's batch into another number of parts."""
+        if micro_batches != self.micro_batches:
+            self.micro_batches = micro_batches
+            self._compile()
 
     @property
     def metric_variables(self) -> list[keras.Variable]:
@@ -138,8 +149,7 @@ class Step:
             results[name] = float(np.reshape(array, ()))
         return results
 
-    @tf.function(autograph=False)
-    def train_several(self, iterator, steps: tf.Tensor) -> None:
+    def _train_several(self, iterator, steps: tf.Tensor) -> None:
         """Does what `train` does several times, without returning to Python."""
 
         def body(step: tf.Tensor) -> tf.Tensor:

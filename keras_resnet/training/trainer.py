@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import logging
 import math
 import signal
 from collections.abc import Callable, Iterator, Sequence
@@ -22,7 +23,7 @@ from keras_resnet.training.best import AVERAGED, KeepBest
 from keras_resnet.training.checkpoints import Checkpoints
 from keras_resnet.training.optimizers import check_optimizer, last_learning_rate
 from keras_resnet.training.precision import DynamicLossScale
-from keras_resnet.training.session import Clock, Plan, Session, kept
+from keras_resnet.training.session import Clock, Plan, Session, collect, kept, restore
 from keras_resnet.training.step import BatchTransform, Step, check_synchronization
 from keras_resnet.training.stopping import Terminated, signals_handled
 from keras_resnet.training.strategy import (
@@ -33,6 +34,8 @@ from keras_resnet.training.strategy import (
     others_reachable,
 )
 from keras_resnet.utils import checks, private
+
+logger = logging.getLogger(__name__)
 
 
 class Trainer:
@@ -48,6 +51,8 @@ class Trainer:
         steps_per_call: Steps per call of the compiled function; several speed up short steps.
         micro_batches: Parts that a replica's batch is cut into, to save memory. Gradients are
             summed, as of one batch; batch normalization sees the parts.
+        auto_micro_batches: Whether to double `micro_batches`, as often as it can be, where the
+            first step of `fit` runs out of memory. A run that resumes keeps to what it had.
         loss_scale: Default: a `DynamicLossScale` where the model computes in float16, else none.
         transform: Maps (images, labels, position) to images and labels on the device, where
             `position` is an int64 vector [step, replica]; for instance a `Mixing`.
@@ -71,6 +76,7 @@ class Trainer:
         strategy: tf.distribute.Strategy | None = None,
         steps_per_call: int = 1,
         micro_batches: int = 1,
+        auto_micro_batches: bool = False,
         loss_scale: DynamicLossScale | None = None,
         transform: BatchTransform | None = None,
         jit_compile: bool | None = None,
@@ -79,6 +85,7 @@ class Trainer:
         self.optimizer = optimizer
         self.strategy = strategy or tf.distribute.get_strategy()
         self.steps_per_call = checks.integer("steps_per_call", steps_per_call)
+        self.auto_micro_batches = auto_micro_batches
         check_scope("model", model.variables, self.strategy)
         check_scope("optimizer", optimizer.variables, self.strategy)
         check_optimizer(optimizer, self.strategy.num_replicas_in_sync)
@@ -117,6 +124,11 @@ class Trainer:
     def step(self) -> int:
         """Batches trained on so far."""
         return int(self._step.count.numpy())
+
+    @property
+    def micro_batches(self) -> int:
+        """Parts that a replica's batch is cut into, as memory allows with `auto_micro_batches`."""
+        return self._step.micro_batches
 
     @property
     def seconds(self) -> float:
@@ -199,6 +211,9 @@ class Trainer:
         settings = {"batch_size": batch_size, "seed": seed, "steps_per_epoch": steps_per_epoch}
         session = self._session = Session(self._step, settings, checkpoints, self.seconds)
         session.restore()
+        if self.auto_micro_batches:
+            layout(self.strategy, batch_size, session.micro_batches)
+            self._step.cut_into(session.micro_batches)
         self._expect_monitored(callbacks, split)
         first_step = step = self.step
         called = keras.callbacks.CallbackList(
@@ -229,11 +244,13 @@ class Trainer:
                         called.on_epoch_begin(epoch)
                 called.on_train_batch_begin(batch)
                 count = min(self.steps_per_call, plan.next_stop(step) - step)
-                # The loop of several steps is slower for one; another count is not traced anew.
-                if self.steps_per_call == 1:
-                    self._step.train(batches)
+                if step == first_step and self.auto_micro_batches:
+                    read = functools.partial(
+                        self._train_batches, dataset, batch_size, seed, first_step
+                    )
+                    batches = self._train_what_fits(session, batches, count, batch_size, read)
                 else:
-                    self._step.train_several(batches, tf.constant(count))
+                    self._train_steps(batches, count)
                 step += count
                 if step == first_step + count:
                     # From the first step on, so that callbacks find all names.
@@ -305,6 +322,47 @@ class Trainer:
         callbacks.on_test_end(results)
         return results
 
+    def _train_steps(self, batches: Iterator, count: int) -> None:
+        # The loop of several steps is slower for one; another count is not traced anew.
+        if self.steps_per_call == 1:
+            self._step.train(batches)
+        else:
+            self._step.train_several(batches, tf.constant(count))
+
+    def _train_what_fits(
+        self,
+        session: Session,
+        batches: Iterator,
+        count: int,
+        batch_size: int,
+        read: Callable[[], Iterator],
+    ) -> Iterator:
+        """Trains the first steps, in smaller micro-batches where memory runs out.
+
+        Returns:
+            The batches to continue with: `batches`, or where some of them were lost those of `read`
+            behind the first ones.
+        """
+        before = collect(session.variables())
+        while True:
+            try:
+                self._train_steps(batches, count)
+                return batches
+            except tf.errors.ResourceExhaustedError as error:
+                parts = 2 * self._step.micro_batches
+                replica_batch = layout(self.strategy, batch_size).replica_batch
+                # Other workers would wait for this one.
+                if replica_batch % parts or not is_only_worker(self.strategy):
+                    raise
+                logger.info(
+                    f"Out of memory ({checks.first_line(error)}): trying again with "
+                    f"micro_batches={parts}, of {replica_batch // parts} images"
+                )
+            with self.strategy.scope():
+                restore(session.variables(), before)
+            self._step.cut_into(parts)
+            batches = read()
+
     def _validate(
         self,
         dataset: ImageDataset,
@@ -356,8 +414,9 @@ class Trainer:
         names = [prefix + name for name in self._step.read_metrics() for prefix in prefixes]
         for callback in callbacks:
             if isinstance(callback, KeepBest) and callback.monitor not in names:
+                known = ", ".join(sorted(names))
                 raise ValueError(
-                    f"`monitor` must be a figure of every epoch, one of {', '.join(sorted(names))}. "
+                    f"`monitor` must be a figure of every epoch, one of {known}. "
                     f"Received: monitor={callback.monitor!r}"
                 )
 
@@ -403,6 +462,7 @@ class Trainer:
         """Begins training and ends it, however it ends; yields the signals that came to end it."""
         self.model.stop_training = session.stop_training
         directions = {metric.name: private.direction(metric) for metric in self._step.metrics}
+        directions["loss"] = "down"
         for callback in callbacks.callbacks:
             # Keras asks the compiled model whether what is monitored should rise.
             monitor = str(getattr(callback, "monitor", None)).removeprefix(AVERAGED)
