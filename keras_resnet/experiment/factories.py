@@ -140,7 +140,7 @@ def optimizer_of(
     names = ("weight_decay", "decay_norm_and_bias", "clip_norm", "ema")
     common: dict[str, Any] = {name: getattr(settings, name) for name in names}
     common["rates"] = rates
-    options = settings.optimizer_options
+    options: dict[str, Any] = dict(settings.optimizer_options)
     if settings.optimizer == "sgd":
         decay, momentum = settings.kind_of_decay, settings.momentum
         return training.sgd(learning_rate, momentum=momentum, decay=decay, **common, **options)
@@ -218,7 +218,7 @@ def make_trainer(
     return training.Trainer(
         model,
         optimizer,
-        training.CrossEntropy(label_smoothing=optimization.label_smoothing),
+        loss_of(experiment),
         metrics,
         strategy=strategy,
         steps_per_call=devices.steps_per_call,
@@ -227,6 +227,11 @@ def make_trainer(
         transform=transform,
         jit_compile=devices.jit_compile,
     )
+
+
+def loss_of(experiment: Experiment) -> keras.losses.Loss:
+    """Returns the loss of the labels."""
+    return training.CrossEntropy(label_smoothing=experiment.optimization.label_smoothing)
 
 
 def fit_options(

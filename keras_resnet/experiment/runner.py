@@ -138,7 +138,7 @@ def run(experiment: Experiment) -> dict[str, Any]:
         if best is not None:
             for place in range(len(best.epochs)):
                 weights["best" if place == 0 else f"best-{place + 1}"] = best.weights(place)
-        measured = {}
+        measured: dict[str, dict[str, float]] = {}
         for which in [name for name in ("last", "best") if name in weights]:
             with strategy.scope():
                 model.set_weights(weights[which])

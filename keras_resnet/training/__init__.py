@@ -14,6 +14,7 @@ from keras_resnet.training.losses import CrossEntropy
 from keras_resnet.training.mixing import Mixing
 from keras_resnet.training.optimizers import SGD, make_optimizer, sgd
 from keras_resnet.training.precision import DynamicLossScale, set_precision
+from keras_resnet.training.rate_finder import RangeTest, find_learning_rate
 from keras_resnet.training.schedules import (
     ErrorWarmup,
     LinearWarmup,
@@ -34,12 +35,14 @@ __all__ = [
     "KeepBest",
     "LinearWarmup",
     "MetricsLogger",
+    "RangeTest",
     "TensorBoardScalars",
     "Mixing",
     "Progress",
     "Terminated",
     "Trainer",
     "TrainingStopped",
+    "find_learning_rate",
     "is_chief",
     "layout",
     "make_optimizer",

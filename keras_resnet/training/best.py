@@ -59,8 +59,8 @@ class KeepBest(keras.callbacks.Callback):
         place = sum(not self._is_better(value, other) for other in self.values)
         if place >= self.count:
             return
-        of_averages = self.monitor.startswith(AVERAGED) and self.averaged is not None
-        with self.averaged() if of_averages else contextlib.nullcontext():
+        averaged = self.averaged if self.monitor.startswith(AVERAGED) else None
+        with averaged() if averaged is not None else contextlib.nullcontext():
             weights = self.model.get_weights()
         size = len(weights)
         self.epochs.insert(place, epoch + 1)

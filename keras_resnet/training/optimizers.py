@@ -161,9 +161,11 @@ def make_optimizer(
     if name == "muon":
         options["adam_weight_decay"] = weight_decay or None
     kind = OPTIMIZERS[name] if rates is None else _WITH_RATES[name]
+    # The one whose decay cannot be left out.
+    none = 0.0 if issubclass(kind, keras.optimizers.AdamW) else None
     optimizer = kind(
         learning_rate,
-        weight_decay=weight_decay or None,
+        weight_decay=weight_decay or none,
         global_clipnorm=clip_norm,
         use_ema=ema is not None,
         ema_momentum=0.99 if ema is None else ema,
