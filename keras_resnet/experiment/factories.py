@@ -248,14 +248,18 @@ def fit_options(
     shows and records the run, and `best` keeps its best weights.
     """
     optimization, output = experiment.optimization, experiment.output
-    callbacks: list[keras.callbacks.Callback] = [] if best is None else [best]
-    if optimization.patience is not None:
-        monitor = monitored(experiment, dataset)
-        callbacks.append(keras.callbacks.EarlyStopping(monitor, patience=optimization.patience))
+    callbacks: list[keras.callbacks.Callback] = []
     if optimization.schedule == "plateau":
         monitor = "val_accuracy" if "validation" in dataset.splits else "accuracy"
         plateau = keras.callbacks.ReduceLROnPlateau(monitor, 0.1, patience=5, mode="max", verbose=1)
         callbacks.append(plateau)
+    # In front of those of the chief alone, so that they have the same places in its checkpoints and
+    # on all workers.
+    if best is not None:
+        callbacks.append(best)
+    if optimization.patience is not None:
+        monitor = monitored(experiment, dataset)
+        callbacks.append(keras.callbacks.EarlyStopping(monitor, patience=optimization.patience))
     if chief:
         callbacks += [training.Progress(), training.MetricsLogger(folder)]
         if training.tensorboard_installed():

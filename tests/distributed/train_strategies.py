@@ -17,7 +17,9 @@ from keras_resnet.training import (
     Checkpoints,
     DynamicLossScale,
     ErrorWarmup,
+    KeepBest,
     Trainer,
+    make_optimizer,
     make_schedule,
     make_strategy,
     session,
@@ -52,6 +54,26 @@ def make_trainer(strategy, synchronized: bool, **options) -> Trainer:
         optimizer = sgd(schedule, clip_norm=1.0, ema=0.9)
         metrics = [accuracy(), fakes.F1(), fakes.Rows(dtype="int32")]
     return Trainer(model, optimizer, cross_entropy(), metrics, strategy=strategy, **options)
+
+
+def train_by_name(strategy) -> dict[str, np.ndarray]:
+    """Trains with an optimizer by name, and evaluates the averages of an epoch."""
+    keras.utils.set_random_seed(0)
+    with strategy.scope():
+        model = small_model(synchronized=True)
+        options = {"weight_decay": 0.1, "decay_norm_and_bias": False, "clip_norm": 1.0, "ema": 0.7}
+        rates = {model.layers[2].name: 0.5}
+        optimizer = make_optimizer("muon", 0.01, rates=rates, **options)
+        metrics = [accuracy()]
+    trainer = Trainer(model, optimizer, cross_entropy(), metrics, strategy=strategy)
+    best = KeepBest("ema_val_loss")
+    fit(trainer, 4, validation_split="validation", callbacks=[best])
+    figures = trainer.model.history.history
+    return {
+        "averages": np.array([figures["val_loss"][0], figures["ema_val_loss"][0]]),
+        **{f"best/{index}": weight for index, weight in enumerate(best.weights())},
+        **weights("muon", trainer),
+    }
 
 
 def train_with_overflow(strategy) -> dict[str, np.ndarray]:
@@ -146,6 +168,7 @@ def main(output: str, replicas: int, directory: str) -> None:
     results["refusal"] = np.array(refusal(strategy, noisy))
     if strategy.num_replicas_in_sync > 1:
         results["loop_refusal"] = np.array(refusal(strategy, looping))
+    results |= train_by_name(strategy)
     results |= train_with_overflow(strategy)
     np.savez(output, **results)
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from keras_resnet.data import load_dataset
-from keras_resnet.experiment import Experiment, find_learning_rate, run, smoke
+from keras_resnet.experiment import Experiment, find_learning_rate, run, run_study, smoke
 from keras_resnet.training import read_epochs
 from keras_resnet.weights.saving import load_model
 from tests.helpers import refused
@@ -65,15 +65,17 @@ def test_best_and_last_weights_are_saved_measured_and_told_apart(tmp_path, final
     assert run(Experiment.from_flat(**options)) == figures
 
 
-def test_smoke_run_tries_everything_in_a_folder_of_its_own(tmp_path):
-    options = {**SETTINGS, "export": True, "epochs": 300, "ema": 0.5, "workdir": str(tmp_path)}
+@pytest.mark.parametrize("export", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_smoke_run_tries_everything_in_a_folder_of_its_own(tmp_path, export):
+    options = {**SETTINGS, "export": export, "epochs": 300, "ema": 0.5, "workdir": str(tmp_path)}
     experiment = Experiment.from_flat(**options, smoke=True)
     (tmp_path / "config.json").write_text("that of the run")
     folder = tmp_path / "smoke"
     figures = run(experiment)
     assert (figures["steps"], figures["epochs"], figures["test_images"]) == (2, 1, 80)
     names = {path.name for path in folder.iterdir()}
-    assert names >= {"model.keras", "best.keras", "saved_model", "feature_vector", "metrics.json"}
+    assert names >= {"model.keras", "best.keras", "metrics.json"}
+    assert export == ({"saved_model", "feature_vector"} <= names)
     assert (tmp_path / "config.json").read_text() == "that of the run"
     (folder / "left over").mkdir()
     smoke.clear(folder)
@@ -89,6 +91,8 @@ def test_smoke_run_leaves_other_folders_alone(tmp_path, monkeypatch):
     with refused("`workdir`", "'smoke'", str(tmp_path)):
         run(experiment)
     assert [path.name for path in folder.iterdir()] == ["config.json"]
+    with refused("`smoke`", "study"):
+        run_study({"one": experiment}, [0], tmp_path / "study")
     with refused("`smoke`", "several machines"):
         run(experiment.replace(strategy="multi_worker"))
 
