@@ -258,8 +258,8 @@ def fit_options(
     if best is not None:
         callbacks.append(best)
     if optimization.patience is not None:
-        monitor = monitored(experiment, dataset)
-        callbacks.append(keras.callbacks.EarlyStopping(monitor, patience=optimization.patience))
+        figure, patience = monitored(experiment, dataset), optimization.patience
+        callbacks.append(keras.callbacks.EarlyStopping(figure, patience=patience))
     if chief:
         callbacks += [training.Progress(), training.MetricsLogger(folder)]
         if training.tensorboard_installed():
