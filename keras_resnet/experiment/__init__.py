@@ -3,6 +3,7 @@
 from keras_resnet.experiment.factories import build_model
 from keras_resnet.experiment.finish import fine_tune
 from keras_resnet.experiment.pushing import push
+from keras_resnet.experiment.rate_finding import find_learning_rate
 from keras_resnet.experiment.runner import run
 from keras_resnet.experiment.settings import (
     Data,
@@ -23,6 +24,7 @@ __all__ = [
     "Output",
     "StudyRun",
     "build_model",
+    "find_learning_rate",
     "fine_tune",
     "push",
     "run",

@@ -84,9 +84,10 @@ def model_card(
 | {split} accuracy (single crop, {count:,} images) | {100 * accuracy:.2f} % |
 | {split} accuracy, 95 % interval (Wilson) | {100 * low:.1f} to {100 * high:.1f} % |
 | {split} loss (cross-entropy, nats) | {metrics[f"{split}_loss"]:.4f} |
-{training}| training time | {metrics["train_seconds"]:.0f} s for {metrics["steps"]} steps |
+{training}{_other_weights(metrics)}| training time | {metrics["train_seconds"]:.0f} s for \
+{metrics["steps"]} steps |
 
-These are figures after the last step of one run with seed {metrics["seed"]}. {_CHOICE[split]}
+These are figures {_moment(metrics)} of one run with seed {metrics["seed"]}. {_CHOICE[split]}
 
 ## Data
 
@@ -114,6 +115,26 @@ Settings: {markdown(values)}.
 
 Versions: {versions_text(metrics)}.
 """
+
+
+def _moment(metrics: Mapping[str, Any]) -> str:
+    """Says when the weights of `model.keras` were those of the run."""
+    if metrics.get("final_weights") == "best":
+        return f"after the best epoch, {metrics['best_epoch']} by {metrics['monitor']},"
+    return "after the last step"
+
+
+def _other_weights(metrics: Mapping[str, Any]) -> str:
+    """Returns the row of the weights beside the model's: the best epoch's, or the last ones."""
+    which = "last" if metrics.get("final_weights") == "best" else "best"
+    accuracy = metrics.get(f"{which}_{metrics['split']}_accuracy")
+    if accuracy is None:
+        return ""
+    epoch = ""
+    if which == "best":
+        epoch = f", epoch {metrics['best_epoch']} by {metrics['monitor']}"
+    share = f"{100 * accuracy:.2f} %"
+    return f"| {metrics['split']} accuracy of `{which}.keras`{epoch} | {share} |\n"
 
 
 def _prepared(prepared: Preprocessing | None) -> str:

@@ -135,11 +135,49 @@ def total_steps(optimization: Optimization, dataset: ImageDataset) -> int:
 def make_optimizer(
     experiment: Experiment, steps: int, rates: Mapping[str, float] | None = None
 ) -> keras.optimizers.Optimizer:
-    """Returns SGD with schedule, warm-up and decay; `rates` are as in `training.SGD`."""
+    """Returns the optimizer with schedule, warm-up and decay; `rates` are as in `training.SGD`."""
+    return optimizer_of(experiment, _learning_rate(experiment, steps), rates)
+
+
+def optimizer_of(
+    experiment: Experiment,
+    learning_rate: float | keras.optimizers.schedules.LearningRateSchedule,
+    rates: Mapping[str, float] | None = None,
+) -> keras.optimizers.Optimizer:
+    """Returns the optimizer with another learning rate than that of the settings."""
     settings = experiment.optimization
-    names = ("momentum", "weight_decay", "decay", "decay_norm_and_bias", "clip_norm", "ema")
-    options = {name: getattr(settings, name) for name in names}
-    return training.sgd(_learning_rate(experiment, steps), rates=rates, **options)
+    names = ("weight_decay", "decay_norm_and_bias", "clip_norm", "ema")
+    common: dict[str, Any] = {name: getattr(settings, name) for name in names}
+    common["rates"] = rates
+    options: dict[str, Any] = dict(settings.optimizer_options)
+    if settings.optimizer == "sgd":
+        decay, momentum = settings.kind_of_decay, settings.momentum
+        return training.sgd(learning_rate, momentum=momentum, decay=decay, **common, **options)
+    return training.make_optimizer(settings.optimizer, learning_rate, options=options, **common)
+
+
+def monitored(experiment: Experiment, dataset: ImageDataset) -> str | None:
+    """Returns the figure that tells better epochs from others, or None where there is none.
+
+    That is where no images are held out to choose by.
+
+    Raises:
+        ValueError: If a setting needs it and there are no such images.
+    """
+    optimization = experiment.optimization
+    if "validation" in dataset.splits and experiment.data.validation_split == "validation":
+        prefix = "val_" if optimization.ema is None else "ema_val_"
+        return optimization.monitor or f"{prefix}accuracy"
+    names = ("monitor", "patience", "final_weights")
+    why = f"requires validation images, and {dataset.name} has none"
+    expect_defaults(optimization, names, why)
+    return None
+
+
+def best_keeper(experiment: Experiment, dataset: ImageDataset) -> training.KeepBest | None:
+    """Returns the callback that keeps the best epochs' weights, where that is asked for."""
+    monitor, count = monitored(experiment, dataset), experiment.output.keep_best
+    return training.KeepBest(monitor, count=count) if monitor and count else None
 
 
 def _learning_rate(
@@ -193,6 +231,7 @@ def make_trainer(
         strategy=strategy,
         steps_per_call=devices.steps_per_call,
         micro_batches=devices.micro_batches,
+        auto_micro_batches=devices.auto_micro_batches,
         transform=transform,
         class_weights=weights_of_classes(optimization, dataset) if weighted else None,
         distillation=distillation,
@@ -202,12 +241,17 @@ def make_trainer(
 
 
 def fit_options(
-    experiment: Experiment, dataset: ImageDataset, folder: Path, *, chief: bool = True
+    experiment: Experiment,
+    dataset: ImageDataset,
+    folder: Path,
+    *,
+    chief: bool = True,
+    best: training.KeepBest | None = None,
 ) -> dict[str, Any]:
     """Returns arguments of `Trainer.fit`: all but how long.
 
     Metrics and checkpoints go to `folder`, where an interrupted run resumes from; the `chief`
-    shows and records the run.
+    shows and records the run, and `best` keeps its best weights.
     """
     optimization, output = experiment.optimization, experiment.output
     callbacks: list[keras.callbacks.Callback] = []
@@ -215,19 +259,31 @@ def fit_options(
         monitor = "val_accuracy" if "validation" in dataset.splits else "accuracy"
         plateau = keras.callbacks.ReduceLROnPlateau(monitor, 0.1, patience=5, mode="max", verbose=1)
         callbacks.append(plateau)
+    # In front of those of the chief alone, so that they have the same places in its checkpoints and
+    # on all workers.
+    if best is not None:
+        callbacks.append(best)
+    if optimization.patience is not None:
+        figure, patience = monitored(experiment, dataset), optimization.patience
+        callbacks.append(keras.callbacks.EarlyStopping(figure, patience=patience))
     if chief:
         callbacks += [training.Progress(), training.MetricsLogger(folder)]
         if training.tensorboard_installed():
             callbacks.append(training.TensorBoardScalars(folder / "tensorboard"))
         callbacks += make_trackers(output.trackers, folder, experiment.flat())
-    every, config = output.checkpoint_every, experiment.of_the_result()
+    checkpoints = training.Checkpoints(
+        folder / "checkpoints",
+        every=output.checkpoint_every,
+        keep=output.keep_checkpoints,
+        config=experiment.of_the_result(),
+    )
     return {
         "dataset": dataset,
         "batch_size": optimization.batch_size,
         "seed": optimization.seed,
         "sampling": optimization.sampling,
         "callbacks": callbacks,
-        "checkpoints": training.Checkpoints(folder / "checkpoints", every=every, config=config),
+        "checkpoints": checkpoints,
         "validation_split": experiment.data.validation_split,
         "log_every": output.log_every,
     }

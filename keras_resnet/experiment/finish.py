@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import keras
 import numpy as np
@@ -40,10 +41,12 @@ def save(
     dataset: ImageDataset,
     card_of: Callable[[keras.Model], str],
     experiment: Experiment,
+    others: Mapping[str, list[np.ndarray]] = MappingProxyType({}),
 ) -> dict[str, float]:
     """Writes card, labels.txt, model.keras and Hub modules to `workdir`, and reads them back.
 
-    A module's card is that of the part of the model that it computes.
+    A module's card is that of the part of the model that it computes. `others` are weights of the
+    same model by the name of the `.keras` file that they are written to beside model.keras.
 
     Returns:
         The largest difference between the outputs of the trained model and those of each form.
@@ -62,9 +65,14 @@ def save(
     else:  # A model around one of others cannot hold it.
         prepared = dataset.preprocessing(Preprocessing.unchanged(dataset.image_shape[-1]))
         write_text(workdir / PREPROCESSING, prepared.to_json())
-    save_model(model, workdir / "model.keras")
-    reloaded = load_model(workdir / "model.keras")(images, training=False)
-    differences = {"model.keras": largest_difference(np.asarray(reloaded), expected, 1.0)}
+    differences, own = {}, model.get_weights()
+    for name, weights in {"model": own, **others}.items():
+        model.set_weights(weights)
+        save_model(model, workdir / f"{name}.keras")
+        reloaded = load_model(workdir / f"{name}.keras")(images, training=False)
+        outputs = np.asarray(model(images, training=False))
+        differences[f"{name}.keras"] = largest_difference(np.asarray(reloaded), outputs, 1.0)
+    model.set_weights(own)
 
     write_text(workdir / "model_card.md", card_of(model))
     write_text(workdir / LABELS, "".join(f"{label}\n" for label in labels))

@@ -18,7 +18,12 @@ import tensorflow as tf
 from keras_resnet import training
 from keras_resnet.architectures import Architecture, DenseArchitecture
 from keras_resnet.data import ImageDataset
-from keras_resnet.experiment.factories import architecture_of, expect_image_size, load_data
+from keras_resnet.experiment.factories import (
+    architecture_of,
+    expect_image_size,
+    load_data,
+    monitored,
+)
 from keras_resnet.experiment.settings import Data, Experiment
 from keras_resnet.experiment.targets import expect_targets
 from keras_resnet.experiment.workdir import expect_data, expect_folder
@@ -74,6 +79,7 @@ def check(
     found.note(_expect_split, experiment.data, dataset)
     found.note(expect_installed, experiment.output.trackers)
     found.note(expect_targets, optimization, dataset)
+    found.note(monitored, experiment, dataset)
     found.note(dataset.steps_per_epoch, optimization.batch_size)
     if workdir is not None:
         found.note(expect_data, workdir, dataset.identity)

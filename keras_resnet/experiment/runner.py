@@ -10,21 +10,23 @@ import functools
 import logging
 import math
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from keras_resnet import training
 from keras_resnet.analysis.counting import complexity
 from keras_resnet.analysis.plots import learning_curve, require_matplotlib
 from keras_resnet.data import ImageDataset
-from keras_resnet.experiment import finish
+from keras_resnet.experiment import finish, smoke
 from keras_resnet.experiment.card import model_card, network_text, versions
 from keras_resnet.experiment.factories import (
     architecture_of,
+    best_keeper,
     build_model,
     fit_options,
     load_data,
@@ -71,10 +73,13 @@ def run(experiment: Experiment) -> dict[str, Any]:
     .lock, held while it runs; metrics.csv and metrics.jsonl, a row per
     logging interval and epoch, and the same in tensorboard/ where it is installed; checkpoints;
     learning_curve.png, .svg and .csv; model.keras, which takes images in [0, 255] and gives
-    probabilities; saved_model and feature_vector, Hub modules that take images in [0, 1] and give
-    logits and features; model_card.md; and last metrics.json, whose presence says that the run is
-    finished. Of several machines, the first one writes. Where a new classifier was trained alone
-    first (`head_epochs`), head/ has its metrics and checkpoints.
+    probabilities, and beside it best.keras with the weights of the best epoch (or last.keras, where
+    `final_weights` takes the best ones for model.keras), best-2.keras and so on; saved_model and
+    feature_vector, Hub modules that take images in [0, 1] and give logits and features;
+    model_card.md; and last metrics.json, whose presence says that the run is finished. Of several
+    machines, the first one writes. Where a new classifier was trained alone first (`head_epochs`),
+    head/ has its metrics and checkpoints. With `smoke`, all of it is in smoke/, written anew each
+    time.
 
     Returns:
         The content of metrics.json: `test_accuracy` (of a data set without test images,
@@ -85,6 +90,9 @@ def run(experiment: Experiment) -> dict[str, Any]:
             of other settings or data, or is in use by another process.
         TrainingStopped: If training cannot be finished; the message says why.
     """
+    if experiment.output.smoke:
+        experiment = smoke.shortened(experiment)
+        smoke.clear(Path(experiment.output.workdir))
     workdir, optimization = Path(experiment.output.workdir), experiment.optimization
     expect_own = functools.partial(_is_finished, experiment)
     # What is wrong there is for `opened` to say, with all else.
@@ -107,21 +115,41 @@ def run(experiment: Experiment) -> dict[str, Any]:
         phases = [(workdir, steps)]
         if optimization.head_epochs:
             phases.insert(0, (workdir / HEAD, optimization.head_epochs * per_epoch))
-        seconds = 0.0
+        seconds, done = 0.0, []
+        best = best_keeper(experiment, dataset)
         for phase, (folder, last_step) in enumerate(phases):
+            own, keeper = experiment, best
             if folder != workdir:
+                # How long it takes is said, and none of its epochs is one of the whole network.
+                own, keeper = experiment.replace(patience=None), None
                 freeze(model)
             elif experiment.network.init is not None:
                 freeze(model, 0, bn=experiment.network.freeze_bn)
             trainer = make_trainer(experiment, strategy, model, dataset, last_step)
             if chief and phase == 0:
                 _begin(experiment, subject, strategy, dataset, steps)
-            trainer.fit(steps=last_step, **fit_options(experiment, dataset, folder, chief=chief))
+            options = fit_options(own, dataset, folder, chief=chief, best=keeper)
+            trainer.fit(steps=last_step, **options)
             seconds += trainer.seconds
+            done.append(trainer.step)
 
         settle_statistics(experiment, trainer, dataset)
         split = dataset.splits[-1]
-        measured = trainer.evaluate(dataset, split, optimization.batch_size)
+        weights = {"last": model.get_weights()}
+        if best is not None:
+            for place in range(len(best.epochs)):
+                weights["best" if place == 0 else f"best-{place + 1}"] = best.weights(place)
+        measured: dict[str, dict[str, float]] = {}
+        for which in [name for name in ("last", "best") if name in weights]:
+            with strategy.scope():
+                model.set_weights(weights[which])
+            measured[which] = trainer.evaluate(dataset, split, optimization.batch_size)
+        chosen = optimization.final_weights
+        if chosen not in weights:
+            chosen = "last"
+            warnings.warn("No epoch is best: none has the monitored figure", stacklevel=2)
+        with strategy.scope():
+            model.set_weights(weights.pop(chosen))
         if strategy.num_replicas_in_sync > 1:
             # What follows is one process's work; a distributed model would wait for the others.
             single = build_model(experiment, dataset)
@@ -131,10 +159,19 @@ def run(experiment: Experiment) -> dict[str, Any]:
             model = single
         figures = {
             "split": split,
-            **{f"{split}_{name}": value for name, value in measured.items()},
+            **{f"{split}_{name}": value for name, value in measured.pop(chosen).items()},
+            **{
+                f"{which}_{split}_{name}": value
+                for which, values in measured.items()
+                for name, value in values.items()
+            },
             f"{split}_images": trainer.evaluated_images,
-            "steps": sum(last_step for _, last_step in phases),
-            "epochs": sum(-(-last_step // per_epoch) for _, last_step in phases),
+            "final_weights": chosen,
+            **_best_epoch(best),
+            "steps": sum(done),
+            "epochs": sum(-(-step // per_epoch) for step in done),
+            "stopped_early": done[-1] < steps,
+            "micro_batches": trainer.micro_batches,
             "train_seconds": round(seconds, 1),
             "parameters": subject.parameters,
             "multiply_adds": subject.multiply_adds,
@@ -143,9 +180,16 @@ def run(experiment: Experiment) -> dict[str, Any]:
             "seed": optimization.seed,
         }
         if chief:
-            figures = _finish(experiment, subject, model, dataset, figures)
+            figures = _finish(experiment, subject, model, dataset, figures, weights)
         any_worker(strategy, False)  # The others wait until the first worker is done.
         return figures
+
+
+def _best_epoch(best: training.KeepBest | None) -> dict[str, Any]:
+    """Returns the best epoch and its figure, where there is one."""
+    if best is None or not best.epochs:
+        return {}
+    return {"monitor": best.monitor, "best_epoch": best.epochs[0], "best_value": best.values[0]}
 
 
 def _is_finished(experiment: Experiment) -> bool:
@@ -210,6 +254,8 @@ def opened(
         if chief:
             expect_own()
             expect_data(workdir, dataset.identity)
+        if experiment.output.smoke:
+            dataset = smoke.few_batches(dataset)
         training.set_precision(experiment.devices.precision)
         with dataset.reading(), others_reachable(strategy):
             yield strategy, dataset
@@ -299,7 +345,7 @@ def _begin(
         f"{layout}; learning rate {rate}; {devices.precision}; writing to {workdir}"
     )
     clear_leftovers(workdir)
-    write_json(workdir / CONFIG, experiment.flat())
+    write_json(workdir / CONFIG, experiment.recorded())
     write_json(workdir / DATA, dataset.identity())
 
 
@@ -309,6 +355,7 @@ def _finish(
     model: keras.Model,
     dataset: ImageDataset,
     figures: dict[str, Any],
+    others: Mapping[str, list[np.ndarray]],
 ) -> dict[str, Any]:
     """Draws the curve, writes card and models, and last metrics.json, whose content it returns."""
     optimization, output = experiment.optimization, experiment.output
@@ -348,9 +395,9 @@ def _finish(
         if part is not model and not _holds_a_module(model):
             cost = complexity(part)
             own |= {"parameters": cost.parameters, "multiply_adds": cost.multiply_adds}
-        return model_card(subject.name, subject.kind, dataset, experiment.flat(), own, prepared)
+        return model_card(subject.name, subject.kind, dataset, experiment.recorded(), own, prepared)
 
-    figures["reload_difference"] = finish.save(model, dataset, card_of, experiment)
+    figures["reload_difference"] = finish.save(model, dataset, card_of, experiment, others)
     if output.fine_tune_epochs:
         figures |= finish.fine_tune(
             workdir / "feature_vector",

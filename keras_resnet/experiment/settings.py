@@ -15,14 +15,14 @@ from keras_resnet.training import scaled_learning_rate
 from keras_resnet.training.balance import BALANCED, SAMPLINGS, check_class_weights
 from keras_resnet.training.losses import LOSSES
 from keras_resnet.training.mixing import check_mixing
-from keras_resnet.training.optimizers import DECAYS
+from keras_resnet.training.optimizers import DECAYS, check_options
 from keras_resnet.training.precision import PRECISIONS
 from keras_resnet.training.trackers import TRACKERS
 from keras_resnet.utils import checks
 
 # Settings that say where and how fast a run computes, but not what: it may resume with others.
 _NOT_OF_THE_RESULT = (
-    *("workdir", "data_dir", "log_every", "checkpoint_every", "resume"),
+    *("workdir", "data_dir", "log_every", "checkpoint_every", "keep_checkpoints", "resume"),
     "trackers",
     *("strategy", "gpus", "virtual_devices", "tpu", "steps_per_call", "jit_compile"),
 )
@@ -192,9 +192,19 @@ class Optimization:
             until the training error falls below 80 % (section 4.2 of the paper); "auto": "error"
             for CIFAR nets of 110 and more layers, else "none".
         warmup_share: For "linear", in [0, 1).
+        optimizer: "sgd", or another one of Keras by its name in small letters, such as "adamw",
+            "lamb", "lion" or "muon".
+        optimizer_options: Options of the optimizer's own as KEY=VALUE, such as nesterov=true or
+            beta_2=0.99.
+        monitor: Figure of an epoch that tells the better ones, such as "val_loss"; None for
+            "val_accuracy", or with `ema` "ema_val_accuracy".
+        patience: Epochs without a gain of `monitor` after which training ends, or None.
+        final_weights: "last", or "best" for those of the best epoch by `monitor`; the others are
+            saved beside them.
         momentum: Momentum of SGD.
         weight_decay: Factor of the weight in its gradient.
-        decay: "l2" as in the paper, or "decoupled".
+        decay: "l2" as in the paper, or "decoupled"; None for "l2" with SGD, "decoupled" with other
+            optimizers.
         decay_norm_and_bias: Whether scales, offsets and biases decay too.
         clip_norm: Largest norm of the gradient, or None.
         ema: Momentum of an average of the weights that replaces them in the end, or None.
@@ -228,9 +238,14 @@ class Optimization:
     drops: tuple[float, ...] = (0.5, 0.75)
     warmup: str = "auto"
     warmup_share: float = 0.05
+    optimizer: str = "sgd"
+    optimizer_options: Mapping[str, object] = dataclasses.field(default_factory=dict)
+    monitor: str | None = None
+    patience: int | None = None
+    final_weights: str = "last"
     momentum: float = 0.9
     weight_decay: float = 1e-4
-    decay: str = "l2"
+    decay: str | None = None
     decay_norm_and_bias: bool = True
     clip_norm: float | None = None
     ema: float | None = None
@@ -250,7 +265,24 @@ class Optimization:
         object.__setattr__(self, "drops", tuple(self.drops))
         found = _Checks(self)
         self._check_targets(found)
-        found.each(checks.integer, "batch_size", "epochs", "steps", "base_batch")
+        if isinstance(self.optimizer_options, Mapping):
+            found.note(check_options, self.optimizer, dict(self.optimizer_options))
+        else:
+            found.refuse(
+                True,
+                "`optimizer_options` must be values by name. "
+                f"Received: optimizer_options={self.optimizer_options!r}",
+            )
+        if self.optimizer != "sgd":
+            why = f"is of SGD; `optimizer_options` has those of {self.optimizer!r}"
+            found.note(expect_defaults, self, ("momentum",), why)
+            found.refuse(
+                self.decay == "l2",
+                f"`decay` must be 'decoupled' or left out with optimizer={self.optimizer!r}. "
+                "Received: decay='l2'",
+            )
+        found.each(checks.one_of, "final_weights", allowed=("last", "best"))
+        found.each(checks.integer, "batch_size", "epochs", "steps", "base_batch", "patience")
         found.each(checks.integer, "seed", "head_epochs", minimum=0)
         found.refuse(
             checks.is_whole(self.seed) and self.seed >= 2**32,
@@ -292,6 +324,11 @@ class Optimization:
             found.note(expect_defaults, self, names, "requires `teacher`")
 
     @property
+    def kind_of_decay(self) -> str:
+        """The decay that was asked for or goes with the optimizer, "l2" or "decoupled"."""
+        return self.decay or ("l2" if self.optimizer == "sgd" else "decoupled")
+
+    @property
     def peak_rate(self) -> float:
         """The highest learning rate for this batch."""
         if self.base_batch is None:
@@ -309,7 +346,9 @@ class Devices:
         virtual_devices: Logical CPU devices to train on, or None.
         tpu: Name of a TPU, or None.
         precision: "float32", "mixed_bfloat16" or "mixed_float16".
-        micro_batches: Parts that a device's batch is cut into, to save memory.
+        micro_batches: Parts that a device's batch is cut into, to save memory. Gradients are
+            those of the whole batch, but batch normalization sees the parts.
+        auto_micro_batches: Whether `micro_batches` doubles until the first step fits in memory.
         steps_per_call: Steps per call of the compiled function.
         jit_compile: Whether XLA compiles the step; None for yes on TPUs and no elsewhere.
         deterministic: Whether operations may only be those that repeat bit for bit, on one thread
@@ -323,6 +362,7 @@ class Devices:
     tpu: str | None = None
     precision: str = "float32"
     micro_batches: int = 1
+    auto_micro_batches: bool = False
     steps_per_call: int = 1
     jit_compile: bool | None = None
     deterministic: bool = False
@@ -342,6 +382,10 @@ class Output:
         workdir: Folder that everything is written to; `~` is the user's home.
         log_every: Steps from one row of metrics to the next.
         checkpoint_every: Steps from one checkpoint to the next; None for one an epoch.
+        keep_checkpoints: Newest checkpoints to keep.
+        keep_best: Best epochs whose weights are kept and saved as models, too; 0 for none.
+        smoke: Whether only to try everything: two steps of training, two batches of every
+            evaluation, and all that the run would save, in `smoke` in `workdir`.
         resume: Whether an unfinished run in `workdir` resumes.
         export: Whether the trained model is exported as Hub modules, too.
         fine_tune_epochs: Epochs of a trial that fine-tunes the exported module; 0 for none.
@@ -352,6 +396,9 @@ class Output:
     workdir: str = "runs/digits"
     log_every: int = 100
     checkpoint_every: int | None = None
+    keep_checkpoints: int = 2
+    keep_best: int = 1
+    smoke: bool = False
     resume: bool = True
     export: bool = True
     fine_tune_epochs: int = 0
@@ -368,8 +415,8 @@ class Output:
             not self.workdir.strip() or "\0" in self.workdir or self.workdir == os.path.sep,
             f"`workdir` must be the name of a folder. Received: workdir={self.workdir!r}",
         )
-        found.each(checks.integer, "log_every", "checkpoint_every")
-        found.each(checks.integer, "fine_tune_epochs", minimum=0)
+        found.each(checks.integer, "log_every", "checkpoint_every", "keep_checkpoints")
+        found.each(checks.integer, "fine_tune_epochs", "keep_best", minimum=0)
         found.refuse(
             self.fine_tune_epochs and not self.export,
             "`fine_tune_epochs` fine-tunes the exported module; leave `export` on. "
@@ -409,6 +456,18 @@ class Experiment:
             "`validation_split` must be 'validation' with schedule='plateau', which would "
             "choose the learning rate by the test images. Received: validation_split='test'",
         )
+        chosen = {"patience": None, "final_weights": "last", "monitor": None}
+        for name, default in chosen.items():
+            value = getattr(self.optimization, name)
+            found.refuse(
+                value != default and self.data.validation_split == "test",
+                f"`validation_split` must be 'validation' with {name}={value!r}, which would choose"
+                " by the test images. Received: validation_split='test'",
+            )
+        found.refuse(
+            self.optimization.final_weights == "best" and not self.output.keep_best,
+            "`keep_best` must be at least 1 with final_weights='best'. Received: keep_best=0",
+        )
         found.expect_none()
 
     @classmethod
@@ -417,8 +476,12 @@ class Experiment:
         return cls().replace(**settings)
 
     def flat(self) -> dict[str, object]:
-        """Returns the settings of all groups by name, as in config.json."""
+        """Returns the settings of all groups by name."""
         return {name: value for group in vars(self).values() for name, value in vars(group).items()}
+
+    def recorded(self) -> dict[str, object]:
+        """Returns them as in config.json, where the kind of decay has its name."""
+        return {**self.flat(), "decay": self.optimization.kind_of_decay}
 
     def replace(self, **settings: object) -> Experiment:
         """Returns the experiment with other values of some settings, by name.
@@ -438,4 +501,4 @@ class Experiment:
 
     def of_the_result(self) -> dict[str, object]:
         """Returns the settings that a result depends on, by name."""
-        return {k: value for k, value in self.flat().items() if k not in _NOT_OF_THE_RESULT}
+        return {k: value for k, value in self.recorded().items() if k not in _NOT_OF_THE_RESULT}

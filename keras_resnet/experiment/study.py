@@ -28,7 +28,7 @@ from typing import Any, NoReturn
 import tensorflow as tf
 
 from keras_resnet.experiment.runner import data_identity, epochs_of, finished, run
-from keras_resnet.experiment.settings import Data, Experiment
+from keras_resnet.experiment.settings import Data, Experiment, expect_defaults
 from keras_resnet.experiment.workdir import LOCK, in_use
 from keras_resnet.training import Terminated, TrainingStopped
 from keras_resnet.training.stopping import signals_handled
@@ -141,6 +141,10 @@ def attempt_study(
     jobs: int | None = None,
 ) -> Study:
     """Does what `run_study` does, and returns the runs that had to stop, too."""
+    for experiment in experiments.values():
+        expect_defaults(
+            experiment.output, ("smoke",), "is for single runs; leave it out in a study"
+        )
     seeds = [checks.integer("seeds", seed, minimum=0) for seed in seeds]
     checks.different("seeds", seeds, "numbers")
     plan = {

@@ -41,7 +41,7 @@ def expect_settings(path: Path, own: dict[str, Any], *, of: str) -> bool:
         return False
     # Through JSON, as the file went: tuples become lists.
     held = read_object(path)
-    defaults = Experiment().flat()
+    defaults = Experiment().recorded()
     own, defaults = (json.loads(json.dumps(settings)) for settings in (own, defaults))
     different = [key for key in own if own[key] != held.get(key, defaults.get(key))]
     if different:

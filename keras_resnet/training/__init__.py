@@ -1,5 +1,6 @@
 """Training on one device, several or several machines. Needs TensorFlow."""
 
+from keras_resnet.training.best import KeepBest
 from keras_resnet.training.checkpoints import Checkpoints
 from keras_resnet.training.distillation import Distillation
 from keras_resnet.training.logs import (
@@ -12,8 +13,9 @@ from keras_resnet.training.logs import (
 )
 from keras_resnet.training.losses import BinaryCrossEntropy, CrossEntropy
 from keras_resnet.training.mixing import Mixing
-from keras_resnet.training.optimizers import SGD, sgd
+from keras_resnet.training.optimizers import SGD, make_optimizer, sgd
 from keras_resnet.training.precision import DynamicLossScale, set_precision
+from keras_resnet.training.rate_finder import RangeTest, find_learning_rate
 from keras_resnet.training.schedules import (
     ErrorWarmup,
     LinearWarmup,
@@ -33,16 +35,20 @@ __all__ = [
     "Diverged",
     "DynamicLossScale",
     "ErrorWarmup",
+    "KeepBest",
     "LinearWarmup",
     "MetricsLogger",
+    "RangeTest",
     "TensorBoardScalars",
     "Mixing",
     "Progress",
     "Terminated",
     "Trainer",
     "TrainingStopped",
+    "find_learning_rate",
     "is_chief",
     "layout",
+    "make_optimizer",
     "make_schedule",
     "make_strategy",
     "read_epochs",

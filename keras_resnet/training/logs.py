@@ -128,7 +128,7 @@ class Progress(keras.callbacks.Callback):
             self._bar.update(self._bar.task_ids[0], completed=step, status=status)
 
     def on_epoch_end(self, epoch: int, logs=None) -> None:
-        values = {name: value for name, value in (logs or {}).items() if name.startswith("val_")}
+        values = {name: value for name, value in (logs or {}).items() if "val_" in name}
         if values:
             line = f"epoch {epoch + 1}/{self.params['epochs']}  {_values(values)}"
             if self._bar is None:

@@ -14,6 +14,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_resnet.training.best import KeepBest
 from keras_resnet.training.checkpoints import Checkpoints
 from keras_resnet.training.optimizers import last_learning_rate
 from keras_resnet.training.step import Step
@@ -21,9 +22,10 @@ from keras_resnet.training.stopping import Diverged
 from keras_resnet.training.strategy import any_worker, is_chief, workers_agree
 from keras_resnet.utils import private
 
-# Counters of Keras's own callbacks, such as the patience that is used up. By name: other numbers
+# Counters of callbacks, such as the patience that is used up. By name: other numbers
 # among their attributes are settings, which Keras may change once training begins.
 _COUNTERS = {
+    KeepBest: ("epochs", "values"),
     keras.callbacks.EarlyStopping: ("wait", "best", "best_epoch", "stopped_epoch"),
     keras.callbacks.ModelCheckpoint: (
         *("best", "_batches_seen_since_last_saving", "_last_batch_seen"),
@@ -33,7 +35,8 @@ _COUNTERS = {
     keras.callbacks.SwapEMAWeights: ("_ema_weights_in_model",),
 }
 
-# The weights that `EarlyStopping` keeps: its attribute, and arrays `best_weights/callback/number`.
+# The weights that `KeepBest` and `EarlyStopping` keep: their attribute, and arrays
+# `best_weights/callback/number`.
 _BEST = "best_weights"
 
 Variables = Mapping[str, Sequence[keras.Variable | tf.Variable]]
@@ -95,13 +98,15 @@ class Session:
     """The state of a run: restored from its newest checkpoint, saved, and checked.
 
     A resumed run must share the `settings`. `seconds` is the time spent on the way to the present
-    step, as of the last `tick`; `stop_training` says whether a callback had ended the run.
+    step, as of the last `tick`; `stop_training` says whether a callback had ended the run, and
+    `micro_batches` is the number of parts that it cut a replica's batch into.
     """
 
     def __init__(self, step: Step, settings: dict, checkpoints: Checkpoints | None, seconds: float):
         self.checkpoints = checkpoints
         self.seconds = seconds
         self.stop_training = False
+        self.micro_batches = step.micro_batches
         self._step = step
         self._settings = settings
         self._last_tick = time.perf_counter()
@@ -122,6 +127,7 @@ class Session:
                 restore(self.variables(), arrays)
             self.seconds = checkpoint.details["seconds"]
             self.stop_training = checkpoint.details["stop_training"]
+            self.micro_batches = checkpoint.details.get("micro_batches", self.micro_batches)
             self._callbacks = checkpoint.details["callbacks"]
         if not workers_agree(strategy, self._count()):
             raise ValueError(
@@ -135,7 +141,8 @@ class Session:
             if type(callback).__name__ == saved["class"]:
                 vars(callback).update(saved["counters"])
                 prefix = f"{_BEST}/{position}/"
-                best = sorted(name for name in self._best_weights if name.startswith(prefix))
+                best = [name for name in self._best_weights if name.startswith(prefix)]
+                best.sort(key=lambda name: int(name.removeprefix(prefix)))
                 if best:
                     setattr(callback, _BEST, [self._best_weights[name] for name in best])
 
@@ -155,6 +162,7 @@ class Session:
             details = {
                 "seconds": self.tick(),
                 "stop_training": bool(self._step.model.stop_training),
+                "micro_batches": self._step.micro_batches,
                 "callbacks": counters,
             }
             self.checkpoints.save(self._count(), arrays, self._settings, details)
@@ -170,6 +178,7 @@ class Session:
             "model": step.model.variables,
             "optimizer": step.optimizer.variables,
             "metrics": step.metric_variables,
+            "averages": step.averages,
             **{name: getattr(holder, "variables", []) for name, holder in held.items()},
         }
 

@@ -100,10 +100,34 @@ class Step:
         self._seeds = [v for v in frozen if v.name == "seed_generator_state"]
         self._statistics = [v for v in frozen if v.name != "seed_generator_state"]
         self._changing: list[int] = []
+        # The statistics that belong to the optimizer's average of the weights, averaged alike.
+        self.averages: list[keras.Variable] = []
+        if optimizer.use_ema:
+            with strategy.scope():
+                self.averages = [
+                    keras.Variable(
+                        tf.zeros(one.shape, one.dtype),
+                        trainable=False,
+                        dtype=one.dtype,
+                        aggregation="only_first_replica",
+                    )
+                    for one in self._statistics
+                ]
+        self._jit_compile = jit_compile
+        self._compile()
+
+    def _compile(self) -> None:
         self._pass = self._forward_backward
-        if jit_compile:
+        if self._jit_compile:
             self._pass = tf.function(self._pass, jit_compile=True, autograph=False)
         self.train = tf.function(self._train, autograph=False)
+        self.train_several = tf.function(self._train_several, autograph=False)
+
+    def cut_into(self, micro_batches: int) -> None:
+        """Has further steps cut a replica's batch into another number of parts."""
+        if micro_batches != self.micro_batches:
+            self.micro_batches = micro_batches
+            self._compile()
 
     @property
     def metric_variables(self) -> list[keras.Variable]:
@@ -132,8 +156,7 @@ class Step:
             results[name] = float(np.reshape(array, ()))
         return results
 
-    @tf.function(autograph=False)
-    def train_several(self, iterator, steps: tf.Tensor) -> None:
+    def _train_several(self, iterator, steps: tf.Tensor) -> None:
         """Does what `train` does several times, without returning to Python."""
 
         def body(step: tf.Tensor) -> tf.Tensor:
@@ -330,6 +353,8 @@ class Step:
             self.optimizer.apply(outcome.gradients, self.model.trainable_variables)
         changing = [self._statistics[i] for i in self._changing]
         _assign_on_replicas(changing + self._seeds, outcome.statistics + outcome.seeds)
+        if self.averages:
+            _assign_on_replicas(self.averages, self._next_averages())
         if self._observe_error is not None:
             self._observe_error(outcome.error, self.optimizer.iterations.value)
         loss, *metrics = self.metrics
@@ -337,6 +362,28 @@ class Step:
         loss.update_state(outcome.loss * self.strategy.num_replicas_in_sync, sample_weight=examples)
         for metric in metrics:
             metric.update_state(outcome.labels, outcome.predictions)
+
+    def _next_averages(self) -> list[tf.Tensor]:
+        """Returns the averages of the statistics; after the first update these themselves."""
+        # As Keras averages the weights.
+        is_first = tf.equal(self.optimizer.iterations.value, 1)
+        momentum = tf.where(is_first, 0.0, self.optimizer.ema_momentum)
+        return [
+            _between(average.value, one.value, tf.cast(momentum, one.dtype))
+            for average, one in zip(self.averages, self._statistics, strict=True)
+        ]
+
+    def averaged_values(self) -> list[tuple[keras.Variable, np.ndarray]]:
+        """Returns weights and statistics of the model with their averages, for an optimizer's EMA.
+
+        Counters and the state of random numbers are not among them.
+        """
+        weights = private.averages_of(self.optimizer)
+        pairs = [
+            *zip(self.model.trainable_variables, weights, strict=True),
+            *zip(self._statistics, self.averages, strict=True),
+        ]
+        return [(variable, average.numpy()) for variable, average in pairs]
 
     def _values(self) -> tuple[list[tf.Tensor], ...]:
         groups = (self.model.trainable_variables, self._statistics, self._seeds)
@@ -415,6 +462,14 @@ def _mean_over_replicas(values: list[tf.Tensor]) -> list[tf.Tensor]:
         next(means) if value.dtype.is_floating else tf.cast(next(firsts), value.dtype)
         for value in values
     ]
+
+
+def _between(average: tf.Tensor, value: tf.Tensor, momentum: tf.Tensor) -> tf.Tensor:
+    """Returns the next value of a moving average; whole numbers count, and have none."""
+    value = tf.convert_to_tensor(value)
+    if not value.dtype.is_floating:
+        return value
+    return momentum * tf.convert_to_tensor(average) + (1 - momentum) * value
 
 
 def _assign_on_replicas(variables: list[keras.Variable], values: list[tf.Tensor]) -> None:

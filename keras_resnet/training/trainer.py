@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import logging
 import math
 import signal
 from collections.abc import Callable, Iterator, Sequence
@@ -21,11 +22,12 @@ import tensorflow as tf
 
 from keras_resnet.data.dataset import ImageDataset
 from keras_resnet.training.balance import sampling_shares
+from keras_resnet.training.best import AVERAGED, KeepBest
 from keras_resnet.training.checkpoints import Checkpoints
 from keras_resnet.training.distillation import Distillation
 from keras_resnet.training.optimizers import check_optimizer, last_learning_rate
 from keras_resnet.training.precision import DynamicLossScale
-from keras_resnet.training.session import Clock, Plan, Session, kept
+from keras_resnet.training.session import Clock, Plan, Session, collect, kept, restore
 from keras_resnet.training.step import BatchTransform, Step, check_synchronization
 from keras_resnet.training.stopping import Terminated, signals_handled
 from keras_resnet.training.strategy import (
@@ -36,6 +38,8 @@ from keras_resnet.training.strategy import (
     others_reachable,
 )
 from keras_resnet.utils import checks, private
+
+logger = logging.getLogger(__name__)
 
 
 class Trainer:
@@ -51,6 +55,8 @@ class Trainer:
         steps_per_call: Steps per call of the compiled function; several speed up short steps.
         micro_batches: Parts that a replica's batch is cut into, to save memory. Gradients are
             summed, as of one batch; batch normalization sees the parts.
+        auto_micro_batches: Whether to double `micro_batches`, as often as it can be, where the
+            first step of `fit` runs out of memory. A run that resumes keeps to what it had.
         loss_scale: Default: a `DynamicLossScale` where the model computes in float16, else none.
         transform: Maps (images, labels, position) to images and labels on the device, where
             `position` is an int64 vector [step, replica]; for instance a `Mixing`.
@@ -80,6 +86,7 @@ class Trainer:
         strategy: tf.distribute.Strategy | None = None,
         steps_per_call: int = 1,
         micro_batches: int = 1,
+        auto_micro_batches: bool = False,
         loss_scale: DynamicLossScale | None = None,
         transform: BatchTransform | None = None,
         class_weights: np.ndarray | None = None,
@@ -91,6 +98,7 @@ class Trainer:
         self.optimizer = optimizer
         self.strategy = strategy or tf.distribute.get_strategy()
         self.steps_per_call = checks.integer("steps_per_call", steps_per_call)
+        self.auto_micro_batches = auto_micro_batches
         check_scope("model", model.variables, self.strategy)
         check_scope("optimizer", optimizer.variables, self.strategy)
         check_optimizer(optimizer, self.strategy.num_replicas_in_sync)
@@ -134,6 +142,11 @@ class Trainer:
         return int(self._step.count.numpy())
 
     @property
+    def micro_batches(self) -> int:
+        """Parts that a replica's batch is cut into, as memory allows with `auto_micro_batches`."""
+        return self._step.micro_batches
+
+    @property
     def seconds(self) -> float:
         """Time that `fit` spent on the way to the present step, before interruptions too."""
         return 0.0 if self._session is None else self._session.seconds
@@ -173,7 +186,9 @@ class Trainer:
                 more often, and of others less; an epoch has as many images. None for each once.
 
         Returns:
-            Keras's history: the loss, the metrics and their `val_` counterparts by epoch.
+            Keras's history: the loss, the metrics and their `val_` counterparts by epoch. Where the
+            optimizer averages the weights (`use_ema`), the averages are evaluated beside them, and
+            give the `ema_val_` counterparts; `SwapEMAWeights` among the callbacks replaces that.
 
         Raises:
             ValueError: Neither or both of `epochs` and `steps`, a size that does not fit,
@@ -201,6 +216,7 @@ class Trainer:
         checks.integer("steps_per_epoch", steps_per_epoch)
         if epochs is not None:
             steps = checks.integer("epochs", epochs) * steps_per_epoch
+        split = validation_split if validation_split in dataset.splits else None
         # Some callbacks save by the batch, not by the epoch.
         frequencies = (getattr(callback, "save_freq", None) for callback in callbacks)
         plan = Plan(
@@ -223,6 +239,10 @@ class Trainer:
             shares = sampling_shares(sampling, labels, classes)
         session = self._session = Session(self._step, settings, checkpoints, self.seconds)
         session.restore()
+        if self.auto_micro_batches:
+            layout(self.strategy, batch_size, session.micro_batches)
+            self._step.cut_into(session.micro_batches)
+        self._expect_monitored(callbacks, split)
         first_step = step = self.step
         called = keras.callbacks.CallbackList(
             list(callbacks),
@@ -252,11 +272,13 @@ class Trainer:
                         called.on_epoch_begin(epoch)
                 called.on_train_batch_begin(batch)
                 count = min(self.steps_per_call, plan.next_stop(step) - step)
-                # The loop of several steps is slower for one; another count is not traced anew.
-                if self.steps_per_call == 1:
-                    self._step.train(batches)
+                if step == first_step and self.auto_micro_batches:
+                    read = functools.partial(
+                        self._train_batches, dataset, batch_size, seed, first_step
+                    )
+                    batches = self._train_what_fits(session, batches, count, batch_size, read)
                 else:
-                    self._step.train_several(batches, tf.constant(count))
+                    self._train_steps(batches, count)
                 step += count
                 if step == first_step + count:
                     # From the first step on, so that callbacks find all names.
@@ -273,9 +295,8 @@ class Trainer:
                     logs = self._log(session, step, clock, called)
                 if epoch_ends or self.model.stop_training:
                     results = {}
-                    if validation_split is not None and validation_split in dataset.splits:
-                        results = self.evaluate(dataset, validation_split, batch_size, called)
-                    results = {f"val_{name}": value for name, value in results.items()}
+                    if split is not None:
+                        results = self._validate(dataset, split, batch_size, called)
                     called.on_epoch_end(epoch, logs | results)
                     clock.start(step)
                 # Workers have to stop at the same step, and asking them all at each costs time.
@@ -329,6 +350,104 @@ class Trainer:
         callbacks.on_test_end(results)
         return results
 
+    def _train_steps(self, batches: Iterator, count: int) -> None:
+        # The loop of several steps is slower for one; another count is not traced anew.
+        if self.steps_per_call == 1:
+            self._step.train(batches)
+        else:
+            self._step.train_several(batches, tf.constant(count))
+
+    def _train_what_fits(
+        self,
+        session: Session,
+        batches: Iterator,
+        count: int,
+        batch_size: int,
+        read: Callable[[], Iterator],
+    ) -> Iterator:
+        """Trains the first steps, in smaller micro-batches where memory runs out.
+
+        Returns:
+            The batches to continue with: `batches`, or where some of them were lost those of `read`
+            behind the first ones.
+        """
+        before = collect(session.variables())
+        while True:
+            try:
+                self._train_steps(batches, count)
+                return batches
+            except tf.errors.ResourceExhaustedError as error:
+                parts = 2 * self._step.micro_batches
+                replica_batch = layout(self.strategy, batch_size).replica_batch
+                # Other workers would wait for this one.
+                if replica_batch % parts or not is_only_worker(self.strategy):
+                    raise
+                logger.info(
+                    f"Out of memory ({checks.first_line(error)}): trying again with "
+                    f"micro_batches={parts}, of {replica_batch // parts} images"
+                )
+            with self.strategy.scope():
+                restore(session.variables(), before)
+            self._step.cut_into(parts)
+            batches = read()
+
+    def _validate(
+        self,
+        dataset: ImageDataset,
+        split: str,
+        batch_size: int,
+        callbacks: keras.callbacks.CallbackList,
+    ) -> dict[str, float]:
+        """Evaluates the weights, and their averages where there are some, by name of the figure."""
+        results = self.evaluate(dataset, split, batch_size, callbacks)
+        figures = {f"val_{name}": value for name, value in results.items()}
+        if self._evaluates_averages(callbacks.callbacks):
+            with self.averaged():
+                results = self.evaluate(dataset, split, batch_size)
+            figures |= {f"{AVERAGED}val_{name}": value for name, value in results.items()}
+        return figures
+
+    def _evaluates_averages(self, callbacks: Sequence[keras.callbacks.Callback]) -> bool:
+        # Keras's callback puts them into the model for the one evaluation.
+        swap = keras.callbacks.SwapEMAWeights
+        return self.optimizer.use_ema and not any(isinstance(one, swap) for one in callbacks)
+
+    @contextlib.contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Has the model hold the averages of its weights and statistics within the block.
+
+        Raises:
+            ValueError: The optimizer keeps no averages.
+        """
+        if not self.optimizer.use_ema:
+            raise ValueError(
+                "`optimizer` must have use_ema=True to average the weights. Received: use_ema=False"
+            )
+        with kept(self.strategy, {"model": self.model.variables}):
+            self._assign_averages()
+            yield
+
+    def _assign_averages(self) -> None:
+        with self.strategy.scope():
+            for variable, average in self._step.averaged_values():
+                variable.assign(average)
+
+    def _expect_monitored(
+        self, callbacks: Sequence[keras.callbacks.Callback], split: str | None
+    ) -> None:
+        """Raises a ValueError if a callback is to keep the best of a figure that there is not."""
+        prefixes = [""] if split is None else ["", "val_"]
+        if split is not None and self._evaluates_averages(callbacks):
+            prefixes.append(f"{AVERAGED}val_")
+        names = [prefix + name for name in self._step.read_metrics() for prefix in prefixes]
+        for callback in callbacks:
+            if isinstance(callback, KeepBest) and callback.monitor not in names:
+                known = ", ".join(sorted(names))
+                raise ValueError(
+                    f"`monitor` must be a figure of every epoch, one of {known}. "
+                    f"Received: monitor={callback.monitor!r}"
+                )
+
     def _expect_classes(self, dataset: ImageDataset) -> None:
         """Raises a ValueError if there are labels that the model has no output for."""
         shape, classes = getattr(self.model, "output_shape", None), len(dataset.class_names)
@@ -371,11 +490,15 @@ class Trainer:
         """Begins training and ends it, however it ends; yields the signals that came to end it."""
         self.model.stop_training = session.stop_training
         directions = {metric.name: private.direction(metric) for metric in self._step.metrics}
+        directions["loss"] = "down"
         for callback in callbacks.callbacks:
             # Keras asks the compiled model whether what is monitored should rise.
-            direction = directions.get(str(getattr(callback, "monitor", None)).removeprefix("val_"))
+            monitor = str(getattr(callback, "monitor", None)).removeprefix(AVERAGED)
+            direction = directions.get(monitor.removeprefix("val_"))
             if getattr(callback, "mode", None) == "auto" and direction is not None:
                 callback.mode = "max" if direction == "up" else "min"
+            if isinstance(callback, KeepBest):
+                callback.averaged = self.averaged
         callbacks.on_train_begin()
         session.restore_callbacks(callbacks.callbacks)
         received: list[int] = []
@@ -395,6 +518,8 @@ class Trainer:
                     yield received
                 # Where the optimizer keeps an average of the weights, it becomes the weights.
                 self.optimizer.finalize_variable_values(self.model.trainable_variables)
+                if self._evaluates_averages(callbacks.callbacks):
+                    self._assign_averages()  # with the statistics that it was evaluated with
                 session.expect_finite({"model": self.model.variables})
         finally:
             session.tick()

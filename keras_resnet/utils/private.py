@@ -166,6 +166,12 @@ def schedule_of(optimizer: keras.optimizers.Optimizer) -> Any:
     return optimizer._learning_rate
 
 
+def averages_of(optimizer: keras.optimizers.Optimizer) -> list[keras.Variable]:
+    """Returns the moving averages of the weights that an optimizer with `use_ema` was built for."""
+    # `finalize_variable_values` overwrites the weights by them.
+    return optimizer._model_variables_moving_average
+
+
 def variable_index(optimizer: keras.optimizers.Optimizer, variable: keras.Variable) -> int:
     """Returns the index of a variable among those that an optimizer was built for."""
     # `update_step` has no public way to find it.

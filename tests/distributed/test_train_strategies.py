@@ -33,7 +33,11 @@ def results(tmp_path_factory):
 
 @pytest.mark.parametrize("kind", KINDS[1:])
 @pytest.mark.parametrize(
-    "group", ["synchronized", "synchronized_moving", "recomputed_moving", "quarters", "targets"]
+    "group",
+    [
+        *("synchronized", "synchronized_moving", "recomputed_moving", "quarters"),
+        *("targets", "muon", "muon_moving", "best"),
+    ],
 )
 def test_weights_and_statistics_are_the_same(results, kind, group):
     """With synchronized normalization; recomputed; and with the same replica batches."""
@@ -59,6 +63,13 @@ def test_moving_averages_are_means_over_replicas(results):
 @pytest.mark.parametrize("kind", KINDS)
 def test_evaluation_is_the_same(results, kind):
     np.testing.assert_allclose(results[kind]["evaluated"], results["1"]["evaluated"], rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_averages_are_evaluated_alike(results, kind):
+    averages = results[kind]["averages"]
+    assert averages[0] != averages[1]
+    np.testing.assert_allclose(averages, results["1"]["averages"], rtol=1e-5)
 
 
 @pytest.mark.parametrize("kind", KINDS)

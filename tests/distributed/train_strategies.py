@@ -19,7 +19,9 @@ from keras_resnet.training import (
     Distillation,
     DynamicLossScale,
     ErrorWarmup,
+    KeepBest,
     Trainer,
+    make_optimizer,
     make_schedule,
     make_strategy,
     session,
@@ -78,6 +80,26 @@ def train_on_targets(strategy, directory: str) -> Trainer:
         )
         fit(trainer, last_step, sampling="balanced", checkpoints=Checkpoints(directory))
     return trainer
+
+
+def train_by_name(strategy) -> dict[str, np.ndarray]:
+    """Trains with an optimizer by name, and evaluates the averages of an epoch."""
+    keras.utils.set_random_seed(0)
+    with strategy.scope():
+        model = small_model(synchronized=True)
+        options = {"weight_decay": 0.1, "decay_norm_and_bias": False, "clip_norm": 1.0, "ema": 0.7}
+        rates = {model.layers[2].name: 0.5}
+        optimizer = make_optimizer("muon", 0.01, rates=rates, **options)
+        metrics = [accuracy()]
+    trainer = Trainer(model, optimizer, cross_entropy(), metrics, strategy=strategy)
+    best = KeepBest("ema_val_loss")
+    fit(trainer, 4, validation_split="validation", callbacks=[best])
+    figures = trainer.model.history.history
+    return {
+        "averages": np.array([figures["val_loss"][0], figures["ema_val_loss"][0]]),
+        **{f"best/{index}": weight for index, weight in enumerate(best.weights())},
+        **weights("muon", trainer),
+    }
 
 
 def train_with_overflow(strategy) -> dict[str, np.ndarray]:
@@ -173,6 +195,7 @@ def main(output: str, replicas: int, directory: str) -> None:
     if strategy.num_replicas_in_sync > 1:
         results["loop_refusal"] = np.array(refusal(strategy, looping))
     results |= weights("targets", train_on_targets(strategy, f"{directory}-targets"))
+    results |= train_by_name(strategy)
     results |= train_with_overflow(strategy)
     np.savez(output, **results)
 

@@ -1,5 +1,6 @@
 """Settings become the network, the rate and the optimizer that they name."""
 
+import copy
 import json
 import logging
 import sys
@@ -13,7 +14,13 @@ from keras_resnet import cli
 from keras_resnet.data import load_dataset
 from keras_resnet.experiment import Devices, Experiment, Network, Optimization, build_model
 from keras_resnet.experiment.card import network_text
-from keras_resnet.experiment.factories import architecture_of, fit_options, make_optimizer
+from keras_resnet.experiment.factories import (
+    architecture_of,
+    best_keeper,
+    fit_options,
+    make_optimizer,
+    monitored,
+)
 from keras_resnet.experiment.runner import opened
 from keras_resnet.export.verification import ExportMismatchError
 from keras_resnet.training import ErrorWarmup, TrainingStopped
@@ -103,6 +110,56 @@ def test_plateau_divides_the_rate_by_ten(digits, tmp_path):
     assert float(make_optimizer(experiment, 10).learning_rate) == pytest.approx(0.1)
 
 
+def test_optimizers_by_name_take_schedule_decay_and_options():
+    experiment = Experiment.from_flat(
+        optimizer="adamw",
+        optimizer_options={"beta_2": 0.9, "amsgrad": True},
+        schedule="constant",
+        learning_rate=0.003,
+        weight_decay=0.05,
+        clip_norm=2.0,
+        ema=0.9,
+        warmup="none",
+    )
+    assert experiment.recorded()["decay"] == "decoupled"
+    assert experiment.optimization.optimizer_options == {"beta_2": 0.9, "amsgrad": True}
+    optimizer = make_optimizer(experiment, 10)
+    assert type(optimizer) is keras.optimizers.AdamW
+    config = optimizer.get_config()
+    for name, value in (
+        *(("weight_decay", 0.05), ("beta_2", 0.9), ("amsgrad", True), ("global_clipnorm", 2.0)),
+        *(("use_ema", True), ("ema_momentum", 0.9)),
+    ):
+        assert config[name] == value
+    assert float(schedule_of(optimizer)(3)) == pytest.approx(0.003)
+    assert Experiment.from_flat(**json.loads(json.dumps(experiment.recorded()))).recorded() == (
+        experiment.recorded()
+    )
+    sgd = make_optimizer(Experiment.from_flat(optimizer_options={"nesterov": True}), 10)
+    assert sgd.nesterov and (sgd.l2, sgd.weight_decay, sgd.momentum) == (1e-4, None, 0.9)
+    assert Experiment().recorded()["decay"] == "l2"
+
+
+def test_patience_and_best_epochs_go_by_the_monitored_figure(digits, tmp_path):
+    experiment = Experiment.from_flat(patience=4, ema=0.9, keep_best=3, keep_checkpoints=5)
+    best = best_keeper(experiment, digits)
+    options = fit_options(experiment, digits, tmp_path, chief=False, best=best)
+    found, stop = options["callbacks"]
+    assert found is best and (best.monitor, best.count) == ("ema_val_accuracy", 3)
+    assert isinstance(stop, keras.callbacks.EarlyStopping)
+    assert (stop.monitor, stop.patience) == ("ema_val_accuracy", 4)
+    assert options["checkpoints"].keep == 5
+    assert best_keeper(Experiment(), digits).monitor == "val_accuracy"
+    assert best_keeper(Experiment.from_flat(keep_best=0), digits) is None
+    assert best_keeper(Experiment.from_flat(validation_split="test"), digits) is None
+    with_none = copy.copy(digits)
+    with_none.sizes = {"train": 10}
+    assert monitored(Experiment(), with_none) is None
+    for name, value in (("patience", 2), ("final_weights", "best"), ("monitor", "val_loss")):
+        with refused(f"`{name}`", "validation images"):
+            monitored(Experiment.from_flat(**{name: value}), with_none)
+
+
 @pytest.mark.parametrize(
     ("settings", "named"),
     [
@@ -112,6 +169,17 @@ def test_plateau_divides_the_rate_by_ten(digits, tmp_path):
         ({"warmup_share": 1.0}, "warmup_share=1.0"),
         ({"momentum": 1.5}, "momentum=1.5"),
         ({"base_batch": 0}, "base_batch=0"),
+        ({"optimizer": "adan"}, "`optimizer` must be one of"),
+        ({"optimizer": "adamw", "decay": "l2"}, "`decay` must be 'decoupled' or left out"),
+        ({"optimizer": "adamw", "momentum": 0.8}, "`momentum` is of SGD"),
+        ({"optimizer_options": {"beta": 1}}, "`optimizer_options` of 'sgd'"),
+        ({"optimizer_options": ["nesterov"]}, "`optimizer_options` must be values by name"),
+        ({"patience": 0}, "patience=0"),
+        ({"patience": 3, "validation_split": "test"}, "with patience=3"),
+        ({"final_weights": "first"}, "final_weights='first'"),
+        ({"final_weights": "best", "validation_split": "test"}, "with final_weights='best'"),
+        ({"final_weights": "best", "keep_best": 0}, "`keep_best` must be"),
+        ({"keep_checkpoints": 0}, "keep_checkpoints=0"),
         ({"fine_tune_epochs": -1}, "fine_tune_epochs=-1"),
         ({"precision": "float8"}, "`precision` must be one of 'float32'"),
         ({"weight_decay": -1.0}, "weight_decay=-1.0"),

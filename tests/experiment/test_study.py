@@ -177,7 +177,7 @@ def test_a_finished_run_is_read_and_one_of_other_settings_refused(tmp_path, monk
     folder = tmp_path / "good-0"
     folder.mkdir()
     one = Experiment.from_flat(workdir=str(folder), model="good")
-    (folder / "config.json").write_text(json.dumps(one.flat()))
+    (folder / "config.json").write_text(json.dumps(one.recorded()))
     (folder / "metrics.json").write_text(json.dumps(METRICS))
     monkeypatch.setattr(study, "COMMAND", ("no process is started",))
     (found,) = run_study({"good": one}, [0], tmp_path)

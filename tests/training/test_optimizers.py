@@ -6,9 +6,10 @@ import keras
 import numpy as np
 import pytest
 
-from keras_resnet.training import sgd
-from keras_resnet.training.optimizers import check_optimizer
+from keras_resnet.training import Checkpoints, make_optimizer, sgd
+from keras_resnet.training.optimizers import OPTIMIZERS, check_optimizer
 from tests.helpers import refused
+from tests.training.fakes import assert_same_weights, fit, make_trainer
 
 
 def two_steps(optimizer, gradient=0.5):
@@ -74,3 +75,77 @@ def test_keras_overwrites_by_averages_on_one_replica_only():
     check_optimizer(keras.optimizers.AdamW(use_ema=True), replicas=2)
     with refused("`optimizer`", "ema_overwrite_frequency=3"):
         check_optimizer(optimizer, replicas=2)
+
+
+def adamw_by_hand(gradient, weight=1.0, *, rate, decay, factor=1.0):
+    """Two steps of decoupled decay and Adam, from the paper's formulas (arXiv 1711.05101)."""
+    mean = square = 0.0
+    for step in (1, 2):
+        weight -= rate * decay * weight
+        mean = 0.9 * mean + 0.1 * gradient
+        square = 0.99 * square + 0.01 * gradient**2
+        update = (mean / (1 - 0.9**step)) / (np.sqrt(square / (1 - 0.99**step)) + 1e-7)
+        weight -= factor * rate * update
+    return weight
+
+
+@pytest.mark.parametrize("rates", [None, {"kernel": 0.25}])
+def test_adamw_by_name_with_options_decay_and_layer_rates(rates):
+    optimizer = make_optimizer(
+        "adamw",
+        0.1,
+        options={"beta_2": 0.99},
+        weight_decay=0.2,
+        decay_norm_and_bias=False,
+        rates=rates,
+    )
+    kernel, gamma = two_steps(optimizer)
+    factor = 1.0 if rates is None else 0.25
+    expected = adamw_by_hand(0.5, rate=0.1, decay=0.2, factor=factor)
+    assert kernel == pytest.approx(expected, rel=1e-5)
+    assert gamma == pytest.approx(adamw_by_hand(0.5, rate=0.1, decay=0.0), rel=1e-5)
+    copy = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(optimizer))
+    assert type(copy) is type(optimizer) and copy.get_config() == optimizer.get_config()
+
+
+def test_lion_by_name():
+    """Every weight moves by the learning rate against the sign of its gradient."""
+    kernel, gamma = two_steps(make_optimizer("lion", 0.1))
+    assert kernel == gamma == pytest.approx(0.8)
+
+
+def test_names_are_those_of_keras():
+    assert {"adam", "adamw", "lamb", "lion", "muon", "rmsprop", "sgd"} <= set(OPTIMIZERS)
+    for name, kind in OPTIMIZERS.items():
+        assert type(make_optimizer(name, 0.1)) is kind
+        assert type(make_optimizer(name, 0.1, rates={"conv": 0.5})).__bases__[1] is kind
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "named"),
+    [
+        ("adan", {}, ("`optimizer`", "'adamw'", "optimizer='adan'")),
+        ("adamw", {"beta_3": 0.9}, ("`optimizer_options` of 'adamw'", "beta_1", "beta_3=0.9")),
+        ("adamw", {"weight_decay": 0.1}, ("`weight_decay` sets that", "weight_decay=0.1")),
+        ("sgd", {"momentum": 0.5}, ("`momentum` sets that", "momentum=0.5")),
+    ],
+)
+def test_other_names_and_options_are_refused(name, options, named):
+    with refused(*named):
+        make_optimizer(name, 0.1, options=options)
+
+
+@pytest.mark.parametrize(
+    "name", ["muon", *(pytest.param(n, marks=pytest.mark.slow) for n in ("adamw", "lamb", "lion"))]
+)
+def test_half_precision_run_with_another_optimizer_resumes(name, tmp_path):
+    def make():
+        keras.utils.clear_session(free_memory=False)
+        keras.config.set_dtype_policy("mixed_float16")
+        rates = {"conv2d": 0.5}
+        optimizer = make_optimizer(name, 0.01, weight_decay=0.1, ema=0.7, rates=rates)
+        return make_trainer(optimizer=optimizer)
+
+    whole = fit(make(), 3)
+    fit(make(), 2, checkpoints=Checkpoints(tmp_path))
+    assert_same_weights(whole, fit(make(), 3, checkpoints=Checkpoints(tmp_path)))

@@ -12,6 +12,7 @@ from keras_resnet.analysis.plots.curves import (
     error_curves,
     final_errors,
     learning_curve,
+    range_test,
     responses,
 )
 from keras_resnet.analysis.plots.drawing import figure, require_matplotlib, write_table
@@ -28,6 +29,7 @@ __all__ = [
     "figure",
     "final_errors",
     "learning_curve",
+    "range_test",
     "reliability_diagram",
     "require_matplotlib",
     "responses",

@@ -62,6 +62,32 @@ def learning_curve(
         rate.grid(alpha=0.3)
 
 
+def range_test(
+    rows: Rows, path: str | Path, *, title: str, suggestion: float | None = None
+) -> None:
+    """Draws the loss against a learning rate that rises, and the learning rate it suggests.
+
+    `rows` are those of `training.RangeTest.rows`.
+    """
+    with drawing.titled_figure(path, rows, title) as fig:
+        axes = fig.subplots()
+        rates = [row["learning_rate"] for row in rows]
+        for name, label, style in (
+            ("loss", "of each batch", {"color": drawing.SKY, "linewidth": 0.8}),
+            ("smoothed_loss", "moving average", {"color": drawing.BLUE, "linewidth": 1.6}),
+        ):
+            axes.plot(rates, [row[name] for row in rows], label=label, **style)
+        if suggestion is not None:
+            style = {"color": drawing.VERMILION, "linestyle": "--", "linewidth": 1.2}
+            axes.axvline(suggestion, label=f"falls fastest: {suggestion:.2g}", **style)
+        axes.set_xscale("log")
+        drawing.log_axis(axes.xaxis, subs=(1,))
+        axes.set_xlabel("learning rate")
+        axes.set_ylabel("training loss")
+        axes.grid(alpha=0.3)
+        axes.legend(frameon=False)
+
+
 def error_curves(
     panels: Mapping[str, Rows], path: str | Path, *, title: str, test_name: str = "test"
 ) -> None:

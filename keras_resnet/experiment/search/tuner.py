@@ -92,6 +92,8 @@ class ResNetHyperModel(keras_tuner.HyperModel):
         for name, wanted, why in (
             ("init", None, "candidates begin from random values"),
             ("steps", None, "candidates are trained for epochs"),
+            ("optimizer", "sgd", "candidates differ in its momentum"),
+            ("smoke", False, "it is for single runs"),
             ("validation_split", "validation", "the test images must not choose"),
         ):
             value = base.flat()[name]
