@@ -23,6 +23,7 @@ from keras_resnet.evaluation.predictor import calibration_batches
 from keras_resnet.export.formats import FORMATS
 from keras_resnet.export.reading import labels_of, preprocessing_for, read_labels
 from keras_resnet.models.hub import load_model
+from keras_resnet.preprocessing import Preprocessing
 
 SUFFIXES = {kind.suffix: name for name, kind in FORMATS.items()}
 
@@ -71,7 +72,7 @@ def main(
 
     model = load_model(given.model)
     labels = read_labels(given.labels) if given.labels else labels_of(model, given.model)
-    preprocessing = given.preprocessing
+    preprocessing: str | Preprocessing = given.preprocessing
     if preprocessing == "inside":
         preprocessing = preprocessing_for(model, given.model)
     calibration = None

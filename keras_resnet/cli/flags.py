@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 import inspect
 import io
+import itertools
 import json
 import logging
 import re
@@ -40,7 +41,8 @@ from keras_resnet.utils.files import parse_json
 T = TypeVar("T")
 
 # Marks a list, of which a flag that is given again adds an item.
-REPEATABLE = tyro.conf.UseAppendAction[tuple[str, ...]].__metadata__[0]
+REPEATABLE = get_args(tyro.conf.UseAppendAction[tuple[str, ...]])[1]
+_POSITIONAL = get_args(tyro.conf.Positional[str])[1]
 
 # Names that people's hands know, beside the long ones.
 SHORT_NAMES = {
@@ -212,13 +214,18 @@ class _Flag:
     text: str
 
     @property
+    def marks(self) -> tuple:
+        """The marks of tyro, such as `tyro.conf.Positional`."""
+        return get_args(self.kind)[1:] if get_origin(self.kind) is Annotated else ()
+
+    @property
     def positional(self) -> bool:
-        return tyro.conf.Positional[int].__metadata__[0] in getattr(self.kind, "__metadata__", ())
+        return _POSITIONAL in self.marks
 
     @property
     def core(self) -> Any:
         """The type without marks and None."""
-        kind = self.kind.__origin__ if get_origin(self.kind) is Annotated else self.kind
+        kind = get_args(self.kind)[0] if get_origin(self.kind) is Annotated else self.kind
         if get_origin(kind) in (Union, types.UnionType):
             kind = next(one for one in get_args(kind) if one is not type(None))
         return kind
@@ -227,6 +234,11 @@ class _Flag:
     def is_mapping(self) -> bool:
         origin = get_origin(self.core)
         return isinstance(origin, type) and issubclass(origin, Mapping)
+
+    @property
+    def is_tristate(self) -> bool:
+        kind = get_args(self.kind)[0] if self.marks else self.kind
+        return self.core is bool and kind is not bool
 
     def annotation(self, name: str) -> Any:
         """Returns the type that tyro parses.
@@ -244,17 +256,22 @@ class _Flag:
         if get_origin(core) is Literal:
             choices = get_args(core)
             core, metavar = type(choices[0]), "{" + ",".join(map(str, choices)) + "}"
-        kind = tuple[core, ...] if several else core
-        if core is bool and self.default is None or core is not bool and self.default is None:
-            kind = kind | None
+        kind: Any = tuple.__class_getitem__((core, ...)) if several else core
+        if self.default is None or self.is_tristate:
+            kind = Union[kind, None]  # noqa: UP007
         aliases = [SHORT_NAMES[name]] if name in SHORT_NAMES and not self.positional else []
         about = tyro.conf.arg(
             help=self.text,
             aliases=aliases,
-            metavar=None if core is bool else f"{metavar} ..." if several else metavar,
+            metavar="(or --no-...)"
+            if self.is_tristate
+            else None
+            if core is bool
+            else f"{metavar} ..."
+            if several
+            else metavar,
         )
-        annotated = Annotated[kind, about]  # type: ignore[valid-type]
-        return tyro.conf.Positional[annotated] if self.positional else annotated
+        return Annotated.__class_getitem__((kind, about, *self.marks))  # type: ignore[attr-defined]
 
     def words(self, name: str, value: Any) -> list[str]:
         """Returns the words of a command line that give the flag a value of a file."""
@@ -299,6 +316,7 @@ def _parse(
 ) -> dict[str, Any]:
     """Returns the values of flags by name; groups with the title "" are those of the verb."""
     entries: list[Any] = []
+    words = _with_values(words, (flags for _, flags in groups.values()))
     for title, (purpose, flags) in groups.items():
         fields = [_entry(name, flag) for name, flag in flags.items()]
         # Those that lack a default stand in front.
@@ -314,7 +332,7 @@ def _parse(
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said):
-            parsed = tyro.cli(
+            parsed: Any = tyro.cli(
                 top,
                 prog=prog or Path(sys.argv[0]).name,
                 description=inspect.cleandoc(description or ""),
@@ -336,6 +354,15 @@ def _parse(
     for handle in values["trust_module"]:
         trust_module(handle)
     return values
+
+
+def _with_values(words: Sequence[str], groups: Iterable[Mapping[str, _Flag]]) -> list[str]:
+    """Returns words with --x=True and --x=False for --x and --no-x of a `bool | None`."""
+    values = {}
+    for name in (name for flags in groups for name, flag in flags.items() if flag.is_tristate):
+        flag = name.replace("_", "-")
+        values |= {f"--{flag}": f"--{flag}=True", f"--no-{flag}": f"--{flag}=False"}
+    return [values.get(word, word) for word in words]
 
 
 def _entry(name: str, flag: _Flag) -> tuple:
@@ -375,7 +402,7 @@ def _refuse(said: str) -> NoReturn:
 def _value_of(flag: str, words: Sequence[str]) -> str | None:
     """Returns the last value that words give to a flag."""
     value = None
-    for word, after in zip(words, [*words[1:], None], strict=True):
+    for word, after in itertools.zip_longest(words, words[1:]):
         if word == flag:
             value = after
         elif word.startswith(f"{flag}="):
