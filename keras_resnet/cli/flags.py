@@ -250,6 +250,7 @@ class _Flag:
             core, several = get_args(core)[0], True
         elif self.is_mapping:
             core, several = str, True
+        metavar: str | None
         metavar = "KEY=VALUE" if self.is_mapping else getattr(core, "__name__", "VALUE").upper()
         if self.positional:
             metavar = name.upper().removesuffix("S") if several else name.upper()
@@ -260,16 +261,14 @@ class _Flag:
         if self.default is None or self.is_tristate:
             kind = Union[kind, None]  # noqa: UP007
         aliases = [SHORT_NAMES[name]] if name in SHORT_NAMES and not self.positional else []
+        if core is bool:
+            metavar = "(or --no-...)" if self.is_tristate else None
+        elif several:
+            metavar = f"{metavar} ..."
         about = tyro.conf.arg(
             help=self.text,
             aliases=aliases,
-            metavar="(or --no-...)"
-            if self.is_tristate
-            else None
-            if core is bool
-            else f"{metavar} ..."
-            if several
-            else metavar,
+            metavar=metavar,
         )
         return Annotated.__class_getitem__((kind, about, *self.marks))  # type: ignore[attr-defined]
 
@@ -358,7 +357,7 @@ def _parse(
 
 def _with_values(words: Sequence[str], groups: Iterable[Mapping[str, _Flag]]) -> list[str]:
     """Returns words with --x=True and --x=False for --x and --no-x of a `bool | None`."""
-    values = {}
+    values: dict[str, str] = {}
     for name in (name for flags in groups for name, flag in flags.items() if flag.is_tristate):
         flag = name.replace("_", "-")
         values |= {f"--{flag}": f"--{flag}=True", f"--no-{flag}": f"--{flag}=False"}
@@ -392,9 +391,12 @@ def _mapping(name: str, pairs: Iterable[str]) -> dict[str, Any]:
 
 def _refuse(said: str) -> NoReturn:
     """Ends the process with one line in place of tyro's box."""
-    lines = [line.strip("│ ") for line in said.splitlines() if line.startswith("│")]
-    rule = next((i for i, line in enumerate(lines) if line.startswith("─")), len(lines))
+    # Its box is of other characters where the terminal lacks them.
+    lines = [line.strip("│| ") for line in said.splitlines()[1:-1]]
+    rule = next((i for i, line in enumerate(lines) if line and set(line) <= {*"─-"}), len(lines))
     message = " ".join(lines[:rule]) or first_line(ValueError(said))
+    # Of a type X | None it says why it is not None, too.
+    message = message.partition("  Got errors:")[0].replace("{None}|", "")
     print(f"error: {visible(message)}; --help lists the flags", file=sys.stderr)
     sys.exit(2)
 
