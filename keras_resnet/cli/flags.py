@@ -391,10 +391,11 @@ def _mapping(name: str, pairs: Iterable[str]) -> dict[str, Any]:
 
 def _refuse(said: str) -> NoReturn:
     """Ends the process with one line in place of tyro's box."""
-    # Its box is of other characters where the terminal lacks them.
-    lines = [line.strip("│| ") for line in said.splitlines()[1:-1]]
-    rule = next((i for i, line in enumerate(lines) if line and set(line) <= {*"─-"}), len(lines))
-    message = " ".join(lines[:rule]) or first_line(ValueError(said))
+    # The title, and rules above and below, which without UTF-8 are of hyphens.
+    _, *lines = [line.strip("│ ") for line in said.splitlines()]
+    rules = [bool(line) and set(line) <= {*"─-╰╯"} for line in lines]
+    lines, rules = (lines[1:], rules[1:]) if rules[:1] == [True] else (lines, rules)
+    message = " ".join(lines[: rules.index(True)] if any(rules) else lines)
     # Of a type X | None it says why it is not None, too.
     message = message.partition("  Got errors:")[0].replace("{None}|", "")
     print(f"error: {visible(message)}; --help lists the flags", file=sys.stderr)
