@@ -120,7 +120,7 @@ def test_classes_of_a_folder_are_matched_by_name(tmp_path):
         (["--split", "dev"], "split='dev'"),
         (["--protocol", "five-crop"], "protocol='five-crop'"),
         (["--scales", "8"], "scales=(8,)"),
-        (["--protocol", "multi-scale", "--scales"], "scales=[]"),
+        (["--protocol", "multi-scale", "--scales"], "scales=()"),
         (["--protocol", "multi-scale", "--resize", "9"], "resize=9"),
         (["--protocol", "ten-crop", "--resize", "7"], "resize=7"),
         (["--average", "votes"], "average='votes'"),
