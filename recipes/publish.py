@@ -9,8 +9,10 @@ versions named there the same command makes modules of the same accuracy; the bi
 depend on the processor too.
 """
 
+import dataclasses
+
 import keras_resnet_command  # noqa: F401
-from keras_resnet.cli import Parser, run
+from keras_resnet.cli import Arguments, parse_experiment, run
 from keras_resnet.cli.flags import OF_A_TRAINED_NETWORK
 from keras_resnet.experiment import Data, Devices, Experiment, Network, Optimization, Output
 from keras_resnet.experiment.publishing import publish
@@ -26,11 +28,20 @@ DIGITS = Experiment(
 WITHOUT = ("export", "fine_tune_epochs", *OF_A_TRAINED_NETWORK)
 
 
+@dataclasses.dataclass(frozen=True)
+class Publish(Arguments):
+    """Arguments of this recipe.
+
+    Attributes:
+        folder: Where the modules go.
+    """
+
+    folder: str = "saved_models"
+
+
 def main() -> None:
-    parser = Parser(__doc__, {"digits": DIGITS}, without=WITHOUT)
-    parser.add_own("--folder", default="saved_models", help="Where the modules go")
-    experiment, own = parser.settings()
-    publish(experiment, own["folder"])
+    experiment, own = parse_experiment(None, __doc__, {"digits": DIGITS}, Publish, WITHOUT)
+    publish(experiment, own.folder)
 
 
 if __name__ == "__main__":

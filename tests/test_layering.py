@@ -80,7 +80,8 @@ ARROWS = {
 
 
 def test_few_modules_stand_in_the_hallway():
-    assert len(list(PACKAGE.glob("*.py"))) <= 7
+    # `python -m keras_resnet` looks for __main__ here.
+    assert len({path.name for path in PACKAGE.glob("*.py")} - {"__main__.py"}) <= 7
 
 
 def test_no_arrow_runs_up_or_to_the_side():

@@ -3,6 +3,6 @@
 `keras_resnet_command`, which lies beside the package, has the table of the verbs.
 """
 
-from keras_resnet.cli.flags import LineParser, Parser, run
+from keras_resnet.cli.flags import Arguments, parse, parse_experiment, run
 
-__all__ = ["LineParser", "Parser", "run"]
+__all__ = ["Arguments", "parse", "parse_experiment", "run"]

@@ -9,20 +9,44 @@ not among the training classes, or whose name is not one line in UTF-8; splits w
 folders, and a single class. Exit code 0 where nothing was found, else 1.
 """
 
+import dataclasses
 import sys
 from collections.abc import Sequence
 
+from tyro.conf import Positional
+
 from keras_resnet import data
-from keras_resnet.cli.flags import LineParser
+from keras_resnet.cli.flags import Arguments, parse, print_json
 from keras_resnet.data.check import FAULTS
 from keras_resnet.utils.escapes import visible
 
 
+@dataclasses.dataclass(frozen=True)
+class CheckData(Arguments):
+    """Arguments of `keras-resnet check-data`.
+
+    Attributes:
+        folder: Folder with train/, val/ and test/ of class folders.
+        json: Print JSON.
+    """
+
+    folder: Positional[str]
+    json: bool = False
+
+
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
     """Prints the faults of a folder, and exits with 1 if there are any."""
-    parser = LineParser(__doc__, prog)
-    parser.add_argument("folder", metavar="DIR")
-    report = data.check_data(parser.parse_args(argv).folder)
+    given = parse(CheckData, argv, __doc__, prog)
+    report = data.check_data(given.folder)
+    if given.json:
+        print_json(
+            {
+                "findings": [dataclasses.asdict(finding) for finding in report.findings],
+                "num_images": report.num_images,
+                "unsearched": report.unsearched,
+            }
+        )
+        sys.exit(1 if report.findings else 0)
     for finding in report.findings:
         detail = finding.detail and f" ({visible(finding.detail)})"
         print(f"{visible(finding.path)}: {finding.fault}{detail}")

@@ -10,8 +10,10 @@ Names: ResNet50, ResNet50_v1.5, ResNet34_A, PlainNet34, ... (this package), VGG1
 (keras.applications), keras.applications.ResNet50 where both have one, and paths of .keras files.
 """
 
-import argparse
+import dataclasses
+import sys
 from collections.abc import Sequence
+from typing import Literal
 
 from keras_resnet.analysis import comparison
 from keras_resnet.analysis.cost import Cost, measure_all
@@ -21,7 +23,7 @@ from keras_resnet.analysis.plots import (
     require_matplotlib,
     write_table,
 )
-from keras_resnet.cli.flags import LineParser
+from keras_resnet.cli.flags import Arguments, parse, print_json
 from keras_resnet.experiment.workdir import expect_folder
 from keras_resnet.training.precision import set_precision
 from keras_resnet.utils.files import write_json
@@ -29,22 +31,42 @@ from keras_resnet.utils.processes import command_line
 from keras_resnet.utils.tables import text_table
 
 
+@dataclasses.dataclass(frozen=True)
+class Compare(Arguments):
+    """Arguments of `keras-resnet compare`.
+
+    Attributes:
+        models: Networks by name, and .keras files.
+        image_size: Side of the images; each network's own by default.
+        batch_sizes: Images per pass to measure.
+        measure: Whether time, memory and energy are measured.
+        repeats: Most steps to measure, at least 3.
+        seconds: After so many seconds 3 steps are enough.
+        accuracy: Measured accuracies, NAME=VALUE.
+        precision: Precision of the networks.
+        workdir: Folder that everything is written to.
+        json: Print the content of comparison.json, as JSON.
+    """
+
+    models: tuple[str, ...] = tuple(comparison.DEFAULT_MODELS)
+    image_size: int | None = None
+    batch_sizes: tuple[int, ...] = (1, 8)
+    measure: bool = True
+    repeats: int = 10
+    seconds: float = 5.0
+    accuracy: tuple[str, ...] = ()
+    precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
+    workdir: str = "runs/compare"
+    json: bool = False
+
+
 def main(
     argv: Sequence[str] | None = None, description: str | None = __doc__, prog: str | None = None
 ) -> None:
     """Counts, measures and draws, and keeps what there is after each network."""
-    parser = LineParser(description, prog)
-    add = parser.add_argument
-    add("--models", nargs="+", metavar="NAME", default=comparison.DEFAULT_MODELS)
-    add("--image-size", type=int, help="Side of the images; each network's own by default")
-    add("--batch-sizes", nargs="+", type=int, metavar="N", default=[1, 8])
-    add("--measure", action=argparse.BooleanOptionalAction, default=True)
-    add("--repeats", type=int, default=10, help="Most steps to measure, at least 3")
-    add("--seconds", type=float, default=5.0, help="After so many seconds 3 steps are enough")
-    add("--accuracy", nargs="+", metavar="NAME=VALUE", default=[], help="Measured accuracies")
-    add("--precision", default="float32", help="float32, mixed_bfloat16 or mixed_float16")
-    add("--workdir", default="runs/compare", help="Where everything is written")
-    given = parser.parse_args(argv)
+    given = parse(Compare, argv, description, prog)
+    # With --json, what is printed on the way is no result.
+    progress = sys.stderr if given.json else sys.stdout
 
     workdir = expect_folder("workdir", given.workdir)
     require_matplotlib()
@@ -66,33 +88,35 @@ def main(
     costs: list[Cost] = []
     failures: list[str] = []
 
-    def record(finished: bool) -> None:
-        write_json(
-            workdir / "comparison.json",
-            {
-                "command": command_line(),
-                "finished": finished,
-                "models": [entry.row() for entry in entries],
-                "costs": [cost.row() for cost in costs],
-                "failures": failures,
-            },
-        )
+    def record(finished: bool) -> dict:
+        content = {
+            "command": command_line(),
+            "finished": finished,
+            "models": [entry.row() for entry in entries],
+            "costs": [cost.row() for cost in costs],
+            "failures": failures,
+        }
+        write_json(workdir / "comparison.json", content)
+        return content
 
     # After every network and every measurement, so that an interruption loses none.
     for entry in counted:
         entries.append(entry)
         write_table(workdir / "layers" / f"{entry.network.file_name}.csv", entry.complexity.rows())
         record(finished=False)
-    print(text_table([entry.summary() for entry in entries]), flush=True)
+    print(text_table([entry.summary() for entry in entries]), file=progress, flush=True)
     if not accuracy_against_operations(entries, workdir / "comparison.png"):
-        print("No figure of accuracy: none is published for this image size; give --accuracy.")
+        text = "No figure of accuracy: none is published for this image size; give --accuracy."
+        print(text, file=progress)
     for outcome in measured:
-        print(outcome, flush=True)
+        print(outcome, file=progress, flush=True)
         if isinstance(outcome, Cost):
             costs.append(outcome)
         else:
             failures.append(str(outcome))
         cost_against_batch(costs, workdir / "cost.png")
         record(finished=False)
-    record(finished=True)
-    print(f"Everything is in {workdir}")
+    content = record(finished=True)
+    if given.json:
+        print_json(content)
+    print(f"Everything is in {workdir}", file=progress)

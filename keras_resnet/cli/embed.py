@@ -7,30 +7,50 @@ The table, .csv or .parquet, has a row for every image: its path, its class if i
 folder, and its features. Images are shown to the model as in evaluation.
 """
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
-from keras_resnet.cli.flags import LineParser
+from tyro.conf import Positional
+
+from keras_resnet.cli.flags import Arguments, own_values, parse, print_json
 from keras_resnet.evaluation import embeddings
 from keras_resnet.utils.escapes import visible
 
 
+@dataclasses.dataclass(frozen=True)
+class Embed(Arguments):
+    """Arguments of `keras-resnet embed`.
+
+    Attributes:
+        model: A trained model.
+        folder: Folder of images, or of class folders.
+        output: Table to write, .csv or .parquet.
+        image_size: Side, for a model that takes any.
+        resize: Shorter side of which the center is shown.
+        batch_size: Images at a time.
+        json: Print the numbers of images and features, and the table's name, as JSON.
+    """
+
+    model: Positional[str]
+    folder: Positional[str]
+    output: Path
+    image_size: int | None = None
+    resize: int | None = None
+    batch_size: int = 32
+    json: bool = False
+
+
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
     """Writes the table of a folder."""
-    parser = LineParser(__doc__, prog)
-    parser.add_trust()
-    add = parser.add_argument
-    add("model", metavar="MODEL", help="A trained model")
-    add("folder", metavar="FOLDER", help="Folder of images, or of class folders")
-    add("-o", "--output", type=Path, required=True, help="Table to write, .csv or .parquet")
-    add("--image-size", type=int, help="Side, for a model that takes any")
-    add("--resize", type=int, help="Shorter side of which the center is shown")
-    add("--batch-size", type=int, default=32, help="Images at a time")
-    given = vars(parser.parse_args(argv))
-    output = given.pop("output")
+    given = own_values(parse(Embed, argv, __doc__, prog))
+    output, as_json = given.pop("output"), given.pop("json")
 
     embeddings.table_writer(output)  # which refuses a name before the images are read
     table = embeddings.embed(**given)
     table.write(output)
     images, features = table.vectors.shape
+    if as_json:
+        print_json({"images": images, "features": features, "output": str(output)})
+        return
     print(f"{images:,} images, {features:,} features each: {visible(output)}")

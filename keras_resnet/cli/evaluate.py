@@ -11,12 +11,13 @@ several labels, the figures are mean average precision, F1 and the share of imag
 labels are right, and there is no confusion matrix.
 """
 
-import argparse
+import dataclasses
 from collections.abc import Sequence
+from typing import Literal
 
 from keras_resnet import evaluation
 from keras_resnet.analysis import plots
-from keras_resnet.cli.flags import LineParser, options_of
+from keras_resnet.cli.flags import Arguments, options_of, parse, print_json
 from keras_resnet.data import load_dataset, option_names
 from keras_resnet.experiment.card import versions
 from keras_resnet.experiment.workdir import expect_folder
@@ -26,25 +27,48 @@ from keras_resnet.utils.files import write_json
 from keras_resnet.utils.processes import command_line
 
 
+@dataclasses.dataclass(frozen=True)
+class Evaluate(Arguments):
+    """Arguments of `keras-resnet evaluate`.
+
+    Attributes:
+        models: Trained models, .keras files.
+        dataset: Name of the data set.
+        data_dir: Folder of its files.
+        image_size: Side of the images; by default the first model's.
+        max_bad_files: Unreadable images to skip, with a warning each.
+        split: train, validation or test; by default the last that there is.
+        protocol: Transforms and crops of an image.
+        resize: Shorter side of what is cropped; by default what the weights want.
+        scales: Shorter sides for multi-scale; by default the paper's.
+        flip: Whether images are mirrored too, for multi-scale.
+        average: What is averaged over crops and models.
+        batch_size: Crops of the models' size per step.
+        workdir: Folder that everything is written to.
+        json: Print the content of metrics.json, as JSON.
+    """
+
+    models: tuple[str, ...]
+    dataset: str = "digits"
+    data_dir: str | None = None
+    image_size: int | None = None
+    max_bad_files: int | None = None
+    split: str | None = None
+    protocol: Literal["single-crop", "ten-crop", "multi-scale"] = "single-crop"
+    resize: int | None = None
+    scales: tuple[int, ...] | None = None
+    flip: bool | None = None
+    average: Literal["softmax", "logits"] = "softmax"
+    batch_size: int = 128
+    workdir: str = "runs/evaluation"
+    json: bool = False
+
+
 def main(
     argv: Sequence[str] | None = None, description: str | None = __doc__, prog: str | None = None
 ) -> None:
     """Evaluates models, prints the errors, and writes tables and plots."""
-    parser = LineParser(description, prog)
-    add = parser.add_argument
-    parser.add_models_and_data()
-    add("--image-size", type=int, help="Side of the images; by default the first model's")
-    add("--max-bad-files", type=int, help="Unreadable images to skip, with a warning each")
-    add("--split", help="train, validation or test; the last that there is")
-    add("--protocol", default="single-crop", help="single-crop, ten-crop or multi-scale")
-    add("--resize", type=int, help="Shorter side of what is cropped; what the weights want")
-    add("--scales", type=int, nargs="*", help="Shorter sides for multi-scale; the paper's")
-    text = "Mirror images too, for multi-scale"
-    add("--flip", action=argparse.BooleanOptionalAction, help=text)
-    add("--average", default="softmax", help="softmax or logits")
-    add("--batch-size", type=int, default=128, help="Crops of the models' size per step")
-    add("--workdir", default="runs/evaluation", help="Folder that everything is written to")
-    given = parser.parse_args(argv)
+    given = parse(Evaluate, argv, description, prog)
 
     workdir = expect_folder("workdir", given.workdir)
     if (workdir / "metrics.json").exists():
@@ -71,7 +95,8 @@ def main(
             class_names=[labels_of(*pair) for pair in zip(models, given.models, strict=True)],
             progress=progress,
         )
-    print(visible(result))
+    if not given.json:
+        print(visible(result))
 
     first = "per_class.csv"
     if isinstance(result, evaluation.Evaluation):
@@ -85,4 +110,7 @@ def main(
     plots.write_table(workdir / "predictions.csv", result.predictions())
     metrics = {**result.metrics(), "command": command_line(), "versions": versions()}
     write_json(workdir / "metrics.json", metrics)
+    if given.json:
+        print_json(metrics)
+        return
     print(f"Everything is in {workdir}: begin with metrics.json and {first}")

@@ -10,57 +10,74 @@ in [0, 255] and carry the model's labels and preprocessing, or else the labels.t
 the preprocessing.json that lie beside it.
 """
 
+import dataclasses
+import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated, Literal
+
+from tyro.conf import Positional
 
 from keras_resnet import export
-from keras_resnet.cli.flags import LineParser
+from keras_resnet.cli.flags import REPEATABLE, Arguments, parse, print_json
 from keras_resnet.evaluation.predictor import calibration_batches
 from keras_resnet.export.formats import FORMATS
 from keras_resnet.export.reading import labels_of, preprocessing_for
 from keras_resnet.models.hub import load_model
+from keras_resnet.preprocessing import Preprocessing
 from keras_resnet.weights.beside import labels_beside, read_labels
 from keras_resnet.weights.hugging_face import local_file
 
 SUFFIXES = {kind.suffix: name for name, kind in FORMATS.items()}
 
 
+@dataclasses.dataclass(frozen=True)
+class Export(Arguments):
+    """Arguments of `keras-resnet export`.
+
+    Attributes:
+        model: A trained model, a .keras file or hf://owner/name.
+        out: What to write.
+        format: Format; by default that of the suffix of OUT.
+        quantize: Type of the weights; float16, dynamic, int8 and int16x8 for LiteRT, int8 for ONNX.
+        calibration: Folder of images, or "digits", for int8 and int16x8.
+        io_dtype: Type of inputs and outputs; uint8 or int8 for LiteRT int8.
+        opset: Version of ONNX's operations, 10 to 21; 17 by default.
+        about: A description, version, author or license, NAME=TEXT, for LiteRT and ONNX;
+            repeatable.
+        image_size: Side, for LiteRT of a model of any size.
+        preprocessing: Where images are prepared.
+        labels: File with the name of a class on every line.
+        overwrite: Whether OUT is replaced.
+        json: Print what was written, as JSON.
+    """
+
+    model: Positional[str]
+    out: Positional[Path]
+    format: Literal["saved_model", "litert", "onnx"] | None = None
+    quantize: Literal["float32", "float16", "dynamic", "int8", "int16x8"] = "float32"
+    calibration: str | None = None
+    io_dtype: Literal["float32", "uint8", "int8"] = "float32"
+    opset: int | None = None
+    about: Annotated[tuple[str, ...], REPEATABLE] = ()
+    image_size: int | None = None
+    preprocessing: Literal["inside", "imagenet", "none"] = "inside"
+    labels: Path | None = None
+    overwrite: bool = False
+    json: bool = False
+
+
 def main(
     argv: Sequence[str] | None = None, description: str | None = __doc__, prog: str | None = None
 ) -> None:
     """Exports a model, and prints how well the result agrees with it."""
-    parser = LineParser(description, prog)
-    parser.add_trust()
-    add = parser.add_argument
-    add("model", metavar="MODEL", help="A trained model, a .keras file or hf://owner/name")
-    add("out", metavar="OUT", type=Path, help="What to write")
-    add("--format", help="saved_model, litert or onnx")
-    add(
-        "--quantize",
-        default="float32",
-        help="float32; for LiteRT float16, dynamic, int8, int16x8; ONNX int8",
-    )
-    add("--calibration", help='Folder of images, or "digits", for int8 and int16x8')
-    add("--io-dtype", default="float32", help="uint8 or int8 inputs and outputs, for LiteRT int8")
-    add("--opset", type=int, help="Version of ONNX's operations, 10 to 21; 17 by default")
-    add(
-        "--about",
-        metavar="NAME=TEXT",
-        action="append",
-        default=[],
-        help="A description, version, author or license, for LiteRT and ONNX; repeatable",
-    )
-    add("--image-size", type=int, help="Side, for LiteRT of a model of any size")
-    add("--preprocessing", default="inside", help="inside, imagenet or none")
-    add("--labels", type=Path, help="File with the name of a class on every line")
-    add("--overwrite", action="store_true", help="Replace OUT")
-    given = parser.parse_args(argv)
+    given = parse(Export, argv, description, prog)
 
     model = load_model(given.model)
     labels = read_labels(given.labels) if given.labels else labels_of(model, given.model)
     if labels is None and labels_beside(local_file(given.model)):
-        print("labels.txt is left out: the model ends in no classifier")
-    preprocessing = given.preprocessing
+        print("labels.txt is left out: the model ends in no classifier", file=sys.stderr)
+    preprocessing: str | Preprocessing = given.preprocessing
     if preprocessing == "inside":
         preprocessing = preprocessing_for(model, given.model)
     calibration = None
@@ -80,6 +97,9 @@ def main(
         about=dict(_pair(text) for text in given.about),
         overwrite=given.overwrite,
     )
+    if given.json:
+        print_json({**vars(written), "path": str(written.path)})
+        return
     print(
         f"{written.path}: {written.format}, {written.quantize}, {written.bytes:,} bytes\n"
         f"compared on {written.images} images: largest difference {written.difference:.2g} of the "

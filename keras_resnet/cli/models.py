@@ -10,31 +10,45 @@ from. --update README.md writes the whole list between the lines "<!-- model zoo
 about two minutes; a new entry of the table needs it.
 """
 
-import argparse
 import dataclasses
-import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
+
+from tyro.conf import Positional
 
 from keras_resnet.analysis.counting import count_models
 from keras_resnet.analysis.plots import write_table
-from keras_resnet.cli.flags import LineParser
+from keras_resnet.cli.flags import Arguments, parse, print_json
 from keras_resnet.models.zoo import SIZES, list_models, models_table, with_models
 from keras_resnet.utils.files import write_text
 
 
+@dataclasses.dataclass(frozen=True)
+class Models(Arguments):
+    """Arguments of `keras-resnet models`.
+
+    Attributes:
+        pattern: Pattern of the names, such as 'resnet50*'.
+        family: Networks for photographs or for small images.
+        pretrained: Only those that there are published weights for, or those that there are none
+            for.
+        json: Print JSON.
+        update: A document to keep in step.
+        count: Count the networks anew.
+    """
+
+    pattern: Positional[str] = "*"
+    family: Literal["imagenet", "cifar"] | None = None
+    pretrained: bool | None = None
+    json: bool = False
+    update: Path | None = None
+    count: bool = False
+
+
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
     """Prints the networks, or brings what is stored of them up to date."""
-    parser = LineParser(__doc__, prog)
-    add = parser.add_argument
-    add("pattern", nargs="?", default="*", help="Of the names: 'resnet50*'")
-    add("--family", help="imagenet or cifar")
-    weights = "Only those that there are published weights for, or those that there are none for"
-    add("--pretrained", action=argparse.BooleanOptionalAction, help=weights)
-    add("--json", action="store_true", help="Print JSON")
-    add("--update", type=Path, metavar="FILE", help="A document to keep in step")
-    add("--count", action="store_true", help="Count the networks anew")
-    given = parser.parse_args(argv)
+    given = parse(Models, argv, __doc__, prog)
 
     if given.count:
         rows = []
@@ -48,7 +62,7 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
         return
     models = list_models(given.pattern, family=given.family, pretrained=given.pretrained)
     if given.json:
-        print(json.dumps([dataclasses.asdict(model) for model in models], indent=2))
+        print_json([dataclasses.asdict(model) for model in models])
     elif models:
         print(models_table(models))
     else:

@@ -10,31 +10,50 @@ resized, cropped at the center.
 """
 
 import dataclasses
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from keras_resnet.cli.flags import LineParser
+from tyro.conf import Positional
+
+from keras_resnet.cli.flags import Arguments, own_values, parse, print_json
 from keras_resnet.evaluation import predictor
 from keras_resnet.utils.escapes import visible
 
 
+@dataclasses.dataclass(frozen=True)
+class Predict(Arguments):
+    """Arguments of `keras-resnet predict`.
+
+    Attributes:
+        model: A trained model.
+        images: Image files or folders of them.
+        top: Classes to name.
+        labels: File with the name of a class on every line.
+        image_size: Side, for a model that takes any.
+        resize: Shorter side of which the center is shown.
+        batch_size: Images at a time.
+        json: Print JSON.
+    """
+
+    model: Positional[str]
+    images: Positional[tuple[str, ...]]
+    top: int = 5
+    labels: Path | None = None
+    image_size: int | None = None
+    resize: int | None = None
+    batch_size: int = 32
+    json: bool = False
+
+
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
     """Prints the best classes of images."""
-    parser = LineParser(__doc__, prog)
-    add = parser.add_argument
-    add("model", metavar="MODEL", help="A trained model")
-    add("images", metavar="IMAGE", nargs="+", help="Image files or folders of them")
-    parser.add_classifier()
-    add("--batch-size", type=int, default=32, help="Images at a time")
-    add("--json", action="store_true", help="Print JSON")
-    given = vars(parser.parse_args(argv))
+    given = own_values(parse(Predict, argv, __doc__, prog))
     as_json = given.pop("json")
 
     predictions = predictor.predict(**given)
     if as_json:
         rows = [{**dataclasses.asdict(one), "path": _text(one.path)} for one in predictions]
-        print(json.dumps(rows, indent=2))
+        print_json(rows)
         return
     for one in predictions:
         print(visible(one.path))

@@ -12,31 +12,53 @@ import dataclasses
 import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 import keras
 
 from keras_resnet.analysis import layer_responses, plots
-from keras_resnet.cli.flags import LineParser, options_of
+from keras_resnet.cli.flags import Arguments, options_of, parse
 from keras_resnet.data import load_dataset
 from keras_resnet.evaluation import load_model
 from keras_resnet.experiment.workdir import expect_folder
+from keras_resnet.utils import checks
 from keras_resnet.utils.files import write_json
+
+
+@dataclasses.dataclass(frozen=True)
+class Responses(Arguments):
+    """Arguments of `keras-resnet responses`.
+
+    Attributes:
+        models: Trained models, .keras files.
+        dataset: Name of the data set.
+        data_dir: Folder of its files.
+        image_size: Side of the images in pixels.
+        split: Images to use.
+        batch_size: Images at a time.
+        layers: Convolutions to measure.
+        workdir: Folder that everything is written to.
+    """
+
+    models: tuple[str, ...]
+    dataset: str = "digits"
+    data_dir: str | None = None
+    image_size: int | None = None
+    split: Literal["train", "validation", "test"] = "test"
+    batch_size: int = 128
+    layers: Literal["3x3", "all"] = "3x3"
+    workdir: str = "runs/responses"
+
+    def __post_init__(self):
+        checks.one_of("split", self.split, ("train", "validation", "test"))
+        checks.one_of("layers", self.layers, ("3x3", "all"))
 
 
 def main(
     argv: Sequence[str] | None = None, description: str | None = __doc__, prog: str | None = None
 ) -> None:
     """Measures the responses of models to the images of a split, and draws them."""
-    parser = LineParser(description, prog)
-    add = parser.add_argument
-    parser.add_models_and_data()
-    add("--image-size", type=int, help="Side of the images in pixels")
-    splits = ("train", "validation", "test")
-    add("--split", default="test", choices=splits, help="Images to use")
-    add("--batch-size", type=int, default=128, help="Images at a time")
-    add("--layers", default="3x3", choices=("3x3", "all"), help="Convolutions to measure")
-    add("--workdir", default="runs/responses", help="Folder to write to")
-    given = parser.parse_args(argv)
+    given = parse(Responses, argv, description, prog)
 
     workdir = expect_folder("workdir", given.workdir)
     plots.require_matplotlib()

@@ -13,14 +13,17 @@ extra `serve`.
 """
 
 import asyncio
+import dataclasses
 import socket
 from collections.abc import Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tyro.conf import Positional
 
-from keras_resnet.cli.flags import LineParser
+from keras_resnet.cli.flags import Arguments, parse
 from keras_resnet.evaluation.predictor import BadImageError, Classifier
 from keras_resnet.utils import checks
 
@@ -28,18 +31,38 @@ from keras_resnet.utils import checks
 CONNECTIONS = 64
 
 
+@dataclasses.dataclass(frozen=True)
+class Serve(Arguments):
+    """Arguments of `keras-resnet serve`.
+
+    Attributes:
+        model: A trained model.
+        host: Address to listen at; by default this machine only.
+        port: Port to listen at; 0 for a free one.
+        top: Classes to name.
+        labels: File with the name of a class on every line.
+        image_size: Side, for a model that takes any.
+        resize: Shorter side of which the center is shown.
+        threads: Requests to work on at a time.
+        max_images: Images in a request.
+        max_megabytes: Size of a request.
+    """
+
+    model: Positional[str]
+    host: str = "127.0.0.1"
+    port: int = 8000
+    top: int = 5
+    labels: Path | None = None
+    image_size: int | None = None
+    resize: int | None = None
+    threads: int = 4
+    max_images: int = 64
+    max_megabytes: int = 16
+
+
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
     """Serves a model until SIGINT or SIGTERM."""
-    parser = LineParser(__doc__, prog)
-    add = parser.add_argument
-    add("model", metavar="MODEL", help="A trained model")
-    add("--host", default="127.0.0.1", help="Address to listen at; by default this machine only")
-    add("--port", type=int, default=8000, help="Port to listen at; 0 for a free one")
-    parser.add_classifier()
-    add("--threads", type=int, default=4, help="Requests to work on at a time")
-    add("--max-images", type=int, default=64, help="Images in a request")
-    add("--max-megabytes", type=int, default=16, help="Size of a request")
-    given = parser.parse_args(argv)
+    given = parse(Serve, argv, __doc__, prog)
     for name in ("threads", "max_images", "max_megabytes"):
         checks.integer(name, getattr(given, name))
     if not 0 <= given.port < 2**16:

@@ -3,39 +3,64 @@
 Each function parses the command line of a recipe with that description and those presets.
 """
 
-import argparse
+import dataclasses
 from collections.abc import Mapping
 
 import tensorflow as tf
 
-from keras_resnet.cli.flags import OF_A_TRAINED_NETWORK, Parser
+from keras_resnet.cli.flags import (
+    OF_A_TRAINED_NETWORK,
+    StudyArguments,
+    own_values,
+    parse_experiment,
+)
 from keras_resnet.experiment import Experiment, growth, reports
 from keras_resnet.experiment.factories import architecture_of, build_model, load_data
 from keras_resnet.utils import checks
 
 
+@dataclasses.dataclass(frozen=True)
+class Degradation(StudyArguments):
+    """Arguments of the study of the degradation.
+
+    Attributes:
+        models: Networks of the table.
+        reach: Training errors in [0, 1] whose epoch the table tells.
+    """
+
+    models: tuple[str, ...] = ("PlainNet20", "PlainNet56", "ResNet20", "ResNet56")
+    reach: tuple[float, ...] = (0.5, 0.1)
+
+
 def degradation(description: str | None, presets: Mapping[str, Experiment]) -> None:
     """Trains plain and residual nets of several depths alike."""
     without = ("model", "depth", "shortcut", "seed", *OF_A_TRAINED_NETWORK)
-    parser = Parser(description, presets, without)
-    models = ["PlainNet20", "PlainNet56", "ResNet20", "ResNet56"]
-    parser.add_own("--models", nargs="+", default=models, help="Networks of the table")
-    reach = "Training errors in [0, 1] whose epoch the table tells"
-    parser.add_own("--reach", type=float, nargs="+", default=[0.5, 0.1], help=reach)
-    parser.add_study()
-    base, own = parser.settings()
+    base, given = parse_experiment(None, description, presets, Degradation, without)
+    own = own_values(given)
     reports.degradation(own.pop("models"), base, own.pop("seeds"), **own)
+
+
+@dataclasses.dataclass(frozen=True)
+class Shortcuts(StudyArguments):
+    """Arguments of the study of the shortcuts.
+
+    Attributes:
+        shortcuts: Options to compare: "A", "B", "C" or "none".
+    """
+
+    shortcuts: tuple[str, ...] = ("A", "B", "C")
+
+    def __post_init__(self):
+        for shortcut in self.shortcuts:
+            checks.one_of("shortcuts", shortcut, ("A", "B", "C", "none"))
+        checks.different("shortcuts", self.shortcuts, "options")
 
 
 def shortcuts(description: str | None, presets: Mapping[str, Experiment]) -> None:
     """Compares shortcut options of a network."""
-    parser = Parser(description, presets, ("shortcut", "seed", *OF_A_TRAINED_NETWORK))
-    options = ["A", "B", "C", "none"]
-    text = "Options to compare"
-    parser.add_own("--shortcuts", nargs="+", default=options[:3], choices=options, help=text)
-    parser.add_study()
-    base, own = parser.settings()
-    checks.different("shortcuts", own["shortcuts"], "options")
+    without = ("shortcut", "seed", *OF_A_TRAINED_NETWORK)
+    base, given = parse_experiment(None, description, presets, Shortcuts, without)
+    own = own_values(given)
     variants = {f"option {s}": base.replace(shortcut=s) for s in own.pop("shortcuts")}
     title = f"Shortcut options of {architecture_of(base.network).name}"
     reports.side_by_side(variants, base, own.pop("seeds"), title=title, **own)
@@ -43,9 +68,9 @@ def shortcuts(description: str | None, presets: Mapping[str, Experiment]) -> Non
 
 def regularization(description: str | None, presets: Mapping[str, Experiment]) -> None:
     """Trains a network without regularization, with dropout, and with stochastic depth."""
-    parser = Parser(description, presets, ("seed", *OF_A_TRAINED_NETWORK))
-    parser.add_study()
-    base, own = parser.settings()
+    without = ("seed", *OF_A_TRAINED_NETWORK)
+    base, given = parse_experiment(None, description, presets, StudyArguments, without)
+    own = own_values(given)
     variants = {
         "none": base.replace(dropout=0.0, stochastic_depth=0.0),
         "dropout": base.replace(stochastic_depth=0.0),
@@ -55,32 +80,53 @@ def regularization(description: str | None, presets: Mapping[str, Experiment]) -
     reports.side_by_side(variants, base, own.pop("seeds"), title=title, **own)
 
 
+@dataclasses.dataclass(frozen=True)
+class Deepening(StudyArguments):
+    """Arguments of the study of deepening.
+
+    Attributes:
+        seeds: Seeds of every network.
+        to: Layers, 6n+2, of the deep net.
+        more_epochs: Epochs after deepening; those of `epochs` by default.
+    """
+
+    seeds: tuple[int, ...] = (0,)
+    to: int = 56
+    more_epochs: int | None = None
+
+
 def deepening(description: str | None, presets: Mapping[str, Experiment]) -> None:
     """Deepens a trained CIFAR network, and trains on."""
     # Set here, or meant for runs on several devices.
     without = (
         *("model", "seed", "steps", "export", "fine_tune_epochs"),
         *("strategy", "gpus", "virtual_devices", "tpu"),
+        *OF_A_TRAINED_NETWORK,
     )
-    parser = Parser(description, presets, (*without, *OF_A_TRAINED_NETWORK))
-    parser.add_own("--to", type=int, default=56, help="Layers, 6n+2, of the deep net")
-    parser.add_own("--more-epochs", type=int, help="Epochs after deepening (by default --epochs)")
-    parser.add_study()
-    parser.set_defaults(seeds=[0])
-    base, own = parser.settings()
+    base, given = parse_experiment(None, description, presets, Deepening, without)
+    own = own_values(given)
     growth.deepening(base, own.pop("to"), own.pop("seeds"), **own)
+
+
+@dataclasses.dataclass(frozen=True)
+class Transfer(StudyArguments):
+    """Arguments of the study of transfer.
+
+    Attributes:
+        init: Trained network: a .keras file, a TF Hub module, or weights. By default one is
+            trained first.
+        scratch: Whether the same network is trained from random values too.
+    """
+
+    init: str | None = None
+    scratch: bool = True
 
 
 def transfer(description: str | None, presets: Mapping[str, Experiment]) -> None:
     """Fine-tunes a trained network, against the same network from random values."""
-    parser = Parser(description, presets, ("seed", "init", "steps"))
-    init = "Trained network: a .keras file, a TF Hub module, or weights"
-    parser.add_own("--init", help=init)
-    action = argparse.BooleanOptionalAction
-    scratch = "Train the same network from random values too"
-    parser.add_own("--scratch", action=action, default=True, help=scratch)
-    parser.add_study()
-    settings, own = parser.settings()
+    without = ("seed", "init", "steps")
+    settings, given = parse_experiment(None, description, presets, Transfer, without)
+    own = own_values(given)
     settings = settings.replace(init=own.pop("init") or reports.pretrain(settings, own["jobs"]))
     # Once here, so that what does not fit is said before anything is written; not on a GPU, whose
     # memory the runs will want.

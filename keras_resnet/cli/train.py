@@ -10,7 +10,7 @@ experiments with their settings are the recipes of the repository.
 
 from collections.abc import Mapping, Sequence
 
-from keras_resnet.cli.flags import Parser
+from keras_resnet.cli.flags import Arguments, parse_experiment
 from keras_resnet.experiment import Experiment, run
 
 PRESETS = {"default": Experiment()}
@@ -23,4 +23,5 @@ def main(
     presets: Mapping[str, Experiment] = PRESETS,
 ) -> None:
     """Runs the experiment that the flags describe."""
-    run(Parser(description, presets, prog=prog).experiment(argv))
+    experiment, _ = parse_experiment(argv, description, presets, Arguments, prog=prog)
+    run(experiment)

@@ -11,14 +11,37 @@ kills the process for it, start the search again: after two such kills it passes
 Candidates over --max-multiply-adds or --max-parameters are trials that are not trained.
 """
 
+import dataclasses
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
-from keras_resnet.cli.flags import OF_A_TRAINED_NETWORK, Parser
+from keras_resnet.cli.flags import OF_A_TRAINED_NETWORK, Arguments, own_values, parse_experiment
 from keras_resnet.experiment import Experiment
-from keras_resnet.experiment.search.searching import TRIALS, search
+from keras_resnet.experiment.search.searching import search
 from keras_resnet.experiment.search.space import SEARCHED, SearchSpace
 
 PRESETS = {"default": Experiment.from_flat(epochs=8, workdir="runs/tune", export=False)}
+
+
+@dataclasses.dataclass(frozen=True)
+class Tune(Arguments, SearchSpace):
+    """Arguments of `keras-resnet tune`.
+
+    Attributes:
+        tuner: How to choose candidates.
+        trials: Number of candidates; 12 by default.
+        factor: Hyperband trains one of so many on.
+        max_parameters: The most parameters of a candidate.
+        max_multiply_adds: The most multiply-adds of one image.
+        final_epochs: Epochs that the best one trains.
+    """
+
+    tuner: Literal["random", "hyperband", "bayesian"] = "random"
+    trials: int | None = None
+    factor: int = 3
+    max_parameters: int | None = None
+    max_multiply_adds: int | None = None
+    final_epochs: int = 60
 
 
 def main(
@@ -29,15 +52,7 @@ def main(
 ) -> None:
     """Runs the search that the flags describe."""
     without = (*SEARCHED, *OF_A_TRAINED_NETWORK, "steps", "validation_split")
-    parser = Parser(description, presets, without, prog)
-    add = parser.add_own
-    tuners = ("random", "hyperband", "bayesian")
-    add("--tuner", choices=tuners, default="random", help="How to choose candidates")
-    add("--trials", type=int, help=f"Number of candidates (by default {TRIALS})")
-    add("--factor", type=int, default=3, help="Hyperband trains one of so many on")
-    add("--max-parameters", type=int, help="The most parameters of a candidate")
-    add("--max-multiply-adds", type=int, help="The most multiply-adds of one image")
-    add("--final-epochs", type=int, default=60, help="Epochs that the best one trains")
-    space = parser.add_fields(SearchSpace)
-    base, own = parser.settings(argv)
-    search(base, SearchSpace(**{name: own.pop(name) for name in space if name in own}), **own)
+    base, given = parse_experiment(argv, description, presets, Tune, without, prog)
+    own = own_values(given)
+    space = {field.name: own.pop(field.name) for field in dataclasses.fields(SearchSpace)}
+    search(base, SearchSpace(**space), **own)

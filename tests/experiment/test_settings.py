@@ -232,14 +232,16 @@ class TestParser:
     }
 
     def parse(self, *words):
-        return cli.Parser("text", self.presets).experiment(words)
+        return cli.parse_experiment(words, "text", self.presets, cli.Arguments)[0]
 
     def test_without_flags_it_is_the_first_preset(self):
         assert self.parse() == self.presets["paper"]
         assert self.parse("--preset", "modern") == self.presets["modern"]
 
-    def test_every_setting_has_a_flag_and_a_help_text(self):
-        text = cli.Parser("text", self.presets).format_help()
+    def test_every_setting_has_a_flag_and_a_help_text(self, capsys):
+        with pytest.raises(SystemExit):
+            self.parse("--help")
+        text = capsys.readouterr().out
         for name in Experiment().flat().keys() - {"data_options"}:
             assert f"--{name.replace('_', '-')}" in text
         for flag in ("model", "dataset", "data-dir", "workdir", "gpus", "virtual-devices"):
@@ -267,7 +269,7 @@ class TestParser:
         with pytest.raises(SystemExit) as exit:
             self.parse("--gpus", "many")
         assert exit.value.code == 2
-        assert "argument --gpus" in capsys.readouterr().err
+        assert "--gpus" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

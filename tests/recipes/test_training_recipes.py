@@ -177,7 +177,7 @@ def test_bad_images_end_the_run_in_one_line_or_are_counted(photographs, tmp_path
     [
         (("--batch-size", "many"), "--batch-size"),
         (("--nonsense", 3), "--nonsense"),
-        (("--preset", "none"), "--preset"),
+        (("--preset", "none"), "preset='none'"),
         (("--micro-batches", 3), "micro_batches=3"),
         (("--image-size", 31), "`image_size`"),
     ],

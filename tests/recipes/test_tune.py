@@ -41,7 +41,7 @@ def test_killed_and_started_again_it_ends_with_a_finished_run(tmp_path):
     [
         (["--trials", "0"], "trials=0"),
         (["--tuner", "hyperband", "--trials", "3"], "trials=3"),
-        (["--tuner", "grid"], "--tuner"),
+        (["--tuner", "grid"], "tuner='grid'"),
         (["--shortcuts", "D"], "shortcuts='D'"),
         (["--max-parameters", "0"], "max_parameters=0"),
         (["--max-parameters", "9", "--trials", "2"], "max_parameters"),
