@@ -21,14 +21,13 @@ from keras_resnet.analysis.plots import (
     accuracy_against_operations,
     cost_against_batch,
     require_matplotlib,
-    write_table,
 )
 from keras_resnet.cli.flags import Arguments, parse, print_json
 from keras_resnet.experiment.workdir import expect_folder
 from keras_resnet.training.precision import set_precision
 from keras_resnet.utils.files import write_json
 from keras_resnet.utils.processes import command_line
-from keras_resnet.utils.tables import text_table
+from keras_resnet.utils.tables import text_table, write_table
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,30 +1,45 @@
-"""Measures trained models by the paper's test protocols.
+"""Measures trained models of any format by the paper's test protocols.
 
     keras-resnet evaluate --models model.keras --dataset folder --data-dir DIR --protocol ten-crop
 
-Writes top-1 and top-5 error with 95 % intervals and images/s (metrics.json), a table and a plot by
-class (per_class), the confusion matrix as a table and a plot (confusion), and the prediction for
-every image (predictions.csv). Several --models are an ensemble. Probabilities are averaged over
-crops and models, with --average logits the logits. Outputs are matched to the classes of the data
-set by name: those that the model remembers, or that labels.txt beside it has. Where images can have
-several labels, the figures are mean average precision, F1 and the share of images of which all
-labels are right, and there is no confusion matrix.
+A model is a .keras file, an exported one (Hub module, SavedModel, .tflite, .onnx), hf://owner/name,
+or a network with published weights: ResNet50, ResNet50:a1_in1k. Several are an ensemble:
+probabilities are averaged over crops and models, with --average logits the logits. Outputs are
+matched to the classes of the data set by name: those that the model remembers, or that labels.txt
+beside it has.
+
+Writes top-1 and top-5 error with 95 % intervals, calibration error and images/s (metrics.json), a
+table and a plot by class (per_class), the confusion matrix (confusion) and accuracy by confidence
+(reliability) as tables and plots, and the prediction for every image (predictions). Where images
+can have several labels, the figures are mean average precision, F1 and the share of images of which
+all labels are right, without a confusion matrix.
+
+--against MODEL ... compares with another model, or ensemble, on the same images by McNemar's test.
+--calibrate OUT.keras fits a temperature, and a threshold for images of none of the classes, to
+these images, which should be those of --split validation, and writes the model with both.
 """
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Literal
+from pathlib import Path
+from typing import Literal, cast
+
+import keras
 
 from keras_resnet import evaluation
 from keras_resnet.analysis import plots
 from keras_resnet.cli.flags import Arguments, options_of, parse, print_json
-from keras_resnet.data import load_dataset, option_names
+from keras_resnet.data import ImageDataset, load_dataset, option_names
 from keras_resnet.experiment.card import versions
 from keras_resnet.experiment.workdir import expect_folder
+from keras_resnet.export import ExportedModel
 from keras_resnet.export.reading import labels_of
+from keras_resnet.utils import checks
 from keras_resnet.utils.escapes import visible
 from keras_resnet.utils.files import write_json
 from keras_resnet.utils.processes import command_line
+from keras_resnet.utils.tables import require_pyarrow, write_table
+from keras_resnet.weights.saving import save_model
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +47,7 @@ class Evaluate(Arguments):
     """Arguments of `keras-resnet evaluate`.
 
     Attributes:
-        models: Trained models, .keras files.
+        models: Trained models: .keras files, exported models, or names of published weights.
         dataset: Name of the data set.
         data_dir: Folder of its files.
         image_size: Side of the images; by default the first model's.
@@ -44,6 +59,10 @@ class Evaluate(Arguments):
         flip: Whether images are mirrored too, for multi-scale.
         average: What is averaged over crops and models.
         batch_size: Crops of the models' size per step.
+        against: Trained models to compare with on the same images.
+        calibrate: File to write the one model to, calibrated on these images.
+        kept: Share of the correctly classified images that the threshold of --calibrate keeps.
+        table: Format of predictions.
         workdir: Folder that everything is written to.
         json: Print the content of metrics.json, as JSON.
     """
@@ -60,6 +79,10 @@ class Evaluate(Arguments):
     flip: bool | None = None
     average: Literal["softmax", "logits"] = "softmax"
     batch_size: int = 128
+    against: tuple[str, ...] = ()
+    calibrate: Path | None = None
+    kept: float = 0.95
+    table: Literal["csv", "json", "parquet"] = "csv"
     workdir: str = "runs/evaluation"
     json: bool = False
 
@@ -76,41 +99,109 @@ def main(
             f"`workdir` must be a new folder, or one without results. Received: workdir={workdir}"
         )
     plots.require_matplotlib()
-    options = options_of(given, "resize", "scales", "flip")
-    protocol = evaluation.make_protocol(given.protocol, **options)
-    models = [evaluation.load_model(path) for path in given.models]
+    if given.calibrate is not None:
+        _expect_calibrable(given)
+    checks.one_of("table", given.table, ("csv", "json", "parquet"))
+    if given.table == "parquet":
+        require_pyarrow()
+    models, others = (
+        [evaluation.open_model(path) for path in paths] for paths in (given.models, given.against)
+    )
     options = options_of(given, "image_size", "max_bad_files")
-    if "image_size" in option_names(given.dataset) and (side := models[0].input_shape[1]):
+    if "image_size" in option_names(given.dataset) and (side := _side(models[0])):
         options.setdefault("image_size", side)
     dataset = load_dataset(given.dataset, given.data_dir, **options)
-    with evaluation.Progress() as progress:
-        result = evaluation.evaluate(
-            models,
-            dataset,
-            protocol,
-            split=given.split,
-            average=given.average,
-            batch_size=given.batch_size,
-            names=given.models,
-            class_names=[labels_of(*pair) for pair in zip(models, given.models, strict=True)],
-            progress=progress,
+    if dataset.multi_label and (others or given.calibrate):
+        raise ValueError(
+            "`against` and `calibrate` are for images with one label each. "
+            f"Received: dataset={given.dataset!r}"
         )
-    if not given.json:
-        print(visible(result))
-
-    first = "per_class.csv"
-    if isinstance(result, evaluation.Evaluation):
+    result = _evaluate(given, models, given.models, dataset)
+    lines, metrics, first = [str(result)], result.metrics(), "per_class.csv"
+    write_table(workdir / f"predictions.{given.table}", result.predictions())
+    if not isinstance(result, evaluation.Evaluation):
+        # Labels that do not exclude each other are not mistaken for one another.
+        write_table(workdir / first, result.per_class())
+    else:
         first = "confusion.png"
-        title = f"{' + '.join(given.models)}: {result.split} images of {dataset.name}, "
-        title += f"{result.protocol}, top-1 error {100 * result.top1_error:.2f} %"
-        plots.confusion_matrix(result.confusion, dataset.class_names, workdir / first, title=title)
-        plots.class_errors(result.per_class(), workdir / "per_class.png", title=title)
-    else:  # Labels that do not exclude each other are not mistaken for one another.
-        plots.write_table(workdir / first, result.per_class())
-    plots.write_table(workdir / "predictions.csv", result.predictions())
-    metrics = {**result.metrics(), "command": command_line(), "versions": versions()}
+        metrics |= _drawn(result, dataset, workdir)
+        if others:
+            other = cast(evaluation.Evaluation, _evaluate(given, others, given.against, dataset))
+            pair = evaluation.compare_on_images(result, other)
+            metrics["against"] = pair.row()
+            lines.append(str(pair))
+        if given.calibrate is not None:
+            calibration = evaluation.fit_calibration(result, given.kept)
+            model = evaluation.calibrated(cast(keras.Model, models[0]), calibration)
+            save_model(model, given.calibrate)
+            metrics["calibration"] = dataclasses.asdict(calibration)
+            lines.append(f"{given.calibrate}: {calibration}")
+    metrics |= {"command": command_line(), "versions": versions()}
     write_json(workdir / "metrics.json", metrics)
     if given.json:
         print_json(metrics)
         return
+    print(*map(visible, lines), sep="\n")
     print(f"Everything is in {workdir}: begin with metrics.json and {first}")
+
+
+def _evaluate(
+    given: Evaluate,
+    models: Sequence[evaluation.Model],
+    names: Sequence[str],
+    dataset: ImageDataset,
+) -> evaluation.Evaluation | evaluation.MultiLabelEvaluation:
+    options = options_of(given, "resize", "scales", "flip")
+    with evaluation.Progress() as progress:
+        return evaluation.evaluate(
+            models,
+            dataset,
+            evaluation.make_protocol(given.protocol, **options),
+            split=given.split,
+            average=given.average,
+            batch_size=given.batch_size,
+            names=names,
+            class_names=[
+                one.labels if isinstance(one, ExportedModel) else labels_of(one, name)
+                for one, name in zip(models, names, strict=True)
+            ],
+            keep_outputs=given.calibrate is not None,
+            progress=progress,
+        )
+
+
+def _expect_calibrable(given: Evaluate) -> None:
+    """Raises a ValueError before the work where its result could not be calibrated."""
+    (path, *more), out = given.models, given.calibrate
+    if more or Path(path).suffix != ".keras" or out is None or out.suffix != ".keras":
+        raise ValueError(
+            "`calibrate` must be a .keras file to write, for one model of a .keras file. "
+            f"Received: calibrate={str(out)!r} with models={' '.join(given.models)}"
+        )
+    if out.exists():
+        raise ValueError(f"`calibrate` must be a new file. Received: calibrate={str(out)!r}")
+    checks.fraction("kept", given.kept, one_allowed=True)
+
+
+def _side(model: evaluation.Model) -> int | None:
+    shape = model.image_shape if isinstance(model, ExportedModel) else model.input_shape[1:]
+    return shape[0]
+
+
+def _drawn(result: evaluation.Evaluation, dataset: ImageDataset, workdir: Path) -> dict[str, float]:
+    """Draws what there is to see, and returns the calibration error where there is one."""
+    title = f"{' + '.join(result.models)}: {result.split} images of {dataset.name}, "
+    title += f"{result.protocol}, top-1 error {100 * result.top1_error:.2f} %"
+    plots.confusion_matrix(
+        result.confusion, dataset.class_names, workdir / "confusion.png", title=title
+    )
+    plots.class_errors(result.per_class(), workdir / "per_class.png", title=title)
+    if result.average != "softmax":  # Logits are no probabilities.
+        return {}
+    hits = result.ranking[:, 0] == result.labels
+    error = evaluation.calibration_error(result.scores, hits)
+    rows = evaluation.reliability(result.scores, hits)
+    title += f", expected calibration error {100 * error:.2f} %"
+    curves = {" + ".join(Path(name).name for name in result.models): rows}
+    plots.reliability_diagram(curves, workdir / "reliability.png", title=title)
+    return {"calibration_error": error}

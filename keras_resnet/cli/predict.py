@@ -5,8 +5,9 @@
 MODEL is a .keras file, the directory of a Hub module or SavedModel, a .tflite or .onnx file of
 `keras-resnet export`, or hf://owner/name on the Hugging Face hub. Labels are those that it carries
 along, or lie beside it. Each image is followed by its best classes and their probabilities; --json
-prints the same for programs. Images are shown to the model as its weights want it: upright,
-resized, cropped at the center.
+prints the same for programs. Where the model was calibrated (evaluate --calibrate) and the best
+probability is below its threshold, "none of the classes" stands beside the image. Images are shown
+to the model as its weights want it: upright, resized, cropped at the center.
 """
 
 import dataclasses
@@ -56,7 +57,7 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
         print_json(rows)
         return
     for one in predictions:
-        print(visible(one.path))
+        print(visible(one.path), "  none of the classes" * one.none, sep="")
         for label, share in zip(one.labels, one.probabilities, strict=True):
             print(f"  {100 * share:6.2f} %  {visible(label)}")
 

@@ -9,7 +9,7 @@ from keras_resnet.evaluation.calibration import (
     reliability,
 )
 from keras_resnet.evaluation.embeddings import Embeddings, embed
-from keras_resnet.evaluation.evaluator import Progress, evaluate, open_model
+from keras_resnet.evaluation.evaluator import Model, Progress, evaluate, open_model
 from keras_resnet.evaluation.multi_label import MultiLabelEvaluation
 from keras_resnet.evaluation.pairs import PairedComparison, compare_on_images
 from keras_resnet.evaluation.protocols import (
@@ -27,6 +27,7 @@ __all__ = [
     "Calibration",
     "Embeddings",
     "Evaluation",
+    "Model",
     "MultiLabelEvaluation",
     "MultiScale",
     "PairedComparison",

@@ -10,6 +10,7 @@ import dataclasses
 import math
 from typing import Any
 
+import keras
 import numpy as np
 
 from keras_resnet.evaluation.results import Evaluation
@@ -154,7 +155,7 @@ def fit_calibration(evaluation: Evaluation, kept: float = 0.95) -> Calibration:
     )
 
 
-def calibrated(model: Network, calibration: Calibration) -> Network:
+def calibrated(model: keras.Model, calibration: Calibration) -> Network:
     """Returns a copy whose probabilities are calibrated, in every form that it is exported to.
 
     The classifier's kernel and bias are divided by the temperature, so that the logits are; the

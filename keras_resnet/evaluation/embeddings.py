@@ -21,6 +21,7 @@ from keras_resnet.models.hub import load_model
 from keras_resnet.preprocessing import Preprocessing
 from keras_resnet.utils import checks
 from keras_resnet.utils.files import replacing
+from keras_resnet.utils.tables import require_pyarrow
 from keras_resnet.weights.hugging_face import is_address
 
 
@@ -116,7 +117,7 @@ def table_writer(path: str | Path) -> Any:
             f"`path` must end in {' or '.join(map(repr, _WRITERS))}. Received: path={str(path)!r}"
         )
     if suffix == ".parquet":
-        _parquet()
+        require_pyarrow()
     return _WRITERS[suffix]
 
 
@@ -133,18 +134,9 @@ def _write_csv(
 def _write_parquet(
     path: Path, texts: dict[str, list[str]], names: list[str], vectors: np.ndarray
 ) -> None:
-    pyarrow, parquet = _parquet()
+    pyarrow, parquet = require_pyarrow()
     columns = {**texts, **dict(zip(names, vectors.T, strict=True))}
     parquet.write_table(pyarrow.table(columns), path)
-
-
-def _parquet() -> tuple[Any, Any]:
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError as error:
-        raise ImportError("Tables in Parquet need pyarrow: pip install pyarrow.") from error
-    return pyarrow, pyarrow.parquet
 
 
 _WRITERS = {".csv": _write_csv, ".parquet": _write_parquet}

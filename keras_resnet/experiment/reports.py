@@ -15,7 +15,7 @@ from keras_resnet.experiment.settings import Data, Experiment, Optimization
 from keras_resnet.experiment.study import Study, StudyRun, attempt_study, run_study
 from keras_resnet.utils import checks
 from keras_resnet.utils.files import write_json
-from keras_resnet.utils.tables import text_table
+from keras_resnet.utils.tables import text_table, write_table
 
 logger = logging.getLogger(__name__)
 
@@ -128,7 +128,7 @@ def transfer(
 
 def write_rows(workdir: str | os.PathLike, rows: Sequence[Row], **others: object) -> None:
     """Writes table.csv and table.json, which holds other values in front of the rows."""
-    plots.write_table(Path(workdir) / "table.csv", rows)
+    write_table(Path(workdir) / "table.csv", rows)
     write_json(Path(workdir) / "table.json", {**others, "rows": rows})
 
 

@@ -1,13 +1,20 @@
-"""Tables as aligned text and as Markdown."""
+"""Tables as aligned text, as Markdown, and as files."""
 
 from __future__ import annotations
 
+import csv
+import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 from keras_resnet.utils.escapes import markdown
+from keras_resnet.utils.files import replacing
+
+Rows = Sequence[Mapping[str, Any]]
 
 
-def text_table(rows: Sequence[Mapping[str, object]]) -> str:
+def text_table(rows: Rows) -> str:
     """Returns rows as text below a line of headings, words aligned left and numbers right.
 
     All rows have the same keys, in the order of the columns. Integers are grouped by thousands,
@@ -42,13 +49,65 @@ def _cell(value: object) -> str:
     return str(value)
 
 
-def markdown_table(rows: Sequence[Mapping[str, object]]) -> str:
+def markdown_table(rows: Rows) -> str:
     """Returns rows as a table in Markdown, with cells as in `text_table`, of plain text."""
     if not rows:
         return ""
     cells = [[markdown(_cell(value)) for value in row.values()] for row in rows]
     lines = [[_heading(column) for column in rows[0]], ["---"] * len(rows[0]), *cells]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def write_table(path: str | Path, rows: Rows) -> None:
+    """Writes rows atomically, with a column for every key that any of them has.
+
+    Args:
+        path: A file that ends in .csv, .json (a list of objects) or .parquet, which needs pyarrow.
+        rows: The rows. A value that a row lacks is empty, or null.
+
+    Raises:
+        ValueError: If the path ends otherwise.
+        ImportError: If pyarrow is needed and missing.
+    """
+    suffix = Path(path).suffix
+    if suffix not in _WRITERS:
+        raise ValueError(f"`path` must end in {', '.join(_WRITERS)}. Received: path={str(path)!r}")
+    with replacing(path) as temporary:
+        _WRITERS[suffix](temporary, rows)
+
+
+def require_pyarrow() -> tuple[Any, Any]:
+    """Returns the modules `pyarrow` and `pyarrow.parquet`, or raises an ImportError."""
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError as error:
+        raise ImportError("Tables in Parquet need pyarrow: pip install pyarrow.") from error
+    return pyarrow, pyarrow.parquet
+
+
+def _columns(rows: Rows) -> list[str]:
+    return list(dict.fromkeys(key for row in rows for key in row))
+
+
+def _write_csv(path: Path, rows: Rows) -> None:
+    with open(path, "w", encoding="utf-8", errors="backslashreplace", newline="") as file:
+        writer = csv.DictWriter(file, _columns(rows))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def _write_json(path: Path, rows: Rows) -> None:
+    path.write_text(json.dumps(list(map(dict, rows)), indent=1), "utf-8")
+
+
+def _write_parquet(path: Path, rows: Rows) -> None:
+    pyarrow, parquet = require_pyarrow()
+    columns = {name: [row.get(name) for row in rows] for name in _columns(rows)}
+    parquet.write_table(pyarrow.table(columns), path)
+
+
+_WRITERS = {".csv": _write_csv, ".json": _write_json, ".parquet": _write_parquet}
 
 
 def _heading(column: str) -> str:

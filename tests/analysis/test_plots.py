@@ -38,11 +38,6 @@ def test_svg_says_what_was_drawn_and_csv_holds_the_numbers(curve):
     assert [float(row["accuracy"]) for row in rows] == [row["accuracy"] for row in curve[1]]
 
 
-def test_rows_with_different_keys_share_a_table(tmp_path):
-    plots.write_table(tmp_path / "t.csv", [{"a": 1}, {"a": 2, "b": 3}])
-    assert (tmp_path / "t.csv").read_text().split() == ["a,b", "1,", "2,3"]
-
-
 @pytest.mark.parametrize("options", [{}, {"subs": (1,), "most": 3}])
 @pytest.mark.parametrize(
     "values",

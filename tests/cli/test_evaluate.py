@@ -12,6 +12,7 @@ from PIL import Image
 
 import keras_resnet
 from keras_resnet.data import load_dataset
+from keras_resnet.preprocessing import Preprocessing
 from tests.evaluation.test_classes import FRUIT, perfect
 from tests.recipes.running import refused, run_here
 
@@ -130,3 +131,38 @@ def test_classes_of_a_folder_are_matched_by_name(tmp_path):
 def test_wrong_flag_is_one_line_and_writes_nothing(models, tmp_path, flags, named):
     refused(named, "evaluate", "--models", models[0], "--workdir", tmp_path / "run", *flags)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_two_models_are_compared_and_one_is_calibrated(tmp_path):
+    """On random outputs: the digits' 179 validation images."""
+    paths = []
+    for seed in range(2):
+        keras.utils.set_random_seed(seed)
+        prepared = Preprocessing.unchanged(1, 8)
+        options = {"input_shape": (8, 8, 1), "include_preprocessing": prepared}
+        model = keras_resnet.CifarResNet(8, **options)
+        kernel, bias = model.layers[-1].get_weights()
+        model.layers[-1].set_weights([kernel / 20, bias])
+        paths.append(tmp_path / f"{seed}.keras")
+        model.save(paths[-1])
+    workdir, out = tmp_path / "run", tmp_path / "calibrated.keras"
+    output = run_here(
+        *("evaluate", "--models", paths[0], "--against", paths[1], "--split", "validation"),
+        *("--calibrate", out, "--table", "json", "--workdir", workdir),
+    )
+    metrics = json.loads((workdir / "metrics.json").read_text())
+    pair, found = metrics["against"], metrics["calibration"]
+    assert pair["models"] == [str(path) for path in paths] and "McNemar" in output
+    assert pair["errors"][0] == pytest.approx(metrics["top1_error"])
+    assert found["images"] == pair["images"] == metrics["images"]
+    assert found["cross_entropy"][1] < found["cross_entropy"][0]
+    assert metrics["calibration_error"] == pytest.approx(found["error"][0], abs=1e-6)
+    assert len(json.loads((workdir / "predictions.json").read_text())) == metrics["images"]
+    assert len(rows_of(workdir / "reliability.csv")) > 1
+    model, copy = map(keras_resnet.load_model, (paths[0], out))
+    images = np.random.default_rng(0).integers(0, 256, (4, 8, 8, 1)).astype("float32")
+    logits = np.log(model(images)) / found["temperature"]
+    np.testing.assert_allclose(copy(images), keras.ops.softmax(logits), rtol=1e-3, atol=1e-6)
+    assert copy.preprocessing.threshold == pytest.approx(found["threshold"])
+    flags = ["--models", paths[0], "--calibrate", out, "--workdir", tmp_path / "2"]
+    refused("calibrate", "evaluate", *flags)

@@ -15,7 +15,7 @@ from keras_resnet.analysis.plots.curves import (
     range_test,
     responses,
 )
-from keras_resnet.analysis.plots.drawing import figure, require_matplotlib, write_table
+from keras_resnet.analysis.plots.drawing import figure, require_matplotlib
 from keras_resnet.analysis.plots.reliability import reliability_diagram
 from keras_resnet.analysis.plots.trials import search
 
@@ -34,5 +34,4 @@ __all__ = [
     "require_matplotlib",
     "responses",
     "search",
-    "write_table",
 ]

@@ -12,6 +12,7 @@ from keras_resnet.analysis.comparison import Entry
 from keras_resnet.analysis.cost import Cost
 from keras_resnet.analysis.plots import drawing
 from keras_resnet.analysis.published import Accuracy
+from keras_resnet.utils.tables import write_table
 
 COLORS = (*drawing.COLORS, "#333333")
 MARKERS = "osD^vPX"
@@ -49,7 +50,7 @@ def accuracy_against_operations(entries: Sequence[Entry], path: str | Path) -> b
     Returns:
         Whether there was a figure to draw: without any accuracy only the CSV is written.
     """
-    drawing.write_table(Path(path).with_suffix(".csv"), [entry.row() for entry in entries])
+    write_table(Path(path).with_suffix(".csv"), [entry.row() for entry in entries])
     shown = [(entry, entry.accuracy) for entry in entries if entry.accuracy is not None]
     if not shown:
         return False

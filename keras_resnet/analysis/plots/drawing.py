@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import csv
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from keras_resnet.utils import checks
 from keras_resnet.utils.escapes import visible
 from keras_resnet.utils.files import replacing
+from keras_resnet.utils.tables import write_table
 
 # Okabe and Ito's colors, told apart under every common color blindness.
 BLUE, ORANGE, GREEN, VERMILION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
@@ -61,18 +61,6 @@ def titled_figure(path, rows, title: str, size=(7.0, 4.2)) -> Iterator[Any]:
         # Eleven letters an inch; matplotlib's own wrapping reserves no room for a second line.
         fig.suptitle(textwrap.fill(visible(title), round(11 * size[0])), fontsize="medium")
         yield fig
-
-
-def write_table(path: str | Path, rows: Sequence[Mapping[str, object]]) -> None:
-    """Writes rows as CSV, a column for every key that any of them has."""
-    columns = list(dict.fromkeys(key for row in rows for key in row))
-    with (
-        replacing(path) as temporary,
-        open(temporary, "w", encoding="utf-8", errors="backslashreplace", newline="") as file,
-    ):
-        writer = csv.DictWriter(file, columns)
-        writer.writeheader()
-        writer.writerows(rows)
 
 
 def error_axis(axes) -> None:

@@ -18,7 +18,7 @@ def reliability_diagram(
     rows, which the CSV has, too, are those of `evaluation.reliability`, by name of the curve.
     """
     table = [{"model": name, **row} for name, rows in curves.items() for row in rows]
-    with drawing.titled_figure(path, table, title, (5.6, 5.8)) as fig:
+    with drawing.titled_figure(path, table, title, (7.0, 6.4)) as fig:
         upper, lower = fig.subplots(2, 1, sharex=True, height_ratios=(3, 1))
         upper.plot([0, 100], [0, 100], color="0.6", linestyle=":", label="as they say")
         for name, rows in curves.items():
