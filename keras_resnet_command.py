@@ -20,11 +20,15 @@ VERBS = {
     "embed": "Writes the feature vectors of the images in a folder to a table",
     "serve": "Serves a trained model over HTTP: encoded images in, their best classes out",
     "export": "Writes a trained model for inference: SavedModel, LiteRT (.tflite) or ONNX",
+    "study": "Repeats the paper's studies of degradation, shortcuts, depth, responses and transfer",
     "tune": "Searches for a network and its optimizer's settings, and trains the best one fully",
+    "convert": "Converts weights between Keras, PyTorch, safetensors and the Hugging Face hub",
+    "summary": "Describes a network: options, cost, and what its weights want done to an image",
     "models": "Lists the networks: default input, parameters, multiply-adds, and published weights",
     "compare": "Compares what networks cost, and how accurate they are",
     "responses": "Measures how strongly the layers of trained networks respond",
     "check-data": "Reads a folder of images through, and lists what training would stumble over",
+    "doctor": "Says what is installed and which devices there are, and tries a step of training",
 }
 
 

@@ -12,15 +12,6 @@ construction:
 
 import keras_resnet_command  # noqa: F401
 from keras_resnet.cli import run, studies
-from keras_resnet.experiment import Data, Experiment, Network, Optimization, Output
-
-DIGITS = Experiment(
-    Network(depth=20),
-    Data("digits", validation_split="test"),
-    Optimization(epochs=12, warmup="linear", warmup_share=0.2),
-    output=Output("runs/deepen", export=False),
-)
-
 
 if __name__ == "__main__":
-    run(studies.deepening, description=__doc__, presets={"digits": DIGITS})
+    run(studies.deepening, description=__doc__)

@@ -24,11 +24,6 @@ from keras_resnet.cli import run, studies
 from keras_resnet.experiment import Data, Experiment, Optimization, Output
 
 PRESETS = {
-    "digits": Experiment(
-        data=Data("digits", validation_split="test"),
-        optimization=Optimization(epochs=27, warmup="linear", warmup_share=0.2),
-        output=Output("runs/degradation", export=False),
-    ),
     "paper": Experiment(
         data=Data("cifar10", validation_split="test"),
         optimization=Optimization(steps=64_000),

@@ -13,15 +13,6 @@ so projections are not what cures the degradation. That comparison:
 
 import keras_resnet_command  # noqa: F401
 from keras_resnet.cli import run, studies
-from keras_resnet.experiment import Data, Experiment, Network, Optimization, Output
-
-DIGITS = Experiment(
-    Network("ResNet20"),
-    Data("digits", validation_split="test"),
-    Optimization(epochs=30, warmup="linear"),
-    output=Output("runs/shortcuts", export=False),
-)
-
 
 if __name__ == "__main__":
-    run(studies.shortcuts, description=__doc__, presets={"digits": DIGITS})
+    run(studies.shortcuts, description=__doc__)

@@ -20,19 +20,6 @@ folder of class folders or a data set of TensorFlow Datasets:
 
 import keras_resnet_command  # noqa: F401
 from keras_resnet.cli import run, studies
-from keras_resnet.experiment import Data, Experiment, Network, Optimization, Output
-
-FINE_TUNING = Experiment(
-    Network(init="runs/transfer/pretrained-0/model.keras", freeze_bn=True),
-    Data(
-        "digits",
-        data_options={"classes": (7, 8, 9), "per_class": 5},
-        validation_split="test",
-    ),
-    Optimization(batch_size=15, head_epochs=20, epochs=40, learning_rate=0.05, schedule="cosine"),
-    output=Output("runs/transfer", export=False),
-)
-
 
 if __name__ == "__main__":
-    run(studies.transfer, description=__doc__, presets={"digits": FINE_TUNING})
+    run(studies.transfer, description=__doc__)

@@ -22,13 +22,6 @@ from keras_resnet.cli import run, studies
 from keras_resnet.experiment import Data, Experiment, Network, Optimization, Output
 
 PRESETS = {
-    "digits": Experiment(
-        # At a stochastic depth of 0.5, as below, 27 epochs do not train it.
-        Network("ResNet56", dropout=0.2, stochastic_depth=0.2),
-        Data("digits", validation_split="test"),
-        Optimization(epochs=27, warmup="linear", warmup_share=0.2),
-        output=Output("runs/very_deep", export=False),
-    ),
     "paper": Experiment(
         Network("ResNet1202", dropout=0.2, stochastic_depth=0.5, recompute=True),
         Data("cifar10", validation_split="test"),

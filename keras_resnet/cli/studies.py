@@ -1,10 +1,12 @@
-"""Studies of several networks, each with flags of its own. Their presets are in recipes.
+"""Studies of several networks, each with flags of its own.
 
-Each function parses the command line of a recipe with that description and those presets.
+A study takes the words of a command line, the description and the program's name of its help, and
+presets beside its own on the digits, which recipes add.
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import tensorflow as tf
 
@@ -14,9 +16,56 @@ from keras_resnet.cli.flags import (
     own_values,
     parse_experiment,
 )
-from keras_resnet.experiment import Experiment, growth, reports
+from keras_resnet.experiment import (
+    Data,
+    Experiment,
+    Network,
+    Optimization,
+    Output,
+    growth,
+    reports,
+)
 from keras_resnet.experiment.factories import architecture_of, build_model, load_data
 from keras_resnet.utils import checks
+
+Presets = Mapping[str, Experiment]
+NONE: Presets = MappingProxyType({})
+
+# On scikit-learn's digits, a few minutes each. The test images choose nothing.
+DEGRADATION = Experiment(
+    data=Data("digits", validation_split="test"),
+    optimization=Optimization(epochs=27, warmup="linear", warmup_share=0.2),
+    output=Output("runs/degradation", export=False),
+)
+SHORTCUTS = Experiment(
+    Network("ResNet20"),
+    Data("digits", validation_split="test"),
+    Optimization(epochs=30, warmup="linear"),
+    output=Output("runs/shortcuts", export=False),
+)
+VERY_DEEP = Experiment(
+    # At a stochastic depth of 0.5, as the paper's preset has, 27 epochs do not train it.
+    Network("ResNet56", dropout=0.2, stochastic_depth=0.2),
+    Data("digits", validation_split="test"),
+    Optimization(epochs=27, warmup="linear", warmup_share=0.2),
+    output=Output("runs/very_deep", export=False),
+)
+DEEPEN = Experiment(
+    Network(depth=20),
+    Data("digits", validation_split="test"),
+    Optimization(epochs=12, warmup="linear", warmup_share=0.2),
+    output=Output("runs/deepen", export=False),
+)
+TRANSFER = Experiment(
+    Network(init="runs/transfer/pretrained-0/model.keras", freeze_bn=True),
+    Data(
+        "digits",
+        data_options={"classes": (7, 8, 9), "per_class": 5},
+        validation_split="test",
+    ),
+    Optimization(batch_size=15, head_epochs=20, epochs=40, learning_rate=0.05, schedule="cosine"),
+    output=Output("runs/transfer", export=False),
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,10 +81,17 @@ class Degradation(StudyArguments):
     reach: tuple[float, ...] = (0.5, 0.1)
 
 
-def degradation(description: str | None, presets: Mapping[str, Experiment]) -> None:
+def degradation(
+    argv: Sequence[str] | None = None,
+    description: str | None = None,
+    prog: str | None = None,
+    presets: Presets = NONE,
+) -> None:
     """Trains plain and residual nets of several depths alike."""
     without = ("model", "depth", "shortcut", "seed", *OF_A_TRAINED_NETWORK)
-    base, given = parse_experiment(None, description, presets, Degradation, without)
+    base, given = parse_experiment(
+        argv, description, {"digits": DEGRADATION, **presets}, Degradation, without, prog
+    )
     own = own_values(given)
     reports.degradation(own.pop("models"), base, own.pop("seeds"), **own)
 
@@ -56,20 +112,34 @@ class Shortcuts(StudyArguments):
         checks.different("shortcuts", self.shortcuts, "options")
 
 
-def shortcuts(description: str | None, presets: Mapping[str, Experiment]) -> None:
+def shortcuts(
+    argv: Sequence[str] | None = None,
+    description: str | None = None,
+    prog: str | None = None,
+    presets: Presets = NONE,
+) -> None:
     """Compares shortcut options of a network."""
     without = ("shortcut", "seed", *OF_A_TRAINED_NETWORK)
-    base, given = parse_experiment(None, description, presets, Shortcuts, without)
+    base, given = parse_experiment(
+        argv, description, {"digits": SHORTCUTS, **presets}, Shortcuts, without, prog
+    )
     own = own_values(given)
     variants = {f"option {s}": base.replace(shortcut=s) for s in own.pop("shortcuts")}
     title = f"Shortcut options of {architecture_of(base.network).name}"
     reports.side_by_side(variants, base, own.pop("seeds"), title=title, **own)
 
 
-def regularization(description: str | None, presets: Mapping[str, Experiment]) -> None:
+def regularization(
+    argv: Sequence[str] | None = None,
+    description: str | None = None,
+    prog: str | None = None,
+    presets: Presets = NONE,
+) -> None:
     """Trains a network without regularization, with dropout, and with stochastic depth."""
     without = ("seed", *OF_A_TRAINED_NETWORK)
-    base, given = parse_experiment(None, description, presets, StudyArguments, without)
+    base, given = parse_experiment(
+        argv, description, {"digits": VERY_DEEP, **presets}, StudyArguments, without, prog
+    )
     own = own_values(given)
     variants = {
         "none": base.replace(dropout=0.0, stochastic_depth=0.0),
@@ -95,7 +165,12 @@ class Deepening(StudyArguments):
     more_epochs: int | None = None
 
 
-def deepening(description: str | None, presets: Mapping[str, Experiment]) -> None:
+def deepening(
+    argv: Sequence[str] | None = None,
+    description: str | None = None,
+    prog: str | None = None,
+    presets: Presets = NONE,
+) -> None:
     """Deepens a trained CIFAR network, and trains on."""
     # Set here, or meant for runs on several devices.
     without = (
@@ -103,7 +178,9 @@ def deepening(description: str | None, presets: Mapping[str, Experiment]) -> Non
         *("strategy", "gpus", "virtual_devices", "tpu"),
         *OF_A_TRAINED_NETWORK,
     )
-    base, given = parse_experiment(None, description, presets, Deepening, without)
+    base, given = parse_experiment(
+        argv, description, {"digits": DEEPEN, **presets}, Deepening, without, prog
+    )
     own = own_values(given)
     growth.deepening(base, own.pop("to"), own.pop("seeds"), **own)
 
@@ -122,10 +199,17 @@ class Transfer(StudyArguments):
     scratch: bool = True
 
 
-def transfer(description: str | None, presets: Mapping[str, Experiment]) -> None:
+def transfer(
+    argv: Sequence[str] | None = None,
+    description: str | None = None,
+    prog: str | None = None,
+    presets: Presets = NONE,
+) -> None:
     """Fine-tunes a trained network, against the same network from random values."""
     without = ("seed", "init", "steps")
-    settings, given = parse_experiment(None, description, presets, Transfer, without)
+    settings, given = parse_experiment(
+        argv, description, {"digits": TRANSFER, **presets}, Transfer, without, prog
+    )
     own = own_values(given)
     settings = settings.replace(init=own.pop("init") or reports.pretrain(settings, own["jobs"]))
     # Once here, so that what does not fit is said before anything is written; not on a GPU, whose

@@ -1,0 +1,99 @@
+"""Converts weights: files of Keras, PyTorch and safetensors, published ones, the Hugging Face hub.
+
+    keras-resnet convert ResNet50 resnet50.pth model.keras
+    keras-resnet convert ResNet50:a1_in1k resnet50.safetensors
+    keras-resnet convert model.keras model.pth
+
+MODEL is a .keras file, hf://owner/name, or a name of the table (keras-resnet models). Behind a
+name, WEIGHTS is a file with weights for it; published ones are NAME:WEIGHTS. OUT is a .keras file,
+a .weights.h5 of Keras, or a .pth or .safetensors under the names of PyTorch.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+import keras
+from tyro.conf import Positional
+
+from keras_resnet.cli.flags import Arguments, parse, print_json
+from keras_resnet.models import build, list_models, load_model
+from keras_resnet.utils.files import replacing
+from keras_resnet.weights import save_model, save_torch_weights
+
+
+@dataclasses.dataclass(frozen=True)
+class Convert(Arguments):
+    """Arguments of `keras-resnet convert`.
+
+    Attributes:
+        model: A .keras file, hf://owner/name, or a name of the table.
+        files: WEIGHTS for a name, and OUT.
+        classes: Classes of a network by name; by default its own.
+        version: Version of a network by name: v1, v1.5 or v2; by default its own.
+        overwrite: Whether OUT is replaced.
+        json: Print JSON.
+    """
+
+    model: Positional[str]
+    files: Positional[tuple[Path, ...]]
+    classes: int | None = None
+    version: str | None = None
+    overwrite: bool = False
+    json: bool = False
+
+
+def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
+    """Reads weights, and writes them in another format."""
+    given = parse(Convert, argv, __doc__, prog)
+    *sources, out = given.files
+    if (
+        len(sources) > 1
+        or out.suffix not in _WRITERS
+        or out.name.endswith(".h5") != (out.name.endswith(".weights.h5"))
+    ):
+        raise ValueError(
+            "`files` must be WEIGHTS, if any, and OUT, which ends in .keras, .weights.h5, .pth or "
+            f".safetensors. Received: {' '.join(map(str, given.files))}"
+        )
+    if out.exists() and not given.overwrite:
+        raise ValueError(f"`files` must end in a new file; --overwrite replaces. Received: {out}")
+    model = _read(given, sources)
+    _WRITERS[out.suffix](model, out)
+    written = {"path": str(out), "bytes": out.stat().st_size, "parameters": model.count_params()}
+    if given.json:
+        print_json(written)
+        return
+    print(f"{out}: {written['parameters']:,} parameters, {written['bytes']:,} bytes")
+
+
+def _read(given: Convert, sources: Sequence[Path]) -> keras.Model:
+    name, _, published = given.model.partition(":")
+    if not list_models(name):
+        if sources:
+            raise ValueError(
+                "`files` must be OUT alone behind a file, which has its weights. "
+                f"Received: {' '.join(map(str, given.files))}"
+            )
+        return load_model(given.model)
+    if not (sources or published):
+        raise ValueError(
+            "`model` must have weights: NAME:WEIGHTS, or NAME and a file. "
+            f"Received: model={given.model!r}"
+        )
+    options = {"classes": given.classes, "version": given.version}
+    options = {key: value for key, value in options.items() if value is not None}
+    return build(name, weights=str(sources[0]) if sources else published, **options)
+
+
+def _save_h5(model: keras.Model, path: Path) -> None:
+    with replacing(path) as temporary:
+        model.save_weights(temporary)
+
+
+_WRITERS = {
+    ".keras": save_model,
+    ".h5": _save_h5,
+    ".pth": save_torch_weights,
+    ".safetensors": save_torch_weights,
+}

@@ -1,0 +1,159 @@
+"""Says what is installed, which devices and kernels there are, and tries a step of training.
+
+    keras-resnet doctor
+
+Each line is a finding: "ok", or "missing" or "slow" with the remedy. The exit code is 1 where
+something that training needs does not work.
+"""
+
+import dataclasses
+import os
+import platform
+import shutil
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+from packaging.requirements import Requirement
+
+from keras_resnet import CifarResNet
+from keras_resnet.cli.flags import Arguments, parse, print_json
+from keras_resnet.data import ArrayDataset
+from keras_resnet.experiment.card import versions
+from keras_resnet.training import CrossEntropy, Trainer, make_strategy, set_precision, sgd
+
+DISTRIBUTION = "keras-deep-residual"
+# Extras that are not for users.
+_DEVELOPMENT = ("dev", "test", "all")
+# Features of a processor by what TensorFlow's kernels use them for.
+_FEATURES = {
+    "avx2": "vectors of 8 float32",
+    "avx512f": "vectors of 16 float32",
+    "avx512_vnni": "int8",
+    "avx_vnni": "int8",
+    "avx512_bf16": "bfloat16",
+    "amx_bf16": "bfloat16 matrices",
+    "amx_int8": "int8 matrices",
+}
+
+
+class Finding(NamedTuple):
+    """A line of the report: `state` is "ok", "missing", "slow" or "broken"."""
+
+    state: str
+    what: str
+    remedy: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Doctor(Arguments):
+    """Arguments of `keras-resnet doctor`.
+
+    Attributes:
+        json: Print JSON.
+    """
+
+    json: bool = False
+
+
+def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
+    """Prints the findings; exits with 1 where training does not work."""
+    given = parse(Doctor, argv, __doc__, prog)
+    found = [*_installed(), *_machine(), *_step()]
+    if given.json:
+        print_json([finding._asdict() for finding in found])
+    else:
+        for state, what, remedy in found:
+            print(f"{state:8}{what}" + f": {remedy}" * bool(remedy))
+    if any(finding.state == "broken" for finding in found):
+        sys.exit(1)
+
+
+def _installed() -> Iterator[Finding]:
+    for name, version in versions().items():
+        yield Finding("ok", f"{name} {version}")
+    extras: dict[str, list[str]] = {}
+    for text in metadata.requires(DISTRIBUTION) or ():
+        requirement = Requirement(text)
+        for extra in metadata.metadata(DISTRIBUTION).get_all("Provides-Extra") or ():
+            marker = requirement.marker
+            if marker and marker.evaluate({"extra": extra}) and not marker.evaluate({"extra": ""}):
+                extras.setdefault(extra, [])
+                if not _fits(requirement):
+                    extras[extra].append(str(requirement).partition(";")[0].strip())
+    for extra, missing in extras.items():
+        if extra in _DEVELOPMENT:
+            continue
+        if missing:
+            remedy = f"pip install '{DISTRIBUTION}[{extra}]'"
+            yield Finding("missing", f"extra {extra} ({', '.join(missing)})", remedy)
+        else:
+            yield Finding("ok", f"extra {extra}")
+
+
+def _fits(requirement: Requirement) -> bool:
+    try:
+        return requirement.specifier.contains(metadata.version(requirement.name), prereleases=True)
+    except metadata.PackageNotFoundError:
+        return False
+
+
+def _machine() -> Iterator[Finding]:
+    gpus = tf.config.list_physical_devices("GPU")
+    for gpu in gpus:
+        details = tf.config.experimental.get_device_details(gpu)
+        yield Finding("ok", f"GPU {details.get('device_name', gpu.name)}")
+    if not gpus and (shutil.which("nvidia-smi") or Path("/dev/nvidia0").exists()):
+        remedy = f"pip install '{DISTRIBUTION}[gpu]', and a driver that fits it"
+        yield Finding("missing", "an NVIDIA GPU that TensorFlow cannot use", remedy)
+    flags = _processor_flags()
+    features = [f"{name} ({use})" for name, use in _FEATURES.items() if name in flags]
+    processor = f"{os.cpu_count()} cores of {platform.machine()}"
+    yield Finding("ok", f"processor: {processor}, {', '.join(features) or 'no features known'}")
+    if os.environ.get("TF_ENABLE_ONEDNN_OPTS") == "0":
+        yield Finding("slow", "oneDNN kernels are off", "unset TF_ENABLE_ONEDNN_OPTS")
+    else:
+        yield Finding("ok", "oneDNN kernels are on")
+    if any("bf16" in flag for flag in flags) or gpus:
+        yield Finding("ok", "--precision mixed_bfloat16 has hardware")
+    else:
+        yield Finding("ok", "--precision float32; bfloat16 has no hardware here")
+    free = shutil.disk_usage(".").free
+    yield Finding("ok" if free > 2**30 else "slow", f"{free / 2**30:.1f} GiB free in this folder")
+
+
+def _processor_flags() -> frozenset[str]:
+    """Returns the features of the processor as Linux names them; none elsewhere."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return frozenset()
+    listed = next((line for line in lines if line.startswith(("flags", "Features"))), "")
+    return frozenset(listed.partition(":")[2].split())
+
+
+def _step() -> Iterator[Finding]:
+    """Trains a small network on noise for two steps."""
+    images = np.random.default_rng(0).integers(0, 256, (16, 8, 8, 1)).astype("uint8")
+    dataset = ArrayDataset("noise", {"train": (images, np.arange(16) % 2)}, ("a", "b"))
+    for precision in ("float32", "mixed_bfloat16"):
+        start = time.perf_counter()
+        try:
+            set_precision(precision)
+            strategy = make_strategy()
+            with strategy.scope():
+                model = CifarResNet(8, input_shape=(8, 8, 1), classes=2)
+                trainer = Trainer(model, sgd(0.01), CrossEntropy(), strategy=strategy)
+            trainer.fit(dataset, 8, steps=2, validation_split=None)
+        except Exception as error:  # Whatever is wrong with the installation.
+            yield Finding("broken", f"training in {precision}", f"{type(error).__name__}: {error}")
+            continue
+        finally:
+            set_precision("float32")
+        seconds = time.perf_counter() - start
+        yield Finding("ok", f"two steps of training in {precision}: {seconds:.1f} s with tracing")

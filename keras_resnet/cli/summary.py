@@ -1,0 +1,76 @@
+"""Describes a network: its options, what it costs, and what its weights want done to an image.
+
+    keras-resnet summary ResNet50
+    keras-resnet summary model.keras --layers
+
+MODEL is a name of the table (keras-resnet models), which is built with random weights, a .keras
+file, or hf://owner/name. Parameters and multiply-adds are counted for one image.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+from tyro.conf import Positional
+
+from keras_resnet.analysis import complexity
+from keras_resnet.cli.flags import Arguments, parse, print_json
+from keras_resnet.models import build, list_models, load_model
+from keras_resnet.network import remembered
+from keras_resnet.utils.escapes import visible
+from keras_resnet.utils.tables import text_table
+
+
+@dataclasses.dataclass(frozen=True)
+class Summary(Arguments):
+    """Arguments of `keras-resnet summary`.
+
+    Attributes:
+        model: A name of the table, a .keras file, or hf://owner/name.
+        image_size: Side of the images that are counted for; by default the network's own.
+        layers: Whether every layer is shown.
+        json: Print JSON.
+    """
+
+    model: Positional[str]
+    image_size: int | None = None
+    layers: bool = False
+    json: bool = False
+
+
+def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
+    """Prints what there is to know of a network without an image."""
+    given = parse(Summary, argv, __doc__, prog)
+    model = build(given.model) if list_models(given.model) else load_model(given.model)
+    shape = None
+    if given.image_size is not None:
+        shape = (given.image_size, given.image_size, model.input_shape[-1])
+    counted = complexity(model, shape)
+    about = _about(model)
+    figures = {
+        "parameters": counted.parameters,
+        "multiply_adds": counted.multiply_adds,
+        "activations": counted.activations,
+    }
+    if given.json:
+        print_json({**about, **figures, "layers": counted.rows() if given.layers else None})
+        return
+    for name, value in about.items():
+        print(f"{name + ':':16}{visible(value)}")
+    for name, value in figures.items():
+        print(f"{name.replace('_', '-') + ':':16}{value:,}")
+    if given.layers:
+        print(text_table(counted.rows()))
+
+
+def _about(model: keras.Model) -> dict[str, Any]:
+    about: dict[str, Any] = {
+        "name": model.name,
+        "input": "x".join(map(str, model.input_shape[1:])),
+        "output": "x".join(map(str, model.output_shape[1:])),
+        "layers": len(model.layers),
+    }
+    if config := remembered(model):
+        about |= {"network": config.architecture.name, "images": str(config.preprocessing)}
+    return about
