@@ -226,6 +226,10 @@ class ImageDataset(abc.ABC):
         """Yields what the digest of a split is made of."""
         return ()
 
+    def locate(self, split: str, index: int) -> str:
+        """Returns the place of the image at a position of `split`, for reports."""
+        return f"image {index} of {split}"
+
     def nothing_readable(self, split: str) -> str:
         """Returns the message of the error where no image of a split can be read."""
         return (

@@ -208,6 +208,9 @@ class EncodedDataset(ImageDataset):
         encoded, label = self._sources[split].read(index)
         return encoded, tf.gather(tf.range(len(self.class_names)), label)
 
+    def locate(self, split: str, index: int) -> str:
+        return self._sources[split].locate(index)
+
     def _view(self, encoded: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
         """Returns a training image, or the evaluation image if there are no draws."""
         if draws.shape[0]:
