@@ -22,6 +22,7 @@ from keras_resnet.analysis.plots import (
     write_table,
 )
 from keras_resnet.cli.flags import LineParser
+from keras_resnet.experiment.page import REPORT, require_jinja, write_report
 from keras_resnet.experiment.workdir import expect_folder
 from keras_resnet.training.precision import set_precision
 from keras_resnet.utils.files import write_json
@@ -48,6 +49,7 @@ def main(
 
     workdir = expect_folder("workdir", given.workdir)
     require_matplotlib()
+    require_jinja()
     set_precision(given.precision)
     counted = comparison.compare(
         given.models,
@@ -95,4 +97,5 @@ def main(
         cost_against_batch(costs, workdir / "cost.png")
         record(finished=False)
     record(finished=True)
-    print(f"Everything is in {workdir}")
+    write_report(workdir, title=f"Comparison of {len(entries)} networks")
+    print(f"Everything is in {workdir}: begin with {REPORT}")

@@ -3,10 +3,11 @@
     keras-resnet evaluate --models model.keras --dataset folder --data-dir DIR --protocol ten-crop
 
 Writes top-1 and top-5 error with 95 % intervals and images/s (metrics.json), a table and a plot by
-class (per_class), the confusion matrix as a table and a plot (confusion), and the prediction for
-every image (predictions.csv). Several --models are an ensemble. Probabilities are averaged over
-crops and models, with --average logits the logits. Outputs are matched to the classes of the data
-set by name: those that the model remembers, or that labels.txt beside it has.
+class (per_class), the confusion matrix as a table and a plot (confusion), the prediction for every
+image (predictions.csv), and a page with all of it and the worst mistakes (report.html). Several
+--models are an ensemble. Probabilities are averaged over crops and models, with --average logits
+the logits. Outputs are matched to the classes of the data set by name: those that the model
+remembers, or that labels.txt beside it has.
 """
 
 import argparse
@@ -17,6 +18,7 @@ from keras_resnet.analysis import plots
 from keras_resnet.cli.flags import LineParser, options_of
 from keras_resnet.data import load_dataset, option_names
 from keras_resnet.experiment.card import versions
+from keras_resnet.experiment.page import REPORT, require_jinja, write_evaluation, write_report
 from keras_resnet.experiment.workdir import expect_folder
 from keras_resnet.export.reading import labels_of
 from keras_resnet.utils.escapes import visible
@@ -50,6 +52,7 @@ def main(
             f"`workdir` must be a new folder, or one without results. Received: workdir={workdir}"
         )
     plots.require_matplotlib()
+    require_jinja()
     options = options_of(given, "resize", "scales", "flip")
     protocol = evaluation.make_protocol(given.protocol, **options)
     models = [evaluation.load_model(path) for path in given.models]
@@ -73,11 +76,11 @@ def main(
 
     title = f"{' + '.join(given.models)}: {result.split} images of {dataset.name}, "
     title += f"{result.protocol}, top-1 error {100 * result.top1_error:.2f} %"
-    plots.confusion_matrix(
-        result.confusion, dataset.class_names, workdir / "confusion.png", title=title
-    )
-    plots.class_errors(result.per_class(), workdir / "per_class.png", title=title)
-    plots.write_table(workdir / "predictions.csv", result.predictions())
+    write_evaluation(result, workdir, title)
     metrics = {**result.metrics(), "command": command_line(), "versions": versions()}
     write_json(workdir / "metrics.json", metrics)
-    print(f"Everything is in {workdir}: begin with metrics.json and confusion.png")
+    # Maps are those of one model.
+    model = models[0] if len(models) == 1 else None
+    title = f"{' + '.join(given.models)} on {dataset.name}"
+    write_report(workdir, title=title, model=model, dataset=dataset, result=result)
+    print(f"Everything is in {workdir}: begin with {REPORT} and metrics.json")

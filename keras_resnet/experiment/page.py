@@ -7,6 +7,7 @@ Needs TensorFlow and, for what is written, Jinja2 (`pip install keras-deep-resid
 from __future__ import annotations
 
 import csv
+import logging
 import os
 import platform
 import statistics
@@ -19,9 +20,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_resnet.analysis import plots
 from keras_resnet.data import ImageDataset
 from keras_resnet.data.check import FAULTS, DataReport
-from keras_resnet.evaluation import Evaluation
+from keras_resnet.evaluation import Evaluation, evaluate
 from keras_resnet.experiment import pictures
 from keras_resnet.experiment.settings import Experiment
 from keras_resnet.experiment.workdir import CONFIG, read_object
@@ -31,6 +33,8 @@ from keras_resnet.utils.escapes import visible
 from keras_resnet.utils.files import write_text
 from keras_resnet.utils.statistics import wilson_interval
 from keras_resnet.utils.tables import cell_text, heading_text
+
+logger = logging.getLogger(__name__)
 
 REPORT = "report.html"
 MISTAKES, TRAINING_IMAGES = 12, 24
@@ -88,6 +92,10 @@ class Table(NamedTuple):
     numeric: Sequence[bool]
     rows: Sequence[Sequence[Cell]]
     folded: bool = False
+
+
+class _Percent(float):
+    """A number that is shown with two decimals."""
 
 
 class Plot(NamedTuple):
@@ -182,6 +190,48 @@ def write_report(
     return workdir / REPORT
 
 
+def write_evaluation(result: Evaluation, workdir: str | os.PathLike, title: str) -> None:
+    """Writes the confusion matrix and the errors by class as plots and tables, and predictions.csv.
+
+    `title` heads the plots.
+    """
+    workdir = Path(workdir)
+    names = result.class_names
+    plots.confusion_matrix(result.confusion, names, workdir / "confusion.png", title=title)
+    plots.class_errors(result.per_class(), workdir / "per_class.png", title=title)
+    plots.write_table(workdir / "predictions.csv", result.predictions())
+
+
+def report_run(
+    experiment: Experiment,
+    model: keras.Model,
+    dataset: ImageDataset,
+    metrics: Mapping[str, Any],
+    title: str,
+) -> None:
+    """Predicts the class of every image of the last split, and writes what follows from it.
+
+    Writes what `write_evaluation` does, and report.html. A model that `evaluate` does not take,
+    such as one around a Hub module, has a page without them.
+
+    Args:
+        experiment: The settings; their `workdir` is the folder.
+        model: The trained model.
+        dataset: Its data.
+        metrics: Content of metrics.json, which need not be written yet.
+        title: Title of page and plots.
+    """
+    workdir, result = experiment.output.workdir, None
+    try:
+        batch_size = experiment.optimization.batch_size
+        result = evaluate(model, dataset, split=metrics["split"], batch_size=batch_size)
+    except ValueError as error:
+        logger.info(f"{REPORT} is without classes and mistakes: {error}")
+    else:
+        write_evaluation(result, workdir, title)
+    write_report(workdir, title=title, metrics=metrics, model=model, dataset=dataset, result=result)
+
+
 def _headline(metrics: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     """Returns the figures at the top: what each is, its value, and what belongs to it."""
     split, found = metrics.get("split", ""), []
@@ -192,8 +242,8 @@ def _headline(metrics: Mapping[str, Any]) -> list[tuple[str, str, str]]:
         found.append((f"{split} accuracy", f"{100 * accuracy:.2f} %", note))
     for top in ("top1", "top5"):
         if metrics.get(f"{top}_error") is not None:
-            interval = metrics.get(f"{top}_error_interval_95")
-            note = f"{_percents(interval)} at 95 %" if interval else ""
+            ends = metrics.get(f"{top}_error_interval_95")
+            note = f"{_percents(ends)} at 95 %" if ends else ""
             name = f"{split} {top.replace('p', 'p-')} error"
             found.append((name, f"{100 * metrics[f'{top}_error']:.2f} %", note))
     for key, name in (("top5_accuracy", "top-5 accuracy"), ("accuracy", "accuracy")):
@@ -252,13 +302,15 @@ def _classes(workdir: Path, result: Evaluation | None) -> Section:
         rows = result.per_class()
     elif path.exists():
         with open(path, encoding="utf-8", newline="") as file:
-            rows = [{key: _value(text) for key, text in row.items()} for row in csv.DictReader(file)]
+            rows = [
+                {key: _value(text) for key, text in row.items()} for row in csv.DictReader(file)
+            ]
     shown = [
         {
             "class": str(row["name"]),
             "images": row["images"],
             **{
-                f"{name} %": 100 * row[key] if isinstance(row.get(key), (int, float)) else None
+                f"{name} %": _Percent(100 * row[key]) if _is_number(row.get(key)) else None
                 for key, name in (
                     ("error", "error"),
                     ("low", "from"),
@@ -291,7 +343,8 @@ def _mistakes(
     if found[0].maps:
         text += (
             " The maps beside them show in warm colors where the network sees evidence for the "
-            "class that it predicts, and for the true one (class activation maps)."
+            "class that it predicts, and for the true one (class activation maps, each in colors "
+            "from its lowest to its highest value)."
         )
     return Section(name, mistakes=found, text=text)
 
@@ -432,9 +485,15 @@ def _tables(*tables: Table | None) -> list[Table]:
 def _cell(value: Any) -> Cell:
     if value is None:
         return Cell("")
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
+    if isinstance(value, _Percent):
+        return Cell(f"{value:.2f}", value)
+    if _is_number(value):
         return Cell(cell_text(value), float(value))
     return Cell(_plain(value))
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def _plain(value: Any) -> str:

@@ -100,15 +100,21 @@ def mistakes(
         score = result.scores[row]
         shown = f"{100 * score:.1f} %" if result.average == "softmax" else f"logit {score:.3g}"
         alt = f"Image of class {names[1]}, predicted to be {names[0]}"
-        overlays = () if maps is None else tuple(
-            _picture(
-                _overlay(image, maps[kind][i]),
-                f"The same image with the evidence for {name} in warm colors",
-                f"evidence for {name}",
+        overlays = (
+            ()
+            if maps is None
+            else tuple(
+                _picture(
+                    _overlay(image, maps[kind][i]),
+                    f"The same image with the evidence for {name} in warm colors",
+                    f"evidence for {name}",
+                )
+                for kind, name in enumerate(names)
             )
-            for kind, name in enumerate(names)
         )
-        found.append(Mistake(_picture(image, alt, "image"), overlays, *names, shown, place))
+        found.append(
+            Mistake(_picture(image, alt, "image"), overlays, names[0], names[1], shown, place)
+        )
     return found
 
 

@@ -19,7 +19,7 @@ from keras_resnet.utils import checks
 
 # Settings that say where and how fast a run computes, but not what: it may resume with others.
 _NOT_OF_THE_RESULT = (
-    *("workdir", "data_dir", "log_every", "checkpoint_every", "resume"),
+    *("workdir", "data_dir", "log_every", "checkpoint_every", "resume", "report"),
     *("strategy", "gpus", "virtual_devices", "tpu", "steps_per_call", "jit_compile"),
 )
 
@@ -291,6 +291,7 @@ class Output:
         resume: Whether an unfinished run in `workdir` resumes.
         export: Whether the trained model is exported as Hub modules, too.
         fine_tune_epochs: Epochs of a trial that fine-tunes the exported module; 0 for none.
+        report: Whether every image is evaluated in the end, and report.html written.
     """
 
     workdir: str = "runs/digits"
@@ -299,6 +300,7 @@ class Output:
     resume: bool = True
     export: bool = True
     fine_tune_epochs: int = 0
+    report: bool = True
 
     def __post_init__(self):
         object.__setattr__(self, "workdir", os.path.expanduser(self.workdir))
