@@ -99,11 +99,12 @@ class _Percent(float):
 
 
 class Plot(NamedTuple):
-    """A plot of the run's folder."""
+    """A plot of the run's folder; `width` is that at which it was drawn, in CSS pixels."""
 
     heading: str
     uri: str
     alt: str
+    width: int
 
 
 class Section(NamedTuple):
@@ -459,7 +460,8 @@ def _plots(workdir: Path, section: str) -> list[Plot]:
         there = [path for path in paths if own == section and path.exists()]
         small = [path for path in there if path.stat().st_size <= LARGEST_SVG]
         if there:
-            found.append(Plot(heading, pictures.file_uri((small or there[-1:])[0]), alt))
+            path = (small or there[-1:])[0]
+            found.append(Plot(heading, pictures.file_uri(path), alt, pictures.drawn_width(path)))
     return found
 
 
@@ -520,7 +522,7 @@ def _value(text: str) -> str | float | int:
 
 
 def _without_empty(row: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in row.items() if value is not None}
+    return {key: value for key, value in row.items() if value not in (None, "unavailable")}
 
 
 def _only(row: Mapping[str, Any], *keys: str) -> dict[str, Any]:

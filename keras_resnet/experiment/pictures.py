@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import re
 from pathlib import Path
 from typing import NamedTuple
 
@@ -55,6 +56,15 @@ def file_uri(path: Path) -> str:
     """Returns a PNG or SVG file as a data URI."""
     kind = {".svg": "svg+xml", ".png": "png"}[path.suffix]
     return _data_uri(kind, path.read_bytes())
+
+
+def drawn_width(path: Path) -> int:
+    """Returns the width of a plot, a PNG or SVG file of `analysis.plots`, in CSS pixels."""
+    if path.suffix == ".svg":
+        match = re.search(rb'<svg [^>]*?width="([\d.]+)pt"', path.read_bytes())
+        return round(float(match[1]) * 96 / 72) if match else 0
+    # Four bytes of the first chunk; PNGs are drawn with 144 dots per inch.
+    return round(int.from_bytes(path.read_bytes()[16:20]) * 96 / 144)
 
 
 def has_pictures(dataset: ImageDataset) -> bool:

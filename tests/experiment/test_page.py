@@ -18,7 +18,12 @@ from keras_resnet.data import ArrayDataset, check_data
 from keras_resnet.evaluation import evaluate
 from keras_resnet.experiment import Experiment, build_model
 from keras_resnet.experiment.page import write_evaluation, write_report
-from keras_resnet.experiment.pictures import mistakes, training_batch, worst_mistakes
+from keras_resnet.experiment.pictures import (
+    drawn_width,
+    mistakes,
+    training_batch,
+    worst_mistakes,
+)
 from keras_resnet.utils.statistics import wilson_interval
 from tests.helpers import randomize, refused
 
@@ -216,6 +221,10 @@ def test_folders_with_less_have_a_page_of_what_is_there(case, tmp_path):
     write_evaluation(case[2], old, "old")
     (old / "metrics.json").write_text('{"split": "test", "top1_error": 0.25, "images": 30}')
     page = Page(write_report(old))
+    # 3 classes are drawn 4.46 inches wide, and errors 7.
+    widths = [round(96 * (2.6 + 3 * 0.42 + 0.6)), 96 * 7]
+    assert [int(image["width"]) for image in page.images()] == widths
+    assert [drawn_width(old / f"{name}.png") for name in ("confusion", "per_class")] == widths
     assert page.headings == ["Classes"] and "test top-1 error" in page.text["dt"]
     rows = page.tables["Classes, with 95 % intervals of their errors"]
     errors = [row["error"] for row in case[2].per_class()]
