@@ -14,7 +14,7 @@ import tensorflow as tf
 from matplotlib import colormaps
 
 from keras_resnet.analysis import class_activation_maps
-from keras_resnet.data import ArrayDataset, check_data
+from keras_resnet.data import ArrayDataset, check_data, load_dataset
 from keras_resnet.evaluation import evaluate
 from keras_resnet.experiment import Experiment, build_model
 from keras_resnet.experiment.page import write_evaluation, write_report
@@ -257,6 +257,8 @@ def test_findings_of_the_data_are_listed(tmp_path):
         image = tf.io.encode_png(np.zeros((4, 4, 3), np.uint8)).numpy()
         (tmp_path / "data" / "train" / name / "1.png").write_bytes(image)
     (tmp_path / "data" / "train" / "a" / "<i>.png").write_bytes(b"")
+    dataset = load_dataset("folder", tmp_path / "data", image_size=4)
+    assert dataset.locate("train", 2) == str(tmp_path / "data" / "train" / "b" / "1.png")
     page = Page(write_report(tmp_path, check=check_data(tmp_path / "data")))
     assert ["zero-byte", "1", "skipped with a warning"] in page.tables["Faults of the data"]
     assert ["train/a/<i>.png", "zero-byte", ""] in page.tables["1 files and folders with faults"]
