@@ -23,6 +23,7 @@ from keras_resnet.analysis.plots import (
     require_matplotlib,
 )
 from keras_resnet.cli.flags import Arguments, parse, print_json
+from keras_resnet.experiment.page import REPORT, require_jinja, write_report
 from keras_resnet.experiment.workdir import expect_folder
 from keras_resnet.training.precision import set_precision
 from keras_resnet.utils.files import write_json
@@ -69,6 +70,7 @@ def main(
 
     workdir = expect_folder("workdir", given.workdir)
     require_matplotlib()
+    require_jinja()
     set_precision(given.precision)
     counted = comparison.compare(
         given.models,
@@ -116,6 +118,7 @@ def main(
         cost_against_batch(costs, workdir / "cost.png")
         record(finished=False)
     content = record(finished=True)
+    write_report(workdir, title=f"Comparison of {len(entries)} networks")
     if given.json:
         print_json(content)
-    print(f"Everything is in {workdir}", file=progress)
+    print(f"Everything is in {workdir}: begin with {REPORT}", file=progress)

@@ -29,7 +29,7 @@ from keras_resnet.training import CrossEntropy, Trainer, make_strategy, set_prec
 
 DISTRIBUTION = "keras-deep-residual"
 # Extras that are not for users.
-_DEVELOPMENT = ("dev", "test", "all")
+_DEVELOPMENT = ("all", "browser", "test")
 # Features of a processor by what TensorFlow's kernels use them for.
 _FEATURES = {
     "avx2": "vectors of 8 float32",

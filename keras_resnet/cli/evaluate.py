@@ -12,7 +12,8 @@ Writes top-1 and top-5 error with 95 % intervals, calibration error and images/s
 table and a plot by class (per_class), the confusion matrix (confusion) and accuracy by confidence
 (reliability) as tables and plots, and the prediction for every image (predictions). Where images
 can have several labels, the figures are mean average precision, F1 and the share of images of which
-all labels are right, without a confusion matrix.
+all labels are right, without a confusion matrix. report.html shows all of it, and the worst
+mistakes.
 
 --against MODEL ... compares with another model, or ensemble, on the same images by McNemar's test.
 --calibrate OUT.keras fits a temperature, and a threshold for images of none of the classes, to
@@ -31,6 +32,7 @@ from keras_resnet.analysis import plots
 from keras_resnet.cli.flags import Arguments, options_of, parse, print_json
 from keras_resnet.data import ImageDataset, load_dataset, option_names
 from keras_resnet.experiment.card import versions
+from keras_resnet.experiment.page import REPORT, require_jinja, write_evaluation, write_report
 from keras_resnet.experiment.workdir import expect_folder
 from keras_resnet.export import ExportedModel
 from keras_resnet.export.reading import labels_of
@@ -38,7 +40,7 @@ from keras_resnet.utils import checks
 from keras_resnet.utils.escapes import visible
 from keras_resnet.utils.files import write_json
 from keras_resnet.utils.processes import command_line
-from keras_resnet.utils.tables import require_pyarrow, write_table
+from keras_resnet.utils.tables import require_pyarrow
 from keras_resnet.weights.saving import save_model
 
 
@@ -99,6 +101,7 @@ def main(
             f"`workdir` must be a new folder, or one without results. Received: workdir={workdir}"
         )
     plots.require_matplotlib()
+    require_jinja()
     if given.calibrate is not None:
         _expect_calibrable(given)
     checks.one_of("table", given.table, ("csv", "json", "parquet"))
@@ -117,14 +120,10 @@ def main(
             f"Received: dataset={given.dataset!r}"
         )
     result = _evaluate(given, models, given.models, dataset)
-    lines, metrics, first = [str(result)], result.metrics(), "per_class.csv"
-    write_table(workdir / f"predictions.{given.table}", result.predictions())
-    if not isinstance(result, evaluation.Evaluation):
-        # Labels that do not exclude each other are not mistaken for one another.
-        write_table(workdir / first, result.per_class())
-    else:
-        first = "confusion.png"
-        metrics |= _drawn(result, dataset, workdir)
+    title = f"{' + '.join(given.models)}: {result.split} images of {dataset.name}"
+    lines = [str(result)]
+    metrics = result.metrics() | write_evaluation(result, workdir, title, given.table)
+    if isinstance(result, evaluation.Evaluation):
         if others:
             other = cast(evaluation.Evaluation, _evaluate(given, others, given.against, dataset))
             pair = evaluation.compare_on_images(result, other)
@@ -138,11 +137,14 @@ def main(
             lines.append(f"{given.calibrate}: {calibration}")
     metrics |= {"command": command_line(), "versions": versions()}
     write_json(workdir / "metrics.json", metrics)
+    # Maps are those of one network.
+    network = models[0] if len(models) == 1 and isinstance(models[0], keras.Model) else None
+    write_report(workdir, title=title, model=network, dataset=dataset, result=result)
     if given.json:
         print_json(metrics)
         return
     print(*map(visible, lines), sep="\n")
-    print(f"Everything is in {workdir}: begin with metrics.json and {first}")
+    print(f"Everything is in {workdir}: begin with {REPORT} and metrics.json")
 
 
 def _evaluate(
@@ -186,22 +188,3 @@ def _expect_calibrable(given: Evaluate) -> None:
 def _side(model: evaluation.Model) -> int | None:
     shape = model.image_shape if isinstance(model, ExportedModel) else model.input_shape[1:]
     return shape[0]
-
-
-def _drawn(result: evaluation.Evaluation, dataset: ImageDataset, workdir: Path) -> dict[str, float]:
-    """Draws what there is to see, and returns the calibration error where there is one."""
-    title = f"{' + '.join(result.models)}: {result.split} images of {dataset.name}, "
-    title += f"{result.protocol}, top-1 error {100 * result.top1_error:.2f} %"
-    plots.confusion_matrix(
-        result.confusion, dataset.class_names, workdir / "confusion.png", title=title
-    )
-    plots.class_errors(result.per_class(), workdir / "per_class.png", title=title)
-    if result.average != "softmax":  # Logits are no probabilities.
-        return {}
-    hits = result.ranking[:, 0] == result.labels
-    error = evaluation.calibration_error(result.scores, hits)
-    rows = evaluation.reliability(result.scores, hits)
-    title += f", expected calibration error {100 * error:.2f} %"
-    curves = {" + ".join(Path(name).name for name in result.models): rows}
-    plots.reliability_diagram(curves, workdir / "reliability.png", title=title)
-    return {"calibration_error": error}

@@ -11,6 +11,7 @@ from typing import Any
 
 from keras_resnet.analysis import plots, studies
 from keras_resnet.architectures import find_architecture
+from keras_resnet.experiment.page import require_jinja, write_report
 from keras_resnet.experiment.settings import Data, Experiment, Optimization
 from keras_resnet.experiment.study import Study, StudyRun, attempt_study, run_study
 from keras_resnet.utils import checks
@@ -44,8 +45,8 @@ def degradation(
 
     Writes to the `workdir` of `base`: a folder per run, degradation.png, .svg and .csv (error
     curves), table.csv and table.json (final errors, and epochs until the training errors of
-    `reach`, in [0, 1]). Where runs had to stop, such as those that diverged, they are named there,
-    the report is of the others, and a TrainingStopped is raised in the end.
+    `reach`, in [0, 1]), and report.html. Where runs had to stop, such as those that diverged, they
+    are named there, the report is of the others, and a TrainingStopped is raised in the end.
 
     Returns:
         The table's rows. `train_seconds` is wall time: compilation is included, and so is what
@@ -64,6 +65,7 @@ def degradation(
         title, watched = f"Plain and residual nets on {subject}", base.data.validation_split
         path = Path(base.output.workdir) / "degradation.png"
         plots.error_curves(curves, path, title=title, test_name=watched)
+        write_report(path.parent, title=title)
     study.expect_all_finished()
     return rows
 
@@ -80,8 +82,8 @@ def side_by_side(
     """Compares variants of one experiment: errors, parameters, operations and time.
 
     Writes to the `workdir` of `base`: a folder per run, comparison.png, .svg and .csv (final
-    errors), curves.png, .svg and .csv (error curves), table.csv and table.json. Runs that had to
-    stop, and what is returned, are as with `degradation`.
+    errors), curves.png, .svg and .csv (error curves), table.csv, table.json and report.html. Runs
+    that had to stop, and what is returned, are as with `degradation`.
     """
     study, rows, subject = _studied(experiments, base, seeds, jobs, reach)
     workdir = Path(base.output.workdir)
@@ -90,6 +92,7 @@ def side_by_side(
         plots.final_errors(finished, workdir / "comparison.png", **options)
         curves = {"": studies.error_curves(_by_label(study.finished))}
         plots.error_curves(curves, workdir / "curves.png", **options)
+        write_report(workdir, title=options["title"])
     study.expect_all_finished()
     return rows
 
@@ -153,6 +156,7 @@ def _studied(
     for error in reach:
         checks.fraction("reach", error)
     plots.require_matplotlib()
+    require_jinja()
     study = attempt_study(experiments, seeds, base.output.workdir, jobs=jobs)
     ended = {row["network"]: row for row in studies.convergence(_by_label(study.finished), reach)}
     rows: list[Row] = [ended.get(name, {"network": name, "seeds": 0}) for name in experiments]

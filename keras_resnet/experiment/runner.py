@@ -22,7 +22,7 @@ from keras_resnet import training
 from keras_resnet.analysis.counting import complexity
 from keras_resnet.analysis.plots import learning_curve, require_matplotlib
 from keras_resnet.data import ImageDataset
-from keras_resnet.experiment import finish, smoke
+from keras_resnet.experiment import finish, page, smoke
 from keras_resnet.experiment.card import model_card, network_text, versions
 from keras_resnet.experiment.factories import (
     architecture_of,
@@ -76,10 +76,11 @@ def run(experiment: Experiment) -> dict[str, Any]:
     probabilities, and beside it best.keras with the weights of the best epoch (or last.keras, where
     `final_weights` takes the best ones for model.keras), best-2.keras and so on; saved_model and
     feature_vector, Hub modules that take images in [0, 1] and give logits and features;
-    model_card.md; and last metrics.json, whose presence says that the run is finished. Of several
-    machines, the first one writes. Where a new classifier was trained alone first (`head_epochs`),
-    head/ has its metrics and checkpoints. With `smoke`, all of it is in smoke/, written anew each
-    time.
+    model_card.md; confusion and per_class (.png, .svg, .csv), predictions.csv and report.html, the
+    page to begin with; and last metrics.json, whose presence says that the run is finished. Of
+    several machines, the first one writes. Where a new classifier was trained alone first
+    (`head_epochs`), head/ has its metrics and checkpoints. With `smoke`, all of it is in smoke/,
+    written anew each time.
 
     Returns:
         The content of metrics.json: `test_accuracy` (of a data set without test images,
@@ -246,6 +247,8 @@ def opened(
     found = checks.Problems()
     found.note(expect_own)
     found.note(require_matplotlib)
+    if experiment.output.report:
+        found.note(page.require_jinja)
     strategy, dataset = prepare(experiment, found)
     # Of several workers, the first one writes.
     chief = training.is_chief(strategy)
@@ -407,9 +410,12 @@ def _finish(
             batch_size=optimization.batch_size,
             seed=optimization.seed,
         )
+    if output.report:
+        page.report_run(experiment, model, dataset, figures, f"{subject.name} on {dataset.name}")
     write_json(workdir / "metrics.json", figures)
     files = ("metrics.json", "model_card.md", "learning_curve.png", "model.keras")
     for tracker in make_trackers(output.trackers, workdir, experiment.flat()):
         tracker.finish(figures, [workdir / name for name in files])
-    logger.info(f"Everything is in {workdir}: begin with model_card.md and learning_curve.png")
+    begin = page.REPORT if output.report else "learning_curve.png"
+    logger.info(f"Everything is in {workdir}: begin with model_card.md and {begin}")
     return figures

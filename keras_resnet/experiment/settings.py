@@ -23,7 +23,7 @@ from keras_resnet.utils import checks
 # Settings that say where and how fast a run computes, but not what: it may resume with others.
 _NOT_OF_THE_RESULT = (
     *("workdir", "data_dir", "log_every", "checkpoint_every", "keep_checkpoints", "resume"),
-    "trackers",
+    *("trackers", "report"),
     *("strategy", "gpus", "virtual_devices", "tpu", "steps_per_call", "jit_compile"),
 )
 
@@ -391,6 +391,7 @@ class Output:
         fine_tune_epochs: Epochs of a trial that fine-tunes the exported module; 0 for none.
         trackers: Trackers that hear of the run: "wandb", "mlflow", "trackio", as their own settings
             and environment variables say; and "tensorboard", which does wherever it is installed.
+        report: Whether every image is evaluated in the end, and report.html written.
     """
 
     workdir: str = "runs/digits"
@@ -403,6 +404,7 @@ class Output:
     export: bool = True
     fine_tune_epochs: int = 0
     trackers: tuple[str, ...] = ()
+    report: bool = True
 
     def __post_init__(self):
         object.__setattr__(self, "workdir", os.path.expanduser(self.workdir))

@@ -24,8 +24,8 @@ def text_table(rows: Rows) -> str:
     if not rows:
         return ""
     columns = list(rows[0])
-    cells = [[_cell(row[column]) for column in columns] for row in rows]
-    headings = list(map(_heading, columns))
+    cells = [[cell_text(row[column]) for column in columns] for row in rows]
+    headings = list(map(heading_text, columns))
     widths = [max(map(len, column)) for column in zip(headings, *cells, strict=True)]
     words = [
         any(isinstance(row[column], str) and row[column] not in ("", "-") for row in rows)
@@ -39,7 +39,8 @@ def text_table(rows: Rows) -> str:
     return "\n".join(lines)
 
 
-def _cell(value: object) -> str:
+def cell_text(value: object) -> str:
+    """Returns a value as a table shows it."""
     if value is None:
         return "unavailable"
     if isinstance(value, int) and not isinstance(value, bool):
@@ -53,8 +54,8 @@ def markdown_table(rows: Rows) -> str:
     """Returns rows as a table in Markdown, with cells as in `text_table`, of plain text."""
     if not rows:
         return ""
-    cells = [[markdown(_cell(value)) for value in row.values()] for row in rows]
-    lines = [[_heading(column) for column in rows[0]], ["---"] * len(rows[0]), *cells]
+    cells = [[markdown(cell_text(value)) for value in row.values()] for row in rows]
+    lines = [[heading_text(column) for column in rows[0]], ["---"] * len(rows[0]), *cells]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
@@ -110,5 +111,6 @@ def _write_parquet(path: Path, rows: Rows) -> None:
 _WRITERS = {".csv": _write_csv, ".json": _write_json, ".parquet": _write_parquet}
 
 
-def _heading(column: str) -> str:
+def heading_text(column: str) -> str:
+    """Returns the heading of a column from its key."""
     return column.replace("_", " ").replace("multiply adds", "multiply-adds")

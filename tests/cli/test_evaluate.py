@@ -47,6 +47,7 @@ def test_everything_is_written(finished):
     assert {path.name for path in workdir.iterdir()} == {
         *tables,
         *("confusion.svg", "per_class.svg", "predictions.csv", "metrics.json"),
+        "report.html",
     }
     assert "whole image at 8, 10 pixels, and mirrored: top-1 error" in output
 
