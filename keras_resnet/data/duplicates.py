@@ -8,14 +8,16 @@ another size, brightness and contrast change few bits. Candidates differ in at m
 
 Candidates are neighbors when the hashes are sorted, their bits permuted at random and sorted again,
 after D. Ravichandran, P. Pantel and E. Hovy, "Randomized algorithms and NLP" (ACL 2005): 64 sorts
-find of the pairs of a million pictures that differ in 4 bits all but 1e-10, in 10 bits 97 %.
+find, among 100,000 random hashes, all pairs that differ in 8 bits and 99 % of those in 10; among a
+million 99 % and 91 %, in about a minute. Drawings that differ in few strokes, such as handwritten
+digits, are taken for one another where their pixels correlate so much.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -79,14 +81,11 @@ def fingerprint(data: bytes) -> Fingerprint:
     )
 
 
-def find_pairs(
-    fingerprints: Sequence[Fingerprint], progress: Callable[[int, int], None] | None = None
-) -> list[Pair]:
+def find_pairs(fingerprints: Sequence[Fingerprint]) -> list[Pair]:
     """Returns pairs of the same pictures, sorted: each picture with the first that it is like.
 
     Args:
-        fingerprints: Of the pictures; the first ones are those that the others are copies of.
-        progress: Called with the number of sorts done and in all.
+        fingerprints: Of the pictures, those first that the others count as copies of.
     """
     pairs = []
     first_of: dict[bytes, int] = {}
@@ -100,7 +99,7 @@ def find_pairs(
         thumbnails = np.stack([fingerprints[i].thumbnail for i in kept])
         told = thumbnails.std(axis=1) >= _FLAT
         bits, thumbnails, kept = bits[told], thumbnails[told], kept[told]
-        candidates = find_candidates(bits, progress=progress)
+        candidates = find_candidates(bits)
         correlations = _correlations(thumbnails, candidates)
         found: dict[int, Pair] = {}
         for (i, j), correlation in zip(candidates, correlations, strict=True):
@@ -111,30 +110,25 @@ def find_pairs(
     return sorted(pairs, key=lambda pair: (pair.first, pair.second))
 
 
-def find_candidates(
-    bits: np.ndarray,
-    most_bits: int = MOST_BITS,
-    progress: Callable[[int, int], None] | None = None,
-) -> np.ndarray:
+def find_candidates(bits: np.ndarray, most_bits: int = MOST_BITS) -> np.ndarray:
     """Returns the pairs of positions, `(pairs, 2)`, of hashes that differ in few bits.
 
     Rows are sorted by the second position and then the first, which is the smaller. A pair may be
     missed, the less likely the fewer bits differ.
     """
     rng = np.random.default_rng(0)
-    columns = np.unpackbits(bits.astype(">u8").view(np.uint8).reshape(-1, 8), axis=1)
+    rows = np.unpackbits(bits.astype(">u8").view(np.uint8).reshape(-1, 8), axis=1).T.copy()
     found = np.zeros(0, np.int64)
     count = len(bits)
-    for done in range(_SORTS):
-        mixed = np.packbits(columns[:, rng.permutation(64)], axis=1).view(">u8").ravel()
+    for _ in range(_SORTS):
+        # With the bits as rows, whole rows are permuted.
+        mixed = np.packbits(rows[rng.permutation(64)], axis=0).T.copy().view(">u8").ravel()
         order = np.argsort(mixed.astype(np.uint64), kind="stable")
         ordered = bits[order]
         for distance in range(1, min(_NEIGHBORS, count - 1) + 1):
             near = np.bitwise_count(ordered[distance:] ^ ordered[:-distance]) <= most_bits
             some, other = order[distance:][near], order[:-distance][near]
             found = np.union1d(found, np.maximum(some, other) * count + np.minimum(some, other))
-        if progress is not None:
-            progress(done + 1, _SORTS)
     return np.stack([found % max(count, 1), found // max(count, 1)], axis=1)
 
 

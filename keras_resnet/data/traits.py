@@ -4,29 +4,56 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import tensorflow as tf
 
-from keras_resnet.data.image_files import image_format, image_size, is_16_bit, is_cmyk
+from keras_resnet.data.image_files import image_format
+from keras_resnet.data.image_files import image_size as stored_size
 from keras_resnet.data.orientation import orientation_of_jpeg, orientation_of_other, upright_size
 
+# Length of a long strip, as a multiple of its width.
+STRIP = 4
 
-def traits(data: bytes) -> Iterator[tuple[str, str]]:
+
+class Facts(NamedTuple):
+    """An image of a folder that can be read.
+
+    Attributes:
+        path: The file, relative to the folder.
+        split: Its split.
+        label: Its class.
+        height: Height in pixels of the upright image.
+        width: Width in pixels of the upright image.
+    """
+
+    path: str
+    split: str
+    label: str
+    height: int
+    width: int
+
+
+def traits(data: bytes, image_size: int | None = None) -> Iterator[tuple[str, str]]:
     """Yields kind and detail of what is special about the bytes of a readable image.
 
-    The kinds are "cmyk", "16-bit", "palette", "transparent" (it has an alpha channel or transparent
-    color, used or not), "animated", and "turned" (by its EXIF orientation).
+    The kinds are "turned" (by its EXIF orientation), "palette", "transparent" (it has an alpha
+    channel or a transparent color, used or not), "animated", "strip" (longer than four times its
+    shorter side), and "small" (shorter side below `image_size`).
     """
-    if is_cmyk(data):
-        yield "cmyk", ""
-    if is_16_bit(data):
-        yield "16-bit", ""
-    yield from ((kind, "") for kind in _OF_FORMAT.get(image_format(data) or "", _none)(data))
-    if (orientation := orientation_of(data)) != 1:
+    if (orientation := _orientation(data)) != 1:
         yield "turned", f"EXIF orientation {orientation}"
+    if of_format := _OF_FORMAT.get(image_format(data) or ""):
+        yield from ((kind, "") for kind in of_format(data))
+    shorter, longer = sorted(size := shown_size(data))
+    shown = f"{size[1]} x {size[0]}"
+    if longer > STRIP * shorter:
+        yield "strip", shown
+    if image_size is not None and shorter < image_size:
+        yield "small", shown
 
 
-def orientation_of(data: bytes) -> int:
+def _orientation(data: bytes) -> int:
     """Returns the EXIF orientation of the bytes of an image, 1 where it has none."""
     read = orientation_of_jpeg if image_format(data) == "JPEG" else orientation_of_other
     return int(read(tf.constant(data)))
@@ -34,12 +61,8 @@ def orientation_of(data: bytes) -> int:
 
 def shown_size(data: bytes) -> tuple[int, int]:
     """Returns height and width in pixels of the bytes of an image, turned upright."""
-    height, width = upright_size(tf.constant(image_size(data)), tf.constant(orientation_of(data)))
+    height, width = upright_size(tf.constant(stored_size(data)), tf.constant(_orientation(data)))
     return int(height), int(width)
-
-
-def _none(data: bytes) -> Iterator[str]:
-    return iter(())
 
 
 def _of_png(data: bytes) -> Iterator[str]:

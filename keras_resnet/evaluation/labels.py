@@ -68,10 +68,7 @@ def find_wrong_labels(
     """
     checks.import_extra("sklearn", "Likely wrong labels", "train")
     checks.integer("folds", folds, 2)
-    if model is None:
-        table = embed_pixels(folder)
-    else:
-        table = embed(model, folder, image_size=image_size)
+    table = embed_pixels(folder) if model is None else embed(model, folder, image_size=image_size)
     return wrong_labels_of(table, folds=folds, seed=seed)
 
 
@@ -109,7 +106,7 @@ def out_of_fold(features: np.ndarray, labels: np.ndarray, folds: int, seed: int)
     from sklearn.preprocessing import StandardScaler
 
     # Regularized, since without it wrong labels are learned by heart.
-    classifier = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=1000))
+    classifier = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=1000))
     parts = StratifiedKFold(folds, shuffle=True, random_state=seed)
     return cross_val_predict(classifier, features, labels, cv=parts, method="predict_proba")
 
