@@ -2,6 +2,8 @@
 
 from keras_resnet.evaluation.embeddings import Embeddings, embed
 from keras_resnet.evaluation.evaluator import Progress, evaluate
+from keras_resnet.evaluation.labels import LabelCandidate, find_wrong_labels
+from keras_resnet.evaluation.overview import DataOverview, overview_of
 from keras_resnet.evaluation.protocols import (
     MultiScale,
     Protocol,
@@ -14,8 +16,10 @@ from keras_resnet.models.hub import load_model
 from keras_resnet.surgery.conversion import any_size, score_map, with_logits
 
 __all__ = [
+    "DataOverview",
     "Embeddings",
     "Evaluation",
+    "LabelCandidate",
     "MultiScale",
     "Progress",
     "Protocol",
@@ -24,8 +28,10 @@ __all__ = [
     "any_size",
     "embed",
     "evaluate",
+    "find_wrong_labels",
     "load_model",
     "make_protocol",
+    "overview_of",
     "score_map",
     "with_logits",
 ]
