@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from keras_resnet.data.image_files import image_format
 from keras_resnet.data.image_files import image_size as stored_size
-from keras_resnet.data.orientation import orientation_of_jpeg, orientation_of_other, upright_size
+from keras_resnet.data.orientation import orientation_of_jpeg, orientation_of_other
 
 # Length of a long strip, as a multiple of its width.
 STRIP = 4
@@ -53,16 +53,24 @@ def traits(data: bytes, image_size: int | None = None) -> Iterator[tuple[str, st
         yield "small", shown
 
 
-def _orientation(data: bytes) -> int:
-    """Returns the EXIF orientation of the bytes of an image, 1 where it has none."""
-    read = orientation_of_jpeg if image_format(data) == "JPEG" else orientation_of_other
-    return int(read(tf.constant(data)))
-
-
 def shown_size(data: bytes) -> tuple[int, int]:
     """Returns height and width in pixels of the bytes of an image, turned upright."""
-    height, width = upright_size(tf.constant(stored_size(data)), tf.constant(_orientation(data)))
-    return int(height), int(width)
+    height, width = stored_size(data)
+    return (width, height) if _orientation(data) > 4 else (height, width)
+
+
+def _orientation(data: bytes) -> int:
+    return int(_read_orientation(data))
+
+
+# A graph, since its many small operations take milliseconds one by one.
+@tf.function(input_signature=[tf.TensorSpec([], tf.string)], autograph=False)
+def _read_orientation(encoded: tf.Tensor) -> tf.Tensor:
+    return tf.cond(
+        tf.io.is_jpeg(encoded),
+        lambda: orientation_of_jpeg(encoded),
+        lambda: orientation_of_other(encoded),
+    )
 
 
 def _of_png(data: bytes) -> Iterator[str]:
