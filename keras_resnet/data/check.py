@@ -303,10 +303,11 @@ def _check_image(image: _Image, duplicates: bool, image_size: int | None) -> _Im
     findings += [Finding(name, path) for name, found in conversions.items() if found(data)]
     if actual == "JPEG" and (warning := _warning(data)):
         findings.append(Finding("damaged", path, warning))
+    size = shown_size(data)
     return image._replace(
         findings=tuple(findings),
-        notes=tuple(Finding(kind, path, detail) for kind, detail in traits(data, image_size)),
-        size=shown_size(data),
+        notes=tuple(Finding(kind, path, detail) for kind, detail in traits(data, size, image_size)),
+        size=size,
         fingerprint=fingerprint(data) if duplicates else None,
     )
 

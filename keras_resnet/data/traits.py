@@ -34,8 +34,12 @@ class Facts(NamedTuple):
     width: int
 
 
-def traits(data: bytes, image_size: int | None = None) -> Iterator[tuple[str, str]]:
+def traits(
+    data: bytes, size: tuple[int, int], image_size: int | None = None
+) -> Iterator[tuple[str, str]]:
     """Yields kind and detail of what is special about the bytes of a readable image.
+
+    `size` is that of `shown_size`.
 
     The kinds are "turned" (by its EXIF orientation), "palette", "transparent" (it has an alpha
     channel or a transparent color, used or not), "animated", "strip" (longer than four times its
@@ -45,7 +49,7 @@ def traits(data: bytes, image_size: int | None = None) -> Iterator[tuple[str, st
         yield "turned", f"EXIF orientation {orientation}"
     if of_format := _OF_FORMAT.get(image_format(data) or ""):
         yield from ((kind, "") for kind in of_format(data))
-    shorter, longer = sorted(size := shown_size(data))
+    shorter, longer = sorted(size)
     shown = f"{size[1]} x {size[0]}"
     if longer > STRIP * shorter:
         yield "strip", shown

@@ -52,14 +52,15 @@ CASES = {
 @pytest.mark.parametrize("case", CASES)
 def test_traits(case):
     data, expected = CASES[case]
-    assert [kind for kind, _ in traits(data, image_size=20)] == expected
+    assert [kind for kind, _ in traits(data, shown_size(data), image_size=20)] == expected
 
 
 @pytest.mark.parametrize("lossless", [False, True])
 def test_alpha_of_webp(lossless):
     image = PICTURE.convert("RGBA")
     image.putalpha(PICTURE.convert("L"))
-    assert list(traits(saved(image, "WebP", lossless=lossless))) == [("transparent", "")]
+    data = saved(image, "WebP", lossless=lossless)
+    assert list(traits(data, (20, 30))) == [("transparent", "")]
 
 
 def test_sizes_are_those_of_the_upright_image():
@@ -79,7 +80,7 @@ def test_damaged_files_that_are_read_have_traits(case):
         damaged.append(bytes(changed))
     for one in damaged:
         if decoding_fault(one) is None:
-            assert len(list(traits(one))) <= 5
+            assert len(list(traits(one, shown_size(one)))) <= 5
 
 
 def test_notes_of_a_folder_and_its_table(folder):
