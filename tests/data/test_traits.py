@@ -68,12 +68,12 @@ def test_sizes_are_those_of_the_upright_image():
     assert shown_size(CASES["turned jpeg"][0]) == shown_size(CASES["turned png"][0]) == (30, 20)
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", ["turned jpeg", "clear palette", "moving gif", "moving webp"])
 def test_damaged_files_that_are_read_have_traits(case):
     data, _ = CASES[case]
     rng = np.random.default_rng(0)
     damaged = [data[: rng.integers(40, len(data))]]
-    for _ in range(4):
+    for _ in range(3):
         changed = bytearray(data)
         for place in rng.integers(10, len(data), 2):
             changed[place] = rng.integers(256)
