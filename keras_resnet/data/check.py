@@ -18,7 +18,7 @@ from keras_resnet.data.decoding import FORMATS, decoding_fault
 from keras_resnet.data.duplicates import Fingerprint, find_pairs, fingerprint
 from keras_resnet.data.folder import class_faults, find_splits, nested_files, scan_split
 from keras_resnet.data.image_files import image_format, is_16_bit, is_cmyk
-from keras_resnet.data.traits import Facts, shown_size, traits
+from keras_resnet.data.traits import Facts, shown_size, traits_of
 from keras_resnet.utils.escapes import is_line
 from keras_resnet.utils.files import replacing
 
@@ -306,7 +306,9 @@ def _check_image(image: _Image, duplicates: bool, image_size: int | None) -> _Im
     size = shown_size(data)
     return image._replace(
         findings=tuple(findings),
-        notes=tuple(Finding(kind, path, detail) for kind, detail in traits(data, size, image_size)),
+        notes=tuple(
+            Finding(kind, path, detail) for kind, detail in traits_of(data, size, image_size)
+        ),
         size=size,
         fingerprint=fingerprint(data) if duplicates else None,
     )

@@ -34,7 +34,7 @@ class Facts(NamedTuple):
     width: int
 
 
-def traits(
+def traits_of(
     data: bytes, size: tuple[int, int], image_size: int | None = None
 ) -> Iterator[tuple[str, str]]:
     """Yields kind and detail of what is special about the bytes of a readable image.

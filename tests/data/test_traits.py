@@ -9,7 +9,7 @@ from PIL import Image
 
 from keras_resnet.data import check_data
 from keras_resnet.data.decoding import decoding_fault
-from keras_resnet.data.traits import shown_size, traits
+from keras_resnet.data.traits import shown_size, traits_of
 
 PICTURE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8))
 OTHER = PICTURE.transpose(Image.Transpose.ROTATE_180)
@@ -52,7 +52,7 @@ CASES = {
 @pytest.mark.parametrize("case", CASES)
 def test_traits(case):
     data, expected = CASES[case]
-    assert [kind for kind, _ in traits(data, shown_size(data), image_size=20)] == expected
+    assert [kind for kind, _ in traits_of(data, shown_size(data), image_size=20)] == expected
 
 
 @pytest.mark.parametrize("lossless", [False, True])
@@ -60,7 +60,7 @@ def test_alpha_of_webp(lossless):
     image = PICTURE.convert("RGBA")
     image.putalpha(PICTURE.convert("L"))
     data = saved(image, "WebP", lossless=lossless)
-    assert list(traits(data, (20, 30))) == [("transparent", "")]
+    assert list(traits_of(data, (20, 30))) == [("transparent", "")]
 
 
 def test_sizes_are_those_of_the_upright_image():
@@ -80,7 +80,7 @@ def test_damaged_files_that_are_read_have_traits(case):
         damaged.append(bytes(changed))
     for one in damaged:
         if decoding_fault(one) is None:
-            assert len(list(traits(one, shown_size(one)))) <= 5
+            assert len(list(traits_of(one, shown_size(one)))) <= 5
 
 
 def test_notes_of_a_folder_and_its_table(folder):
