@@ -7,6 +7,7 @@ It lies beside the package because `import keras_resnet` imports TensorFlow, whi
 import atexit
 import importlib
 import os
+import re
 import runpy
 import signal
 import sys
@@ -32,6 +33,11 @@ VERBS = {
 }
 
 
+# Texts of `VERB --help`, which the verbs, that import TensorFlow, made before;
+# `python -m tests.snapshot.make help` does.
+HELP = Path(__file__).with_name("keras_resnet") / "cli" / "help"
+
+
 def _end(number, frame):
     os.write(2, b"interrupted\n")
     os._exit(130)
@@ -48,10 +54,43 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 
+def _help(verb: str, word: str = "") -> str | None:
+    """Returns the stored help of a verb, or of the study that the word after it names."""
+    for name in (f"{verb}-{word}", verb):
+        path = HELP / f"{name}.txt"
+        if path.is_file():
+            return path.read_text("utf-8")
+    return None
+
+
+def _completion(shell: str) -> str:
+    """Returns a script that completes verbs, their flags, and names of files."""
+    cases = []
+    for verb in VERBS:
+        flags = sorted(set(re.findall(r"(?<!\S)--[a-z][\w-]*\w", _help(verb) or "")))
+        cases.append(f"    {verb}) words='{' '.join(flags)}' ;;")
+    lines = [
+        *(["autoload -U +X bashcompinit && bashcompinit"] if shell == "zsh" else []),
+        "_keras_resnet() {",
+        "  local words",
+        '  case "${COMP_WORDS[1]}" in',
+        *cases,
+        "  esac",
+        f"  [ \"$COMP_CWORD\" -eq 1 ] && words='{' '.join(VERBS)} --help --version'",
+        '  COMPREPLY=($(compgen -W "$words" -- "${COMP_WORDS[COMP_CWORD]}"))',
+        "}",
+        "complete -o default -F _keras_resnet keras-resnet",
+    ]
+    return "\n".join(lines)
+
+
 def main() -> None:
     """Runs the verb that the command line names, with the words after it."""
     verb, *words = sys.argv[1:] or [""]
-    if verb in VERBS:
+    asks = {"-h", "--help"}.intersection(words)
+    if verb in VERBS and asks and (text := _help(verb, *words[:1])):
+        print(text, end="")
+    elif verb in VERBS:
         cli = importlib.import_module("keras_resnet.cli")
         module = importlib.import_module(f"keras_resnet.cli.{verb.replace('-', '_')}")
         cli.run(module.main, words, prog=f"keras-resnet {verb}")
@@ -59,6 +98,9 @@ def main() -> None:
         print("usage: keras-resnet VERB ...\n\nDeep residual learning for Keras 3.\n")
         print(*(f"  {name:12}{text}" for name, text in VERBS.items()), sep="\n")
         print("\nThe flags of a verb: keras-resnet VERB --help. The version: --version.")
+        print('Completion in bash or zsh: eval "$(keras-resnet --print-completion bash)".')
+    elif verb == "--print-completion" and words in (["bash"], ["zsh"]):
+        print(_completion(*words))
     elif verb == "--version":
         version = Path(__file__).with_name("keras_resnet") / "version.py"
         print("keras-resnet", runpy.run_path(str(version))["__version__"])

@@ -55,6 +55,9 @@ SHORT_NAMES = {
     "workdir": "-o",
 }
 
+# In front of lines, and taken away again.
+_MARK = "\0"
+
 # Settings of training that begins from a trained network, for recipes that compare networks.
 OF_A_TRAINED_NETWORK = ("init", "head_epochs", "freeze_bn", "rate_decay")
 
@@ -328,18 +331,24 @@ def _parse(
             entries += fields
     top = dataclasses.make_dataclass("Flags", entries)
     top.__doc__ = ""
-    said = io.StringIO()
+    said, shown = io.StringIO(), io.StringIO()
+    # tyro joins lines that begin with a letter.
+    lines = inspect.cleandoc(description or "").splitlines()
     try:
-        with contextlib.redirect_stderr(said):
+        with contextlib.redirect_stderr(said), contextlib.redirect_stdout(shown):
             parsed: Any = tyro.cli(
                 top,
                 prog=prog or Path(sys.argv[0]).name,
-                description=inspect.cleandoc(description or ""),
+                description="\n".join(line and f"{_MARK}{line}" for line in lines),
                 args=words,
                 config=(tyro.conf.OmitArgPrefixes,),
             )
     except SystemExit as end:
         if not end.code:
+            print(
+                *(line.rstrip() for line in shown.getvalue().replace(_MARK, "").split("\n")),
+                sep="\n",
+            )
             raise
         _refuse(said.getvalue())
     values: dict[str, Any] = {}

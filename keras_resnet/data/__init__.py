@@ -11,7 +11,7 @@ import inspect
 import os
 from collections.abc import Callable
 
-from keras_resnet.data.check import DataReport, Finding, check_data
+from keras_resnet.data.check import DataReport, Duplicate, Finding, check_data
 from keras_resnet.data.dataset import ArrayDataset, ImageDataset
 from keras_resnet.data.digits import load_digits
 from keras_resnet.data.encoded import BadImageWarning, EncodedDataset
@@ -23,6 +23,7 @@ __all__ = [
     "ArrayDataset",
     "BadImageWarning",
     "DataReport",
+    "Duplicate",
     "EncodedDataset",
     "Finding",
     "ImageDataset",

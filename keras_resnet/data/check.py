@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import collections
 import concurrent.futures
+import csv
 import dataclasses
 import functools
 import importlib
+import math
 import os
 import pathlib
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 from keras_resnet.data.decoding import FORMATS, decoding_fault
+from keras_resnet.data.duplicates import Fingerprint, find_pairs, fingerprint
 from keras_resnet.data.folder import class_faults, find_splits, nested_files, scan_split
 from keras_resnet.data.image_files import image_format, is_16_bit, is_cmyk
+from keras_resnet.data.traits import Facts, shown_size, traits_of
 from keras_resnet.utils.escapes import is_line
+from keras_resnet.utils.files import replacing
 
 # How training handles each fault.
 FAULTS = {
@@ -32,17 +38,36 @@ FAULTS = {
     "unknown class": "an error before training starts",
     "name of a class": "an error before training starts",
     "one class": "an error before training starts",
+    "leak": "the figures of its split come out too good",
+    "two classes": "one of the two labels is wrong",
+    "duplicate": "counts twice",
 }
+
+# How training handles what is no fault.
+NOTES = {
+    "few images": "a class is hardly learned from so few",
+    "turned": "turned upright",
+    "palette": "converted to RGB",
+    "transparent": "composited over white",
+    "animated": "its first frame is read",
+    "strip": "most of it is outside of the center",
+    "small": "enlarged",
+}
+
+# Number of training images, below which a class has few.
+FEW = 5
+# Faults that stop training, or spoil what is measured.
+_ERRORS = {"leak"} | {fault for fault, handling in FAULTS.items() if "an error" in handling}
 
 _CHUNK = 4096
 
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-    """A fault of a file or folder.
+    """A fault of a file or folder, or a note on it.
 
     Attributes:
-        fault: Kind of the fault, a key of `FAULTS`.
+        fault: Kind of the fault, a key of `FAULTS`, or of the note, a key of `NOTES`.
         path: The file or class folder, relative to the checked folder.
         detail: Further explanation, or an empty string.
     """
@@ -50,6 +75,38 @@ class Finding:
     fault: str
     path: str
     detail: str = ""
+
+    @property
+    def severity(self) -> str:
+        """One of "error" (training stops, or figures are wrong), "warning", "information"."""
+        if self.fault in NOTES:
+            return "information"
+        return "error" if self.fault in _ERRORS else "warning"
+
+
+@dataclasses.dataclass(frozen=True)
+class Duplicate:
+    """A file that has the same picture as another.
+
+    Attributes:
+        fault: "leak" (the files are in different splits), "two classes" or "duplicate".
+        path: The file, relative to the checked folder.
+        original: The other file; of a leak from training the training image.
+        correlation: Between both in gray, up to 1; None where the files have the same bytes.
+    """
+
+    fault: str
+    path: str
+    original: str
+    correlation: float | None = None
+
+    @property
+    def finding(self) -> Finding:
+        if self.correlation is None:
+            return Finding(self.fault, self.path, f"same bytes as {self.original}")
+        # Rounded down, since 1 would be the same pixels.
+        alike = math.floor(1000 * self.correlation) / 1000
+        return Finding(self.fault, self.path, f"{alike:.3f} like {self.original}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,12 +119,18 @@ class DataReport:
         findings: All faults, in the order of the paths.
         unsearched: Number of JPEGs in which damage inside was not looked for, since simplejpeg is
             not installed.
+        notes: What is special and no fault, in the order of the paths.
+        duplicates: The pairs behind the findings "leak", "two classes" and "duplicate".
+        images: The images that can be read.
     """
 
     folder: str
     num_images: dict[str, int]
     findings: tuple[Finding, ...]
     unsearched: int = 0
+    notes: tuple[Finding, ...] = ()
+    duplicates: tuple[Duplicate, ...] = ()
+    images: tuple[Facts, ...] = ()
 
     @property
     def counts(self) -> dict[str, int]:
@@ -75,8 +138,44 @@ class DataReport:
         counts = collections.Counter(finding.fault for finding in self.findings)
         return {fault: counts[fault] for fault in FAULTS if counts[fault]}
 
+    @property
+    def note_counts(self) -> dict[str, int]:
+        """Number of notes of each kind."""
+        counts = collections.Counter(note.fault for note in self.notes)
+        return {kind: counts[kind] for kind in NOTES if counts[kind]}
 
-def check_data(folder: str | os.PathLike[str], workers: int | None = None) -> DataReport:
+    def write(self, path: str | os.PathLike[str]) -> None:
+        """Writes findings and notes atomically as CSV: severity, kind, path, detail."""
+        with (
+            replacing(pathlib.Path(path)) as temporary,
+            open(temporary, "w", newline="", encoding="utf-8", errors="backslashreplace") as file,
+        ):
+            table = csv.writer(file)
+            table.writerow(["severity", "kind", "path", "detail"])
+            for one in (*self.findings, *self.notes):
+                table.writerow([one.severity, one.fault, one.path, one.detail])
+
+
+class _Image(NamedTuple):
+    """A file to check, and what was found."""
+
+    path: pathlib.Path
+    split: str
+    label: str
+    findings: tuple[Finding, ...] = ()
+    notes: tuple[Finding, ...] = ()
+    size: tuple[int, int] | None = None
+    fingerprint: Fingerprint | None = None
+
+
+def check_data(
+    folder: str | os.PathLike[str],
+    workers: int | None = None,
+    *,
+    duplicates: bool = False,
+    image_size: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> DataReport:
     """Reads and decodes every image of a folder of `train/`, `val/` and `test/`.
 
     Finds files that are empty ("zero-byte"), end too early ("truncated"), have more than 100
@@ -89,9 +188,19 @@ def check_data(folder: str | os.PathLike[str], workers: int | None = None) -> Da
     that `train/` does not have ("unknown class"); names that are not one line in UTF-8 ("name of a
     class"), and a single class.
 
+    With `duplicates`, pictures that appear twice, in files of the same bytes or re-encoded, resized
+    or a little changed: in different splits ("leak"), in different classes of one ("two classes")
+    or in one class ("duplicate"). Notes are not faults: classes of fewer than five training images
+    ("few images"), images turned by EXIF ("turned"), of a palette ("palette"), with an alpha
+    channel ("transparent"), of several frames ("animated"), longer than four times their shorter
+    side ("strip"), and smaller than `image_size` ("small").
+
     Args:
         folder: The folder that `load_dataset("folder", folder)` would read.
         workers: Number of files to read in parallel; None for the number of processors.
+        duplicates: Whether to look for pictures that appear twice.
+        image_size: Side of the images to train on, in pixels; None to note no small ones.
+        progress: Called with the number of files done and in all.
 
     Returns:
         The report; a file may appear in it more than once.
@@ -102,7 +211,7 @@ def check_data(folder: str | os.PathLike[str], workers: int | None = None) -> Da
     root = pathlib.Path(folder)
     folders = find_splits(root)
     splits = {split: scan_split(path) for split, path in folders.items()}
-    images: list[pathlib.Path] = []
+    images: list[_Image] = []
     files = {
         split: {name: content.files for name, content in classes.items()}
         for split, classes in splits.items()
@@ -115,42 +224,94 @@ def check_data(folder: str | os.PathLike[str], workers: int | None = None) -> Da
     for split, classes in splits.items():
         for name, content in classes.items():
             place = folders[split] / name
-            images += [place / file for file in content.files]
+            images += [_Image(place / file, split, name) for file in content.files]
             for path in (place / other for other in content.others):
                 inside = f"folder of {nested_files(path)} files" if path.is_dir() else ""
                 findings.append(Finding("not an image", str(path), inside))
             if not is_line(name):
                 findings.append(Finding("name of a class", str(place), "not one line in UTF-8"))
+    check = functools.partial(_check_image, duplicates=duplicates, image_size=image_size)
+    checked: list[_Image] = []
     with concurrent.futures.ThreadPoolExecutor(workers or os.cpu_count()) as pool:
         # In chunks, since `map` submits all its arguments immediately.
         for start in range(0, len(images), _CHUNK):
-            for found in pool.map(_check_image, images[start : start + _CHUNK]):
-                findings += found
-    relative = [dataclasses.replace(f, path=os.path.relpath(f.path, root)) for f in findings]
+            for image in pool.map(check, images[start : start + _CHUNK]):
+                checked.append(image)
+                if progress is not None:
+                    progress(len(checked), len(images))
+    notes = [
+        Finding("few images", str(folders["train"] / name), f"{len(content.files)}")
+        for name, content in splits["train"].items()
+        if 0 < len(content.files) < FEW
+    ]
+    findings += [finding for image in checked for finding in image.findings]
+    notes += [note for image in checked for note in image.notes]
+    pairs = _duplicates(root, checked)
     sizes = {
         split: sum(len(c.files) for c in classes.values()) for split, classes in splits.items()
     }
-    ordered = sorted(relative, key=lambda finding: (finding.path, finding.fault))
-    jpegs = sum(FORMATS[path.suffix.lower()] == "JPEG" for path in images)
-    return DataReport(str(root), sizes, tuple(ordered), 0 if _strict_decoder() else jpegs)
+    jpegs = sum(FORMATS[image.path.suffix.lower()] == "JPEG" for image in images)
+    return DataReport(
+        str(root),
+        sizes,
+        _ordered([*_relative(root, findings), *(pair.finding for pair in pairs)]),
+        0 if _strict_decoder() else jpegs,
+        _ordered(_relative(root, notes)),
+        tuple(pairs),
+        tuple(
+            Facts(os.path.relpath(image.path, root), image.split, image.label, *image.size)
+            for image in checked
+            if image.size
+        ),
+    )
 
 
-def _check_image(path: pathlib.Path) -> list[Finding]:
+def _relative(root: pathlib.Path, findings: list[Finding]) -> list[Finding]:
+    return [dataclasses.replace(f, path=os.path.relpath(f.path, root)) for f in findings]
+
+
+def _ordered(findings: list[Finding]) -> tuple[Finding, ...]:
+    return tuple(sorted(findings, key=lambda finding: (finding.path, finding.fault)))
+
+
+def _duplicates(root: pathlib.Path, images: list[_Image]) -> list[Duplicate]:
+    """Returns the images that are copies of others, of those of training in the first place."""
+    told = [(image, image.fingerprint) for image in images if image.fingerprint is not None]
+    found = []
+    for pair in find_pairs([one for _, one in told]):
+        first, second = told[pair.first][0], told[pair.second][0]
+        fault = "two classes" if first.label != second.label else "duplicate"
+        fault = "leak" if first.split != second.split else fault
+        path, original = (os.path.relpath(image.path, root) for image in (second, first))
+        found.append(Duplicate(fault, path, original, pair.correlation))
+    return found
+
+
+def _check_image(image: _Image, duplicates: bool, image_size: int | None) -> _Image:
+    path = str(image.path)
     try:
-        data = path.read_bytes()
+        data = image.path.read_bytes()
     except OSError as error:
-        return [Finding("unreadable", str(path), error.strerror or "")]
+        return image._replace(findings=(Finding("unreadable", path, error.strerror or ""),))
     findings = []
-    actual, named = image_format(data), FORMATS[path.suffix.lower()]
+    actual, named = image_format(data), FORMATS[image.path.suffix.lower()]
     if actual not in (None, named):
-        findings.append(Finding("mislabeled", str(path), f"{actual}, not {named}"))
+        findings.append(Finding("mislabeled", path, f"{actual}, not {named}"))
+    if fault := decoding_fault(data):
+        return image._replace(findings=(*findings, Finding(fault, path)))
     conversions = {"cmyk": is_cmyk, "16-bit": is_16_bit}
-    fault = decoding_fault(data)
-    faults = [fault] if fault else [name for name, found in conversions.items() if found(data)]
-    findings += [Finding(name, str(path)) for name in faults]
-    if actual == "JPEG" and not fault and (warning := _warning(data)):
-        findings.append(Finding("damaged", str(path), warning))
-    return findings
+    findings += [Finding(name, path) for name, found in conversions.items() if found(data)]
+    if actual == "JPEG" and (warning := _warning(data)):
+        findings.append(Finding("damaged", path, warning))
+    size = shown_size(data)
+    return image._replace(
+        findings=tuple(findings),
+        notes=tuple(
+            Finding(kind, path, detail) for kind, detail in traits_of(data, size, image_size)
+        ),
+        size=size,
+        fingerprint=fingerprint(data) if duplicates else None,
+    )
 
 
 def _warning(data: bytes) -> str | None:

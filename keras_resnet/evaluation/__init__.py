@@ -10,7 +10,9 @@ from keras_resnet.evaluation.calibration import (
 )
 from keras_resnet.evaluation.embeddings import Embeddings, embed
 from keras_resnet.evaluation.evaluator import Model, Progress, evaluate, open_model
+from keras_resnet.evaluation.labels import LabelCandidate, find_wrong_labels
 from keras_resnet.evaluation.multi_label import MultiLabelEvaluation
+from keras_resnet.evaluation.overview import DataOverview, overview_of
 from keras_resnet.evaluation.pairs import PairedComparison, compare_on_images
 from keras_resnet.evaluation.protocols import (
     MultiScale,
@@ -25,8 +27,10 @@ from keras_resnet.surgery.conversion import any_size, score_map, with_logits
 
 __all__ = [
     "Calibration",
+    "DataOverview",
     "Embeddings",
     "Evaluation",
+    "LabelCandidate",
     "Model",
     "MultiLabelEvaluation",
     "MultiScale",
@@ -41,11 +45,13 @@ __all__ = [
     "compare_on_images",
     "embed",
     "evaluate",
+    "find_wrong_labels",
     "fit_calibration",
     "fit_temperature",
     "load_model",
     "make_protocol",
     "open_model",
+    "overview_of",
     "reliability",
     "score_map",
     "with_logits",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import itertools
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import keras
 import numpy as np
 
 from keras_resnet.data.folder import find_splits
+from keras_resnet.data.transforms import Transforms
 from keras_resnet.evaluation.predictor import read_images, transforms_for
 from keras_resnet.export import ExportedModel, load_exported
 from keras_resnet.export.copies import described, image_network
@@ -88,13 +90,41 @@ def embed(
         ValueError: If an argument is wrong, or there is no image that can be read.
     """
     checks.integer("batch_size", batch_size)
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise ValueError(f"`folder` must be a folder of images. Received: folder={str(folder)!r}")
+    _check_folder(folder)
     features = _features(model)
+    transforms = transforms_for(features, image_size, resize)
+    return _table(Path(folder), transforms, features, batch_size)
+
+
+def embed_pixels(folder: str | Path, side: int = 16) -> Embeddings:
+    """Returns the gray pixels in [0, 1] of every image in a folder, as the rows of `embed`.
+
+    They tell classes apart where images are small and alike. Of an image the center square is
+    taken, resized to `side` pixels.
+    """
+    _check_folder(folder)
+    transforms = Transforms(image_size=side, eval_resize=side, channels=1, lighting=0.0)
+
+    def pixels(images: np.ndarray) -> np.ndarray:
+        return images.reshape(len(images), -1).astype("float32") / 255
+
+    return _table(Path(folder), transforms, pixels, 32)
+
+
+def _check_folder(folder: str | Path) -> None:
+    if not Path(folder).is_dir():
+        raise ValueError(f"`folder` must be a folder of images. Received: folder={str(folder)!r}")
+
+
+def _table(
+    folder: Path,
+    transforms: Transforms,
+    features: Callable[[np.ndarray], np.ndarray],
+    batch_size: int,
+) -> Embeddings:
     paths: list[Path] = []
     vectors: list[np.ndarray] = []
-    read = read_images(folder, transforms_for(features, image_size, resize))
+    read = read_images(folder, transforms)
     while batch := list(itertools.islice(read, batch_size)):
         paths += [path for path, _ in batch]
         vectors.append(features(np.stack([image for _, image in batch])))

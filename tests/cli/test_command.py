@@ -1,5 +1,6 @@
 """The command and the recipes as such: help, version, Ctrl-C, and what a verb makes of flags."""
 
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,9 +11,11 @@ from PIL import Image
 
 import keras_resnet
 from keras_resnet.cli import check_data, train, tune
+from keras_resnet.cli.study import STUDIES
 from keras_resnet.experiment import Experiment
-from keras_resnet_command import VERBS
+from keras_resnet_command import HELP, VERBS
 from tests.recipes.running import ROOT, refused, run_here
+from tests.snapshot.describe import helps
 
 
 def test_help_and_version_do_without_tensorflow(subprocess_python):
@@ -28,10 +31,31 @@ print("tensorflow" in sys.modules, "keras_resnet" in sys.modules)
     assert version == f"keras-resnet {keras_resnet.__version__}" and imported == "False False"
 
 
-@pytest.mark.parametrize("verb", VERBS)
-def test_help_of_a_verb_begins_with_its_entry_of_the_table(verb):
-    usage, text, *_ = run_here(verb, "--help").split("\n\n")
-    assert usage.startswith(f"usage: keras-resnet {verb} ") and text == f"{VERBS[verb]}."
+def test_help_of_verbs_is_what_they_make():
+    """`python -m tests.snapshot.make help` writes it anew."""
+    texts = helps()
+    assert {path.stem: path.read_text("utf-8") for path in HELP.glob("*.txt")} == texts
+    for verb, text in VERBS.items():
+        assert text in texts[verb]
+        assert run_here(verb, "--help") == texts[verb]
+    for name in STUDIES:
+        assert run_here("study", name, "-h") == texts[f"study-{name}"]
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh"])
+def test_completion_completes_verbs_and_flags(shell):
+    program = shutil.which(shell)
+    if program is None:
+        pytest.skip(f"{shell} is not installed")
+    script = run_here("--print-completion", shell)
+    if shell == "zsh":
+        subprocess.run([program, "-c", script], check=True, capture_output=True)
+        return
+    for words, expected in ((["ev"], "evaluate"), (["train", "--freeze"], "--freeze-bn")):
+        line = f"COMP_WORDS=(keras-resnet {' '.join(words)}) COMP_CWORD={len(words)}"
+        script += f"\n{line}; _keras_resnet; echo ${{COMPREPLY[*]}}\n"
+        found = subprocess.run([program, "-c", script], check=True, capture_output=True, text=True)
+        assert found.stdout.split()[-1] == expected
 
 
 @pytest.mark.parametrize("name", sorted(path.name for path in (ROOT / "recipes").glob("*.py")))

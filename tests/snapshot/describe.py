@@ -1,21 +1,26 @@
-"""What the snapshots pin, as JSON can hold it: the public API, and the layers of networks.
+"""What the snapshots pin: the public API, the layers of networks, and the help of the command.
 
 Only public paths are imported, so that modules can move.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib
 import inspect
+import io
 import json
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import keras
+import pytest
 
 import keras_resnet
+from keras_resnet.cli.study import STUDIES
+from keras_resnet_command import VERBS
 
 FOLDER = Path(__file__).parent
 PUBLIC_API = FOLDER / "public_api.json"
@@ -138,3 +143,20 @@ def write(path: Path, entries: Mapping[str, object]) -> None:
 def read(path: Path) -> dict:
     """Reads what `write` wrote."""
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+def helps() -> dict[str, str]:
+    """Returns the help of every verb, and of every study by its name, as tyro makes it."""
+    texts = {verb: _help_of(f"keras_resnet.cli.{verb.replace('-', '_')}", verb) for verb in VERBS}
+    for name in STUDIES:
+        texts[f"study-{name}"] = _help_of("keras_resnet.cli.study", "study", name)
+    return texts
+
+
+def _help_of(module: str, verb: str, *words: str) -> str:
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()) as out:
+        patch.setenv("COLUMNS", "100")
+        patch.setenv("NO_COLOR", "1")
+        with contextlib.suppress(SystemExit):
+            importlib.import_module(module).main([*words, "--help"], prog=f"keras-resnet {verb}")
+    return out.getvalue()
