@@ -6,7 +6,10 @@ DIR holds train/, val/ and test/ of class folders. Listed are files that are emp
 unreadable, too large, damaged inside (JPEGs, with the extra `data`), CMYK, of 16 bits per channel,
 of another format than their name says, or no images by their suffix; class folders that are empty,
 not among the training classes, or whose name is not one line in UTF-8; splits without class
-folders, and a single class. Exit code 0 where nothing was found, else 1.
+folders, and a single class. Pictures that are there twice are found too, first of all those in
+training and test; --labels MODEL adds images whose class is likely wrong, by what other images of
+the folder teach about the features of a trained model ("pixels" for none). Exit code 0 where
+nothing was found, else 1. With --workdir there are tables, and a page to look at (report.html).
 """
 
 import dataclasses
@@ -15,9 +18,12 @@ from collections.abc import Sequence
 
 from tyro.conf import Positional
 
-from keras_resnet import data
+from keras_resnet import data, evaluation
 from keras_resnet.cli.flags import Arguments, parse, print_json
-from keras_resnet.data.check import FAULTS
+from keras_resnet.data.check import FAULTS, NOTES
+from keras_resnet.evaluation.labels import write_candidates
+from keras_resnet.experiment.page import REPORT, require_jinja, write_report
+from keras_resnet.experiment.workdir import expect_folder
 from keras_resnet.utils.escapes import visible
 
 
@@ -27,29 +33,66 @@ class CheckData(Arguments):
 
     Attributes:
         folder: Folder with train/, val/ and test/ of class folders.
+        duplicates: Whether pictures that are there twice are looked for.
+        labels: Trained model to find wrong labels by, or "pixels".
+        image_size: Side of the images in training, of which smaller ones are noted.
+        workdir: Folder for findings.csv, labels.csv and report.html.
         json: Print JSON.
     """
 
     folder: Positional[str]
+    duplicates: bool = True
+    labels: str | None = None
+    image_size: int | None = None
+    workdir: str | None = None
     json: bool = False
 
 
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
     """Prints the faults of a folder, and exits with 1 if there are any."""
     given = parse(CheckData, argv, __doc__, prog)
-    report = data.check_data(given.folder)
+    workdir = None if given.workdir is None else expect_folder("workdir", given.workdir)
+    if workdir is not None:
+        require_jinja()
+    with evaluation.Progress() as progress:
+        report = data.check_data(
+            given.folder,
+            duplicates=given.duplicates,
+            image_size=given.image_size,
+            progress=progress,
+        )
+    wrong = []
+    if given.labels is not None:
+        model = None if given.labels == "pixels" else given.labels
+        wrong = evaluation.find_wrong_labels(given.folder, model, image_size=given.image_size)
+    if workdir is not None:
+        report.write(workdir / "findings.csv")
+        write_candidates(workdir / "labels.csv", wrong)
+        write_report(workdir, title=f"Images of {given.folder}", check=report, wrong_labels=wrong)
     if given.json:
         print_json(
             {
                 "findings": [dataclasses.asdict(finding) for finding in report.findings],
+                "wrong_labels": [dataclasses.asdict(one) for one in wrong],
                 "num_images": report.num_images,
+                "notes": dict(report.note_counts),
                 "unsearched": report.unsearched,
             }
         )
-        sys.exit(1 if report.findings else 0)
+    else:
+        _show(report, wrong)
+        if workdir is not None:
+            print(f"Everything is in {workdir}: begin with {REPORT}")
+    sys.exit(1 if report.findings or wrong else 0)
+
+
+def _show(report: data.DataReport, wrong: Sequence[evaluation.LabelCandidate]) -> None:
     for finding in report.findings:
         detail = finding.detail and f" ({visible(finding.detail)})"
         print(f"{visible(finding.path)}: {finding.fault}{detail}")
+    for one in wrong:
+        classes = f"{visible(one.given)}, likely {visible(one.likely)}"
+        print(f"{visible(one.path)}: labeled {classes} ({100 * one.confidence:.0f} %)")
     for split, count in report.num_images.items():
         print(f"{split}: {count} images")
     if report.unsearched:
@@ -57,6 +100,6 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
             f"Damage inside of {report.unsearched} JPEGs was not looked for: "
             "pip install 'keras-deep-residual[data]'"
         )
-    for fault, count in report.counts.items():
-        print(f"{fault}: {count}. {FAULTS[fault]}")
-    sys.exit(1 if report.findings else 0)
+    for kinds, told in ((report.counts, FAULTS), (report.note_counts, NOTES)):
+        for kind, count in kinds.items():
+            print(f"{kind}: {count}. {told[kind]}")

@@ -339,16 +339,14 @@ def _parse(
             parsed: Any = tyro.cli(
                 top,
                 prog=prog or Path(sys.argv[0]).name,
-                description="\n".join(line and f"{_MARK}{line}" for line in lines),
+                description="\n".join(f"{_MARK}{line}" for line in lines),
                 args=words,
                 config=(tyro.conf.OmitArgPrefixes,),
             )
     except SystemExit as end:
         if not end.code:
-            print(
-                *(line.rstrip() for line in shown.getvalue().replace(_MARK, "").split("\n")),
-                sep="\n",
-            )
+            text = shown.getvalue().replace(_MARK, "")
+            print(*map(str.rstrip, text.split("\n")), sep="\n")
             raise
         _refuse(said.getvalue())
     values: dict[str, Any] = {}

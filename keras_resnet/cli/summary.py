@@ -18,6 +18,7 @@ from keras_resnet.analysis import complexity
 from keras_resnet.cli.flags import Arguments, parse, print_json
 from keras_resnet.models import build, list_models, load_model
 from keras_resnet.network import remembered
+from keras_resnet.utils import checks
 from keras_resnet.utils.escapes import visible
 from keras_resnet.utils.tables import text_table
 
@@ -42,11 +43,16 @@ class Summary(Arguments):
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
     """Prints what there is to know of a network without an image."""
     given = parse(Summary, argv, __doc__, prog)
-    model = build(given.model) if list_models(given.model) else load_model(given.model)
-    shape = None
-    if given.image_size is not None:
-        shape = (given.image_size, given.image_size, model.input_shape[-1])
-    counted = complexity(model, shape)
+    if list_models(given.model):
+        options = {}
+        if (side := given.image_size) is not None:
+            options["input_shape"] = (checks.integer("image_size", side), side, 3)
+        counted = complexity(model := build(given.model, **options))
+    else:
+        model, shape = load_model(given.model), None
+        if (side := given.image_size) is not None:
+            shape = (side, side, model.input_shape[-1])
+        counted = complexity(model, shape)
     about = _about(model)
     figures = {
         "parameters": counted.parameters,

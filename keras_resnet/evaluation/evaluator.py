@@ -180,7 +180,7 @@ class Progress:
             self._begin = self._shown = now
             self._bar = start_bar(total)
         status = f"{done}/{total} images"
-        if done:
+        if done and now > self._begin:
             rate = done / (now - self._begin)
             status += f"  {rate:.3g} images/s  {format_seconds((total - done) / rate)} left"
         if self._bar is not None:

@@ -22,12 +22,14 @@ import tensorflow as tf
 
 from keras_resnet.analysis import plots
 from keras_resnet.data import ImageDataset
-from keras_resnet.data.check import FAULTS, DataReport
+from keras_resnet.data.check import DataReport
 from keras_resnet.evaluation import (
     Evaluation,
+    LabelCandidate,
     MultiLabelEvaluation,
     calibration_error,
     evaluate,
+    overview_of,
     reliability,
 )
 from keras_resnet.experiment import pictures
@@ -126,6 +128,7 @@ class Section(NamedTuple):
     tables: Sequence[Table] = ()
     mistakes: Sequence[pictures.Mistake] = ()
     batch: Sequence[pictures.Picture] = ()
+    doubtful: Sequence[pictures.Picture] = ()
     text: str = ""
 
 
@@ -143,6 +146,7 @@ def write_report(
     dataset: ImageDataset | None = None,
     result: Evaluation | MultiLabelEvaluation | None = None,
     check: DataReport | None = None,
+    wrong_labels: Sequence[LabelCandidate] = (),
 ) -> Path:
     """Writes report.html from what a folder of results holds, and from what else is given.
 
@@ -157,6 +161,7 @@ def write_report(
         dataset: The images, for the number in each class, a training batch, and mistakes.
         result: What the model predicts for a split of `dataset`.
         check: Faults found in the data.
+        wrong_labels: Images whose label is likely wrong.
 
     Returns:
         The path of the page.
@@ -179,7 +184,7 @@ def write_report(
         _comparison(workdir),
         _classes(workdir, result),
         _mistakes(ranked, dataset, model),
-        _data(dataset, ranked, check, settings),
+        _data(dataset, check, wrong_labels, settings),
         _settings(settings),
         _cost(workdir, metrics, ranked),
         _environment(metrics),
@@ -396,12 +401,13 @@ def _mistakes(
 
 def _data(
     dataset: ImageDataset | None,
-    result: Evaluation | None,
     check: DataReport | None,
+    wrong_labels: Sequence[LabelCandidate],
     settings: Mapping[str, Any],
 ) -> Section:
     tables: list[Table | None] = []
     batch: list[pictures.Picture] = []
+    doubtful: list[pictures.Picture] = []
     text = ""
     if dataset is not None:
         counts: dict[str, np.ndarray] = {}
@@ -420,22 +426,34 @@ def _data(
         if pictures.has_pictures(dataset):
             batch = pictures.training_batch(dataset, TRAINING_IMAGES, settings.get("seed", 0))
     if check is not None:
+        overview = overview_of(check, wrong_labels)
         sizes = ", ".join(f"{size:,} {split}" for split, size in check.num_images.items())
         text = text or f"{check.folder}: {sizes} images."
-        kinds = [
-            {"fault": fault, "files": count, "in training": FAULTS[fault]}
-            for fault, count in check.counts.items()
-        ]
         found = [
             {"path": one.path, "fault": one.fault, "detail": one.detail}
             for one in check.findings[:LISTED]
         ]
-        tables.append(_table("Faults of the data", kinds))
+        tables.append(_table("Faults and notes", overview.faults))
         beginning = "The first " if len(check.findings) > LISTED else ""
         tables.append(_table(f"{beginning}{len(found)} files and folders with faults", found))
+        tables.append(_table("Classes", overview.classes))
+        tables.append(_table("Shorter sides in pixels", overview.sizes))
+        doubtful = [
+            pictures.Picture(one.uri, f"{one.path}: {pair.fault}", f"{pair.fault}: {one.path}")
+            for pair in overview.duplicates
+            for one in (pair.original, pair.copy)
+        ]
+        doubtful += [
+            pictures.Picture(
+                one.image.uri,
+                f"{one.image.path}: labeled {one.given}, likely {one.likely}",
+                f"{one.given}, likely {one.likely} ({100 * one.confidence:.0f} %)",
+            )
+            for one in overview.labels
+        ]
         if not found:
             text += " Nothing is wrong with the files."
-    return Section("Data", (), _tables(*tables), batch=batch, text=text)
+    return Section("Data", (), _tables(*tables), batch=batch, doubtful=doubtful, text=text)
 
 
 def _settings(settings: Mapping[str, Any]) -> Section:

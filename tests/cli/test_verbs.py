@@ -1,0 +1,99 @@
+"""`keras-resnet summary`, `convert`, `doctor`, `study`, `check-data`, run as a user runs them."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn.datasets import load_sample_image
+
+import keras_resnet
+from tests.helpers import randomize
+from tests.recipes.running import refused, run_here
+
+
+@pytest.fixture
+def model(tmp_path):
+    options = {"input_shape": (16, 16, 3), "classes": 5, "include_preprocessing": True}
+    net = randomize(keras_resnet.ResNet20(**options), 0)
+    net.save(tmp_path / "model.keras")
+    return net
+
+
+def test_summary_counts(model, tmp_path):
+    about = json.loads(run_here("summary", tmp_path / "model.keras", "--json", "--layers"))
+    assert about["network"] == "ResNet20" and about["input"] == "16x16x3"
+    assert about["parameters"] == sum(int(np.prod(w.shape)) for w in model.trainable_weights)
+    # A quarter of the 40.5 million of 32x32 images (He et al. 2015), but for the classifier.
+    assert about["multiply_adds"] == pytest.approx(40.55e6 / 4, rel=0.01)
+    assert about["layers"][-1]["multiply_adds"] == about["multiply_adds"]
+    text = run_here("summary", "ResNet18", "--image-size", 64)
+    assert "11,689,512" in text and "64x64x3" in text
+
+
+@pytest.mark.parametrize("name", ["out.weights.h5", "out.pth", "out.safetensors", "out.keras"])
+def test_weights_survive_conversion_there_and_back(model, tmp_path, name):
+    out, back = tmp_path / name, tmp_path / "back.keras"
+    run_here("convert", tmp_path / "model.keras", out)
+    if name == "out.keras":
+        run_here("convert", out, back)
+    else:
+        run_here("convert", "ResNet20", out, back, "--classes", 5)
+    copy, weights = keras_resnet.load_model(back), model.get_weights()
+    kept = [weight for weight in copy.get_weights() if weight.size]
+    assert len(kept) == len(weights)
+    for one, other in zip(kept, weights, strict=True):
+        np.testing.assert_array_equal(one, other)
+    refused("files", "convert", tmp_path / "model.keras", out)
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["ResNet20", "out.keras"], "`model`"),
+        (["ResNet20", "a.pth", "out.txt"], "`files`"),
+        (["ResNet20", "a.pth", "out.h5"], "`files`"),
+        (["none.keras", "a.pth", "out.keras"], "`files`"),
+    ],
+)
+def test_wrong_conversions_are_one_line(words, named):
+    refused(named, "convert", *words)
+
+
+def test_doctor_names_what_is_there():
+    found = json.loads(run_here("doctor", "--json"))
+    lines = {row["what"]: row["state"] for row in found}
+    assert (
+        lines[f"keras_resnet {keras_resnet.__version__}"] == "ok" and lines["extra train"] == "ok"
+    )
+    steps = [row for row in found if row["what"].startswith("two steps of training")]
+    assert [row["state"] for row in steps] == ["ok", "ok"]
+
+
+def test_an_unknown_study_is_named():
+    refused("NAME='fly'", "study", "fly")
+
+
+def test_check_data_shows_planted_faults_on_a_page(tmp_path):
+    """One leak, one picture of two classes, and nothing else."""
+    picture = load_sample_image("china.jpg")
+    rng, root = np.random.default_rng(0), tmp_path / "photos"
+    for split, count in (("train", 4), ("val", 2)):
+        for name in ("left", "right"):
+            folder = root / split / name
+            folder.mkdir(parents=True)
+            for i in range(count):
+                top, x = rng.integers(0, 300), rng.integers(0, 500)
+                Image.fromarray(picture[top : top + 100, x : x + 120]).save(folder / f"{i}.jpg")
+    Image.open(root / "train/left/0.jpg").save(root / "val/left/copy.jpg", quality=60)
+    Image.open(root / "train/left/1.jpg").save(root / "train/right/twin.png")
+    workdir = tmp_path / "checked"
+    with pytest.raises(SystemExit) as end:
+        run_here("check-data", root, "--workdir", workdir, "--json")
+    assert end.value.code == 1
+    with open(workdir / "findings.csv", newline="") as file:
+        found = {row["kind"] for row in csv.DictReader(file) if row["severity"] != "information"}
+    assert found == {"leak", "two classes"}
+    page = (workdir / "report.html").read_text()
+    assert "val/left/copy.jpg" in page and "twin.png" in page and page.count("data:image") == 4
