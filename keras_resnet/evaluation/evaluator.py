@@ -113,7 +113,7 @@ def evaluate(
         _scorer(model, name, protocol, average, order, tells_two)
         for model, name, order, tells_two in zip(models, names, orders, single, strict=True)
     ]
-    mean_scores = _averaged(scorers, protocol, dataset)
+    mean_scores = _averaged(models, scorers, protocol, dataset)
 
     total = dataset.num_examples(split)
     tally = _Tally(keep_outputs or dataset.multi_label)
@@ -124,7 +124,7 @@ def evaluate(
     with dataset.reading():
         stacks = tally.readable(_crops(dataset, split, protocol, interpolation))
         for numbers, crops in _batches(stacks, batch_size * height * width):
-            scores = mean_scores(crops).numpy()
+            scores = mean_scores(crops)
             if not np.isfinite(scores).all():
                 raise ValueError(
                     f"`models` must give finite scores. Received: {' + '.join(names)}, which gives "
@@ -345,28 +345,37 @@ def _of_a_file(model: ExportedModel, name: str, protocol: Protocol) -> Callable:
             f"Received: {name}, which takes {model.image_shape}"
         )
 
-    def outputs_of(images: tf.Tensor) -> tf.Tensor:
-        outputs = tf.numpy_function(lambda batch: np.float32(model(batch)), [images], tf.float32)
-        return tf.ensure_shape(outputs, (None, None))
-
-    return outputs_of
+    return lambda images: tf.constant(model(images.numpy()), tf.float32)
 
 
 def _averaged(
-    scorers: Sequence[Callable], protocol: Protocol, dataset: ImageDataset
-) -> Callable[[np.ndarray], tf.Tensor]:
-    """Returns one graph from crops of all sizes, uint8, to the mean of the models' scores."""
+    models: Sequence[Model], scorers: Sequence[Callable], protocol: Protocol, dataset: ImageDataset
+) -> Callable[[np.ndarray], np.ndarray]:
+    """Returns a function from crops, uint8, to the mean of the models' scores.
+
+    All networks are one graph for crops of all sizes. Exported models are called outside of it: the
+    threads of a graph that waits for another one may be all that there are.
+    """
     height, width, channels = dataset.image_shape
     sides = (None, None) if protocol.any_size else (height, width)
-    spec = tf.TensorSpec((None, *sides, channels), tf.uint8)
+    spec = tf.TensorSpec((None, *sides, channels), tf.float32)
+    pairs = list(zip(models, scorers, strict=True))
+    networks = [scorer for model, scorer in pairs if not isinstance(model, ExportedModel)]
+    parts = [scorer for model, scorer in pairs if isinstance(model, ExportedModel)]
+    if networks:
 
-    @tf.function(input_signature=[spec], autograph=False)
-    def mean_scores(crops: tf.Tensor) -> tf.Tensor:
+        @tf.function(input_signature=[spec], autograph=False)
+        def summed(images: tf.Tensor) -> tf.Tensor:
+            return tf.add_n([scorer(images) for scorer in networks])
+
+        parts.append(summed)
+
+    def mean_scores(crops: np.ndarray) -> np.ndarray:
         images = tf.cast(crops, tf.float32)
-        return tf.add_n([scorer(images) for scorer in scorers]) / len(scorers)
+        return sum(part(images).numpy() for part in parts) / len(scorers)
 
     # Traced and optimized here, so that the clock measures the images only.
-    mean_scores(tf.zeros((1, height, width, channels), tf.uint8))
+    mean_scores(np.zeros((1, height, width, channels), np.uint8))
     return mean_scores
 
 
