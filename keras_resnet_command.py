@@ -16,7 +16,7 @@ from pathlib import Path
 # The modules of `keras_resnet.cli`, and what they do.
 VERBS = {
     "train": "Trains a network with any settings",
-    "evaluate": "Measures trained models by the paper's test protocols",
+    "evaluate": "Measures trained models of any format by the paper's test protocols",
     "predict": "Classifies image files by a trained model",
     "embed": "Writes the feature vectors of the images in a folder to a table",
     "serve": "Serves a trained model over HTTP: encoded images in, their best classes out",

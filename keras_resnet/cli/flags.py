@@ -348,12 +348,15 @@ def _parse(
             text = shown.getvalue().replace(_MARK, "")
             print(*map(str.rstrip, text.split("\n")), sep="\n")
             raise
-        _refuse(said.getvalue())
+        _end(_message(said.getvalue()))
     values: dict[str, Any] = {}
     for title, (_, flags) in groups.items():
         given = getattr(parsed, title) if title else parsed
         for name, flag in flags.items():
             value = getattr(given, name)
+            if value == () and flag.default is dataclasses.MISSING:
+                wanted = name.upper().removesuffix("S") if flag.positional else f"--{name}"
+                _end(f"{wanted} is required")
             values[name] = _mapping(name, value) if flag.is_mapping else value
     level = logging.WARNING if values["quiet"] else logging.INFO
     logging.getLogger("keras_resnet").setLevel(logging.DEBUG if values["verbose"] else level)
@@ -396,17 +399,21 @@ def _mapping(name: str, pairs: Iterable[str]) -> dict[str, Any]:
     return mapping
 
 
-def _refuse(said: str) -> NoReturn:
-    """Ends the process with one line in place of tyro's box."""
+def _end(message: str) -> NoReturn:
+    """Ends the process with one line."""
+    print(f"error: {visible(message)}; --help lists the flags", file=sys.stderr)
+    sys.exit(2)
+
+
+def _message(said: str) -> str:
+    """Returns what tyro says in a box."""
     # The title, and rules above and below, which without UTF-8 are of hyphens.
     _, *lines = [line.strip("│ ") for line in said.splitlines()]
     rules = [bool(line) and set(line) <= {*"─-╰╯"} for line in lines]
     lines, rules = (lines[1:], rules[1:]) if rules[:1] == [True] else (lines, rules)
     message = " ".join(lines[: rules.index(True)] if any(rules) else lines)
     # Of a type X | None it says why it is not None, too.
-    message = message.partition("  Got errors:")[0].replace("{None}|", "")
-    print(f"error: {visible(message)}; --help lists the flags", file=sys.stderr)
-    sys.exit(2)
+    return message.partition("  Got errors:")[0].replace("{None}|", "")
 
 
 def _value_of(flag: str, words: Sequence[str]) -> str | None:

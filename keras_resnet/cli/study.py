@@ -1,9 +1,9 @@
-"""Studies of the paper, on scikit-learn's digits by default, with a table and plots each.
+"""Repeats the paper's studies of degradation, shortcuts, depth, responses and transfer.
 
     keras-resnet study degradation --workdir runs/degradation
     keras-resnet study NAME --help
 
-NAME is one of these:
+They run on scikit-learn's digits by default, and write a table and plots. NAME is one of these:
 
     degradation  plain and residual nets of several depths (Fig. 1 and 6)
     shortcuts    options A, B and C of the shortcuts (Table 3)
