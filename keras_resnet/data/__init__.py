@@ -20,6 +20,7 @@ from keras_resnet.data.tfds import load_cifar, load_imagenet2012, load_tfds
 from keras_resnet.data.transforms import Transforms
 
 __all__ = [
+    "DATASETS",
     "ArrayDataset",
     "BadImageWarning",
     "DataReport",
@@ -39,6 +40,8 @@ _LOADERS: dict[str, Callable[..., ImageDataset]] = {
     "imagenet2012": load_imagenet2012,
     "folder": load_folder,
 }
+# Names for `load_dataset`, which also knows tfds:NAME.
+DATASETS = tuple(_LOADERS)
 
 
 def load_dataset(
@@ -97,7 +100,7 @@ def _loader(name: str) -> Callable[..., ImageDataset]:
     prefix, _, in_tfds = name.partition(":")
     if prefix != "tfds" or not in_tfds:
         raise ValueError(
-            f"`dataset` must be one of {', '.join(_LOADERS)}, or tfds:NAME. "
+            f"`dataset` must be one of {', '.join(DATASETS)}, or tfds:NAME. "
             f"Received: dataset={name!r}"
         )
     return functools.partial(load_tfds, in_tfds)
