@@ -26,7 +26,7 @@ class CheckData(Arguments):
     """Arguments of `keras-resnet check-data`.
 
     Attributes:
-        folder: Folder with train/, val/ and test/ of class folders.
+        folder: Folder of class folders of images, in train/, val/ and test/ or to be split.
         json: Print JSON.
     """
 

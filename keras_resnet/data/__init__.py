@@ -52,12 +52,12 @@ def load_dataset(
     Args:
         name: "digits" (scikit-learn's handwritten digits, embedded); "cifar10", "cifar100" or
             "imagenet2012" (prepared by TensorFlow Datasets); "tfds:NAME" (any other data set with
-            an image and a label that TensorFlow Datasets has prepared); "folder" (`train/`,
-            `val/` and `test/` with class folders of images).
+            an image and a label that TensorFlow Datasets has prepared); "folder" (class folders
+            of images, in `train/`, `val/` and `test/` or to be split).
         data_dir: The folder of "folder", or where TensorFlow Datasets keeps its data, or None.
         **options: Passed to the loader: `max_bad_files` and the attributes of `Transforms` for
-            "imagenet2012", "tfds:NAME" and "folder", for the latter also `cache_dir`;
-            `image_size`, `classes` and `per_class` for "digits".
+            "imagenet2012", "tfds:NAME" and "folder", for the latter also `cache_dir`,
+            `val_split` and `test_split`; `image_size`, `classes` and `per_class` for "digits".
 
     Returns:
         The data set.

@@ -12,7 +12,14 @@ import pathlib
 from typing import Any
 
 from keras_resnet.data.decoding import FORMATS, decoding_fault
-from keras_resnet.data.folder import class_faults, find_splits, nested_files, scan_split
+from keras_resnet.data.files import missing_shares, split_by_hash
+from keras_resnet.data.folder import (
+    class_faults,
+    find_splits,
+    names_and_labels,
+    nested_files,
+    scan_split,
+)
 from keras_resnet.data.image_files import image_format, is_16_bit, is_cmyk
 from keras_resnet.utils.escapes import is_line
 
@@ -58,7 +65,8 @@ class DataReport:
 
     Attributes:
         folder: The checked folder.
-        num_images: Number of images in each split, bad ones included.
+        num_images: Number of images in each split, bad ones included; where the folder is not
+            split, as `load_dataset` splits it by default.
         findings: All faults, in the order of the paths.
         unsearched: Number of JPEGs in which damage inside was not looked for, since simplejpeg is
             not installed.
@@ -77,7 +85,7 @@ class DataReport:
 
 
 def check_data(folder: str | os.PathLike[str], workers: int | None = None) -> DataReport:
-    """Reads and decodes every image of a folder of `train/`, `val/` and `test/`.
+    """Reads and decodes every image of a folder as `load_dataset("folder", ...)` takes.
 
     Finds files that are empty ("zero-byte"), end too early ("truncated"), have more than 100
     million pixels ("too large") or cannot be read or decoded for another reason ("unreadable");
@@ -97,7 +105,7 @@ def check_data(folder: str | os.PathLike[str], workers: int | None = None) -> Da
         The report; a file may appear in it more than once.
 
     Raises:
-        ValueError: If the folder does not exist or has no `train/`.
+        ValueError: If the folder does not exist, or has neither `train/` nor class folders.
     """
     root = pathlib.Path(folder)
     folders = find_splits(root)
@@ -130,6 +138,9 @@ def check_data(folder: str | os.PathLike[str], workers: int | None = None) -> Da
     sizes = {
         split: sum(len(c.files) for c in classes.values()) for split, classes in splits.items()
     }
+    if shares := missing_shares(folders):
+        drawn = split_by_hash(*names_and_labels(files["train"], list(files["train"])), shares)
+        sizes = {split: len(rows) for split, rows in drawn.items()}
     ordered = sorted(relative, key=lambda finding: (finding.path, finding.fault))
     jpegs = sum(FORMATS[path.suffix.lower()] == "JPEG" for path in images)
     return DataReport(str(root), sizes, tuple(ordered), 0 if _strict_decoder() else jpegs)

@@ -171,6 +171,9 @@ class DataOptions:
         interpolation: "bilinear" or "bicubic", for evaluation images.
         max_bad_files: Unreadable images to skip before it is an error.
         cache_dir: Folder where the list of the files is kept from one run to the next.
+        val_split: Share of the training images that becomes the validation split of data without
+            one; by default 0.1 of data that are not split at all.
+        test_split: Share of the training images that becomes the test split, likewise.
         classes: Numbers of the classes to take.
         per_class: Training images of each class to take.
     """
@@ -185,6 +188,8 @@ class DataOptions:
     interpolation: str | None = None
     max_bad_files: int | None = None
     cache_dir: str | None = None
+    val_split: float | None = None
+    test_split: float | None = None
     classes: tuple[int, ...] | None = None
     per_class: int | None = None
 
