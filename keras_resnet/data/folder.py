@@ -29,7 +29,7 @@ from keras_resnet.utils.escapes import visible
 from keras_resnet.utils.files import parse_json, write_text
 
 # Names of the folders of splits, in small letters.
-_SPLITS = {
+SPLIT_NAMES = {
     "train": "train",
     "val": "validation",
     "valid": "validation",
@@ -66,15 +66,16 @@ def find_splits(root: pathlib.Path) -> dict[str, pathlib.Path]:
         raise ValueError(f"`data_dir` must be an existing folder. Received: data_dir={str(root)!r}")
     found: dict[str, list[pathlib.Path]] = {split: [] for split in SPLITS}
     for path in sorted(root.iterdir()):
-        if path.name.lower() in _SPLITS and path.is_dir():
-            found[_SPLITS[path.name.lower()]].append(path)
+        if path.name.lower() in SPLIT_NAMES and path.is_dir():
+            found[SPLIT_NAMES[path.name.lower()]].append(path)
     if not any(found.values()) and _class_paths(root):
         return {"train": root}
     if not found["train"] or max(map(len, found.values())) > 1:
         names = [path.name for paths in found.values() for path in paths]
         raise ValueError(
             "`data_dir` must have one folder 'train', and may have one 'val' and one 'test', each "
-            f"a folder of class folders, or be a folder of class folders. Received: data_dir={str(root)!r} with {names}"
+            "a folder of class folders, or be a folder of class folders. "
+            f"Received: data_dir={str(root)!r} with {names}"
         )
     return {split: paths[0] for split, paths in found.items() if paths}
 
@@ -123,7 +124,8 @@ def load_folder(
 ) -> EncodedDataset:
     """Returns a data set of a folder of `train/`, `val/` and `test/` with class folders of images.
 
-    A folder of class folders alone, or of `train/` alone, is split by a hash of the names CLASS/FILE.
+    A folder of class folders alone, or of `train/` alone, is split by a hash of the names
+    CLASS/FILE.
 
     Its mean and standard deviation are estimated from 1024 training images. When the folder is
     listed, an `UnreadFilesWarning` tells the number of files that are no part of the data.
