@@ -16,6 +16,7 @@ from keras_resnet.data.dataset import ArrayDataset, ImageDataset
 from keras_resnet.data.digits import load_digits
 from keras_resnet.data.encoded import BadImageWarning, EncodedDataset
 from keras_resnet.data.folder import load_folder
+from keras_resnet.data.table import load_csv
 from keras_resnet.data.tfds import load_cifar, load_imagenet2012, load_tfds
 from keras_resnet.data.transforms import Transforms
 
@@ -39,6 +40,7 @@ _LOADERS: dict[str, Callable[..., ImageDataset]] = {
     "cifar100": functools.partial(load_cifar, "cifar100"),
     "imagenet2012": load_imagenet2012,
     "folder": load_folder,
+    "csv": load_csv,
 }
 # Names for `load_dataset`, which also knows tfds:NAME.
 DATASETS = tuple(_LOADERS)
@@ -53,11 +55,14 @@ def load_dataset(
         name: "digits" (scikit-learn's handwritten digits, embedded); "cifar10", "cifar100" or
             "imagenet2012" (prepared by TensorFlow Datasets); "tfds:NAME" (any other data set with
             an image and a label that TensorFlow Datasets has prepared); "folder" (class folders
-            of images, in `train/`, `val/` and `test/` or to be split).
-        data_dir: The folder of "folder", or where TensorFlow Datasets keeps its data, or None.
+            of images, in `train/`, `val/` and `test/` or to be split); "csv" (images that a file
+            with the columns path, label and perhaps split lists).
+        data_dir: The folder of "folder", the file of "csv", or where TensorFlow Datasets keeps
+            its data, or None.
         **options: Passed to the loader: `max_bad_files` and the attributes of `Transforms` for
-            "imagenet2012", "tfds:NAME" and "folder", for the latter also `cache_dir`,
-            `val_split` and `test_split`; `image_size`, `classes` and `per_class` for "digits".
+            "imagenet2012", "tfds:NAME", "folder" and "csv"; for "folder" and "csv" also
+            `val_split` and `test_split`, for "folder" `cache_dir`; `image_size`, `classes` and
+            `per_class` for "digits".
 
     Returns:
         The data set.

@@ -56,6 +56,7 @@ class FileSource:
     def parts(self) -> Iterator[bytes]:
         # Without the folder itself, which may have moved.
         yield os.fsencode("\0".join(self.names))
+        yield self._labels.tobytes()
 
     def locate(self, index: int) -> str:
         return os.path.join(self.folder, self.names[index])

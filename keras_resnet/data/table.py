@@ -22,8 +22,9 @@ _SEPARATOR = "|"
 
 
 class _Row(NamedTuple):
-    """Name of an image, its labels, and its split ("" without such a column)."""
+    """Line, name of an image, its labels, and its split ("" without such a column)."""
 
+    line: int
     name: str
     labels: tuple[str, ...]
     split: str
@@ -40,7 +41,7 @@ def load_csv(
     """Returns a data set of the images that a CSV file lists.
 
     Its first line names the columns: `path`, relative to the file's folder, `label`, and optionally
-    `split` (train, val or test); others are not read. Where a label has `|`, all images may have
+    `split` (train, val or test); others are not read. If a label has `|` in it, images may have
     several labels, or none where it is empty. Classes are the labels in the order of their names.
     Without the column, or for splits that it does not name, images are split by a hash of their
     paths as those of a folder are, class by class if they have one label each.
@@ -60,7 +61,10 @@ def load_csv(
     options = Transforms(**transforms)
     path = _find_table(data_dir)
     rows = list(_rows(path))
-    multi_label = any(len(row.labels) != 1 for row in rows)
+    multi_label = any(len(row.labels) > 1 for row in rows)
+    for row in rows if not multi_label else ():
+        if not row.labels:
+            _refuse(path, row.line, "label", "", "the name of a class")
     class_names = sorted({label for row in rows for label in row.labels})
     numbers = {name: number for number, name in enumerate(class_names)}
     if multi_label:
@@ -110,7 +114,7 @@ def _find_table(data_dir: str | os.PathLike[str] | None) -> pathlib.Path:
 
 def _rows(path: pathlib.Path) -> Iterator[_Row]:
     """Yields the rows of a file; raises a ValueError that names the row, counted as lines."""
-    seen: dict[str, int] = {}
+    lines: dict[str, int] = {}
     try:
         # Excel begins UTF-8 with a mark.
         with path.open(encoding="utf-8-sig", newline="") as file:
@@ -125,10 +129,9 @@ def _rows(path: pathlib.Path) -> Iterator[_Row]:
             for values in table:
                 if values:
                     row = _row(path, table.line_num, dict(zip(columns, values, strict=False)))
-                    if row.name in seen:
-                        line = seen[row.name]
-                        _refuse(path, table.line_num, "path", row.name, f"not that of row {line}")
-                    seen[row.name] = table.line_num
+                    first = lines.setdefault(row.name, row.line)
+                    if first != row.line:
+                        _refuse(path, row.line, "path", row.name, f"another than in row {first}")
                     yield row
     except (csv.Error, UnicodeDecodeError) as error:
         raise ValueError(
@@ -153,7 +156,7 @@ def _row(path: pathlib.Path, line: int, values: dict[str, str]) -> _Row:
         if split.lower() not in SPLIT_NAMES:
             _refuse(path, line, "split", split, "train, val or test")
         split = SPLIT_NAMES[split.lower()]
-    return _Row(name, labels, split)
+    return _Row(line, name, labels, split)
 
 
 def _refuse(path: pathlib.Path, line: int, column: str, value: str, expected: str) -> NoReturn:

@@ -206,7 +206,7 @@ class Data(DataOptions):
 
     Attributes:
         dataset: Name of the data set.
-        data_dir: Folder of its files, or None; `~` is the user's home.
+        data_dir: Folder of its files, or the CSV file, or None; `~` is the user's home.
         validation_split: Split to evaluate after each epoch: "validation", or "test" to watch how
             the test error falls (of schedules, "plateau" must not see it).
         mixup: Alpha of mixup; 0 for none.
