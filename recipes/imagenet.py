@@ -33,7 +33,7 @@ from keras_resnet.experiment import Data, Devices, Experiment, Network, Optimiza
 PRESETS = {
     "paper": Experiment(
         Network("ResNet50"),
-        Data("imagenet2012", data_options={"crop": "scale"}),
+        Data("imagenet2012", crop="scale"),
         Optimization(
             batch_size=256,
             epochs=120,
@@ -46,7 +46,7 @@ PRESETS = {
     ),
     "modern": Experiment(
         Network("ResNet50", version="v1.5", zero_init_residual=True),
-        Data("imagenet2012", data_options={"crop": "inception", "lighting": 0.0}),
+        Data("imagenet2012", crop="inception", lighting=0.0),
         Optimization(
             batch_size=1024,
             epochs=90,

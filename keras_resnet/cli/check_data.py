@@ -32,7 +32,7 @@ class CheckData(Arguments):
     """Arguments of `keras-resnet check-data`.
 
     Attributes:
-        folder: Folder with train/, val/ and test/ of class folders.
+        folder: Folder of class folders of images, in train/, val/ and test/ or to be split.
         duplicates: Whether pictures that are there twice are looked for.
         labels: Trained model to find wrong labels by, or "pixels".
         image_size: Side of the images in training, of which smaller ones are noted.

@@ -51,7 +51,9 @@ class Evaluate(Arguments):
     Attributes:
         models: Trained models: .keras files, exported models, or names of published weights.
         dataset: Name of the data set.
-        data_dir: Folder of its files.
+        data_dir: Folder of its files, or the CSV file.
+        val_split: Share of the validation images, as in training.
+        test_split: Share of the test images, as in training.
         image_size: Side of the images; by default the first model's.
         max_bad_files: Unreadable images to skip, with a warning each.
         split: train, validation or test; by default the last that there is.
@@ -72,6 +74,8 @@ class Evaluate(Arguments):
     models: tuple[str, ...]
     dataset: str = "digits"
     data_dir: str | None = None
+    val_split: float | None = None
+    test_split: float | None = None
     image_size: int | None = None
     max_bad_files: int | None = None
     split: str | None = None
@@ -110,7 +114,7 @@ def main(
     models, others = (
         [evaluation.open_model(path) for path in paths] for paths in (given.models, given.against)
     )
-    options = options_of(given, "image_size", "max_bad_files")
+    options = options_of(given, "image_size", "max_bad_files", "val_split", "test_split")
     if "image_size" in option_names(given.dataset) and (side := _side(models[0])):
         options.setdefault("image_size", side)
     dataset = load_dataset(given.dataset, given.data_dir, **options)

@@ -30,6 +30,7 @@ import tyro
 from keras_resnet.data import option_names
 from keras_resnet.experiment import Experiment
 from keras_resnet.experiment.preflight import check_the_rest
+from keras_resnet.experiment.settings import flat_settings
 from keras_resnet.export import trust_module
 from keras_resnet.export.verification import ExportMismatchError
 from keras_resnet.training import Terminated, TrainingStopped
@@ -60,13 +61,6 @@ _MARK = "\0"
 
 # Settings of training that begins from a trained network, for recipes that compare networks.
 OF_A_TRAINED_NETWORK = ("init", "head_epochs", "freeze_bn", "rate_decay")
-
-# Options of the data sets that have photographs, gathered in `data_options`.
-_DATA_OPTIONS = {
-    "image_size": (int | None, "Side of the training and test images in pixels."),
-    "crop": (str | None, "Random crop of training images: scale (the paper's) or inception."),
-    "max_bad_files": (int | None, "Unreadable images to skip before it is an error."),
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -164,10 +158,6 @@ def parse_experiment(
     for title, group in vars(preset).items():
         purpose, _, _ = (inspect.getdoc(type(group)) or "").partition("\n")
         groups[title] = (purpose, _fields_of(type(group), group, without))
-    options = preset.data.data_options
-    groups["data"][1].update(
-        {name: _Flag(kind, options.get(name), text) for name, (kind, text) in _DATA_OPTIONS.items()}
-    )
     flags = {name: flag for _, fields in groups.values() for name, flag in fields.items()}
     from_file = _config_words(words, flags, {k: getattr(preset, k, None) for k in groups}, without)
     values = _parse(groups, [*from_file, *words], description, prog)
@@ -183,12 +173,9 @@ def parse_experiment(
             given["steps"] = None  # which would overrule the epochs
 
     found = Problems()
-    # Those of the preset are for its own data set; another one takes some of them.
+    # Options of the preset are for its own data set; another one takes some of them.
     takes = found.note(option_names, given.get("dataset", preset.data.dataset)) or ()
-    data_options = {k: v for k, v in preset.data.data_options.items() if k in takes}
-    data_options |= given.pop("data_options", {})
-    data_options |= {name: given.pop(name) for name in _DATA_OPTIONS if name in given}
-    given["data_options"] = data_options
+    given = {name: None for name in preset.data.options if name not in takes} | given
     arguments = found.note(own, **mine)
     experiment = found.note(preset.replace, **given)
     if found:
@@ -298,7 +285,7 @@ def _fields_of(
         texts |= {name: " ".join(text.split()) for name, text in entries}
     kinds = hints_of(cls, include_extras=True)
     flags = {}
-    for field in dataclasses.fields(cls):
+    for field in sorted(dataclasses.fields(cls), key=lambda field: bool(field.kw_only)):
         if field.name in without:
             continue
         default = field.default
@@ -446,7 +433,7 @@ def _config_words(
     if name is None:
         return []
     settings: dict[str, Any] = {}
-    for key, value in _read_config(Path(name)).items():
+    for key, value in flat_settings(_read_config(Path(name))).items():
         if key in groups and isinstance(value, Mapping):
             settings.update(value)
         else:

@@ -58,11 +58,7 @@ DEEPEN = Experiment(
 )
 TRANSFER = Experiment(
     Network(init="runs/transfer/pretrained-0/model.keras", freeze_bn=True),
-    Data(
-        "digits",
-        data_options={"classes": (7, 8, 9), "per_class": 5},
-        validation_split="test",
-    ),
+    Data("digits", validation_split="test", classes=(7, 8, 9), per_class=5),
     Optimization(batch_size=15, head_epochs=20, epochs=40, learning_rate=0.05, schedule="cosine"),
     output=Output("runs/transfer", export=False),
 )

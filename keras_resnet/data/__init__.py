@@ -16,10 +16,13 @@ from keras_resnet.data.dataset import ArrayDataset, ImageDataset
 from keras_resnet.data.digits import load_digits
 from keras_resnet.data.encoded import BadImageWarning, EncodedDataset
 from keras_resnet.data.folder import load_folder
+from keras_resnet.data.idx import load_idx
+from keras_resnet.data.table import load_csv
 from keras_resnet.data.tfds import load_cifar, load_imagenet2012, load_tfds
 from keras_resnet.data.transforms import Transforms
 
 __all__ = [
+    "DATASETS",
     "ArrayDataset",
     "BadImageWarning",
     "DataReport",
@@ -39,7 +42,11 @@ _LOADERS: dict[str, Callable[..., ImageDataset]] = {
     "cifar100": functools.partial(load_cifar, "cifar100"),
     "imagenet2012": load_imagenet2012,
     "folder": load_folder,
+    "csv": load_csv,
+    "idx": load_idx,
 }
+# Names for `load_dataset`, which also knows tfds:NAME.
+DATASETS = tuple(_LOADERS)
 
 
 def load_dataset(
@@ -50,12 +57,16 @@ def load_dataset(
     Args:
         name: "digits" (scikit-learn's handwritten digits, embedded); "cifar10", "cifar100" or
             "imagenet2012" (prepared by TensorFlow Datasets); "tfds:NAME" (any other data set with
-            an image and a label that TensorFlow Datasets has prepared); "folder" (`train/`,
-            `val/` and `test/` with class folders of images).
-        data_dir: The folder of "folder", or where TensorFlow Datasets keeps its data, or None.
+            an image and a label that TensorFlow Datasets has prepared); "folder" (class folders
+            of images, in `train/`, `val/` and `test/` or to be split); "csv" (images that a file
+            with the columns path, label and perhaps split lists); "idx" (files of MNIST,
+            Fashion-MNIST and the like).
+        data_dir: The folder of "folder" and "idx", the file of "csv", or where TensorFlow Datasets
+            keeps its data, or None.
         **options: Passed to the loader: `max_bad_files` and the attributes of `Transforms` for
-            "imagenet2012", "tfds:NAME" and "folder", for the latter also `cache_dir`;
-            `image_size`, `classes` and `per_class` for "digits".
+            "imagenet2012", "tfds:NAME", "folder" and "csv"; for "folder" and "csv" also
+            `val_split` and `test_split`, for "folder" `cache_dir`; `image_size`, `classes` and
+            `per_class` for "digits"; `crop` and `flip` for "idx".
 
     Returns:
         The data set.
@@ -98,7 +109,7 @@ def _loader(name: str) -> Callable[..., ImageDataset]:
     prefix, _, in_tfds = name.partition(":")
     if prefix != "tfds" or not in_tfds:
         raise ValueError(
-            f"`dataset` must be one of {', '.join(_LOADERS)}, or tfds:NAME. "
+            f"`dataset` must be one of {', '.join(DATASETS)}, or tfds:NAME. "
             f"Received: dataset={name!r}"
         )
     return functools.partial(load_tfds, in_tfds)

@@ -16,7 +16,14 @@ from typing import Any, NamedTuple
 
 from keras_resnet.data.decoding import FORMATS, decoding_fault
 from keras_resnet.data.duplicates import Fingerprint, find_pairs, fingerprint
-from keras_resnet.data.folder import class_faults, find_splits, nested_files, scan_split
+from keras_resnet.data.files import missing_shares, split_by_hash
+from keras_resnet.data.folder import (
+    class_faults,
+    find_splits,
+    names_and_labels,
+    nested_files,
+    scan_split,
+)
 from keras_resnet.data.image_files import image_format, is_16_bit, is_cmyk
 from keras_resnet.data.traits import Facts, shown_size, traits_of
 from keras_resnet.utils.escapes import is_line
@@ -115,7 +122,8 @@ class DataReport:
 
     Attributes:
         folder: The checked folder.
-        num_images: Number of images in each split, bad ones included.
+        num_images: Number of images in each split, bad ones included; where the folder is not
+            split, as `load_dataset` splits it by default.
         findings: All faults, in the order of the paths.
         unsearched: Number of JPEGs in which damage inside was not looked for, since simplejpeg is
             not installed.
@@ -176,7 +184,7 @@ def check_data(
     image_size: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> DataReport:
-    """Reads and decodes every image of a folder of `train/`, `val/` and `test/`.
+    """Reads and decodes every image of a folder as `load_dataset("folder", ...)` takes.
 
     Finds files that are empty ("zero-byte"), end too early ("truncated"), have more than 100
     million pixels ("too large") or cannot be read or decoded for another reason ("unreadable");
@@ -206,7 +214,7 @@ def check_data(
         The report; a file may appear in it more than once.
 
     Raises:
-        ValueError: If the folder does not exist or has no `train/`.
+        ValueError: If the folder does not exist, or has neither `train/` nor class folders.
     """
     root = pathlib.Path(folder)
     folders = find_splits(root)
@@ -230,6 +238,15 @@ def check_data(
                 findings.append(Finding("not an image", str(path), inside))
             if not is_line(name):
                 findings.append(Finding("name of a class", str(place), "not one line in UTF-8"))
+    sizes = {split: sum(image.split == split for image in images) for split in splits}
+    if shares := missing_shares(folders):
+        # As loading splits them: copies that it parts are leaks.
+        drawn = split_by_hash(*names_and_labels(files["train"], list(files["train"])), shares)
+        train = [place for place, image in enumerate(images) if image.split == "train"]
+        for split, rows in drawn.items():
+            sizes[split] = len(rows)
+            for place in (train[row] for row in rows):
+                images[place] = images[place]._replace(split=split)
     check = functools.partial(_check_image, duplicates=duplicates, image_size=image_size)
     checked: list[_Image] = []
     with concurrent.futures.ThreadPoolExecutor(workers or os.cpu_count()) as pool:
@@ -247,9 +264,6 @@ def check_data(
     findings += [finding for image in checked for finding in image.findings]
     notes += [note for image in checked for note in image.notes]
     pairs = _duplicates(root, checked)
-    sizes = {
-        split: sum(len(c.files) for c in classes.values()) for split, classes in splits.items()
-    }
     jpegs = sum(FORMATS[image.path.suffix.lower()] == "JPEG" for image in images)
     return DataReport(
         str(root),

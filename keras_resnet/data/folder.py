@@ -2,13 +2,13 @@
 
 `val/` may be `validation/` or `valid/` too, and capitals make no difference. A split is the images
 directly inside its class folders, recognized by their suffix. The classes are those of `train/`, in
-the order of their names.
+the order of their names. A folder of class folders without any of these is the training images, and
+the splits that a folder lacks are drawn from those.
 """
 
 from __future__ import annotations
 
 import collections
-import functools
 import hashlib
 import json
 import os
@@ -19,17 +19,17 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
-import tensorflow as tf
 
 from keras_resnet.data.dataset import SPLITS
 from keras_resnet.data.decoding import FORMATS, is_hidden, is_image_file
 from keras_resnet.data.encoded import EncodedDataset
+from keras_resnet.data.files import FileSource, divided, missing_shares
 from keras_resnet.data.transforms import Transforms
 from keras_resnet.utils.escapes import visible
 from keras_resnet.utils.files import parse_json, write_text
 
 # Names of the folders of splits, in small letters.
-_SPLITS = {
+SPLIT_NAMES = {
     "train": "train",
     "val": "validation",
     "valid": "validation",
@@ -58,18 +58,24 @@ class ClassFolder(NamedTuple):
 
 
 def find_splits(root: pathlib.Path) -> dict[str, pathlib.Path]:
-    """Returns the folder of each split that `root` has, at least of `train/`."""
+    """Returns the folder of each split that `root` has, at least of "train".
+
+    That is `root` itself, if it has class folders only.
+    """
     if not root.is_dir():
         raise ValueError(f"`data_dir` must be an existing folder. Received: data_dir={str(root)!r}")
     found: dict[str, list[pathlib.Path]] = {split: [] for split in SPLITS}
     for path in sorted(root.iterdir()):
-        if path.name.lower() in _SPLITS and path.is_dir():
-            found[_SPLITS[path.name.lower()]].append(path)
+        if path.name.lower() in SPLIT_NAMES and path.is_dir():
+            found[SPLIT_NAMES[path.name.lower()]].append(path)
+    if not any(found.values()) and _class_paths(root):
+        return {"train": root}
     if not found["train"] or max(map(len, found.values())) > 1:
         names = [path.name for paths in found.values() for path in paths]
         raise ValueError(
             "`data_dir` must have one folder 'train', and may have one 'val' and one 'test', each "
-            f"a folder of class folders. Received: data_dir={str(root)!r} with {names}"
+            "a folder of class folders, or be a folder of class folders. "
+            f"Received: data_dir={str(root)!r} with {names}"
         )
     return {split: paths[0] for split, paths in found.items() if paths}
 
@@ -107,59 +113,30 @@ def index_folder(root: pathlib.Path, cache_dir: pathlib.Path | None = None) -> _
     return files
 
 
-class FolderSource:
-    """The images of one split, class by class; labels are positions in `class_names`."""
-
-    def __init__(
-        self, folder: pathlib.Path, files: Mapping[str, tuple[str, ...]], class_names: list[str]
-    ):
-        numbers = {name: number for number, name in enumerate(class_names)}
-        self._paths = [f"{folder}/{name}/{file}" for name in files for file in files[name]]
-        self._start = len(f"{folder}/")
-        self._labels = [numbers[name] for name in files for _ in files[name]]
-
-    def __len__(self) -> int:
-        return len(self._paths)
-
-    @functools.cached_property
-    def _tensors(self) -> tuple[tf.Tensor, tf.Tensor]:
-        # Created outside of the graph that asks for them, since all graphs share them.
-        with tf.init_scope(), tf.device("/cpu:0"):
-            # Names need not be UTF-8.
-            paths = tf.constant([os.fsencode(path) for path in self._paths])
-            return paths, tf.constant(self._labels, tf.int32)
-
-    def read(self, index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        paths, labels = self._tensors
-        return tf.io.read_file(paths[index]), labels[index]
-
-    def labels(self) -> np.ndarray:
-        return np.array(self._labels, np.int32)
-
-    def parts(self) -> Iterator[bytes]:
-        # Without the folder itself, which may have moved.
-        yield os.fsencode("\0".join(path[self._start :] for path in self._paths))
-
-    def locate(self, index: int) -> str:
-        return self._paths[index]
-
-
 def load_folder(
     data_dir: str | os.PathLike[str] | None = None,
     *,
     cache_dir: str | os.PathLike[str] | None = None,
     max_bad_files: int | None = 100,
+    val_split: float | None = None,
+    test_split: float | None = None,
     **transforms: Any,
 ) -> EncodedDataset:
     """Returns a data set of a folder of `train/`, `val/` and `test/` with class folders of images.
+
+    A folder of class folders alone, or of `train/` alone, is split by a hash of the names
+    CLASS/FILE.
 
     Its mean and standard deviation are estimated from 1024 training images. When the folder is
     listed, an `UnreadFilesWarning` tells the number of files that are no part of the data.
 
     Args:
-        data_dir: The folder; `train/` is required, and `val/` may be `validation/` or `valid/`.
+        data_dir: The folder.
         cache_dir: Where to keep the list of files; None to list the folder each time.
         max_bad_files: As in `EncodedDataset`.
+        val_split: Share of the training images that becomes the validation split that is missing;
+            None for 0.1 without `val/` and `test/`, and none with one of them.
+        test_split: Share of the training images that becomes the test split, likewise.
         **transforms: Attributes of `Transforms`.
 
     Raises:
@@ -170,14 +147,27 @@ def load_folder(
     root = pathlib.Path(data_dir)
     options = Transforms(**transforms)
     index = index_folder(root, None if cache_dir is None else pathlib.Path(cache_dir))
-    class_names = list(index["train"])
+    folders, class_names = find_splits(root), list(index["train"])
+    shares = missing_shares(folders, val_split, test_split)
     sources = {
-        split: FolderSource(folder, index[split], class_names)
-        for split, folder in find_splits(root).items()
+        split: FileSource(folder, *names_and_labels(index[split], class_names))
+        for split, folder in folders.items()
     }
+    if shares:
+        sources |= divided(sources["train"], shares, sources["train"].labels())
     return EncodedDataset(
         root.resolve().name, sources, class_names, options, max_bad_files=max_bad_files
     )
+
+
+def names_and_labels(
+    files: Mapping[str, tuple[str, ...]], class_names: list[str]
+) -> tuple[list[str], np.ndarray]:
+    """Returns CLASS/FILE of the images of a split, and their positions in `class_names`."""
+    numbers = {name: number for number, name in enumerate(class_names)}
+    names = [f"{name}/{file}" for name in files for file in files[name]]
+    labels = np.repeat([numbers[name] for name in files], [len(files[name]) for name in files])
+    return names, labels.astype(np.int32)
 
 
 def _class_paths(folder: pathlib.Path) -> list[pathlib.Path]:
@@ -224,12 +214,13 @@ def _warn_of_the_rest(
         beside = (path for path in splits[split].iterdir() if path.is_file())
         kinds["outside of class folders"] += sum(path.suffix.lower() in FORMATS for path in beside)
     unread = [f"{count} {visible(kind)}" for kind, count in (+kinds).most_common()]
-    folders = sorted(set(_class_paths(root)) - set(splits.values()))
+    flat = root in splits.values()
+    folders = [] if flat else sorted(set(_class_paths(root)) - set(splits.values()))
     unread += [f"the folder {path.name!r}" for path in folders]
     if unread:
         warnings.warn(
             f"Files of {str(root)!r} that are not read: {', '.join(unread)}. Images are "
-            f"{', '.join(FORMATS)} directly in the class folders of train, val and test",
+            f"{', '.join(FORMATS)} directly in the class folders",
             UnreadFilesWarning,
             stacklevel=4,
         )

@@ -195,7 +195,7 @@ def _features(model: keras.Model | ExportedModel | str | Path) -> ExportedModel:
 def _splits(folder: Path) -> set[str]:
     """Returns the names of the folders of splits; none in a folder of class folders."""
     try:
-        return {path.name for path in find_splits(folder).values()}
+        return {path.name for path in find_splits(folder).values() if path != folder}
     except ValueError:
         return set()
 

@@ -64,7 +64,7 @@ def architecture_of(network: Network) -> Architecture | DenseArchitecture:
 
 def load_data(data: Data) -> ImageDataset:
     """Returns the data set; raises a ValueError as `load_dataset` does."""
-    return load_dataset(data.dataset, data.data_dir, **data.data_options)
+    return load_dataset(data.dataset, data.data_dir, **data.options)
 
 
 def build_model(experiment: Experiment, dataset: ImageDataset) -> keras.Model:

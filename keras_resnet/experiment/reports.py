@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 # Settings of `pretrain`: all images of seven of the digits.
 FIRST_DIGITS = Experiment(
-    data=Data("digits", data_options={"classes": (0, 1, 2, 3, 4, 5, 6)}),
+    data=Data("digits", classes=(0, 1, 2, 3, 4, 5, 6)),
     optimization=Optimization(epochs=30, warmup="linear"),
 )
 _OF_FIRST_NETWORK = (

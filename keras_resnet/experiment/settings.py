@@ -22,7 +22,15 @@ from keras_resnet.utils import checks
 
 # Settings that say where and how fast a run computes, but not what: it may resume with others.
 _NOT_OF_THE_RESULT = (
-    *("workdir", "data_dir", "log_every", "checkpoint_every", "keep_checkpoints", "resume"),
+    *(
+        "workdir",
+        "data_dir",
+        "cache_dir",
+        "log_every",
+        "checkpoint_every",
+        "keep_checkpoints",
+        "resume",
+    ),
     *("trackers", "report"),
     *("strategy", "gpus", "virtual_devices", "tpu", "steps_per_call", "jit_compile"),
 )
@@ -48,6 +56,17 @@ def _class_weights(value: Any) -> tuple[str, ...] | tuple[float, ...]:
             f"Received: class_weights={value!r}"
         ) from error
     return check_class_weights(value)
+
+
+def flat_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns settings by name, of which config.json once had those of `DataOptions` in a mapping.
+
+    Its name there was "data_options".
+    """
+    options = settings.get("data_options", {})
+    if not isinstance(options, Mapping):
+        return dict(settings)
+    return {**options, **{k: value for k, value in settings.items() if k != "data_options"}}
 
 
 def expect_defaults(group: object, names: tuple[str, ...], why: str) -> None:
@@ -137,14 +156,57 @@ class Network:
         )
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DataOptions:
+    """Options of the data sets, each for those that take it; None for the data set's own default.
+
+    Attributes:
+        image_size: Side of the training and test images in pixels.
+        channels: 3 for RGB, 1 for grayscale.
+        crop: Random crop of training images: scale (the paper's) or inception.
+        resize_range: For crop="scale": smallest and largest shorter side, in pixels.
+        eval_resize: Shorter side of which an evaluation image is the center, in pixels.
+        flip: Whether half of the training images are flipped left to right.
+        lighting: Strength of the PCA lighting of RGB training images, 0 for none.
+        interpolation: "bilinear" or "bicubic", for evaluation images.
+        max_bad_files: Unreadable images to skip before it is an error.
+        cache_dir: Folder where the list of the files is kept from one run to the next.
+        val_split: Share of the training images that becomes the validation split of data without
+            one; by default 0.1 of data that are not split at all.
+        test_split: Share of the training images that becomes the test split, likewise.
+        classes: Numbers of the classes to take.
+        per_class: Training images of each class to take.
+    """
+
+    image_size: int | None = None
+    channels: int | None = None
+    crop: str | None = None
+    resize_range: tuple[int, ...] | None = None
+    eval_resize: int | None = None
+    flip: bool | None = None
+    lighting: float | None = None
+    interpolation: str | None = None
+    max_bad_files: int | None = None
+    cache_dir: str | None = None
+    val_split: float | None = None
+    test_split: float | None = None
+    classes: tuple[int, ...] | None = None
+    per_class: int | None = None
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Those that are given, by name."""
+        named = {field.name: getattr(self, field.name) for field in dataclasses.fields(DataOptions)}
+        return {name: value for name, value in named.items() if value is not None}
+
+
 @dataclasses.dataclass(frozen=True)
-class Data:
+class Data(DataOptions):
     """The images, and what is done to them in training.
 
     Attributes:
         dataset: Name of the data set.
-        data_dir: Folder of its files, or None; `~` is the user's home.
-        data_options: Further options of its loader, such as {"crop": "inception"}.
+        data_dir: Folder of its files, or the CSV file, or None; `~` is the user's home.
         validation_split: Split to evaluate after each epoch: "validation", or "test" to watch how
             the test error falls (of schedules, "plateau" must not see it).
         mixup: Alpha of mixup; 0 for none.
@@ -154,17 +216,25 @@ class Data:
 
     dataset: str = "digits"
     data_dir: str | None = None
-    data_options: Mapping[str, object] = dataclasses.field(default_factory=dict)
     validation_split: str = "validation"
     mixup: float = 0.0
     cutmix: float = 0.0
     rand_augment: float = 0.0
 
     def __post_init__(self):
-        if self.data_dir is not None:
-            # As a shell does, but not in --data-dir=~/pictures.
-            object.__setattr__(self, "data_dir", os.path.expanduser(self.data_dir))
+        for name in ("data_dir", "cache_dir"):
+            if (path := getattr(self, name)) is not None:
+                # As a shell does, but not in --data-dir=~/pictures.
+                object.__setattr__(self, name, os.path.expanduser(path))
+        for name in ("resize_range", "classes"):
+            if (value := getattr(self, name)) is not None:
+                object.__setattr__(self, name, tuple(value))  # JSON and command lines have lists
         found = _Checks(self)
+        found.refuse(
+            self.resize_range is not None and len(self.resize_range) != 2,
+            "`resize_range` must be the smallest and the largest side. "
+            f"Received: resize_range={self.resize_range!r}",
+        )
         found.each(checks.one_of, "validation_split", allowed=("validation", "test"))
         found.note(check_mixing, self.mixup, self.cutmix, self.rand_augment)
         found.expect_none()
@@ -488,9 +558,12 @@ class Experiment:
     def replace(self, **settings: object) -> Experiment:
         """Returns the experiment with other values of some settings, by name.
 
+        `flat_settings` says what else is taken.
+
         Raises:
             ValueError: If there is no such setting, or a value is wrong.
         """
+        settings = flat_settings(settings)
         found = _Checks(self)
         groups: dict[str, Any] = {}
         for title, group in vars(self).items():

@@ -13,7 +13,7 @@ from typing import Any
 
 import filelock
 
-from keras_resnet.experiment.settings import Experiment
+from keras_resnet.experiment.settings import Experiment, flat_settings
 from keras_resnet.utils.escapes import is_line
 from keras_resnet.utils.files import parse_json
 
@@ -40,7 +40,7 @@ def expect_settings(path: Path, own: dict[str, Any], *, of: str) -> bool:
     if not path.exists():
         return False
     # Through JSON, as the file went: tuples become lists.
-    held = read_object(path)
+    held = flat_settings(read_object(path))
     defaults = Experiment().recorded()
     own, defaults = (json.loads(json.dumps(settings)) for settings in (own, defaults))
     different = [key for key in own if own[key] != held.get(key, defaults.get(key))]

@@ -85,9 +85,7 @@ def test_flags_overrule_a_file(tmp_path, suffix, text):
 
 
 def test_the_settings_of_an_earlier_run(tmp_path):
-    earlier = Experiment.from_flat(
-        steps=64, jit_compile=True, resume=False, drops=(), data_options={"per_class": 5}
-    )
+    earlier = Experiment.from_flat(steps=64, jit_compile=True, resume=False, drops=(), per_class=5)
     path = tmp_path / "config.json"
     path.write_text(json.dumps(earlier.flat()))
     assert experiment("--config", str(path)) == earlier

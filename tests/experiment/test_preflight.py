@@ -38,7 +38,7 @@ def write_pictures(root, **counts):
 
 def experiment(data_dir, folder, **settings):
     """Returns an experiment of two steps on 4x4 images, whose last map is one pixel."""
-    options = {"data_options": {"image_size": 4}, "batch_size": 4, "steps": 2, "export": False}
+    options = {"image_size": 4, "batch_size": 4, "steps": 2, "export": False}
     options |= {"depth": 8, "dataset": "folder", "data_dir": str(data_dir)}
     return Experiment.from_flat(**options | {"workdir": str(folder)} | settings)
 
@@ -79,7 +79,7 @@ def rename(source, target):
         (None, {"batch_size": 1}, "`batch_size` one pixel: 1"),
         (None, {"batch_size": 4, "micro_batches": 4}, "`batch_size` one pixel: 4"),
         (None, {"micro_batches": 3}, "`micro_batches`: 3"),
-        (None, {"data_options": {"image_size": 3}}, "`image_size`: (3, 3, 3)"),
+        (None, {"image_size": 3}, "`image_size`: (3, 3, 3)"),
         (None, {"depth": 9}, "`depth`: 9"),
         (None, {"gpus": 99}, "`gpus`: 99"),
         (None, {"depth": None, "init": "no.keras"}, "`init`: 'no.keras'"),

@@ -144,7 +144,8 @@ def test_what_does_not_fit_is_named(first, form, shape, named):
 def head_first(first, workdir):
     return Experiment.from_flat(
         init=str(first[1] / "first.keras"),
-        data_options={"classes": (5, 6), "per_class": 8},
+        classes=(5, 6),
+        per_class=8,
         workdir=str(workdir),
         batch_size=8,
         head_epochs=2,

@@ -18,7 +18,7 @@ from tests.helpers import refused
 SETTINGS = {
     "depth": 8,
     "widening": 0.25,
-    "data_options": {"per_class": 8},
+    "per_class": 8,
     "batch_size": 40,
     "epochs": 6,
     "learning_rate": 0.4,

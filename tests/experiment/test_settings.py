@@ -1,6 +1,7 @@
 """Settings become the network, the rate and the optimizer that they name."""
 
 import copy
+import dataclasses
 import json
 import logging
 import sys
@@ -11,17 +12,20 @@ import numpy as np
 import pytest
 
 from keras_resnet import cli
-from keras_resnet.data import load_dataset
-from keras_resnet.experiment import Devices, Experiment, Network, Optimization, build_model
+from keras_resnet.data import DATASETS, load_dataset, option_names
+from keras_resnet.experiment import Data, Devices, Experiment, Network, Optimization, build_model
 from keras_resnet.experiment.card import network_text
 from keras_resnet.experiment.factories import (
     architecture_of,
     best_keeper,
     fit_options,
+    load_data,
     make_optimizer,
     monitored,
 )
 from keras_resnet.experiment.runner import opened
+from keras_resnet.experiment.settings import DataOptions
+from keras_resnet.experiment.workdir import expect_settings
 from keras_resnet.export.verification import ExportMismatchError
 from keras_resnet.training import ErrorWarmup, TrainingStopped
 from keras_resnet.utils.private import schedule_of
@@ -220,14 +224,14 @@ def test_precision_is_that_of_before_after_a_run(tmp_path):
 
 
 def test_settings_survive_json():
-    experiment = Experiment.from_flat(drops=(0.3, 0.6), data_options={"crop": "scale"})
+    experiment = Experiment.from_flat(drops=(0.3, 0.6), crop="scale", resize_range=(64, 80))
     stored = json.loads(json.dumps(experiment.flat()))
     assert Experiment.from_flat(**stored) == experiment
 
 
 class TestParser:
     presets = {
-        "paper": Experiment.from_flat(dataset="folder", steps=100, data_options={"crop": "scale"}),
+        "paper": Experiment.from_flat(dataset="folder", steps=100, crop="scale"),
         "modern": Experiment.from_flat(schedule="cosine", epochs=7),
     }
 
@@ -242,7 +246,7 @@ class TestParser:
         with pytest.raises(SystemExit):
             self.parse("--help")
         text = capsys.readouterr().out
-        for name in Experiment().flat().keys() - {"data_options"}:
+        for name in Experiment().flat():
             assert f"--{name.replace('_', '-')}" in text
         for flag in ("model", "dataset", "data-dir", "workdir", "gpus", "virtual-devices"):
             assert f"--{flag}" in text
@@ -257,13 +261,40 @@ class TestParser:
         parsed = self.parse("--epochs", "3")
         assert (parsed.optimization.epochs, parsed.optimization.steps) == (3, None)
 
-    def test_data_options_are_gathered(self):
-        parsed = self.parse("--image-size", "64", "--crop", "inception")
-        assert parsed.data.data_options == {"crop": "inception", "image_size": 64}
+    def test_options_of_the_data_are_flags(self):
+        words = ("--image-size", "64", "--crop", "inception", "--no-flip", "--resize-range", "64")
+        parsed = self.parse(*words, "80", "--classes", "7", "8")
+        assert parsed.data.options == {
+            **{"image_size": 64, "crop": "inception", "flip": False},
+            **{"resize_range": (64, 80), "classes": (7, 8)},
+        }
+
+    def test_every_option_of_a_data_set_is_a_setting(self):
+        settings = {field.name for field in dataclasses.fields(DataOptions)} | {"data_dir"}
+        assert {name for data in DATASETS for name in option_names(data)} == settings
+
+    def test_an_option_that_the_data_set_does_not_take_is_named(self):
+        with refused("flip", "no option of the data set 'digits'", "flip=False"):
+            load_data(Data("digits", flip=False))
+
+    @pytest.mark.parametrize("earlier", [True, False])
+    def test_config_of_a_run_gives_the_same_experiment(self, tmp_path, earlier):
+        options = {"image_size": 64, "resize_range": (64, 80), "flip": False}
+        experiment = self.presets["paper"].replace(**options)
+        config = experiment.recorded()
+        if earlier:
+            for name in (field.name for field in dataclasses.fields(DataOptions)):
+                del config[name]
+            config["data_options"] = {"crop": "scale", **options}
+        path = tmp_path / "config.json"
+        path.write_text(json.dumps(config))
+        assert self.parse("--config", str(path)) == experiment.replace(decay="l2")
+        assert Experiment.from_flat(**config) == experiment.replace(decay="l2")
+        assert expect_settings(path, experiment.recorded(), of="run")
 
     def test_another_data_set_takes_its_own_options_only(self):
-        assert self.parse("--dataset", "digits").data.data_options == {}
-        assert self.parse("--dataset", "imagenet2012").data.data_options == {"crop": "scale"}
+        assert self.parse("--dataset", "digits").data.options == {}
+        assert self.parse("--dataset", "imagenet2012").data.options == {"crop": "scale"}
 
     def test_malformed_numbers_end_with_code_2(self, capsys):
         with pytest.raises(SystemExit) as exit:
