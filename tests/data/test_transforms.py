@@ -6,6 +6,7 @@ import tensorflow as tf
 from PIL import Image
 
 from keras_resnet.data.transforms import Transforms, inception_extent, scaled_extent
+from keras_resnet.evaluation.predictor import read_image
 from tests.helpers import refused
 
 from .helpers import encode
@@ -180,3 +181,17 @@ def test_left_and_right_are_told_apart_without_flips(crop):
         ]
         right = [np.asarray(view)[:, -4:].mean() > np.asarray(view)[:, :4].mean() for view in seen]
         assert any(right) == mirrored
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_of_16_bits_all_keep_the_upper_8(channels):
+    deep = RNG.integers(0, 2**16, (16, 16, channels), np.uint16)
+    data = tf.io.encode_png(deep).numpy()
+    transforms = Transforms(image_size=16, channels=channels, crop="pad", flip=False)
+    seen = (
+        transforms.training(data, draws(transforms)),
+        transforms.evaluation(data),
+        read_image(data, transforms),
+    )
+    for pixels in seen:
+        np.testing.assert_array_equal(pixels, deep >> 8)
