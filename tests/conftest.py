@@ -48,6 +48,17 @@ def fresh_keras():
     keras.utils.clear_session(free_memory=False)
 
 
+@pytest.fixture(autouse=True, scope="session")
+def report_run():
+    """Leaves out the report of runs in this process, which takes seconds each; returns it."""
+    from keras_resnet.experiment import page
+
+    original = page.report_run
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(page, "report_run", lambda *_, **__: None)
+        yield original
+
+
 @pytest.fixture
 def no_draws(monkeypatch):
     """Draws zeros in place of random kernels, since 1e8 numbers take seconds."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from keras_resnet.data.augmentation import RandomAffine
+from keras_resnet.data.augmentation import PadCropFlip, RandomAffine
 from keras_resnet.data.dataset import ArrayDataset
 from keras_resnet.utils import checks
 
@@ -42,16 +42,24 @@ def split_indices(labels: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def load_digits(
-    image_size: int = 8, classes: Sequence[int] = tuple(range(10)), per_class: int | None = None
+    image_size: int = 8,
+    classes: Sequence[int] = tuple(range(10)),
+    per_class: int | None = None,
+    *,
+    crop: str | None = None,
+    flip: bool = False,
 ) -> ArrayDataset:
     """Returns the digits as uint8 images of shape `(8, 8, 1)`, ink 255 on paper 0.
 
-    The classes are named "0" to "9", and augmented by small shifts, rotations and zooms.
+    The classes are named "0" to "9", and augmented by small shifts, rotations and zooms, or by
+    `PadCropFlip`.
 
     Args:
         image_size: Height and width, at least 8, that the images are resized to bilinearly.
         classes: Digits to keep, at least two; label i stands for `classes[i]`.
         per_class: Number of training images to keep of each class, the first ones; None for all.
+        crop: "pad" for crops of images padded by an eighth of their size; None for `RandomAffine`.
+        flip: Whether half of the padded images are mirrored.
 
     Raises:
         ValueError: If an option is out of range.
@@ -64,6 +72,9 @@ def load_digits(
         )
     if per_class is not None:
         checks.integer("per_class", per_class)
+    checks.one_of("crop", crop, (None, "pad"))
+    if checks.boolean("flip", flip) and crop is None:
+        raise ValueError("`flip` goes with crop='pad'. Received: flip=True, crop=None")
     try:
         from sklearn import datasets
     except ImportError as error:
@@ -93,10 +104,13 @@ def load_digits(
     if len(kept) < 10 or per_class is not None:
         some = "all" if per_class is None else f"{per_class} of each class"
         about += f" Here only the digits {', '.join(map(str, kept))}; to train on, {some}."
-    return ArrayDataset(
+    dataset = ArrayDataset(
         "digits",
         {split: (images[indices], labels[indices]) for split, indices in splits.items()},
         class_names=[str(digit) for digit in kept],
         augmentation=RandomAffine(),
         about=about,
     )
+    if crop == "pad":
+        dataset.augmentation = PadCropFlip(dataset.mean, padding=image_size // 8, flip=flip)
+    return dataset

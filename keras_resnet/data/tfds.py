@@ -21,19 +21,24 @@ from keras_resnet.data.dataset import SPLITS, ArrayDataset
 from keras_resnet.data.encoded import EncodedDataset
 from keras_resnet.data.transforms import Transforms
 from keras_resnet.preprocessing import IMAGENET_MEAN, IMAGENET_STD
+from keras_resnet.utils import checks
 
 # A TFRecord is its length (8 bytes), a checksum of that (4), the data, and a checksum of them (4).
 _HEADER, _LENGTH, _FOOTER = 12, 8, 4
 
 
-def load_cifar(name: str, data_dir: str | os.PathLike[str] | None = None) -> ArrayDataset:
+def load_cifar(
+    name: str, data_dir: str | os.PathLike[str] | None = None, *, flip: bool = True
+) -> ArrayDataset:
     """Returns CIFAR-10 or CIFAR-100 as in section 4.2 of the paper.
 
     The paper has 45,000 training and 5000 validation images, but does not say which the latter
     are: here they are the last tenth of TFDS's stored order, in which the classes are mixed.
 
-    The images are uint8 RGB of shape `(32, 32, 3)`, augmented by `PadCropFlip`.
+    The images are uint8 RGB of shape `(32, 32, 3)`, augmented by `PadCropFlip`, with
+    mirror images if `flip`.
     """
+    checks.boolean("flip", flip)
     builder = _builder(name, data_dir)
     images, labels = _read_arrays(builder, "train")
     held_out = len(images) // 10
@@ -43,7 +48,7 @@ def load_cifar(name: str, data_dir: str | os.PathLike[str] | None = None) -> Arr
         "test": _read_arrays(builder, "test"),
     }
     dataset = ArrayDataset(name, splits, builder.info.features["label"].names)
-    dataset.augmentation = PadCropFlip(fill=dataset.mean)
+    dataset.augmentation = PadCropFlip(fill=dataset.mean, flip=flip)
     return dataset
 
 

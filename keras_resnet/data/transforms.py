@@ -22,6 +22,8 @@ _COLOR_COMPONENTS = [
     [255 * 0.0045 * x for x in (0.4009, -0.8140, 0.4203)],
 ]
 
+CROPS = ("scale", "inception", "pad")
+
 # Attempts to fit an Inception-style crop into an image.
 _ATTEMPTS = 10
 
@@ -35,14 +37,19 @@ class Transforms:
         channels: 3 for RGB, 1 for grayscale.
         crop: Crop of a training image: "scale" is the paper's (section 3.4: shorter side sampled
             from `resize_range`, then a random square), "inception" a random 8 to 100 % of the area
-            at a random aspect ratio between 3/4 and 4/3 (arXiv 1409.4842).
+            at a random aspect ratio between 3/4 and 4/3 (arXiv 1409.4842), "pad" for small images
+            the center square at `image_size`, padded on every side by an eighth of that with
+            reflections (arXiv 1605.07146) and then cropped at random.
         resize_range: Smallest and largest shorter side for "scale", in pixels; None for the
             paper's (256, 480) at 224 pixels, in proportion at other sizes.
         eval_resize: Shorter side of which an evaluation image is the center, in pixels; None for
-            the paper's 256 at 224 pixels, in proportion at other sizes.
-        flip: Whether training images are flipped left to right with probability 1/2.
-        lighting: Strength of the PCA lighting of RGB training images (Krizhevsky et al. 2012; 0.1
-            in the paper's recipe), 0 for none; added before images are clipped and rounded.
+            the paper's 256 at 224 pixels, in proportion at other sizes, and for `image_size` with
+            crop="pad".
+        flip: Whether training images are flipped left to right with probability 1/2; False where
+            left and right tell classes apart.
+        lighting: Strength of the PCA lighting of RGB training images (Krizhevsky et al. 2012), 0
+            for none; added before images are clipped and rounded. None for 0.1, as in the paper's
+            recipe, or 0 with crop="pad".
         interpolation: "bilinear" or "bicubic", for evaluation images.
 
     Raises:
@@ -55,7 +62,7 @@ class Transforms:
     resize_range: tuple[int, int] | None = None
     eval_resize: int | None = None
     flip: bool = True
-    lighting: float = 0.1
+    lighting: float | None = None
     interpolation: str = "bilinear"
 
     @classmethod
@@ -96,13 +103,16 @@ class Transforms:
         size = checks.integer("image_size", self.image_size)
         if self.channels not in (1, 3):  # Integers of NumPy too.
             raise ValueError(f"`channels` must be 1 or 3. Received: channels={self.channels!r}")
-        checks.one_of("crop", self.crop, ("scale", "inception"))
+        checks.one_of("crop", self.crop, CROPS)
         checks.one_of("interpolation", self.interpolation, INTERPOLATIONS)
         if self.resize_range is None:
             resize_range = tuple(round(size * x / 224) for x in (256, 480))
             object.__setattr__(self, "resize_range", resize_range)
         if self.eval_resize is None:
-            object.__setattr__(self, "eval_resize", round(size * 256 / 224))
+            eval_resize = size if self.crop == "pad" else round(size * 256 / 224)
+            object.__setattr__(self, "eval_resize", eval_resize)
+        if self.lighting is None:
+            object.__setattr__(self, "lighting", 0.0 if self.crop == "pad" else 0.1)
         low, high = self.resize_range
         if not size <= low <= high:
             raise ValueError(
@@ -110,6 +120,8 @@ class Transforms:
                 f"Received: resize_range={self.resize_range!r}"
             )
         checks.integer("eval_resize", self.eval_resize, size)
+        checks.boolean("flip", self.flip)
+        assert self.lighting is not None
         if not 0 <= self.lighting < math.inf:
             raise ValueError(f"`lighting` must be 0 or more. Received: lighting={self.lighting!r}")
 
@@ -121,7 +133,7 @@ class Transforms:
     @property
     def num_draws(self) -> int:
         """Number of uniform draws for one training image."""
-        return 6 + (1 if self.crop == "scale" else 2 * _ATTEMPTS)
+        return 6 + {"scale": 1, "inception": 2 * _ATTEMPTS, "pad": 0}[self.crop]
 
     def training(self, encoded: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
         """Returns a random crop, flip and lighting of an image, uint8 in [0, 255] of shape `shape`.
@@ -133,18 +145,11 @@ class Transforms:
         Raises:
             tf.errors.OpError: If the image cannot be decoded to its end.
         """
-        assert self.resize_range is not None  # since `__post_init__`
-        resize_range = self.resize_range
         position, flip, color, crop = tf.split(draws, [2, 1, 3, self.num_draws - 6])
-
-        def window_of(height: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
-            if self.crop == "scale":
-                extent = scaled_extent(height, width, crop[0], self.image_size, resize_range)
-            else:
-                extent = inception_extent(height, width, tf.reshape(crop, [2, _ATTEMPTS]))
-            return _placed(extent, height, width, position)
-
-        image = decode_window(encoded, window_of, self.image_size, self.channels, antialias=False)
+        if self.crop == "pad":
+            image = self._shifted(encoded, position)
+        else:
+            image = self._window(encoded, position, crop)
         if self.lighting and self.channels == 3:
             # Draws are multiples of 2**-23, and the normal deviate of 0 is infinite.
             normal = tf.math.ndtri(tf.maximum(color, 2.0**-24))
@@ -154,6 +159,28 @@ class Transforms:
             # By `tf.reverse` of uint8, since a slice of step -1 takes as long as decoding.
             image = tf.cond(flip[0] < 0.5, lambda: tf.reverse(image, [1]), lambda: image)
         return image
+
+    def _shifted(self, encoded: tf.Tensor, position: tf.Tensor) -> tf.Tensor:
+        size = self.image_size
+        image = decode_whole(encoded, self.channels, size, self.interpolation)
+        padding = size // 8
+        corner = tf.cast(tf.floor(position * (2 * padding + 1)), tf.int32)
+        square = crop_center(image, (size, size))
+        padded = tf.pad(square, [[padding] * 2, [padding] * 2, [0, 0]], "REFLECT")
+        return tf.cast(tf.slice(padded, [*tf.unstack(corner), 0], self.shape), tf.float32)
+
+    def _window(self, encoded: tf.Tensor, position: tf.Tensor, crop: tf.Tensor) -> tf.Tensor:
+        assert self.resize_range is not None  # since `__post_init__`
+        resize_range = self.resize_range
+
+        def window_of(height: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
+            if self.crop == "scale":
+                extent = scaled_extent(height, width, crop[0], self.image_size, resize_range)
+            else:
+                extent = inception_extent(height, width, tf.reshape(crop, [2, _ATTEMPTS]))
+            return _placed(extent, height, width, position)
+
+        return decode_window(encoded, window_of, self.image_size, self.channels, antialias=False)
 
     def evaluation(self, encoded: tf.Tensor) -> tf.Tensor:
         """Returns the center of the image with its shorter side resized to `eval_resize`.

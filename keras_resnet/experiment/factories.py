@@ -20,6 +20,7 @@ from keras_resnet.architectures import (
 from keras_resnet.data import ImageDataset, load_dataset
 from keras_resnet.experiment.pretrained import with_new_classifier
 from keras_resnet.experiment.settings import (
+    CROPS_BY_NAME,
     OF_THE_NETWORK,
     Data,
     Experiment,
@@ -37,6 +38,7 @@ from keras_resnet.experiment.targets import (
 from keras_resnet.network import remembered
 from keras_resnet.preprocessing import Preprocessing
 from keras_resnet.surgery import stage_rates
+from keras_resnet.training.augment import AUGMENTS, check_channels
 from keras_resnet.training.trackers import make_trackers
 
 
@@ -64,7 +66,8 @@ def architecture_of(network: Network) -> Architecture | DenseArchitecture:
 
 def load_data(data: Data) -> ImageDataset:
     """Returns the data set; raises a ValueError as `load_dataset` does."""
-    return load_dataset(data.dataset, data.data_dir, **data.options)
+    crops = CROPS_BY_NAME.get(data.augment or "", {})
+    return load_dataset(data.dataset, data.data_dir, **{**data.options, **crops})
 
 
 def build_model(experiment: Experiment, dataset: ImageDataset) -> keras.Model:
@@ -221,8 +224,11 @@ def make_trainer(
         distillation = make_distillation(optimization, dataset)
     mixing = {name: getattr(data, name) for name in ("mixup", "cutmix", "rand_augment")}
     transform = None
-    if any(mixing.values()):
-        transform = training.Mixing(classes, **mixing, seed=optimization.seed)
+    augment = data.augment if data.augment in AUGMENTS else None
+    if augment is not None:
+        check_channels(augment, dataset.image_shape[-1])
+    if any(mixing.values()) or augment is not None:
+        transform = training.Mixing(classes, **mixing, augment=augment, seed=optimization.seed)
     return training.Trainer(
         model,
         optimizer,

@@ -12,6 +12,7 @@ from typing import Any
 
 from keras_resnet.architectures import VERSIONS
 from keras_resnet.training import scaled_learning_rate
+from keras_resnet.training.augment import AUGMENTS
 from keras_resnet.training.balance import BALANCED, SAMPLINGS, check_class_weights
 from keras_resnet.training.losses import LOSSES
 from keras_resnet.training.mixing import check_mixing
@@ -34,6 +35,12 @@ _NOT_OF_THE_RESULT = (
     *("trackers", "report"),
     *("strategy", "gpus", "virtual_devices", "tpu", "steps_per_call", "jit_compile"),
 )
+
+# Augmentations by name that are options of the crops of image files.
+CROPS_BY_NAME: dict[str, dict[str, object]] = {
+    "paper": {"crop": "scale", "lighting": 0.1},
+    "inception": {"crop": "inception", "lighting": 0.0},
+}
 
 # Options that a network is built with, and that a trained one cannot take.
 OF_THE_NETWORK = (
@@ -212,6 +219,10 @@ class Data(DataOptions):
         mixup: Alpha of mixup; 0 for none.
         cutmix: Alpha of CutMix; 0 for none.
         rand_augment: Strength of RandAugment, in [0, 1]; 0 for none.
+        augment: Augmentation by name. Of whole batches: "trivial" (TrivialAugment), "rand"
+            (RandAugment at strength 0.5), "augmix" (AugMix), "erasing" (random erasing), "jitter"
+            (of colors); of the crops of image files: "paper" (crop="scale" with lighting) or
+            "inception" (crop="inception" without). None for the data set's own.
     """
 
     dataset: str = "digits"
@@ -220,6 +231,7 @@ class Data(DataOptions):
     mixup: float = 0.0
     cutmix: float = 0.0
     rand_augment: float = 0.0
+    augment: str | None = None
 
     def __post_init__(self):
         for name in ("data_dir", "cache_dir"):
@@ -237,6 +249,7 @@ class Data(DataOptions):
         )
         found.each(checks.one_of, "validation_split", allowed=("validation", "test"))
         found.note(check_mixing, self.mixup, self.cutmix, self.rand_augment)
+        found.each(checks.one_of, "augment", allowed=(None, *CROPS_BY_NAME, *AUGMENTS))
         found.expect_none()
 
 

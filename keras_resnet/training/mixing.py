@@ -1,4 +1,4 @@
-"""Mixup, CutMix and RandAugment on the device, by Keras's own layers. TensorFlow only.
+"""Mixup, CutMix and augmentations on the device, by Keras's own layers. TensorFlow only.
 
 Keras's layers draw from a counter of their own. Here it follows from the step, so that a resumed
 run draws what the uninterrupted one drew, and no state has to be saved. A replica mixes within its
@@ -10,6 +10,7 @@ from __future__ import annotations
 import keras
 import tensorflow as tf
 
+from keras_resnet.training.augment import AUGMENTS, Augment, call_stateless
 from keras_resnet.utils import checks
 
 # More than any of the layers draws in one step.
@@ -17,20 +18,25 @@ _DRAWS_PER_STEP = 1000
 # Keeps the layers' and the replicas' seeds apart.
 _LAYER_STRIDE = 10**6
 _REPLICA_STRIDE = 10**9
+# Behind RandAugment, the mixers and the choice between them.
+_FIRST_OF_AUGMENT = 4
 
 
-def check_mixing(mixup: float, cutmix: float, rand_augment: float) -> None:
+def check_mixing(
+    mixup: float, cutmix: float, rand_augment: float, augment: str | None = None
+) -> None:
     """Raises a ValueError that names each of the arguments of `Mixing` out of its range."""
     found = checks.Problems()
     if mixup:
         found.note(checks.positive, "mixup", mixup)
     found.note(checks.fraction, "cutmix", cutmix, one_allowed=True)
     found.note(checks.fraction, "rand_augment", rand_augment, one_allowed=True)
+    found.note(checks.one_of, "augment", augment, (None, *AUGMENTS))
     found.expect_none()
 
 
 class Mixing:
-    """A `transform` for the trainer: RandAugment, then mixup or CutMix.
+    """A `transform` for the trainer: RandAugment, an augmentation by name, then mixup or CutMix.
 
     Given both, each step takes one of them, with equal probability.
 
@@ -39,10 +45,11 @@ class Mixing:
         mixup: Alpha of mixup, arXiv 1710.09412, such as 0.2; 0 for none.
         cutmix: Alpha of CutMix, arXiv 1905.04899, in [0, 1] as Keras has it; 0 for none.
         rand_augment: Strength of RandAugment, arXiv 1909.13719, in [0, 1]; 0 for none.
+        augment: Name of an `Augment`, such as "trivial"; None for none.
         seed: Seed of all draws.
 
     Raises:
-        ValueError: A number out of its range.
+        ValueError: A number out of its range, or an unknown `augment`.
     """
 
     def __init__(
@@ -52,15 +59,17 @@ class Mixing:
         mixup: float = 0.0,
         cutmix: float = 0.0,
         rand_augment: float = 0.0,
+        augment: str | None = None,
         seed: int = 0,
     ):
         self.classes = checks.integer("classes", classes, 2)
         self.seed = checks.integer("seed", seed, 0)
-        check_mixing(mixup, cutmix, rand_augment)
+        check_mixing(mixup, cutmix, rand_augment, augment)
         # All layers in float32, whatever the network that follows computes in.
         self.rand_augment = None
         if rand_augment:
             self.rand_augment = keras.layers.RandAugment(factor=rand_augment, dtype="float32")
+        self.augment = None if augment is None else Augment(augment)
         self.mixers: list[keras.Layer] = []
         if mixup:
             self.mixers.append(keras.layers.MixUp(alpha=mixup, dtype="float32"))
@@ -82,27 +91,26 @@ class Mixing:
         """
         data = {"images": tf.cast(images, tf.float32)}
         if self.rand_augment is not None:
-            data = self._call(self.rand_augment, data, position, 0)
+            data = call_stateless(self.rand_augment, data, self._state(position, 0))
+        if self.augment is not None:
+            data["images"] = self.augment(
+                data["images"], lambda index: self._state(position, _FIRST_OF_AUGMENT + index)
+            )
         if not self.mixers:
             return data["images"], labels
         several = labels.shape.rank > 1
         data["labels"] = labels if several else tf.one_hot(labels, self.classes)
         mixers = [
-            lambda mixer=mixer, index=index: self._call(mixer, data, position, index)
+            lambda mixer=mixer, index=index: call_stateless(
+                mixer, data, self._state(position, index)
+            )
             for index, mixer in enumerate(self.mixers, 1)
         ]
         draw = tf.random.stateless_uniform((), self._state(position, 3))
         data = tf.cond(draw < 0.5, mixers[0], mixers[-1]) if len(mixers) > 1 else mixers[0]()
         return data["images"], data["labels"]
 
-    def _call(self, layer: keras.Layer, data: dict, position: tf.Tensor, index: int) -> dict:
-        state = self._state(position, index)
-        seeds = [v for v in layer.variables if v.name == "seed_generator_state"]
-        mapping = [(seed, tf.cast(state, seed.dtype)) for seed in seeds]
-        with keras.StatelessScope(state_mapping=mapping):
-            return layer(dict(data), training=True)
-
-    def _state(self, position: tf.Tensor, index: int) -> tf.Tensor:
+    def _state(self, position: tf.Tensor, index: int | tf.Tensor) -> tf.Tensor:
         step, replica = tf.unstack(position)
         seed = self.seed + index * _LAYER_STRIDE + replica * _REPLICA_STRIDE
         return tf.stack([seed, step * _DRAWS_PER_STEP])

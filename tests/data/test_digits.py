@@ -7,7 +7,8 @@ from sklearn import datasets
 from sklearn.neighbors import KNeighborsClassifier
 
 from keras_resnet.data import load_dataset
-from keras_resnet.data.digits import split_indices
+from keras_resnet.data.augmentation import PadCropFlip
+from keras_resnet.data.digits import load_digits, split_indices
 from tests.helpers import refused
 
 
@@ -99,3 +100,13 @@ def test_some_classes_and_a_few_images_of_each(digits):
 def test_classes_that_there_are_not(classes):
     with refused("`classes`", f"{classes[-1]}"):
         load_dataset("digits", classes=classes)
+
+
+def test_digits_are_padded_and_mirrored_only_by_option():
+    plain = load_digits(crop="pad")
+    assert plain.augmentation == PadCropFlip(plain.mean, padding=1, flip=False)
+    assert load_digits(crop="pad", flip=True).augmentation.flip
+    with refused("`flip`", "flip=True"):
+        load_digits(flip=True)
+    with refused("`crop`", "crop='scale'"):
+        load_digits(crop="scale")

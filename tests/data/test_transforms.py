@@ -6,6 +6,7 @@ import tensorflow as tf
 from PIL import Image
 
 from keras_resnet.data.transforms import Transforms, inception_extent, scaled_extent
+from keras_resnet.evaluation.predictor import read_image
 from tests.helpers import refused
 
 from .helpers import encode
@@ -142,3 +143,55 @@ def test_grayscale(photographs):
 def test_wrong_values(name, value):
     with refused(f"`{name}`", f"{name}={value!r}"):
         Transforms(**{name: value})
+
+
+def test_pad_moves_the_square_by_up_to_an_eighth_over_reflections():
+    image = RNG.integers(0, 256, (16, 16, 3), np.uint8)
+    transforms = Transforms(image_size=16, crop="pad")
+    assert transforms.lighting == 0 and transforms.eval_resize == 16
+    data = encode(image, "PNG")
+    np.testing.assert_array_equal(transforms.evaluation(data), image)
+    padded = np.pad(image, [(2, 2), (2, 2), (0, 0)], mode="reflect")
+    for position, (top, left) in {
+        (0.0, 0.0): (0, 0),
+        (0.5, 0.5): (2, 2),
+        (0.999, 0.21): (4, 1),
+    }.items():
+        moved = transforms.training(data, draws(transforms, position=position))
+        np.testing.assert_array_equal(moved, padded[top : top + 16, left : left + 16])
+
+
+def test_pad_brings_images_of_any_size_to_their_own_first(photographs):
+    data = encode(photographs[0], "PNG")
+    transforms = Transforms(image_size=40, crop="pad")
+    middle = transforms.training(data, draws(transforms, position=(0.5, 0.5)))
+    np.testing.assert_array_equal(middle, transforms.evaluation(data))
+
+
+@pytest.mark.parametrize("crop", ["scale", "inception", "pad"])
+def test_left_and_right_are_told_apart_without_flips(crop):
+    image = np.zeros((64, 64, 3), np.uint8)
+    image[:, :16] = 255
+    data = encode(image, "PNG")
+    for flip, mirrored in ((True, True), (False, False)):
+        transforms = Transforms(image_size=64, crop=crop, flip=flip)
+        seen = [
+            transforms.training(data, tf.constant(RNG.random(transforms.num_draws), tf.float32))
+            for _ in range(16)
+        ]
+        right = [np.asarray(view)[:, -4:].mean() > np.asarray(view)[:, :4].mean() for view in seen]
+        assert any(right) == mirrored
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_of_16_bits_all_keep_the_upper_8(channels):
+    deep = RNG.integers(0, 2**16, (16, 16, channels), np.uint16)
+    data = tf.io.encode_png(deep).numpy()
+    transforms = Transforms(image_size=16, channels=channels, crop="pad", flip=False)
+    seen = (
+        transforms.training(data, draws(transforms)),
+        transforms.evaluation(data),
+        read_image(data, transforms),
+    )
+    for pixels in seen:
+        np.testing.assert_array_equal(pixels, deep >> 8)

@@ -52,7 +52,7 @@ def main(workdir: str, replicas: int, output: str, hold: int = STEPS + 1) -> Non
         warmup_schedule = ErrorWarmup(schedule, 0.01, threshold=0.7, window=5)
         optimizer = sgd(warmup_schedule, ema=0.9)
         metrics = [accuracy()]
-    options = {"strategy": strategy, "transform": Mixing(4, mixup=0.2)}
+    options = {"strategy": strategy, "transform": Mixing(4, mixup=0.2, augment="erasing")}
     Trainer(model, optimizer, CrossEntropy(from_logits=True), metrics, **options).fit(
         blobs(),
         16,

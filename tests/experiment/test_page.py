@@ -160,7 +160,7 @@ def test_page_has_the_figures_of_a_run_and_escapes_the_text_of_others(case, tmp_
     assert ["command", "train --x '<b>'"] in page.tables["Versions and machine"]
     # Plots; mistakes with two maps each; the training images.
     wrong = min(12, int(np.sum(predicted != labels)))
-    assert wrong and len(page.images()) == 2 + 3 * wrong + 12
+    assert wrong and len(page.images()) == 3 + 3 * wrong + 12
     assert "<b>" not in path.read_text() and "<u>" not in path.read_text()
 
 
@@ -221,10 +221,11 @@ def test_folders_with_less_have_a_page_of_what_is_there(case, tmp_path):
     write_evaluation(case[2], old, "old")
     (old / "metrics.json").write_text('{"split": "test", "top1_error": 0.25, "images": 30}')
     page = Page(write_report(old))
-    # 3 classes are drawn 4.46 inches wide, and errors 7.
-    widths = [round(96 * (2.6 + 3 * 0.42 + 0.6)), 96 * 7]
+    # 3 classes are drawn 4.46 inches wide, the others 7.
+    widths = [round(96 * (2.6 + 3 * 0.42 + 0.6)), 96 * 7, 96 * 7]
     assert [int(image["width"]) for image in page.images()] == widths
-    assert [drawn_width(old / f"{name}.png") for name in ("confusion", "per_class")] == widths
+    names = ("confusion", "reliability", "per_class")
+    assert [drawn_width(old / f"{name}.png") for name in names] == widths
     assert page.headings == ["Classes"] and "test top-1 error" in page.text["dt"]
     rows = page.tables["Classes, with 95 % intervals of their errors"]
     errors = [row["error"] for row in case[2].per_class()]
@@ -260,7 +261,8 @@ def test_findings_of_the_data_are_listed(tmp_path):
     dataset = load_dataset("folder", tmp_path / "data", image_size=4)
     assert dataset.locate("train", 2) == str(tmp_path / "data" / "train" / "b" / "1.png")
     page = Page(write_report(tmp_path, check=check_data(tmp_path / "data")))
-    assert ["zero-byte", "1", "skipped with a warning"] in page.tables["Faults of the data"]
+    faults = page.tables["Faults and notes"]
+    assert ["warning", "zero-byte", "1", "skipped with a warning"] in faults
     assert ["train/a/<i>.png", "zero-byte", ""] in page.tables["1 files and folders with faults"]
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from keras_resnet.data import load_dataset
+from keras_resnet.experiment import page
 from keras_resnet.training import read_records
 from tests.recipes.running import refused, run_here, run_recipe
 
@@ -14,10 +15,18 @@ SMALL = ("--depth", 8, "--epochs", 12, "--shortcut", "B")
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    """A short run of a small net, long enough to learn."""
+def finished(tmp_path_factory, report_run):
+    """A short run of a small net, long enough to learn, with its report."""
     workdir = tmp_path_factory.mktemp("digits") / "run"
-    return workdir, run_here("digits.py", "--workdir", workdir, *SMALL)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(page, "report_run", report_run)
+        return workdir, run_here("digits.py", "--workdir", workdir, *SMALL)
+
+
+def test_the_report_shows_the_run(finished):
+    text = (finished[0] / "report.html").read_text()
+    metrics = json.loads((finished[0] / "metrics.json").read_text())
+    assert f"{100 * metrics['test_accuracy']:.2f} %" in text and "Worst mistakes" in text
 
 
 def test_it_learns(finished):

@@ -10,6 +10,7 @@ import pytest
 import tensorflow as tf
 
 from keras_resnet.training import CrossEntropy, Mixing
+from keras_resnet.training.augment import AUGMENTS, Augment
 from tests.helpers import refused
 from tests.training.fakes import assert_same_weights, fit, make_trainer
 
@@ -88,6 +89,70 @@ def test_rand_augment_keeps_labels_and_range():
     assert images.dtype == "float32" and images.min() >= 0 and images.max() <= 255
 
 
+@pytest.mark.parametrize("name", AUGMENTS)
+def test_augmentations_by_name_follow_from_step_and_keep_labels_and_range(name):
+    images, labels = tf.constant(IMAGES[:6]), tf.constant(LABELS[:6])
+
+    def views(places, seed=0, wrap=lambda mixing: mixing):
+        mixing = wrap(Mixing(4, augment=name, seed=seed))
+        results = [mixing(images, labels, tf.constant(place, tf.int64)) for place in places]
+        assert all((found == labels).numpy().all() for _, found in results)
+        return [found.numpy() for found, _ in results]
+
+    whole = views([(step, 0) for step in range(6)])
+    # Begins later, and in a graph.
+    resumed = views([(4, 0), (5, 0), (5, 1)], wrap=tf.function)
+    # A graph may round hues otherwise.
+    np.testing.assert_allclose(whole[4:], resumed[:2], rtol=0, atol=1e-3)
+    np.testing.assert_array_equal(views([(4, 0)])[0], whole[4])
+    assert not np.array_equal(whole[4], whole[5]) and not np.array_equal(resumed[1], resumed[2])
+    for found in whole:
+        assert found.dtype == "float32" and found.shape == images.shape
+        assert np.isfinite(found).all() and found.min() >= 0 and found.max() <= 255
+    (other,) = views([(0, 0)], seed=1)
+    assert not np.array_equal(other, whole[0]) and not np.array_equal(whole[0], IMAGES[:6])
+
+
+def test_erasing_leaves_the_rest_of_half_of_the_images():
+    batch, augment = np.full((400, 16, 16, 1), 100.0, "float32"), Augment("erasing")
+    erased = augment(tf.constant(batch), lambda number: tf.constant([3, number])).numpy() != 100
+    shares = erased.mean((1, 2, 3))
+    assert 0.4 < (shares > 0).mean() < 0.6
+    # Sides are the roots of shares from 0.02 to 0.33, in whole pixels.
+    assert shares.max() < 0.36 and 0.1 < shares[shares > 0].mean() < 0.2
+
+
+def test_trivial_takes_each_of_its_layers_as_often():
+    # Solarization, which leaves black as it is, and saturation, contrast and geometry of one color
+    # change nothing, so what does is brightness, and identity is among the rest.
+    batch, augment = np.zeros((600, 8, 8, 3), "float32"), Augment("trivial")
+    found = augment(tf.constant(batch), lambda number: tf.constant([5, number])).numpy()
+    changed = (found != 0).any((1, 2, 3)).mean()
+    assert 0.5 / 14 * 0.5 < changed < 0.5 / 14 * 1.7
+
+
+@pytest.mark.parametrize("channels", [1, 4, 5])
+def test_colors_of_other_images_are_refused(channels):
+    batch = tf.constant(rng.uniform(0, 255, (4, 16, 16, channels)).astype("float32"))
+    for name in ("rand", "trivial", "jitter"):
+        with refused("`augment`", f"augment={name!r}"):
+            Mixing(4, augment=name)(batch, tf.range(4), tf.constant([0, 0], tf.int64))
+    for name in ("augmix", "erasing"):
+        images, _ = Mixing(4, augment=name)(batch, tf.range(4), tf.constant([0, 0], tf.int64))
+        assert images.shape == batch.shape and np.isfinite(images).all()
+
+
+def test_several_labels_at_once_are_kept_or_mixed():
+    labels = np.eye(4, dtype="float32")[LABELS] + np.eye(4, dtype="float32")[(LABELS + 1) % 4]
+    place = tf.constant([0, 0], tf.int64)
+    _, kept = Mixing(4, augment="erasing")(tf.constant(IMAGES), tf.constant(labels), place)
+    np.testing.assert_array_equal(kept, labels)
+    _, mixed_labels = Mixing(4, mixup=1.0, augment="erasing")(
+        tf.constant(IMAGES), tf.constant(labels), place
+    )
+    np.testing.assert_allclose(np.sum(mixed_labels, -1), 2.0, rtol=1e-5)
+
+
 def test_training_with_mixing_is_repeatable_and_resumes():
     def make():
         return make_trainer(
@@ -105,10 +170,11 @@ def test_training_with_mixing_is_repeatable_and_resumes():
     ("name", "value"),
     [
         *(("classes", 1), ("mixup", -1.0), ("rand_augment", 2.0)),
+        *(("augment", "paper"), ("augment", "Trivial")),
         *(("cutmix", -0.1), ("cutmix", 2), ("cutmix", math.nan)),
     ],
 )
 def test_bad_arguments(name, value):
-    with refused(f"`{name}`", f"{name}={value}"):
+    with refused(f"`{name}`", f"{name}={value!r}"):
         Mixing(**{"classes": 4, name: value})
     assert keras.config.floatx() == "float32"
