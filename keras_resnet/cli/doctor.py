@@ -21,10 +21,10 @@ import numpy as np
 import tensorflow as tf
 from packaging.requirements import Requirement
 
-from keras_resnet import CifarResNet
 from keras_resnet.cli.flags import Arguments, parse, print_json
 from keras_resnet.data import ArrayDataset
 from keras_resnet.experiment.card import versions
+from keras_resnet.models import CifarResNet
 from keras_resnet.training import CrossEntropy, Trainer, make_strategy, set_precision, sgd
 
 DISTRIBUTION = "keras-deep-residual"
