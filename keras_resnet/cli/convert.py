@@ -1,12 +1,12 @@
 """Converts weights: files of Keras, PyTorch and safetensors, published ones, the Hugging Face hub.
 
     keras-resnet convert ResNet50 resnet50.pth model.keras
-    keras-resnet convert ResNet50:a1_in1k resnet50.safetensors
+    keras-resnet convert timm/resnet50.a1_in1k resnet50.keras
     keras-resnet convert model.keras model.pth
 
-MODEL is a .keras file, hf://owner/name, or a name of the table (keras-resnet models). Behind a
-name, WEIGHTS is a file with weights for it; published ones are NAME:WEIGHTS. OUT is a .keras file,
-a .weights.h5 of Keras, or a .pth or .safetensors under the names of PyTorch.
+MODEL is a .keras file, hf://owner/name, the name of published weights, or that of a network, with
+WEIGHTS behind it, a file (keras-resnet models lists the names). OUT is a .keras file, a .weights.h5
+of Keras, or a .pth or .safetensors under the names of PyTorch.
 """
 
 import dataclasses
@@ -27,8 +27,8 @@ class Convert(Arguments):
     """Arguments of `keras-resnet convert`.
 
     Attributes:
-        model: A .keras file, hf://owner/name, or a name of the table.
-        files: WEIGHTS for a name, and OUT.
+        model: A .keras file, hf://owner/name, or the name of weights or of a network.
+        files: WEIGHTS for a network by name, and OUT.
         classes: Classes of a network by name; by default its own.
         version: Version of a network by name: v1, v1.5 or v2; by default its own.
         overwrite: Whether OUT is replaced.
@@ -68,22 +68,21 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
 
 
 def _read(given: Convert, sources: Sequence[Path]) -> keras.Model:
-    name, _, published = given.model.partition(":")
-    if not list_models(name):
+    if not list_models(given.model):
         if sources:
             raise ValueError(
-                "`files` must be OUT alone behind a file, which has its weights. "
+                "`files` must be OUT alone behind a model with weights. "
                 f"Received: {' '.join(map(str, given.files))}"
             )
         return load_model(given.model)
-    if not (sources or published):
+    if not sources:
         raise ValueError(
-            "`model` must have weights: NAME:WEIGHTS, or NAME and a file. "
+            "`model` must have weights: give a file behind the name. "
             f"Received: model={given.model!r}"
         )
     options = {"classes": given.classes, "version": given.version}
     options = {key: value for key, value in options.items() if value is not None}
-    return build(name, weights=str(sources[0]) if sources else published, **options)
+    return build(given.model, weights=str(sources[0]), **options)
 
 
 def _save_h5(model: keras.Model, path: Path) -> None:

@@ -3,10 +3,9 @@
     keras-resnet evaluate --models model.keras --dataset folder --data-dir DIR --protocol ten-crop
 
 A model is a .keras file, an exported one (Hub module, SavedModel, .tflite, .onnx), hf://owner/name,
-or a network with published weights: ResNet50, ResNet50:a1_in1k. Several are an ensemble:
-probabilities are averaged over crops and models, with --average logits the logits. Outputs are
-matched to the classes of the data set by name: those that the model remembers, or that labels.txt
-beside it has.
+or published weights: ResNet50, timm/resnet50.a1_in1k. Several are an ensemble: probabilities are
+averaged over crops and models, with --average logits the logits. Outputs are matched to the classes
+of the data set by name: those that the model remembers, or that labels.txt beside it has.
 
 Writes top-1 and top-5 error with 95 % intervals, calibration error and images/s (metrics.json), a
 table and a plot by class (per_class), the confusion matrix (confusion) and accuracy by confidence

@@ -26,6 +26,7 @@ from keras_resnet.surgery.conversion import any_size, with_logits
 from keras_resnet.surgery.graphs import functional_config, output_activation
 from keras_resnet.utils import checks
 from keras_resnet.utils.terminal import format_seconds, start_bar
+from keras_resnet.weights import PRETRAINED
 from keras_resnet.weights.hugging_face import is_address
 
 AVERAGES = ("softmax", "logits")
@@ -218,20 +219,23 @@ def open_model(path: str | Path) -> Model:
     """Opens what `evaluate` takes.
 
     Args:
-        path: A `.keras` file; an exported model of any format, as for `load_exported`; a network of
-            the Hugging Face hub, "hf://owner/name"; or the name of a network with published
-            weights, such as "ResNet50", or "ResNet50:a1_in1k" for certain ones.
+        path: What `load_model` takes: a `.keras` file, "hf://owner/name", or the name of published
+            weights; the name of a network, for its first published weights; or an exported model,
+            as for `load_exported`.
 
     Raises:
         ValueError: If there is no such file, network or weights, or it cannot be read.
         ImportError: If the package that it is read with is missing.
         OSError: If it cannot be downloaded.
     """
+    name = str(path)
+    if not Path(path).exists():
+        if name in PRETRAINED:
+            return load_model(name)
+        if list_models(name):
+            return build(name, weights="imagenet")
     if is_address(path) or Path(path).suffix == ".keras":
         return load_model(path)
-    name, _, weights = str(path).partition(":")
-    if not Path(path).exists() and list_models(name):
-        return build(name, weights=weights or "imagenet")
     return load_exported(path)
 
 

@@ -1,4 +1,4 @@
-"""Trained models from files and from the Hugging Face hub."""
+"""Trained models from files, from the Hugging Face hub, and by the names of published weights."""
 
 from __future__ import annotations
 
@@ -7,23 +7,26 @@ from pathlib import Path
 
 import keras
 
-from keras_resnet.models.builders import GENERAL_BUILDERS
+from keras_resnet.models.builders import GENERAL_BUILDERS, build
 from keras_resnet.network import Network, preprocessing_of, remembered
 from keras_resnet.utils import checks, private
-from keras_resnet.weights import saving
+from keras_resnet.weights import PRETRAINED, saving
 from keras_resnet.weights.beside import labels_beside, preprocessing_beside
 from keras_resnet.weights.files import read_hub
 from keras_resnet.weights.hugging_face import HubNetwork, find_network, is_address
 
 
 def load_model(path: str | Path) -> keras.Model:
-    """Reads a `.keras` file, or a network of the Hugging Face hub.
+    """Reads a `.keras` file, a network of the Hugging Face hub, or one with published weights.
 
     An address of the hub, "hf://owner/name", gives the ResNet or DenseNet of timm or transformers
     there, or the model that `experiment.push` put there, with the preprocessing and the class names
     beside it as `model.preprocessing`. "@" and a commit, branch or tag may follow. It takes
     images in [0, 255] if the repository tells how to prepare them. A config of more weights than
     its file has bytes is refused.
+
+    The name of published weights, such as "timm/resnet50.a1_in1k" (`list_models` has them), gives
+    their network with the classifier, for images in [0, 255], too.
 
     A `.keras` file that holds Python code, or arrays that would swell, is refused, too; see
     `weights.load_model`.
@@ -33,6 +36,8 @@ def load_model(path: str | Path) -> keras.Model:
             network that the builders do not make.
         OSError: If a file of the hub cannot be downloaded.
     """
+    if (published := PRETRAINED.get(str(path))) and not Path(path).exists():
+        return build(published.network, weights=published.name, include_preprocessing=True)
     if not is_address(path):
         return saving.load_model(path)
     found = find_network(str(path))

@@ -17,6 +17,7 @@ from keras_resnet.evaluation import (
     with_logits,
 )
 from keras_resnet.export import export, export_hub
+from keras_resnet.models import hub
 from tests.data.helpers import write_folder
 from tests.helpers import refused
 
@@ -245,12 +246,16 @@ def test_files_of_one_size_are_refused_for_several(dataset, exported):
 
 def test_published_weights_are_opened_by_name(monkeypatch):
     asked = []
-    monkeypatch.setattr(evaluator, "build", lambda *args, **options: asked.append((args, options)))
-    for name in ("ResNet50", "ResNet50:a1_in1k"):
+    for module in (evaluator, hub):
+        monkeypatch.setattr(module, "build", lambda *args, **options: asked.append((args, options)))
+    for name in ("ResNet50", "timm/resnet50.a1_in1k"):
         open_model(name)
     assert asked == [
         (("ResNet50",), {"weights": "imagenet"}),
-        (("ResNet50",), {"weights": "a1_in1k"}),
+        (
+            ("ResNet50_v1.5",),
+            {"weights": "timm/resnet50.a1_in1k", "include_preprocessing": True},
+        ),
     ]
     with refused("path", "ResNet51"):
         open_model("ResNet51")
