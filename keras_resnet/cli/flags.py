@@ -27,7 +27,7 @@ from typing import get_type_hints as hints_of
 
 import tyro
 
-from keras_resnet.data import option_names
+from keras_resnet.data import Transforms, option_names
 from keras_resnet.experiment import Experiment
 from keras_resnet.experiment.preflight import check_the_rest
 from keras_resnet.experiment.settings import flat_settings
@@ -173,8 +173,12 @@ def parse_experiment(
             given["steps"] = None  # which would overrule the epochs
 
     found = Problems()
-    # Options of the preset are for its own data set; another one takes some of them.
-    takes = found.note(option_names, given.get("dataset", preset.data.dataset)) or ()
+    # Options of the preset are for its own data set; another one of photographs takes some of them.
+    dataset = given.get("dataset", preset.data.dataset)
+    takes = set(found.note(option_names, dataset) or ())
+    transforms = {field.name for field in dataclasses.fields(Transforms)}
+    if dataset != preset.data.dataset and not transforms <= takes:
+        takes = set()
     given = {name: None for name in preset.data.options if name not in takes} | given
     arguments = found.note(own, **mine)
     experiment = found.note(preset.replace, **given)

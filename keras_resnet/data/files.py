@@ -87,9 +87,9 @@ def missing_shares(
         ("test", "test_split", test_split),
     ):
         if split in present:
-            if share is not None:
+            if share:
                 raise ValueError(
-                    f"`{name}` must be left out for data with their own {split} images. "
+                    f"`{name}` must be 0 or left out for data with their own {split} images. "
                     f"Received: {name}={share!r}"
                 )
             continue

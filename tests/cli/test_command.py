@@ -95,8 +95,7 @@ def test_check_data_ends_with_1_where_it_finds_faults(tmp_path, monkeypatch):
         picture = tmp_path / "train" / name / "1.png"
         Image.effect_noise((9, 9), 99).save(picture)
     printed = run_here("check-data", tmp_path).splitlines()
-    assert printed[0] == "train: 2 images"
-    assert all(line.startswith("few images: 2.") for line in printed[1:])
+    assert printed[0] == "train: 2 images" and printed[-1].startswith("few images: 2.")
     Image.effect_noise((9, 9), 99).save(picture.with_suffix(".jpg"))
     monkeypatch.setattr("keras_resnet.data.check._strict_decoder", lambda: None)
     assert "Damage inside of 1 JPEGs was not looked for" in run_here("check-data", tmp_path)

@@ -39,6 +39,8 @@ def write_pictures(root, **counts):
 def experiment(data_dir, folder, **settings):
     """Returns an experiment of two steps on 4x4 images, whose last map is one pixel."""
     options = {"image_size": 4, "batch_size": 4, "steps": 2, "export": False}
+    # All images of train/ for training.
+    options |= {"val_split": 0.0, "test_split": 0.0}
     options |= {"depth": 8, "dataset": "folder", "data_dir": str(data_dir)}
     return Experiment.from_flat(**options | {"workdir": str(folder)} | settings)
 
@@ -134,7 +136,11 @@ def test_a_folder_of_training_images_only_makes_a_model(finished, tmp_path, logg
     assert (metrics["split"], metrics["train_images"], metrics["epochs"]) == ("train", 8, 2)
     model = keras.models.load_model(folder / "model.keras")
     images, labels, _ = next(
-        iter(load_dataset("folder", data, image_size=4).eval_batches("train", 8))
+        iter(
+            load_dataset("folder", data, image_size=4, val_split=0, test_split=0).eval_batches(
+                "train", 8
+            )
+        )
     )
     right = np.argmax(model(np.asarray(images, "float32")), axis=1) == labels.numpy()
     assert metrics["train_accuracy"] == pytest.approx(np.mean(right))

@@ -274,8 +274,8 @@ class TestParser:
         assert {name for data in DATASETS for name in option_names(data)} == settings
 
     def test_an_option_that_the_data_set_does_not_take_is_named(self):
-        with refused("flip", "no option of the data set 'digits'", "flip=False"):
-            load_data(Data("digits", flip=False))
+        with refused("lighting", "no option of the data set 'digits'", "lighting=0.0"):
+            load_data(Data("digits", lighting=0.0))
 
     @pytest.mark.parametrize("earlier", [True, False])
     def test_config_of_a_run_gives_the_same_experiment(self, tmp_path, earlier):
