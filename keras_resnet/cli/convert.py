@@ -1,4 +1,4 @@
-"""Converts weights: files of Keras, PyTorch and safetensors, published ones, the Hugging Face hub.
+"""Converts weights between Keras, PyTorch, safetensors and the Hugging Face hub.
 
     keras-resnet convert ResNet50 resnet50.pth model.keras
     keras-resnet convert timm/resnet50.a1_in1k resnet50.keras

@@ -1,4 +1,4 @@
-"""Says what is installed, which devices and kernels there are, and tries a step of training.
+"""Says what is installed and which devices there are, and tries a step of training.
 
     keras-resnet doctor
 

@@ -1,4 +1,4 @@
-"""Describes a network: its options, what it costs, and what its weights want done to an image.
+"""Describes a network: options, cost, and what its weights want done to an image.
 
     keras-resnet summary ResNet50
     keras-resnet summary model.keras --layers
