@@ -120,13 +120,14 @@ def test_pictures_differ_and_orientations_do_not(files, expected):
 
 def test_evaluation_in_training_and_by_the_evaluator(forms, files, expected):
     root = files[0].parents[2]
-    dataset = load_dataset("folder", root, image_size=SIDE, eval_resize=29, interpolation="bicubic")
+    whole = {"image_size": SIDE, "val_split": 0, "test_split": 0}
+    dataset = load_dataset("folder", root, eval_resize=29, interpolation="bicubic", **whole)
     images = next(iter(dataset.eval_batches("train", len(files))))[0].numpy()
     received = np.asarray(forms[0](images.astype("float32"), training=False))
     np.testing.assert_allclose(received, expected, atol=FORMS)
 
     # Of a data set that has other defaults, the evaluator takes what the model says.
-    other = load_dataset("folder", root, image_size=SIDE)
+    other = load_dataset("folder", root, **whole)
     result = evaluate(forms[0], other, split="train")
     assert result.protocol == SingleCrop(29)
     np.testing.assert_allclose(result.scores, expected.max(axis=1), atol=FORMS)

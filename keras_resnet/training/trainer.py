@@ -278,7 +278,7 @@ class Trainer:
                     )
                     batches = self._train_what_fits(session, batches, count, batch_size, read)
                 else:
-                    self._train_steps(batches, count)
+                    self._train_steps(count)(batches)
                 step += count
                 if step == first_step + count:
                     # From the first step on, so that callbacks find all names.
@@ -350,12 +350,12 @@ class Trainer:
         callbacks.on_test_end(results)
         return results
 
-    def _train_steps(self, batches: Iterator, count: int) -> None:
+    def _train_steps(self, count: int) -> Callable[[Iterator], None]:
+        """Returns what trains so many steps on the next batches."""
         # The loop of several steps is slower for one; another count is not traced anew.
         if self.steps_per_call == 1:
-            self._step.train(batches)
-        else:
-            self._step.train_several(batches, tf.constant(count))
+            return self._step.train
+        return functools.partial(self._step.train_several, steps=tf.constant(count))
 
     def _train_what_fits(
         self,
@@ -374,7 +374,7 @@ class Trainer:
         before = collect(session.variables())
         while True:
             try:
-                self._train_steps(batches, count)
+                self._train_steps(count)(batches)
                 return batches
             except tf.errors.ResourceExhaustedError as error:
                 parts = 2 * self._step.micro_batches
