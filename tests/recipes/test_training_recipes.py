@@ -191,7 +191,7 @@ def test_refused_in_one_line(tmp_path, flags, named):
 @pytest.mark.parametrize("name", ["config.json", "metrics.json"])
 @pytest.mark.parametrize("text", ["[1, 2", "[]", "[" * 100_000], ids=["cut", "list", "nested"])
 def test_a_damaged_file_of_the_run_is_named(tmp_path, name, text):
-    settings = Experiment.from_flat(workdir=str(tmp_path)).flat()
+    settings = Experiment.from_flat(workdir=str(tmp_path)).recorded()
     (tmp_path / "config.json").write_text(json.dumps(settings))
     (tmp_path / name).write_text(text)
     flags = ("--fine-tune-epochs", 0, "--warmup", "auto", "--workdir", tmp_path)
