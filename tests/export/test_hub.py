@@ -285,7 +285,14 @@ MODELS = {
 }
 
 
-@pytest.mark.parametrize("name", MODELS)
+# Four modules are written and loaded for each.
+FAST = ("dense", "convolution", "sequential")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=() if name in FAST else pytest.mark.slow) for name in MODELS],
+)
 def test_takes_what_export_takes(name, tmp_path):
     build, logits, features = MODELS[name]
     model, images = build(), random_images()
