@@ -253,7 +253,7 @@ def test_published_weights_are_opened_by_name(monkeypatch):
     assert asked == [
         (("ResNet50",), {"weights": "imagenet"}),
         (
-            ("ResNet50_v1.5",),
+            ("resnet50_v1.5",),
             {"weights": "timm/resnet50.a1_in1k", "include_preprocessing": True},
         ),
     ]
