@@ -36,6 +36,7 @@ def reliability_diagram(
         lower.set(xlabel="probability of the best class (%)", xlim=(0, 100), ylabel="images")
         lower.set_yscale("symlog", linthresh=1)
         lower.set_ylim(bottom=0)
+        lower.yaxis.set_major_formatter(lambda count, _: f"{count:,.0f}")
         for axes in (upper, lower):
             axes.grid(alpha=0.3)
         upper.legend(frameon=False, loc="upper left")
