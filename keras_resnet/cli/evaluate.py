@@ -126,20 +126,20 @@ def main(
     title = f"{' + '.join(given.models)}: {result.split} images of {dataset.name}"
     lines = [str(result)]
     metrics = result.metrics() | write_evaluation(result, workdir, title, given.table)
-    if isinstance(result, evaluation.Evaluation):
-        if others:
-            other = cast(evaluation.Evaluation, _evaluate(given, others, given.against, dataset))
-            pair = evaluation.compare_on_images(result, other)
-            metrics["against"] = pair.row()
-            lines.append(str(pair))
-        if given.calibrate is not None:
-            calibration = evaluation.fit_calibration(result, given.kept)
-            model = evaluation.calibrated(cast(keras.Model, models[0]), calibration)
-            save_model(model, given.calibrate)
-            metrics["calibration"] = dataclasses.asdict(calibration)
-            lines.append(f"{given.calibrate}: {calibration}")
+    if isinstance(result, evaluation.Evaluation) and others:
+        other = cast(evaluation.Evaluation, _evaluate(given, others, given.against, dataset))
+        pair = evaluation.compare_on_images(result, other)
+        metrics["against"] = pair.row()
+        lines.append(str(pair))
     metrics |= {"command": command_line(), "versions": versions()}
     write_json(workdir / "metrics.json", metrics)
+    if given.calibrate is not None:  # What was measured stays where this fails.
+        calibration = evaluation.fit_calibration(cast(evaluation.Evaluation, result), given.kept)
+        model = evaluation.calibrated(cast(keras.Model, models[0]), calibration)
+        save_model(model, given.calibrate)
+        metrics["calibration"] = dataclasses.asdict(calibration)
+        lines.append(f"{given.calibrate}: {calibration}")
+        write_json(workdir / "metrics.json", metrics)
     # Maps are those of one network.
     network = models[0] if len(models) == 1 and isinstance(models[0], keras.Model) else None
     write_report(workdir, title=title, model=network, dataset=dataset, result=result)

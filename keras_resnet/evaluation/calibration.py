@@ -122,7 +122,8 @@ def fit_calibration(evaluation: Evaluation, kept: float = 0.95) -> Calibration:
         kept: Share of the correctly classified images that are not below the threshold, in [0, 1].
 
     Raises:
-        ValueError: If `kept` is out of range, or the evaluation has not kept its outputs.
+        ValueError: If `kept` is out of range, or the evaluation has not kept its outputs, or has no
+            mistake.
     """
     checks.fraction("kept", kept, one_allowed=True)
     if evaluation.outputs is None:
@@ -134,6 +135,11 @@ def fit_calibration(evaluation: Evaluation, kept: float = 0.95) -> Calibration:
     if evaluation.average == "softmax":  # Logits but for a constant.
         logits = np.log(np.maximum(logits, np.finfo("float32").tiny))
     hits = logits.argmax(axis=1) == labels
+    if hits.all():
+        raise ValueError(
+            "`evaluation` must have mistakes to be calibrated on; take more images. "
+            f"Received: none in {len(hits)} images"
+        )
     temperature = fit_temperature(logits, labels)
     errors, entropies = [], []
     for divisor in (1.0, temperature):

@@ -88,6 +88,10 @@ def test_fit_needs_all_outputs_and_a_share():
         fit_calibration(evaluation)
     with refused("kept"):
         fit_calibration(evaluation, kept=1.5)
+    right = evaluate(small_net(), noise(), keep_outputs=True)
+    right = dataclasses.replace(right, labels=right.ranking[:, 0])
+    with refused("evaluation", "none in 23 images"):
+        fit_calibration(right)
 
 
 def test_a_calibrated_model_keeps_it_in_its_files(tmp_path):
