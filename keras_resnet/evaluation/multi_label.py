@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from keras_resnet.evaluation.protocols import Protocol
-from keras_resnet.evaluation.results import how_measured
+from keras_resnet.evaluation.results import Measured
 from keras_resnet.utils.statistics import wilson_interval
 
 # Probability from which a label counts as predicted.
@@ -17,7 +17,7 @@ THRESHOLD = 0.5
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class MultiLabelEvaluation:
+class MultiLabelEvaluation(Measured):
     """Predictions of a model, or of several averaged, for every image of a split.
 
     A best class, top-5 errors, a confusion matrix and calibration of the best class are for classes
@@ -42,16 +42,6 @@ class MultiLabelEvaluation:
     left_out: int
     seconds: float
     places: tuple[str, ...] | None = None
-
-    @property
-    def count(self) -> int:
-        """Number of images that were evaluated."""
-        return len(self.labels)
-
-    @property
-    def images_per_second(self) -> float:
-        """Images, not crops, per second: reading, all crops and all models included."""
-        return self.count / self.seconds
 
     @functools.cached_property
     def average_precision(self) -> tuple[float | None, ...]:
@@ -101,7 +91,7 @@ class MultiLabelEvaluation:
         }
         exact = wilson_interval(self.subset_accuracy, self.count)
         figures["subset_accuracy_interval_95"] = exact
-        return how_measured(self, figures)
+        return self.measured(figures)
 
     def per_class(self) -> list[dict[str, Any]]:
         """Returns a row for each label.

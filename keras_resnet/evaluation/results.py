@@ -15,24 +15,46 @@ from keras_resnet.utils.statistics import wilson_interval
 TOP = 5
 
 
-def how_measured(evaluation: Any, figures: dict[str, Any]) -> dict[str, Any]:
-    """Returns figures of an evaluation with what was measured, and how."""
-    return {
-        "models": list(evaluation.models),
-        "dataset": evaluation.dataset,
-        "split": evaluation.split,
-        "protocol": {"name": evaluation.protocol.name, **vars(evaluation.protocol)},
-        "average": evaluation.average,
-        "images": evaluation.count,
-        "left_out": evaluation.left_out,
-        **figures,
-        "images_per_second": evaluation.images_per_second,
-        "seconds": evaluation.seconds,
-    }
+class Measured:
+    """What evaluations of all kinds of labels tell of their measurement, by their attributes."""
+
+    models: tuple[str, ...]
+    dataset: str
+    split: str
+    protocol: Protocol
+    average: str
+    labels: np.ndarray
+    left_out: int
+    seconds: float
+
+    @property
+    def count(self) -> int:
+        """Number of images that were evaluated."""
+        return len(self.labels)
+
+    @property
+    def images_per_second(self) -> float:
+        """Images, not crops, per second: reading, all crops and all models included."""
+        return self.count / self.seconds
+
+    def measured(self, figures: dict[str, Any]) -> dict[str, Any]:
+        """Returns figures of the evaluation with what was measured, and how."""
+        return {
+            "models": list(self.models),
+            "dataset": self.dataset,
+            "split": self.split,
+            "protocol": {"name": self.protocol.name, **vars(self.protocol)},
+            "average": self.average,
+            "images": self.count,
+            "left_out": self.left_out,
+            **figures,
+            "images_per_second": self.images_per_second,
+            "seconds": self.seconds,
+        }
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Evaluation:
+class Evaluation(Measured):
     """Predictions of a model, or of several averaged, for every image of a split.
 
     Attributes:
@@ -70,11 +92,6 @@ class Evaluation:
     places: tuple[str, ...] | None = None
 
     @property
-    def count(self) -> int:
-        """Number of images that were evaluated."""
-        return len(self.labels)
-
-    @property
     def top1_error(self) -> float:
         """Fraction of images whose best class is not their own, in [0, 1]."""
         return float(np.mean(~self._hits(1)))
@@ -83,11 +100,6 @@ class Evaluation:
     def top5_error(self) -> float | None:
         """Fraction of images whose class is not among the best five; None for up to 5 classes."""
         return float(np.mean(~self._hits(TOP))) if len(self.class_names) > TOP else None
-
-    @property
-    def images_per_second(self) -> float:
-        """Images, not crops, per second: reading, all crops and all models included."""
-        return self.count / self.seconds
 
     @functools.cached_property
     def confusion(self) -> np.ndarray:
@@ -103,7 +115,7 @@ class Evaluation:
             if error is not None:
                 figures[f"{name}_error"] = error
                 figures[f"{name}_error_interval_95"] = wilson_interval(error, self.count)
-        return how_measured(self, figures)
+        return self.measured(figures)
 
     def per_class(self) -> list[dict[str, Any]]:
         """Returns a row for each class.
