@@ -286,7 +286,7 @@ MODELS = {
 
 
 # Four modules are written and loaded for each.
-FAST = ("dense", "convolution", "sequential")
+FAST = ("convolution", "sequential")
 
 
 @pytest.mark.parametrize(

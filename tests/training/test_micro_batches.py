@@ -16,10 +16,13 @@ def memory(monkeypatch):
     """Messages of errors that the next steps raise after they have changed everything."""
     failures, train = [], Trainer._train_steps
 
-    def train_steps(trainer, batches, count):
-        train(trainer, batches, count)
-        if failures:
-            raise tf.errors.ResourceExhaustedError(None, None, failures.pop())
+    def train_steps(trainer, count):
+        def run(batches):
+            train(trainer, count)(batches)
+            if failures:
+                raise tf.errors.ResourceExhaustedError(None, None, failures.pop())
+
+        return run
 
     monkeypatch.setattr(Trainer, "_train_steps", train_steps)
     return failures

@@ -68,7 +68,8 @@ class Tempting(fakes.Wide):
 
 
 @pytest.mark.parametrize(
-    "tuner", ["random", "hyperband", pytest.param("bayesian", marks=pytest.mark.slow)]
+    "tuner",
+    ["hyperband", *(pytest.param(t, marks=pytest.mark.slow) for t in ("random", "bayesian"))],
 )
 def test_candidates_over_the_budget_classify_nothing(tmp_path, tuner):
     hypermodel = dense(tmp_path, Tempting, epochs=4, max_multiply_adds=7000)
@@ -201,7 +202,7 @@ def test_a_candidate_that_kills_the_process_again_and_again_has_failed(
     assert len(list(tmp_path.rglob("killed.json"))) == 1
 
 
-@pytest.mark.parametrize("error", [ValueError("`x`"), TrainingStopped("disk"), KeyError("bug")])
+@pytest.mark.parametrize("error", [TrainingStopped("disk"), KeyError("bug")])
 def test_errors_that_are_no_candidates_fault_come_through(tmp_path, monkeypatch, error):
     def train(*_):
         raise error
