@@ -17,6 +17,7 @@ from keras_resnet.surgery import (
     dilate,
     freeze,
     replace_classifier,
+    slim,
     stage_rates,
 )
 from keras_resnet.version import __version__
@@ -35,6 +36,7 @@ __all__ = [
     "freeze",
     "preprocess_input",
     "replace_classifier",
+    "slim",
     "stage_rates",
     *models.__all__,
 ]

@@ -82,10 +82,11 @@ class NetworkConfig:
         architecture = dataclasses.asdict(self.architecture)
         about = ("name", "depth", "source")
         own = {name: value for name, value in architecture.items() if name not in about}
-        names = ["activation", "normalization"]
+        names = ["activation", "normalization", "filters"]
         if self.arguments["normalization"] != "batch":
             names.append("bn_epsilon")  # of batch statistics the variances can take it up
-        parts = {name: self.arguments[name] for name in names}
+        # A model that was saved before there was an option lacks it.
+        parts = {name: self.arguments.get(name) for name in names}
         return {name: _meaning(value) for name, value in (own | parts).items()}
 
     def to_json(self) -> str:

@@ -18,16 +18,29 @@ _FRAMES = 250
 _SERIAL_LAYERS = 600
 
 
-def stacks_blocks(stack_blocks: bool | None, recompute: bool, serial_layers: int) -> bool:
+def stacks_blocks(
+    stack_blocks: bool | None,
+    recompute: bool,
+    serial_layers: int,
+    filters: Mapping[str, int] | None = None,
+) -> bool:
     """Returns whether a network stacks its blocks, by choice or because of its depth.
 
     Keras recurses once for each layer in sequence when it builds a functional model.
 
     Raises:
-        ValueError: If the choice, `stack_blocks`, contradicts `recompute` or the depth.
+        ValueError: If the choice, `stack_blocks`, contradicts `recompute`, the depth, or `filters`,
+            by which blocks differ.
     """
     checks.one_of("stack_blocks", stack_blocks, (None, True, False))
     checks.boolean("recompute", recompute)
+    if filters is not None and not stack_blocks:
+        stack_blocks = False
+    if filters is not None and (stack_blocks or recompute):
+        raise ValueError(
+            "`filters` goes with blocks that are not stacked; leave out `stack_blocks` and "
+            f"`recompute`. Received: {stack_blocks=}, {recompute=} with filters"
+        )
     if stack_blocks is None:
         return recompute or serial_layers > _SERIAL_LAYERS
     if recompute and not stack_blocks:

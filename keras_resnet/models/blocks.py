@@ -238,7 +238,7 @@ def squeeze_excitation(x, parts: ResidualParts, name: str):
     if divisor > 1:
         # The nearest multiple of the divisor, halves up.
         reduced = int(channels / parts.squeeze_excitation + divisor / 2) // divisor * divisor
-    reduced = max(divisor, reduced)
+    reduced = parts.width(f"{name}_se_reduce", max(divisor, reduced))
     options = {
         "data_format": parts.data_format,
         "kernel_initializer": he_normal(),
@@ -259,6 +259,8 @@ def shortcut(x, activated, filters: int, step: Step, parts: ResidualParts, name:
     """
     strides = step.strides
     same_channels = x.shape[parts.channel_axis] == filters
+    if parts.filters is not None:  # which may give a projection as many as enter it
+        same_channels = parts.filters.keys().isdisjoint((f"{name}_0_conv", f"{name}_0_pad"))
     same_shape = same_channels and (parts.strides_last or not step.halves)
     if parts.shortcut == "C" or (parts.shortcut == "B" and not same_shape):
         if parts.shortcut_pool and step.halves:
@@ -270,7 +272,9 @@ def shortcut(x, activated, filters: int, step: Step, parts: ResidualParts, name:
             return x
         pool = parts.layer_name(f"{name}_0_pool")
         return MaxPooling2D(1, strides, data_format=parts.data_format, name=pool)(x)
-    return ZeroPadShortcut(filters, strides, parts.data_format, name=f"{name}_0_pad")(activated)
+    name = f"{name}_0_pad"
+    filters = parts.width(name, filters)
+    return ZeroPadShortcut(filters, strides, parts.data_format, name=name)(activated)
 
 
 def halving_pool(x, step: Step, parts: Parts, name: str, padding: str = "valid"):

@@ -6,7 +6,7 @@ arXiv 1608.06993; here always in the form that the paper calls BC, with bottlene
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import keras
@@ -53,6 +53,7 @@ def DenseNet(  # noqa: D417, N802, most arguments are those of ResNet
     stack_blocks: bool | None = None,
     recompute: bool = False,
     keras_names: bool = False,
+    filters: Mapping[str, int] | None = None,
     data_format: str | None = None,
     output_stride: int | None = None,
     features: Sequence[str] | None = None,
@@ -87,7 +88,8 @@ def DenseNet(  # noqa: D417, N802, most arguments are those of ResNet
     growth_rate = checks.integer("growth_rate", growth_rate)
     family, spec = family_and_stem(stem)
     blocks = checks.integers("blocks", blocks)
-    stack = stacks_blocks(stack_blocks, recompute, (7 + bool(parts.dropout)) * sum(blocks))
+    serial_layers = (7 + bool(parts.dropout)) * sum(blocks)
+    stack = stacks_blocks(stack_blocks, recompute, serial_layers, filters)
     steps = steps_to(output_stride, spec.reduction, len(blocks))
 
     def stages(x):

@@ -72,6 +72,7 @@ class Parts:
     dropout: float = 0.0
     conv_bias: bool = False
     keras_names: bool = False
+    filters: Mapping[str, int] | None = None
 
     def __post_init__(self):
         checks.boolean("conv_bias", self.conv_bias)
@@ -94,6 +95,8 @@ class Parts:
                 "kernel_regularizer", self.kernel_regularizer, keras.regularizers.get
             ),
             "dropout": checks.fraction("dropout", self.dropout),
+            "filters": self.filters
+            and {name: checks.integer("filters", count) for name, count in self.filters.items()},
         }.items():
             object.__setattr__(self, name, value)
 
@@ -116,6 +119,17 @@ class Parts:
     def layer_name(self, name: str) -> str | None:
         """Returns the name of a layer as the network has it; None for one that Keras numbers."""
         return densenet_name(name) if self.keras_names else name
+
+    def width(self, name: str, filters: int) -> int:
+        """Returns the filters of a layer: its entry in `filters`, or the given ones without it."""
+        if self.filters is None:
+            return filters
+        if name not in self.filters:
+            raise ValueError(
+                "`filters` must have an entry for every convolution of the network. "
+                f"Received: none for {name!r}"
+            )
+        return self.filters[name]
 
     @property
     def channel_axis(self) -> int:
@@ -146,7 +160,7 @@ class Parts:
             x = ZeroPadding2D(dilation * (kernel_size // 2), self.data_format, name=pad)(x)
         kind = Conv2D if self.normalization == "batch" else StandardizedConv2D
         return kind(
-            filters,
+            self.width(f"{name}_conv", filters),
             kernel_size,
             strides,
             padding="valid" if padded or strides > 1 else "same",

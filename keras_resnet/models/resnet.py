@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import keras
@@ -58,6 +58,7 @@ def ResNet(  # noqa: N802, named as in keras.applications
     stack_blocks: bool | None = None,
     recompute: bool = False,
     keras_names: bool = False,
+    filters: Mapping[str, int] | None = None,
     data_format: str | None = None,
     output_stride: int | None = None,
     features: Sequence[str] | None = None,
@@ -140,6 +141,9 @@ def ResNet(  # noqa: N802, named as in keras.applications
             are others: in version "v2-keras" the padding in front of every 3x3 convolution is a
             layer, and the pools of shortcuts are numbered by Keras.
         data_format: "channels_last", "channels_first", or None for Keras's default.
+        filters: Filters of every convolution by name of the layer, and channels of every zero-pad
+            shortcut, in place of those that follow from the other arguments, as `slim` leaves
+            them. Their blocks cannot be stacked.
         output_stride: Stride of the last map, reached by dilation in place of strides, with the
             same weights: that of the stem's end (4 for ImageNet, 1 for CIFAR), or twice, four or
             eight times that. None for the network's own, 32 or 4.
@@ -173,12 +177,14 @@ def ResNet(  # noqa: N802, named as in keras.applications
             "`blocks` and `widths` must have one number per stage each. "
             f"Received: blocks={blocks} and widths={widths}"
         )
-    filters = widths[0] if stem_filters is None else checks.integer("stem_filters", stem_filters)
-    channels = [filters, *(width * parts.kind.expansion for width in widths)]
+    first_filters = (
+        widths[0] if stem_filters is None else checks.integer("stem_filters", stem_filters)
+    )
+    channels = [first_filters, *(width * parts.kind.expansion for width in widths)]
     if shortcut == "A" and channels != sorted(channels):
         raise ValueError(
             "`widths` must not decrease with shortcut='A', which can only add channels; use "
-            f"shortcut='B'. Received: widths={widths} after {filters} filters of the stem"
+            f"shortcut='B'. Received: widths={widths} after {first_filters} filters of the stem"
         )
     stochastic_depth = checks.fraction("stochastic_depth", stochastic_depth)
     if stochastic_depth and shortcut is None:
@@ -190,7 +196,7 @@ def ResNet(  # noqa: N802, named as in keras.applications
     drop_rates = [stochastic_depth * (i + 1) / depth for i in range(depth)]
     per_block = 3 * parts.kind.weighted_layers + 1 + bool(parts.dropout) + any(drop_rates)
     per_block += 4 * bool(squeeze_excitation) + parts.pads_apart
-    stack = stacks_blocks(stack_blocks, recompute, per_block * depth)
+    stack = stacks_blocks(stack_blocks, recompute, per_block * depth, filters)
     steps = steps_to(output_stride, spec.reduction, len(blocks))
 
     last_steps: list[Step | None] = [None] * len(steps)
@@ -199,7 +205,7 @@ def ResNet(  # noqa: N802, named as in keras.applications
         steps = [step.then() for step in steps]
 
     def stages(x):
-        first, x = stem_layers(x, filters, spec, parts, stem_pool, parts.strides_last)
+        first, x = stem_layers(x, first_filters, spec, parts, stem_pool, parts.strides_last)
         yield first
         rates = iter(drop_rates)
         for i, (width, step, count) in enumerate(zip(widths, steps, blocks, strict=True)):
@@ -218,5 +224,5 @@ def ResNet(  # noqa: N802, named as in keras.applications
             last = i == len(blocks) - 1
             yield parts.norm_act(x, name=POST) if parts.preactivated and last else x
 
-    arguments |= {"blocks": blocks, "widths": widths, "stem_filters": filters}
+    arguments |= {"blocks": blocks, "widths": widths, "stem_filters": first_filters}
     return assemble("ResNet", arguments, stages, parts, spec, family)

@@ -1,4 +1,4 @@
-"""Changes of trained networks: classifiers, backbones, dilation, deepening, freezing, folding."""
+"""Changes of trained networks: classifiers, backbones, dilation, deepening, slimming, freezing."""
 
 from keras_resnet.network import Backbone, Feature
 from keras_resnet.surgery.backbones import backbone
@@ -8,6 +8,7 @@ from keras_resnet.surgery.folding import fold_batch_norm
 from keras_resnet.surgery.freezing import freeze, stage_rates
 from keras_resnet.surgery.heads import replace_classifier
 from keras_resnet.surgery.rebuilding import dilate, rebuild
+from keras_resnet.surgery.slimming import slim
 
 __all__ = [
     "Backbone",
@@ -21,6 +22,7 @@ __all__ = [
     "rebuild",
     "replace_classifier",
     "score_map",
+    "slim",
     "stage_rates",
     "with_logits",
 ]

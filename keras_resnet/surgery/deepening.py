@@ -6,7 +6,8 @@ shallow network, and added layers that are the identity. `deepen` builds that ne
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -91,7 +92,10 @@ def deepen(
     if name is None:
         named = model.name == network.name.lower()
         name = network.with_repeats(blocks).name.lower() if named else f"{model.name}_deeper"
-    deeper = rebuild(model, blocks=blocks, name=name)
+    changes: dict[str, Any] = {"blocks": blocks}
+    if filters := config.arguments.get("filters"):
+        changes["filters"] = _with_blocks(filters, own, blocks)
+    deeper = rebuild(model, name=name, **changes)
     before = {layer.name: layer for layer in model.layers}
     for layer in deeper.layers:
         place = find_place(layer.name)
@@ -111,6 +115,20 @@ def deepen(
             _make_branch_zero(weights, prefix, network)
     assign_weights(deeper, weights)
     return deeper
+
+
+def _with_blocks(
+    filters: Mapping[str, int], own: Sequence[int], blocks: Sequence[int]
+) -> dict[str, int]:
+    """Returns the filters of a deeper network, whose added blocks are as each stage's last."""
+    added = dict(filters)
+    for layer, count in filters.items():
+        place = find_place(layer)
+        if place and place.block == own[place.stage] - 1 and not place.part.startswith("0_"):
+            for block in range(own[place.stage], blocks[place.stage]):
+                name = block_name(stage_name(place.stage), block)
+                added[f"{name}_{place.part}"] = count
+    return added
 
 
 def _norms_on_path(network: Architecture, activation: str) -> tuple[str, ...]:

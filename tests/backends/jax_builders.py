@@ -108,6 +108,14 @@ for name, data_format in (("basic", "channels_last"), ("basic", "channels_first"
     assert_close(answers(new, x), features @ kernel, "new classifier")
 print("heads and maps")
 
+# Slimmed by the gradients of the loss.
+data = np.load(folder / "basic.npz", allow_pickle=False)
+model = build(keras_resnet, "basic", weights=folder / "basic.weights.h5")
+loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+small = keras_resnet.slim(model, 0.7, batches=(data["x"], data["labels"]), loss=loss)
+assert_close(answers(small, data["x"]), data["slim"], "slimmed")
+print("slimmed")
+
 # A stack with dropout in mixed precision: trained, saved and loaded.
 data = np.load(folder / "stacked.npz", allow_pickle=False)
 keras.config.set_dtype_policy("mixed_bfloat16")

@@ -31,15 +31,19 @@ def test_builders_on_jax(subprocess_python, tmp_path, names):
         losses = keras.losses.sparse_categorical_crossentropy(labels, logits, from_logits=True)
         loss = tf.reduce_mean(losses)
         statistics = {v.path: v.numpy() for v in model.non_trainable_variables}
+        if name == "basic":
+            crossentropy = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+            small = keras_resnet.slim(model, 0.7, batches=(x, labels), loss=crossentropy)
+            statistics["slim"] = small(x, training=False)
         np.savez(tmp_path / f"{name}.npz", x=x, y=y, labels=labels, loss=loss, **statistics)
     run = subprocess_python(SCRIPT, tmp_path, *names, env={"KERAS_BACKEND": "jax"}, timeout=600)
     expected = [
         *("basic", "stacked", "v2", "v2-keras", "recomputed"),
         *("basic, channels first", "D, channels first", "dense, channels first"),
-        *("heads and maps", "trained and loaded"),
+        *("heads and maps", "slimmed", "trained and loaded"),
     ]
     assert run.stdout.splitlines() == [
         line
         for line in expected
-        if line.split(",")[0] in {*names, "heads and maps", "trained and loaded"}
+        if line.split(",")[0] in {*names, "heads and maps", "slimmed", "trained and loaded"}
     ]
