@@ -31,6 +31,7 @@ from keras_resnet.training.strategy import Layout
 from keras_resnet.training.trackers import expect_installed
 from keras_resnet.utils import checks
 from keras_resnet.utils.escapes import is_line
+from keras_resnet.utils.remote import is_remote, local_copy
 
 
 def prepare(
@@ -101,7 +102,9 @@ def check_the_rest(preset: Experiment, changes: Mapping[str, Any], found: checks
 
 
 def _expect_file(init: str) -> None:
-    if init.endswith(".keras") and not os.path.isfile(init):
+    if is_remote(init):
+        local_copy("init", init)
+    elif init.endswith(".keras") and not os.path.isfile(init):
         raise ValueError(f"`init` must be an existing .keras file. Received: init={init!r}")
 
 

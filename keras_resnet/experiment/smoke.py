@@ -24,11 +24,7 @@ def shortened(experiment: Experiment) -> Experiment:
     Raises:
         ValueError: If several machines would share that folder.
     """
-    if experiment.devices.strategy == "multi_worker" or "TF_CONFIG" in os.environ:
-        raise ValueError(
-            "`smoke` must be left out with several machines; try the run on one of them first. "
-            "Received: smoke=True"
-        )
+    expect_one_machine(experiment, "smoke", True)
     optimization = experiment.optimization
     return experiment.replace(
         epochs=1,
@@ -37,6 +33,15 @@ def shortened(experiment: Experiment) -> Experiment:
         fine_tune_epochs=min(1, experiment.output.fine_tune_epochs),
         workdir=str(Path(experiment.output.workdir) / SMOKE),
     )
+
+
+def expect_one_machine(experiment: Experiment, name: str, value: object) -> None:
+    """Raises a ValueError that names a setting which several machines cannot have."""
+    if experiment.devices.strategy == "multi_worker" or "TF_CONFIG" in os.environ:
+        raise ValueError(
+            f"`{name}` must be for one machine, not several with a folder that they share. "
+            f"Received: {name}={value!r}"
+        )
 
 
 def few_batches(dataset: ImageDataset) -> ImageDataset:
