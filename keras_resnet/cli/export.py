@@ -38,7 +38,7 @@ class Export(Arguments):
 
     Attributes:
         model: A trained model, a .keras file or hf://owner/name.
-        out: What to write; it may be at an address such as gs://bucket/model.onnx, as the model may.
+        out: What to write. OUT and MODEL may be at addresses such as gs://bucket/model.onnx.
         format: Format; by default that of the suffix of OUT.
         quantize: Type of the weights; float16, dynamic, int8 and int16x8 for LiteRT, int8 for ONNX.
         calibration: Folder of images, or "digits", for int8 and int16x8.

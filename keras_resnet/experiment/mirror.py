@@ -161,14 +161,16 @@ class Mirror:
         elif here and not fresh and not files:
             raise ValueError(
                 "`workdir` must hold what its local copy was uploaded as; delete the copy to begin "
-                f"anew. Received: workdir={self.address!r}, which is empty, and {str(self.folder)!r}"
+                f"anew. Received: workdir={self.address!r}, which is empty, with {self.folder}"
             )
         # Here may be more than was uploaded, but what another machine wrote comes after it.
         newest = index is not None and index["copy"] == self._own["copy"]
         if not newest:
             for name in here - files.keys() if files else ():
                 (self.folder / name).unlink()
-            here = {name for name in here & files.keys() if self._digest(name) == self._there.get(name)}
+            here = {
+                name for name in here & files.keys() if self._digest(name) == self._there.get(name)
+            }
         due = {name: file for name, file in files.items() if name not in here}
         for _ in remote.fetch(self._fs, due, self.folder, self.address):
             pass

@@ -27,7 +27,8 @@ def with_new_classifier(
     Args:
         init: A `.keras` file of a model that ends in a Dense layer and standardizes images in
             [0, 255] itself, or remembers how; or a TF Hub module of images in [0, 1], its folder or
-            https address. They may be at an address such as gs://bucket/run/model.keras. A module for classification keeps its logits as features.
+            https address. A module for classification keeps its logits as features. Both may be at
+            an address such as gs://bucket/run/model.keras.
         image_shape: `(H, W, C)` of the images to come; another size than the network's own will do
             where it takes any.
         classes: Outputs of the new classifier.

@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import json
+import struct
 import time
+from pathlib import Path
 
 import fsspec
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from keras_resnet.cli import export
 from keras_resnet.data import load_dataset
-from keras_resnet.evaluation import open_model, predict
+from keras_resnet.evaluation import open_model
+from keras_resnet.evaluation.predictor import predict
 from keras_resnet.experiment import Experiment, mirror, run, run_study
 from keras_resnet.experiment.mirror import mirrored
+from keras_resnet.experiment.pretrained import with_new_classifier
+from keras_resnet.experiment.settings import Network
+from keras_resnet.export.reading import labels_of
+from keras_resnet.models import ResNet
 from keras_resnet.training import Progress, TrainingStopped, read_epochs
 from keras_resnet.utils import remote
-from keras_resnet.weights.saving import load_model
+from keras_resnet.weights import load_weights
+from keras_resnet.weights.saving import load_model, save_model
 from tests.helpers import assert_same_weights, refused
 
 RUN = "memory://bucket/run"
@@ -50,6 +59,13 @@ def there(root="/bucket/run"):
     return {path.removeprefix(f"{root}/"): fs.cat_file(path) for path in fs.find(root)}
 
 
+def fill(folder, name, data, tmp_path):
+    """Writes a file to a folder of two, on this machine and in memory."""
+    (tmp_path / folder).mkdir(parents=True, exist_ok=True)
+    (tmp_path / folder / name).write_bytes(data)
+    fsspec.filesystem("memory").pipe_file(f"/bucket/{folder}/{name}", data)
+
+
 def write(one, **files):
     for name, text in files.items():
         (one.folder / name).write_text(text)
@@ -66,9 +82,12 @@ def test_killed_and_resumed_on_another_machine_it_ends_as_if_never_interrupted(
 ):
     whole = run(Experiment.from_flat(**SETTINGS, workdir=str(tmp_path / "whole")))
     begin, mirrors = mirror.Mirror.begin, []
-    monkeypatch.setattr(
-        mirror.Mirror, "begin", lambda self: (mirrors.append(self), begin(self)) and None
-    )
+
+    def noted(self):
+        mirrors.append(self)
+        begin(self)
+
+    monkeypatch.setattr(mirror.Mirror, "begin", noted)
 
     def on_log(self, step, logs):
         if step == 5 and len(mirrors) == 1:  # behind the second epoch
@@ -115,32 +134,72 @@ def test_killed_and_resumed_on_another_machine_it_ends_as_if_never_interrupted(
 
 
 def test_images_at_an_address_train_as_local_ones_do(tmp_path):
-    digits = load_dataset("digits", per_class=6, classes=(0, 1))
+    digits = load_dataset("digits", per_class=6, classes=(0, 1), image_size=16)
     images, labels, _ = next(iter(digits.eval_batches("train", 12)))
-    fs, rows = fsspec.filesystem("memory"), ["path,label"]
-    for number, (image, label) in enumerate(zip(images, labels, strict=True)):
-        data = tf.io.encode_png(tf.cast(image, tf.uint8)).numpy()
-        name, folder = f"{number}.png", "zero" if label == 0 else "one"
-        rows.append(f"{folder}/{name},{folder}")
-        (tmp_path / "photos" / folder).mkdir(parents=True, exist_ok=True)
-        (tmp_path / "photos" / folder / name).write_bytes(data)
-        fs.pipe_file(f"/bucket/photos/{folder}/{name}", data)
-    fs.pipe_file("/bucket/photos/list.csv", "\n".join(rows).encode())
-    found = []
-    for place in (str(tmp_path / "photos"), "memory://bucket/photos"):
-        small = {"batch_size": 4, "epochs": 1, "image_size": 16, "channels": 1, "val_split": 0.2}
-        small |= {"dataset": "folder", "test_split": 0.2, "export": False, "data_dir": place}
-        workdir = tmp_path / place[:6].strip("/")
+    images, labels = np.asarray(images, "uint8"), np.asarray(labels, "uint8")
+    for name, array in (("images-idx3", images[..., 0]), ("labels-idx1", labels)):
+        header = struct.pack(f">BBBB{array.ndim}I", 0, 0, 8, array.ndim, *array.shape)
+        fill("idx", f"train-{name}-ubyte", header + array.tobytes(), tmp_path)
+    models = []
+    for place in (str(tmp_path / "idx"), "memory://bucket/idx"):
+        small = {"dataset": "idx", "data_dir": place, "batch_size": 4, "epochs": 1, "export": False}
+        workdir = tmp_path / place[:3].strip("/")
         run(Experiment.from_flat(depth=8, widening=0.25, **small, workdir=str(workdir)))
-        found.append(workdir / "model.keras")
-    assert_same_weights(*map(load_model, found))
-    named = [
-        [(one.path.name, one.probabilities) for one in predict(found[0], place)]
-        for place in (tmp_path / "photos", "memory://bucket/photos")
+        models.append(workdir / "model.keras")
+    assert_same_weights(*map(load_model, models))
+
+    rows = ["path,label"]
+    for number, (image, label) in enumerate(zip(images, labels, strict=True)):
+        folder, data = ("zero", "one")[label], tf.io.encode_png(image).numpy()
+        fill(f"photos/{folder}", f"{number}.png", data, tmp_path)
+        rows.append(f"{folder}/{number}.png,{folder}")
+    fill("photos", "list.csv", "\n".join(rows).encode(), tmp_path)
+    places = (str(tmp_path / "photos"), "memory://bucket/photos")
+    for name, file in (("folder", ""), ("csv", "/list.csv")):
+        local, far = (load_dataset(name, place + file) for place in places)
+        assert local.identity() == far.identity() and local.name == far.name
+        assert sum(far.sizes.values()) == 12
+    local, far = (predict(models[0], place) for place in places)
+    assert [(one.path.name, one.labels, one.probabilities) for one in local] == [
+        (one.path.name, one.labels, one.probabilities) for one in far
     ]
-    assert named[0] == named[1] and len(named[0]) == 12
-    table = load_dataset("csv", "memory://bucket/photos/list.csv", image_size=16, channels=1)
-    assert table.class_names == ("one", "zero") or list(table.class_names) == ["one", "zero"]
+    assert len(far) == 12 and Path(places[0]) not in far[0].path.parents
+
+
+def test_models_are_read_from_addresses_and_exported_to_them(tmp_path, capsys):
+    def small():
+        options = {"stem": "cifar", "classes": 2, "weights": None, "include_preprocessing": True}
+        return ResNet((1, 1, 1), input_shape=(8, 8, 3), **options)
+
+    model = small()
+    save_model(model, tmp_path / "model.keras")
+    model.save_weights(tmp_path / "model.weights.h5")
+    for name in ("model.keras", "model.weights.h5"):
+        fill("init", name, (tmp_path / name).read_bytes(), tmp_path)
+    fill("init", "labels.txt", b"cat\ndog\n", tmp_path)
+    init = "memory://bucket/init/model"
+    assert labels_of(model, f"{init}.keras") == ("cat", "dog")
+    assert [
+        Network(init=f"{init}{kind}").init_is_model for kind in (".keras", ".weights.h5", "")
+    ] == [*(True, False, True)]
+    fresh = with_new_classifier(f"{init}.keras", (8, 8, 3), 3)
+    name = next(layer.name for layer in model.layers if layer.weights)
+    np.testing.assert_array_equal(
+        fresh.get_layer(name).get_weights()[0], model.get_layer(name).get_weights()[0]
+    )
+    other = small()
+    load_weights(other, f"{init}.weights.h5")
+    assert_same_weights(other, model)
+
+    out = "memory://bucket/out/saved"
+    export.main([f"{init}.keras", out, "--quiet"])
+    assert capsys.readouterr().out.startswith(f"{out}: saved_model")
+    images = np.random.default_rng(0).uniform(0, 255, (3, 8, 8, 3)).astype("float32")
+    exported = open_model(out)
+    assert exported.labels == ("cat", "dog")
+    np.testing.assert_allclose(exported(images), model(images), atol=1e-5)
+    with refused("out", out):
+        export.main([f"{init}.keras", out])
 
 
 def test_a_failing_upload_loses_nothing(machine, monkeypatch):
@@ -148,7 +207,7 @@ def test_a_failing_upload_loses_nothing(machine, monkeypatch):
     put_file = fs.put_file
 
     def put(self, file, path, **options):
-        if any(name in path for name in broken):
+        if any(path.endswith(f"-{name}") for name in broken):
             raise ConnectionError("no route\nto host")
         return put_file(self, file, path, **options)
 
@@ -172,10 +231,13 @@ def test_a_failing_upload_loses_nothing(machine, monkeypatch):
         broken.clear()
     assert there()["a"] == b"3"  # at the end
 
-    with pytest.raises(OSError, match=r"everything lies in .*first.*run") as caught:
+    def fail_at_the_end():
         with mirrored(RUN) as one:
             write(one, a="4", d="4")
             broken.append("d")
+
+    with pytest.raises(OSError, match=r"everything lies in .*first.*run") as caught:
+        fail_at_the_end()
     assert "\n" not in str(caught.value) and (one.folder / "d").read_text() == "4"
     broken.clear()
     with mirrored(RUN) as one:
@@ -237,13 +299,17 @@ def test_the_newer_copy_counts(machine):
 
 
 def test_an_address_that_another_process_took_ends_training(machine):
-    with pytest.raises(TrainingStopped, match="taken by process 7 on other"):
+    held = {"process": "process 7 on other", "token": "x", "copy": "y", "time": time.time()}
+
+    def lose_the_lock():
         with mirrored(RUN) as one:
-            held = {"process": "process 7 on other", "token": "x", "copy": "y", "time": time.time()}
             lock = json.dumps(held).encode()
             fsspec.filesystem("memory").pipe_file(f"/bucket/run/{mirror.REMOTE_LOCK}", lock)
             write(one, a="1")
             one.push()
+
+    with pytest.raises(TrainingStopped, match="taken by process 7 on other"):
+        lose_the_lock()
     assert json.loads(there()[mirror.REMOTE_LOCK])["token"] == "x" and "a" not in there()
 
 
