@@ -64,12 +64,12 @@ def mirrored(address: str) -> Iterator[Mirror]:
         try:
             logger.info(f"{address} is kept in step with {mirror.folder}")
             yield mirror
-            mirror.push(last=True)
         except BaseException:
-            if not mirror.failed:
-                with contextlib.suppress(TrainingStopped):
-                    mirror.push()
+            with contextlib.suppress(TrainingStopped):
+                mirror.push()
             raise
+        else:
+            mirror.push(last=True)
         finally:
             mirror.end()
 
@@ -80,16 +80,15 @@ class Mirror:
     Attributes:
         address: The address.
         folder: The local folder.
-        failed: Whether the last upload failed.
     """
 
     def __init__(self, address: str):
         self.address = address
         self.folder = remote.cached("runs", address)
-        self.failed = False
         self._fs, self._root = remote.open_address("workdir", address)
         self._there: dict[str, str] = {}  # SHA-256 of the files at the address
         self._digests: dict[tuple, str] = {}
+        self._written = 0.0  # the lock, in seconds
         name = f"process {os.getpid()} on {socket.gethostname()}"
         self._own = {"process": name, "token": uuid.uuid4().hex}
         self._holding, self._ended = threading.Lock(), threading.Event()
@@ -122,12 +121,9 @@ class Mirror:
         """Uploads what has changed; a failure is a warning, or an OSError if this is the `last`."""
         try:
             self._push()
-            self.failed = False
         except TrainingStopped:
-            self.failed = True
             raise
         except Exception as error:
-            self.failed = True
             what = f"{self.address} could not be brought up to date ({first_line(error)})"
             where = f"everything lies in {self.folder}"
             if last:
@@ -217,7 +213,10 @@ class Mirror:
                         f"ago; if it is gone, delete {REMOTE_LOCK} there, or wait {VOID:.0f} s"
                     )
                 logger.info(f"{self.address}: taken over from {user}, which is gone")
+            elif held is not None and time.time() - self._written < BEAT / 2:
+                return  # Stores allow an object so many writings only.
             self._write(REMOTE_LOCK, content)
+            self._written = time.time()
 
     def _beat(self) -> None:
         while not self._ended.wait(BEAT):
@@ -259,4 +258,5 @@ class Mirror:
 
 def _rank(name: str) -> int:
     """Returns the place of a file in the order of uploads."""
-    return 2 if name == "metrics.json" else int("checkpoints" in Path(name).parts)
+    *folders, last = name.split("/")
+    return 2 if last == "metrics.json" else int("checkpoints" in folders)

@@ -31,7 +31,7 @@ from keras_resnet.training.strategy import Layout
 from keras_resnet.training.trackers import expect_installed
 from keras_resnet.utils import checks
 from keras_resnet.utils.escapes import is_line
-from keras_resnet.utils.remote import is_remote, local_copy
+from keras_resnet.utils.remote import cached, is_remote, local_copy
 
 
 def prepare(
@@ -97,6 +97,8 @@ def check_the_rest(preset: Experiment, changes: Mapping[str, Any], found: checks
         if name in changes:
             with contextlib.suppress(ValueError):
                 preset = preset.replace(**{name: changes[name]})
+    if is_remote(preset.output.workdir):
+        preset = preset.replace(workdir=str(cached("runs", preset.output.workdir)))
     # Without the devices, which a process prepares once.
     check(preset, found)
 

@@ -38,8 +38,9 @@ _TELLING = set(
     "size etag md5hash crc32c generation mtime modified lastmodified updated created".split()
 )
 _WRITING = ".writing-"
-# Files that are copied at a time, and seconds between two messages.
-_AT_A_TIME, _PAUSE = 8, 5.0
+# Files that are copied at a time and that wait for it; seconds between two messages, and between
+# two notes of what was copied, for the case of a kill.
+_AT_A_TIME, _WAITING, _PAUSE, _SAVING = 8, 1000, 5.0, 30.0
 
 
 class RemoteFile(NamedTuple):
@@ -58,7 +59,8 @@ def is_remote(path: object) -> bool:
 def cached(kind: str, address: str) -> Path:
     """Returns the place of an address in the cache; the last part of both names is the same."""
     digest = hashlib.sha256(address.rstrip("/").encode()).hexdigest()[:16]
-    name = address.rstrip("/").rpartition("/")[2] or "root"
+    name = address.rstrip("/").rpartition("/")[2]
+    name = "root" if name in ("", ".", "..") else name
     return keras_cache("keras_resnet") / "remote" / kind / digest / name
 
 
@@ -150,9 +152,13 @@ def local_copy(argument: str, address: str, beside: Sequence[str] = ()) -> Path:
             (folder / name).unlink(missing_ok=True)
         known = {n: s for n, s in known.items() if n in files and _is_whole(folder / n, files[n])}
         due = {name: file for name, file in files.items() if known.get(name) != file.stamp}
+        saved = time.monotonic()
         try:
             for name in fetch(fs, due, folder, address):
                 known[name] = files[name].stamp
+                if time.monotonic() - saved > _SAVING:
+                    write_json(state, known)
+                    saved = time.monotonic()
         finally:
             write_json(state, known)
     return target
@@ -188,9 +194,12 @@ def fetch(fs: Any, files: Mapping[str, RemoteFile], folder: Path, address: str) 
     for parent in {(folder / name).parent for name in files}:
         clear_leftovers(parent)
     pool = concurrent.futures.ThreadPoolExecutor(_AT_A_TIME)
+    names = list(files)
     try:
-        for done in concurrent.futures.as_completed([pool.submit(copy, name) for name in files]):
-            yield done.result()
+        for first in range(0, len(names), _WAITING):
+            copies = [pool.submit(copy, name) for name in names[first : first + _WAITING]]
+            for done in concurrent.futures.as_completed(copies):
+                yield done.result()
     finally:
         pool.shutdown(cancel_futures=True)
 
@@ -252,7 +261,7 @@ def written(argument: str, path: str | Path, *, overwrite: bool) -> Iterator[Pat
 def _remote_file(path: str, info: Mapping[str, Any]) -> RemoteFile:
     told = {key.lower().replace("_", ""): str(value) for key, value in info.items()}
     stamp = ", ".join(f"{key} {told[key]}" for key in sorted(_TELLING & told.keys()))
-    return RemoteFile(path, info.get("size"), stamp)
+    return RemoteFile(path, info.get("size"), hashlib.sha256(stamp.encode()).hexdigest()[:16])
 
 
 def _is_object_store(fs: Any) -> bool:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_resnet.cli import export
+from keras_resnet.cli import export, train
 from keras_resnet.data import load_dataset
 from keras_resnet.evaluation import open_model
 from keras_resnet.evaluation.predictor import predict
@@ -256,13 +256,13 @@ def test_only_what_has_changed_travels_in_an_order_that_can_be_read(monkeypatch)
         sent.clear()
         one.push()
         order = ["metrics.jsonl", "checkpoints/step-2.npz", "metrics.json", mirror.INDEX]
-        assert sent == [mirror.REMOTE_LOCK, *order]
+        assert sent == order
         sent.clear()
         write(one, **{"metrics.jsonl": "1"})  # the same, written anew
         (one.folder / "checkpoints/step-2.npz").rename(one.folder / "checkpoints/step-4.npz")
         (one.folder / ".writing-x").write_text("")
         one.push()
-        assert sent == [mirror.REMOTE_LOCK, "checkpoints/step-4.npz", mirror.INDEX]
+        assert sent == ["checkpoints/step-4.npz", mirror.INDEX]
         assert "checkpoints/step-2.npz" not in there() and ".writing-x" not in there()
 
 
@@ -317,6 +317,10 @@ def test_where_nothing_came_nothing_is_left(tmp_path):
     with refused("data_dir"):
         run(Experiment.from_flat(**SETTINGS | {"per_class": None}, dataset="folder", workdir=RUN))
     assert there() == {} and not remote.cached("runs", RUN).exists()
+    # Of a command line that has other faults, the address is none.
+    with pytest.raises(ValueError, match="epochs") as caught:
+        train.main(["--epochs", "0", "--workdir", RUN, "--quiet"])
+    assert "workdir" not in str(caught.value)
 
 
 def test_what_takes_no_address_says_so(monkeypatch):
