@@ -98,7 +98,7 @@ def load_dataset(
 def _local_data(address: str) -> Path:
     """Returns the local copy of the folder at an address; of a CSV file, that of its folder."""
     folder, _, name = address.rpartition("/")
-    if name.lower().endswith(".csv"):  # It lists images in its folder.
+    if name.lower().endswith(".csv") and is_remote(folder):  # It lists images in its folder.
         return local_copy("data_dir", folder) / name
     return local_copy("data_dir", address)
 

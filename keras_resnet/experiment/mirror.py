@@ -70,6 +70,7 @@ def mirrored(address: str) -> Iterator[Mirror]:
             raise
         else:
             mirror.push(last=True)
+            logger.info(f"{address} has all of it, too")
         finally:
             mirror.end()
 
@@ -159,6 +160,8 @@ class Mirror:
                 "`workdir` must hold what its local copy was uploaded as; delete the copy to begin "
                 f"anew. Received: workdir={self.address!r}, which is empty, with {self.folder}"
             )
+        else:  # Put there by other means, so that nothing tells its content.
+            self._there = dict.fromkeys(files, "")
         # Here may be more than was uploaded, but what another machine wrote comes after it.
         newest = index is not None and index["copy"] == self._own["copy"]
         if not newest:

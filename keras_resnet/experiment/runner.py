@@ -97,7 +97,11 @@ def run(experiment: Experiment) -> dict[str, Any]:
     address = experiment.output.workdir
     if not is_remote(address):
         return _run(experiment)
-    smoke.expect_one_machine(experiment, "workdir", address)
+    smoke.expect_one_machine(
+        experiment,
+        "`workdir` must be a folder that all share, with several machines. "
+        f"Received: workdir={address!r}",
+    )
     with mirrored(address) as mirror:
         return _run(experiment.replace(workdir=str(mirror.folder)), mirror)
 

@@ -24,7 +24,11 @@ def shortened(experiment: Experiment) -> Experiment:
     Raises:
         ValueError: If several machines would share that folder.
     """
-    expect_one_machine(experiment, "smoke", True)
+    expect_one_machine(
+        experiment,
+        "`smoke` must be left out with several machines; try the run on one of them first. "
+        "Received: smoke=True",
+    )
     optimization = experiment.optimization
     return experiment.replace(
         epochs=1,
@@ -35,13 +39,10 @@ def shortened(experiment: Experiment) -> Experiment:
     )
 
 
-def expect_one_machine(experiment: Experiment, name: str, value: object) -> None:
-    """Raises a ValueError that names a setting which several machines cannot have."""
+def expect_one_machine(experiment: Experiment, line: str) -> None:
+    """Raises a ValueError of a line, if an experiment is for several machines."""
     if experiment.devices.strategy == "multi_worker" or "TF_CONFIG" in os.environ:
-        raise ValueError(
-            f"`{name}` must be for one machine, not several with a folder that they share. "
-            f"Received: {name}={value!r}"
-        )
+        raise ValueError(line)
 
 
 def few_batches(dataset: ImageDataset) -> ImageDataset:

@@ -298,6 +298,20 @@ def test_the_newer_copy_counts(machine):
     assert there() == {}
 
 
+@pytest.mark.parametrize("index", [None, b"{}", b"{"])
+def test_a_run_that_was_put_there_by_other_means_is_taken(index, tmp_path):
+    fill("run/checkpoints", "step-2.npz", b"1", tmp_path)
+    fill("run", "config.json", b"{}", tmp_path)
+    if index is not None:
+        fill("run", mirror.INDEX, index, tmp_path)
+    with mirrored(RUN) as one:
+        assert (one.folder / "checkpoints/step-2.npz").read_bytes() == b"1"
+        (one.folder / "checkpoints/step-2.npz").unlink()
+    assert there().keys() == {"config.json", mirror.INDEX}
+    with mirrored(RUN) as one:
+        assert {p.name for p in one.folder.glob("*.json")} == {"config.json", mirror.INDEX}
+
+
 def test_an_address_that_another_process_took_ends_training(machine):
     held = {"process": "process 7 on other", "token": "x", "copy": "y", "time": time.time()}
 
