@@ -88,6 +88,7 @@ class Mirror:
         self.folder = remote.cached("runs", address)
         self._fs, self._root = remote.open_address("workdir", address)
         self._there: dict[str, str] = {}  # SHA-256 of the files at the address
+        self._listed: dict[str, str] = {}  # the same, as mirror.json has it
         self._digests: dict[tuple, str] = {}
         self._written = 0.0  # the lock, in seconds
         name = f"process {os.getpid()} on {socket.gethostname()}"
@@ -175,18 +176,20 @@ class Mirror:
             pass
         if not newest:
             self._write(INDEX, {"copy": self._own["copy"], "files": self._there})
+        self._listed = dict(self._there)
 
     def _push(self) -> None:
         self._hold()
-        before, here = dict(self._there), self._files()
+        here = self._files()
         for name in sorted(here, key=lambda name: (_rank(name), name)):
             digest = self._digest(name)
             if self._there.get(name) != digest:
                 remote.upload(self._fs, self.folder / name, f"{self._root}/{name}")
                 self._there[name] = digest
-        if before != self._there or here != self._there.keys():
-            files = {name: self._there[name] for name in sorted(here)}
+        files = {name: self._there[name] for name in sorted(here)}
+        if files != self._listed:
             self._write(INDEX, {"copy": self._own["copy"], "files": files})
+            self._listed = files
         for name in self._there.keys() - here:
             with contextlib.suppress(FileNotFoundError):
                 self._fs.rm_file(f"{self._root}/{name}")

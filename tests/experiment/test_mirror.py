@@ -224,6 +224,14 @@ def test_a_failing_upload_loses_nothing(machine, monkeypatch):
         broken.clear()
         one.push()
         assert (there()["a"], there()["b"], there()["c"]) == (b"2", b"2", b"2")
+        write(one, new="2")
+        broken.append(mirror.INDEX)
+        with pytest.warns(UserWarning, match="tried again"):
+            one.push()
+        assert "new" in there() and "new" not in json.loads(there()[mirror.INDEX])["files"]
+        broken.clear()
+        one.push()
+        assert json.loads(there()[mirror.INDEX])["files"].keys() == {"a", "b", "c", "new"}
         write(one, a="3")
         broken.append("a")
         with pytest.warns(UserWarning, match="tried again"):
