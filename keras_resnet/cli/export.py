@@ -25,6 +25,7 @@ from keras_resnet.export.formats import FORMATS
 from keras_resnet.export.reading import labels_of, preprocessing_for
 from keras_resnet.models.hub import load_model
 from keras_resnet.preprocessing import Preprocessing
+from keras_resnet.utils import remote
 from keras_resnet.weights.beside import labels_beside, read_labels
 from keras_resnet.weights.hugging_face import local_file
 
@@ -37,7 +38,7 @@ class Export(Arguments):
 
     Attributes:
         model: A trained model, a .keras file or hf://owner/name.
-        out: What to write.
+        out: What to write. OUT and MODEL may be at addresses such as gs://bucket/model.onnx.
         format: Format; by default that of the suffix of OUT.
         quantize: Type of the weights; float16, dynamic, int8 and int16x8 for LiteRT, int8 for ONNX.
         calibration: Folder of images, or "digits", for int8 and int16x8.
@@ -53,7 +54,7 @@ class Export(Arguments):
     """
 
     model: Positional[str]
-    out: Positional[Path]
+    out: Positional[str]
     format: Literal["saved_model", "litert", "onnx"] | None = None
     quantize: Literal["float32", "float16", "dynamic", "int8", "int16x8"] = "float32"
     calibration: str | None = None
@@ -83,25 +84,27 @@ def main(
     calibration = None
     if given.calibration is not None:
         calibration = calibration_batches(given.calibration, model, given.image_size, preprocessing)
-    written = export.export(
-        model,
-        given.out,
-        given.format or SUFFIXES.get(given.out.suffix, "saved_model"),
-        quantize=given.quantize,
-        calibration=calibration,
-        image_size=given.image_size,
-        preprocessing=preprocessing,
-        labels=labels,
-        io_dtype=given.io_dtype,
-        opset=given.opset,
-        about=dict(_pair(text) for text in given.about),
-        overwrite=given.overwrite,
-    )
+    with remote.written("out", given.out, overwrite=given.overwrite) as out:
+        written = export.export(
+            model,
+            out,
+            given.format or SUFFIXES.get(out.suffix, "saved_model"),
+            quantize=given.quantize,
+            calibration=calibration,
+            image_size=given.image_size,
+            preprocessing=preprocessing,
+            labels=labels,
+            io_dtype=given.io_dtype,
+            opset=given.opset,
+            about=dict(_pair(text) for text in given.about),
+            overwrite=given.overwrite,
+        )
+    path = given.out if remote.is_remote(given.out) else str(written.path)
     if given.json:
-        print_json({**vars(written), "path": str(written.path)})
+        print_json({**vars(written), "path": path})
         return
     print(
-        f"{written.path}: {written.format}, {written.quantize}, {written.bytes:,} bytes\n"
+        f"{path}: {written.format}, {written.quantize}, {written.bytes:,} bytes\n"
         f"compared on {written.images} images: largest difference {written.difference:.2g} of the "
         f"largest output, {100 * written.agreement:.2f} % with the same best class"
     )

@@ -10,6 +10,7 @@ import functools
 import inspect
 import os
 from collections.abc import Callable
+from pathlib import Path
 
 from keras_resnet.data.check import DataReport, Duplicate, Finding, check_data
 from keras_resnet.data.dataset import ArrayDataset, ImageDataset
@@ -20,6 +21,7 @@ from keras_resnet.data.idx import load_idx
 from keras_resnet.data.table import load_csv
 from keras_resnet.data.tfds import load_cifar, load_imagenet2012, load_tfds
 from keras_resnet.data.transforms import Transforms
+from keras_resnet.utils.remote import is_remote, local_copy
 
 __all__ = [
     "DATASETS",
@@ -62,7 +64,9 @@ def load_dataset(
             with the columns path, label and perhaps split lists); "idx" (files of MNIST,
             Fashion-MNIST and the like).
         data_dir: The folder of "folder" and "idx", the file of "csv", or where TensorFlow Datasets
-            keeps its data, or None.
+            keeps its data, or None. Those of "folder", "csv" and "idx" may be at an address such as
+            gs://bucket/photos, as `utils.remote` says: they have a local copy, which is brought up
+            to date first.
         **options: Passed to the loader: `max_bad_files` and the attributes of `Transforms` for
             "imagenet2012", "tfds:NAME", "folder" and "csv"; for "folder" and "csv" also
             `val_split` and `test_split`, for "folder" `cache_dir`; `image_size`, `classes` and
@@ -79,6 +83,8 @@ def load_dataset(
     load, known = _loader(name), option_names(name)
     if data_dir is not None:
         options["data_dir"] = os.fspath(data_dir)
+        if is_remote(data_dir) and load in (load_folder, load_csv, load_idx):
+            options["data_dir"] = os.fspath(_local_data(str(data_dir)))
     for option, value in options.items():
         if option not in known:
             takes = ", ".join(known) or "no options"
@@ -87,6 +93,14 @@ def load_dataset(
                 f"Received: {option}={value!r}"
             )
     return load(**options)
+
+
+def _local_data(address: str) -> Path:
+    """Returns the local copy of the folder at an address; of a CSV file, that of its folder."""
+    folder, _, name = address.rpartition("/")
+    if name.lower().endswith(".csv") and is_remote(folder):  # It lists images in its folder.
+        return local_copy("data_dir", folder) / name
+    return local_copy("data_dir", address)
 
 
 def option_names(name: str) -> list[str]:

@@ -20,6 +20,7 @@ from keras_resnet.export.copies import described
 from keras_resnet.export.endpoints import class_probabilities
 from keras_resnet.preprocessing import Preprocessing, decode_predictions
 from keras_resnet.utils import checks
+from keras_resnet.utils.remote import is_remote, local_copy
 from keras_resnet.weights.beside import read_labels
 
 _ACCEPTED = ", ".join(sorted(set(FORMATS.values())))
@@ -132,7 +133,8 @@ def predict(
             or one opened by `load_exported`.
         images: Image files, and folders, of which all images are read, those in folders inside and
             linked ones too. A file that cannot be read is an error if it is named itself; in a
-            folder it is skipped with a warning (`BadImageWarning`) that counts them.
+            folder it is skipped with a warning (`BadImageWarning`) that counts them. Those at an
+            address such as gs://bucket/photos are read from, and named by, their local copies.
         top: Number of best classes, or all classes where there are fewer.
         labels: Name of every class, or the `Path` of a file with a line for each. By default those
             stored with the model; the names of ImageNet's where it has 1000 classes and no labels;
@@ -170,7 +172,7 @@ def read_images(
     """Yields the path and the pixels, uint8, of image files, cropped as for `predict`."""
     bad = BadImages(limit=None)
     for given in [images] if isinstance(images, (str, os.PathLike)) else images:
-        given = Path(given)
+        given = local_copy("images", str(given)) if is_remote(given) else Path(given)
         if given.exists() and not (given.is_dir() or given.is_file()):
             raise ValueError(  # before it is opened: a pipe may block for good
                 f"`images` must be files or folders of them. Received: {str(given)!r}"
@@ -226,6 +228,8 @@ def calibration_batches(
         size = transforms.image_size
         batches = load_dataset("digits", image_size=size).eval_batches("train", 64)
         return (images for images, _, _ in batches)
+    if is_remote(source):
+        source = str(local_copy("calibration", source))
     if not Path(source).is_dir():
         raise ValueError(
             "`calibration` must be a folder of images or 'digits'. "

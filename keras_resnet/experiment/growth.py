@@ -24,7 +24,7 @@ from keras_resnet.experiment.reports import counted, threads_of, write_rows
 from keras_resnet.experiment.runner import settle_statistics
 from keras_resnet.experiment.settings import Experiment
 from keras_resnet.experiment.study import StoppedRun, Study, StudyRun, attempt_study
-from keras_resnet.experiment.workdir import in_use
+from keras_resnet.experiment.workdir import expect_folder, in_use
 from keras_resnet.surgery import deepen
 from keras_resnet.training import CrossEntropy, TrainingStopped, read_epochs
 from keras_resnet.training.strategy import make_deterministic
@@ -87,7 +87,7 @@ def deepening(
     tf.get_logger().addFilter(other_warnings)
     try:
         # The deepened nets are trained here.
-        with in_use(Path(base.output.workdir)):
+        with in_use(expect_folder("workdir", base.output.workdir)):
             study = attempt_study(experiments, seeds, base.output.workdir, jobs=jobs)
             return _report(study, base, deep, names, seeds, more)
     finally:

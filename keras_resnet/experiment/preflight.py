@@ -31,6 +31,7 @@ from keras_resnet.training.strategy import Layout
 from keras_resnet.training.trackers import expect_installed
 from keras_resnet.utils import checks
 from keras_resnet.utils.escapes import is_line
+from keras_resnet.utils.remote import cached, is_remote, local_copy
 
 
 def prepare(
@@ -96,12 +97,16 @@ def check_the_rest(preset: Experiment, changes: Mapping[str, Any], found: checks
         if name in changes:
             with contextlib.suppress(ValueError):
                 preset = preset.replace(**{name: changes[name]})
+    if is_remote(preset.output.workdir):
+        preset = preset.replace(workdir=str(cached("runs", preset.output.workdir)))
     # Without the devices, which a process prepares once.
     check(preset, found)
 
 
 def _expect_file(init: str) -> None:
-    if init.endswith(".keras") and not os.path.isfile(init):
+    if is_remote(init):
+        local_copy("init", init)
+    elif init.endswith(".keras") and not os.path.isfile(init):
         raise ValueError(f"`init` must be an existing .keras file. Received: init={init!r}")
 
 

@@ -15,6 +15,7 @@ from keras_resnet.network import Network
 from keras_resnet.surgery import any_size, replace_classifier
 from keras_resnet.surgery.graphs import classifier_of
 from keras_resnet.utils.checks import first_line
+from keras_resnet.utils.remote import is_remote, local_copy
 from keras_resnet.weights.saving import load_model
 
 
@@ -26,7 +27,8 @@ def with_new_classifier(
     Args:
         init: A `.keras` file of a model that ends in a Dense layer and standardizes images in
             [0, 255] itself, or remembers how; or a TF Hub module of images in [0, 1], its folder or
-            https address. A module for classification keeps its logits as features.
+            https address. A module for classification keeps its logits as features. Both may be at
+            an address such as gs://bucket/run/model.keras.
         image_shape: `(H, W, C)` of the images to come; another size than the network's own will do
             where it takes any.
         classes: Outputs of the new classifier.
@@ -55,7 +57,8 @@ def with_new_classifier(
         inputs, name = keras.Input(image_shape), Path(init).name.split("?")[0] or "module"
         images = keras.layers.Rescaling(1 / 255, name=PREPROCESSING)(inputs)
         try:
-            features = HubLayer(init, trainable=True, name="module")(images)
+            handle = local_copy("init", init) if is_remote(init) else init
+            features = HubLayer(handle, trainable=True, name="module")(images)
         except (ValueError, TypeError) as error:
             raise ValueError(
                 f"`init` must be a module of images of shape {image_shape}. Received: "

@@ -54,6 +54,7 @@ def publish(experiment: Experiment, folder: str | Path) -> list[Path]:
         ValueError: If the data set has no test split, or `init` is a whole model.
     """
     folder = expect_folder("folder", folder)
+    expect_folder("workdir", experiment.output.workdir)
     if experiment.network.init_is_model:
         raise ValueError(
             "`init` must be weights for `model`, whose name and cost the cards state. "

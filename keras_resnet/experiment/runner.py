@@ -33,6 +33,7 @@ from keras_resnet.experiment.factories import (
     make_trainer,
     total_steps,
 )
+from keras_resnet.experiment.mirror import Mirror, mirrored
 from keras_resnet.experiment.preflight import expect_statistics_of, prepare
 from keras_resnet.experiment.settings import Data, Experiment
 from keras_resnet.experiment.workdir import (
@@ -58,6 +59,7 @@ from keras_resnet.utils import checks
 from keras_resnet.utils.escapes import markdown
 from keras_resnet.utils.files import clear_leftovers, write_json
 from keras_resnet.utils.processes import command_line
+from keras_resnet.utils.remote import is_remote
 from keras_resnet.weights import copy_weights
 
 logger = logging.getLogger(__name__)
@@ -80,7 +82,8 @@ def run(experiment: Experiment) -> dict[str, Any]:
     page to begin with; and last metrics.json, whose presence says that the run is finished. Of
     several machines, the first one writes. Where a new classifier was trained alone first
     (`head_epochs`), head/ has its metrics and checkpoints. With `smoke`, all of it is in smoke/,
-    written anew each time.
+    written anew each time. A `workdir` at an address such as gs://bucket/run has a local folder
+    that all of it is written to; see `experiment.mirror`.
 
     Returns:
         The content of metrics.json: `test_accuracy` (of a data set without test images,
@@ -91,6 +94,20 @@ def run(experiment: Experiment) -> dict[str, Any]:
             of other settings or data, or is in use by another process.
         TrainingStopped: If training cannot be finished; the message says why.
     """
+    address = experiment.output.workdir
+    if not is_remote(address):
+        return _run(experiment)
+    smoke.expect_one_machine(
+        experiment,
+        "`workdir` must be a folder that all share, with several machines. "
+        f"Received: workdir={address!r}",
+    )
+    with mirrored(address) as mirror:
+        return _run(experiment.replace(workdir=str(mirror.folder)), mirror)
+
+
+def _run(experiment: Experiment, mirror: Mirror | None = None) -> dict[str, Any]:
+    """Does what `run` does in a local folder, which the `mirror` uploads."""
     if experiment.output.smoke:
         experiment = smoke.shortened(experiment)
         smoke.clear(Path(experiment.output.workdir))
@@ -128,8 +145,12 @@ def run(experiment: Experiment) -> dict[str, Any]:
                 freeze(model, 0, bn=experiment.network.freeze_bn)
             trainer = make_trainer(experiment, strategy, model, dataset, last_step)
             if chief and phase == 0:
-                _begin(experiment, subject, strategy, dataset, steps)
+                address = None if mirror is None else mirror.address_of(workdir)
+                _begin(experiment, subject, strategy, dataset, steps, address)
             options = fit_options(own, dataset, folder, chief=chief, best=keeper)
+            if mirror is not None:
+                options["checkpoints"].on_save = mirror.push
+                options["callbacks"].append(_pushing(mirror))
             trainer.fit(steps=last_step, **options)
             seconds += trainer.seconds
             done.append(trainer.step)
@@ -184,6 +205,11 @@ def run(experiment: Experiment) -> dict[str, Any]:
             figures = _finish(experiment, subject, model, dataset, figures, weights)
         any_worker(strategy, False)  # The others wait until the first worker is done.
         return figures
+
+
+def _pushing(mirror: Mirror) -> keras.callbacks.Callback:
+    """Returns a callback that uploads the figures of every epoch, where no checkpoint does."""
+    return keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: mirror.push())
 
 
 def _best_epoch(best: training.KeepBest | None) -> dict[str, Any]:
@@ -329,8 +355,9 @@ def _begin(
     strategy: tf.distribute.Strategy,
     dataset: ImageDataset,
     steps: int,
+    address: str | None,
 ) -> None:
-    """Logs network, data set and devices, and writes config.json."""
+    """Logs network, data set and devices, and writes config.json, with the `address` of a run."""
     optimization, devices = experiment.optimization, experiment.devices
     workdir = Path(experiment.output.workdir)
     operations = "multiply-adds not known"
@@ -348,7 +375,8 @@ def _begin(
         f"{layout}; learning rate {rate}; {devices.precision}; writing to {workdir}"
     )
     clear_leftovers(workdir)
-    write_json(workdir / CONFIG, experiment.recorded())
+    place = {} if address is None else {"workdir": address}
+    write_json(workdir / CONFIG, {**experiment.recorded(), **place})
     write_json(workdir / DATA, dataset.identity())
 
 

@@ -20,6 +20,7 @@ from keras_resnet.training.optimizers import DECAYS, check_options
 from keras_resnet.training.precision import PRECISIONS
 from keras_resnet.training.trackers import TRACKERS
 from keras_resnet.utils import checks
+from keras_resnet.utils.remote import is_remote
 
 # Settings that say where and how fast a run computes, but not what: it may resume with others.
 _NOT_OF_THE_RESULT = (
@@ -63,6 +64,10 @@ def _class_weights(value: Any) -> tuple[str, ...] | tuple[float, ...]:
             f"Received: class_weights={value!r}"
         ) from error
     return check_class_weights(value)
+
+
+def _is_remote_weights(init: str) -> bool:
+    return is_remote(init) and init.endswith((".h5", ".safetensors", ".pth", ".pt", ".th"))
 
 
 def flat_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -116,7 +121,8 @@ class Network:
         init: Trained network to start from, with a new classifier: a .keras file or a Hub
             module (a folder or an https address), which bring their own network in place of
             that of `model` to `squeeze_excitation`; or weights for that of `model` (a name such as
-            "imagenet", or a file). None for random values.
+            "imagenet", or a file). Files and folders may be at an address such as gs://bucket/init.
+            None for random values.
         freeze_bn: Whether the normalizations of `init` keep their statistics and scales.
         dropout: Rate of dropout in the branches, in [0, 1).
         stochastic_depth: Drop rate of stochastic depth of the last block, in [0, 1).
@@ -158,7 +164,7 @@ class Network:
         """True if `init` is a whole model, not weights for `model`."""
         return self.init is not None and (
             self.init.endswith(".keras")
-            or "://" in self.init
+            or ("://" in self.init and not _is_remote_weights(self.init))
             or (os.path.isdir(self.init) and self.init != "imagenet")
         )
 
@@ -213,7 +219,9 @@ class Data(DataOptions):
 
     Attributes:
         dataset: Name of the data set.
-        data_dir: Folder of its files, or the CSV file, or None; `~` is the user's home.
+        data_dir: Folder of its files, or the CSV file, or None; `~` is the user's home. Those of
+            "folder", "csv" and "idx" may be at an address such as gs://bucket/photos: what is new
+            or changed there is copied to Keras's cache first.
         validation_split: Split to evaluate after each epoch: "validation", or "test" to watch how
             the test error falls (of schedules, "plateau" must not see it).
         mixup: Alpha of mixup; 0 for none.
@@ -462,7 +470,9 @@ class Output:
     """Files that a run writes, and where.
 
     Attributes:
-        workdir: Folder that everything is written to; `~` is the user's home.
+        workdir: Folder that everything is written to; `~` is the user's home. An address such as
+            gs://bucket/run or s3://bucket/run will do for a single run: after every checkpoint and
+            epoch what is new is uploaded, and the same command resumes on any machine.
         log_every: Steps from one row of metrics to the next.
         checkpoint_every: Steps from one checkpoint to the next; None for one an epoch.
         keep_checkpoints: Newest checkpoints to keep.

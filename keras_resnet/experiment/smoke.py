@@ -24,11 +24,11 @@ def shortened(experiment: Experiment) -> Experiment:
     Raises:
         ValueError: If several machines would share that folder.
     """
-    if experiment.devices.strategy == "multi_worker" or "TF_CONFIG" in os.environ:
-        raise ValueError(
-            "`smoke` must be left out with several machines; try the run on one of them first. "
-            "Received: smoke=True"
-        )
+    expect_one_machine(
+        experiment,
+        "`smoke` must be left out with several machines; try the run on one of them first. "
+        "Received: smoke=True",
+    )
     optimization = experiment.optimization
     return experiment.replace(
         epochs=1,
@@ -37,6 +37,12 @@ def shortened(experiment: Experiment) -> Experiment:
         fine_tune_epochs=min(1, experiment.output.fine_tune_epochs),
         workdir=str(Path(experiment.output.workdir) / SMOKE),
     )
+
+
+def expect_one_machine(experiment: Experiment, line: str) -> None:
+    """Raises a ValueError of a line, if an experiment is for several machines."""
+    if experiment.devices.strategy == "multi_worker" or "TF_CONFIG" in os.environ:
+        raise ValueError(line)
 
 
 def few_batches(dataset: ImageDataset) -> ImageDataset:

@@ -29,7 +29,7 @@ import tensorflow as tf
 
 from keras_resnet.experiment.runner import data_identity, epochs_of, finished, run
 from keras_resnet.experiment.settings import Data, Experiment, expect_defaults
-from keras_resnet.experiment.workdir import LOCK, in_use
+from keras_resnet.experiment.workdir import LOCK, expect_folder, in_use
 from keras_resnet.training import Terminated, TrainingStopped
 from keras_resnet.training.stopping import signals_handled
 from keras_resnet.utils import checks
@@ -159,7 +159,7 @@ def attempt_study(
     jobs = min(checks.integer("jobs", jobs), len(plan))
     # Several share the cores.
     threads = max(1, cores() // jobs) if jobs > 1 else None
-    with in_use(Path(workdir)):
+    with in_use(expect_folder("workdir", os.fspath(workdir))):
         clear_leftovers(Path(workdir))
         ends = _run_all(plan, jobs, threads)
     return Study(

@@ -16,6 +16,7 @@ import filelock
 from keras_resnet.experiment.settings import Experiment, flat_settings
 from keras_resnet.utils.escapes import is_line
 from keras_resnet.utils.files import parse_json
+from keras_resnet.utils.remote import is_remote
 
 # Files with the settings of a run, and with what its data are.
 CONFIG, DATA = "config.json", "data.json"
@@ -57,6 +58,11 @@ def expect_folder(name: str, folder: str | Path) -> Path:
     if not is_line(str(folder)):
         raise ValueError(
             f"`{name}` must be text of one line in UTF-8. Received: {name}={ascii(str(folder))}"
+        )
+    if is_remote(folder):
+        raise ValueError(
+            f"`{name}` must be a local folder here; only a single run may be at an address. "
+            f"Received: {name}={str(folder)!r}"
         )
     folder = Path(folder)
     there = next(path for path in (folder, *folder.absolute().parents) if os.path.lexists(path))

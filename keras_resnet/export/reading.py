@@ -91,7 +91,7 @@ def load_exported(path: str | Path) -> ExportedModel:
         path: A `.keras` file that standardizes its images; the directory of a Hub module, for
             images in [0, 1]; a SavedModel or the folder of its versions, of which the highest
             counts; a `.tflite` or `.onnx` file of `export`; or "hf://owner/name", as for
-            `load_model`.
+            `load_model`. Files and directories may be at an address such as gs://bucket/model.onnx.
 
     Raises:
         ValueError: If there is no model at `path`, it cannot be read or called with images, or it
@@ -100,7 +100,7 @@ def load_exported(path: str | Path) -> ExportedModel:
     """
     if is_address(path):
         return _open_keras(path)
-    path = Path(path)
+    path = local_file(path)
     if path.is_dir():
         versions = [folder for folder in path.iterdir() if folder.name.isdecimal()]
         saved = max(versions, key=lambda folder: int(folder.name), default=path)

@@ -15,7 +15,7 @@ import json
 import os
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -49,6 +49,9 @@ class Checkpoints:
         config: The run's settings, as JSON can hold them. A run with others is refused; a setting
             that only one of the two has is no difference, so that settings can be added.
 
+    Attributes:
+        on_save: Called after each one is saved, and old ones are deleted.
+
     Raises:
         ValueError: `every` or `keep` below 1.
     """
@@ -65,6 +68,7 @@ class Checkpoints:
         self.every = None if every is None else checks.integer("every", every)
         self.keep = checks.integer("keep", keep)
         self.config = dict(config or {})
+        self.on_save: Callable[[], object] = lambda: None
         self._damaged: set[Path] = set()
 
     def save(
@@ -105,6 +109,7 @@ class Checkpoints:
                 f"The checkpoint of step {step} could not be written: {error.strerror or error}: "
                 f"{str(path)!r}; {self.last_good()}"
             ) from error
+        self.on_save()
         return path
 
     def newest(self, settings: Mapping) -> Checkpoint | None:

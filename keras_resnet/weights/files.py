@@ -15,7 +15,8 @@ from keras_resnet.architectures import is_network_name
 from keras_resnet.network import NetworkConfig, remembered
 from keras_resnet.utils import checks
 from keras_resnet.utils.files import replacing
-from keras_resnet.weights.hugging_face import HubNetwork, find_network, is_address
+from keras_resnet.utils.remote import is_remote
+from keras_resnet.weights.hugging_face import HubNetwork, find_network, is_address, local_file
 from keras_resnet.weights.keras_applications import from_keras_applications
 from keras_resnet.weights.keras_files import read_keras, read_legacy_h5
 from keras_resnet.weights.padding import PADDINGS
@@ -36,7 +37,8 @@ def find_weights(weights: str | Path | None, network: str) -> SavedWeights | Non
     Args:
         weights: The path of a file, the name of published weights, "imagenet" for the first
             published ones of the network, an address of the Hugging Face hub, "hf://owner/name", or
-            None, for which None is returned.
+            of a file on a remote file system, such as gs://bucket/x.safetensors, or None, for which
+            None is returned.
         network: Name of the network that is to get them, such as "resnet50".
 
     Raises:
@@ -129,6 +131,8 @@ def _find(weights: str | Path, network: str) -> SavedWeights:
     """Returns published weights or those of a file, as the ending of the name says."""
     if is_address(weights):
         return read_hub(find_network(str(weights)))
+    if is_remote(weights):
+        weights = local_file(weights)
     kind = next((kind for kind in _READERS if str(weights).endswith(kind)), None)
     sources = {"imagenet", *(name.partition("/")[0] for name in PRETRAINED)}
     if kind is None and isinstance(weights, str) and weights.partition("/")[0] in sources:

@@ -21,6 +21,7 @@ from keras_resnet.architectures import BLOCKS
 from keras_resnet.preprocessing import Preprocessing
 from keras_resnet.utils import checks, download
 from keras_resnet.utils.files import parse_json
+from keras_resnet.utils.remote import is_remote, local_copy
 from keras_resnet.weights.beside import LABELS, PREPROCESSING
 from keras_resnet.weights.timm_names import timm_network
 
@@ -84,7 +85,12 @@ def is_address(weights: object) -> bool:
 
 
 def local_file(path: str | Path) -> Path:
-    """Returns the path of a model's file, which is downloaded where `path` is an address."""
+    """Returns the path of a model's file or folder, downloaded where `path` is an address.
+
+    That is one of the hub, or of a remote file system, such as gs://bucket/model.keras.
+    """
+    if is_remote(path):
+        return local_copy("path", str(path), beside=(LABELS, PREPROCESSING))
     return find_network(str(path)).file if is_address(path) else Path(path)
 
 

@@ -11,7 +11,7 @@ from keras_resnet.network import Network, remembered
 from keras_resnet.utils import private
 from keras_resnet.utils.checks import first_line
 from keras_resnet.utils.files import parse_json, replacing
-from keras_resnet.weights.hugging_face import is_address
+from keras_resnet.weights.hugging_face import is_address, local_file
 from keras_resnet.weights.keras_files import check_keras
 from keras_resnet.weights.saved import warn_unless_finite
 
@@ -33,6 +33,8 @@ def save_model(model: keras.Model, path: str | Path) -> None:
 def load_model(path: str | Path) -> keras.Model:
     """Reads a `.keras` file; one that holds Python code, or arrays that would swell, is refused.
 
+    It may be at an address such as gs://bucket/model.keras; see `utils.remote`.
+
     A file whose layers have more weights than it has bytes is refused. The module of a
     `HubLayer` in it is run if it is in the verified cache, this process has loaded it, or
     `export.trust_module` allows it: nothing is downloaded. Weights that are not finite are loaded
@@ -46,7 +48,7 @@ def load_model(path: str | Path) -> keras.Model:
             "`path` must be an existing .keras file; keras_resnet.load_model loads networks of the "
             f"Hugging Face hub, too. Received: {str(path)!r}"
         )
-    path = Path(path)
+    path = local_file(path)
     if path.suffix != ".keras" or not path.is_file():
         raise ValueError(f"`path` must be an existing .keras file. Received: {str(path)!r}")
     try:
