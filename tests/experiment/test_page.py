@@ -17,7 +17,8 @@ from keras_resnet.analysis import class_activation_maps
 from keras_resnet.data import ArrayDataset, check_data, load_dataset
 from keras_resnet.evaluation import evaluate
 from keras_resnet.experiment import Experiment, build_model
-from keras_resnet.experiment.page import write_evaluation, write_report
+from keras_resnet.experiment.evaluation_files import write_evaluation
+from keras_resnet.experiment.page import write_report
 from keras_resnet.experiment.pictures import (
     drawn_width,
     mistakes,
