@@ -10,7 +10,7 @@ import functools
 import logging
 import math
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -53,7 +53,7 @@ from keras_resnet.training.strategy import (
     operation_threads,
     others_reachable,
 )
-from keras_resnet.training.trackers import make_trackers
+from keras_resnet.training.trackers import Tracker
 from keras_resnet.utils import checks
 from keras_resnet.utils.escapes import markdown
 from keras_resnet.utils.files import clear_leftovers, write_json
@@ -181,7 +181,9 @@ def run(experiment: Experiment) -> dict[str, Any]:
             "seed": optimization.seed,
         }
         if chief:
-            figures = _finish(experiment, subject, model, dataset, figures, weights)
+            # Those of the last phase, which has the run's own folder.
+            trackers = [one for one in options["callbacks"] if isinstance(one, Tracker)]
+            figures = _finish(experiment, subject, model, dataset, figures, weights, trackers)
         any_worker(strategy, False)  # The others wait until the first worker is done.
         return figures
 
@@ -359,6 +361,7 @@ def _finish(
     dataset: ImageDataset,
     figures: dict[str, Any],
     others: Mapping[str, list[np.ndarray]],
+    trackers: Sequence[Tracker],
 ) -> dict[str, Any]:
     """Draws the curve, writes card and models, and last metrics.json, whose content it returns."""
     optimization, output = experiment.optimization, experiment.output
@@ -414,7 +417,7 @@ def _finish(
         page.report_run(experiment, model, dataset, figures, f"{subject.name} on {dataset.name}")
     write_json(workdir / "metrics.json", figures)
     files = ("metrics.json", "model_card.md", "learning_curve.png", "model.keras")
-    for tracker in make_trackers(output.trackers, workdir, experiment.flat()):
+    for tracker in trackers:
         tracker.finish(figures, [workdir / name for name in files])
     begin = page.REPORT if output.report else "learning_curve.png"
     logger.info(f"Everything is in {workdir}: begin with model_card.md and {begin}")
