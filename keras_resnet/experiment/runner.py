@@ -24,6 +24,7 @@ from keras_resnet.analysis.plots import learning_curve, require_matplotlib
 from keras_resnet.data import ImageDataset
 from keras_resnet.experiment import finish, page, smoke
 from keras_resnet.experiment.card import model_card, network_text, versions
+from keras_resnet.experiment.effort import CountEnergy, effort_figures, meters_of
 from keras_resnet.experiment.factories import (
     architecture_of,
     best_keeper,
@@ -116,7 +117,7 @@ def run(experiment: Experiment) -> dict[str, Any]:
         phases = [(workdir, steps)]
         if optimization.head_epochs:
             phases.insert(0, (workdir / HEAD, optimization.head_epochs * per_epoch))
-        seconds, done = 0.0, []
+        seconds, done, counted = 0.0, [], []
         best = best_keeper(experiment, dataset)
         for phase, (folder, last_step) in enumerate(phases):
             own, keeper = experiment, best
@@ -130,6 +131,9 @@ def run(experiment: Experiment) -> dict[str, Any]:
             if chief and phase == 0:
                 _begin(experiment, subject, strategy, dataset, steps)
             options = fit_options(own, dataset, folder, chief=chief, best=keeper)
+            if chief:
+                counted.append(CountEnergy(meters_of(strategy)))
+                options["callbacks"].append(counted[-1])
             trainer.fit(steps=last_step, **options)
             seconds += trainer.seconds
             done.append(trainer.step)
@@ -176,6 +180,7 @@ def run(experiment: Experiment) -> dict[str, Any]:
             "train_seconds": round(seconds, 1),
             "parameters": subject.parameters,
             "multiply_adds": subject.multiply_adds,
+            **effort_figures(sum(done), optimization.batch_size, subject.multiply_adds, counted),
             "jit_compile": trainer.jit_compile,
             "threads": operation_threads(),
             "seed": optimization.seed,

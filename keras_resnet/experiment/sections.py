@@ -23,6 +23,7 @@ from keras_resnet.evaluation import (
     overview_of,
 )
 from keras_resnet.experiment import pictures
+from keras_resnet.experiment.effort import energy_text
 from keras_resnet.experiment.page_tables import Percent, Table, is_number, plain, present, table_of
 from keras_resnet.experiment.settings import Experiment
 from keras_resnet.experiment.workdir import read_object
@@ -275,12 +276,19 @@ def cost_section(workdir: Path, metrics: Mapping[str, Any], result: Evaluation |
         "multiply-adds of one image": metrics.get("multiply_adds"),
         "training time (s)": metrics.get("train_seconds"),
         "training steps": metrics.get("steps"),
+        "images seen in training": metrics.get("images_seen"),
+        "multiply-adds of their forward passes": metrics.get("trained_multiply_adds"),
         "training images/s, median": statistics.median(rates) if rates else None,
+        "energy of training (J)": metrics.get("energy_joules"),
         "evaluation images/s": metrics.get(_RATE) if result is None else result.images_per_second,
-        **{key: value for key, value in metrics.items() if "joules" in key or "energy" in key},
     }
     rows = [{"figure": key, "value": value} for key, value in figures.items() if value is not None]
-    return Section("Cost", (), present(table_of("Cost", rows)))
+    text = ""
+    if energy := energy_text(metrics):
+        text = f"Energy of training: {energy}."
+    if metrics.get("energy_joules") is not None:
+        text += " The counters are of whole devices, other processes and idling included."
+    return Section("Cost", (), present(table_of("Cost", rows)), text=text)
 
 
 def environment_section(metrics: Mapping[str, Any]) -> Section:

@@ -123,6 +123,8 @@ def test_page_has_the_figures_of_a_run_and_escapes_the_text_of_others(case, tmp_
         **{"split": "test", "test_accuracy": accuracy, "test_images": 30, "test_loss": 1.5},
         **{"parameters": 75000, "multiply_adds": None, "train_seconds": 75.0, "epochs": 2},
         **{"command": "train --x '<b>'", "versions": {"keras": "3"}, "steps": 4, "threads": 1},
+        **{"images_seen": 24, "trained_multiply_adds": None, "energy_joules": 1234},
+        **{"energy_counters": ["RAPL"], "energy_seconds": 75.0},
     }
     write_evaluation(result, tmp_path, "<u>title</u>")
     path = write_report(
@@ -153,9 +155,13 @@ def test_page_has_the_figures_of_a_run_and_escapes_the_text_of_others(case, tmp_
         ["trainable parameters", "75,000"],
         ["training time (s)", "75"],
         ["training steps", "4"],
+        ["images seen in training", "24"],
         ["training images/s, median", "50"],
+        ["energy of training (J)", "1,234"],
         ["evaluation images/s", f"{result.images_per_second:.4g}"],
     ]
+    counted = "1.234 kJ in 75 s, counted by RAPL (processors and their memory)"
+    assert f"Energy of training: {counted}. The counters are of whole" in page.text["p"]
     assert ["4", "2", "0.25", "0.5"] in page.tables["Figures of every epoch"]
     assert ["batch_size", "6", "128"] in page.tables["Chosen, other than the default"]
     assert ["command", "train --x '<b>'"] in page.tables["Versions and machine"]
