@@ -15,6 +15,7 @@ from keras_resnet.experiment.effort import energy_text
 from keras_resnet.preprocessing import Preprocessing
 from keras_resnet.utils import checks
 from keras_resnet.utils.escapes import code_block, markdown
+from keras_resnet.utils.processes import command_line
 from keras_resnet.utils.statistics import wilson_interval
 from keras_resnet.version import __version__
 
@@ -216,6 +217,11 @@ def versions() -> dict[str, str]:
         "tensorflow": tf.__version__,
         "python": platform.python_version(),
     }
+
+
+def origin() -> dict[str, Any]:
+    """Returns command and versions, as metrics.json has them."""
+    return {"command": command_line(), "versions": versions()}
 
 
 def versions_text(metrics: Mapping[str, Any]) -> str:

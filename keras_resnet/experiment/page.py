@@ -1,4 +1,4 @@
-"""The report of a run, an evaluation or a comparison: one HTML page that needs nothing else.
+"""The report of a run, an evaluation, a study or a search: one HTML page that needs nothing else.
 
 Pictures, styles and the few lines of script are inside of it, and it loads nothing from elsewhere.
 Needs TensorFlow and, for what is written, Jinja2 (`pip install keras-deep-residual[train]`).
@@ -47,21 +47,25 @@ def write_report(
     result: Evaluation | MultiLabelEvaluation | None = None,
     check: DataReport | None = None,
     wrong_labels: Sequence[LabelCandidate] = (),
+    settings: Mapping[str, Any] | None = None,
+    defaults: Mapping[str, Any] | None = None,
 ) -> Path:
     """Writes report.html from what a folder of results holds, and from what else is given.
 
-    The folder may be that of a run, an evaluation, a study or a comparison, also of an earlier
-    version: what it does not hold is left out.
+    The folder may be that of a run, an evaluation, a study, a search or a comparison, also of an
+    earlier version: what it does not hold is left out.
 
     Args:
         workdir: The folder.
         title: Title of the page; by default the folder's name.
-        metrics: Content of metrics.json, where that is not written yet.
+        metrics: Content of metrics.json, where that is not written yet, or command and versions.
         model: The trained model, for class activation maps.
         dataset: The images, for the number in each class, a training batch, and mistakes.
         result: What the model predicts for a split of `dataset`.
         check: Faults found in the data.
         wrong_labels: Images whose label is likely wrong.
+        settings: Settings; by default those that the folder holds of a run, study or search.
+        defaults: Default of each setting; by default those of an experiment.
 
     Returns:
         The path of the page.
@@ -76,16 +80,17 @@ def write_report(
     if metrics is None:
         path = workdir / "metrics.json"
         metrics = read_object(path) if path.exists() else {}
-    path = workdir / CONFIG
-    settings = read_object(path) if path.exists() else {}
+    settings = _settings_of(workdir) if settings is None else settings
+    defaults = Experiment().flat() if defaults is None else defaults
 
     parts = [
         sections.training_section(workdir),
         sections.comparison_section(workdir),
+        sections.responses_section(workdir),
         sections.classes_section(workdir, result),
         sections.mistakes_section(ranked, dataset, model),
         sections.data_section(dataset, check, wrong_labels, settings),
-        sections.settings_section(settings),
+        sections.settings_section(settings, defaults),
         sections.cost_section(workdir, metrics, ranked),
         sections.environment_section(metrics),
     ]
@@ -106,6 +111,18 @@ def write_report(
     )
     write_text(workdir / REPORT, page)
     return workdir / REPORT
+
+
+def _settings_of(workdir: Path) -> Mapping[str, Any]:
+    """Returns the settings of the run, search or study that a folder holds; without one, none."""
+    if (workdir / CONFIG).exists():
+        return read_object(workdir / CONFIG)
+    if (workdir / "search.json").exists():
+        held = read_object(workdir / "search.json")
+        return {**held.pop("space", {}), **held}
+    if (workdir / "table.json").exists():
+        return read_object(workdir / "table.json").get("settings", {})
+    return {}
 
 
 def report_run(

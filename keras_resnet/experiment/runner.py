@@ -23,7 +23,7 @@ from keras_resnet.analysis.counting import complexity
 from keras_resnet.analysis.plots import learning_curve, require_matplotlib
 from keras_resnet.data import ImageDataset
 from keras_resnet.experiment import finish, page, smoke
-from keras_resnet.experiment.card import model_card, network_text, versions
+from keras_resnet.experiment.card import model_card, network_text, origin
 from keras_resnet.experiment.effort import CountEnergy, effort_figures, meters_of
 from keras_resnet.experiment.factories import (
     architecture_of,
@@ -58,7 +58,6 @@ from keras_resnet.training.trackers import Tracker
 from keras_resnet.utils import checks
 from keras_resnet.utils.escapes import markdown
 from keras_resnet.utils.files import clear_leftovers, write_json
-from keras_resnet.utils.processes import command_line
 from keras_resnet.weights import copy_weights
 
 logger = logging.getLogger(__name__)
@@ -384,8 +383,7 @@ def _finish(
         },
         # Where there are only training images, those of the trained model replace the last epoch's.
         **figures,
-        "command": command_line(),
-        "versions": versions(),
+        **origin(),
     }
     seconds = figures["train_seconds"]
     logger.info(f"{split} accuracy {100 * accuracy:.2f} %, {seconds:.0f} s of training")

@@ -25,7 +25,6 @@ from keras_resnet.evaluation import (
 from keras_resnet.experiment import pictures
 from keras_resnet.experiment.effort import energy_text
 from keras_resnet.experiment.page_tables import Percent, Table, is_number, plain, present, table_of
-from keras_resnet.experiment.settings import Experiment
 from keras_resnet.experiment.workdir import read_object
 from keras_resnet.training.logs import read_epochs, read_records
 
@@ -46,10 +45,28 @@ PLOTS = {
     ),
     "degradation": ("Training", "Errors by epoch", "Errors of plain and residual nets by epoch"),
     "curves": ("Training", "Errors by epoch", "Errors of every network by epoch"),
+    "deepening": (
+        "Training",
+        "Loss by epoch",
+        "Training loss of the shallow net, the deepened one and the deep one from random values, "
+        "by epoch; deepening.csv has the numbers",
+    ),
     "comparison": (
         "Comparison",
         "Comparison",
         "Accuracy or error of the networks side by side; the table has the numbers",
+    ),
+    "accuracy": (
+        "Comparison",
+        "Accuracy against multiply-adds",
+        "Validation accuracy of the candidates against their multiply-adds; the table has the "
+        "numbers",
+    ),
+    "responses": (
+        "Responses",
+        "Responses by layer",
+        "Standard deviation of the layers' responses, in the order of the layers and in falling "
+        "order; the table has the numbers",
     ),
     "cost": (
         "Comparison",
@@ -122,8 +139,46 @@ def comparison_section(workdir: Path) -> Section:
             text = f"Not measured: {'; '.join(held['failures'])}"
     if (workdir / "table.json").exists():
         held = read_object(workdir / "table.json")
-        tables.append(table_of("Networks of the study", held.get("rows", ())))
+        caption = "Networks of the study"
+        if "best" in held:  # of a search
+            caption, best = "Trials", held["best"]
+            text = f"The best is trial {best}. It is trained anew, in the folder best-trial-{best}."
+        tables.append(table_of(caption, held.get("rows", ())))
     return Section("Comparison", _plots(workdir, "Comparison"), present(*tables), text=text)
+
+
+def responses_section(workdir: Path) -> Section:
+    """Returns how strongly the layers of networks respond."""
+    if not (workdir / "responses.json").exists():
+        return Section("Responses")
+    held = read_object(workdir / "responses.json")
+    networks, layers = [], []
+    for name, rows in held.get("responses", {}).items():
+        deviations = [row["std"] for row in rows]
+        networks.append(
+            {
+                "network": name,
+                "layers": len(rows),
+                "mean": statistics.fmean(deviations),
+                "smallest": min(deviations),
+                "largest": max(deviations),
+            }
+        )
+        layers += [{"network": name, **row} for row in rows]
+    text = (
+        f"Standard deviation of the responses of {held['layers'].replace('3x3', 'the 3x3')} layers "
+        f"to {held['images']:,} {held['split']} images of {held['dataset']}, after batch "
+        "normalization and before the nonlinearity or addition."
+    )
+    return Section(
+        "Responses",
+        _plots(workdir, "Responses"),
+        present(
+            table_of("Standard deviations by network", networks),
+            table_of("Standard deviation of every layer", layers, folded=True),
+        ),
+        text=text,
+    )
 
 
 def classes_section(workdir: Path, result: Evaluation | MultiLabelEvaluation | None) -> Section:
@@ -241,9 +296,8 @@ def data_section(
     return Section("Data", (), present(*tables), batch=batch, doubtful=doubtful, text=text)
 
 
-def settings_section(settings: Mapping[str, Any]) -> Section:
+def settings_section(settings: Mapping[str, Any], defaults: Mapping[str, Any]) -> Section:
     """Returns the settings, those that differ from the default first."""
-    defaults = Experiment().flat()
     rows = [
         {
             "setting": name,

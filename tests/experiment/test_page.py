@@ -259,6 +259,35 @@ def test_a_comparison_and_a_study_have_their_tables(tmp_path):
     assert page.tables["Networks of the study"][1] == ["A", "0.125"]
 
 
+def test_a_search_has_its_trials_and_its_space(tmp_path):
+    held = {"best": "1", "rows": [{"trial": "0", "val_accuracy": 0.5}, {"trial": "1"}]}
+    (tmp_path / "table.json").write_text(json.dumps(held))
+    settings = {"epochs": 2, "space": {"repeats": [1, 2]}, "tuner": "random"}
+    (tmp_path / "search.json").write_text(json.dumps(settings))
+    metrics = {"command": "tune", "versions": {"keras": "3"}}
+    page = Page(write_report(tmp_path, metrics=metrics))
+    assert page.headings == ["Comparison", "Settings", "Environment"]
+    assert "The best is trial 1" in page.text["p"]
+    assert page.tables["Trials"][1:] == [["0", "0.5"], ["1", ""]]
+    chosen = page.tables["Chosen, other than the default"]
+    assert ["repeats", "1, 2", ""] in chosen and ["epochs", "2", "60"] in chosen
+    assert ["command", "tune"] in page.tables["Versions and machine"]
+
+
+def test_responses_have_their_networks_and_layers(tmp_path):
+    layers = [{"name": name, "order": i, "rank": i, "std": i / 4} for i, name in enumerate("abc")]
+    held = {"dataset": "<d>", "split": "test", "images": 1234, "layers": "3x3"}
+    (tmp_path / "responses.json").write_text(json.dumps({**held, "responses": {"net": layers}}))
+    options = {"settings": {"batch_size": 8, "layers": "3x3"}, "defaults": {"layers": "3x3"}}
+    page = Page(write_report(tmp_path, **options))
+    assert page.headings == ["Responses", "Settings"]
+    assert "the 3x3 layers to 1,234 test images of <d>" in page.text["p"]
+    table = page.tables["Standard deviations by network"]
+    assert table[1:] == [["net", "3", "0.25", "0", "0.5"]]
+    assert page.tables["Standard deviation of every layer"][3] == ["net", "c", "2", "2", "0.5"]
+    assert page.tables["Chosen, other than the default"][1:] == [["batch_size", "8", ""]]
+
+
 def test_findings_of_the_data_are_listed(tmp_path):
     for name in ("a", "b"):
         (tmp_path / "data" / "train" / name).mkdir(parents=True)
