@@ -7,6 +7,9 @@ from typing import Any, NamedTuple
 
 from keras_resnet.utils.tables import cell_text, heading_text
 
+# Characters of a cell that are not wrapped.
+SHORT = 20
+
 
 class Cell(NamedTuple):
     """A cell of a table: the text that is shown, and a number to sort by, if it has one."""
@@ -16,11 +19,15 @@ class Cell(NamedTuple):
 
 
 class Table(NamedTuple):
-    """A table whose columns can be sorted; a folded one opens when it is asked for."""
+    """A table whose columns can be sorted; a folded one opens when it is asked for.
+
+    Columns are `numeric`, or `short` where they have little text, or have text that is wrapped.
+    """
 
     caption: str
     headings: Sequence[str]
     numeric: Sequence[bool]
+    short: Sequence[bool]
     rows: Sequence[Sequence[Cell]]
     folded: bool = False
 
@@ -41,7 +48,8 @@ def table_of(caption: str, rows: Iterable[Mapping[str, Any]], folded: bool = Fal
         and all(cell.number is not None or cell.text in ("", "unavailable") for cell in column)
         for column in zip(*cells, strict=True)
     ]
-    return Table(caption, list(map(heading_text, columns)), numeric, cells, folded)
+    short = [max(len(cell.text) for cell in column) <= SHORT for column in zip(*cells, strict=True)]
+    return Table(caption, list(map(heading_text, columns)), numeric, short, cells, folded)
 
 
 def present(*tables: Table | None) -> list[Table]:

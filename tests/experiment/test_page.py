@@ -310,6 +310,11 @@ def test_numbers_sort_by_value_and_others_as_text(case, tmp_path):
     assert [cell.get("data-number") for cell in cells] == [None, "1000.0", None, None, None, "2.5"]
     classes = [own.get("class") for tag, own in page.tags if tag == "th"]
     assert classes == [None, "number"]
+    assert [cell.get("class") for cell in cells] == 3 * ["short", "number"]
+    rows.append({"network": 21 * "x"})
+    (tmp_path / "table.json").write_text(json.dumps({"rows": rows}))
+    cells = [own for tag, own in Page(write_report(tmp_path)).tags if tag == "td"]
+    assert [cell.get("class") for cell in cells] == 4 * [None, "number"]
 
 
 @pytest.mark.slow

@@ -121,7 +121,8 @@ def search(
         best=trial,
         max_multiply_adds=max_multiply_adds,
     )
-    write_report(workdir, title=title, metrics=origin())
+    defaults = {**Experiment().flat(), **dataclasses.asdict(SearchSpace())}
+    write_report(workdir, title=title, metrics=origin(), defaults=defaults)
     logger.info(text_table([_shown(row) for row in rows]))
     logger.info(f"The best is trial {trial}, {best['network']}; it is trained anew")
     values = tried.oracle.get_trial(trial).hyperparameters.values
