@@ -207,7 +207,8 @@ def check_data(
         workers: Number of files to read in parallel; None for the number of processors.
         duplicates: Whether to look for pictures that appear twice.
         image_size: Side of the images to train on, in pixels; None to note no small ones.
-        progress: Called with the number of files done and in all.
+        progress: Called with the number of files done and in all; with `duplicates` again from 0
+            on, while pictures that appear twice are looked for.
 
     Returns:
         The report; a file may appear in it more than once.
@@ -262,7 +263,7 @@ def check_data(
     ]
     findings += [finding for image in checked for finding in image.findings]
     notes += [note for image in checked for note in image.notes]
-    pairs = _duplicates(root, checked)
+    pairs = _duplicates(root, checked, progress) if duplicates else []
     jpegs = sum(FORMATS[image.path.suffix.lower()] == "JPEG" for image in images)
     return DataReport(
         str(root),
@@ -287,11 +288,13 @@ def _ordered(findings: list[Finding]) -> tuple[Finding, ...]:
     return tuple(sorted(findings, key=lambda finding: (finding.path, finding.fault)))
 
 
-def _duplicates(root: pathlib.Path, images: list[_Image]) -> list[Duplicate]:
+def _duplicates(
+    root: pathlib.Path, images: list[_Image], progress: Callable[[int, int], None] | None
+) -> list[Duplicate]:
     """Returns the images that are copies of others, of those of training in the first place."""
     told = [(image, image.fingerprint) for image in images if image.fingerprint is not None]
     found = []
-    for pair in find_pairs([one for _, one in told]):
+    for pair in find_pairs([one for _, one in told], progress):
         first, second = told[pair.first][0], told[pair.second][0]
         fault = "two classes" if first.label != second.label else "duplicate"
         fault = "leak" if first.split != second.split else fault
