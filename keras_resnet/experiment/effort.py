@@ -135,8 +135,10 @@ def energy_text(metrics: Mapping[str, Any]) -> str:
         return "not measurable: no energy counter (RAPL, NVML) could be read, or several machines"
     names = metrics["energy_counters"]
     counters = " and ".join(f"{name} ({_DEVICES.get(name, 'devices')})" for name in names)
+    return f"{joules_text(joules)} in {metrics['energy_seconds']:.0f} s, counted by {counters}"
+
+
+def joules_text(joules: float) -> str:
+    """Returns an energy with its unit, such as "1.23 kJ"."""
     size, unit = next(pair for pair in ((1e6, "MJ"), (1e3, "kJ"), (0, "J")) if joules >= pair[0])
-    return (
-        f"{joules / (size or 1):.4g} {unit} in {metrics['energy_seconds']:.0f} s, counted by "
-        f"{counters}"
-    )
+    return f"{joules / (size or 1):.4g} {unit}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from keras_resnet.experiment.effort import joules_text
 from keras_resnet.utils.statistics import wilson_interval
 
 
@@ -43,6 +44,9 @@ def headline_figures(metrics: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     if "train_seconds" in metrics:
         note = f"{metrics['epochs']} epochs" if "epochs" in metrics else ""
         found.append(("training time", _duration(metrics["train_seconds"]), note))
+    if metrics.get("energy_joules") is not None:
+        note = f"counted by {' and '.join(metrics['energy_counters'])}"
+        found.append(("energy of training", joules_text(metrics["energy_joules"]), note))
     return found
 
 

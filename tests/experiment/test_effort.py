@@ -70,6 +70,13 @@ def test_a_counter_that_fails_makes_no_figure(monkeypatch):
     assert energy_text({}) == ""
 
 
+@pytest.mark.parametrize(
+    ("joules", "text"), [(0.25, "0.25 J"), (1234.5, "1.234 kJ"), (5e6, "5 MJ"), (999.0, "999 J")]
+)
+def test_energy_has_a_unit_of_its_size(joules, text):
+    assert effort.joules_text(joules) == text
+
+
 def test_meters_are_those_of_the_devices_in_use(monkeypatch):
     asked = []
     monkeypatch.setattr(effort, "rapl_meter", lambda: None)

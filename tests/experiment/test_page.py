@@ -161,6 +161,7 @@ def test_page_has_the_figures_of_a_run_and_escapes_the_text_of_others(case, tmp_
         ["evaluation images/s", f"{result.images_per_second:.4g}"],
     ]
     counted = "1.234 kJ in 75 s, counted by RAPL (processors and their memory)"
+    assert "1.234 kJ" in page.text["dd"] and "counted by RAPL" in page.text["dd"]
     assert f"Energy of training: {counted}. The counters are of whole" in page.text["p"]
     assert ["4", "2", "0.25", "0.5"] in page.tables["Figures of every epoch"]
     assert ["batch_size", "6", "128"] in page.tables["Chosen, other than the default"]
