@@ -132,7 +132,7 @@ def energy_text(metrics: Mapping[str, Any]) -> str:
         return ""
     joules = metrics["energy_joules"]
     if joules is None:
-        return "not measurable: no energy counter (RAPL, NVML) could be read, or several machines"
+        return "not measurable, as no counter (RAPL, NVML) can be read, or several machines trained"
     names = metrics["energy_counters"]
     counters = " and ".join(f"{name} ({_DEVICES.get(name, 'devices')})" for name in names)
     return f"{joules_text(joules)} in {metrics['energy_seconds']:.0f} s, counted by {counters}"
