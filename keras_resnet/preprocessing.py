@@ -25,8 +25,9 @@ from keras_resnet.utils.files import parse_json
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)
 
-
 INTERPOLATIONS = ("bilinear", "bicubic")
+# Stands for the class of an image whose best class is below the threshold.
+NONE_OF_THE_CLASSES = "none of the classes"
 
 
 # More would take memory for what is cropped away.
@@ -118,6 +119,15 @@ class Preprocessing:
     def shorter_side(self) -> int:
         """Shorter side in pixels of the resized image: `resize`, or by default `image_size`."""
         return self.resize or self.image_size
+
+    def shows_none(self, probability: float) -> bool:
+        """Returns whether an image of that probability of the best class shows none of the classes.
+
+        Compared as float32, as exported models do.
+        """
+        return self.threshold is not None and bool(
+            np.float32(probability) < np.float32(self.threshold)
+        )
 
     def at(self, image_size: int) -> Preprocessing:
         """Returns it for images of another size, as published or in proportion."""

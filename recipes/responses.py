@@ -7,7 +7,7 @@ nonlinearity or addition, in the order of the layers and in falling order, one l
 the paper residual networks respond less than plain ones, and deeper ones less than shallower ones:
 a residual block changes its input only a little.
 
-Writes responses.png, .svg, .csv and .json to --workdir.
+Writes responses.png, .svg, .csv and .json to --workdir, and a page with all of it (report.html).
 """
 
 import keras_resnet_command  # noqa: F401

@@ -262,3 +262,12 @@ def test_the_conventions_of_keras(data_format):
         for given in (images, keras.ops.convert_to_tensor(images)):
             assert distance(prepared.standardize(given, data_format), expected) < 1e-6
     assert not CAFFE.same_numbers(dataclasses.replace(CAFFE, bgr=True))
+
+
+def test_an_image_below_the_threshold_shows_none_of_the_classes():
+    prepared = Preprocessing(threshold=0.3)
+    assert [prepared.shows_none(share) for share in (0.2999, 0.3, 0.3001)] == [True, False, False]
+    # As float32, which is a little more than 0.3.
+    assert not prepared.shows_none(float(np.float32(0.3)))
+    assert not Preprocessing().shows_none(0.0)
+    assert not Preprocessing(threshold=0.0).shows_none(0.0)

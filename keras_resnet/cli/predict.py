@@ -18,6 +18,7 @@ from tyro.conf import Positional
 
 from keras_resnet.cli.flags import Arguments, own_values, parse, print_json
 from keras_resnet.evaluation import predictor
+from keras_resnet.preprocessing import NONE_OF_THE_CLASSES
 from keras_resnet.utils.escapes import visible
 
 
@@ -57,7 +58,7 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
         print_json(rows)
         return
     for one in predictions:
-        print(visible(one.path), "  none of the classes" * one.none, sep="")
+        print(visible(one.path), f"  {NONE_OF_THE_CLASSES}" * one.none, sep="")
         for label, share in zip(one.labels, one.probabilities, strict=True):
             print(f"  {100 * share:6.2f} %  {visible(label)}")
 

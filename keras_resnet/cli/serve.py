@@ -7,9 +7,10 @@
 An example to build on, for the same machine or a trusted network. MODEL, labels and what an image
 is shown as are those of `keras-resnet predict`. POST /predict takes the bytes of one image, or
 several as files of a multipart form, and gives their "labels" and "probabilities" as JSON, best
-first. An image that cannot be read has an "error" instead: one that came alone with status 422,
-among several in its own row with 200. GET /health answers while the model is served. Needs the
-extra `serve`.
+first. "none" is true where the model was calibrated (evaluate --calibrate) and the best probability
+is below its threshold: the image shows none of the classes. An image that cannot be read has an
+"error" instead: one that came alone with status 422, among several in its own row with 200.
+GET /health answers while the model is served. Needs the extra `serve`.
 """
 
 import asyncio
@@ -167,7 +168,7 @@ def make_server(
 
 
 def answer(classifier: Classifier, images: Sequence[bytes]) -> list[dict]:
-    """Returns labels and probabilities, or an error, of every encoded image."""
+    """Returns labels, probabilities and none, or an error, of every encoded image."""
     rows: list[dict] = []
     pixels = []
     for data in images:
@@ -180,4 +181,5 @@ def answer(classifier: Classifier, images: Sequence[bytes]) -> list[dict]:
     for row in rows:
         if not row:
             row["labels"], row["probabilities"] = next(best)
+            row["none"] = classifier.shows_none(row["probabilities"])
     return rows

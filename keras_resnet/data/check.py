@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import collections
 import concurrent.futures
-import csv
 import dataclasses
 import functools
 import importlib
@@ -27,7 +26,7 @@ from keras_resnet.data.folder import (
 from keras_resnet.data.image_files import image_format, is_16_bit, is_cmyk
 from keras_resnet.data.traits import Facts, shown_size, traits_of
 from keras_resnet.utils.escapes import is_line
-from keras_resnet.utils.files import replacing
+from keras_resnet.utils.tables import write_table
 
 # How training handles each fault.
 FAULTS = {
@@ -153,15 +152,15 @@ class DataReport:
         return {kind: counts[kind] for kind in NOTES if counts[kind]}
 
     def write(self, path: str | os.PathLike[str]) -> None:
-        """Writes findings and notes atomically as CSV: severity, kind, path, detail."""
-        with (
-            replacing(pathlib.Path(path)) as temporary,
-            open(temporary, "w", newline="", encoding="utf-8", errors="backslashreplace") as file,
-        ):
-            table = csv.writer(file)
-            table.writerow(["severity", "kind", "path", "detail"])
-            for one in (*self.findings, *self.notes):
-                table.writerow([one.severity, one.fault, one.path, one.detail])
+        """Writes findings and notes atomically as a table: severity, kind, path, detail.
+
+        The path ends in .csv, .json or .parquet.
+        """
+        rows = [
+            {"severity": one.severity, "kind": one.fault, "path": one.path, "detail": one.detail}
+            for one in (*self.findings, *self.notes)
+        ]
+        write_table(pathlib.Path(path), rows, ("severity", "kind", "path", "detail"))
 
 
 class _Image(NamedTuple):
@@ -208,7 +207,8 @@ def check_data(
         workers: Number of files to read in parallel; None for the number of processors.
         duplicates: Whether to look for pictures that appear twice.
         image_size: Side of the images to train on, in pixels; None to note no small ones.
-        progress: Called with the number of files done and in all.
+        progress: Called with the number of files done and in all; with `duplicates` again from 0
+            on, while pictures that appear twice are looked for.
 
     Returns:
         The report; a file may appear in it more than once.
@@ -263,7 +263,7 @@ def check_data(
     ]
     findings += [finding for image in checked for finding in image.findings]
     notes += [note for image in checked for note in image.notes]
-    pairs = _duplicates(root, checked)
+    pairs = _duplicates(root, checked, progress) if duplicates else []
     jpegs = sum(FORMATS[image.path.suffix.lower()] == "JPEG" for image in images)
     return DataReport(
         str(root),
@@ -288,11 +288,13 @@ def _ordered(findings: list[Finding]) -> tuple[Finding, ...]:
     return tuple(sorted(findings, key=lambda finding: (finding.path, finding.fault)))
 
 
-def _duplicates(root: pathlib.Path, images: list[_Image]) -> list[Duplicate]:
+def _duplicates(
+    root: pathlib.Path, images: list[_Image], progress: Callable[[int, int], None] | None
+) -> list[Duplicate]:
     """Returns the images that are copies of others, of those of training in the first place."""
     told = [(image, image.fingerprint) for image in images if image.fingerprint is not None]
     found = []
-    for pair in find_pairs([one for _, one in told]):
+    for pair in find_pairs([one for _, one in told], progress):
         first, second = told[pair.first][0], told[pair.second][0]
         fault = "two classes" if first.label != second.label else "duplicate"
         fault = "leak" if first.split != second.split else fault

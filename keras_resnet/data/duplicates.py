@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -81,12 +81,24 @@ def fingerprint(data: bytes) -> Fingerprint:
     )
 
 
-def find_pairs(fingerprints: Sequence[Fingerprint]) -> list[Pair]:
+def find_pairs(
+    fingerprints: Sequence[Fingerprint], progress: Callable[[int, int], None] | None = None
+) -> list[Pair]:
     """Returns pairs of the same pictures, sorted: each picture with the first that it is like.
 
     Args:
         fingerprints: Of the pictures, those first that the others count as copies of.
+        progress: Called with the share of the search that is done, as a number of pictures, and
+            their number: first with 0, and last with all of them.
     """
+
+    def tell(sorts: int) -> None:
+        if progress is not None:
+            count = len(fingerprints)
+            # The correlations are a step, too.
+            progress(count * sorts // (_SORTS + 1), count)
+
+    tell(0)
     pairs = []
     first_of: dict[bytes, int] = {}
     for position, one in enumerate(fingerprints):
@@ -99,7 +111,7 @@ def find_pairs(fingerprints: Sequence[Fingerprint]) -> list[Pair]:
         thumbnails = np.stack([fingerprints[i].thumbnail for i in kept])
         told = thumbnails.std(axis=1) >= _FLAT
         bits, thumbnails, kept = bits[told], thumbnails[told], kept[told]
-        candidates = find_candidates(bits)
+        candidates = find_candidates(bits, progress=tell)
         correlations = _correlations(thumbnails, candidates)
         found: dict[int, Pair] = {}
         for (i, j), correlation in zip(candidates, correlations, strict=True):
@@ -107,20 +119,27 @@ def find_pairs(fingerprints: Sequence[Fingerprint]) -> list[Pair]:
                 pair = Pair(int(kept[i]), int(kept[j]), min(1.0, float(correlation)))
                 found[pair.second] = pair
         pairs += found.values()
+    tell(_SORTS + 1)
     return sorted(pairs, key=lambda pair: (pair.first, pair.second))
 
 
-def find_candidates(bits: np.ndarray, most_bits: int = MOST_BITS) -> np.ndarray:
+def find_candidates(
+    bits: np.ndarray,
+    most_bits: int = MOST_BITS,
+    *,
+    progress: Callable[[int], None] | None = None,
+) -> np.ndarray:
     """Returns the pairs of positions, `(pairs, 2)`, of hashes that differ in few bits.
 
     Rows are sorted by the second position and then the first, which is the smaller. A pair may be
-    missed, the less likely the fewer bits differ.
+    missed, the less likely the fewer bits differ. `progress` is called with the number of sorts
+    done.
     """
     rng = np.random.default_rng(0)
     rows = np.unpackbits(bits.astype(">u8").view(np.uint8).reshape(-1, 8), axis=1).T.copy()
     found = np.zeros(0, np.int64)
     count = len(bits)
-    for _ in range(_SORTS):
+    for sort in range(_SORTS):
         # With the bits as rows, whole rows are permuted.
         mixed = np.packbits(rows[rng.permutation(64)], axis=0).T.copy().view(">u8").ravel()
         order = np.argsort(mixed.astype(np.uint64), kind="stable")
@@ -129,6 +148,8 @@ def find_candidates(bits: np.ndarray, most_bits: int = MOST_BITS) -> np.ndarray:
             near = np.bitwise_count(ordered[distance:] ^ ordered[:-distance]) <= most_bits
             some, other = order[distance:][near], order[:-distance][near]
             found = np.union1d(found, np.maximum(some, other) * count + np.minimum(some, other))
+        if progress is not None:
+            progress(sort + 1)
     return np.stack([found % max(count, 1), found // max(count, 1)], axis=1)
 
 

@@ -169,6 +169,7 @@ class Progress:
 
     def __init__(self, every: float = 10.0):
         self._every = every
+        self._done = 0
 
     def __enter__(self) -> Progress:
         self._bar: Any = None
@@ -177,6 +178,10 @@ class Progress:
 
     def __call__(self, done: int, total: int) -> None:
         now = time.perf_counter()
+        if self._begin is not None and done < self._done:  # A further stage begins.
+            self.__exit__()
+            self._begin = None
+        self._done = done
         if self._begin is None:
             self._begin = self._shown = now
             self._bar = start_bar(total)

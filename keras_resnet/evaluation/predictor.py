@@ -62,7 +62,6 @@ class Classifier:
 
     Attributes:
         transforms: What is done to an image.
-        threshold: Probability of the best class below which an image shows none of the classes.
     """
 
     def __init__(
@@ -84,8 +83,6 @@ class Classifier:
         if isinstance(labels, Path):
             labels = read_labels(labels)
         self._labels = self._model.labels if labels is None else labels
-        prepared = self._model.preprocessing
-        self.threshold = (prepared.threshold if prepared else None) or 0.0
         self.transforms = transforms_for(self._model, image_size, resize)
         # Labels that do not fit the model are an error before images are read.
         self.classify(np.zeros((1, *self.transforms.shape), np.uint8))
@@ -93,6 +90,11 @@ class Classifier:
     def read(self, data: bytes) -> np.ndarray:
         """Returns the pixels of an encoded image as `classify` takes them; see `read_image`."""
         return read_image(data, self.transforms)
+
+    def shows_none(self, probabilities: Sequence[float]) -> bool:
+        """Returns whether an image shows none of the classes, by what `classify` gives of it."""
+        prepared = self._model.preprocessing
+        return prepared is not None and prepared.shows_none(probabilities[0])
 
     def classify(self, images: np.ndarray) -> list[tuple[tuple[str, ...], tuple[float, ...]]]:
         """Returns labels and probabilities of the best classes of every image, best first.
@@ -160,7 +162,7 @@ def predict(
     while batch := list(itertools.islice(read, batch_size)):
         best = classifier.classify(np.stack([image for _, image in batch]))
         predictions += [
-            Prediction(path, *row, none=row[1][0] < classifier.threshold)
+            Prediction(path, *row, none=classifier.shows_none(row[1]))
             for (path, _), row in zip(batch, best, strict=True)
         ]
     return predictions

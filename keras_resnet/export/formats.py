@@ -85,6 +85,7 @@ def write_litert(
     images: np.ndarray | None,
     io_dtype: str,
     about: Mapping[str, str] | None,
+    threshold: float | None,
     **_: Any,
 ) -> None:
     """Writes a .tflite file of LiteRT's built-in operations only, with its metadata."""
@@ -100,6 +101,7 @@ def write_litert(
         io_dtype=io_dtype,
         labels_file=None if labels is None else LABELS,
         about=about,
+        threshold=threshold,
     )
     entries = {litert_metadata.ENTRY: described}
     if labels is not None:

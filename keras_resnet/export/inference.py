@@ -104,10 +104,12 @@ def export(
     - "saved_model": a directory for TensorFlow Serving, with a folder for the version. Its
       signature "serving_images" does the above. "serving_default" takes `image_bytes`, any number
       of image files, prepares them as the weights want it, and gives a row for each: also the
-      `classes` and `scores` of the best five, and `error`, empty or why a file cannot be read. It
-      is for models of square images in grayscale or RGB; for others "serving_default" takes images.
-      A request to warm up with is in `assets.extra`. It cannot be called or fine-tuned; for that
-      there is `export_hub`.
+      `classes` and `scores` of the best five, and `error`, empty or why a file cannot be read.
+      Where the preprocessing has a `threshold` and the best score is below it, each of the
+      `classes` is "none of the classes", and the scores are what they are. It is for models of
+      square images in grayscale or RGB; for others "serving_default" takes images. A request to
+      warm up with is in `assets.extra`. It cannot be called or fine-tuned; for that there is
+      `export_hub`.
     - "litert": a .tflite file of LiteRT's built-in operations only, for images of one size, with
       the metadata that Android's Task Library, ML Kit and MediaPipe read (TFLITE_METADATA): what
       the input is, and the names of the classes.
@@ -135,7 +137,9 @@ def export(
             those on which probabilities are the least certain.
         image_size: Side of the images, for a model that takes any size; LiteRT needs it.
         preprocessing: As in `export_hub`: "inside", "imagenet", "none" or a `Preprocessing`. What
-            is known of it is stored in the exported model as `Preprocessing.to_json` returns it.
+            is known of it is stored in the exported model as `Preprocessing.to_json` returns it:
+            in every format, and with the `threshold` below which an image shows none of the
+            classes, for callers to compare the best probability with.
         version: Version of a SavedModel, the name of its folder inside of `path`.
         labels: Name of every class, stored in the exported model; by default those that the model
             remembers.
@@ -187,6 +191,7 @@ def export(
     if prepared is not None and "about" in kind.options:
         about = {"description": visible(prepared), **(about or {})}
     transforms = Transforms.for_images(shape, prepared)
+    threshold = None if prepared is None else prepared.threshold
     images = _calibration_images(shape, calibration, quantize)
 
     single = float32_copy(model)
@@ -203,7 +208,7 @@ def export(
 
     signatures = {}
     if kind.functions:
-        signatures = _signatures(serve, model, transforms, output, labels)
+        signatures = _signatures(serve, model, transforms, output, labels, threshold)
     target = path if base.exists() else base
     with replacing(target) as written:
         if target != path:
@@ -221,6 +226,7 @@ def export(
             io_dtype=io_dtype,
             opset=OPSET if opset is None else opset,
             about=about,
+            threshold=threshold,
         )
         reference = model if computes_in_float32(model) else single
         compared = verification.random_images(reference, shape) if images is None else images
@@ -240,13 +246,14 @@ def _signatures(
     transforms: Transforms | None,
     output: str,
     labels: str | None,
+    threshold: float | None,
 ) -> dict[str, Any]:
     """Returns the signatures of a SavedModel: of image files, if it may, and of pixels."""
     if transforms is None:
         return {serving.FILES: serve}
     names = None if labels is None else labels.splitlines()
     classes = class_count(model.output_shape[-1])
-    files = serving.of_files(serve, transforms, output, classes, names)
+    files = serving.of_files(serve, transforms, output, classes, names, threshold)
     return {serving.FILES: files, serving.PIXELS: serve}
 
 

@@ -36,18 +36,20 @@ _FIELDS = {
         "ImageSize": "width height",
         "ProcessUnit": "options_type options",
         "NormalizationOptions": "mean std",
+        "ScoreThresholdingOptions": "global_score_threshold",
         "Stats": "max min",
         "AssociatedFile": "name description type",
     }.items()
 }
 _FEATURES, _IMAGE = np.uint8(1), np.uint8(2)  # members of the union ContentProperties
-_NORMALIZATION = np.uint8(1)  # of ProcessUnitOptions
+_NORMALIZATION, _THRESHOLDING = np.uint8(1), np.uint8(3)  # of ProcessUnitOptions
 _COLORS = {3: ("RGB", np.int8(1)), 1: ("grayscale", np.int8(2))}
 _AXIS_LABELS = np.int8(2)
 _PREPEND = {
     np.int8: flatbuffers.Builder.PrependInt8Slot,
     np.uint8: flatbuffers.Builder.PrependUint8Slot,
     np.uint32: flatbuffers.Builder.PrependUint32Slot,
+    np.float32: flatbuffers.Builder.PrependFloat32Slot,
 }
 
 _Table = dict[int, Any]
@@ -61,6 +63,7 @@ def classifier_metadata(
     io_dtype: str = "float32",
     labels_file: str | None = None,
     about: Mapping[str, str] | None = None,
+    threshold: float | None = None,
 ) -> bytes:
     """Returns the metadata of a model of one image and one output.
 
@@ -72,6 +75,8 @@ def classifier_metadata(
             deviation 1, which readers want to be told; integers are the gray levels themselves.
         labels_file: Name of the file behind the model with the names of the classes.
         about: Values of `ABOUT`.
+        threshold: Probability below which readers are to leave a class out; of an image that shows
+            none of the classes they give none.
     """
     height, width, channels = image_shape
     color, color_space = _COLORS.get(channels, (f"{channels} channels", np.int8(0)))
@@ -96,6 +101,10 @@ def classifier_metadata(
         stats=_table("Stats", max=_floats(255), min=_floats(0)),
     )
     bounded = output == "probabilities"
+    thresholding = None
+    if bounded and threshold is not None:
+        limit = _table("ScoreThresholdingOptions", global_score_threshold=np.float32(threshold))
+        thresholding = [_table("ProcessUnit", options_type=_THRESHOLDING, options=limit)]
     scores = _table(
         "TensorMetadata",
         name=output,
@@ -105,6 +114,7 @@ def classifier_metadata(
             content_properties_type=_FEATURES,
             content_properties=_table("FeatureProperties"),
         ),
+        process_units=thresholding,
         stats=_table("Stats", max=_floats(1), min=_floats(0)) if bounded else None,
         associated_files=labels_file
         and [

@@ -15,6 +15,7 @@ import tensorflow as tf
 from keras_resnet.data import Transforms
 from keras_resnet.export.endpoints import class_probabilities
 from keras_resnet.export.verification import smooth_images
+from keras_resnet.preprocessing import NONE_OF_THE_CLASSES
 
 # Names of the signatures: of image files, which is what clients ask for who name none, and of
 # pixels.
@@ -26,7 +27,12 @@ TOP = 5
 
 
 def of_files(
-    serve: Any, transforms: Transforms, output: str, classes: int, labels: Sequence[str] | None
+    serve: Any,
+    transforms: Transforms,
+    output: str,
+    classes: int,
+    labels: Sequence[str] | None,
+    threshold: float | None = None,
 ) -> Any:
     """Returns a function of image files.
 
@@ -36,12 +42,14 @@ def of_files(
         output: Name of the output of `serve`: "probabilities", "logits", or another.
         classes: Length of the output.
         labels: Names of the classes; None for their numbers.
+        threshold: Probability of the best class below which an image shows none of the classes.
 
     Returns:
         A function from `image_bytes`, any number of files, to a row for each: the `output` of
         `serve`; for a classifier `classes` and `scores`, its best classes and their probabilities,
         best first; and `error`, which is empty, or says that the file cannot be read. The rest of
-        such a row is empty and zero.
+        such a row is empty and zero. Of an image that shows none of the classes, every one of
+        `classes` is `NONE_OF_THE_CLASSES`, and all else is as it would be without a threshold.
     """
     names = tf.constant(labels or [str(number) for number in range(classes)])
 
@@ -53,6 +61,9 @@ def of_files(
             scores = class_probabilities(answers[output], output)
             answers["scores"], best = tf.math.top_k(scores, min(TOP, classes))
             answers["classes"] = tf.gather(names, best)
+            if threshold is not None:
+                none = answers["scores"][:, :1] < tf.constant(threshold, tf.float32)
+                answers["classes"] = tf.where(none, NONE_OF_THE_CLASSES, answers["classes"])
         rows = {name: _or_zeros(readable, rows) for name, rows in answers.items()}
         return rows | {"error": tf.where(readable, "", "the image cannot be read")}
 

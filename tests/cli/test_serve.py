@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import contextlib
+import dataclasses
 import http.client
 import json
 import socket
@@ -9,11 +10,17 @@ import threading
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
-from keras_resnet.cli.serve import make_server
+import keras_resnet
+from keras_resnet.cli import serve
 from keras_resnet.evaluation.predictor import Classifier, predict
+from keras_resnet.export import export
+from keras_resnet.preprocessing import NONE_OF_THE_CLASSES, Preprocessing
+from keras_resnet.weights.saving import save_model
 from tests.data.helpers import encode
-from tests.recipes.running import refused, save_untrained
+from tests.helpers import randomize
+from tests.recipes.running import refused, run_here, save_untrained
 
 for package in ("starlette", "uvicorn", "python_multipart"):
     pytest.importorskip(package)
@@ -44,7 +51,7 @@ def port(folder):
         concurrent.futures.ThreadPoolExecutor(3) as pool,
         socket.create_server(("127.0.0.1", 0)) as listener,
     ):
-        server = make_server(classifier, pool, max_images=MAX_IMAGES, max_bytes=MAX_BYTES)
+        server = serve.make_server(classifier, pool, max_images=MAX_IMAGES, max_bytes=MAX_BYTES)
         thread = threading.Thread(target=server.run, args=([listener],))
         thread.start()
         yield listener.getsockname()[1]
@@ -90,6 +97,49 @@ def test_one_image_gives_what_predict_does(port, images, expected):
     for data, classes in zip(images, expected, strict=True):
         status, answer = ask(port, body=data)
         assert status == 200 and row(answer) == classes
+
+
+def test_none_of_the_classes_is_the_same_answer_everywhere(tmp_path):
+    """By `predict`, by a SavedModel of image files, and served: a black and a white picture."""
+    files, images = [], [encode(np.full((8, 8, 3), v, np.uint8), "PNG") for v in (0, 255)]
+    for number, data in enumerate(images):
+        files.append(tmp_path / f"{number}.png")
+        files[-1].write_bytes(data)
+    prepared = Preprocessing(image_size=8, class_names=("cat", "dog", "élan"))
+    options = {"input_shape": (8, 8, 3), "include_preprocessing": prepared, "classes": 3}
+    model = randomize(keras_resnet.CifarResNet(8, **options))
+    save_model(model, tmp_path / "plain.keras")
+    plain = predict(tmp_path / "plain.keras", files, top=3)
+    best = [one.probabilities[0] for one in plain]
+    assert abs(best[1] - best[0]) > 1e-3
+    expected = [share == min(best) for share in best]
+    prepared = dataclasses.replace(prepared, threshold=sum(best) / 2)
+    model.remember(dataclasses.replace(model.network, preprocessing=prepared))
+    save_model(model, tmp_path / "model.keras")
+    export(model, tmp_path / "served")
+
+    found = predict(tmp_path / "model.keras", files, top=3)
+    assert [one.none for one in found] == expected
+    rows = serve.answer(Classifier(tmp_path / "model.keras", top=3), images)
+    assert [row["none"] for row in json.loads(json.dumps(rows))] == expected
+    signature = tf.saved_model.load(str(tmp_path / "served/1")).signatures["serving_default"]
+    served = signature(image_bytes=tf.constant(images))
+    served = {name: value.numpy() for name, value in served.items()}
+    for i, (one, row, none) in enumerate(zip(found, rows, expected, strict=True)):
+        assert (one.labels, one.probabilities) == (row["labels"], row["probabilities"])
+        # Scores are what they are without a threshold.
+        assert one.probabilities == pytest.approx(plain[i].probabilities, abs=1e-6)
+        np.testing.assert_allclose(served["scores"][i], one.probabilities, atol=1e-5)
+        names = tuple(name.decode() for name in served["classes"][i])
+        assert names == (3 * (NONE_OF_THE_CLASSES,) if none else one.labels)
+        assert served["error"][i] == b""
+    printed = run_here("predict", tmp_path / "model.keras", *files)
+    lines = [line for line in printed.splitlines() if line.endswith(NONE_OF_THE_CLASSES)]
+    assert lines == [f"{files[expected.index(True)]}  {NONE_OF_THE_CLASSES}"]
+
+
+def test_a_model_without_threshold_always_shows_a_class(port, images):
+    assert ask(port, body=images[0])[1]["none"] is False
 
 
 def test_a_broken_image_is_an_error_of_its_own_row(port, images, expected):

@@ -107,6 +107,15 @@ def test_plain_pictures_are_told_by_their_bytes_only():
     assert find_pairs([]) == find_pairs([black]) == []
 
 
+def test_progress_rises_to_the_number_of_pictures(originals):
+    calls = []
+    find_pairs(originals, lambda *call: calls.append(call))
+    done, total = zip(*calls, strict=True)
+    assert set(total) == {len(originals)}
+    assert (done[0], done[-1]) == (0, len(originals)) and list(done) == sorted(done)
+    assert len(calls) == 66  # the beginning, 64 sorts, and the correlations
+
+
 def test_leaks_and_two_classes_in_a_folder(tmp_path, tiles):
     files = {
         "train/cat/a.jpg": encode(tiles[0]),
@@ -122,7 +131,9 @@ def test_leaks_and_two_classes_in_a_folder(tmp_path, tiles):
         (tmp_path / name).write_bytes(data)
     done = []
     report = check_data(tmp_path, duplicates=True, progress=lambda *counts: done.append(counts))
-    assert done == [(i, 7) for i in range(1, 8)]
+    assert done[:7] == [(i, 7) for i in range(1, 8)]
+    # Then the search among those that can be read.
+    assert (done[7], done[-1]) == ((0, 6), (6, 6))
     found = [(one.fault, one.path, one.original) for one in report.duplicates]
     assert found == [
         ("duplicate", "train/cat/b.jpg", "train/cat/a.jpg"),

@@ -212,6 +212,16 @@ def test_progress_prints_lines_where_there_is_no_terminal(capsys):
     assert second.startswith("5/10 images  ") and second.endswith("0:00 left")
 
 
+def test_progress_begins_anew_for_a_further_stage(capsys):
+    with Progress(every=0) as progress:
+        for call in ((9, 10), (10, 10), (0, 4), (4, 4)):
+            progress(*call)
+    lines = "".join(capsys.readouterr()).splitlines()
+    assert [line.split()[0] for line in lines] == ["9/10", "10/10", "0/4", "4/4"]
+    # Without what came before, no rate is known yet.
+    assert lines[2] == "0/4 images"
+
+
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory):
     """Returns a small network, and files of it of every format."""

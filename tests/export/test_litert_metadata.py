@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import zipfile
 
 import flatbuffers
@@ -9,8 +10,9 @@ import numpy as np
 import pytest
 
 import keras_resnet
-from keras_resnet.export import export
+from keras_resnet.export import export, load_exported
 from keras_resnet.export.litert_metadata import ENTRY, classifier_metadata
+from keras_resnet.preprocessing import Preprocessing
 from keras_resnet.utils import private
 from tests.helpers import randomize
 
@@ -21,7 +23,8 @@ INPUTS, OUTPUTS = 2, 3
 CONTENT, UNITS, STATS, FILES = 3, 4, 5, 6
 TYPE, MEMBER = 0, 1  # of a union
 FILE_TYPE, COLOR, SIZE, WIDTH, HEIGHT, MEAN, STD, MAX, MIN = 2, 0, 1, 0, 1, 0, 1, 0, 1
-RGB, GRAYSCALE, AXIS_LABELS, IMAGE, NORMALIZATION = 1, 2, 2, 2, 1
+RGB, GRAYSCALE, AXIS_LABELS, IMAGE, NORMALIZATION, THRESHOLDING = 1, 2, 2, 2, 1, 3
+GLOBAL = 0  # of thresholds
 
 
 class Table:
@@ -111,6 +114,31 @@ def test_sizes_colors_and_integers():
         assert (properties.number(COLOR) if COLOR in properties else None) == color
         assert properties.table(SIZE).number(WIDTH, "Uint32Flags") == 300
         assert UNITS not in images and FILES not in scores and STATS not in scores
+
+
+def test_a_threshold_is_that_of_readers_and_of_callers(tmp_path):
+    prepared = Preprocessing(image_size=8, threshold=0.625)
+    options = {"input_shape": (8, 8, 3), "include_preprocessing": prepared, "classes": 3}
+    model = randomize(keras_resnet.CifarResNet(8, **options))
+    for form, suffix in (("litert", "tflite"), ("onnx", "onnx")):
+        export(model, tmp_path / f"m.{suffix}", form)
+        assert load_exported(tmp_path / f"m.{suffix}").preprocessing.threshold == 0.625
+    with zipfile.ZipFile(tmp_path / "m.tflite") as archive:
+        assert json.loads(archive.read("preprocessing.json"))["threshold"] == 0.625
+    onnx = pytest.importorskip("onnx")
+    entries = onnx.load(tmp_path / "m.onnx").metadata_props
+    assert [
+        json.loads(one.value)["threshold"] for one in entries if one.key == "preprocessing"
+    ] == [0.625]
+    metadata = metadata_of(tmp_path / "m.tflite")
+    assert "below probability 0.625 none of them" in metadata.text(DESCRIPTION)
+    (scores,) = metadata.tables(SUBGRAPHS)[0].tables(OUTPUTS)
+    (unit,) = scores.tables(UNITS)
+    assert unit.number(TYPE, "Uint8Flags") == THRESHOLDING
+    assert unit.table(MEMBER).number(GLOBAL, "Float32Flags") == 0.625
+    # Logits are no probabilities.
+    scores = read(classifier_metadata("m", (8, 8, 3), "logits", threshold=0.625))
+    assert UNITS not in scores.tables(SUBGRAPHS)[0].tables(OUTPUTS)[0]
 
 
 @pytest.mark.parametrize("io_dtype", ["float32", "uint8"])
