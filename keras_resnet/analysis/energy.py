@@ -52,29 +52,37 @@ def rapl_meter(root: str | Path = RAPL_ROOT) -> Meter | None:
     return Meter("RAPL", lambda: _numbers(domains, "energy_uj"), 1e6, ranges)
 
 
-def nvml_meter() -> Meter | None:
-    """Returns a meter of the first GPU that TensorFlow sees, or None where there is none.
+def nvml_meter(count: int = 1) -> Meter | None:
+    """Returns a meter of the first GPUs that TensorFlow sees, or None where there is none.
 
-    Needs `pynvml` (`pip install keras-deep-residual[gpu]`), and a GPU that counts its energy:
+    Needs `pynvml` (`pip install keras-deep-residual[gpu]`), and GPUs that count their energy:
     Volta or newer.
+
+    Args:
+        count: Number of GPUs.
     """
     try:
         import pynvml
     except ImportError:
         return None
     # NVML knows all GPUs of the machine, whatever this process may see.
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0].strip()
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    visible = list(map(str, range(count))) if named is None else named.split(",")[:count]
     try:
         pynvml.nvmlInit()
-        if visible.isdigit():
-            device = pynvml.nvmlDeviceGetHandleByIndex(int(visible))
-        else:
-            device = pynvml.nvmlDeviceGetHandleByUUID(visible)
+        devices = [
+            pynvml.nvmlDeviceGetHandleByIndex(int(one))
+            if one.isdigit()
+            else pynvml.nvmlDeviceGetHandleByUUID(one)
+            for one in map(str.strip, visible)
+        ]
         energy = pynvml.nvmlDeviceGetTotalEnergyConsumption
-        energy(device)
+        for device in devices:
+            energy(device)
     except pynvml.NVMLError:
         return None
-    return Meter("NVML", lambda: [energy(device)], 1e3, [2**64])
+    ranges = [2**64] * len(devices)
+    return Meter("NVML", lambda: [energy(device) for device in devices], 1e3, ranges)
 
 
 def _numbers(domains: list[Path], file: str) -> list[int]:

@@ -31,7 +31,8 @@ from keras_resnet.analysis import plots
 from keras_resnet.cli.flags import Arguments, options_of, parse, print_json
 from keras_resnet.data import ImageDataset, load_dataset, option_names
 from keras_resnet.experiment.card import versions
-from keras_resnet.experiment.page import REPORT, require_jinja, write_evaluation, write_report
+from keras_resnet.experiment.evaluation_files import write_evaluation
+from keras_resnet.experiment.page import REPORT, require_jinja, write_report
 from keras_resnet.experiment.workdir import expect_folder
 from keras_resnet.export import ExportedModel
 from keras_resnet.export.reading import labels_of

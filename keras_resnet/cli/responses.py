@@ -4,7 +4,7 @@
 
 Draws the standard deviation of every 3x3 layer's response, after batch normalization and before the
 nonlinearity or addition, in the order of the layers and in falling order, one line per model.
-Writes responses.png, .svg, .csv and .json to --workdir.
+Writes responses.png, .svg, .csv and .json to --workdir, and a page with all of it (report.html).
 """
 
 import collections
@@ -17,9 +17,11 @@ from typing import Literal
 import keras
 
 from keras_resnet.analysis import layer_responses, plots
-from keras_resnet.cli.flags import Arguments, options_of, parse
+from keras_resnet.cli.flags import Arguments, options_of, own_values, parse
 from keras_resnet.data import load_dataset
 from keras_resnet.evaluation import load_model
+from keras_resnet.experiment.card import origin
+from keras_resnet.experiment.page import REPORT, require_jinja, write_report
 from keras_resnet.experiment.workdir import expect_folder
 from keras_resnet.utils import checks
 from keras_resnet.utils.files import write_json
@@ -62,6 +64,7 @@ def main(
 
     workdir = expect_folder("workdir", given.workdir)
     plots.require_matplotlib()
+    require_jinja()
     options = options_of(given, "image_size")
     dataset = load_dataset(given.dataset, given.data_dir, **options)
     found = {}
@@ -71,12 +74,11 @@ def main(
         mean = sum(layer.std for layer in found[label]) / len(found[label])
         print(f"{label}: {len(found[label])} layers, mean standard deviation {mean:.3f}")
     count = dataset.num_examples(given.split)
-    plots.responses(
-        found,
-        workdir / "responses.png",
-        title=f"Responses of {given.layers.replace('3x3', 'the 3x3')} layers to {count:,} "
-        f"{given.split} images of {dataset.name}",
+    title = (
+        f"Responses of {given.layers.replace('3x3', 'the 3x3')} layers to {count:,} "
+        f"{given.split} images of {dataset.name}"
     )
+    plots.responses(found, workdir / "responses.png", title=title)
     responses = {label: list(map(dataclasses.asdict, layers)) for label, layers in found.items()}
     write_json(
         workdir / "responses.json",
@@ -88,7 +90,11 @@ def main(
             "responses": responses,
         },
     )
-    print(f"Everything is in {workdir}")
+    defaults = own_values(Responses(given.models)) | {"models": None}
+    write_report(
+        workdir, title=title, metrics=origin(), settings=own_values(given), defaults=defaults
+    )
+    print(f"Everything is in {workdir}: begin with {REPORT}")
 
 
 def _labeled(models: Mapping[str, keras.Model]) -> dict[str, keras.Model]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import collections
 import concurrent.futures
-import csv
 import dataclasses
 import functools
 import importlib
@@ -27,7 +26,7 @@ from keras_resnet.data.folder import (
 from keras_resnet.data.image_files import image_format, is_16_bit, is_cmyk
 from keras_resnet.data.traits import Facts, shown_size, traits_of
 from keras_resnet.utils.escapes import is_line
-from keras_resnet.utils.files import replacing
+from keras_resnet.utils.tables import write_table
 
 # How training handles each fault.
 FAULTS = {
@@ -153,15 +152,15 @@ class DataReport:
         return {kind: counts[kind] for kind in NOTES if counts[kind]}
 
     def write(self, path: str | os.PathLike[str]) -> None:
-        """Writes findings and notes atomically as CSV: severity, kind, path, detail."""
-        with (
-            replacing(pathlib.Path(path)) as temporary,
-            open(temporary, "w", newline="", encoding="utf-8", errors="backslashreplace") as file,
-        ):
-            table = csv.writer(file)
-            table.writerow(["severity", "kind", "path", "detail"])
-            for one in (*self.findings, *self.notes):
-                table.writerow([one.severity, one.fault, one.path, one.detail])
+        """Writes findings and notes atomically as a table: severity, kind, path, detail.
+
+        The path ends in .csv, .json or .parquet.
+        """
+        rows = [
+            {"severity": one.severity, "kind": one.fault, "path": one.path, "detail": one.detail}
+            for one in (*self.findings, *self.notes)
+        ]
+        write_table(pathlib.Path(path), rows, ("severity", "kind", "path", "detail"))
 
 
 class _Image(NamedTuple):

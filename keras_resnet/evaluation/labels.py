@@ -7,7 +7,6 @@ label, with at least the mean confidence in that class of the images so labeled.
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +17,7 @@ import numpy as np
 from keras_resnet.evaluation.embeddings import Embeddings, embed, embed_pixels
 from keras_resnet.export import ExportedModel
 from keras_resnet.utils import checks
-from keras_resnet.utils.files import replacing
+from keras_resnet.utils.tables import write_table
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,12 +131,10 @@ def confident_errors(labels: np.ndarray, probabilities: np.ndarray) -> list[tupl
 
 
 def write_candidates(path: str | Path, candidates: Sequence[LabelCandidate]) -> None:
-    """Writes candidates atomically as CSV: path, given, likely, confidence, given_confidence."""
+    """Writes candidates atomically as a table: path, given, likely, confidence, given_confidence.
+
+    The path ends in .csv, .json or .parquet.
+    """
     names = [field.name for field in dataclasses.fields(LabelCandidate)]
-    with (
-        replacing(path) as temporary,
-        open(temporary, "w", newline="", encoding="utf-8", errors="backslashreplace") as file,
-    ):
-        table = csv.writer(file)
-        table.writerow(names)
-        table.writerows([getattr(one, name) for name in names] for one in candidates)
+    rows = [dataclasses.asdict(one) | {"path": str(one.path)} for one in candidates]
+    write_table(path, rows, names)

@@ -96,6 +96,11 @@ def overview_of(
     )
 
 
+def data_uri(kind: str, data: bytes) -> str:
+    """Returns an image file of a kind, such as "jpeg" or "svg+xml", as the URI of an `<img>`."""
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
+
+
 def _faults(report: DataReport) -> tuple[dict[str, str | int], ...]:
     severity = {one.fault: one.severity for one in (*report.findings, *report.notes)}
     counts = {**report.counts, **report.note_counts}
@@ -152,8 +157,7 @@ def _thumbnail(root: Path, path: str) -> Thumbnail:
         return Thumbnail(path, "")
     if decoding_fault(data):
         return Thumbnail(path, "")
-    encoded = base64.b64encode(_small_jpeg(data).numpy()).decode()
-    return Thumbnail(path, f"data:image/jpeg;base64,{encoded}")
+    return Thumbnail(path, data_uri("jpeg", _small_jpeg(data).numpy()))
 
 
 @tf.function(input_signature=[tf.TensorSpec([], tf.string)], autograph=False)

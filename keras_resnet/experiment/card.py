@@ -11,9 +11,11 @@ import tensorflow as tf
 
 from keras_resnet.architectures import Architecture, DenseArchitecture
 from keras_resnet.data import ImageDataset
+from keras_resnet.experiment.effort import energy_text
 from keras_resnet.preprocessing import Preprocessing
 from keras_resnet.utils import checks
 from keras_resnet.utils.escapes import code_block, markdown
+from keras_resnet.utils.processes import command_line
 from keras_resnet.utils.statistics import wilson_interval
 from keras_resnet.version import __version__
 
@@ -86,7 +88,7 @@ def model_card(
 | {split} loss (cross-entropy, nats) | {metrics[f"{split}_loss"]:.4f} |
 {training}{_other_weights(metrics)}| training time | {metrics["train_seconds"]:.0f} s for \
 {metrics["steps"]} steps |
-
+{_effort(metrics)}
 These are figures {_moment(metrics)} of one run with seed {metrics["seed"]}. {_CHOICE[split]}
 
 ## Data
@@ -135,6 +137,19 @@ def _other_weights(metrics: Mapping[str, Any]) -> str:
         epoch = f", epoch {metrics['best_epoch']} by {metrics['monitor']}"
     share = f"{100 * accuracy:.2f} %"
     return f"| {metrics['split']} accuracy of `{which}.keras`{epoch} | {share} |\n"
+
+
+def _effort(metrics: Mapping[str, Any]) -> str:
+    """Returns the rows of what training took; none for a run of an earlier version."""
+    operations = metrics.get("trained_multiply_adds")
+    rows = {
+        "images seen in training": f"{metrics.get('images_seen', 0):,}",
+        "multiply-adds of their forward passes": operations and f"{operations:.3g}",
+        "energy of training": energy_text(metrics),
+    }
+    if "images_seen" not in metrics:
+        return ""
+    return "".join(f"| {name} | {value} |\n" for name, value in rows.items() if value)
 
 
 def _prepared(prepared: Preprocessing | None) -> str:
@@ -202,6 +217,11 @@ def versions() -> dict[str, str]:
         "tensorflow": tf.__version__,
         "python": platform.python_version(),
     }
+
+
+def origin() -> dict[str, Any]:
+    """Returns command and versions, as metrics.json has them."""
+    return {"command": command_line(), "versions": versions()}
 
 
 def versions_text(metrics: Mapping[str, Any]) -> str:

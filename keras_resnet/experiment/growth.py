@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from keras_resnet.analysis import plots
 from keras_resnet.data import ImageDataset
+from keras_resnet.experiment.card import origin
 from keras_resnet.experiment.factories import (
     architecture_of,
     fit_options,
@@ -20,6 +21,7 @@ from keras_resnet.experiment.factories import (
     make_trainer,
     total_steps,
 )
+from keras_resnet.experiment.page import REPORT, require_jinja, write_report
 from keras_resnet.experiment.reports import counted, threads_of, write_rows
 from keras_resnet.experiment.runner import settle_statistics
 from keras_resnet.experiment.settings import Experiment
@@ -54,8 +56,9 @@ def deepening(
     `base` at a tenth of its learning rate, since it begins where the shallow one ended.
 
     Writes to `base.workdir`: a folder per run with its metrics and `model.keras`; table.csv and
-    table.json, a row per seed and net; deepening.png, .svg and .csv, the loss by epoch. Where runs
-    had to stop, the report is of the others, and a TrainingStopped is raised in the end.
+    table.json, a row per seed and net; deepening.png, .svg and .csv, the loss by epoch; and
+    report.html. Where runs had to stop, the report is of the others, and a TrainingStopped is
+    raised in the end.
 
     Returns:
         Rows of `seed`, `network`, `epochs` (all that its weights have seen), `train_seconds` (wall
@@ -78,6 +81,7 @@ def deepening(
     if base.devices.deterministic:
         make_deterministic()
     plots.require_matplotlib()
+    require_jinja()
     experiments = dict(zip(names, (base, deep), strict=True))
 
     def other_warnings(record: logging.LogRecord) -> bool:
@@ -140,15 +144,16 @@ def _report(
         if run := runs.get((deep_name, seed)):
             rows.append(_row(networks[2], run, load_model(run.workdir / MODEL), base, dataset))
             draw(networks[2], run)
+    title = f"{shallow_name} deepened to {deep_name} on {dataset.name}"
+    title += f", {counted(len(seeds), 'seed')}"
     if curves:
-        title = f"{shallow_name} deepened to {deep_name} on {dataset.name}"
-        title += f", {counted(len(seeds), 'seed')}"
         plots.deepening(curves, networks, workdir / "deepening.png", title=title)
     rows += [{"seed": r.seed, "network": r.label, "stopped": r.reason} for r in stopped]
-    write_rows(workdir, rows, settings=base.flat())
+    settings = {**base.flat(), "to": deep.network.depth, "more_epochs": more}
+    write_rows(workdir, rows, settings=settings)
+    write_report(workdir, title=title, metrics=origin())
     logger.info("\n".join(map(_line, rows)))
-    start = "deepening.png and table.csv" if curves else "table.csv"
-    logger.info(f"Everything is in {workdir}: begin with {start}")
+    logger.info(f"Everything is in {workdir}: begin with {REPORT}")
     Study(finished, stopped).expect_all_finished()
     return rows
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import re
 from pathlib import Path
@@ -16,6 +15,7 @@ from keras_resnet.analysis.activation_maps import class_activation_maps
 from keras_resnet.data import ImageDataset
 from keras_resnet.evaluation import Evaluation
 from keras_resnet.evaluation.classes import class_orders
+from keras_resnet.evaluation.overview import data_uri
 from keras_resnet.export.copies import image_network
 from keras_resnet.network import class_names_of
 
@@ -55,7 +55,7 @@ class Mistake(NamedTuple):
 def file_uri(path: Path) -> str:
     """Returns a PNG or SVG file as a data URI."""
     kind = {".svg": "svg+xml", ".png": "png"}[path.suffix]
-    return _data_uri(kind, path.read_bytes())
+    return data_uri(kind, path.read_bytes())
 
 
 def drawn_width(path: Path) -> int:
@@ -176,19 +176,15 @@ def _overlay(image: np.ndarray, evidence: np.ndarray) -> np.ndarray:
 def _picture(image: np.ndarray, alt: str, caption: str) -> Picture:
     longest = max(image.shape[:2])
     if longest <= EXACT:
-        return Picture(_data_uri("png", tf.io.encode_png(image).numpy()), alt, caption, True)
+        return Picture(data_uri("png", tf.io.encode_png(image).numpy()), alt, caption, True)
     if longest > THUMBNAIL:
         height, width = (max(1, round(side * THUMBNAIL / longest)) for side in image.shape[:2])
         resized = tf.image.resize(image, (height, width), "area")
         image = tf.cast(tf.round(resized), tf.uint8).numpy()
-    return Picture(_data_uri("jpeg", tf.io.encode_jpeg(image, quality=85).numpy()), alt, caption)
+    return Picture(data_uri("jpeg", tf.io.encode_jpeg(image, quality=85).numpy()), alt, caption)
 
 
 def _named(dataset: ImageDataset, label: np.ndarray) -> str:
     """Returns the class of an image, or the classes where there may be several."""
     numbers = np.flatnonzero(label) if np.ndim(label) else [label]
     return ", ".join(dataset.class_names[number] for number in numbers) or "no class"
-
-
-def _data_uri(kind: str, data: bytes) -> str:
-    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"

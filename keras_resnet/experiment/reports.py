@@ -11,6 +11,7 @@ from typing import Any
 
 from keras_resnet.analysis import plots, studies
 from keras_resnet.architectures import find_architecture
+from keras_resnet.experiment.card import origin
 from keras_resnet.experiment.page import require_jinja, write_report
 from keras_resnet.experiment.settings import Data, Experiment, Optimization
 from keras_resnet.experiment.study import Study, StudyRun, attempt_study, run_study
@@ -65,7 +66,7 @@ def degradation(
         title, watched = f"Plain and residual nets on {subject}", base.data.validation_split
         path = Path(base.output.workdir) / "degradation.png"
         plots.error_curves(curves, path, title=title, test_name=watched)
-        write_report(path.parent, title=title)
+        write_report(path.parent, title=title, metrics=origin())
     study.expect_all_finished()
     return rows
 
@@ -92,7 +93,7 @@ def side_by_side(
         plots.final_errors(finished, workdir / "comparison.png", **options)
         curves = {"": studies.error_curves(_by_label(study.finished))}
         plots.error_curves(curves, workdir / "curves.png", **options)
-        write_report(workdir, title=options["title"])
+        write_report(workdir, title=options["title"], metrics=origin())
     study.expect_all_finished()
     return rows
 

@@ -10,7 +10,7 @@ import functools
 import logging
 import math
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,7 +23,8 @@ from keras_resnet.analysis.counting import complexity
 from keras_resnet.analysis.plots import learning_curve, require_matplotlib
 from keras_resnet.data import ImageDataset
 from keras_resnet.experiment import finish, page, smoke
-from keras_resnet.experiment.card import model_card, network_text, versions
+from keras_resnet.experiment.card import model_card, network_text, origin
+from keras_resnet.experiment.effort import CountEnergy, effort_figures, meters_of
 from keras_resnet.experiment.factories import (
     architecture_of,
     best_keeper,
@@ -53,11 +54,10 @@ from keras_resnet.training.strategy import (
     operation_threads,
     others_reachable,
 )
-from keras_resnet.training.trackers import make_trackers
+from keras_resnet.training.trackers import Tracker
 from keras_resnet.utils import checks
 from keras_resnet.utils.escapes import markdown
 from keras_resnet.utils.files import clear_leftovers, write_json
-from keras_resnet.utils.processes import command_line
 from keras_resnet.weights import copy_weights
 
 logger = logging.getLogger(__name__)
@@ -116,7 +116,7 @@ def run(experiment: Experiment) -> dict[str, Any]:
         phases = [(workdir, steps)]
         if optimization.head_epochs:
             phases.insert(0, (workdir / HEAD, optimization.head_epochs * per_epoch))
-        seconds, done = 0.0, []
+        seconds, done, counted = 0.0, [], []
         best = best_keeper(experiment, dataset)
         for phase, (folder, last_step) in enumerate(phases):
             own, keeper = experiment, best
@@ -130,6 +130,9 @@ def run(experiment: Experiment) -> dict[str, Any]:
             if chief and phase == 0:
                 _begin(experiment, subject, strategy, dataset, steps)
             options = fit_options(own, dataset, folder, chief=chief, best=keeper)
+            if chief:
+                counted.append(CountEnergy(meters_of(strategy)))
+                options["callbacks"].append(counted[-1])
             trainer.fit(steps=last_step, **options)
             seconds += trainer.seconds
             done.append(trainer.step)
@@ -176,12 +179,15 @@ def run(experiment: Experiment) -> dict[str, Any]:
             "train_seconds": round(seconds, 1),
             "parameters": subject.parameters,
             "multiply_adds": subject.multiply_adds,
+            **effort_figures(sum(done), optimization.batch_size, subject.multiply_adds, counted),
             "jit_compile": trainer.jit_compile,
             "threads": operation_threads(),
             "seed": optimization.seed,
         }
         if chief:
-            figures = _finish(experiment, subject, model, dataset, figures, weights)
+            # Those of the last phase, which has the run's own folder.
+            trackers = [one for one in options["callbacks"] if isinstance(one, Tracker)]
+            figures = _finish(experiment, subject, model, dataset, figures, weights, trackers)
         any_worker(strategy, False)  # The others wait until the first worker is done.
         return figures
 
@@ -359,6 +365,7 @@ def _finish(
     dataset: ImageDataset,
     figures: dict[str, Any],
     others: Mapping[str, list[np.ndarray]],
+    trackers: Sequence[Tracker],
 ) -> dict[str, Any]:
     """Draws the curve, writes card and models, and last metrics.json, whose content it returns."""
     optimization, output = experiment.optimization, experiment.output
@@ -376,8 +383,7 @@ def _finish(
         },
         # Where there are only training images, those of the trained model replace the last epoch's.
         **figures,
-        "command": command_line(),
-        "versions": versions(),
+        **origin(),
     }
     seconds = figures["train_seconds"]
     logger.info(f"{split} accuracy {100 * accuracy:.2f} %, {seconds:.0f} s of training")
@@ -414,7 +420,7 @@ def _finish(
         page.report_run(experiment, model, dataset, figures, f"{subject.name} on {dataset.name}")
     write_json(workdir / "metrics.json", figures)
     files = ("metrics.json", "model_card.md", "learning_curve.png", "model.keras")
-    for tracker in make_trackers(output.trackers, workdir, experiment.flat()):
+    for tracker in trackers:
         tracker.finish(figures, [workdir / name for name in files])
     begin = page.REPORT if output.report else "learning_curve.png"
     logger.info(f"Everything is in {workdir}: begin with model_card.md and {begin}")

@@ -23,7 +23,8 @@ from keras_resnet.training.strategy import any_worker, is_chief, workers_agree
 from keras_resnet.utils import private
 
 # Counters of callbacks, such as the patience that is used up. By name: other numbers
-# among their attributes are settings, which Keras may change once training begins.
+# among their attributes are settings, which Keras may change once training begins. Callbacks of
+# other kinds may name theirs in `saved_counters`, of values that JSON can hold.
 _COUNTERS = {
     KeepBest: ("epochs", "values"),
     keras.callbacks.EarlyStopping: ("wait", "best", "best_epoch", "stopped_epoch"),
@@ -152,7 +153,8 @@ class Session:
             return
         arrays, counters = self.expect_finite(self.variables()), []
         for position, callback in enumerate(callbacks):
-            names = next((n for kind, n in _COUNTERS.items() if isinstance(callback, kind)), ())
+            others = getattr(callback, "saved_counters", ())
+            names = next((n for kind, n in _COUNTERS.items() if isinstance(callback, kind)), others)
             own = {name: getattr(callback, name) for name in names}
             counters.append({"class": type(callback).__name__, "counters": own})
             for index, array in enumerate(getattr(callback, _BEST, None) or ()):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,12 +59,13 @@ def markdown_table(rows: Rows) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def write_table(path: str | Path, rows: Rows) -> None:
+def write_table(path: str | Path, rows: Rows, columns: Sequence[str] = ()) -> None:
     """Writes rows atomically, with a column for every key that any of them has.
 
     Args:
         path: A file that ends in .csv, .json (a list of objects) or .parquet, which needs pyarrow.
         rows: The rows. A value that a row lacks is empty, or null.
+        columns: Names of columns that come first, and are there without rows too.
 
     Raises:
         ValueError: If the path ends otherwise.
@@ -74,7 +75,7 @@ def write_table(path: str | Path, rows: Rows) -> None:
     if suffix not in _WRITERS:
         raise ValueError(f"`path` must end in {', '.join(_WRITERS)}. Received: path={str(path)!r}")
     with replacing(path) as temporary:
-        _WRITERS[suffix](temporary, rows)
+        _WRITERS[suffix](temporary, rows, list(dict.fromkeys([*columns, *_keys(rows)])))
 
 
 def require_pyarrow() -> tuple[Any, Any]:
@@ -87,25 +88,26 @@ def require_pyarrow() -> tuple[Any, Any]:
     return pyarrow, pyarrow.parquet
 
 
-def _columns(rows: Rows) -> list[str]:
-    return list(dict.fromkeys(key for row in rows for key in row))
+def _keys(rows: Rows) -> Iterator[str]:
+    return (key for row in rows for key in row)
 
 
-def _write_csv(path: Path, rows: Rows) -> None:
+def _write_csv(path: Path, rows: Rows, columns: list[str]) -> None:
     with open(path, "w", encoding="utf-8", errors="backslashreplace", newline="") as file:
-        writer = csv.DictWriter(file, _columns(rows))
+        writer = csv.DictWriter(file, columns)
         writer.writeheader()
         writer.writerows(rows)
 
 
-def _write_json(path: Path, rows: Rows) -> None:
+def _write_json(path: Path, rows: Rows, columns: list[str]) -> None:
     path.write_text(json.dumps(list(map(dict, rows)), indent=1), "utf-8")
 
 
-def _write_parquet(path: Path, rows: Rows) -> None:
+def _write_parquet(path: Path, rows: Rows, columns: list[str]) -> None:
     pyarrow, parquet = require_pyarrow()
-    columns = {name: [row.get(name) for row in rows] for name in _columns(rows)}
-    parquet.write_table(pyarrow.table(columns), path)
+    parquet.write_table(
+        pyarrow.table({name: [row.get(name) for row in rows] for name in columns}), path
+    )
 
 
 _WRITERS = {".csv": _write_csv, ".json": _write_json, ".parquet": _write_parquet}

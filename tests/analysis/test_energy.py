@@ -92,6 +92,20 @@ def test_nvml_counts_the_visible_gpu(monkeypatch, visible, gpu):
     assert meter.joules(before, meter.read()) == pytest.approx(1.5)
 
 
+@pytest.mark.parametrize("visible", [None, "1, GPU-b,0"])
+def test_nvml_counts_several_gpus(monkeypatch, visible):
+    nvml = fake_nvml()
+    nvml.nvmlDeviceGetHandleByUUID.side_effect = {"GPU-b": 0}.__getitem__
+    monkeypatch.setitem(sys.modules, "pynvml", nvml)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    meter = nvml_meter(2)
+    before = meter.read()
+    nvml.counts[:] = [nvml.counts[0] + 500, nvml.counts[1] + 2_000]
+    assert meter.joules(before, meter.read()) == pytest.approx(2.5)
+
+
 @pytest.mark.parametrize(
     "broken", ["Init", "DeviceGetHandleByIndex", "DeviceGetTotalEnergyConsumption"]
 )

@@ -79,6 +79,9 @@ def test_a_folder_by_its_pixels(folder, tmp_path):
         table = list(csv.DictReader(file))
     assert [row["path"] for row in table] == [str(one.path) for one in found]
     assert float(table[0]["confidence"]) == found[0].confidence
+    write_candidates(tmp_path / "none.csv", [])
+    heading = b"path,given,likely,confidence,given_confidence\r\n"
+    assert (tmp_path / "none.csv").read_bytes() == heading
 
 
 def test_a_folder_by_a_network(folder):

@@ -68,3 +68,6 @@ def test_report_without_test_images_and_without_the_net_from_scratch(
     assert tensorboard_installed() == any(folder.glob("tensorboard/events*"))
     assert "deepened here" in (tmp_path / "deepening.svg").read_text()
     assert "from scratch" not in (tmp_path / "deepening.svg").read_text()
+    page = (tmp_path / "report.html").read_text()
+    for told in ("Loss by epoch", "it diverged", "ResNet8 deepened to ResNet14 on noise", "keras"):
+        assert told in page

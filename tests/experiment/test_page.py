@@ -17,7 +17,8 @@ from keras_resnet.analysis import class_activation_maps
 from keras_resnet.data import ArrayDataset, check_data, load_dataset
 from keras_resnet.evaluation import evaluate
 from keras_resnet.experiment import Experiment, build_model
-from keras_resnet.experiment.page import write_evaluation, write_report
+from keras_resnet.experiment.evaluation_files import write_evaluation
+from keras_resnet.experiment.page import write_report
 from keras_resnet.experiment.pictures import (
     drawn_width,
     mistakes,
@@ -122,6 +123,8 @@ def test_page_has_the_figures_of_a_run_and_escapes_the_text_of_others(case, tmp_
         **{"split": "test", "test_accuracy": accuracy, "test_images": 30, "test_loss": 1.5},
         **{"parameters": 75000, "multiply_adds": None, "train_seconds": 75.0, "epochs": 2},
         **{"command": "train --x '<b>'", "versions": {"keras": "3"}, "steps": 4, "threads": 1},
+        **{"images_seen": 24, "trained_multiply_adds": None, "energy_joules": 1234},
+        **{"energy_counters": ["RAPL"], "energy_seconds": 75.0},
     }
     write_evaluation(result, tmp_path, "<u>title</u>")
     path = write_report(
@@ -152,9 +155,13 @@ def test_page_has_the_figures_of_a_run_and_escapes_the_text_of_others(case, tmp_
         ["trainable parameters", "75,000"],
         ["training time (s)", "75"],
         ["training steps", "4"],
+        ["images seen in training", "24"],
         ["training images/s, median", "50"],
+        ["energy of training (J)", "1,234"],
         ["evaluation images/s", f"{result.images_per_second:.4g}"],
     ]
+    counted = "1.234 kJ in 75 s, counted by RAPL (processors and their memory)"
+    assert f"Energy of training: {counted}. The counters are of whole" in page.text["p"]
     assert ["4", "2", "0.25", "0.5"] in page.tables["Figures of every epoch"]
     assert ["batch_size", "6", "128"] in page.tables["Chosen, other than the default"]
     assert ["command", "train --x '<b>'"] in page.tables["Versions and machine"]
@@ -252,6 +259,35 @@ def test_a_comparison_and_a_study_have_their_tables(tmp_path):
     assert page.tables["Networks of the study"][1] == ["A", "0.125"]
 
 
+def test_a_search_has_its_trials_and_its_space(tmp_path):
+    held = {"best": "1", "rows": [{"trial": "0", "val_accuracy": 0.5}, {"trial": "1"}]}
+    (tmp_path / "table.json").write_text(json.dumps(held))
+    settings = {"epochs": 2, "space": {"repeats": [1, 2]}, "tuner": "random"}
+    (tmp_path / "search.json").write_text(json.dumps(settings))
+    metrics = {"command": "tune", "versions": {"keras": "3"}}
+    page = Page(write_report(tmp_path, metrics=metrics))
+    assert page.headings == ["Comparison", "Settings", "Environment"]
+    assert "The best is trial 1" in page.text["p"]
+    assert page.tables["Trials"][1:] == [["0", "0.5"], ["1", ""]]
+    chosen = page.tables["Chosen, other than the default"]
+    assert ["repeats", "1, 2", ""] in chosen and ["epochs", "2", "60"] in chosen
+    assert ["command", "tune"] in page.tables["Versions and machine"]
+
+
+def test_responses_have_their_networks_and_layers(tmp_path):
+    layers = [{"name": name, "order": i, "rank": i, "std": i / 4} for i, name in enumerate("abc")]
+    held = {"dataset": "<d>", "split": "test", "images": 1234, "layers": "3x3"}
+    (tmp_path / "responses.json").write_text(json.dumps({**held, "responses": {"net": layers}}))
+    options = {"settings": {"batch_size": 8, "layers": "3x3"}, "defaults": {"layers": "3x3"}}
+    page = Page(write_report(tmp_path, **options))
+    assert page.headings == ["Responses", "Settings"]
+    assert "the 3x3 layers to 1,234 test images of <d>" in page.text["p"]
+    table = page.tables["Standard deviations by network"]
+    assert table[1:] == [["net", "3", "0.25", "0", "0.5"]]
+    assert page.tables["Standard deviation of every layer"][3] == ["net", "c", "2", "2", "0.5"]
+    assert page.tables["Chosen, other than the default"][1:] == [["batch_size", "8", ""]]
+
+
 def test_findings_of_the_data_are_listed(tmp_path):
     for name in ("a", "b"):
         (tmp_path / "data" / "train" / name).mkdir(parents=True)
@@ -274,6 +310,11 @@ def test_numbers_sort_by_value_and_others_as_text(case, tmp_path):
     assert [cell.get("data-number") for cell in cells] == [None, "1000.0", None, None, None, "2.5"]
     classes = [own.get("class") for tag, own in page.tags if tag == "th"]
     assert classes == [None, "number"]
+    assert [cell.get("class") for cell in cells] == 3 * ["short", "number"]
+    rows.append({"network": 21 * "x"})
+    (tmp_path / "table.json").write_text(json.dumps({"rows": rows}))
+    cells = [own for tag, own in Page(write_report(tmp_path)).tags if tag == "td"]
+    assert [cell.get("class") for cell in cells] == 4 * [None, "number"]
 
 
 @pytest.mark.slow

@@ -54,7 +54,8 @@ def test_responses_of_the_models(deepened, tmp_path):
         "resnet14 (ResNet14-deepened-0)": 13,
     }
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
-        f"responses.{kind}" for kind in ("png", "svg", "csv", "json")
+        *(f"responses.{kind}" for kind in ("png", "svg", "csv", "json")),
+        "report.html",
     }
 
 
@@ -66,6 +67,8 @@ def test_models_of_one_name_and_folder_go_by_their_paths(tmp_path):
     run_here("responses", "--models", *models, "--workdir", tmp_path / "out")
     found = json.loads((tmp_path / "out" / "responses.json").read_text())
     assert list(found["responses"]) == [str(path) for path in models]
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "Responses by layer" in page and page.count(str(models[0])) >= 2
 
 
 @pytest.mark.parametrize(

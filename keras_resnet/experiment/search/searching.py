@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from keras_resnet.analysis import plots
+from keras_resnet.experiment.card import origin
 from keras_resnet.experiment.factories import architecture_of
+from keras_resnet.experiment.page import REPORT, require_jinja, write_report
 from keras_resnet.experiment.reports import write_rows
 from keras_resnet.experiment.runner import opened, run
 from keras_resnet.experiment.search.space import SearchSpace, candidate
@@ -50,7 +52,8 @@ def search(
 
     Writes to `base.workdir`: search.json, the settings; search/, keras-tuner's files and the
     candidates' checkpoints; table.csv and table.json, a row per trial; accuracy.png, .svg and .csv,
-    accuracy against multiply-adds; best-trial-N/, the best one's run as in `experiment.run`.
+    accuracy against multiply-adds; report.html; best-trial-N/, the best one's run as in
+    `experiment.run`.
 
     Args:
         base: Settings that all candidates share; its epochs are those of a trial, with "hyperband"
@@ -77,6 +80,7 @@ def search(
     settings = {**base.of_the_result(), "space": dataclasses.asdict(space), "tuner": tuner}
     settings |= {"factor": factor, **limits}
     expect_own = functools.partial(expect_settings, workdir / "search.json", settings, of="search")
+    require_jinja()
     with opened(base, expect_own) as (strategy, dataset):
         hypermodel = ResNetHyperModel(base, dataset, space, strategy=strategy, **limits)
         fresh = not hypermodel.folder.exists()
@@ -109,18 +113,22 @@ def search(
     best = max(trained, key=lambda row: (row["val_accuracy"], -row["multiply_adds"]))
     trial = best["trial"]
     write_rows(workdir, rows, best=trial)
+    title = f"Search on {dataset.name}, {len(rows)} trials, seed {base.optimization.seed}"
     plots.search(
         rows,
         workdir / "accuracy.png",
-        title=f"Search on {dataset.name}, {len(rows)} trials, seed {base.optimization.seed}",
+        title=title,
         best=trial,
         max_multiply_adds=max_multiply_adds,
     )
+    defaults = {**Experiment().flat(), **dataclasses.asdict(SearchSpace())}
+    write_report(workdir, title=title, metrics=origin(), defaults=defaults)
     logger.info(text_table([_shown(row) for row in rows]))
     logger.info(f"The best is trial {trial}, {best['network']}; it is trained anew")
     values = tried.oracle.get_trial(trial).hyperparameters.values
     final = str(workdir / f"best-trial-{trial}")
     run(candidate(base, values, epochs=final_epochs, workdir=final))
+    logger.info(f"The search is in {workdir}: begin with {REPORT}")
     return rows
 
 

@@ -54,6 +54,9 @@ def test_table_figure_and_final_run(tmp_path, final_runs, capsys, logged):
     with open(tmp_path / "table.csv", newline="") as file:
         assert [row["state"] for row in csv.DictReader(file)] == [row["state"] for row in rows]
     assert {path.suffix for path in tmp_path.glob("accuracy.*")} == {".png", ".svg", ".csv"}
+    page = (tmp_path / "report.html").read_text()
+    assert "Accuracy against multiply-adds" in page and "over budget" in page
+    assert f"The best is trial {best['trial']}." in page
     (final,) = final_runs
     assert final.optimization.epochs == 7
     assert (final.network.depth, final.network.widening) == (8, 0.5)
