@@ -26,6 +26,7 @@ from keras_resnet.experiment import (
     reports,
 )
 from keras_resnet.experiment.factories import architecture_of, build_model, load_data
+from keras_resnet.experiment.slimming import compare_slimmed
 from keras_resnet.utils import checks
 
 Presets = Mapping[str, Experiment]
@@ -55,6 +56,12 @@ DEEPEN = Experiment(
     Data("digits", validation_split="test"),
     Optimization(epochs=12, warmup="linear", warmup_share=0.2),
     output=Output("runs/deepen", export=False),
+)
+SLIMMING = Experiment(
+    Network(depth=20),
+    Data("digits", validation_split="test"),
+    Optimization(epochs=30, warmup="linear", warmup_share=0.2),
+    output=Output("runs/slimming", export=False),
 )
 TRANSFER = Experiment(
     Network(init="runs/transfer/pretrained-0/model.keras", freeze_bn=True),
@@ -179,6 +186,39 @@ def deepening(
     )
     own = own_values(given)
     growth.deepening(base, own.pop("to"), own.pop("seeds"), **own)
+
+
+@dataclasses.dataclass(frozen=True)
+class Slimming(StudyArguments):
+    """Arguments of the study of slimming.
+
+    Attributes:
+        shares: Shares of the multiply-adds that are left, in (0, 1).
+        more_epochs: Epochs after slimming.
+    """
+
+    shares: tuple[float, ...] = (0.75, 0.5, 0.25)
+    more_epochs: int = 10
+
+
+def slimming(
+    argv: Sequence[str] | None = None,
+    description: str | None = None,
+    prog: str | None = None,
+    presets: Presets = NONE,
+) -> None:
+    """Slims a trained CIFAR network, and trains on."""
+    # Set here, or meant for runs on several devices.
+    without = (
+        *("model", "seed", "steps", "export", "fine_tune_epochs"),
+        *("strategy", "gpus", "virtual_devices", "tpu"),
+        *OF_A_TRAINED_NETWORK,
+    )
+    base, given = parse_experiment(
+        argv, description, {"digits": SLIMMING, **presets}, Slimming, without, prog
+    )
+    own = own_values(given)
+    compare_slimmed(base, own.pop("shares"), own.pop("seeds"), **own)
 
 
 @dataclasses.dataclass(frozen=True)

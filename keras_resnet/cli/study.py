@@ -1,4 +1,4 @@
-"""Repeats the paper's studies of degradation, shortcuts, depth, responses and transfer.
+"""Repeats studies of degradation, shortcuts, depth, responses, transfer and slimming.
 
     keras-resnet study degradation --workdir runs/degradation
     keras-resnet study NAME --help
@@ -11,6 +11,7 @@ They run on scikit-learn's digits by default, and write a table and plots. NAME 
     deepen       a deeper net made from a trained one by identity blocks (section 1)
     responses    how strongly the layers of trained networks respond (Fig. 7)
     transfer     fine-tuning a trained network, against random values
+    slimming     a trained net without its least channels, against nets as small from scratch
 """
 
 from collections.abc import Callable, Sequence
@@ -25,6 +26,7 @@ STUDIES: dict[str, Callable[..., None]] = {
     "deepen": studies.deepening,
     "responses": responses.main,
     "transfer": studies.transfer,
+    "slimming": studies.slimming,
 }
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -84,16 +85,22 @@ def deepening(
     require_jinja()
     experiments = dict(zip(names, (base, deep), strict=True))
 
+    # The deepened nets are trained here.
+    with quiet_retracing(), in_use(expect_folder("workdir", base.output.workdir)):
+        study = attempt_study(experiments, seeds, base.output.workdir, jobs=jobs)
+        return _report(study, base, deep, names, seeds, more)
+
+
+@contextlib.contextmanager
+def quiet_retracing() -> Iterator[None]:
+    """Leaves out TensorFlow's warning of code that is traced again, as for each of many models."""
+
     def other_warnings(record: logging.LogRecord) -> bool:
         return "triggered tf.function retracing" not in record.getMessage()
 
-    # The same code is traced again, for each of several models.
     tf.get_logger().addFilter(other_warnings)
     try:
-        # The deepened nets are trained here.
-        with in_use(expect_folder("workdir", base.output.workdir)):
-            study = attempt_study(experiments, seeds, base.output.workdir, jobs=jobs)
-            return _report(study, base, deep, names, seeds, more)
+        yield
     finally:
         tf.get_logger().removeFilter(other_warnings)
 
@@ -134,7 +141,13 @@ def _report(
             rows += measured
             draw(shallow_name, run)
             try:
-                grown = _train_on(model, deep_name, run, base, deep.replace(epochs=more), dataset)
+                longer = deep.replace(
+                    epochs=more,
+                    learning_rate=base.optimization.learning_rate / 10,
+                    workdir=str(workdir / f"{deep_name}-deepened-{seed}"),
+                )
+                label = f"{deep_name}, deepened and trained on"
+                grown = train_on(model, label, run, base, longer, dataset)
                 finished.append(grown)
                 rows.append(dict(grown.metrics))
                 draw(networks[1], grown, base.optimization.epochs)
@@ -142,7 +155,7 @@ def _report(
                 stopped.append(StoppedRun(networks[1], seed, str(error)))
                 logger.info(f"{networks[1]}, seed {seed}: {error}")
         if run := runs.get((deep_name, seed)):
-            rows.append(_row(networks[2], run, load_model(run.workdir / MODEL), base, dataset))
+            rows.append(measure(networks[2], run, load_model(run.workdir / MODEL), base, dataset))
             draw(networks[2], run)
     title = f"{shallow_name} deepened to {deep_name} on {dataset.name}"
     title += f", {counted(len(seeds), 'seed')}"
@@ -184,35 +197,36 @@ def _deepened(
         np.abs(shallow.predict_on_batch(images) - model.predict_on_batch(images)).max()
         for images, _, _ in dataset.eval_batches(dataset.splits[-1], batch_size)
     ]
-    before = _row(run.label, run, shallow, base, dataset)
-    after = _row(name, run, model, base, dataset)
+    before = measure(run.label, run, shallow, base, dataset)
+    after = measure(name, run, model, base, dataset)
     return model, [before, {**after, "answers_differ": float(max(differences))}]
 
 
-def _train_on(
+def train_on(
     model: keras.Model,
-    deep_name: str,
+    label: str,
     run: StudyRun,
     base: Experiment,
     settings: Experiment,
     dataset: ImageDataset,
 ) -> StudyRun:
-    """Trains a deepened net on, or resumes that; the metrics of the run returned are a row."""
-    folder = Path(base.output.workdir) / f"{deep_name}-deepened-{run.seed}"
-    rate = base.optimization.learning_rate / 10
-    settings = settings.replace(learning_rate=rate, seed=run.seed, workdir=str(folder))
+    """Trains a net made from that of `run`, or resumes that, by settings that name a folder.
+
+    The metrics of the run returned are a row as `measure` returns it.
+    """
+    folder = Path(settings.output.workdir)
+    settings = settings.replace(seed=run.seed)
     steps = total_steps(settings.optimization, dataset)
     trainer = make_trainer(settings, tf.distribute.get_strategy(), model, dataset, steps)
     trainer.fit(steps=steps, **fit_options(settings, dataset, folder))
     settle_statistics(settings, trainer, dataset)
     save_model(model, folder / MODEL)
-    label = f"{deep_name}, deepened and trained on"
     epochs = settings.optimization.epochs
-    row = _row(label, run, model, base, dataset, epochs=epochs, seconds=trainer.seconds)
+    row = measure(label, run, model, base, dataset, epochs=epochs, seconds=trainer.seconds)
     return StudyRun(label, run.seed, folder, row, read_epochs(folder / "metrics.jsonl"))
 
 
-def _row(
+def measure(
     network: str,
     run: StudyRun,
     model: keras.Model,

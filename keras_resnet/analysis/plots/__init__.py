@@ -17,6 +17,7 @@ from keras_resnet.analysis.plots.curves import (
 )
 from keras_resnet.analysis.plots.drawing import figure, require_matplotlib
 from keras_resnet.analysis.plots.reliability import reliability_diagram
+from keras_resnet.analysis.plots.tradeoffs import error_against_operations
 from keras_resnet.analysis.plots.trials import search
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "class_errors",
     "confusion_matrix",
     "deepening",
+    "error_against_operations",
     "error_curves",
     "figure",
     "final_errors",

@@ -1,0 +1,63 @@
+"""The report of `compare_slimmed`, on runs that were made by hand."""
+
+import json
+
+import numpy as np
+import pytest
+
+from keras_resnet.data.dataset import ArrayDataset
+from keras_resnet.experiment import Experiment, build_model, slimming
+from keras_resnet.experiment.study import StoppedRun, Study, StudyRun
+from keras_resnet.training import TrainingStopped
+from keras_resnet.weights.saving import load_model, save_model
+from tests.helpers import refused
+
+BASE = Experiment.from_flat(depth=8, epochs=2, batch_size=8, validation_split="test", log_every=1)
+
+
+def test_rows_of_a_trained_net_and_of_what_came_of_it(tmp_path, monkeypatch, logged):
+    rng = np.random.default_rng(0)
+    splits = {
+        split: (rng.integers(0, 255, (16, 8, 8, 1), "uint8"), rng.integers(0, 2, 16))
+        for split in ("train", "validation")
+    }
+    dataset = ArrayDataset("noise", splits, class_names=("a", "b"))
+    monkeypatch.setattr(slimming, "load_data", lambda settings: dataset)
+    base = BASE.replace(workdir=str(tmp_path))
+    asked = {}
+
+    def attempt_study(experiments, seeds, workdir, jobs):
+        asked.update(experiments)
+        runs = []
+        for label in ("full", "uniform-0.5"):
+            folder = tmp_path / f"{label}-0"
+            save_model(build_model(experiments[label], dataset), folder / "model.keras")
+            epochs = experiments[label].optimization.epochs
+            runs.append(StudyRun(label, 0, folder, {"train_seconds": 1.0, "epochs": epochs}, []))
+        return Study(runs, [StoppedRun("uniform-0.5", 1, "it diverged")])
+
+    monkeypatch.setattr(slimming, "attempt_study", attempt_study)
+    with pytest.raises(TrainingStopped, match="uniform-0.5, seed 1"):
+        slimming.compare_slimmed(base, (0.5,), (0, 1), more_epochs=1)
+    assert asked["uniform-0.5"].network.widening == pytest.approx(0.5**0.5)
+    *rows, stopped = json.loads((tmp_path / "table.json").read_text())["rows"]
+    assert stopped["stopped"] == "it diverged"
+    by_method = {row["method"]: row for row in rows}
+    epochs = {method: row["epochs"] for method, row in by_method.items()}
+    assert epochs == {"full": 2, "slimmed": 3, "as slim, from scratch": 3, "uniform width": 3}
+    full, slim, scratch = (by_method[one] for one in ("full", "slimmed", "as slim, from scratch"))
+    assert slim["multiply_adds"] == scratch["multiply_adds"] <= full["multiply_adds"] / 2
+    assert 0 <= slim["accuracy_before"] <= 1
+    model = load_model(tmp_path / "slimmed-0.5-0" / "model.keras")
+    assert model.network.arguments["filters"]
+    assert "from scratch" in (tmp_path / "slimming.svg").read_text()
+    assert f"{slim['multiply_adds']:,} multiply-adds" in logged()
+
+
+def test_what_is_refused():
+    with refused("shares", "1.5"):
+        slimming.compare_slimmed(BASE, (1.5,), (0,))
+    with refused("shares", "0"):
+        slimming.compare_slimmed(BASE, (0.0,), (0,))
+    with refused("depth", "None"):
+        slimming.compare_slimmed(Experiment(), (0.5,), (0,))
