@@ -22,7 +22,18 @@ import types
 import warnings
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, NoReturn, TypeVar, Union, cast, get_args, get_origin
+from typing import (
+    Annotated,
+    Any,
+    Literal,
+    NoReturn,
+    TextIO,
+    TypeVar,
+    Union,
+    cast,
+    get_args,
+    get_origin,
+)
 from typing import get_type_hints as hints_of
 
 import tyro
@@ -56,6 +67,12 @@ SHORT_NAMES = {
     "workdir": "-o",
 }
 
+# Loggers of what is a result of the command: tables of studies and searches, and where all is.
+REPORTS = tuple(
+    f"keras_resnet.experiment.{name}"
+    for name in ("growth", "rate_finding", "reports", "search.searching")
+)
+
 # In front of lines, and taken away again.
 _MARK = "\0"
 
@@ -70,7 +87,7 @@ class Arguments:
     Attributes:
         config: File of values for flags, which overrule them: TOML, YAML or JSON, such as the
             config.json of an earlier run.
-        quiet: Whether the log is left out, except for warnings.
+        quiet: Whether log and progress are left out; results and warnings stay.
         verbose: Whether the log has details.
         trust_module: Folders of TF Hub modules whose code a .keras file may have run.
     """
@@ -351,6 +368,8 @@ def _parse(
             values[name] = _mapping(name, value) if flag.is_mapping else value
     level = logging.WARNING if values["quiet"] else logging.INFO
     logging.getLogger("keras_resnet").setLevel(logging.DEBUG if values["verbose"] else level)
+    if values.get("json"):
+        _LINES.results = None
     for handle in values["trust_module"]:
         trust_module(handle)
     return values
@@ -486,10 +505,14 @@ def _read_config(path: Path) -> dict[str, Any]:
 
 
 class _Lines(logging.Handler):
-    """Prints messages as plain lines on what is standard output at the time."""
+    """Prints messages as plain lines on standard error, and those of `REPORTS` on `results`."""
+
+    results: TextIO | None = None
 
     def emit(self, record: logging.LogRecord) -> None:
-        print(*map(visible, self.format(record).split("\n")), sep="\n", flush=True)
+        file = self.results if record.name in REPORTS else None
+        lines = map(visible, self.format(record).split("\n"))
+        print(*lines, sep="\n", file=file or sys.stderr, flush=True)
 
 
 _LINES = _Lines()
@@ -498,6 +521,8 @@ _LINES = _Lines()
 def run(main: Callable[..., None], *args: Any, **options: Any) -> None:
     """Calls `main` of a verb or a recipe, shows what the package logs, and ends errors in one line.
 
+    Results go to standard output; log, progress, warnings and errors to standard error.
+
     A wrong value, a missing package and a file that cannot be read or written end the process with
     code 2, training that had to stop and an exported model that differs from its original with 1,
     SIGTERM with 143, Ctrl-C with 130. Other errors are faults of the package and keep their
@@ -505,8 +530,12 @@ def run(main: Callable[..., None], *args: Any, **options: Any) -> None:
     escaped.
     """
     logger = logging.getLogger("keras_resnet")
+    level_before = logger.level
     logger.setLevel(logging.INFO)
     logger.addHandler(_LINES)  # which it has once, however often this is called
+    _LINES.results = sys.stdout
+    for name in REPORTS:
+        logging.getLogger(name).setLevel(logging.INFO)  # with --quiet, too
     format_before, propagate_before = warnings.formatwarning, logger.propagate
     # A library may give the root logger a handler at any time, which would say all again.
     logger.propagate = False
@@ -535,4 +564,5 @@ def run(main: Callable[..., None], *args: Any, **options: Any) -> None:
     finally:
         warnings.formatwarning = format_before
         logger.propagate = propagate_before
+        logger.setLevel(level_before)
         signal.signal(signal.SIGINT, interrupt_before)

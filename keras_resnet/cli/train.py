@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 
 from keras_resnet.cli.flags import Arguments, parse_experiment
 from keras_resnet.experiment import Experiment, run
+from keras_resnet.utils.tables import cell_text, heading_text
 
 PRESETS = {"default": Experiment()}
 
@@ -24,4 +25,7 @@ def main(
 ) -> None:
     """Runs the experiment that the flags describe."""
     experiment, _ = parse_experiment(argv, description, presets, Arguments, prog=prog)
-    run(experiment)
+    figures = run(experiment)
+    names = (f"{figures['split']}_accuracy", "epochs", "steps", "train_seconds")
+    shown = [f"{heading_text(n)} {cell_text(figures[n])}" for n in names if n in figures]
+    print(f"{experiment.output.workdir}: {', '.join(shown)}")

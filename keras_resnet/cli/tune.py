@@ -11,7 +11,10 @@ kills the process for it, start the search again: after two such kills it passes
 Candidates over --max-multiply-adds or --max-parameters are trials that are not trained.
 """
 
+import contextlib
 import dataclasses
+import io
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
@@ -55,4 +58,6 @@ def main(
     base, given = parse_experiment(argv, description, presets, Tune, without, prog)
     own = own_values(given)
     space = {field.name: own.pop(field.name) for field in dataclasses.fields(SearchSpace)}
-    search(base, SearchSpace(**space), **own)
+    # keras-tuner prints its progress on standard output.
+    with contextlib.redirect_stdout(io.StringIO() if given.quiet else sys.stderr):
+        search(base, SearchSpace(**space), **own)

@@ -1,0 +1,34 @@
+"""Results go to standard output; log, progress, warnings and errors to standard error."""
+
+import json
+import shlex
+import subprocess
+import sys
+
+from tests.conftest import ENVIRONMENT
+from tests.recipes.running import ROOT, save_untrained, streams_here
+
+SMALL = ("--depth", 8, "--steps", 2, "--batch-size", 64, "--log-every", 1, "--no-export")
+
+
+def test_json_is_all_that_goes_through_a_pipe(tmp_path):
+    model = save_untrained(tmp_path, channels=1, labels="0123456789")
+    words = ["-m", "keras_resnet_command", "evaluate", "--models", model, "--json"]
+    command = shlex.join([sys.executable, *map(str, words), "--workdir", str(tmp_path / "run")])
+    done = subprocess.run(
+        f"{command} | {shlex.quote(sys.executable)} -m json.tool",
+        shell=True,
+        cwd=ROOT,
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert json.loads(done.stdout)["images"] == 360
+
+
+def test_what_is_shown_by_the_way_can_be_left_out(tmp_path):
+    _, log = streams_here("train", "--workdir", tmp_path / "a", *SMALL)
+    assert "step 2/2" in log and "writing to" in log
+    result, log = streams_here("train", "--workdir", tmp_path / "b", *SMALL, "--quiet")
+    assert log == "" and result.startswith(f"{tmp_path / 'b'}: test accuracy ")
