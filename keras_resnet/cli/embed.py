@@ -43,14 +43,15 @@ class Embed(Arguments):
 
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
     """Writes the table of a folder."""
-    given = own_values(parse(Embed, argv, __doc__, prog))
-    output, as_json = given.pop("output"), given.pop("json")
+    given = parse(Embed, argv, __doc__, prog)
+    own = own_values(given)
+    output = own.pop("output")
 
     embeddings.table_writer(output)  # which refuses a name before the images are read
-    table = embeddings.embed(**given)
+    table = embeddings.embed(**own)
     table.write(output)
     images, features = table.vectors.shape
-    if as_json:
+    if given.json:
         print_json({"images": images, "features": features, "output": str(output)})
         return
     print(f"{images:,} images, {features:,} features each: {visible(output)}")

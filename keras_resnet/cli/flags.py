@@ -107,15 +107,20 @@ class StudyArguments(Arguments):
     Attributes:
         seeds: Seeds of every network.
         jobs: Runs at a time; None for one a core on the CPU.
+        json: Print the content of table.json, as JSON.
     """
 
     seeds: tuple[int, ...] = (0, 1, 2)
     jobs: int | None = None
+    json: bool = False
 
 
 def own_values(arguments: Arguments) -> dict[str, Any]:
-    """Returns the values of a verb's own fields by name, without those that every verb has."""
-    common = {field.name for field in dataclasses.fields(Arguments)}
+    """Returns the values of a verb's own fields by name, without those that every verb has.
+
+    `json`, which says how the result is printed, is left out too.
+    """
+    common = {"json", *(field.name for field in dataclasses.fields(Arguments))}
     return {name: value for name, value in vars(arguments).items() if name not in common}
 
 

@@ -48,11 +48,10 @@ class Predict(Arguments):
 
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
     """Prints the best classes of images."""
-    given = own_values(parse(Predict, argv, __doc__, prog))
-    as_json = given.pop("json")
+    given = parse(Predict, argv, __doc__, prog)
 
-    predictions = predictor.predict(**given)
-    if as_json:
+    predictions = predictor.predict(**own_values(given))
+    if given.json:
         rows = [{**dataclasses.asdict(one), "path": _text(one.path)} for one in predictions]
         print_json(rows)
         return

@@ -10,6 +10,7 @@ Writes responses.png, .svg, .csv and .json to --workdir.
 import collections
 import dataclasses
 import itertools
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
@@ -17,7 +18,7 @@ from typing import Literal
 import keras
 
 from keras_resnet.analysis import layer_responses, plots
-from keras_resnet.cli.flags import Arguments, options_of, parse
+from keras_resnet.cli.flags import Arguments, options_of, parse, print_json
 from keras_resnet.data import load_dataset
 from keras_resnet.evaluation import load_model
 from keras_resnet.experiment.workdir import expect_folder
@@ -38,6 +39,7 @@ class Responses(Arguments):
         batch_size: Images at a time.
         layers: Convolutions to measure.
         workdir: Folder that everything is written to.
+        json: Print the content of responses.json, as JSON.
     """
 
     models: tuple[str, ...]
@@ -48,6 +50,7 @@ class Responses(Arguments):
     batch_size: int = 128
     layers: Literal["3x3", "all"] = "3x3"
     workdir: str = "runs/responses"
+    json: bool = False
 
     def __post_init__(self):
         checks.one_of("split", self.split, ("train", "validation", "test"))
@@ -59,6 +62,8 @@ def main(
 ) -> None:
     """Measures the responses of models to the images of a split, and draws them."""
     given = parse(Responses, argv, description, prog)
+    # With --json, what is printed on the way is no result.
+    progress = sys.stderr if given.json else sys.stdout
 
     workdir = expect_folder("workdir", given.workdir)
     plots.require_matplotlib()
@@ -69,7 +74,8 @@ def main(
         batches = dataset.eval_batches(given.split, given.batch_size)
         found[label] = layer_responses(model, batches, layers=given.layers)
         mean = sum(layer.std for layer in found[label]) / len(found[label])
-        print(f"{label}: {len(found[label])} layers, mean standard deviation {mean:.3f}")
+        text = f"{label}: {len(found[label])} layers, mean standard deviation {mean:.3f}"
+        print(text, file=progress, flush=True)
     count = dataset.num_examples(given.split)
     plots.responses(
         found,
@@ -78,17 +84,17 @@ def main(
         f"{given.split} images of {dataset.name}",
     )
     responses = {label: list(map(dataclasses.asdict, layers)) for label, layers in found.items()}
-    write_json(
-        workdir / "responses.json",
-        {
-            "dataset": dataset.name,
-            "split": given.split,
-            "images": count,
-            "layers": given.layers,
-            "responses": responses,
-        },
-    )
-    print(f"Everything is in {workdir}")
+    content = {
+        "dataset": dataset.name,
+        "split": given.split,
+        "images": count,
+        "layers": given.layers,
+        "responses": responses,
+    }
+    write_json(workdir / "responses.json", content)
+    if given.json:
+        print_json(content)
+    print(f"Everything is in {workdir}", file=progress)
 
 
 def _labeled(models: Mapping[str, keras.Model]) -> dict[str, keras.Model]:

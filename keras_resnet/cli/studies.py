@@ -6,6 +6,7 @@ presets beside its own on the digits, which recipes add.
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from types import MappingProxyType
 
 import tensorflow as tf
@@ -15,6 +16,7 @@ from keras_resnet.cli.flags import (
     StudyArguments,
     own_values,
     parse_experiment,
+    print_json,
 )
 from keras_resnet.experiment import (
     Data,
@@ -26,6 +28,7 @@ from keras_resnet.experiment import (
     reports,
 )
 from keras_resnet.experiment.factories import architecture_of, build_model, load_data
+from keras_resnet.experiment.workdir import read_object
 from keras_resnet.utils import checks
 
 Presets = Mapping[str, Experiment]
@@ -64,6 +67,12 @@ TRANSFER = Experiment(
 )
 
 
+def _print(base: Experiment, given: StudyArguments) -> None:
+    """Prints the result of a study for programs; for readers it is in what was logged."""
+    if given.json:
+        print_json(read_object(Path(base.output.workdir) / "table.json"))
+
+
 @dataclasses.dataclass(frozen=True)
 class Degradation(StudyArguments):
     """Arguments of the study of the degradation.
@@ -90,6 +99,7 @@ def degradation(
     )
     own = own_values(given)
     reports.degradation(own.pop("models"), base, own.pop("seeds"), **own)
+    _print(base, given)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,6 +133,7 @@ def shortcuts(
     variants = {f"option {s}": base.replace(shortcut=s) for s in own.pop("shortcuts")}
     title = f"Shortcut options of {architecture_of(base.network).name}"
     reports.side_by_side(variants, base, own.pop("seeds"), title=title, **own)
+    _print(base, given)
 
 
 def regularization(
@@ -144,6 +155,7 @@ def regularization(
     }
     title = f"Regularization of {architecture_of(base.network).name}"
     reports.side_by_side(variants, base, own.pop("seeds"), title=title, **own)
+    _print(base, given)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -179,6 +191,7 @@ def deepening(
     )
     own = own_values(given)
     growth.deepening(base, own.pop("to"), own.pop("seeds"), **own)
+    _print(base, given)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -213,3 +226,4 @@ def transfer(
     tf.config.set_visible_devices([], "GPU")
     build_model(settings, load_data(settings.data))
     reports.transfer(settings, own.pop("seeds"), **own)
+    _print(settings, given)

@@ -8,13 +8,25 @@ curve to --workdir. Killed and started again with the same command, it resumes. 
 experiments with their settings are the recipes of the repository.
 """
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 
-from keras_resnet.cli.flags import Arguments, parse_experiment
+from keras_resnet.cli.flags import Arguments, parse_experiment, print_json
 from keras_resnet.experiment import Experiment, run
 from keras_resnet.utils.tables import cell_text, heading_text
 
 PRESETS = {"default": Experiment()}
+
+
+@dataclasses.dataclass(frozen=True)
+class Train(Arguments):
+    """Arguments of `keras-resnet train`.
+
+    Attributes:
+        json: Print the content of metrics.json, as JSON.
+    """
+
+    json: bool = False
 
 
 def main(
@@ -24,8 +36,11 @@ def main(
     presets: Mapping[str, Experiment] = PRESETS,
 ) -> None:
     """Runs the experiment that the flags describe."""
-    experiment, _ = parse_experiment(argv, description, presets, Arguments, prog=prog)
+    experiment, given = parse_experiment(argv, description, presets, Train, prog=prog)
     figures = run(experiment)
+    if given.json:
+        print_json(figures)
+        return
     names = (f"{figures['split']}_accuracy", "epochs", "steps", "train_seconds")
     shown = [f"{heading_text(n)} {cell_text(figures[n])}" for n in names if n in figures]
     print(f"{experiment.output.workdir}: {', '.join(shown)}")

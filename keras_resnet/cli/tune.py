@@ -16,12 +16,20 @@ import dataclasses
 import io
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Literal
 
-from keras_resnet.cli.flags import OF_A_TRAINED_NETWORK, Arguments, own_values, parse_experiment
+from keras_resnet.cli.flags import (
+    OF_A_TRAINED_NETWORK,
+    Arguments,
+    own_values,
+    parse_experiment,
+    print_json,
+)
 from keras_resnet.experiment import Experiment
 from keras_resnet.experiment.search.searching import search
 from keras_resnet.experiment.search.space import SEARCHED, SearchSpace
+from keras_resnet.experiment.workdir import read_object
 
 PRESETS = {"default": Experiment.from_flat(epochs=8, workdir="runs/tune", export=False)}
 
@@ -37,6 +45,8 @@ class Tune(Arguments, SearchSpace):
         max_parameters: The most parameters of a candidate.
         max_multiply_adds: The most multiply-adds of one image.
         final_epochs: Epochs that the best one trains.
+        json: Print the content of table.json, and as "final" that of the best one's metrics.json,
+            as JSON.
     """
 
     tuner: Literal["random", "hyperband", "bayesian"] = "random"
@@ -45,6 +55,7 @@ class Tune(Arguments, SearchSpace):
     max_parameters: int | None = None
     max_multiply_adds: int | None = None
     final_epochs: int = 60
+    json: bool = False
 
 
 def main(
@@ -61,3 +72,8 @@ def main(
     # keras-tuner prints its progress on standard output.
     with contextlib.redirect_stdout(io.StringIO() if given.quiet else sys.stderr):
         search(base, SearchSpace(**space), **own)
+    if given.json:
+        workdir = Path(base.output.workdir)
+        table = read_object(workdir / "table.json")
+        metrics = read_object(workdir / f"best-trial-{table['best']}" / "metrics.json")
+        print_json({**table, "final": metrics})

@@ -1,10 +1,13 @@
 """Results go to standard output; log, progress, warnings and errors to standard error."""
 
 import json
+import logging
 import shlex
 import subprocess
 import sys
 
+from keras_resnet.cli import tune
+from keras_resnet.utils.files import write_json
 from tests.conftest import ENVIRONMENT
 from tests.recipes.running import ROOT, save_untrained, streams_here
 
@@ -32,3 +35,23 @@ def test_what_is_shown_by_the_way_can_be_left_out(tmp_path):
     assert "step 2/2" in log and "writing to" in log
     result, log = streams_here("train", "--workdir", tmp_path / "b", *SMALL, "--quiet")
     assert log == "" and result.startswith(f"{tmp_path / 'b'}: test accuracy ")
+    result, log = streams_here("train", "--workdir", tmp_path / "b", *SMALL, "--json")
+    assert "nothing to do" in log
+    assert json.loads(result) == json.loads((tmp_path / "b" / "metrics.json").read_text())
+
+
+def test_a_search_prints_json_and_nothing_of_its_library(tmp_path, monkeypatch):
+    def search(base, *_, **__):
+        print("Trial 1 Complete")
+        logging.getLogger("keras_resnet.experiment.search.searching").info("a table")
+        write_json(tmp_path / "table.json", {"best": "0", "rows": [{"trial": "0"}]})
+        write_json(tmp_path / "best-trial-0" / "metrics.json", {"test_accuracy": 0.5})
+
+    monkeypatch.setattr(tune, "search", search)
+    result, log = streams_here("tune", "--workdir", tmp_path)
+    assert (result, log) == ("a table\n", "Trial 1 Complete\n")
+    result, log = streams_here("tune", "--workdir", tmp_path, "--json")
+    assert log == "Trial 1 Complete\na table\n"
+    assert json.loads(result)["final"] == {"test_accuracy": 0.5}
+    result, log = streams_here("tune", "--workdir", tmp_path, "--quiet")
+    assert (result, log) == ("a table\n", "")

@@ -36,6 +36,12 @@ def test_degradation_writes_curves_and_table(degradation):
     assert "2/2" in log and "2/2" not in printed
 
 
+def test_a_study_prints_its_table_as_json(degradation):
+    workdir, _, flags = degradation
+    printed = run_here("degradation.py", *flags, "--json")
+    assert json.loads(printed) == json.loads((workdir / "table.json").read_text())
+
+
 @pytest.mark.slow
 def test_a_finished_study_is_not_trained_again(degradation):
     workdir, _, flags = degradation
