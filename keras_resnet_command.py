@@ -27,6 +27,7 @@ VERBS = {
     "summary": "Describes a network: options, cost, and what its weights want done to an image",
     "models": "Lists the networks: default input, parameters, multiply-adds, and published weights",
     "compare": "Compares what networks cost, and how accurate they are",
+    "benchmark": "Times a network on this machine, in every form that it can be run in",
     "responses": "Measures how strongly the layers of trained networks respond",
     "check-data": "Reads a folder of images through, and lists what training would stumble over",
     "doctor": "Says what is installed and which devices there are, and tries a step of training",
