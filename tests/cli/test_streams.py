@@ -40,6 +40,17 @@ def test_what_is_shown_by_the_way_can_be_left_out(tmp_path):
     assert json.loads(result) == json.loads((tmp_path / "b" / "metrics.json").read_text())
 
 
+def test_a_range_test_takes_the_place_of_training(tmp_path):
+    words = ("train", "--depth", 8, "--batch-size", 64, "--workdir", tmp_path)
+    result, log = streams_here(*words, "--find-learning-rate", "--json")
+    found = json.loads(result)
+    assert found == json.loads((tmp_path / "learning_rates.json").read_text())
+    assert 1e-6 < found["suggestion"] < 10 and found["steps"] <= 100
+    assert f"the loss falls fastest at {found['suggestion']:.2g}" in log
+    names = {path.name for path in tmp_path.iterdir()} - {".lock"}
+    assert names == {f"learning_rates.{kind}" for kind in ("png", "svg", "csv", "json")}
+
+
 def test_a_search_prints_json_and_nothing_of_its_library(tmp_path, monkeypatch):
     def search(base, *_, **__):
         print("Trial 1 Complete")
