@@ -24,7 +24,7 @@ from keras_resnet.analysis.networks import find_network
 from keras_resnet.analysis.plots import require_matplotlib
 from keras_resnet.analysis.plots.forms import timings
 from keras_resnet.analysis.timing import ROUNDS
-from keras_resnet.cli.flags import Arguments, parse, print_json
+from keras_resnet.cli import Arguments, parse, print_json
 from keras_resnet.experiment.card import versions
 from keras_resnet.experiment.forms import FORMS, open_forms, time_forms
 from keras_resnet.experiment.workdir import expect_folder

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from tyro.conf import Positional
 
 from keras_resnet import data, evaluation
-from keras_resnet.cli.flags import Arguments, parse, print_json
+from keras_resnet.cli import Arguments, parse, print_json
 from keras_resnet.data.check import FAULTS, NOTES
 from keras_resnet.evaluation.labels import write_candidates
 from keras_resnet.experiment.page import REPORT, require_jinja, write_report

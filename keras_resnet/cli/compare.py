@@ -22,7 +22,7 @@ from keras_resnet.analysis.plots import (
     cost_against_batch,
     require_matplotlib,
 )
-from keras_resnet.cli.flags import Arguments, parse, print_json
+from keras_resnet.cli import Arguments, parse, print_json
 from keras_resnet.experiment.page import REPORT, require_jinja, write_report
 from keras_resnet.experiment.workdir import expect_folder
 from keras_resnet.training.precision import set_precision

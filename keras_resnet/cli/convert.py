@@ -16,7 +16,7 @@ from pathlib import Path
 import keras
 from tyro.conf import Positional
 
-from keras_resnet.cli.flags import Arguments, parse, print_json
+from keras_resnet.cli import Arguments, parse, print_json
 from keras_resnet.models import build, list_models, load_model
 from keras_resnet.utils.files import replacing
 from keras_resnet.weights import save_model, save_torch_weights

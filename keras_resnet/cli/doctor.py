@@ -22,7 +22,7 @@ import tensorflow as tf
 from packaging.requirements import Requirement
 
 from keras_resnet.analysis.machine import processor_features
-from keras_resnet.cli.flags import Arguments, parse, print_json
+from keras_resnet.cli import Arguments, parse, print_json
 from keras_resnet.data import ArrayDataset
 from keras_resnet.experiment.card import versions
 from keras_resnet.models import CifarResNet

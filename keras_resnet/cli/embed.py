@@ -13,7 +13,8 @@ from pathlib import Path
 
 from tyro.conf import Positional
 
-from keras_resnet.cli.flags import Arguments, own_values, parse, print_json
+from keras_resnet.cli.arguments import Arguments, own_values, parse
+from keras_resnet.cli.session import print_json
 from keras_resnet.evaluation import embeddings
 from keras_resnet.utils.escapes import visible
 

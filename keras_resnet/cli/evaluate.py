@@ -28,7 +28,8 @@ import keras
 
 from keras_resnet import evaluation
 from keras_resnet.analysis import plots
-from keras_resnet.cli.flags import Arguments, options_of, parse, print_json
+from keras_resnet.cli.arguments import Arguments, options_of, parse
+from keras_resnet.cli.session import print_json
 from keras_resnet.data import ImageDataset, load_dataset, option_names
 from keras_resnet.experiment.card import versions
 from keras_resnet.experiment.page import REPORT, require_jinja, write_evaluation, write_report

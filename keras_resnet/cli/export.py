@@ -19,7 +19,8 @@ from typing import Annotated, Literal
 from tyro.conf import Positional
 
 from keras_resnet import export
-from keras_resnet.cli.flags import REPEATABLE, Arguments, parse, print_json
+from keras_resnet.cli import Arguments, parse, print_json
+from keras_resnet.cli.flags import REPEATABLE
 from keras_resnet.evaluation.predictor import calibration_batches
 from keras_resnet.export.formats import FORMATS
 from keras_resnet.export.reading import labels_of, preprocessing_for

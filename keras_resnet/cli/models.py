@@ -18,7 +18,7 @@ from typing import Literal
 from tyro.conf import Positional
 
 from keras_resnet.analysis.counting import count_models
-from keras_resnet.cli.flags import Arguments, parse, print_json
+from keras_resnet.cli import Arguments, parse, print_json
 from keras_resnet.models.zoo import SIZES, list_models, models_table, with_models
 from keras_resnet.utils.files import write_text
 from keras_resnet.utils.tables import write_table

@@ -16,7 +16,8 @@ from pathlib import Path
 
 from tyro.conf import Positional
 
-from keras_resnet.cli.flags import Arguments, own_values, parse, print_json
+from keras_resnet.cli.arguments import Arguments, own_values, parse
+from keras_resnet.cli.session import print_json
 from keras_resnet.evaluation import predictor
 from keras_resnet.utils.escapes import visible
 

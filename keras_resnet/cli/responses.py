@@ -18,7 +18,8 @@ from typing import Literal
 import keras
 
 from keras_resnet.analysis import layer_responses, plots
-from keras_resnet.cli.flags import Arguments, options_of, parse, print_json
+from keras_resnet.cli.arguments import Arguments, options_of, parse
+from keras_resnet.cli.session import print_json
 from keras_resnet.data import load_dataset
 from keras_resnet.evaluation import load_model
 from keras_resnet.experiment.workdir import expect_folder

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from tyro.conf import Positional
 
-from keras_resnet.cli.flags import Arguments, parse
+from keras_resnet.cli.arguments import Arguments, parse
 from keras_resnet.evaluation.predictor import BadImageError, Classifier
 from keras_resnet.utils import checks
 

@@ -11,13 +11,9 @@ from types import MappingProxyType
 
 import tensorflow as tf
 
-from keras_resnet.cli.flags import (
-    OF_A_TRAINED_NETWORK,
-    StudyArguments,
-    own_values,
-    parse_experiment,
-    print_json,
-)
+from keras_resnet.cli.arguments import Arguments, own_values, parse_experiment
+from keras_resnet.cli.flags import OF_A_TRAINED_NETWORK
+from keras_resnet.cli.session import print_json
 from keras_resnet.experiment import (
     Data,
     Experiment,
@@ -65,6 +61,21 @@ TRANSFER = Experiment(
     Optimization(batch_size=15, head_epochs=20, epochs=40, learning_rate=0.05, schedule="cosine"),
     output=Output("runs/transfer", export=False),
 )
+
+
+@dataclasses.dataclass(frozen=True)
+class StudyArguments(Arguments):
+    """Arguments of a study of several networks.
+
+    Attributes:
+        seeds: Seeds of every network.
+        jobs: Runs at a time; None for one a core on the CPU.
+        json: Print the content of table.json, as JSON.
+    """
+
+    seeds: tuple[int, ...] = (0, 1, 2)
+    jobs: int | None = None
+    json: bool = False
 
 
 def _print(base: Experiment, given: StudyArguments) -> None:

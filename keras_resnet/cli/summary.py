@@ -15,7 +15,7 @@ import keras
 from tyro.conf import Positional
 
 from keras_resnet.analysis import complexity
-from keras_resnet.cli.flags import Arguments, parse, print_json
+from keras_resnet.cli import Arguments, parse, print_json
 from keras_resnet.models import build, list_models, load_model
 from keras_resnet.network import remembered
 from keras_resnet.utils import checks

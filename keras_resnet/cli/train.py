@@ -14,7 +14,7 @@ suggests, and writes learning_rates.png, .svg, .csv and .json to --workdir, wher
 import dataclasses
 from collections.abc import Mapping, Sequence
 
-from keras_resnet.cli.flags import Arguments, parse_experiment, print_json
+from keras_resnet.cli import Arguments, parse_experiment, print_json
 from keras_resnet.experiment import Experiment, find_learning_rate, run
 from keras_resnet.utils.tables import cell_text, heading_text
 

@@ -19,13 +19,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
-from keras_resnet.cli.flags import (
-    OF_A_TRAINED_NETWORK,
-    Arguments,
-    own_values,
-    parse_experiment,
-    print_json,
-)
+from keras_resnet.cli.arguments import Arguments, own_values, parse_experiment
+from keras_resnet.cli.flags import OF_A_TRAINED_NETWORK
+from keras_resnet.cli.session import print_json
 from keras_resnet.experiment import Experiment
 from keras_resnet.experiment.search.searching import search
 from keras_resnet.experiment.search.space import SEARCHED, SearchSpace
