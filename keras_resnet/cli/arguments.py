@@ -30,11 +30,11 @@ class Arguments:
     """Arguments that every verb has.
 
     Attributes:
-        config: File of values for flags, which overrule them: TOML, YAML or JSON, such as the
-            config.json of an earlier run.
-        quiet: Whether log and progress are left out; results and warnings stay.
+        config: File with values of flags, in TOML, YAML or JSON, such as the config.json of an
+            earlier run; flags of the command line overrule it.
+        quiet: Whether log and progress are left out; results and warnings are still printed.
         verbose: Whether the log has details.
-        trust_module: Folders of TF Hub modules whose code a .keras file may have run.
+        trust_module: Folders of TF Hub modules whose code a .keras file may run.
     """
 
     # By keyword, so that the fields of a verb may lack defaults.

@@ -3,11 +3,11 @@
     keras-resnet benchmark ResNet50 --batch-size 1 32 -o runs/benchmark
 
 MODEL is the name of a network, which gets random weights, a .keras file, or an exported model. Its
-forms are Keras's own in a TensorFlow graph, and those of `keras-resnet export`: each runs as
-`predict` runs it, on images in memory. They take turns round by round, so that what slows the
-machine for seconds slows all of them alike. Printed are the median time of a batch, its quartiles,
-images per second, and the ratio to the first form in the same round. An exported model is timed as
-it is. `keras-resnet compare` measures memory and energy of networks.
+forms are a TensorFlow graph of Keras's model and the formats of `keras-resnet export`; each runs as
+`keras-resnet predict` runs it, on images in memory. They take turns, one batch each per round, so
+that variations in the machine's speed affect all of them. Prints the median time of a batch, its
+quartiles, images per second, and the ratio to the first form in the same round. An exported model
+is timed as it is. `keras-resnet compare` measures the memory and energy of networks.
 """
 
 import dataclasses
@@ -47,8 +47,9 @@ class Benchmark(Arguments):
         forms: Forms to time: keras, saved_model, tflite, onnx. Ratios are to the first.
         train: Whether a training step of Keras, with SGD and momentum, is timed too.
         rounds: Batches of each form, at least 3.
-        image_size: Side of the images, for a model that takes any; by default the network's own.
-        output: Folder for benchmark.png, .svg, .csv and .json.
+        image_size: Side of the images in pixels, for a model that takes any size; by default the
+            network's own.
+        output: Folder for benchmark.png, .svg, .csv and .json; by default none is written.
         json: Print the content of benchmark.json, as JSON.
     """
 

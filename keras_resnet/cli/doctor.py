@@ -46,7 +46,7 @@ class Doctor(Arguments):
     """Arguments of `keras-resnet doctor`.
 
     Attributes:
-        json: Print JSON.
+        json: Print the findings as JSON.
     """
 
     json: bool = False

@@ -4,7 +4,7 @@
 
 MODEL is a .keras file, whose classifier is left out, or the directory of a Hub module of features.
 The table, .csv or .parquet, has a row for every image: its path, its class if it is in a class
-folder, and its features. Images are shown to the model as in evaluation.
+folder, and its features. Images are prepared as for `keras-resnet evaluate`.
 """
 
 import dataclasses
@@ -27,9 +27,11 @@ class Embed(Arguments):
         model: A trained model.
         folder: Folder of images, or of class folders.
         output: Table to write, .csv or .parquet.
-        image_size: Side, for a model that takes any.
-        resize: Shorter side of which the center is shown.
-        batch_size: Images at a time.
+        image_size: Side of the images in pixels, for a model that takes any size; by default what
+            its weights want.
+        resize: Shorter side, in pixels, that an image is resized to before its center is cropped;
+            by default what the weights want.
+        batch_size: Images per batch.
         json: Print the numbers of images and features, and the table's name, as JSON.
     """
 

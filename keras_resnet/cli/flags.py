@@ -90,9 +90,18 @@ class Flag:
         if default is None or self.is_tristate:
             kind = Union[kind, None]  # noqa: UP007
         aliases = [SHORT_NAMES[name]] if name in SHORT_NAMES and not self.positional else []
-        about = tyro.conf.arg(help=self.text, aliases=aliases, metavar=metavar)
+        about = tyro.conf.arg(
+            help=self.text, help_behavior_hint=self.hint, aliases=aliases, metavar=metavar
+        )
         annotation = Annotated.__class_getitem__((kind, about, *self.marks))  # type: ignore[attr-defined]
         return (name, annotation, *([] if default is dataclasses.MISSING else [default]))
+
+    def hint(self, default: str) -> str:
+        """Returns what stands behind the text in the help, for the default as tyro shows it."""
+        if self.default is dataclasses.MISSING:
+            return "(required)"
+        told = self.default is None and "by default" in self.text
+        return "" if told else f"(default: {default or 'none'})"
 
     def words(self, name: str, value: Any) -> list[str]:
         """Returns the words of a command line that give the flag a value of a file."""

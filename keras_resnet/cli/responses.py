@@ -34,11 +34,11 @@ class Responses(Arguments):
     Attributes:
         models: Trained models, .keras files.
         dataset: Name of the data set.
-        data_dir: Folder of its files.
-        image_size: Side of the images in pixels.
-        split: Images to use.
-        batch_size: Images at a time.
-        layers: Convolutions to measure.
+        data_dir: Folder of its files; by default the data set's own.
+        image_size: Side of the images in pixels; by default the data set's own.
+        split: Split whose images are used.
+        batch_size: Images per batch.
+        layers: Convolutions to measure: those of 3x3, or all.
         workdir: Folder that everything is written to.
         json: Print the content of responses.json, as JSON.
     """
@@ -61,7 +61,12 @@ class Responses(Arguments):
 def main(
     argv: Sequence[str] | None = None, description: str | None = __doc__, prog: str | None = None
 ) -> None:
-    """Measures the responses of models to the images of a split, and draws them."""
+    """Measures how strongly the layers of trained networks respond (Fig. 7).
+
+        keras-resnet study responses --models runs/*/model.keras --workdir runs/responses
+
+    Writes responses.png, .svg, .csv and .json to --workdir.
+    """
     given = parse(Responses, argv, description, prog)
     # With --json, what is printed on the way is no result.
     progress = sys.stderr if given.json else sys.stdout

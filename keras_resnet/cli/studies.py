@@ -68,8 +68,8 @@ class StudyArguments(Arguments):
     """Arguments of a study of several networks.
 
     Attributes:
-        seeds: Seeds of every network.
-        jobs: Runs at a time; None for one a core on the CPU.
+        seeds: Seeds that every network is trained with.
+        jobs: Runs at a time; by default one per core on the CPU, and one on GPUs.
         json: Print the content of table.json, as JSON.
     """
 
@@ -89,8 +89,8 @@ class Degradation(StudyArguments):
     """Arguments of the study of the degradation.
 
     Attributes:
-        models: Networks of the table.
-        reach: Training errors in [0, 1] whose epoch the table tells.
+        models: Names of networks; `keras-resnet models` lists them.
+        reach: Training errors, in [0, 1], of which the table has the epoch that first reached them.
     """
 
     models: tuple[str, ...] = ("PlainNet20", "PlainNet56", "ResNet20", "ResNet56")
@@ -103,7 +103,13 @@ def degradation(
     prog: str | None = None,
     presets: Presets = NONE,
 ) -> None:
-    """Trains plain and residual nets of several depths alike."""
+    """Trains plain and residual networks of several depths in the same way (Fig. 1 and 6).
+
+        keras-resnet study degradation --models PlainNet20 ResNet20 --workdir runs/degradation
+
+    Writes the error curves (degradation.png, .svg, .csv), table.csv, table.json, report.html and a
+    folder per run to --workdir. Killed and started again with the same command, it resumes.
+    """
     without = ("model", "depth", "shortcut", "seed", *OF_A_TRAINED_NETWORK)
     base, given = parse_experiment(
         argv, description, {"digits": DEGRADATION, **presets}, Degradation, without, prog
@@ -135,7 +141,14 @@ def shortcuts(
     prog: str | None = None,
     presets: Presets = NONE,
 ) -> None:
-    """Compares shortcut options of a network."""
+    """Compares the shortcut options of a network (Table 3).
+
+        keras-resnet study shortcuts --model ResNet20 --shortcuts A B --workdir runs/shortcuts
+
+    Writes the final errors (comparison.png, .svg, .csv), error curves (curves), table.csv,
+    table.json, report.html and a folder per run to --workdir. Killed and started again with the
+    same command, it resumes.
+    """
     without = ("shortcut", "seed", *OF_A_TRAINED_NETWORK)
     base, given = parse_experiment(
         argv, description, {"digits": SHORTCUTS, **presets}, Shortcuts, without, prog
@@ -153,7 +166,14 @@ def regularization(
     prog: str | None = None,
     presets: Presets = NONE,
 ) -> None:
-    """Trains a network without regularization, with dropout, and with stochastic depth."""
+    """Trains a very deep network without regularization, with dropout, and with stochastic depth.
+
+        keras-resnet study very-deep --model ResNet56 --workdir runs/very_deep
+
+    Writes the final errors (comparison.png, .svg, .csv), error curves (curves), table.csv,
+    table.json, report.html and a folder per run to --workdir. Killed and started again with the
+    same command, it resumes.
+    """
     without = ("seed", *OF_A_TRAINED_NETWORK)
     base, given = parse_experiment(
         argv, description, {"digits": VERY_DEEP, **presets}, StudyArguments, without, prog
@@ -174,9 +194,9 @@ class Deepening(StudyArguments):
     """Arguments of the study of deepening.
 
     Attributes:
-        seeds: Seeds of every network.
-        to: Layers, 6n+2, of the deep net.
-        more_epochs: Epochs after deepening; those of `epochs` by default.
+        seeds: Seeds that every network is trained with.
+        to: Depth of the deepened network, 6n+2.
+        more_epochs: Epochs after deepening; by default as many as before.
     """
 
     seeds: tuple[int, ...] = (0,)
@@ -190,7 +210,13 @@ def deepening(
     prog: str | None = None,
     presets: Presets = NONE,
 ) -> None:
-    """Deepens a trained CIFAR network, and trains on."""
+    """Trains a CIFAR network, deepens it and trains on, and trains the deep one from scratch.
+
+        keras-resnet study deepen --depth 20 --to 56 --workdir runs/deepen
+
+    Writes the loss by epoch (deepening.png, .svg, .csv), table.csv, table.json and a folder per run
+    to --workdir. Killed and started again with the same command, it resumes.
+    """
     # Set here, or meant for runs on several devices.
     without = (
         *("model", "seed", "steps", "export", "fine_tune_epochs"),
@@ -212,7 +238,7 @@ class Transfer(StudyArguments):
     Attributes:
         init: Trained network: a .keras file, a TF Hub module, or weights. By default one is
             trained first.
-        scratch: Whether the same network is trained from random values too.
+        scratch: Whether the same network is also trained from random values.
     """
 
     init: str | None = None
@@ -225,7 +251,14 @@ def transfer(
     prog: str | None = None,
     presets: Presets = NONE,
 ) -> None:
-    """Fine-tunes a trained network, against the same network from random values."""
+    """Fine-tunes a trained network, and trains the same network from random values.
+
+        keras-resnet study transfer --init model.keras --dataset folder --data-dir DIR
+
+    Writes the final errors (comparison.png, .svg, .csv), error curves (curves), table.csv,
+    table.json, report.html and a folder per run to --workdir. Killed and started again with the
+    same command, it resumes.
+    """
     without = ("seed", "init", "steps")
     settings, given = parse_experiment(
         argv, description, {"digits": TRANSFER, **presets}, Transfer, without, prog

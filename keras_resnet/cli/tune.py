@@ -7,7 +7,7 @@ rate, momentum and weight decay), trains each for --epochs, prints their table, 
 against multiply-adds, and trains the one with the best validation accuracy for --final-epochs. The
 test images choose nothing. Interrupted and started again, it resumes; with more --trials it adds
 them. A candidate that runs out of memory has failed, and the search continues; where the system
-kills the process for it, start the search again: after two such kills it passes the candidate over.
+kills the process for it, start the search again: it skips a candidate after two such kills.
 Candidates over --max-multiply-adds or --max-parameters are trials that are not trained.
 """
 
@@ -35,12 +35,13 @@ class Tune(Arguments, SearchSpace):
     """Arguments of `keras-resnet tune`.
 
     Attributes:
-        tuner: How to choose candidates.
-        trials: Number of candidates; 12 by default.
-        factor: Hyperband trains one of so many on.
-        max_parameters: The most parameters of a candidate.
-        max_multiply_adds: The most multiply-adds of one image.
-        final_epochs: Epochs that the best one trains.
+        tuner: Method that chooses candidates.
+        trials: Number of candidates; by default 12, and as many as its rounds need for hyperband.
+        factor: Of so many candidates hyperband trains one further, for so many times the epochs.
+        max_parameters: Largest number of parameters of a candidate; by default any.
+        max_multiply_adds: Largest number of multiply-adds of a candidate for one image; by default
+            any.
+        final_epochs: Epochs that the best candidate is trained for in the end.
         json: Print the content of table.json, and as "final" that of the best one's metrics.json,
             as JSON.
     """
