@@ -12,6 +12,7 @@ FEATURES = {
     "avx512_vnni": "int8",
     "avx_vnni": "int8",
     "avx512_bf16": "bfloat16",
+    "bf16": "bfloat16",
     "amx_bf16": "bfloat16 matrices",
     "amx_int8": "int8 matrices",
 }
