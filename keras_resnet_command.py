@@ -17,7 +17,7 @@ from pathlib import Path
 VERBS = {
     "train": "Trains a network with any settings",
     "evaluate": "Measures trained models of any format by the paper's test protocols",
-    "predict": "Classifies image files by a trained model",
+    "predict": "Classifies image files with a trained model",
     "embed": "Writes the feature vectors of the images in a folder to a table",
     "serve": "Serves a trained model over HTTP: encoded images in, their best classes out",
     "export": "Writes a trained model for inference: SavedModel, LiteRT (.tflite) or ONNX",
@@ -27,8 +27,9 @@ VERBS = {
     "summary": "Describes a network: options, cost, and what its weights want done to an image",
     "models": "Lists the networks: default input, parameters, multiply-adds, and published weights",
     "compare": "Compares what networks cost, and how accurate they are",
+    "benchmark": "Times a network on this machine, in every form that it can be run in",
     "responses": "Measures how strongly the layers of trained networks respond",
-    "check-data": "Reads a folder of images through, and lists what training would stumble over",
+    "check-data": "Reads all images of a folder, and lists what would stop or mislead training",
     "doctor": "Says what is installed and which devices there are, and tries a step of training",
 }
 

@@ -16,9 +16,13 @@ import tensorflow as tf
 
 from keras_resnet.data import load_dataset
 from keras_resnet.evaluation.predictor import Classifier, calibration_batches
+from keras_resnet.experiment.forms import open_forms
 from keras_resnet.export import export, export_hub, load_exported
 from keras_resnet.utils.tables import markdown_table
 from keras_resnet.weights import load_model
+
+NAMES = {"saved_model": "saved_model", "tflite": "float32.tflite", "onnx": "float32.onnx"}
+OTHERS = ("hub", "float16.tflite", "int8.tflite")
 
 
 def main() -> None:
@@ -40,18 +44,18 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
+        forms = open_forms(model, folder)
+        measured(".keras", forms.pop("keras")(images))
         export_hub(model, folder / "hub", "classification")
-        export(model, folder / "saved_model")
-        export(model, folder / "float32.tflite", "litert")
         export(model, folder / "float16.tflite", "litert", quantize="float16")
         batches = calibration_batches("digits", model)
         export(model, folder / "int8.tflite", "litert", quantize="int8", calibration=batches)
-        export(model, folder / "float32.onnx", "onnx")
-        measured(".keras", model.predict(images.astype("float32"), verbose=0))
-        names = ("hub", "saved_model", "float32.tflite", "float16.tflite", "int8.tflite",
-                 "float32.onnx")  # fmt: skip
-        for name in names:
-            measured(f"{name}, pixels", load_exported(folder / name)(images))
+        opened = {
+            **{NAMES[form]: one for form, one in forms.items()},
+            **{name: load_exported(folder / name) for name in OTHERS},
+        }
+        for name, one in opened.items():
+            measured(f"{name}, pixels", one(images))
         hub, saved = (
             tf.saved_model.load(str(folder / name)).signatures for name in ("hub", "saved_model/1")
         )

@@ -1,4 +1,4 @@
-"""Reads a folder of images through, and lists what training would stumble over.
+"""Reads all images of a folder, and lists what would stop or mislead training.
 
     keras-resnet check-data DIR
 
@@ -6,10 +6,10 @@ DIR holds train/, val/ and test/ of class folders. Listed are files that are emp
 unreadable, too large, damaged inside (JPEGs, with the extra `data`), CMYK, of 16 bits per channel,
 of another format than their name says, or no images by their suffix; class folders that are empty,
 not among the training classes, or whose name is not one line in UTF-8; splits without class
-folders, and a single class. Pictures that are there twice are found too, first of all those in
-training and test; --labels MODEL adds images whose class is likely wrong, by what other images of
-the folder teach about the features of a trained model ("pixels" for none). Exit code 0 where
-nothing was found, else 1. With --workdir there are tables, and a page to look at (report.html).
+folders, and a single class. Duplicate pictures are listed too, above all those in both training
+and test images. --labels MODEL adds images whose class is likely wrong: the features of a trained
+model, or the pixels, of other images predict another one. The exit code is 0 where nothing was
+found, else 1. --workdir is for tables and a page with the pictures (report.html).
 """
 
 import dataclasses
@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from tyro.conf import Positional
 
 from keras_resnet import data, evaluation
-from keras_resnet.cli.flags import Arguments, parse, print_json
+from keras_resnet.cli import Arguments, parse, print_json
 from keras_resnet.data.check import FAULTS, NOTES
 from keras_resnet.evaluation.labels import write_candidates
 from keras_resnet.experiment.page import REPORT, require_jinja, write_report
@@ -33,11 +33,13 @@ class CheckData(Arguments):
 
     Attributes:
         folder: Folder of class folders of images, in train/, val/ and test/ or to be split.
-        duplicates: Whether pictures that are there twice are looked for.
-        labels: Trained model to find wrong labels by, or "pixels".
-        image_size: Side of the images in training, of which smaller ones are noted.
-        workdir: Folder for findings.csv, labels.csv and report.html.
-        json: Print JSON.
+        duplicates: Whether duplicate pictures are searched for.
+        labels: Trained model whose features find wrong labels, or "pixels"; by default they are not
+            searched for.
+        image_size: Side of the training images in pixels, to list smaller pictures; by default
+            none are listed.
+        workdir: Folder for findings.csv, labels.csv and report.html; by default none is written.
+        json: Print the findings as JSON.
     """
 
     folder: Positional[str]

@@ -22,7 +22,7 @@ from keras_resnet.analysis.plots import (
     cost_against_batch,
     require_matplotlib,
 )
-from keras_resnet.cli.flags import Arguments, parse, print_json
+from keras_resnet.cli import Arguments, parse, print_json
 from keras_resnet.experiment.page import REPORT, require_jinja, write_report
 from keras_resnet.experiment.workdir import expect_folder
 from keras_resnet.training.precision import set_precision
@@ -37,12 +37,13 @@ class Compare(Arguments):
 
     Attributes:
         models: Networks by name, and .keras files.
-        image_size: Side of the images; each network's own by default.
-        batch_sizes: Images per pass to measure.
-        measure: Whether time, memory and energy are measured.
-        repeats: Most steps to measure, at least 3.
-        seconds: After so many seconds 3 steps are enough.
-        accuracy: Measured accuracies, NAME=VALUE.
+        image_size: Side of the images in pixels; by default each network's own.
+        batch_sizes: Images of a step, for each of the steps to measure.
+        measure: Whether time, memory and energy are measured; else everything is only counted.
+        repeats: Largest number of steps to measure, at least 3.
+        seconds: Seconds of measurement after which 3 steps are enough.
+        accuracy: Top-1 accuracies to show, as NAME=VALUE with a value in [0, 1], or NAME=FILE with
+            the metrics.json of a run or an evaluation.
         precision: Precision of the networks.
         workdir: Folder that everything is written to.
         json: Print the content of comparison.json, as JSON.

@@ -4,9 +4,9 @@
     keras-resnet convert timm/resnet50.a1_in1k resnet50.keras
     keras-resnet convert model.keras model.pth
 
-MODEL is a .keras file, hf://owner/name, the name of published weights, or that of a network, with
-WEIGHTS behind it, a file (keras-resnet models lists the names). OUT is a .keras file, a .weights.h5
-of Keras, or a .pth or .safetensors under the names of PyTorch.
+MODEL is a .keras file, hf://owner/name, the name of published weights, or the name of a network
+(keras-resnet models lists them) followed by WEIGHTS, a file. OUT is a .keras file, a .weights.h5
+file of Keras, or a .pth or .safetensors file with the names of PyTorch.
 """
 
 import dataclasses
@@ -16,7 +16,7 @@ from pathlib import Path
 import keras
 from tyro.conf import Positional
 
-from keras_resnet.cli.flags import Arguments, parse, print_json
+from keras_resnet.cli import Arguments, parse, print_json
 from keras_resnet.models import build, list_models, load_model
 from keras_resnet.utils.files import replacing
 from keras_resnet.weights import save_model, save_torch_weights
@@ -28,11 +28,11 @@ class Convert(Arguments):
 
     Attributes:
         model: A .keras file, hf://owner/name, or the name of weights or of a network.
-        files: WEIGHTS for a network by name, and OUT.
-        classes: Classes of a network by name; by default its own.
-        version: Version of a network by name: v1, v1.5 or v2; by default its own.
-        overwrite: Whether OUT is replaced.
-        json: Print JSON.
+        files: WEIGHTS of a network that is given by name, and OUT.
+        classes: Number of classes of a network that is given by name; by default its own.
+        version: v1, v1.5 or v2, for a network that is given by name; by default its own.
+        overwrite: Whether OUT is replaced where it exists.
+        json: Print path, bytes and parameters of OUT as JSON.
     """
 
     model: Positional[str]

@@ -21,7 +21,8 @@ import numpy as np
 import tensorflow as tf
 from packaging.requirements import Requirement
 
-from keras_resnet.cli.flags import Arguments, parse, print_json
+from keras_resnet.analysis.machine import processor_features
+from keras_resnet.cli import Arguments, parse, print_json
 from keras_resnet.data import ArrayDataset
 from keras_resnet.experiment.card import versions
 from keras_resnet.models import CifarResNet
@@ -30,16 +31,6 @@ from keras_resnet.training import CrossEntropy, Trainer, make_strategy, set_prec
 DISTRIBUTION = "keras-deep-residual"
 # Extras that are not for users.
 _DEVELOPMENT = ("all", "browser", "test")
-# Features of a processor by what TensorFlow's kernels use them for.
-_FEATURES = {
-    "avx2": "vectors of 8 float32",
-    "avx512f": "vectors of 16 float32",
-    "avx512_vnni": "int8",
-    "avx_vnni": "int8",
-    "avx512_bf16": "bfloat16",
-    "amx_bf16": "bfloat16 matrices",
-    "amx_int8": "int8 matrices",
-}
 
 
 class Finding(NamedTuple):
@@ -55,7 +46,7 @@ class Doctor(Arguments):
     """Arguments of `keras-resnet doctor`.
 
     Attributes:
-        json: Print JSON.
+        json: Print the findings as JSON.
     """
 
     json: bool = False
@@ -111,30 +102,20 @@ def _machine() -> Iterator[Finding]:
     if not gpus and (shutil.which("nvidia-smi") or Path("/dev/nvidia0").exists()):
         remedy = f"pip install '{DISTRIBUTION}[gpu]', and a driver that fits it"
         yield Finding("missing", "an NVIDIA GPU that TensorFlow cannot use", remedy)
-    flags = _processor_flags()
-    features = [f"{name} ({use})" for name, use in _FEATURES.items() if name in flags]
+    found = processor_features()
+    features = [f"{name} ({use})" for name, use in found.items()]
     processor = f"{os.cpu_count()} cores of {platform.machine()}"
     yield Finding("ok", f"processor: {processor}, {', '.join(features) or 'no features known'}")
     if os.environ.get("TF_ENABLE_ONEDNN_OPTS") == "0":
         yield Finding("slow", "oneDNN kernels are off", "unset TF_ENABLE_ONEDNN_OPTS")
     else:
         yield Finding("ok", "oneDNN kernels are on")
-    if any("bf16" in flag for flag in flags) or gpus:
+    if any("bf16" in name for name in found) or gpus:
         yield Finding("ok", "--precision mixed_bfloat16 has hardware")
     else:
         yield Finding("ok", "--precision float32; bfloat16 has no hardware here")
     free = shutil.disk_usage(".").free
     yield Finding("ok" if free > 2**30 else "slow", f"{free / 2**30:.1f} GiB free in this folder")
-
-
-def _processor_flags() -> frozenset[str]:
-    """Returns the features of the processor as Linux names them; none elsewhere."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return frozenset()
-    listed = next((line for line in lines if line.startswith(("flags", "Features"))), "")
-    return frozenset(listed.partition(":")[2].split())
 
 
 def _step() -> Iterator[Finding]:

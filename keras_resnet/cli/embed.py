@@ -4,7 +4,7 @@
 
 MODEL is a .keras file, whose classifier is left out, or the directory of a Hub module of features.
 The table, .csv or .parquet, has a row for every image: its path, its class if it is in a class
-folder, and its features. Images are shown to the model as in evaluation.
+folder, and its features. Images are prepared as for `keras-resnet evaluate`.
 """
 
 import dataclasses
@@ -13,7 +13,8 @@ from pathlib import Path
 
 from tyro.conf import Positional
 
-from keras_resnet.cli.flags import Arguments, own_values, parse, print_json
+from keras_resnet.cli.arguments import Arguments, own_values, parse
+from keras_resnet.cli.session import print_json
 from keras_resnet.evaluation import embeddings
 from keras_resnet.utils.escapes import visible
 
@@ -26,9 +27,11 @@ class Embed(Arguments):
         model: A trained model.
         folder: Folder of images, or of class folders.
         output: Table to write, .csv or .parquet.
-        image_size: Side, for a model that takes any.
-        resize: Shorter side of which the center is shown.
-        batch_size: Images at a time.
+        image_size: Side of the images in pixels, for a model that takes any size; by default what
+            its weights want.
+        resize: Shorter side, in pixels, that an image is resized to before its center is cropped;
+            by default what the weights want.
+        batch_size: Images per batch.
         json: Print the numbers of images and features, and the table's name, as JSON.
     """
 
@@ -43,14 +46,15 @@ class Embed(Arguments):
 
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
     """Writes the table of a folder."""
-    given = own_values(parse(Embed, argv, __doc__, prog))
-    output, as_json = given.pop("output"), given.pop("json")
+    given = parse(Embed, argv, __doc__, prog)
+    own = own_values(given)
+    output = own.pop("output")
 
     embeddings.table_writer(output)  # which refuses a name before the images are read
-    table = embeddings.embed(**given)
+    table = embeddings.embed(**own)
     table.write(output)
     images, features = table.vectors.shape
-    if as_json:
+    if given.json:
         print_json({"images": images, "features": features, "output": str(output)})
         return
     print(f"{images:,} images, {features:,} features each: {visible(output)}")

@@ -4,7 +4,7 @@
 
 A model is a .keras file, an exported one (Hub module, SavedModel, .tflite, .onnx), hf://owner/name,
 or published weights: ResNet50, timm/resnet50.a1_in1k. Several are an ensemble: probabilities are
-averaged over crops and models, with --average logits the logits. Outputs are matched to the classes
+averaged over crops and models, or with --average logits the logits. Outputs are matched to classes
 of the data set by name: those that the model remembers, or that labels.txt beside it has.
 
 Writes top-1 and top-5 error with 95 % intervals, calibration error and images/s (metrics.json), a
@@ -28,7 +28,8 @@ import keras
 
 from keras_resnet import evaluation
 from keras_resnet.analysis import plots
-from keras_resnet.cli.flags import Arguments, options_of, parse, print_json
+from keras_resnet.cli.arguments import Arguments, options_of, parse
+from keras_resnet.cli.session import print_json
 from keras_resnet.data import ImageDataset, load_dataset, option_names
 from keras_resnet.experiment.card import versions
 from keras_resnet.experiment.evaluation_files import write_evaluation
@@ -51,22 +52,27 @@ class Evaluate(Arguments):
     Attributes:
         models: Trained models: .keras files, exported models, or names of published weights.
         dataset: Name of the data set.
-        data_dir: Folder of its files, or the CSV file.
-        val_split: Share of the validation images, as in training.
-        test_split: Share of the test images, as in training.
-        image_size: Side of the images; by default the first model's.
-        max_bad_files: Unreadable images to skip, with a warning each.
-        split: train, validation or test; by default the last that there is.
-        protocol: Transforms and crops of an image.
-        resize: Shorter side of what is cropped; by default what the weights want.
-        scales: Shorter sides for multi-scale; by default the paper's.
-        flip: Whether images are mirrored too, for multi-scale.
-        average: What is averaged over crops and models.
-        batch_size: Crops of the models' size per step.
+        data_dir: Folder of its files, or the CSV file; by default the data set's own.
+        val_split: Share of the images that is the validation split, as in training; by default the
+            data set's own.
+        test_split: Share of the images that is the test split, likewise; by default the data set's
+            own.
+        image_size: Side of the images in pixels; by default the first model's.
+        max_bad_files: Largest number of unreadable images, which are skipped with a warning each;
+            by default the data set's own.
+        split: train, validation or test; by default the last one that the data set has.
+        protocol: Test protocol: how images are resized, cropped and flipped.
+        resize: Shorter side, in pixels, that an image is resized to before crops are taken; by
+            default what the weights want.
+        scales: Shorter sides, in pixels, for multi-scale; by default the paper's.
+        flip: Whether flipped images are averaged too, for multi-scale; by default they are not.
+        average: Outputs that are averaged over crops and models.
+        batch_size: Crops per batch.
         against: Trained models to compare with on the same images.
-        calibrate: File to write the one model to, calibrated on these images.
+        calibrate: .keras file to write the model to, calibrated on these images; by default none is
+            written.
         kept: Share of the correctly classified images that the threshold of --calibrate keeps.
-        table: Format of predictions.
+        table: Format of the table of predictions.
         workdir: Folder that everything is written to.
         json: Print the content of metrics.json, as JSON.
     """

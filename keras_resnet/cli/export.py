@@ -3,11 +3,11 @@
     keras-resnet export model.keras model.tflite --quantize int8 --calibration pictures/
 
 The format follows from the name of OUT, or is --format. Batch normalization is folded into the
-convolutions; what was written is run and compared with the model, and kept only if it agrees. int8
-and int16x8 need --calibration: a folder of images such as the model was trained on, or "digits";
-with it every format is compared on these images, else on four random ones. All formats take images
-in [0, 255] and carry the model's labels and preprocessing, or else the labels.txt (or --labels) and
-the preprocessing.json that lie beside it.
+convolutions; the exported model is run and compared with the original, and kept only if it agrees.
+int8 and int16x8 need --calibration: a folder of images such as the model was trained on, or
+"digits"; with it every format is compared on these images, else on four random ones. All formats
+take images in [0, 255], and contain the names of the classes and the preprocessing: those in the
+model, or in labels.txt (or --labels) and preprocessing.json beside it.
 """
 
 import dataclasses
@@ -19,7 +19,8 @@ from typing import Annotated, Literal
 from tyro.conf import Positional
 
 from keras_resnet import export
-from keras_resnet.cli.flags import REPEATABLE, Arguments, parse, print_json
+from keras_resnet.cli import Arguments, parse, print_json
+from keras_resnet.cli.flags import REPEATABLE
 from keras_resnet.evaluation.predictor import calibration_batches
 from keras_resnet.export.formats import FORMATS
 from keras_resnet.export.reading import labels_of, preprocessing_for
@@ -37,20 +38,23 @@ class Export(Arguments):
     """Arguments of `keras-resnet export`.
 
     Attributes:
-        model: A trained model, a .keras file or hf://owner/name.
-        out: What to write. OUT and MODEL may be at addresses such as gs://bucket/model.onnx.
+        model: Trained model: a .keras file, or hf://owner/name.
+        out: File or folder to write. OUT and MODEL may be at addresses such as
+            gs://bucket/model.onnx.
         format: Format; by default that of the suffix of OUT.
         quantize: Type of the weights; float16, dynamic, int8 and int16x8 for LiteRT, int8 for ONNX.
-        calibration: Folder of images, or "digits", for int8 and int16x8.
+        calibration: Folder of images, or "digits", for int8 and int16x8; by default none.
         io_dtype: Type of inputs and outputs; uint8 or int8 for LiteRT int8.
-        opset: Version of ONNX's operations, 10 to 21; 17 by default.
-        about: A description, version, author or license, NAME=TEXT, for LiteRT and ONNX;
-            repeatable.
-        image_size: Side, for LiteRT of a model of any size.
-        preprocessing: Where images are prepared.
-        labels: File with the name of a class on every line.
-        overwrite: Whether OUT is replaced.
-        json: Print what was written, as JSON.
+        opset: Version of ONNX's operations, 10 to 21; by default 17.
+        about: Text about the model, for LiteRT and ONNX: NAME=TEXT, where NAME is description,
+            version, author or license; repeatable.
+        image_size: Side of the images in pixels, for a model that takes any size, which LiteRT
+            needs; by default any size for the others.
+        preprocessing: Standardization of the images: the model's own, ImageNet's put in front, or
+            none.
+        labels: File with the name of a class on every line; by default those of the model.
+        overwrite: Whether OUT is replaced where it exists.
+        json: Print what was written, and how well it agrees, as JSON.
     """
 
     model: Positional[str]

@@ -4,10 +4,10 @@
     keras-resnet models --family imagenet --pretrained
 
 The numbers behind the weights are their published single-crop top-1 accuracies on ImageNet in
-percent, at 224 pixels. --json prints the same for programs, with where weights and accuracies come
-from. --update README.md writes the whole list between the lines "<!-- model zoo -->" and
-"<!-- end of model zoo -->" of that file. --count counts all networks anew, as they are built, in
-about two minutes; a new entry of the table needs it.
+percent, at 224 pixels. --json prints also the sources of weights and accuracies. --update README.md
+writes the whole list between the lines "<!-- model zoo -->" and "<!-- end of model zoo -->" of that
+file. --count counts all networks anew, as they are built, in about two minutes; a new entry of the
+table needs it.
 """
 
 import dataclasses
@@ -18,7 +18,7 @@ from typing import Literal
 from tyro.conf import Positional
 
 from keras_resnet.analysis.counting import count_models
-from keras_resnet.cli.flags import Arguments, parse, print_json
+from keras_resnet.cli import Arguments, parse, print_json
 from keras_resnet.models.zoo import SIZES, list_models, models_table, with_models
 from keras_resnet.utils.files import write_text
 from keras_resnet.utils.tables import write_table
@@ -30,12 +30,12 @@ class Models(Arguments):
 
     Attributes:
         pattern: Pattern of the names, such as 'resnet50*'.
-        family: Networks for photographs or for small images.
-        pretrained: Only those that there are published weights for, or those that there are none
-            for.
-        json: Print JSON.
-        update: A document to keep in step.
-        count: Count the networks anew.
+        family: Networks for photographs (imagenet) or for small images (cifar); by default both.
+        pretrained: Whether only networks with published weights are listed, or only those without;
+            by default all are.
+        json: Print the networks as JSON.
+        update: Document to write the list into; by default none.
+        count: Whether all networks are counted anew.
     """
 
     pattern: Positional[str] = "*"

@@ -1,13 +1,13 @@
-"""Classifies image files by a trained model.
+"""Classifies image files with a trained model.
 
     keras-resnet predict model.keras pictures/ photo.jpg --top 3
 
 MODEL is a .keras file, the directory of a Hub module or SavedModel, a .tflite or .onnx file of
-`keras-resnet export`, or hf://owner/name on the Hugging Face hub. Labels are those that it carries
-along, or lie beside it. Each image is followed by its best classes and their probabilities; --json
-prints the same for programs. Where the model was calibrated (evaluate --calibrate) and the best
-probability is below its threshold, "none of the classes" stands beside the image. Images are shown
-to the model as its weights want it: upright, resized, cropped at the center.
+`keras-resnet export`, or hf://owner/name on the Hugging Face hub. Names of the classes are those in
+the model, or in labels.txt beside it. Prints for each image its best classes and their
+probabilities. Where the model was calibrated (evaluate --calibrate) and the best probability is
+below its threshold, "none of the classes" is printed beside the image. Images are prepared as the
+weights want it: upright, resized, cropped at the center.
 """
 
 import dataclasses
@@ -16,7 +16,8 @@ from pathlib import Path
 
 from tyro.conf import Positional
 
-from keras_resnet.cli.flags import Arguments, own_values, parse, print_json
+from keras_resnet.cli.arguments import Arguments, own_values, parse
+from keras_resnet.cli.session import print_json
 from keras_resnet.evaluation import predictor
 from keras_resnet.preprocessing import NONE_OF_THE_CLASSES
 from keras_resnet.utils.escapes import visible
@@ -29,12 +30,14 @@ class Predict(Arguments):
     Attributes:
         model: A trained model.
         images: Image files or folders of them.
-        top: Classes to name.
-        labels: File with the name of a class on every line.
-        image_size: Side, for a model that takes any.
-        resize: Shorter side of which the center is shown.
-        batch_size: Images at a time.
-        json: Print JSON.
+        top: Number of best classes to print.
+        labels: File with the name of a class on every line; by default those of the model.
+        image_size: Side of the images in pixels, for a model that takes any size; by default what
+            its weights want.
+        resize: Shorter side, in pixels, that an image is resized to before its center is cropped;
+            by default what the weights want.
+        batch_size: Images per batch.
+        json: Print the classes and probabilities of every image as JSON.
     """
 
     model: Positional[str]
@@ -49,11 +52,10 @@ class Predict(Arguments):
 
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
     """Prints the best classes of images."""
-    given = own_values(parse(Predict, argv, __doc__, prog))
-    as_json = given.pop("json")
+    given = parse(Predict, argv, __doc__, prog)
 
-    predictions = predictor.predict(**given)
-    if as_json:
+    predictions = predictor.predict(**own_values(given))
+    if given.json:
         rows = [{**dataclasses.asdict(one), "path": _text(one.path)} for one in predictions]
         print_json(rows)
         return

@@ -10,6 +10,7 @@ Writes responses.png, .svg, .csv and .json to --workdir, and a page with all of 
 import collections
 import dataclasses
 import itertools
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
@@ -17,7 +18,8 @@ from typing import Literal
 import keras
 
 from keras_resnet.analysis import layer_responses, plots
-from keras_resnet.cli.flags import Arguments, options_of, own_values, parse
+from keras_resnet.cli.arguments import Arguments, options_of, own_values, parse
+from keras_resnet.cli.session import print_json
 from keras_resnet.data import load_dataset
 from keras_resnet.evaluation import load_model
 from keras_resnet.experiment.card import origin
@@ -34,12 +36,13 @@ class Responses(Arguments):
     Attributes:
         models: Trained models, .keras files.
         dataset: Name of the data set.
-        data_dir: Folder of its files.
-        image_size: Side of the images in pixels.
-        split: Images to use.
-        batch_size: Images at a time.
-        layers: Convolutions to measure.
+        data_dir: Folder of its files; by default the data set's own.
+        image_size: Side of the images in pixels; by default the data set's own.
+        split: Split whose images are used.
+        batch_size: Images per batch.
+        layers: Convolutions to measure: those of 3x3, or all.
         workdir: Folder that everything is written to.
+        json: Print the content of responses.json, as JSON.
     """
 
     models: tuple[str, ...]
@@ -50,6 +53,7 @@ class Responses(Arguments):
     batch_size: int = 128
     layers: Literal["3x3", "all"] = "3x3"
     workdir: str = "runs/responses"
+    json: bool = False
 
     def __post_init__(self):
         checks.one_of("split", self.split, ("train", "validation", "test"))
@@ -59,8 +63,15 @@ class Responses(Arguments):
 def main(
     argv: Sequence[str] | None = None, description: str | None = __doc__, prog: str | None = None
 ) -> None:
-    """Measures the responses of models to the images of a split, and draws them."""
+    """Measures how strongly the layers of trained networks respond (Fig. 7).
+
+        keras-resnet study responses --models runs/*/model.keras --workdir runs/responses
+
+    Writes responses.png, .svg, .csv and .json to --workdir.
+    """
     given = parse(Responses, argv, description, prog)
+    # With --json, what is printed on the way is no result.
+    progress = sys.stderr if given.json else sys.stdout
 
     workdir = expect_folder("workdir", given.workdir)
     plots.require_matplotlib()
@@ -72,7 +83,8 @@ def main(
         batches = dataset.eval_batches(given.split, given.batch_size)
         found[label] = layer_responses(model, batches, layers=given.layers)
         mean = sum(layer.std for layer in found[label]) / len(found[label])
-        print(f"{label}: {len(found[label])} layers, mean standard deviation {mean:.3f}")
+        text = f"{label}: {len(found[label])} layers, mean standard deviation {mean:.3f}"
+        print(text, file=progress, flush=True)
     count = dataset.num_examples(given.split)
     title = (
         f"Responses of {given.layers.replace('3x3', 'the 3x3')} layers to {count:,} "
@@ -80,21 +92,21 @@ def main(
     )
     plots.responses(found, workdir / "responses.png", title=title)
     responses = {label: list(map(dataclasses.asdict, layers)) for label, layers in found.items()}
-    write_json(
-        workdir / "responses.json",
-        {
-            "dataset": dataset.name,
-            "split": given.split,
-            "images": count,
-            "layers": given.layers,
-            "responses": responses,
-        },
-    )
+    content = {
+        "dataset": dataset.name,
+        "split": given.split,
+        "images": count,
+        "layers": given.layers,
+        "responses": responses,
+    }
+    write_json(workdir / "responses.json", content)
     defaults = own_values(Responses(given.models)) | {"models": None}
     write_report(
         workdir, title=title, metrics=origin(), settings=own_values(given), defaults=defaults
     )
-    print(f"Everything is in {workdir}: begin with {REPORT}")
+    if given.json:
+        print_json(content)
+    print(f"Everything is in {workdir}: begin with {REPORT}", file=progress)
 
 
 def _labeled(models: Mapping[str, keras.Model]) -> dict[str, keras.Model]:

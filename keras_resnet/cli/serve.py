@@ -4,13 +4,13 @@
     curl --data-binary @photo.jpg http://127.0.0.1:8000/predict
     curl --form x=@a.jpg --form x=@b.png http://127.0.0.1:8000/predict
 
-An example to build on, for the same machine or a trusted network. MODEL, labels and what an image
-is shown as are those of `keras-resnet predict`. POST /predict takes the bytes of one image, or
-several as files of a multipart form, and gives their "labels" and "probabilities" as JSON, best
-first. "none" is true where the model was calibrated (evaluate --calibrate) and the best probability
-is below its threshold: the image shows none of the classes. An image that cannot be read has an
-"error" instead: one that came alone with status 422, among several in its own row with 200.
-GET /health answers while the model is served. Needs the extra `serve`.
+An example to build on, for the same machine or a trusted network. MODEL, the names of the classes
+and the preparation of images are those of `keras-resnet predict`. POST /predict takes the bytes of
+one image, or several as files of a multipart form, and gives their "labels" and "probabilities" as
+JSON, best first. "none" is true where the model was calibrated (evaluate --calibrate) and the best
+probability is below its threshold: the image shows none of the classes. An image that cannot be
+read has an "error" instead: one that came alone with status 422, among several in its own row with
+200. GET /health answers while the model is served. Needs the extra `serve`.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 from tyro.conf import Positional
 
-from keras_resnet.cli.flags import Arguments, parse
+from keras_resnet.cli.arguments import Arguments, parse
 from keras_resnet.evaluation.predictor import BadImageError, Classifier
 from keras_resnet.utils import checks
 
@@ -38,15 +38,17 @@ class Serve(Arguments):
 
     Attributes:
         model: A trained model.
-        host: Address to listen at; by default this machine only.
-        port: Port to listen at; 0 for a free one.
-        top: Classes to name.
-        labels: File with the name of a class on every line.
-        image_size: Side, for a model that takes any.
-        resize: Shorter side of which the center is shown.
+        host: Address to listen on; the default takes requests of this machine only.
+        port: Port to listen on; 0 for a free one.
+        top: Number of best classes to return.
+        labels: File with the name of a class on every line; by default those of the model.
+        image_size: Side of the images in pixels, for a model that takes any size; by default what
+            its weights want.
+        resize: Shorter side, in pixels, that an image is resized to before its center is cropped;
+            by default what the weights want.
         threads: Requests to work on at a time.
-        max_images: Images in a request.
-        max_megabytes: Size of a request.
+        max_images: Largest number of images in a request.
+        max_megabytes: Largest size of a request in MiB.
     """
 
     model: Positional[str]

@@ -6,16 +6,14 @@ presets beside its own on the digits, which recipes add.
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from types import MappingProxyType
 
 import tensorflow as tf
 
-from keras_resnet.cli.flags import (
-    OF_A_TRAINED_NETWORK,
-    StudyArguments,
-    own_values,
-    parse_experiment,
-)
+from keras_resnet.cli.arguments import Arguments, own_values, parse_experiment
+from keras_resnet.cli.flags import OF_A_TRAINED_NETWORK
+from keras_resnet.cli.session import print_json
 from keras_resnet.experiment import (
     Data,
     Experiment,
@@ -27,6 +25,7 @@ from keras_resnet.experiment import (
 )
 from keras_resnet.experiment.factories import architecture_of, build_model, load_data
 from keras_resnet.experiment.slimming import compare_slimmed
+from keras_resnet.experiment.workdir import read_object
 from keras_resnet.utils import checks
 
 Presets = Mapping[str, Experiment]
@@ -72,12 +71,33 @@ TRANSFER = Experiment(
 
 
 @dataclasses.dataclass(frozen=True)
+class StudyArguments(Arguments):
+    """Arguments of a study of several networks.
+
+    Attributes:
+        seeds: Seeds that every network is trained with.
+        jobs: Runs at a time; by default one per core on the CPU, and one on GPUs.
+        json: Print the content of table.json, as JSON.
+    """
+
+    seeds: tuple[int, ...] = (0, 1, 2)
+    jobs: int | None = None
+    json: bool = False
+
+
+def _print(base: Experiment, given: StudyArguments) -> None:
+    """Prints the result of a study for programs; for readers it is in what was logged."""
+    if given.json:
+        print_json(read_object(Path(base.output.workdir) / "table.json"))
+
+
+@dataclasses.dataclass(frozen=True)
 class Degradation(StudyArguments):
     """Arguments of the study of the degradation.
 
     Attributes:
-        models: Networks of the table.
-        reach: Training errors in [0, 1] whose epoch the table tells.
+        models: Names of networks; `keras-resnet models` lists them.
+        reach: Training errors, in [0, 1], of which the table has the epoch that first reached them.
     """
 
     models: tuple[str, ...] = ("PlainNet20", "PlainNet56", "ResNet20", "ResNet56")
@@ -90,13 +110,20 @@ def degradation(
     prog: str | None = None,
     presets: Presets = NONE,
 ) -> None:
-    """Trains plain and residual nets of several depths alike."""
+    """Trains plain and residual networks of several depths in the same way (Fig. 1 and 6).
+
+        keras-resnet study degradation --models PlainNet20 ResNet20 --workdir runs/degradation
+
+    Writes the error curves (degradation.png, .svg, .csv), table.csv, table.json, report.html and a
+    folder per run to --workdir. Killed and started again with the same command, it resumes.
+    """
     without = ("model", "depth", "shortcut", "seed", *OF_A_TRAINED_NETWORK)
     base, given = parse_experiment(
         argv, description, {"digits": DEGRADATION, **presets}, Degradation, without, prog
     )
     own = own_values(given)
     reports.degradation(own.pop("models"), base, own.pop("seeds"), **own)
+    _print(base, given)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,7 +148,14 @@ def shortcuts(
     prog: str | None = None,
     presets: Presets = NONE,
 ) -> None:
-    """Compares shortcut options of a network."""
+    """Compares the shortcut options of a network (Table 3).
+
+        keras-resnet study shortcuts --model ResNet20 --shortcuts A B --workdir runs/shortcuts
+
+    Writes the final errors (comparison.png, .svg, .csv), error curves (curves), table.csv,
+    table.json, report.html and a folder per run to --workdir. Killed and started again with the
+    same command, it resumes.
+    """
     without = ("shortcut", "seed", *OF_A_TRAINED_NETWORK)
     base, given = parse_experiment(
         argv, description, {"digits": SHORTCUTS, **presets}, Shortcuts, without, prog
@@ -130,6 +164,7 @@ def shortcuts(
     variants = {f"option {s}": base.replace(shortcut=s) for s in own.pop("shortcuts")}
     title = f"Shortcut options of {architecture_of(base.network).name}"
     reports.side_by_side(variants, base, own.pop("seeds"), title=title, **own)
+    _print(base, given)
 
 
 def regularization(
@@ -138,7 +173,14 @@ def regularization(
     prog: str | None = None,
     presets: Presets = NONE,
 ) -> None:
-    """Trains a network without regularization, with dropout, and with stochastic depth."""
+    """Trains a very deep network without regularization, with dropout, and with stochastic depth.
+
+        keras-resnet study very-deep --model ResNet56 --workdir runs/very_deep
+
+    Writes the final errors (comparison.png, .svg, .csv), error curves (curves), table.csv,
+    table.json, report.html and a folder per run to --workdir. Killed and started again with the
+    same command, it resumes.
+    """
     without = ("seed", *OF_A_TRAINED_NETWORK)
     base, given = parse_experiment(
         argv, description, {"digits": VERY_DEEP, **presets}, StudyArguments, without, prog
@@ -151,6 +193,7 @@ def regularization(
     }
     title = f"Regularization of {architecture_of(base.network).name}"
     reports.side_by_side(variants, base, own.pop("seeds"), title=title, **own)
+    _print(base, given)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -158,9 +201,9 @@ class Deepening(StudyArguments):
     """Arguments of the study of deepening.
 
     Attributes:
-        seeds: Seeds of every network.
-        to: Layers, 6n+2, of the deep net.
-        more_epochs: Epochs after deepening; those of `epochs` by default.
+        seeds: Seeds that every network is trained with.
+        to: Depth of the deepened network, 6n+2.
+        more_epochs: Epochs after deepening; by default as many as before.
     """
 
     seeds: tuple[int, ...] = (0,)
@@ -174,7 +217,13 @@ def deepening(
     prog: str | None = None,
     presets: Presets = NONE,
 ) -> None:
-    """Deepens a trained CIFAR network, and trains on."""
+    """Trains a CIFAR network, deepens it and trains on, and trains the deep one from scratch.
+
+        keras-resnet study deepen --depth 20 --to 56 --workdir runs/deepen
+
+    Writes the loss by epoch (deepening.png, .svg, .csv), table.csv, table.json and a folder per run
+    to --workdir. Killed and started again with the same command, it resumes.
+    """
     # Set here, or meant for runs on several devices.
     without = (
         *("model", "seed", "steps", "export", "fine_tune_epochs"),
@@ -186,6 +235,7 @@ def deepening(
     )
     own = own_values(given)
     growth.deepening(base, own.pop("to"), own.pop("seeds"), **own)
+    _print(base, given)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -219,6 +269,7 @@ def slimming(
     )
     own = own_values(given)
     compare_slimmed(base, own.pop("shares"), own.pop("seeds"), **own)
+    _print(base, given)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -228,7 +279,7 @@ class Transfer(StudyArguments):
     Attributes:
         init: Trained network: a .keras file, a TF Hub module, or weights. By default one is
             trained first.
-        scratch: Whether the same network is trained from random values too.
+        scratch: Whether the same network is also trained from random values.
     """
 
     init: str | None = None
@@ -241,7 +292,14 @@ def transfer(
     prog: str | None = None,
     presets: Presets = NONE,
 ) -> None:
-    """Fine-tunes a trained network, against the same network from random values."""
+    """Fine-tunes a trained network, and trains the same network from random values.
+
+        keras-resnet study transfer --init model.keras --dataset folder --data-dir DIR
+
+    Writes the final errors (comparison.png, .svg, .csv), error curves (curves), table.csv,
+    table.json, report.html and a folder per run to --workdir. Killed and started again with the
+    same command, it resumes.
+    """
     without = ("seed", "init", "steps")
     settings, given = parse_experiment(
         argv, description, {"digits": TRANSFER, **presets}, Transfer, without, prog
@@ -253,3 +311,4 @@ def transfer(
     tf.config.set_visible_devices([], "GPU")
     build_model(settings, load_data(settings.data))
     reports.transfer(settings, own.pop("seeds"), **own)
+    _print(settings, given)

@@ -7,7 +7,7 @@ They run on scikit-learn's digits by default, and write a table and plots. NAME 
 
     degradation  plain and residual nets of several depths (Fig. 1 and 6)
     shortcuts    options A, B and C of the shortcuts (Table 3)
-    very-deep    a very deep net, and its cure by regularization (section 4.2)
+    very-deep    a very deep net without and with regularization (section 4.2)
     deepen       a deeper net made from a trained one by identity blocks (section 1)
     responses    how strongly the layers of trained networks respond (Fig. 7)
     transfer     fine-tuning a trained network, against random values

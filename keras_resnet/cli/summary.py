@@ -3,8 +3,8 @@
     keras-resnet summary ResNet50
     keras-resnet summary model.keras --layers
 
-MODEL is a name of the table (keras-resnet models), which is built with random weights, a .keras
-file, or hf://owner/name. Parameters and multiply-adds are counted for one image.
+MODEL is the name of a network (keras-resnet models lists them), which is built with random weights,
+a .keras file, or hf://owner/name. Multiply-adds and activations are counted for one image.
 """
 
 import dataclasses
@@ -15,7 +15,7 @@ import keras
 from tyro.conf import Positional
 
 from keras_resnet.analysis import complexity
-from keras_resnet.cli.flags import Arguments, parse, print_json
+from keras_resnet.cli import Arguments, parse, print_json
 from keras_resnet.models import build, list_models, load_model
 from keras_resnet.network import remembered
 from keras_resnet.utils import checks
@@ -28,10 +28,10 @@ class Summary(Arguments):
     """Arguments of `keras-resnet summary`.
 
     Attributes:
-        model: A name of the table, a .keras file, or hf://owner/name.
-        image_size: Side of the images that are counted for; by default the network's own.
-        layers: Whether every layer is shown.
-        json: Print JSON.
+        model: Name of a network, a .keras file, or hf://owner/name.
+        image_size: Side of the image in pixels; by default the network's own.
+        layers: Whether every layer is listed.
+        json: Print the summary as JSON.
     """
 
     model: Positional[str]

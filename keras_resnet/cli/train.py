@@ -6,14 +6,34 @@ The default is ResNet20 on scikit-learn's handwritten digits with the paper's se
 60 epochs. Writes the trained model, its exported forms, a model card, metrics and the learning
 curve to --workdir. Killed and started again with the same command, it resumes. The paper's
 experiments with their settings are the recipes of the repository.
+
+--find-learning-rate trains nothing: it tests learning rates on the same settings, prints the one it
+suggests, and writes learning_rates.png, .svg, .csv and .json to --workdir, where a run may be.
 """
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 
-from keras_resnet.cli.flags import Arguments, parse_experiment
-from keras_resnet.experiment import Experiment, run
+from keras_resnet.cli import Arguments, parse_experiment, print_json
+from keras_resnet.experiment import Experiment, find_learning_rate, run
+from keras_resnet.utils.tables import cell_text, heading_text
 
 PRESETS = {"default": Experiment()}
+
+
+@dataclasses.dataclass(frozen=True)
+class Train(Arguments):
+    """Arguments of `keras-resnet train`.
+
+    Attributes:
+        find_learning_rate: Whether a range test of the learning rate takes the place of training:
+            a hundred steps at a learning rate that rises from 1e-6 to 10. It ends where the loss
+            has grown, and suggests the rate at which it fell fastest.
+        json: Print the content of metrics.json, or of learning_rates.json, as JSON.
+    """
+
+    find_learning_rate: bool = False
+    json: bool = False
 
 
 def main(
@@ -23,5 +43,11 @@ def main(
     presets: Mapping[str, Experiment] = PRESETS,
 ) -> None:
     """Runs the experiment that the flags describe."""
-    experiment, _ = parse_experiment(argv, description, presets, Arguments, prog=prog)
-    run(experiment)
+    experiment, given = parse_experiment(argv, description, presets, Train, prog=prog)
+    figures = find_learning_rate(experiment) if given.find_learning_rate else run(experiment)
+    if given.json:
+        print_json(figures)
+    elif not given.find_learning_rate:  # which logs what it found
+        names = (f"{figures['split']}_accuracy", "epochs", "steps", "train_seconds")
+        shown = [f"{heading_text(n)} {cell_text(figures[n])}" for n in names if n in figures]
+        print(f"{experiment.output.workdir}: {', '.join(shown)}")

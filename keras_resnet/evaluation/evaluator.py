@@ -25,7 +25,7 @@ from keras_resnet.preprocessing import Preprocessing
 from keras_resnet.surgery.conversion import any_size, with_logits
 from keras_resnet.surgery.graphs import functional_config, output_activation
 from keras_resnet.utils import checks
-from keras_resnet.utils.terminal import format_seconds, start_bar
+from keras_resnet.utils.terminal import format_seconds, show, start_bar
 from keras_resnet.weights import PRETRAINED
 from keras_resnet.weights.hugging_face import is_address
 
@@ -163,6 +163,8 @@ def evaluate(
 class Progress:
     """Shows images done, their rate and the time left: a bar on a terminal, plain lines elsewhere.
 
+    On standard error, and not where the level of the logger `keras_resnet` is above INFO.
+
     A context manager, which yields the `progress` of `evaluate`; `every` is the number of seconds
     from one line to the next.
     """
@@ -193,7 +195,7 @@ class Progress:
             self._bar.update(self._bar.task_ids[0], completed=done, status=status)
         elif now - self._shown >= self._every:
             self._shown = now
-            print(status, flush=True)
+            show(status)
 
     def __exit__(self, *error: object) -> None:
         if self._bar is not None:

@@ -109,7 +109,7 @@ class Network:
     """The network, and what it begins from.
 
     Attributes:
-        model: Named network of the table.
+        model: Name of a network; `keras-resnet models` lists them.
         depth: Layers of a CIFAR network that replaces `model`, 6n+2, or 9n+2 with bottlenecks; None
             for `model`.
         block: "basic" or "bottleneck" blocks for the network of `depth`; None for basic ones.
@@ -123,11 +123,11 @@ class Network:
             that of `model` to `squeeze_excitation`; or weights for that of `model` (a name such as
             "imagenet", or a file). Files and folders may be at an address such as gs://bucket/init.
             None for random values.
-        freeze_bn: Whether the normalizations of `init` keep their statistics and scales.
+        freeze_bn: Whether batch normalizations of `init` keep their statistics, scales and offsets.
         dropout: Rate of dropout in the branches, in [0, 1).
         stochastic_depth: Drop rate of stochastic depth of the last block, in [0, 1).
-        zero_init_residual: Whether branches start at zero.
-        synchronized_bn: Whether batch statistics are taken over all devices.
+        zero_init_residual: Whether the last scale of every residual branch starts at zero.
+        synchronized_bn: Whether batch normalization uses the statistics of all devices.
         recompute: Whether activations are computed again for the gradient, to save memory.
     """
 
@@ -178,12 +178,13 @@ class DataOptions:
         channels: 3 for RGB, 1 for grayscale.
         crop: Random crop of training images: scale (the paper's) or inception.
         resize_range: For crop="scale": smallest and largest shorter side, in pixels.
-        eval_resize: Shorter side of which an evaluation image is the center, in pixels.
+        eval_resize: Shorter side, in pixels, that an image is resized to before its center is
+            cropped for evaluation.
         flip: Whether half of the training images are flipped left to right.
         lighting: Strength of the PCA lighting of RGB training images, 0 for none.
         interpolation: "bilinear" or "bicubic", for evaluation images.
-        max_bad_files: Unreadable images to skip before it is an error.
-        cache_dir: Folder where the list of the files is kept from one run to the next.
+        max_bad_files: Largest number of unreadable images, which are skipped with a warning each.
+        cache_dir: Folder that keeps the list of the files for later runs.
         val_split: Share of the training images that becomes the validation split of data without
             one; by default 0.1 of data that are not split at all.
         test_split: Share of the training images that becomes the test split, likewise.
@@ -215,11 +216,11 @@ class DataOptions:
 
 @dataclasses.dataclass(frozen=True)
 class Data(DataOptions):
-    """The images, and what is done to them in training.
+    """The images, and what is done to them in training; None for the data set's own default.
 
     Attributes:
         dataset: Name of the data set.
-        data_dir: Folder of its files, or the CSV file, or None; `~` is the user's home. Those of
+        data_dir: Folder of its files, or the CSV file; `~` is the user's home. Those of
             "folder", "csv" and "idx" may be at an address such as gs://bucket/photos: what is new
             or changed there is copied to Keras's cache first.
         validation_split: Split to evaluate after each epoch: "validation", or "test" to watch how
@@ -268,7 +269,7 @@ class Optimization:
     Attributes:
         batch_size: Images per step over all devices.
         epochs: Passes over the training images.
-        steps: Steps, in place of epochs.
+        steps: Number of steps, in place of `epochs`; None for the epochs.
         head_epochs: Epochs in which only the new classifier of `init` trains, before the rest does.
         learning_rate: Highest learning rate, for a batch of `base_batch` where that is given.
         base_batch: Batch that `learning_rate` is meant for; the learning rate grows in
@@ -287,19 +288,20 @@ class Optimization:
             "lamb", "lion" or "muon".
         optimizer_options: Options of the optimizer's own as KEY=VALUE, such as nesterov=true or
             beta_2=0.99.
-        monitor: Figure of an epoch that tells the better ones, such as "val_loss"; None for
+        monitor: Metric that the best epochs are chosen by, such as "val_loss"; None for
             "val_accuracy", or with `ema` "ema_val_accuracy".
-        patience: Epochs without a gain of `monitor` after which training ends, or None.
+        patience: Epochs without a gain of `monitor` after which training ends; None for no end
+            before the last epoch.
         final_weights: "last", or "best" for those of the best epoch by `monitor`; the others are
             saved beside them.
         momentum: Momentum of SGD.
-        weight_decay: Factor of the weight in its gradient.
+        weight_decay: Factor of the weight that is added to its gradient.
         decay: "l2" as in the paper, or "decoupled"; None for "l2" with SGD, "decoupled" with other
             optimizers.
         decay_norm_and_bias: Whether scales, offsets and biases decay too.
         clip_norm: Largest norm of the gradient, or None.
         ema: Momentum of an average of the weights that replaces them in the end, or None.
-        label_smoothing: Share of a label that goes to all classes alike, in [0, 1).
+        label_smoothing: Share of a label that is spread evenly over all classes, in [0, 1).
         recompute_bn: Whether the statistics of batch normalization are averaged over the training
             images after training, as the authors of the paper did.
         seed: Seed of initial values, order and augmentation.
@@ -311,8 +313,8 @@ class Optimization:
             size; none by default. Of images with several labels it weights those that have one.
         sampling: "balanced" or "sqrt": classes come equally often, or by the square root of their
             size; None for every training image once an epoch.
-        teacher: Trained network whose outputs are learned too: a .keras file, or the name of a
-            network with published weights; None for none.
+        teacher: Trained network whose outputs are learned too (distillation): a .keras file, or the
+            name of a network with published weights; None for none.
         distillation_temperature: Temperature of the outputs of the teacher.
         distillation_alpha: Share of the teacher in the loss, in [0, 1].
     """
@@ -475,16 +477,17 @@ class Output:
             epoch what is new is uploaded, and the same command resumes on any machine.
         log_every: Steps from one row of metrics to the next.
         checkpoint_every: Steps from one checkpoint to the next; None for one an epoch.
-        keep_checkpoints: Newest checkpoints to keep.
-        keep_best: Best epochs whose weights are kept and saved as models, too; 0 for none.
-        smoke: Whether only to try everything: two steps of training, two batches of every
+        keep_checkpoints: Number of newest checkpoints to keep.
+        keep_best: Number of best epochs whose weights are also saved as models; 0 for none.
+        smoke: Whether everything is only tried: two steps of training, two batches of every
             evaluation, and all that the run would save, in `smoke` in `workdir`.
         resume: Whether an unfinished run in `workdir` resumes.
         export: Whether the trained model is exported as Hub modules, too.
         fine_tune_epochs: Epochs of a trial that fine-tunes the exported module; 0 for none.
-        trackers: Trackers that hear of the run: "wandb", "mlflow", "trackio", as their own settings
-            and environment variables say; and "tensorboard", which does wherever it is installed.
-        report: Whether every image is evaluated in the end, and report.html written.
+        trackers: Trackers that record the run: "wandb", "mlflow" or "trackio", configured by their
+            own settings and environment variables; "tensorboard" records it wherever it is
+            installed.
+        report: Whether every image is evaluated in the end, for report.html.
     """
 
     workdir: str = "runs/digits"

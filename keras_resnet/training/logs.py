@@ -17,7 +17,7 @@ import tensorflow as tf
 from keras_resnet.utils import checks
 from keras_resnet.utils.escapes import is_line
 from keras_resnet.utils.files import append_text, naming, parse_json, write_text
-from keras_resnet.utils.terminal import format_seconds, start_bar
+from keras_resnet.utils.terminal import format_seconds, show, start_bar
 
 
 class Recorder(keras.callbacks.Callback):
@@ -104,8 +104,9 @@ class TensorBoardScalars(Recorder):
 class Progress(keras.callbacks.Callback):
     """Shows steps, speed, time left, loss, metrics and learning rate while `Trainer.fit` runs.
 
-    Draws a bar with `rich` when standard output is a terminal and rich is installed, and prints a
-    line for each logging interval otherwise.
+    On standard error: draws a bar with `rich` where that is a terminal and rich is installed, and
+    prints a line for each logging interval otherwise. Nothing is shown where the level of the
+    logger `keras_resnet` is above INFO.
     """
 
     def on_train_begin(self, logs=None) -> None:
@@ -123,7 +124,7 @@ class Progress(keras.callbacks.Callback):
             parts.append(f"{format_seconds(seconds)} left")
         status = "  ".join([*parts, _values(shown)])
         if self._bar is None:
-            print(status, flush=True)
+            show(status)
         else:
             self._bar.update(self._bar.task_ids[0], completed=step, status=status)
 
@@ -132,7 +133,7 @@ class Progress(keras.callbacks.Callback):
         if values:
             line = f"epoch {epoch + 1}/{self.params['epochs']}  {_values(values)}"
             if self._bar is None:
-                print(line, flush=True)
+                show(line)
             else:
                 self._bar.console.print(line, highlight=False)
 

@@ -1,8 +1,12 @@
-"""Progress on a terminal."""
+"""Progress, on standard error: a bar on a terminal, plain lines elsewhere.
+
+It is left out where the level of the logger `keras_resnet` is above INFO, as `--quiet` sets it.
+"""
 
 from __future__ import annotations
 
 import importlib.util
+import logging
 import sys
 
 
@@ -13,20 +17,38 @@ def format_seconds(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
 
 
+def show(line: str) -> None:
+    """Prints a line of progress."""
+    if _is_shown():
+        print(line, file=sys.stderr, flush=True)
+
+
 def start_bar(total: int, completed: int = 0):
     """Starts a progress bar of one task of size `total` with a `status` field.
 
-    Returns None if standard output is no terminal or rich is not installed: print plain lines
-    then.
+    Returns None if standard error is no terminal, rich is not installed or progress is left out:
+    `show` lines then.
     """
-    if not (sys.stdout.isatty() and importlib.util.find_spec("rich")):
+    if not (_is_shown() and sys.stderr.isatty() and importlib.util.find_spec("rich")):
         return None
+    from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn
     from rich.table import Column
 
     # The line wraps where the terminal is narrow; rich would cut it off.
     status = TextColumn("{task.fields[status]}", table_column=Column(ratio=1, no_wrap=False))
-    bar = Progress(BarColumn(bar_width=16), status, expand=True)
+    bar = Progress(
+        BarColumn(bar_width=16),
+        status,
+        console=Console(stderr=True),
+        expand=True,
+        # What is printed into a file or a pipe meanwhile stays there.
+        redirect_stdout=sys.stdout.isatty(),
+    )
     bar.add_task("", total=total, completed=completed, status="first step")
     bar.start()
     return bar
+
+
+def _is_shown() -> bool:
+    return logging.getLogger("keras_resnet").level <= logging.INFO

@@ -84,7 +84,9 @@ def test_without_presets_a_verb_starts_from_the_defaults(
     module, called, flags, expected, monkeypatch
 ):
     given = []
-    monkeypatch.setattr(module, called, lambda base, *_, **__: given.append(base))
+    monkeypatch.setattr(
+        module, called, lambda base, *_, **__: given.append(base) or {"split": "test"}
+    )
     run_here(module.__name__.rpartition(".")[2], *flags)
     assert given == [expected]
 

@@ -14,7 +14,7 @@ import keras_resnet
 from keras_resnet.data import load_dataset
 from keras_resnet.preprocessing import Preprocessing
 from tests.evaluation.test_classes import FRUIT, perfect
-from tests.recipes.running import refused, run_here
+from tests.recipes.running import refused, run_here, streams_here
 
 
 def rows_of(path):
@@ -106,7 +106,7 @@ def test_classes_of_a_folder_are_matched_by_name(tmp_path):
     refused("'apple', 'cat' and without 'a-cat', 'z-apple'", "evaluate", *words)
     # Without the names the figure depends on the order of the folders.
     os.remove(models[0].with_name("labels.txt"))
-    printed = run_here("evaluate", *words)
+    _, printed = streams_here("evaluate", *words)
     assert r" classes of oth\x1b[2Jer by number." in printed and "\x1b" not in printed
     metrics = json.loads((workdir / "metrics.json").read_text())
     assert metrics["top1_error"] == pytest.approx(2 / 3)

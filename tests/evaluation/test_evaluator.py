@@ -207,7 +207,7 @@ def test_progress_prints_lines_where_there_is_no_terminal(capsys):
     with Progress(every=0) as progress:
         progress(0, 10)
         progress(5, 10)
-    first, second = capsys.readouterr().out.splitlines()
+    first, second = capsys.readouterr().err.splitlines()
     assert first == "0/10 images"
     assert second.startswith("5/10 images  ") and second.endswith("0:00 left")
 

@@ -324,8 +324,9 @@ def test_errors_and_warnings_are_one_line_each(capsys, error, code):
     assert capsys.readouterr().err == "warning: Bad image 1\nerror: wrong\n"
 
 
-def test_what_the_package_logs_is_plain_lines_on_standard_output(capsys, monkeypatch):
+def test_what_the_package_logs_is_plain_lines_on_standard_error(capsys, monkeypatch):
     def main():
+        logging.getLogger("keras_resnet.experiment.reports").info("a table")
         logger = logging.getLogger("keras_resnet.experiment.runner")
         logger.info("ResNet20: 98 % of 360\nin two lines")
         logger.debug("not shown")
@@ -339,6 +340,6 @@ def test_what_the_package_logs_is_plain_lines_on_standard_output(capsys, monkeyp
             cli.run(main)
         assert exit.value.code == 1
         found = capsys.readouterr()
-        assert found.out == "ResNet20: 98 % of 360\nin two lines\n"
-        assert found.err == "error: the disk is full\n"
+        assert found.out == "a table\n"
+        assert found.err == "ResNet20: 98 % of 360\nin two lines\nerror: the disk is full\n"
     assert logging.getLogger("keras_resnet").propagate

@@ -49,7 +49,7 @@ def finish_recipe(process, timeout=600):
 
 
 def run_here(name, *flags):
-    """Runs a recipe ("digits.py") or a verb ("predict") here, and returns what it printed."""
+    """Runs a recipe ("digits.py") or a verb ("predict") here; returns its standard output."""
     words = list(map(str, flags))
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()) as out:
         try:
@@ -65,12 +65,19 @@ def run_here(name, *flags):
     return out.getvalue()
 
 
+def streams_here(name, *flags):
+    """Does what `run_here` does, and returns standard output and standard error."""
+    with contextlib.redirect_stderr(io.StringIO()) as errors:
+        return run_here(name, *flags), errors.getvalue()
+
+
 def refused(named, name, *flags):
-    """Expects a recipe or verb to end with code 2 and one line that has `named`."""
+    """Expects a recipe or verb to end with code 2 and one line, after the log, that has `named`."""
     with contextlib.redirect_stderr(io.StringIO()) as errors, pytest.raises(SystemExit) as exit:
         run_here(name, *flags)
-    (line,) = errors.getvalue().splitlines()
+    *log, line = errors.getvalue().splitlines()
     assert exit.value.code == 2 and line.startswith("error: ") and named in line
+    assert not any(one.startswith(("error: ", "Traceback")) for one in log)
 
 
 def save_untrained(folder, channels, labels):

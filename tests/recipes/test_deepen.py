@@ -64,8 +64,9 @@ def test_models_of_one_name_and_folder_go_by_their_paths(tmp_path):
     for path in models:
         path.parent.mkdir(parents=True)
         save_untrained(path.parent, channels=1, labels="abcdefghij")
-    run_here("responses", "--models", *models, "--workdir", tmp_path / "out")
-    found = json.loads((tmp_path / "out" / "responses.json").read_text())
+    printed = run_here("responses", "--models", *models, "--workdir", tmp_path / "out", "--json")
+    found = json.loads(printed)
+    assert found == json.loads((tmp_path / "out" / "responses.json").read_text())
     assert list(found["responses"]) == [str(path) for path in models]
     page = (tmp_path / "out" / "report.html").read_text()
     assert "Responses by layer" in page and page.count(str(models[0])) >= 2

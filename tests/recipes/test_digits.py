@@ -9,7 +9,7 @@ import pytest
 from keras_resnet.data import load_dataset
 from keras_resnet.experiment import page
 from keras_resnet.training import read_records
-from tests.recipes.running import refused, run_here, run_recipe
+from tests.recipes.running import refused, run_recipe, streams_here
 
 SMALL = ("--depth", 8, "--epochs", 12, "--shortcut", "B")
 
@@ -20,7 +20,7 @@ def finished(tmp_path_factory, report_run):
     workdir = tmp_path_factory.mktemp("digits") / "run"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(page, "report_run", report_run)
-        return workdir, run_here("digits.py", "--workdir", workdir, *SMALL)
+        return workdir, *streams_here("digits.py", "--workdir", workdir, *SMALL)
 
 
 def test_the_report_shows_the_run(finished):
@@ -63,7 +63,7 @@ print(model.name, model.compiled)
 
 
 def test_everything_is_written(finished):
-    workdir, output = finished
+    workdir, output, log = finished
     names = {path.name for path in workdir.iterdir()}
     assert names >= {
         "config.json",
@@ -81,7 +81,12 @@ def test_everything_is_written(finished):
     epochs = [row for row in read_records(workdir / "metrics.jsonl") if row["kind"] == "epoch"]
     assert [row["epoch"] for row in epochs] == list(range(1, 13))
     assert epochs[-1]["accuracy"] > epochs[0]["accuracy"]
-    assert "left" in output and "images/s" in output
+    assert "left" in log and "images/s" in log
+    metrics = json.loads((workdir / "metrics.json").read_text())
+    assert output == (
+        f"{workdir}: test accuracy {metrics['test_accuracy']:.4g}, epochs 12, steps 108, "
+        f"train seconds {metrics['train_seconds']:.4g}\n"
+    )
 
 
 def test_card_states_the_measured_figures(finished):
@@ -93,9 +98,9 @@ def test_card_states_the_measured_figures(finished):
 
 
 def test_finished_run_is_not_repeated_and_not_overwritten(finished):
-    workdir, _ = finished
+    workdir = finished[0]
     before = (workdir / "model.keras").read_bytes()
-    assert "nothing to do" in run_here("digits.py", "--workdir", workdir, *SMALL)
+    assert "nothing to do" in streams_here("digits.py", "--workdir", workdir, *SMALL)[1]
     refused("another epochs", "digits.py", "--workdir", workdir, *SMALL, "--epochs", 13)
     assert (workdir / "model.keras").read_bytes() == before
 

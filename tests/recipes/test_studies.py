@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from keras_resnet.weights.saving import load_model
-from tests.recipes.running import refused, run_here, run_recipe
+from tests.recipes.running import refused, run_here, run_recipe, streams_here
 
 SHORT = ("--epochs", 1, "--batch-size", 256)
 
@@ -16,11 +16,11 @@ SHORT = ("--epochs", 1, "--batch-size", 256)
 def degradation(tmp_path_factory):
     workdir = tmp_path_factory.mktemp("study") / "run"
     flags = ("--models", "PlainNet20", "ResNet20", "--seeds", 0, "--workdir", workdir, *SHORT)
-    return workdir, run_here("degradation.py", *flags), flags
+    return workdir, streams_here("degradation.py", *flags), flags
 
 
 def test_degradation_writes_curves_and_table(degradation):
-    workdir, printed, _ = degradation
+    workdir, (printed, log), _ = degradation
     table = json.loads((workdir / "table.json").read_text())
     assert [row["network"] for row in table["rows"]] == ["PlainNet20", "ResNet20"]
     for row in table["rows"]:
@@ -32,7 +32,14 @@ def test_degradation_writes_curves_and_table(degradation):
         assert row["network"] in printed
     with open(workdir / "degradation.csv", newline="") as file:
         assert {row["kind"] for row in csv.DictReader(file)} == {"training", "test"}
-    assert (workdir / "degradation.png").exists() and "2/2" in printed
+    assert (workdir / "degradation.png").exists()
+    assert "2/2" in log and "2/2" not in printed
+
+
+def test_a_study_prints_its_table_as_json(degradation):
+    workdir, _, flags = degradation
+    printed = run_here("degradation.py", *flags, "--json")
+    assert json.loads(printed) == json.loads((workdir / "table.json").read_text())
 
 
 @pytest.mark.slow

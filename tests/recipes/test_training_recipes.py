@@ -107,7 +107,7 @@ def test_two_workers_finish_one_run(tmp_path):
     first, second = (finish_recipe(process) for process in processes)
     assert first.returncode == 0, first.stderr
     assert second.returncode == 0, second.stderr
-    assert "2 replica(s) on 2 worker(s), global batch 256, 128 per replica" in first.stdout
+    assert "2 replica(s) on 2 worker(s), global batch 256, 128 per replica" in first.stderr
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert metrics["steps"] == 6 and metrics["test_images"] == 360
     model = keras.models.load_model(tmp_path / "run" / "model.keras")

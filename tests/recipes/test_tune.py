@@ -17,14 +17,15 @@ TINY = (
 def test_killed_and_started_again_it_ends_with_a_finished_run(tmp_path):
     killed, whole = tmp_path / "killed", tmp_path / "whole"
     process = start_recipe("tune", "--workdir", killed, *TINY)
-    for line in process.stdout:
+    for line in process.stderr:
         if line.startswith("Search: Running Trial #2"):
             break
     process.send_signal(signal.SIGKILL)
     finish_recipe(process)
     again = run_recipe("tune", "--workdir", killed, *TINY)
     assert again.returncode == 0, again.stderr
-    assert "Trial 1 Complete" not in again.stdout and "Trial 2 Complete" in again.stdout
+    assert "Trial 1 Complete" not in again.stderr and "Trial 2 Complete" in again.stderr
+    assert "The best is trial" in again.stdout and "Complete" not in again.stdout
     assert run_recipe("tune", "--workdir", whole, *TINY).returncode == 0
     tables = [json.loads((folder / "table.json").read_text()) for folder in (killed, whole)]
     for table in tables:

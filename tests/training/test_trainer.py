@@ -6,6 +6,8 @@ import contextlib
 import csv
 import errno
 import json
+import logging
+import re
 import resource
 
 import keras
@@ -322,20 +324,35 @@ def test_full_disk_is_one_line_and_the_run_resumes(tmp_path, logger, at):
 
 def test_progress_prints_lines(capsys):
     make_trainer().fit(blobs(), 32, steps=4, log_every=2, callbacks=[Progress()])
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith("step 2/4") and "images/s" in lines[0]
+    printed = capsys.readouterr()
+    lines = printed.err.splitlines()
+    assert printed.out == "" and lines[0].startswith("step 2/4") and "images/s" in lines[0]
     assert "%" in lines[0]
     assert all(name in lines[1] for name in ("loss", "accuracy", "learning_rate"))
     assert lines[2].startswith("epoch 1/1  val_accuracy") and "val_loss" in lines[2]
 
 
-def test_progress_draws_a_bar_on_a_terminal(capsys, monkeypatch):
+@pytest.mark.parametrize("colors", [True, False])
+def test_progress_draws_a_bar_on_a_terminal(capsys, monkeypatch, colors):
     pytest.importorskip("rich")
     monkeypatch.setenv("TERM", "xterm")
-    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    if colors:
+        monkeypatch.delenv("NO_COLOR", raising=False)
+    else:
+        monkeypatch.setenv("NO_COLOR", "1")
     make_trainer().fit(blobs(), 32, steps=2, log_every=1, callbacks=[Progress()])
-    printed = capsys.readouterr().out
-    assert "\x1b[" in printed and "step 2/2" in printed and "val_loss" in printed
+    printed = capsys.readouterr()
+    assert printed.out == "" and "\x1b[" in printed.err
+    assert "step 2/2" in printed.err and "val_loss" in printed.err
+    assert bool(re.search(r"\x1b\[[39]\d", printed.err)) == colors
+
+
+def test_progress_is_left_out_with_the_log(capsys, monkeypatch):
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    monkeypatch.setattr(logging.getLogger("keras_resnet"), "level", logging.WARNING)
+    make_trainer().fit(blobs(), 32, steps=2, log_every=1, callbacks=[Progress()])
+    assert capsys.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize(

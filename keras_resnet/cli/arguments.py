@@ -1,0 +1,150 @@
+"""Arguments of verbs and recipes, with flags of one meaning in all of them.
+
+A verb's arguments are a dataclass whose docstring has an entry under "Attributes:" for every field.
+`parse` returns an instance for a command line; `parse_experiment` does for the five groups of
+settings, and the verb's own arguments beside them. Both take `--config FILE`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import sys
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, TypeVar, cast
+
+from keras_resnet.cli.config import config_words, value_of
+from keras_resnet.cli.flags import Flag, flags_of, parse_flags
+from keras_resnet.cli.session import apply
+from keras_resnet.data import Transforms, option_names
+from keras_resnet.experiment import Experiment
+from keras_resnet.experiment.preflight import check_the_rest
+from keras_resnet.utils.checks import Problems
+
+T = TypeVar("T")
+
+
+@dataclasses.dataclass(frozen=True)
+class Arguments:
+    """Arguments that every verb has.
+
+    Attributes:
+        config: File with values of flags, in TOML, YAML or JSON, such as the config.json of an
+            earlier run; flags of the command line overrule it.
+        quiet: Whether log and progress are left out; results and warnings are still printed.
+        verbose: Whether the log has details.
+        trust_module: Folders of TF Hub modules whose code a .keras file may run.
+    """
+
+    # By keyword, so that the fields of a verb may lack defaults.
+    _: dataclasses.KW_ONLY
+    config: Path | None = None
+    quiet: bool = False
+    verbose: bool = False
+    trust_module: tuple[str, ...] = ()
+
+
+def own_values(arguments: Arguments) -> dict[str, Any]:
+    """Returns the values of a verb's own fields by name, without those that every verb has.
+
+    `json`, which says how the result is printed, is left out too.
+    """
+    common = {"json", *(field.name for field in dataclasses.fields(Arguments))}
+    return {name: value for name, value in vars(arguments).items() if name not in common}
+
+
+def options_of(given: object, *names: str) -> dict[str, Any]:
+    """Returns the values of these arguments, without those that are None."""
+    return {name: value for name in names if (value := getattr(given, name)) is not None}
+
+
+def parse(
+    cls: type[T], argv: Sequence[str] | None, description: str | None, prog: str | None = None
+) -> T:
+    """Returns the arguments of a verb.
+
+    Args:
+        cls: A dataclass derived from `Arguments`. Fields that are `tyro.conf.Positional` have no
+            flag.
+        argv: Words of the command line; those of this process if None.
+        description: Text of --help: purpose, command, results.
+        prog: Name of the program, by default that of the script.
+
+    Raises:
+        ValueError: If `--config` names a file that cannot be read, or has unknown keys.
+        SystemExit: With code 2 and one line, if a flag is wrong.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    flags = flags_of(cls)
+    words = [*config_words(words, flags, {}, ()), *words]
+    values = parse_flags({"": ("", flags)}, words, description, prog)
+    apply(values)
+    return cls(**values)
+
+
+def parse_experiment(
+    argv: Sequence[str] | None,
+    description: str | None,
+    presets: Mapping[str, Experiment],
+    own: type[T],
+    without: Collection[str] = (),
+    prog: str | None = None,
+) -> tuple[Experiment, T]:
+    """Returns the experiment that a command line asks for, and a verb's own arguments.
+
+    Args:
+        argv: As for `parse`.
+        description: As for `parse`.
+        presets: Settings by name, which config and flags replace single ones of. The first is the
+            default.
+        own: Dataclass of the verb's own arguments, derived from `Arguments`.
+        without: Settings that have no flag, because the verb sets them itself.
+        prog: As for `parse`.
+
+    Raises:
+        ValueError: If settings are wrong; a line for each.
+        SystemExit: With code 2 and one line, if a flag is wrong.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    first = next(iter(presets))
+    name = value_of("--preset", words) or first
+    preset = presets.get(name, presets[first])
+    mine = flags_of(own)
+    groups = {"": ("", dict(mine))}
+    if len(presets) > 1:
+        kind = Literal[tuple(presets)]  # type: ignore[valid-type]
+        groups[""][1]["preset"] = Flag(kind, first, "Settings to begin from.")
+    for title, group in vars(preset).items():
+        purpose, _, _ = (inspect.getdoc(type(group)) or "").partition("\n")
+        groups[title] = (purpose, flags_of(type(group), group, without))
+    flags = {name: flag for _, fields in groups.values() for name, flag in fields.items()}
+    from_file = config_words(words, flags, vars(preset), without)
+    values = parse_flags(groups, [*from_file, *words], description, prog)
+    apply(values)
+    if (given_preset := values.pop("preset", first)) not in presets:
+        raise ValueError(
+            f"`preset` must be one of {', '.join(presets)}. Received: preset={given_preset!r}"
+        )
+    chosen = {name: values.pop(name) for name in mine}
+    given = {name: value for name, value in values.items() if value != flags[name].default}
+    for source in (from_file, words):
+        named = {word.partition("=")[0] for word in source}
+        if named & {"--epochs", "-e"} and "--steps" not in named:
+            given["steps"] = None  # which would overrule the epochs
+
+    found = Problems()
+    # Options of the preset are for its own data set; another one of photographs takes some of them.
+    dataset = given.get("dataset", preset.data.dataset)
+    takes = set(found.note(option_names, dataset) or ())
+    transforms = {field.name for field in dataclasses.fields(Transforms)}
+    if dataset != preset.data.dataset and not transforms <= takes:
+        takes = set()
+    given = {name: None for name in preset.data.options if name not in takes} | given
+    arguments = found.note(own, **chosen)
+    experiment = found.note(preset.replace, **given)
+    if found:
+        # What is wrong with the data and the folder is said beside.
+        check_the_rest(preset, given, found)
+        found.expect_none()
+    return cast(Experiment, experiment), cast(T, arguments)

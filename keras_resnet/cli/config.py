@@ -1,0 +1,83 @@
+"""The file of `--config`, as words of a command line."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from keras_resnet.cli.flags import Flag
+from keras_resnet.experiment.settings import flat_settings
+from keras_resnet.utils import checks
+from keras_resnet.utils.files import parse_json
+
+
+def value_of(flag: str, words: Sequence[str]) -> str | None:
+    """Returns the last value that words give to a flag."""
+    line = "\0".join(["", *words, ""])  # which no word has in it
+    found = re.findall(rf"\0{flag}[=\0]([^\0]*)(?=\0)", line)
+    return found[-1] if found else None
+
+
+def config_words(
+    words: Sequence[str],
+    flags: Mapping[str, Flag],
+    groups: Mapping[str, object],
+    without: Collection[str],
+) -> list[str]:
+    """Returns the file that `words` name by `--config`, as words for `flags`.
+
+    It may have the tables `groups`, whose values have the defaults of their settings as attributes,
+    and settings of `without` as they are by default, as the config.json of a run does.
+    """
+    name = value_of("--config", words)
+    if name is None:
+        return []
+    settings: dict[str, Any] = {}
+    for key, value in flat_settings(_read(Path(name))).items():
+        settings.update(value if key in groups and isinstance(value, Mapping) else {key: value})
+    defaults = {k: v for group in groups.values() for k, v in vars(group).items()}
+    given, unknown = [], []
+    for key, value in settings.items():
+        setting = key.replace("-", "_")
+        flag = flags.get(setting)
+        if flag and not flag.positional and setting != "config":
+            given += flag.words(setting, value)
+        elif setting not in without or value != defaults.get(setting):
+            unknown.append(key)
+    if unknown:
+        raise ValueError(
+            "`config` must have no keys but the names of flags. Received: "
+            f"{', '.join(unknown)} in {name}"
+        )
+    return given
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """Returns the object in a file of TOML, YAML or JSON, by its suffix."""
+    data = path.read_bytes()
+    try:
+        if path.suffix == ".toml":
+            config: Any = tomllib.loads(data.decode())
+        elif path.suffix in (".yaml", ".yml"):
+            config = _from_yaml(data)
+        else:
+            config = parse_json(data)
+        if not isinstance(config, dict):
+            raise ValueError("it has no names and values")
+    except ValueError as error:
+        raise ValueError(
+            f"`config` must be a file of TOML, YAML or JSON. Received: config={str(path)!r} "
+            f"({' '.join(str(error).split())})"
+        ) from None
+    return config
+
+
+def _from_yaml(data: bytes) -> Any:
+    yaml = checks.import_extra("yaml", "YAML", "train")
+    try:
+        return yaml.safe_load(data) or {}
+    except yaml.YAMLError as error:
+        raise ValueError(str(error)) from None

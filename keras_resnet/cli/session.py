@@ -1,0 +1,100 @@
+"""A verb or a recipe from its begin to its end: streams, log, signals, and errors in one line."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import signal
+import sys
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any, TextIO
+
+from keras_resnet.export import trust_module
+from keras_resnet.export.verification import ExportMismatchError
+from keras_resnet.training import Terminated, TrainingStopped
+from keras_resnet.utils.checks import first_line, lines_of
+from keras_resnet.utils.escapes import visible
+
+LOGGER = logging.getLogger("keras_resnet")
+# Loggers of what is a result of the command: tables of studies and searches, and where all is.
+REPORTS = tuple(
+    f"keras_resnet.experiment.{name}"
+    for name in ("growth", "rate_finding", "reports", "search.searching")
+)
+
+
+class _Lines(logging.Handler):
+    """Prints messages as plain lines on standard error, and those of `REPORTS` on `results`."""
+
+    results: TextIO | None = None
+
+    def emit(self, record: logging.LogRecord) -> None:
+        file = self.results if record.name in REPORTS else None
+        lines = map(visible, self.format(record).split("\n"))
+        print(*lines, sep="\n", file=file or sys.stderr, flush=True)
+
+
+_LINES = _Lines()
+
+
+def apply(values: Mapping[str, Any]) -> None:
+    """Applies the arguments that every verb has, and `json`: standard output is for it alone."""
+    level = logging.WARNING if values["quiet"] else logging.INFO
+    LOGGER.setLevel(logging.DEBUG if values["verbose"] else level)
+    if values.get("json"):
+        _LINES.results = None
+    for handle in values["trust_module"]:
+        trust_module(handle)
+
+
+def print_json(value: object) -> None:
+    """Prints a value as JSON, for programs."""
+    print(json.dumps(value, indent=2, default=str))
+
+
+def run(main: Callable[..., None], *args: Any, **options: Any) -> None:
+    """Calls `main` of a verb or a recipe, shows what the package logs, and ends errors in one line.
+
+    Results go to standard output; log, progress, warnings and errors to standard error.
+
+    A wrong value, a missing package and a file that cannot be read or written end the process with
+    code 2, training that had to stop and an exported model that differs from its original with 1,
+    SIGTERM with 143, Ctrl-C with 130. Other errors are faults of the package and keep their
+    traceback. Warnings are one line each. All of it, and characters that the terminal lacks, are
+    escaped.
+    """
+    before = LOGGER.level, LOGGER.propagate, warnings.formatwarning, signal.getsignal(signal.SIGINT)
+    LOGGER.setLevel(logging.INFO)
+    LOGGER.addHandler(_LINES)  # which it has once, however often this is called
+    _LINES.results = sys.stdout
+    for name in REPORTS:
+        logging.getLogger(name).setLevel(logging.INFO)  # with --quiet, too
+    # A library may give the root logger a handler at any time, which would say all again.
+    LOGGER.propagate = False
+    warnings.formatwarning = lambda message, *_, **__: f"warning: {first_line(message)}\n"
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        if before[-1] is not signal.SIG_IGN:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        main(*args, **options)
+    except (TrainingStopped, ExportMismatchError) as error:
+        print(f"error: {first_line(error)}", file=sys.stderr)
+        sys.exit(1)
+    except (ValueError, ImportError, OSError) as error:
+        for line in lines_of(error):
+            print(f"error: {line}", file=sys.stderr)
+        sys.exit(2)
+    except Terminated as end:
+        print(end, file=sys.stderr)
+        raise
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
+    finally:
+        level, LOGGER.propagate, warnings.formatwarning, interrupt = before
+        LOGGER.setLevel(level)
+        signal.signal(signal.SIGINT, interrupt)
