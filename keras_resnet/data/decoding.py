@@ -160,9 +160,10 @@ def decode_whole(
 def resize_shorter_side(
     image: tf.Tensor, shorter_side: int | None, interpolation: str = "bilinear"
 ) -> tf.Tensor:
-    """Resizes the shorter side of a uint8 image, and the longer one in proportion, rounded down.
+    """Resizes the shorter side of an image, and the longer one in proportion, rounded down.
 
-    The interpolation, "bilinear" or "bicubic", is antialiased. Rounding is torchvision's. Of an
+    The interpolation, "bilinear" or "bicubic", is antialiased; levels of uint8 are rounded again,
+    those of float32 not. Rounding of sides is torchvision's. Of an
     image longer than `LONGEST` times its shorter side the middle is taken, which bounds the memory.
     With None the image is returned as it is.
     """
@@ -176,7 +177,8 @@ def resize_shorter_side(
     top, left = (sides - kept)[0] // 2, (sides - kept)[1] // 2
     middle = image[top : top + kept[0], left : left + kept[1]]
     scaled = kept * shorter_side // shortest
-    return to_bytes(tf.image.resize(middle, scaled, interpolation, antialias=True))
+    resized = tf.image.resize(middle, scaled, interpolation, antialias=True)
+    return to_bytes(resized) if image.dtype == tf.uint8 else resized
 
 
 def crop_center(image: tf.Tensor, size: tuple[int, int]) -> tf.Tensor:

@@ -17,7 +17,7 @@ from typing import NoReturn, Protocol
 import numpy as np
 import tensorflow as tf
 
-from keras_resnet.data.dataset import SPLITS, ImageDataset
+from keras_resnet.data.dataset import SPLITS, ImageDataset, channel_statistics
 from keras_resnet.data.decoding import decode_whole, decoding_fault
 from keras_resnet.data.transforms import Transforms
 from keras_resnet.utils import checks
@@ -285,10 +285,5 @@ class EncodedDataset(ImageDataset):
         images = self.num_examples("train")
         batch_size = min(64, images)
         steps = min(_STATISTICS_SAMPLE, images) // batch_size
-        moments = [
-            (pixels.mean(axis=(0, 1, 2)), np.square(pixels).mean(axis=(0, 1, 2)))
-            for batch, _ in self.train_batches(batch_size, augment=False).take(steps)
-            for pixels in [batch.numpy().astype(np.float64)]
-        ]
-        mean, square = np.mean(moments, axis=0)
-        return tuple(mean.tolist()), tuple(np.sqrt(square - np.square(mean)).tolist())
+        batches = self.train_batches(batch_size, augment=False).take(steps)
+        return channel_statistics(images.numpy() for images, _ in batches)
