@@ -26,7 +26,7 @@ class Embed(Arguments):
         model: A trained model.
         folder: Folder of images, or of class folders.
         output: Table to write, .csv or .parquet.
-        image_size: Side, for a model that takes any.
+        image_size: Side in pixels, or HEIGHTxWIDTH, for a model that takes any.
         resize: Shorter side of which the center is shown.
         batch_size: Images at a time.
         json: Print the numbers of images and features, and the table's name, as JSON.
@@ -35,7 +35,7 @@ class Embed(Arguments):
     model: Positional[str]
     folder: Positional[str]
     output: Path
-    image_size: int | None = None
+    image_size: str | None = None
     resize: int | None = None
     batch_size: int = 32
     json: bool = False

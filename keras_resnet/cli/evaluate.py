@@ -35,6 +35,7 @@ from keras_resnet.experiment.page import REPORT, require_jinja, write_evaluation
 from keras_resnet.experiment.workdir import expect_folder
 from keras_resnet.export import ExportedModel
 from keras_resnet.export.reading import labels_of
+from keras_resnet.preprocessing import Size, checked_size
 from keras_resnet.utils import checks
 from keras_resnet.utils.escapes import visible
 from keras_resnet.utils.files import write_json
@@ -53,7 +54,7 @@ class Evaluate(Arguments):
         data_dir: Folder of its files, or the CSV file.
         val_split: Share of the validation images, as in training.
         test_split: Share of the test images, as in training.
-        image_size: Side of the images; by default the first model's.
+        image_size: Side of the images in pixels, or HEIGHTxWIDTH; by default the first model's.
         max_bad_files: Unreadable images to skip, with a warning each.
         split: train, validation or test; by default the last that there is.
         protocol: Transforms and crops of an image.
@@ -75,7 +76,7 @@ class Evaluate(Arguments):
     data_dir: str | None = None
     val_split: float | None = None
     test_split: float | None = None
-    image_size: int | None = None
+    image_size: str | None = None
     max_bad_files: int | None = None
     split: str | None = None
     protocol: Literal["single-crop", "ten-crop", "multi-scale"] = "single-crop"
@@ -114,8 +115,10 @@ def main(
         [evaluation.open_model(path) for path in paths] for paths in (given.models, given.against)
     )
     options = options_of(given, "image_size", "max_bad_files", "val_split", "test_split")
-    if "image_size" in option_names(given.dataset) and (side := _side(models[0])):
-        options.setdefault("image_size", side)
+    if given.image_size is not None:
+        options["image_size"] = checked_size("image_size", given.image_size)
+    elif "image_size" in option_names(given.dataset) and (size := _size(models[0])):
+        options["image_size"] = size
     dataset = load_dataset(given.dataset, given.data_dir, **options)
     if dataset.multi_label and (others or given.calibrate):
         raise ValueError(
@@ -188,6 +191,6 @@ def _expect_calibrable(given: Evaluate) -> None:
     checks.fraction("kept", given.kept, one_allowed=True)
 
 
-def _side(model: evaluation.Model) -> int | None:
+def _size(model: evaluation.Model) -> Size | None:
     shape = model.image_shape if isinstance(model, ExportedModel) else model.input_shape[1:]
-    return shape[0]
+    return None if None in shape[:2] else checked_size("image_size", tuple(shape[:2]))

@@ -45,7 +45,7 @@ class Export(Arguments):
         opset: Version of ONNX's operations, 10 to 21; 17 by default.
         about: A description, version, author or license, NAME=TEXT, for LiteRT and ONNX;
             repeatable.
-        image_size: Side, for LiteRT of a model of any size.
+        image_size: Side in pixels, or HEIGHTxWIDTH, for LiteRT of a model of any size.
         preprocessing: Where images are prepared.
         labels: File with the name of a class on every line.
         overwrite: Whether OUT is replaced.
@@ -60,7 +60,7 @@ class Export(Arguments):
     io_dtype: Literal["float32", "uint8", "int8"] = "float32"
     opset: int | None = None
     about: Annotated[tuple[str, ...], REPEATABLE] = ()
-    image_size: int | None = None
+    image_size: str | None = None
     preprocessing: Literal["inside", "imagenet", "none"] = "inside"
     labels: Path | None = None
     overwrite: bool = False

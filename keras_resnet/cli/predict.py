@@ -30,7 +30,7 @@ class Predict(Arguments):
         images: Image files or folders of them.
         top: Classes to name.
         labels: File with the name of a class on every line.
-        image_size: Side, for a model that takes any.
+        image_size: Side in pixels, or HEIGHTxWIDTH, for a model that takes any.
         resize: Shorter side of which the center is shown.
         batch_size: Images at a time.
         json: Print JSON.
@@ -40,7 +40,7 @@ class Predict(Arguments):
     images: Positional[tuple[str, ...]]
     top: int = 5
     labels: Path | None = None
-    image_size: int | None = None
+    image_size: str | None = None
     resize: int | None = None
     batch_size: int = 32
     json: bool = False

@@ -41,7 +41,7 @@ class Serve(Arguments):
         port: Port to listen at; 0 for a free one.
         top: Classes to name.
         labels: File with the name of a class on every line.
-        image_size: Side, for a model that takes any.
+        image_size: Side in pixels, or HEIGHTxWIDTH, for a model that takes any.
         resize: Shorter side of which the center is shown.
         threads: Requests to work on at a time.
         max_images: Images in a request.
@@ -53,7 +53,7 @@ class Serve(Arguments):
     port: int = 8000
     top: int = 5
     labels: Path | None = None
-    image_size: int | None = None
+    image_size: str | None = None
     resize: int | None = None
     threads: int = 4
     max_images: int = 64

@@ -20,7 +20,7 @@ import tensorflow as tf
 
 from keras_resnet.data.augmentation import Augmentation, batch_draws
 from keras_resnet.data.decoding import resize_shorter_side
-from keras_resnet.preprocessing import Preprocessing
+from keras_resnet.preprocessing import Preprocessing, Size, checked_size
 from keras_resnet.utils import checks
 
 SPLITS = ("train", "validation", "test")
@@ -42,8 +42,8 @@ class ImageDataset(abc.ABC):
         mean: Mean of each channel over the training split, in [0, 255] units.
         std: Standard deviation of each channel over the training split, in [0, 255] units.
         about: Sentences for a model card: origin, split and license of the images.
-        eval_resize: Shorter side, in pixels, of which an evaluation image is the center; None
-            where images are evaluated as they are stored.
+        eval_resize: Shorter side, in pixels, of what an evaluation image is the center of, as the
+            `resize` of a `Preprocessing`; None where images are evaluated as they are stored.
         interpolation: Interpolation of evaluation images, "bilinear" or "bicubic".
         sizes: Number of images in each split.
         multi_label: Whether an image may be of several classes, or of none. Labels of batches are
@@ -101,7 +101,7 @@ class ImageDataset(abc.ABC):
         """
         return dataclasses.replace(
             numbers or Preprocessing(tuple(self.mean), tuple(self.std)),
-            image_size=self.image_shape[0],
+            image_size=self.image_shape[:2],
             resize=self.eval_resize,
             interpolation=self.interpolation,
             class_names=None,
@@ -129,7 +129,7 @@ class ImageDataset(abc.ABC):
 
     @abc.abstractmethod
     def read_whole(
-        self, split: str, index: tf.Tensor, shorter_side: int | None, interpolation: str
+        self, split: str, index: tf.Tensor, shorter_side: Size | None, interpolation: str
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """Returns an element of `whole_images`; called in a graph with an int64 `index`."""
 
@@ -210,14 +210,15 @@ class ImageDataset(abc.ABC):
         return finished(order.map(read, num_parallel_calls=self._parallel_batches))
 
     def whole_images(
-        self, split: str, shorter_side: int | None = None, interpolation: str | None = None
+        self, split: str, shorter_side: Size | None = None, interpolation: str | None = None
     ) -> tf.data.Dataset:
         """Returns one pass over `split` in its stored order, image by image, uncropped.
 
         Args:
             split: "train", "validation" or "test".
             shorter_side: Pixels that the shorter side is resized to, antialiased and with the
-                aspect ratio kept; None for images as they are stored.
+                aspect ratio kept, or height and width of what is to be covered; None for images as
+                they are stored.
             interpolation: "bilinear", "bicubic", or None for the data set's own.
 
         Returns:
@@ -230,7 +231,7 @@ class ImageDataset(abc.ABC):
             ValueError: If there is no such split, or `shorter_side` is not 1 or more.
         """
         if shorter_side is not None:
-            checks.integer("shorter_side", shorter_side)
+            shorter_side = checked_size("shorter_side", shorter_side)
         order = tf.data.Dataset.range(self.num_examples(split))
         read = functools.partial(
             self.read_whole,
@@ -367,7 +368,7 @@ class ArrayDataset(ImageDataset):
         return batch, tf.gather(labels, indices), tf.ones([len(indices)])
 
     def read_whole(
-        self, split: str, index: tf.Tensor, shorter_side: int | None, interpolation: str
+        self, split: str, index: tf.Tensor, shorter_side: Size | None, interpolation: str
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         images, labels = self._split_tensors(split)
         image = resize_shorter_side(images[index], shorter_side, interpolation)

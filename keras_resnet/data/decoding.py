@@ -37,6 +37,7 @@ from keras_resnet.data.orientation import (
     upright,
     upright_size,
 )
+from keras_resnet.preprocessing import Size, sides_of
 
 # Format of an image by the suffix of its name.
 FORMATS = {
@@ -76,16 +77,18 @@ def is_image_file(path: str, regular: bool = False) -> bool:
 
 
 def decode_window(
-    encoded: tf.Tensor, window_of: WindowOf, size: int, channels: int, antialias: bool
+    encoded: tf.Tensor, window_of: WindowOf, size: Size, channels: int, antialias: bool
 ) -> tf.Tensor:
-    """Decodes one window of an image and resizes it to float32 `(size, size, channels)`.
+    """Decodes one window of an image and resizes it to float32 `(height, width, channels)`.
 
-    Of a JPEG only the window is decoded, and at the smallest of the scales 1, 1/2, 1/4 and 1/8
-    that still has `size` pixels on each side. So the remaining factor is less than two, for which
-    plain bilinear interpolation is sufficient; `antialias` costs about as much as decoding. The
-    interpolation of other formats, decoded at full scale, is always antialiased.
+    The size is that of the upright image. Of a JPEG only the window is decoded, and at the smallest
+    of the scales 1, 1/2, 1/4 and 1/8 that still has `size` pixels on each side. So the remaining
+    factor is less than two, for which plain bilinear interpolation is sufficient; `antialias` costs
+    about as much as decoding. The interpolation of other formats, decoded at full scale, is always
+    antialiased.
     """
     encoded = tf.convert_to_tensor(encoded)
+    sides = sides_of(size)
 
     def jpeg_window() -> tf.Tensor:
         shape = tf.image.extract_jpeg_shape(encoded)[:2]
@@ -101,8 +104,9 @@ def decode_window(
             box = tf.stack([top, left, scaled[0] - top, width])
             return _decode_jpeg(jpeg, box, channels, ratio)[:height]
 
-        crop = _at_scale(decode, tf.reduce_min(window[2:]) / size)
-        return upright(tf.image.resize(crop, [size, size], antialias=antialias), orientation)
+        stored = _stored_sides(size, orientation)
+        crop = _at_scale(decode, tf.reduce_min(window[2:] / tf.cast(stored, tf.float32)))
+        return upright(tf.image.resize(crop, stored, antialias=antialias), orientation)
 
     def any_window() -> tf.Tensor:
         image = decode_other(encoded, channels)
@@ -111,30 +115,36 @@ def decode_window(
         window = _whole_pixels(placed(shape, orientation), shape)
         top, left, height, width = tf.unstack(window)
         crop = opaque(image[top : top + height, left : left + width], channels)
-        return upright(tf.image.resize(crop, [size, size], antialias=True), orientation)
+        stored = _stored_sides(size, orientation)
+        return upright(tf.image.resize(crop, stored, antialias=True), orientation)
 
     def placed(shape: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
         height, width = tf.unstack(size := upright_size(shape, orientation))
         return stored_window(window_of(height, width), size, orientation)
 
-    return tf.cond(tf.io.is_jpeg(encoded), jpeg_window, any_window)
+    image = tf.cond(tf.io.is_jpeg(encoded), jpeg_window, any_window)
+    return tf.ensure_shape(image, (*sides, channels))
 
 
 def decode_whole(
     encoded: tf.Tensor,
     channels: int,
-    shorter_side: int | None = None,
+    shorter_side: Size | None = None,
     interpolation: str = "bilinear",
 ) -> tf.Tensor:
     """Decodes an image to uint8 `(height, width, channels)`, and resizes its shorter side.
 
-    A JPEG is decoded at the smallest of the scales 1, 1/2, 1/4 and 1/8 that still has
-    `shorter_side` pixels. Raises a `tf.errors.OpError` if the image cannot be decoded to its end.
+    With height and width the upright image just covers these. A JPEG is decoded at the smallest of
+    the scales 1, 1/2, 1/4 and 1/8 that still has as many pixels. Raises a `tf.errors.OpError` if
+    the image cannot be decoded to its end.
     """
     encoded = tf.convert_to_tensor(encoded)
 
     def resized(image: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
-        return upright(resize_shorter_side(image, shorter_side, interpolation), orientation)
+        side = shorter_side
+        if isinstance(side, tuple):
+            side = _stored_sides(side, orientation)
+        return upright(resize_shorter_side(image, side, interpolation), orientation)
 
     def whole_jpeg() -> tf.Tensor:
         shape = tf.image.extract_jpeg_shape(encoded)[:2]
@@ -144,11 +154,14 @@ def decode_whole(
             box = tf.concat([[0, 0], -(-shape // ratio)], axis=0)
             return _decode_jpeg(jpeg, box, channels, ratio)
 
+        orientation = orientation_of_jpeg(encoded)
         if shorter_side is None:
             image = decode(1)
         else:
-            image = _at_scale(decode, tf.reduce_min(shape) / shorter_side)
-        return resized(image, orientation_of_jpeg(encoded))
+            image = _at_scale(
+                decode, tf.reduce_min(shape / _stored_sides(shorter_side, orientation))
+            )
+        return resized(image, orientation)
 
     def other() -> tf.Tensor:
         image = opaque(decode_other(encoded, channels), channels)
@@ -158,14 +171,15 @@ def decode_whole(
 
 
 def resize_shorter_side(
-    image: tf.Tensor, shorter_side: int | None, interpolation: str = "bilinear"
+    image: tf.Tensor, shorter_side: Size | tf.Tensor | None, interpolation: str = "bilinear"
 ) -> tf.Tensor:
     """Resizes the shorter side of an image, and the longer one in proportion, rounded down.
 
     The interpolation, "bilinear" or "bicubic", is antialiased; levels of uint8 are rounded again,
     those of float32 not. Rounding of sides is torchvision's. Of an
     image longer than `LONGEST` times its shorter side the middle is taken, which bounds the memory.
-    With None the image is returned as it is.
+    With height and width, the image just covers these: one of its sides gets that length. With None
+    the image is returned as it is.
     """
     if shorter_side is None:
         return image
@@ -176,7 +190,14 @@ def resize_shorter_side(
     kept = (np.minimum if static else tf.minimum)(sides, LONGEST * shortest)
     top, left = (sides - kept)[0] // 2, (sides - kept)[1] // 2
     middle = image[top : top + kept[0], left : left + kept[1]]
-    scaled = kept * shorter_side // shortest
+    if isinstance(shorter_side, int):
+        scaled = kept * shorter_side // shortest
+    else:
+        # Cross products tell which side is the tighter one; the other is rounded down.
+        covered = shorter_side if not static else np.array(shorter_side)
+        by_height = covered[0] * kept[1] >= covered[1] * kept[0]
+        where = np.where if static else tf.where
+        scaled = where(by_height, kept * covered[0] // kept[0], kept * covered[1] // kept[1])
     resized = tf.image.resize(middle, scaled, interpolation, antialias=True)
     return to_bytes(resized) if image.dtype == tf.uint8 else resized
 
@@ -186,6 +207,11 @@ def crop_center(image: tf.Tensor, size: tuple[int, int]) -> tf.Tensor:
     # Halves are rounded to even numbers, by TensorFlow as by Python.
     top, left = tf.unstack(tf.cast(tf.round((tf.shape(image)[:2] - size) / 2), tf.int32))
     return tf.slice(image, [top, left, 0], [*size, image.shape[-1]])
+
+
+def _stored_sides(size: Size, orientation: tf.Tensor) -> tf.Tensor:
+    """Returns height and width of the stored image for a size of the upright one, int32."""
+    return upright_size(tf.constant(sides_of(size)), orientation)
 
 
 def to_bytes(image: tf.Tensor) -> tf.Tensor:

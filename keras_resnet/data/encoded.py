@@ -20,6 +20,7 @@ import tensorflow as tf
 from keras_resnet.data.dataset import SPLITS, ImageDataset, channel_statistics
 from keras_resnet.data.decoding import decode_whole, decoding_fault
 from keras_resnet.data.transforms import Transforms
+from keras_resnet.preprocessing import Size, sides_of
 from keras_resnet.utils import checks
 from keras_resnet.utils.escapes import visible
 
@@ -193,17 +194,17 @@ class EncodedDataset(ImageDataset):
         return tuple(map(tf.ensure_shape, batch, shapes))
 
     def read_whole(
-        self, split: str, index: tf.Tensor, shorter_side: int | None, interpolation: str
+        self, split: str, index: tf.Tensor, shorter_side: Size | None, interpolation: str
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         channels = self.transforms.channels
-        side = shorter_side or self.transforms.image_size
+        sides = sides_of(shorter_side or self.transforms.image_size)
         view = functools.partial(
             decode_whole,
             channels=channels,
             shorter_side=shorter_side,
             interpolation=interpolation,
         )
-        blank = self._blank((side, side, channels))
+        blank = self._blank((*sides, channels))
 
         def load(index: tf.Tensor) -> tuple[tf.Tensor, ...]:
             encoded, label = self._read(split, index)

@@ -23,6 +23,7 @@ from keras_resnet.data.dataset import (
     shard_rows,
 )
 from keras_resnet.data.decoding import resize_shorter_side
+from keras_resnet.preprocessing import Size
 from keras_resnet.utils import checks
 
 # What stands in for a data set: `(images, labels)` as arrays, or a pipeline of such pairs.
@@ -57,7 +58,8 @@ def as_dataset(images: Images, split: str, class_names: Sequence[str]) -> ImageD
             f"Received: dataset of type {type(images).__name__}"
         )
     multi_label = np.ndim(images[1]) == 2 and np.shape(images[1])[1] > 1
-    arrays = ArrayDataset("arrays", {"train": images}, class_names, multi_label=multi_label)
+    splits = {"train": (images[0], images[1])}
+    arrays = ArrayDataset("arrays", splits, class_names, multi_label=multi_label)
     if split == "train":
         return arrays
     pipeline = tf.data.Dataset.from_tensor_slices(arrays.arrays("train"))
@@ -206,7 +208,7 @@ class StreamDataset(ImageDataset):
         return finished(self._batches(batch_size).map(padded))
 
     def whole_images(
-        self, split: str, shorter_side: int | None = None, interpolation: str | None = None
+        self, split: str, shorter_side: Size | None = None, interpolation: str | None = None
     ) -> tf.data.Dataset:
         checks.one_of("split", split, self.splits)
         kind = interpolation or self.interpolation

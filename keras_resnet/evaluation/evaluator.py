@@ -22,7 +22,7 @@ from keras_resnet.export import ExportedModel, load_exported
 from keras_resnet.export.copies import image_network
 from keras_resnet.models import build, list_models, load_model
 from keras_resnet.network import class_count, class_names_of, preprocessing_of
-from keras_resnet.preprocessing import Preprocessing
+from keras_resnet.preprocessing import Preprocessing, Size, covered_by
 from keras_resnet.surgery.conversion import any_size, with_logits
 from keras_resnet.surgery.graphs import functional_config, output_activation
 from keras_resnet.utils import checks
@@ -210,8 +210,8 @@ def _common_preprocessing(
         for name, model in zip(names, models, strict=True)
         if (prepared := _preprocessing(model)) is not None
     }
-    side = min(dataset.image_shape[:2])
-    wanted = {(one.at(side).shorter_side, one.interpolation) for one in known.values()}
+    size = dataset.image_shape[:2]
+    wanted = {(one.at(size).shorter_side, one.interpolation) for one in known.values()}
     if len(wanted) > 1 and protocol == type(protocol)():
         listed = ", ".join(f"{name} with {one}" for name, one in known.items())
         raise ValueError(
@@ -413,7 +413,10 @@ def _crops(
     def cut(image: tf.Tensor, label: tf.Tensor, weight: tf.Tensor) -> tuple:
         return protocol.crops(image, size, interpolation), label, weight
 
-    images = dataset.whole_images(split, protocol.shorter_side, interpolation)
+    side: Size | None = protocol.shorter_side
+    if side is not None and not protocol.any_size:
+        side = covered_by(size, side)
+    images = dataset.whole_images(split, side, interpolation)
     images = images.map(cut, num_parallel_calls=tf.data.AUTOTUNE)
     if not all(crops.shape.is_fully_defined() for crops in images.element_spec[0]):
         yield from images.prefetch(_READ_AT_ONCE).as_numpy_iterator()

@@ -18,7 +18,13 @@ from keras_resnet.data.encoded import BadImages
 from keras_resnet.export import ExportedModel, load_exported
 from keras_resnet.export.copies import described
 from keras_resnet.export.endpoints import class_probabilities
-from keras_resnet.preprocessing import Preprocessing, decode_predictions
+from keras_resnet.preprocessing import (
+    Preprocessing,
+    Size,
+    checked_size,
+    decode_predictions,
+    sides_of,
+)
 from keras_resnet.utils import checks
 from keras_resnet.weights.beside import read_labels
 
@@ -70,7 +76,7 @@ class Classifier:
         top: int = 5,
         *,
         labels: Sequence[str] | Path | None = None,
-        image_size: int | None = None,
+        image_size: Size | str | None = None,
         resize: int | None = None,
     ):
         self._top = checks.integer("top", top)
@@ -118,7 +124,7 @@ def predict(
     top: int = 5,
     *,
     labels: Sequence[str] | Path | None = None,
-    image_size: int | None = None,
+    image_size: Size | str | None = None,
     resize: int | None = None,
     batch_size: int = 32,
 ) -> list[Prediction]:
@@ -137,10 +143,10 @@ def predict(
         labels: Name of every class, or the `Path` of a file with a line for each. By default those
             stored with the model; the names of ImageNet's where it has 1000 classes and no labels;
             else their numbers.
-        image_size: Side of the images for a model that takes any size; by default that which its
-            weights want, or 224.
+        image_size: Side of the images for a model that takes any size, or their height and width
+            (a pair, or text such as "224x192"); by default that which its weights want, or 224.
         resize: Shorter side in pixels of which the center is cropped; by default that which the
-            weights want, or the side of the images.
+            weights want, or that of the images.
         batch_size: Number of images per call of the model.
 
     Returns:
@@ -206,25 +212,26 @@ def read_image(data: bytes, transforms: Transforms) -> np.ndarray:
 def calibration_batches(
     source: str,
     model: keras.Model,
-    image_size: int | None = None,
+    image_size: Size | str | None = None,
     preprocessing: str | Preprocessing = "inside",
 ) -> Iterator[np.ndarray]:
     """Returns batches of images in [0, 255] to calibrate an int8 file of a model on.
 
-    The source is a folder of images, or "digits" for the digits' training images; the model takes
-    square images, of the side `image_size` if it takes any size, prepared by the `preprocessing`
-    that it is exported with.
+    The source is a folder of images, or "digits" for the digits' training images; the images have
+    the size `image_size` if the model takes any, prepared by the `preprocessing` that it is
+    exported with.
     """
     prepared = described(model, preprocessing)
-    transforms = Transforms.for_images(model.input_shape[1:], prepared, image_size)
+    size = None if image_size is None else checked_size("image_size", image_size)
+    transforms = Transforms.for_images(model.input_shape[1:], prepared, size)
     if transforms is None:
         raise ValueError(
-            "`model` must take square images, grayscale or RGB, to be calibrated. "
+            "`model` must take images, grayscale or RGB, to be calibrated. "
             f"Received: {model.name!r}, which takes images of shape {model.input_shape[1:]}"
         )
     if source == "digits":
-        size = transforms.image_size
-        batches = load_dataset("digits", image_size=size).eval_batches("train", 64)
+        side = transforms.image_size
+        batches = load_dataset("digits", image_size=side).eval_batches("train", 64)
         return (images for images, _, _ in batches)
     if not Path(source).is_dir():
         raise ValueError(
@@ -256,22 +263,27 @@ def _images_in(folder: Path) -> list[Path]:
     return paths
 
 
-def transforms_for(model: ExportedModel, image_size: int | None, resize: int | None) -> Transforms:
+def transforms_for(
+    model: ExportedModel, image_size: Size | str | None, resize: int | None
+) -> Transforms:
     """Returns what is done to an image for a model; `image_size` and `resize` as for `predict`."""
-    side = model.image_shape[0]
-    if image_size is not None and side not in (None, checks.integer("image_size", image_size)):
+    own = model.image_shape[:2]
+    size = None if image_size is None else checked_size("image_size", image_size)
+    if size is not None and any(
+        side not in (None, given) for side, given in zip(own, sides_of(size), strict=True)
+    ):
         raise ValueError(
-            f"`image_size` must be the model's own, {side}, or be left out. "
+            f"`image_size` must be the model's own, {'x'.join(map(str, own))}, or be left out. "
             f"Received: image_size={image_size}"
         )
-    transforms = Transforms.for_images(model.image_shape, model.preprocessing, image_size)
+    transforms = Transforms.for_images(model.image_shape, model.preprocessing, size)
     if transforms is None:
         raise ValueError(
-            "`model` must take square images, grayscale or RGB. "
+            "`model` must take images, grayscale or RGB, of one size or of any. "
             f"Received: {str(model.path)!r}, which takes images of shape {model.image_shape}"
         )
     if resize is None:
         return transforms
     return dataclasses.replace(
-        transforms, eval_resize=checks.integer("resize", resize, transforms.image_size)
+        transforms, eval_resize=checks.integer("resize", resize, min(transforms.sides))
     )

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from keras_resnet.architectures import VERSIONS
+from keras_resnet.preprocessing import checked_size
 from keras_resnet.training import scaled_learning_rate
 from keras_resnet.training.augment import AUGMENTS
 from keras_resnet.training.balance import BALANCED, SAMPLINGS, check_class_weights
@@ -168,7 +169,7 @@ class DataOptions:
     """Options of the data sets, each for those that take it; None for the data set's own default.
 
     Attributes:
-        image_size: Side of the training and test images in pixels.
+        image_size: Side of the training and test images in pixels, or HEIGHTxWIDTH.
         channels: 3 for RGB, 1 for grayscale.
         crop: Random crop of training images: scale (the paper's) or inception.
         resize_range: For crop="scale": smallest and largest shorter side, in pixels.
@@ -185,7 +186,7 @@ class DataOptions:
         per_class: Training images of each class to take.
     """
 
-    image_size: int | None = None
+    image_size: str | int | None = None
     channels: int | None = None
     crop: str | None = None
     resize_range: tuple[int, ...] | None = None
@@ -242,6 +243,12 @@ class Data(DataOptions):
             if (value := getattr(self, name)) is not None:
                 object.__setattr__(self, name, tuple(value))  # JSON and command lines have lists
         found = _Checks(self)
+        if self.image_size is not None:
+            size = found.note(checked_size, "image_size", self.image_size)
+            if size is not None:
+                # As text where it is no square, which is one word on a command line.
+                plain = size if isinstance(size, int) else "x".join(map(str, size))
+                object.__setattr__(self, "image_size", plain)
         found.refuse(
             self.resize_range is not None and len(self.resize_range) != 2,
             "`resize_range` must be the smallest and the largest side. "

@@ -15,6 +15,7 @@ import tensorflow as tf
 from keras_resnet.data import Transforms
 from keras_resnet.export.endpoints import class_probabilities
 from keras_resnet.export.verification import smooth_images
+from keras_resnet.preprocessing import covered_by, sides_of
 
 # Names of the signatures: of image files, which is what clients ask for who name none, and of
 # pixels.
@@ -86,8 +87,8 @@ def _decoded(image_bytes: tf.Tensor, transforms: Transforms) -> tuple[tf.Tensor,
 
 def example_file(transforms: Transforms, seed: int = 0) -> bytes:
     """Returns a PNG of a smooth random image that is cropped to one of the model."""
-    side = transforms.eval_resize or transforms.image_size
-    (image,) = smooth_images(1, (side, side, transforms.channels), seed)
+    sides = sides_of(covered_by(transforms.sides, transforms.eval_resize))
+    (image,) = smooth_images(1, (*sides, transforms.channels), seed)
     return tf.io.encode_png(np.rint(image).astype("uint8")).numpy()
 
 
