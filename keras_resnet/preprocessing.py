@@ -33,6 +33,9 @@ INTERPOLATIONS = ("bilinear", "bicubic")
 Size: TypeAlias = int | tuple[int, int]
 
 
+# Names of images by their number of channels.
+COLORS = {1: "grayscale", 3: "RGB", 4: "RGBA"}
+
 # More would take memory for what is cropped away.
 _LARGEST_MARGIN = 16
 # What no attribute changes.
@@ -104,6 +107,8 @@ class Preprocessing:
         bgr: Whether the network takes the channels in reverse, B, G, R.
         threshold: Probability of the best class below which an image shows none of the classes, in
             [0, 1]; None where there is no such limit.
+        bits: Bits of each channel that are kept, 8 or 16. With 16, levels have fractions in the
+            same [0, 255]: those of 16-bit PNGs are divided by 257.
 
     Raises:
         ValueError: If a value is out of range.
@@ -119,6 +124,7 @@ class Preprocessing:
     resizes: tuple[tuple[Size, int], ...] = ()
     bgr: bool = False
     threshold: float | None = None
+    bits: int = 8
 
     def __post_init__(self):
         names = self.class_names
@@ -152,6 +158,7 @@ class Preprocessing:
                     f"{shortest}. Received: resize={self.resize}"
                 )
         checks.boolean("bgr", self.bgr)
+        checks.one_of("bits", self.bits, (8, 16))
         if not isinstance(self.source, str):
             raise ValueError(f"`source` must be text. Received: source={self.source!r}")
         checks.one_of("interpolation", self.interpolation, INTERPOLATIONS)
@@ -188,7 +195,8 @@ class Preprocessing:
         )
 
     def __str__(self) -> str:
-        channels = {1: "grayscale", 3: "RGB"}.get(len(self.mean), f"{len(self.mean)} channels")
+        channels = COLORS.get(len(self.mean), f"{len(self.mean)} channels")
+        channels += " of 16 bits" * (self.bits == 16 and len(self.mean) in COLORS)
         numbers = [", ".join(f"{x:.6g}" for x in values) for values in (self.mean, self.std)]
         resized = f"shorter side to {self.shorter_side} pixels"
         if isinstance(covers := self.covers, tuple):
@@ -217,6 +225,8 @@ class Preprocessing:
         values = dataclasses.asdict(self) | {"resize": self.shorter_side} | _ALWAYS
         if isinstance(self.covers, tuple):
             values["covers"] = self.covers
+        if self.bits == 8:
+            del values["bits"]  # which earlier versions do not know
         return json.dumps({name: values[name] for name in values if name != "class_names"})
 
     @classmethod

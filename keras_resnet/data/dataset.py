@@ -104,6 +104,7 @@ class ImageDataset(abc.ABC):
             image_size=self.image_shape[:2],
             resize=self.eval_resize,
             interpolation=self.interpolation,
+            bits=8 if self.image_dtype == tf.uint8 else 16,
             class_names=None,
             source=self.name,
             resizes=(),

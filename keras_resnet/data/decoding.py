@@ -1,9 +1,11 @@
 """Decodes images, or crops of them, at the smallest sufficient scale. Needs TensorFlow.
 
 JPEG, PNG, GIF, BMP and WebP are recognized by content, not by name. Of an animation the first frame
-is read, transparent pixels are composited over white, CMYK JPEGs become RGB, and of 16 bits per
-channel the upper 8 are kept. Images are turned upright by their EXIF orientation; windows and sizes
-are those of the upright image. Whether an image is read or refused does not depend on the window or
+is read, transparent pixels are composited over white except for four channels, which are RGBA, and
+CMYK JPEGs become RGB. Of 16 bits per channel the upper 8 are kept, or with `bits=16` all: images
+are float32 then, in the same [0, 255]. Images of other than 1, 3 and 4 channels are `.npy` files,
+always read as float32. Images are turned upright by their EXIF orientation; windows and sizes are
+those of the upright image. Whether an image is read or refused does not depend on the window or
 scale.
 
 JPEGs are read as libjpeg does, by training, evaluation, prediction and exported modules alike: what
@@ -16,7 +18,7 @@ from __future__ import annotations
 import functools
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import numpy as np
 import tensorflow as tf
@@ -28,8 +30,10 @@ from keras_resnet.data.image_files import (
     image_format,
     image_size,
     limited,
-    opaque,
+    with_alpha,
+    with_channels,
 )
+from keras_resnet.data.npy import IMAGE_CHANNELS, decode_npy, npy_fault
 from keras_resnet.data.orientation import (
     orientation_of_jpeg,
     orientation_of_other,
@@ -49,6 +53,9 @@ FORMATS = {
     ".webp": "WebP",
 }
 
+# The same of images of other than 1, 3 and 4 channels.
+ARRAYS = {".npy": "NumPy"}
+
 # Files and folders of operating systems that lie beside images.
 _SYSTEM_FILES = {"__MACOSX", "Thumbs.db", "desktop.ini"}
 
@@ -66,18 +73,28 @@ def is_hidden(name: str) -> bool:
     return name.startswith(".") or name in _SYSTEM_FILES
 
 
-def is_image_file(path: str, regular: bool = False) -> bool:
+def formats_of(channels: int) -> dict[str, str]:
+    """Returns the format by suffix of the files that have images of so many channels."""
+    return FORMATS if channels in IMAGE_CHANNELS else ARRAYS
+
+
+def is_image_file(path: str, regular: bool = False, formats: Collection[str] = FORMATS) -> bool:
     """Returns whether a file of a folder of images is read as one, by its suffix.
 
     A pipe or device may block for good when it is opened. A broken link, or one of a circle, is a
     bad image. What is known to be a `regular` file is not looked up again.
     """
     file = regular or os.path.isfile(path) or not os.path.exists(path)
-    return file and os.path.splitext(path)[1].lower() in FORMATS
+    return file and os.path.splitext(path)[1].lower() in formats
 
 
 def decode_window(
-    encoded: tf.Tensor, window_of: WindowOf, size: Size, channels: int, antialias: bool
+    encoded: tf.Tensor,
+    window_of: WindowOf,
+    size: Size,
+    channels: int,
+    antialias: bool,
+    bits: int = 8,
 ) -> tf.Tensor:
     """Decodes one window of an image and resizes it to float32 `(height, width, channels)`.
 
@@ -109,12 +126,13 @@ def decode_window(
         return upright(tf.image.resize(crop, stored, antialias=antialias), orientation)
 
     def any_window() -> tf.Tensor:
-        image = decode_other(encoded, channels)
+        image, orientation = _decode_stored(encoded, channels, bits)
         shape = tf.shape(image)[:2]
-        orientation = orientation_of_other(encoded)
         window = _whole_pixels(placed(shape, orientation), shape)
         top, left, height, width = tf.unstack(window)
-        crop = opaque(image[top : top + height, left : left + width], channels)
+        crop = image[top : top + height, left : left + width]
+        if channels in IMAGE_CHANNELS:
+            crop = with_channels(crop, channels)
         stored = _stored_sides(size, orientation)
         return upright(tf.image.resize(crop, stored, antialias=True), orientation)
 
@@ -122,7 +140,10 @@ def decode_window(
         height, width = tf.unstack(size := upright_size(shape, orientation))
         return stored_window(window_of(height, width), size, orientation)
 
-    image = tf.cond(tf.io.is_jpeg(encoded), jpeg_window, any_window)
+    if channels in IMAGE_CHANNELS:
+        image = tf.cond(tf.io.is_jpeg(encoded), jpeg_window, any_window)
+    else:
+        image = any_window()
     return tf.ensure_shape(image, (*sides, channels))
 
 
@@ -131,12 +152,14 @@ def decode_whole(
     channels: int,
     shorter_side: Size | None = None,
     interpolation: str = "bilinear",
+    bits: int = 8,
 ) -> tf.Tensor:
-    """Decodes an image to uint8 `(height, width, channels)`, and resizes its shorter side.
+    """Decodes an image to `(height, width, channels)`, and resizes its shorter side.
 
-    With height and width the upright image just covers these. A JPEG is decoded at the smallest of
-    the scales 1, 1/2, 1/4 and 1/8 that still has as many pixels. Raises a `tf.errors.OpError` if
-    the image cannot be decoded to its end.
+    It is uint8, or with 16 bits and from a `.npy` file float32. With height and width the upright
+    image just covers these. A JPEG is decoded at the smallest of the scales 1, 1/2, 1/4 and 1/8
+    that still has as many pixels. Raises a `tf.errors.OpError` if the image cannot be decoded to
+    its end.
     """
     encoded = tf.convert_to_tensor(encoded)
 
@@ -161,13 +184,26 @@ def decode_whole(
             image = _at_scale(
                 decode, tf.reduce_min(shape / _stored_sides(shorter_side, orientation))
             )
-        return resized(image, orientation)
+        return resized(tf.cast(image, tf.float32) if bits == 16 else image, orientation)
 
     def other() -> tf.Tensor:
-        image = opaque(decode_other(encoded, channels), channels)
-        return resized(image, orientation_of_other(encoded))
+        image, orientation = _decode_stored(encoded, channels, bits)
+        if channels in IMAGE_CHANNELS:
+            image = with_channels(image, channels)
+        return resized(image, orientation)
 
-    return tf.cond(tf.io.is_jpeg(encoded), whole_jpeg, other)
+    if channels not in IMAGE_CHANNELS:
+        return other()
+    image = tf.cond(tf.io.is_jpeg(encoded), whole_jpeg, other)
+    # Bicubic interpolation goes beyond; levels of 8 bits are limited as they are rounded.
+    return tf.clip_by_value(image, 0.0, 255.0) if bits == 16 else image
+
+
+def _decode_stored(encoded: tf.Tensor, channels: int, bits: int) -> tuple[tf.Tensor, tf.Tensor]:
+    """Decodes a file that is no JPEG as it is stored; returns the image and its orientation."""
+    if channels not in IMAGE_CHANNELS:
+        return decode_npy(encoded, channels), tf.constant(1)
+    return decode_other(encoded, channels, bits), orientation_of_other(encoded)
 
 
 def resize_shorter_side(
@@ -235,6 +271,8 @@ def _decode_jpeg(encoded: tf.Tensor, box: tf.Tensor, channels: int, ratio: int) 
 
     if channels == 3:
         return decode(3)
+    if channels == 4:
+        return with_alpha(decode(3))
     cmyk = tf.image.extract_jpeg_shape(encoded)[2] == 4
     return tf.cond(cmyk, lambda: gray(decode(3)), lambda: decode(1))
 
@@ -246,13 +284,16 @@ def _whole_pixels(window: tf.Tensor, image_shape: tf.Tensor) -> tf.Tensor:
     return tf.concat([tf.clip_by_value(corner, 0, image_shape[:2] - extent), extent], axis=0)
 
 
-def decoding_fault(data: bytes) -> str | None:
-    """Returns why an image cannot be read, or None if it can.
+def decoding_fault(data: bytes, channels: int = 3) -> str | None:
+    """Returns why an image of so many channels cannot be read, or None if it can.
 
-    That is "zero-byte", "too large" (more than `MAX_PIXELS`), "truncated" or "unreadable".
+    That is "zero-byte", "too large" (more than `MAX_PIXELS`), "truncated" or "unreadable", or what
+    else `npy_fault` says.
     """
     if not data:
         return "zero-byte"
+    if channels not in IMAGE_CHANNELS:
+        return npy_fault(data, channels)
     try:
         if math.prod(image_size(data)) > MAX_PIXELS:
             return "too large"

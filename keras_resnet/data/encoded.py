@@ -133,7 +133,7 @@ class EncodedDataset(ImageDataset):
         self.class_names = tuple(class_names)
         self.multi_label = multi_label
         self.transforms = transforms
-        self.image_shape = transforms.shape
+        self.image_shape, self.image_dtype = transforms.shape, transforms.dtype
         self.eval_resize, self.interpolation = transforms.eval_resize, transforms.interpolation
         self.bad_images = BadImages(max_bad_files)
         self._sources = {split: sources[split] for split in SPLITS if split in sources}
@@ -180,7 +180,7 @@ class EncodedDataset(ImageDataset):
             replacements = tf.py_function(
                 functools.partial(self._replacements, split, replace),
                 [tf.gather(indices, missing), tf.gather(draws, missing)],
-                [tf.uint8, self._label_dtype, tf.float32],
+                [self.image_dtype, self._label_dtype, tf.float32],
             )
             good = images, labels, tf.ones_like(rows, tf.float32)
             return tuple(
@@ -203,6 +203,7 @@ class EncodedDataset(ImageDataset):
             channels=channels,
             shorter_side=shorter_side,
             interpolation=interpolation,
+            bits=self.transforms.bits,
         )
         blank = self._blank((*sides, channels))
 
@@ -219,7 +220,9 @@ class EncodedDataset(ImageDataset):
         element = tf.cond(
             weight > 0,
             lambda: [image, label, weight],
-            lambda: tf.py_function(reported, [index], [tf.uint8, self._label_dtype, tf.float32]),
+            lambda: tf.py_function(
+                reported, [index], [self.image_dtype, self._label_dtype, tf.float32]
+            ),
         )
         return tuple(map(tf.ensure_shape, element, ((None, None, channels), self._label_shape, ())))
 
@@ -269,7 +272,8 @@ class EncodedDataset(ImageDataset):
                     return None
                 return view(encoded).numpy(), label.numpy(), np.float32(1)
         except tf.errors.OpError as error:
-            fault = None if encoded is None else decoding_fault(encoded.numpy())
+            channels = self.transforms.channels
+            fault = None if encoded is None else decoding_fault(encoded.numpy(), channels)
             # TensorFlow puts the node in front of its message and the op behind it.
             detail = re.sub(r"{{.*?}} ?| ?\[Op:.*", "", checks.first_line(error))
             self.bad_images.report(source.locate(index), fault or f"unreadable ({detail})")
@@ -278,7 +282,7 @@ class EncodedDataset(ImageDataset):
     def _blank(self, shape: tuple[int, ...]) -> _Row:
         """Returns a black image of class 0 and weight 0."""
         label = np.zeros(self._label_shape, self._label_dtype.as_numpy_dtype)
-        return np.zeros(shape, np.uint8), label, np.float32(0)
+        return np.zeros(shape, self.image_dtype.as_numpy_dtype), label, np.float32(0)
 
     @functools.cached_property
     def _statistics(self) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -11,6 +11,7 @@ import math
 import tensorflow as tf
 
 from keras_resnet.data.decoding import crop_center, decode_whole, decode_window, to_bytes
+from keras_resnet.data.npy import IMAGE_CHANNELS
 from keras_resnet.preprocessing import (
     INTERPOLATIONS,
     Preprocessing,
@@ -43,7 +44,8 @@ class Transforms:
         image_size: Side of the images in pixels, or their height and width, also as text: 224x192.
             Of a rectangle, the sizes below are those of its shorter side; the longer one is in
             proportion.
-        channels: 3 for RGB, 1 for grayscale.
+        channels: 3 for RGB, 1 for grayscale, 4 for RGBA; any other number for `.npy` files of
+            arrays `(height, width, channels)`.
         crop: Crop of a training image: "scale" is the paper's (section 3.4: shorter side sampled
             from `resize_range`, then a random square), "inception" a random 8 to 100 % of the area
             at a random aspect ratio between 3/4 and 4/3 of that of `image_size` (arXiv 1409.4842),
@@ -60,6 +62,9 @@ class Transforms:
             for none; added before images are clipped and rounded. None for 0.1, as in the paper's
             recipe, or 0 with crop="pad".
         interpolation: "bilinear" or "bicubic", for evaluation images.
+        bits: Bits of each channel that are kept: 8, for images of uint8, or 16, for float32 images
+            in the same [0, 255], whose levels have fractions. Arrays of `.npy` files are float32
+            always, and floats among them in whatever range they have.
 
     Raises:
         ValueError: If a value is out of range.
@@ -73,6 +78,7 @@ class Transforms:
     flip: bool = True
     lighting: float | None = None
     interpolation: str = "bilinear"
+    bits: int = 8
 
     @classmethod
     def of(cls, prepared: Preprocessing) -> Transforms:
@@ -82,6 +88,7 @@ class Transforms:
             channels=len(prepared.mean),
             eval_resize=prepared.shorter_side,
             interpolation=prepared.interpolation,
+            bits=prepared.bits,
         )
 
     @classmethod
@@ -100,10 +107,10 @@ class Transforms:
             image_size: Size for a model of any; by default that of `prepared`, 224 without.
 
         Returns:
-            None for a model of other images than grayscale or RGB, or of which one side is open.
+            None for a model of any number of channels, or of images of which one side is open.
         """
         *sides, channels = image_shape
-        if channels not in (1, 3) or sides.count(None) == 1:
+        if channels is None or sides.count(None) == 1:
             return None
         prepared = prepared or Preprocessing.unchanged(channels)
         own = None if None in sides else checked_size("image_size", sides)
@@ -112,8 +119,8 @@ class Transforms:
     def __post_init__(self):
         object.__setattr__(self, "image_size", checked_size("image_size", self.image_size))
         size = min(self.sides)
-        if self.channels not in (1, 3):  # Integers of NumPy too.
-            raise ValueError(f"`channels` must be 1 or 3. Received: channels={self.channels!r}")
+        checks.integer("channels", self.channels)
+        checks.one_of("bits", self.bits, (8, 16))
         checks.one_of("crop", self.crop, CROPS)
         checks.one_of("interpolation", self.interpolation, INTERPOLATIONS)
         if self.resize_range is None:
@@ -147,12 +154,24 @@ class Transforms:
         return *self.sides, self.channels
 
     @property
+    def of_files(self) -> bool:
+        """True for images of image files, False for arrays of `.npy` files."""
+        return self.channels in IMAGE_CHANNELS
+
+    @property
+    def dtype(self) -> tf.DType:
+        """Type of the images."""
+        return tf.uint8 if self.bits == 8 and self.of_files else tf.float32
+
+    @property
     def num_draws(self) -> int:
         """Number of uniform draws for one training image."""
         return 6 + {"scale": 1, "inception": 2 * _ATTEMPTS, "pad": 0}[self.crop]
 
     def training(self, encoded: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
-        """Returns a random crop, flip and lighting of an image, uint8 in [0, 255] of shape `shape`.
+        """Returns a random crop, flip and lighting of an image, of `dtype` and shape `shape`.
+
+        Those of image files are in [0, 255].
 
         Args:
             encoded: Bytes of an image, a string scalar.
@@ -170,15 +189,18 @@ class Transforms:
             # Draws are multiples of 2**-23, and the normal deviate of 0 is infinite.
             normal = tf.math.ndtri(tf.maximum(color, 2.0**-24))
             image += self.lighting * tf.linalg.matvec(_COLOR_COMPONENTS, normal, transpose_a=True)
-        image = to_bytes(image)
+        if self.dtype == tf.uint8:
+            image = to_bytes(image)
+        elif self.of_files:
+            image = tf.clip_by_value(image, 0.0, 255.0)
         if self.flip:
-            # By `tf.reverse` of uint8, since a slice of step -1 takes as long as decoding.
+            # By `tf.reverse`, since a slice of step -1 takes as long as decoding.
             image = tf.cond(flip[0] < 0.5, lambda: tf.reverse(image, [1]), lambda: image)
         return image
 
     def _shifted(self, encoded: tf.Tensor, position: tf.Tensor) -> tf.Tensor:
         size = covered_by(self.sides, None)
-        image = decode_whole(encoded, self.channels, size, self.interpolation)
+        image = decode_whole(encoded, self.channels, size, self.interpolation, self.bits)
         padding = [side // 8 for side in self.sides]
         places = [2 * pixels + 1 for pixels in padding]
         corner = tf.cast(tf.floor(position * tf.constant(places, tf.float32)), tf.int32)
@@ -198,7 +220,9 @@ class Transforms:
                 extent = inception_extent(height, width, tf.reshape(crop, [2, _ATTEMPTS]), ratio)
             return _placed(extent, height, width, position)
 
-        return decode_window(encoded, window_of, self.sides, self.channels, antialias=False)
+        return decode_window(
+            encoded, window_of, self.sides, self.channels, antialias=False, bits=self.bits
+        )
 
     def evaluation(self, encoded: tf.Tensor) -> tf.Tensor:
         """Returns the center of the image with its shorter side resized to `eval_resize`.
@@ -210,7 +234,7 @@ class Transforms:
         errors are as for `training`.
         """
         covered = covered_by(self.sides, self.eval_resize)
-        image = decode_whole(encoded, self.channels, covered, self.interpolation)
+        image = decode_whole(encoded, self.channels, covered, self.interpolation, self.bits)
         return crop_center(image, self.sides)
 
 

@@ -413,9 +413,10 @@ def _crops(
     def cut(image: tf.Tensor, label: tf.Tensor, weight: tf.Tensor) -> tuple:
         return protocol.crops(image, size, interpolation), label, weight
 
-    side: Size | None = protocol.shorter_side
-    if side is not None and not protocol.any_size:
-        side = covered_by(size, side)
+    resize = protocol.shorter_side
+    side: Size | None = resize
+    if resize is not None and not protocol.any_size:
+        side = covered_by(size, resize)
     images = dataset.whole_images(split, side, interpolation)
     images = images.map(cut, num_parallel_calls=tf.data.AUTOTUNE)
     if not all(crops.shape.is_fully_defined() for crops in images.element_spec[0]):

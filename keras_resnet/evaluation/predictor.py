@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import keras
@@ -13,7 +13,13 @@ import numpy as np
 import tensorflow as tf
 
 from keras_resnet.data import Transforms, load_dataset
-from keras_resnet.data.decoding import FORMATS, decoding_fault, is_hidden, is_image_file
+from keras_resnet.data.decoding import (
+    FORMATS,
+    decoding_fault,
+    formats_of,
+    is_hidden,
+    is_image_file,
+)
 from keras_resnet.data.encoded import BadImages
 from keras_resnet.export import ExportedModel, load_exported
 from keras_resnet.export.copies import described
@@ -103,7 +109,7 @@ class Classifier:
         """Returns labels and probabilities of the best classes of every image, best first.
 
         Args:
-            images: uint8 `(batch, H, W, C)`, as `read` returns them.
+            images: `(batch, H, W, C)` in [0, 255], as `read` returns them.
         """
         outputs = tf.constant(self._model(images))
         scores = class_probabilities(outputs, self._model.output).numpy()
@@ -173,7 +179,7 @@ def predict(
 def read_images(
     images: str | Path | Iterable[str | Path], transforms: Transforms
 ) -> Iterator[tuple[Path, np.ndarray]]:
-    """Yields the path and the pixels, uint8, of image files, cropped as for `predict`."""
+    """Yields the path and the pixels of image files, cropped as for `predict`."""
     bad = BadImages(limit=None)
     for given in [images] if isinstance(images, (str, os.PathLike)) else images:
         given = Path(given)
@@ -181,7 +187,9 @@ def read_images(
             raise ValueError(  # before it is opened: a pipe may block for good
                 f"`images` must be files or folders of them. Received: {str(given)!r}"
             )
-        for path in _images_in(given) if given.is_dir() else [given]:
+        for path in (
+            _images_in(given, formats_of(transforms.channels)) if given.is_dir() else [given]
+        ):
             try:
                 yield path, read_image(path.read_bytes(), transforms)
             except OSError as error:
@@ -198,7 +206,7 @@ def read_images(
 
 
 def read_image(data: bytes, transforms: Transforms) -> np.ndarray:
-    """Returns the pixels of an encoded image, uint8 `transforms.shape`, cropped as for `predict`.
+    """Returns the pixels of an encoded image, of `transforms.shape` and `dtype`, cropped.
 
     Raises:
         BadImageError: If it cannot be read to its end.
@@ -206,7 +214,7 @@ def read_image(data: bytes, transforms: Transforms) -> np.ndarray:
     try:
         return transforms.evaluation(data).numpy()
     except tf.errors.OpError as error:
-        raise BadImageError(decoding_fault(data) or "unreadable") from error
+        raise BadImageError(decoding_fault(data, transforms.channels) or "unreadable") from error
 
 
 def calibration_batches(
@@ -226,7 +234,7 @@ def calibration_batches(
     transforms = Transforms.for_images(model.input_shape[1:], prepared, size)
     if transforms is None:
         raise ValueError(
-            "`model` must take images, grayscale or RGB, to be calibrated. "
+            "`model` must take images of one size or of any, of known channels, to be calibrated. "
             f"Received: {model.name!r}, which takes images of shape {model.input_shape[1:]}"
         )
     if source == "digits":
@@ -241,7 +249,7 @@ def calibration_batches(
     return (image[None] for _, image in read_images(source, transforms))
 
 
-def _images_in(folder: Path) -> list[Path]:
+def _images_in(folder: Path, formats: Collection[str]) -> list[Path]:
     """Returns the images of a folder and of those inside, by name."""
     paths: list[Path] = []
     seen = set()
@@ -253,11 +261,11 @@ def _images_in(folder: Path) -> list[Path]:
         seen.add(inode)
         folders[:] = sorted(name for name in folders if not is_hidden(name))
         shown = (os.path.join(place, name) for name in files if not is_hidden(name))
-        paths += map(Path, filter(is_image_file, shown))
+        paths += [Path(path) for path in shown if is_image_file(path, formats=formats)]
     paths.sort()
     if not paths:
         raise ValueError(
-            f"`images` must be files or folders of them ({', '.join(FORMATS)}). "
+            f"`images` must be files or folders of them ({', '.join(formats)}). "
             f"Received: {str(folder)!r}, without any"
         )
     return paths
@@ -279,7 +287,7 @@ def transforms_for(
     transforms = Transforms.for_images(model.image_shape, model.preprocessing, size)
     if transforms is None:
         raise ValueError(
-            "`model` must take images, grayscale or RGB, of one size or of any. "
+            "`model` must take images of one size or of any, of known channels. "
             f"Received: {str(model.path)!r}, which takes images of shape {model.image_shape}"
         )
     if resize is None:

@@ -170,13 +170,16 @@ class DataOptions:
 
     Attributes:
         image_size: Side of the training and test images in pixels, or HEIGHTxWIDTH.
-        channels: 3 for RGB, 1 for grayscale.
+        channels: 3 for RGB, 1 for grayscale, 4 for RGBA; any other number for .npy files of arrays
+            of so many channels.
         crop: Random crop of training images: scale (the paper's) or inception.
         resize_range: For crop="scale": smallest and largest shorter side, in pixels.
         eval_resize: Shorter side of which an evaluation image is the center, in pixels.
         flip: Whether half of the training images are flipped left to right.
         lighting: Strength of the PCA lighting of RGB training images, 0 for none.
         interpolation: "bilinear" or "bicubic", for evaluation images.
+        bits: Bits of each channel of image files that are kept, 8 or 16; by default 16 of folders
+            and CSV files where most are PNGs of 16 bits.
         max_bad_files: Unreadable images to skip before it is an error.
         cache_dir: Folder where the list of the files is kept from one run to the next.
         val_split: Share of the training images that becomes the validation split of data without
@@ -194,6 +197,7 @@ class DataOptions:
     flip: bool | None = None
     lighting: float | None = None
     interpolation: str | None = None
+    bits: int | None = None
     max_bad_files: int | None = None
     cache_dir: str | None = None
     val_split: float | None = None
