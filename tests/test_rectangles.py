@@ -19,7 +19,7 @@ from keras_resnet.data.transforms import inception_extent, scaled_extent
 from keras_resnet.evaluation import MultiScale, SingleCrop, TenCrop, evaluate
 from keras_resnet.evaluation.predictor import predict
 from keras_resnet.experiment.settings import Data
-from keras_resnet.export import export, export_hub, load_exported
+from keras_resnet.export import export, load_exported
 from keras_resnet.network import preprocessing_of
 from keras_resnet.preprocessing import Preprocessing, checked_size, covered_by
 from tests.helpers import randomize, refused
@@ -185,10 +185,9 @@ def test_several_crops(model, files):
 def test_every_form(model, files, expected, tmp_path):
     pytest.importorskip("ai_edge_litert")
     model.save(tmp_path / "model.keras")
-    export_hub(model, tmp_path / "hub", "classification")
     export(model, tmp_path / "saved_model")
     export(model, tmp_path / "model.tflite", "litert")
-    for form in ("model.keras", "hub", "saved_model", "model.tflite"):
+    for form in ("model.keras", "saved_model", "model.tflite"):
         exported = load_exported(tmp_path / form)
         assert exported.preprocessing.image_size == (32, 24)
         rows = predict(exported, files, top=2)
@@ -201,6 +200,3 @@ def test_every_form(model, files, expected, tmp_path):
     saved = tf.saved_model.load(str(tmp_path / "saved_model" / "1"))
     rows = saved.signatures["serving_default"](image_bytes=data)
     np.testing.assert_allclose(rows["probabilities"], expected, atol=FORMS)
-    hub = tf.saved_model.load(str(tmp_path / "hub"))
-    logits = hub.signatures["serving_bytes"](encoded=data)["logits"]
-    np.testing.assert_allclose(tf.nn.softmax(logits), expected, atol=FORMS)

@@ -22,7 +22,7 @@ these images, which should be those of --split validation, and writes the model 
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import keras
 
@@ -35,7 +35,8 @@ from keras_resnet.experiment.page import REPORT, require_jinja, write_evaluation
 from keras_resnet.experiment.workdir import expect_folder
 from keras_resnet.export import ExportedModel
 from keras_resnet.export.reading import labels_of
-from keras_resnet.preprocessing import Size, checked_size
+from keras_resnet.network import preprocessing_of
+from keras_resnet.preprocessing import checked_size
 from keras_resnet.utils import checks
 from keras_resnet.utils.escapes import visible
 from keras_resnet.utils.files import write_json
@@ -117,8 +118,8 @@ def main(
     options = options_of(given, "image_size", "max_bad_files", "val_split", "test_split")
     if given.image_size is not None:
         options["image_size"] = checked_size("image_size", given.image_size)
-    elif "image_size" in option_names(given.dataset) and (size := _size(models[0])):
-        options["image_size"] = size
+    known = option_names(given.dataset)
+    options = {k: v for k, v in _images_of(models[0]).items() if k in known} | options
     dataset = load_dataset(given.dataset, given.data_dir, **options)
     if dataset.multi_label and (others or given.calibrate):
         raise ValueError(
@@ -191,6 +192,17 @@ def _expect_calibrable(given: Evaluate) -> None:
     checks.fraction("kept", given.kept, one_allowed=True)
 
 
-def _size(model: evaluation.Model) -> Size | None:
-    shape = model.image_shape if isinstance(model, ExportedModel) else model.input_shape[1:]
-    return None if None in shape[:2] else checked_size("image_size", tuple(shape[:2]))
+def _images_of(model: evaluation.Model) -> dict[str, Any]:
+    """Returns options of a data set for the images that a model takes."""
+    if isinstance(model, ExportedModel):
+        shape, prepared = model.image_shape, model.preprocessing
+    else:
+        shape, prepared = model.input_shape[1:], preprocessing_of(model)
+    options: dict[str, Any] = {}
+    if None not in shape[:2]:
+        options["image_size"] = checked_size("image_size", tuple(shape[:2]))
+    if shape[2] is not None:
+        options["channels"] = shape[2]
+    if prepared is not None:
+        options["bits"] = prepared.bits
+    return options
