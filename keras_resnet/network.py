@@ -236,6 +236,9 @@ def warn_of_range(model: Network, images: Any) -> None:
     config = remembered(model)
     if config is None or config.preprocessing is None or config.on_tensor:
         return
+    # Levels of 16 bits may lie close together, and those of arrays anywhere.
+    if config.preprocessing.bits == 16:
+        return
     try:
         image = np.asarray(images[0])
         smallest, largest = float(image.min()), float(image.max())

@@ -195,15 +195,19 @@ class Preprocessing:
         )
 
     def __str__(self) -> str:
-        channels = COLORS.get(len(self.mean), f"{len(self.mean)} channels")
-        channels += " of 16 bits" * (self.bits == 16 and len(self.mean) in COLORS)
+        count = len(self.mean)
+        channels = f"{COLORS.get(count, f'{count} channels')} in [0, 255]"
+        if self.bits == 16 and count in COLORS:
+            channels = f"{COLORS[count]} of 16 bits in [0, 255]"
+        elif self.bits == 16:
+            channels = f"{count} channels of a .npy file, 16 bits in [0, 255]"
         numbers = [", ".join(f"{x:.6g}" for x in values) for values in (self.mean, self.std)]
         resized = f"shorter side to {self.shorter_side} pixels"
         if isinstance(covers := self.covers, tuple):
             resized = f"resized to cover {covers[0]}x{covers[1]} pixels (height x width)"
         height, width = sides_of(self.image_size)
         text = (
-            f"{channels} in [0, 255], upright by EXIF; {resized}, "
+            f"{channels}, upright by EXIF; {resized}, "
             f"{self.interpolation}, antialiased; center of {height}x{width}; "
             f"minus ({numbers[0]}), divided by ({numbers[1]})"
         )

@@ -137,7 +137,6 @@ KINDS = {
     "RGBA": (4, 8, lambda i: png(np.roll(RGBA, i, 0)), "png", RGBA, False),
     "gray of 16 bits": (1, 16, lambda i: png(np.roll(FINE[..., :1], i, 0)), "png",
                         FINE[..., :1] / 257, True),
-    "RGB of 16 bits": (3, 16, lambda i: png(np.roll(FINE, i, 0)), "png", FINE / 257, False),
     "five bands": (5, 16, lambda i: encode_npy(np.roll(CUBE, i, 0)), "npy", CUBE, True),
 }  # fmt: skip
 

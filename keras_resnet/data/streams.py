@@ -177,7 +177,8 @@ class StreamDataset(ImageDataset):
     ) -> tf.data.Dataset:
         """Returns endless batches as the pipeline yields them, each epoch cut to whole batches.
 
-        `start_step` batches are read and skipped; `seed` and `augment` change nothing.
+        `start_step` batches are read and skipped; `seed` and `augment` change nothing. Each shard
+        reads whole batches and takes its rows of them.
 
         Raises:
             ValueError: If `probabilities` are given, or an argument is out of range.
