@@ -182,18 +182,18 @@ class Network(keras.Model):
             len(self.output_shape) != 2 or class_count(self.output_shape[1]) != len(names)
         ):
             config = config.with_class_names(None)
-        side = self._side(config)
-        if config.preprocessing is not None and side is not None:
-            config = dataclasses.replace(config, preprocessing=config.preprocessing.at(side))
+        size = self._size(config)
+        if config.preprocessing is not None and size is not None:
+            config = dataclasses.replace(config, preprocessing=config.preprocessing.at(size))
         self._memory().network = config.to_json()
         # With functions and objects of the caller's, which Keras may not find by name.
         self._built_by = config
 
-    def _side(self, config: NetworkConfig) -> int | None:
-        """Returns the side of its images in pixels, or None if they may have several."""
+    def _size(self, config: NetworkConfig) -> tuple[int, int] | None:
+        """Returns height and width of its images in pixels, or None if they may have several."""
         shape = self.inputs[0].shape[1:]
         sides = shape[1:] if config.arguments["data_format"] == "channels_first" else shape[:-1]
-        return sides[0] if len(set(sides)) == 1 else None
+        return None if None in sides else tuple(sides)
 
     def _memory(self) -> Remembering:
         """Returns the layer that holds how the network was built: the first that can."""
@@ -236,6 +236,9 @@ def warn_of_range(model: Network, images: Any) -> None:
         return
     config = remembered(model)
     if config is None or config.preprocessing is None or config.on_tensor:
+        return
+    # Levels of 16 bits may lie close together, and those of arrays anywhere.
+    if config.preprocessing.bits == 16:
         return
     try:
         image = np.asarray(images[0])

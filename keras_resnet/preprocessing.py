@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import keras
 import numpy as np
@@ -29,11 +30,59 @@ INTERPOLATIONS = ("bilinear", "bicubic")
 # Stands for the class of an image whose best class is below the threshold.
 NONE_OF_THE_CLASSES = "none of the classes"
 
+# Side of a square in pixels, or height and width of another rectangle.
+Size: TypeAlias = int | tuple[int, int]
+
+
+# Names of images by their number of channels.
+COLORS = {1: "grayscale", 3: "RGB", 4: "RGBA"}
 
 # More would take memory for what is cropped away.
 _LARGEST_MARGIN = 16
 # What no attribute changes.
 _ALWAYS = {"orientation": "exif", "antialias": True, "crop": "center", "range": [0, 255]}
+
+
+def checked_size(name: str, value: Any) -> Size:
+    """Returns a size in pixels: one number for a square, height and width for another rectangle.
+
+    Args:
+        name: Name of the argument.
+        value: A whole number, height and width, or either as text, such as "224" or "224x192".
+
+    Raises:
+        ValueError: If it is none of these, or not 1 or more.
+    """
+    sides = value
+    if isinstance(value, str):
+        match = re.fullmatch("([0-9]+)(?:x([0-9]+))?", value.strip())
+        sides = tuple(int(side) for side in match.groups() if side) if match else None
+        sides = sides[0] if sides and len(sides) == 1 else sides
+    if checks.is_whole(sides):
+        return checks.integer(name, sides)
+    if not isinstance(sides, (tuple, list)) or len(sides) != 2:
+        raise ValueError(
+            f"`{name}` must be a whole number of pixels, or height and width, such as 224x192. "
+            f"Received: {name}={value!r}"
+        )
+    height, width = (checks.integer(name, side) for side in sides)
+    return height if height == width else (height, width)
+
+
+def sides_of(size: Size) -> tuple[int, int]:
+    """Returns height and width of a size."""
+    return size if isinstance(size, tuple) else (size, size)
+
+
+def covered_by(size: Size, resize: int | None) -> Size:
+    """Returns what an image is to cover that a center of `size` is cropped from.
+
+    That is the rectangle of the same ratio whose shorter side is `resize`, by default `size`.
+    """
+    height, width = sides_of(size)
+    shortest = min(height, width)
+    sides = (round(side * (resize or shortest) / shortest) for side in (height, width))
+    return checked_size("resize", tuple(sides))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,13 +91,15 @@ class Preprocessing:
 
     The image is turned upright by its EXIF orientation; its shorter side is resized to `resize`
     pixels, antialiased; the center of `image_size` pixels is cropped; and the mean is subtracted
-    and the difference divided by the deviation, per channel. `print` shows it.
+    and the difference divided by the deviation, per channel. For a rectangle the image is resized
+    so that it just covers the one of the same ratio whose shorter side is `resize`, of which that
+    of squares is a case. `print` shows it.
 
     Attributes:
         mean: Mean of the channels R, G, B, or of however many there are, in [0, 255].
         std: Standard deviation of the channels.
-        image_size: Height and width in pixels of the center that is cropped.
-        resize: Shorter side in pixels of the image that is cropped; None for `image_size`.
+        image_size: Side in pixels of the center that is cropped, or its height and width.
+        resize: Shorter side in pixels of what is cropped; None for that of `image_size`.
         interpolation: "bilinear" or "bicubic".
         class_names: Name of every class, in the order of the outputs; None where not known.
         source: Weights or data that it was taken from; "" where not known.
@@ -57,6 +108,8 @@ class Preprocessing:
         bgr: Whether the network takes the channels in reverse, B, G, R.
         threshold: Probability of the best class below which an image shows none of the classes, in
             [0, 1]; None where there is no such limit.
+        bits: Bits of each channel that are kept, 8 or 16. With 16, levels have fractions in the
+            same [0, 255]: those of 16-bit PNGs are divided by 257.
 
     Raises:
         ValueError: If a value is out of range.
@@ -64,14 +117,15 @@ class Preprocessing:
 
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
-    image_size: int = 224
+    image_size: Size = 224
     resize: int | None = None
     interpolation: str = "bilinear"
     class_names: tuple[str, ...] | None = None
     source: str = ""
-    resizes: tuple[tuple[int, int], ...] = ()
+    resizes: tuple[tuple[Size, int], ...] = ()
     bgr: bool = False
     threshold: float | None = None
+    bits: int = 8
 
     def __post_init__(self):
         names = self.class_names
@@ -95,15 +149,17 @@ class Preprocessing:
                 "`mean` and `std` must have one finite number for each channel, deviations no "
                 f"negative one. Received: mean={self.mean} and std={self.std}"
             )
-        checks.integer("image_size", self.image_size)
+        object.__setattr__(self, "image_size", checked_size("image_size", self.image_size))
         if self.resize is not None:
-            checks.integer("resize", self.resize, self.image_size)
-            if self.resize > _LARGEST_MARGIN * self.image_size:
+            shortest = min(sides_of(self.image_size))
+            checks.integer("resize", self.resize, shortest)
+            if self.resize > _LARGEST_MARGIN * shortest:
                 raise ValueError(
                     f"`resize` must be at most {_LARGEST_MARGIN} times `image_size`, "
-                    f"{self.image_size}. Received: resize={self.resize}"
+                    f"{shortest}. Received: resize={self.resize}"
                 )
         checks.boolean("bgr", self.bgr)
+        checks.one_of("bits", self.bits, (8, 16))
         if not isinstance(self.source, str):
             raise ValueError(f"`source` must be text. Received: source={self.source!r}")
         checks.one_of("interpolation", self.interpolation, INTERPOLATIONS)
@@ -111,14 +167,19 @@ class Preprocessing:
             checks.fraction("threshold", self.threshold, one_allowed=True)
 
     @classmethod
-    def unchanged(cls, channels: int, image_size: int = 224) -> Preprocessing:
+    def unchanged(cls, channels: int, image_size: Size = 224) -> Preprocessing:
         """Returns that of a model which takes the center square in [0, 255] as it is."""
         return cls((0.0,) * channels, (1.0,) * channels, image_size)
 
     @property
     def shorter_side(self) -> int:
-        """Shorter side in pixels of the resized image: `resize`, or by default `image_size`."""
-        return self.resize or self.image_size
+        """Shorter side in pixels of what is cropped: `resize`, or by default of `image_size`."""
+        return self.resize or min(sides_of(self.image_size))
+
+    @property
+    def covers(self) -> Size:
+        """Rectangle that the resized image just covers; for a square that is its shorter side."""
+        return covered_by(self.image_size, self.resize)
 
     def shows_none(self, probability: float) -> bool:
         """Returns whether an image of that probability of the best class shows none of the classes.
@@ -129,25 +190,35 @@ class Preprocessing:
             np.float32(probability) < np.float32(self.threshold)
         )
 
-    def at(self, image_size: int) -> Preprocessing:
+    def at(self, image_size: Size) -> Preprocessing:
         """Returns it for images of another size, as published or in proportion."""
-        image_size = checks.integer("image_size", image_size)
+        image_size = checked_size("image_size", image_size)
         if image_size == self.image_size:
             return self
         if self.resize is None:
             return dataclasses.replace(self, image_size=image_size)
         sizes = {**dict(self.resizes), self.image_size: self.resize}
-        resize = sizes.pop(image_size, round(image_size * self.resize / self.image_size))
+        new, own = (min(sides_of(size)) for size in (image_size, self.image_size))
+        resize = sizes.pop(image_size, round(new * self.resize / own))
         return dataclasses.replace(
             self, image_size=image_size, resize=resize, resizes=tuple(sizes.items())
         )
 
     def __str__(self) -> str:
-        channels = {1: "grayscale", 3: "RGB"}.get(len(self.mean), f"{len(self.mean)} channels")
+        count = len(self.mean)
+        channels = f"{COLORS.get(count, f'{count} channels')} in [0, 255]"
+        if self.bits == 16 and count in COLORS:
+            channels = f"{COLORS[count]} of 16 bits in [0, 255]"
+        elif self.bits == 16:
+            channels = f"{count} channels of a .npy file, 16 bits in [0, 255]"
         numbers = [", ".join(f"{x:.6g}" for x in values) for values in (self.mean, self.std)]
+        resized = f"shorter side to {self.shorter_side} pixels"
+        if isinstance(covers := self.covers, tuple):
+            resized = f"resized to cover {covers[0]}x{covers[1]} pixels (height x width)"
+        height, width = sides_of(self.image_size)
         text = (
-            f"{channels} in [0, 255], upright by EXIF; shorter side to {self.shorter_side} pixels, "
-            f"{self.interpolation}, antialiased; center of {self.image_size}x{self.image_size}; "
+            f"{channels}, upright by EXIF; {resized}, "
+            f"{self.interpolation}, antialiased; center of {height}x{width}; "
             f"minus ({numbers[0]}), divided by ({numbers[1]})"
         )
         text += "; then B, G, R" * self.bgr
@@ -161,9 +232,15 @@ class Preprocessing:
         """Returns it as text that any program can read, for exported models.
 
         Beside the attributes it names what is the same for all: `orientation`, `antialias`, `crop`
-        and `range`. Class names are not in it: exported models have them in a file of labels.
+        and `range`. For a rectangle `image_size` is its height and width, and `covers` those of the
+        one that the resized image covers. Class names are not in it: exported models have them in a
+        file of labels.
         """
         values = dataclasses.asdict(self) | {"resize": self.shorter_side} | _ALWAYS
+        if isinstance(self.covers, tuple):
+            values["covers"] = self.covers
+        if self.bits == 8:
+            del values["bits"]  # which earlier versions do not know
         return json.dumps({name: values[name] for name in values if name != "class_names"})
 
     @classmethod
@@ -176,7 +253,11 @@ class Preprocessing:
         try:
             values = parse_json(text)
             always = {name: values.pop(name) for name in _ALWAYS}
-            pairs = tuple((int(size), int(resize)) for size, resize in values.pop("resizes"))
+            values.pop("covers", None)  # follows from the others
+            pairs = tuple(
+                (checked_size("resizes", size), int(resize))
+                for size, resize in values.pop("resizes")
+            )
             mean, std = (tuple(map(float, values.pop(name))) for name in ("mean", "std"))
             if always == _ALWAYS:
                 return cls(mean, std, resizes=pairs, **values)

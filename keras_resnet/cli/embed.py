@@ -27,8 +27,8 @@ class Embed(Arguments):
         model: A trained model.
         folder: Folder of images, or of class folders.
         output: Table to write, .csv or .parquet.
-        image_size: Side of the images in pixels, for a model that takes any size; by default what
-            its weights want.
+        image_size: Side of the images in pixels, or HEIGHTxWIDTH, for a model that takes any size;
+            by default what its weights want.
         resize: Shorter side, in pixels, that an image is resized to before its center is cropped;
             by default what the weights want.
         batch_size: Images per batch.
@@ -38,7 +38,7 @@ class Embed(Arguments):
     model: Positional[str]
     folder: Positional[str]
     output: Path
-    image_size: int | None = None
+    image_size: str | None = None
     resize: int | None = None
     batch_size: int = 32
     json: bool = False

@@ -22,7 +22,7 @@ these images, which should be those of --split validation, and writes the model 
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import keras
 
@@ -37,6 +37,8 @@ from keras_resnet.experiment.page import REPORT, require_jinja, write_report
 from keras_resnet.experiment.workdir import expect_folder
 from keras_resnet.export import ExportedModel
 from keras_resnet.export.reading import labels_of
+from keras_resnet.network import preprocessing_of
+from keras_resnet.preprocessing import checked_size
 from keras_resnet.utils import checks
 from keras_resnet.utils.escapes import visible
 from keras_resnet.utils.files import write_json
@@ -57,7 +59,8 @@ class Evaluate(Arguments):
             data set's own.
         test_split: Share of the images that is the test split, likewise; by default the data set's
             own.
-        image_size: Side of the images in pixels; by default the first model's.
+        image_size: Side of the images in pixels, or HEIGHTxWIDTH; by default the first
+            model's.
         max_bad_files: Largest number of unreadable images, which are skipped with a warning each;
             by default the data set's own.
         split: train, validation or test; by default the last one that the data set has.
@@ -82,7 +85,7 @@ class Evaluate(Arguments):
     data_dir: str | None = None
     val_split: float | None = None
     test_split: float | None = None
-    image_size: int | None = None
+    image_size: str | None = None
     max_bad_files: int | None = None
     split: str | None = None
     protocol: Literal["single-crop", "ten-crop", "multi-scale"] = "single-crop"
@@ -121,8 +124,10 @@ def main(
         [evaluation.open_model(path) for path in paths] for paths in (given.models, given.against)
     )
     options = options_of(given, "image_size", "max_bad_files", "val_split", "test_split")
-    if "image_size" in option_names(given.dataset) and (side := _side(models[0])):
-        options.setdefault("image_size", side)
+    if given.image_size is not None:
+        options["image_size"] = checked_size("image_size", given.image_size)
+    known = option_names(given.dataset)
+    options = {k: v for k, v in _images_of(models[0]).items() if k in known} | options
     dataset = load_dataset(given.dataset, given.data_dir, **options)
     if dataset.multi_label and (others or given.calibrate):
         raise ValueError(
@@ -195,6 +200,17 @@ def _expect_calibrable(given: Evaluate) -> None:
     checks.fraction("kept", given.kept, one_allowed=True)
 
 
-def _side(model: evaluation.Model) -> int | None:
-    shape = model.image_shape if isinstance(model, ExportedModel) else model.input_shape[1:]
-    return shape[0]
+def _images_of(model: evaluation.Model) -> dict[str, Any]:
+    """Returns options of a data set for the images that a model takes."""
+    if isinstance(model, ExportedModel):
+        shape, prepared = model.image_shape, model.preprocessing
+    else:
+        shape, prepared = model.input_shape[1:], preprocessing_of(model)
+    options: dict[str, Any] = {}
+    if None not in shape[:2]:
+        options["image_size"] = checked_size("image_size", tuple(shape[:2]))
+    if shape[2] is not None:
+        options["channels"] = shape[2]
+    if prepared is not None:
+        options["bits"] = prepared.bits
+    return options

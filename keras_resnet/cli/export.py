@@ -48,8 +48,8 @@ class Export(Arguments):
         opset: Version of ONNX's operations, 10 to 21; by default 17.
         about: Text about the model, for LiteRT and ONNX: NAME=TEXT, where NAME is description,
             version, author or license; repeatable.
-        image_size: Side of the images in pixels, for a model that takes any size, which LiteRT
-            needs; by default any size for the others.
+        image_size: Side of the images in pixels, or HEIGHTxWIDTH, for a model that takes any size,
+            which LiteRT needs; by default any size for the others.
         preprocessing: Standardization of the images: the model's own, ImageNet's put in front, or
             none.
         labels: File with the name of a class on every line; by default those of the model.
@@ -65,7 +65,7 @@ class Export(Arguments):
     io_dtype: Literal["float32", "uint8", "int8"] = "float32"
     opset: int | None = None
     about: Annotated[tuple[str, ...], REPEATABLE] = ()
-    image_size: int | None = None
+    image_size: str | None = None
     preprocessing: Literal["inside", "imagenet", "none"] = "inside"
     labels: Path | None = None
     overwrite: bool = False

@@ -32,8 +32,8 @@ class Predict(Arguments):
         images: Image files or folders of them.
         top: Number of best classes to print.
         labels: File with the name of a class on every line; by default those of the model.
-        image_size: Side of the images in pixels, for a model that takes any size; by default what
-            its weights want.
+        image_size: Side of the images in pixels, or HEIGHTxWIDTH, for a model that takes any size;
+            by default what its weights want.
         resize: Shorter side, in pixels, that an image is resized to before its center is cropped;
             by default what the weights want.
         batch_size: Images per batch.
@@ -44,7 +44,7 @@ class Predict(Arguments):
     images: Positional[tuple[str, ...]]
     top: int = 5
     labels: Path | None = None
-    image_size: int | None = None
+    image_size: str | None = None
     resize: int | None = None
     batch_size: int = 32
     json: bool = False

@@ -42,8 +42,8 @@ class Serve(Arguments):
         port: Port to listen on; 0 for a free one.
         top: Number of best classes to return.
         labels: File with the name of a class on every line; by default those of the model.
-        image_size: Side of the images in pixels, for a model that takes any size; by default what
-            its weights want.
+        image_size: Side of the images in pixels, or HEIGHTxWIDTH, for a model that takes any size;
+            by default what its weights want.
         resize: Shorter side, in pixels, that an image is resized to before its center is cropped;
             by default what the weights want.
         threads: Requests to work on at a time.
@@ -56,7 +56,7 @@ class Serve(Arguments):
     port: int = 8000
     top: int = 5
     labels: Path | None = None
-    image_size: int | None = None
+    image_size: str | None = None
     resize: int | None = None
     threads: int = 4
     max_images: int = 64

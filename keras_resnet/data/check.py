@@ -37,7 +37,7 @@ FAULTS = {
     "damaged": "read as far as the decoder gets; the rest may be gray",
     "mislabeled": "decoded by its content, not its name",
     "cmyk": "converted to RGB",
-    "16-bit": "reduced to 8 bits",
+    "16-bit": "reduced to 8 bits, unless most of the training images are such",
     "not an image": "not read",
     "empty split": "an error before training starts",
     "empty class": "an error before training starts",

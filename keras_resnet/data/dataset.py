@@ -20,7 +20,7 @@ import tensorflow as tf
 
 from keras_resnet.data.augmentation import Augmentation, batch_draws
 from keras_resnet.data.decoding import resize_shorter_side
-from keras_resnet.preprocessing import Preprocessing
+from keras_resnet.preprocessing import Preprocessing, Size, checked_size
 from keras_resnet.utils import checks
 
 SPLITS = ("train", "validation", "test")
@@ -38,11 +38,12 @@ class ImageDataset(abc.ABC):
         name: Short name of the data set.
         class_names: One name per class; labels are positions in it.
         image_shape: `(height, width, channels)` of the images that the pipelines yield.
+        image_dtype: Their type, `tf.uint8`, or `tf.float32` where levels have fractions.
         mean: Mean of each channel over the training split, in [0, 255] units.
         std: Standard deviation of each channel over the training split, in [0, 255] units.
         about: Sentences for a model card: origin, split and license of the images.
-        eval_resize: Shorter side, in pixels, of which an evaluation image is the center; None
-            where images are evaluated as they are stored.
+        eval_resize: Shorter side, in pixels, of what an evaluation image is the center of, as the
+            `resize` of a `Preprocessing`; None where images are evaluated as they are stored.
         interpolation: Interpolation of evaluation images, "bilinear" or "bicubic".
         sizes: Number of images in each split.
         multi_label: Whether an image may be of several classes, or of none. Labels of batches are
@@ -55,6 +56,7 @@ class ImageDataset(abc.ABC):
     name: str
     class_names: tuple[str, ...]
     image_shape: tuple[int, int, int]
+    image_dtype: tf.DType = tf.uint8
     mean: tuple[float, ...]
     std: tuple[float, ...]
     sizes: dict[str, int]
@@ -99,9 +101,10 @@ class ImageDataset(abc.ABC):
         """
         return dataclasses.replace(
             numbers or Preprocessing(tuple(self.mean), tuple(self.std)),
-            image_size=self.image_shape[0],
+            image_size=self.image_shape[:2],
             resize=self.eval_resize,
             interpolation=self.interpolation,
+            bits=8 if self.image_dtype == tf.uint8 else 16,
             class_names=None,
             source=self.name,
             resizes=(),
@@ -127,7 +130,7 @@ class ImageDataset(abc.ABC):
 
     @abc.abstractmethod
     def read_whole(
-        self, split: str, index: tf.Tensor, shorter_side: int | None, interpolation: str
+        self, split: str, index: tf.Tensor, shorter_side: Size | None, interpolation: str
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """Returns an element of `whole_images`; called in a graph with an int64 `index`."""
 
@@ -156,7 +159,7 @@ class ImageDataset(abc.ABC):
             probabilities: Share of every training image in an epoch, `(images,)`; None for equal.
 
         Returns:
-            Elements `(images, labels)`: uint8 RGB or grayscale in [0, 255] of shape
+            Elements `(images, labels)`: images in [0, 255] of type `image_dtype` and shape
             `(batch_size / count, height, width, channels)`, int32 of shape `(batch_size / count,)`
             or, if `multi_label`, float32 of shape `(batch_size / count, classes)`.
 
@@ -164,7 +167,7 @@ class ImageDataset(abc.ABC):
             ValueError: If a batch is larger than the training split or does not divide into the
                 shards, or any argument is out of range.
         """
-        rows = _shard_rows(batch_size, shard)
+        rows = shard_rows(batch_size, shard)
 
         def read(step: tf.Tensor, indices: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             draws = batch_draws(seed, step, batch_size, self.num_draws)[rows] if augment else None
@@ -173,7 +176,7 @@ class ImageDataset(abc.ABC):
 
         examples = self.num_examples("train")
         order = train_order(examples, batch_size, seed, start_step, probabilities)
-        return _finished(order.map(read, num_parallel_calls=self._parallel_batches))
+        return finished(order.map(read, num_parallel_calls=self._parallel_batches))
 
     def eval_batches(
         self, split: str, batch_size: int, *, shard: tuple[int, int] = (0, 1)
@@ -196,7 +199,7 @@ class ImageDataset(abc.ABC):
             ValueError: If there is no such split, or an argument is out of range.
         """
         num_examples = self.num_examples(split)
-        rows = _shard_rows(batch_size, shard)
+        rows = shard_rows(batch_size, shard)
 
         def read(number: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
             positions = number * batch_size + tf.range(rows.start, rows.stop, dtype=tf.int64)
@@ -205,22 +208,23 @@ class ImageDataset(abc.ABC):
             return images, labels, tf.cast(positions < num_examples, tf.float32) * readable
 
         order = tf.data.Dataset.range(-(-num_examples // batch_size))
-        return _finished(order.map(read, num_parallel_calls=self._parallel_batches))
+        return finished(order.map(read, num_parallel_calls=self._parallel_batches))
 
     def whole_images(
-        self, split: str, shorter_side: int | None = None, interpolation: str | None = None
+        self, split: str, shorter_side: Size | None = None, interpolation: str | None = None
     ) -> tf.data.Dataset:
         """Returns one pass over `split` in its stored order, image by image, uncropped.
 
         Args:
             split: "train", "validation" or "test".
             shorter_side: Pixels that the shorter side is resized to, antialiased and with the
-                aspect ratio kept; None for images as they are stored.
+                aspect ratio kept, or height and width of what is to be covered; None for images as
+                they are stored.
             interpolation: "bilinear", "bicubic", or None for the data set's own.
 
         Returns:
-            Elements `(image, label, weight)`: uint8 in [0, 255] of shape
-            `(height, width, channels)`, the label (an int32 scalar, or float32 of shape
+            Elements `(image, label, weight)`: the image in [0, 255], of type `image_dtype` and
+            shape `(height, width, channels)`, the label (an int32 scalar, or float32 of shape
             `(classes,)` if `multi_label`) and a float32 scalar. The weight is 1.0, or 0.0 for a
             black image that replaces one that cannot be read.
 
@@ -228,7 +232,7 @@ class ImageDataset(abc.ABC):
             ValueError: If there is no such split, or `shorter_side` is not 1 or more.
         """
         if shorter_side is not None:
-            checks.integer("shorter_side", shorter_side)
+            shorter_side = checked_size("shorter_side", shorter_side)
         order = tf.data.Dataset.range(self.num_examples(split))
         read = functools.partial(
             self.read_whole,
@@ -236,7 +240,7 @@ class ImageDataset(abc.ABC):
             shorter_side=shorter_side,
             interpolation=interpolation or self.interpolation,
         )
-        return _finished(order.map(read, num_parallel_calls=tf.data.AUTOTUNE))
+        return finished(order.map(read, num_parallel_calls=tf.data.AUTOTUNE))
 
     def identity(self) -> dict[str, Any]:
         """Returns what tells these data from others, as JSON can hold it.
@@ -292,9 +296,10 @@ class ArrayDataset(ImageDataset):
 
     Args:
         name: Short name of the data set.
-        splits: For each split (a "train" is required) its images, uint8 in [0, 255] of shape
-            `(n, height, width, channels)`, and its labels, integers of shape `(n,)`, or `(n, 1)`
-            as Keras's data sets have them; or, for `multi_label`, 0 and 1 of shape `(n, classes)`.
+        splits: For each split (a "train" is required) its images in [0, 255], uint8 or float, of
+            shape `(n, height, width, channels)`, and its labels, integers of shape `(n,)`, or
+            `(n, 1)` as Keras's data sets have them; or, for `multi_label`, 0 and 1 of shape
+            `(n, classes)`.
         class_names: One name per class.
         augmentation: Augmentation of the images of `train_batches`; None for none.
         about: As in `ImageDataset`.
@@ -332,15 +337,20 @@ class ArrayDataset(ImageDataset):
         self.sizes = {split: len(labels) for split, (_, labels) in self._arrays.items()}
         self._tensors: dict[str, tuple[tf.Tensor, tf.Tensor]] = {}
         images = self._arrays["train"][0]
-        self.image_shape = images.shape[1:]
+        self.image_shape, self.image_dtype = images.shape[1:], tf.as_dtype(images.dtype)
         for split, (other, _) in self._arrays.items():
-            if other.shape[1:] != self.image_shape:
+            if other.shape[1:] != self.image_shape or other.dtype != images.dtype:
                 raise ValueError(
-                    "`splits` must have images of the shape of the training images, "
-                    f"{self.image_shape}. Received: {split} images of shape {other.shape[1:]}"
+                    "`splits` must have images of the shape and type of the training images, "
+                    f"{self.image_shape} and {images.dtype}. "
+                    f"Received: {split} images of shape {other.shape[1:]} and type {other.dtype}"
                 )
         self.mean = tuple(images.mean(axis=(0, 1, 2), dtype=np.float64).tolist())
         self.std = tuple(images.std(axis=(0, 1, 2), dtype=np.float64).tolist())
+
+    def arrays(self, split: str) -> tuple[np.ndarray, np.ndarray]:
+        """Returns images and labels of a split."""
+        return self._arrays[checks.one_of("split", split, self.splits)]
 
     @property
     def num_draws(self) -> int:
@@ -359,7 +369,7 @@ class ArrayDataset(ImageDataset):
         return batch, tf.gather(labels, indices), tf.ones([len(indices)])
 
     def read_whole(
-        self, split: str, index: tf.Tensor, shorter_side: int | None, interpolation: str
+        self, split: str, index: tf.Tensor, shorter_side: Size | None, interpolation: str
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         images, labels = self._split_tensors(split)
         image = resize_shorter_side(images[index], shorter_side, interpolation)
@@ -434,7 +444,19 @@ def _checked_shares(probabilities: np.ndarray, num_examples: int) -> np.ndarray:
     return shares / shares.sum()
 
 
-def _finished(dataset: tf.data.Dataset) -> tf.data.Dataset:
+def channel_statistics(
+    batches: Iterable[np.ndarray],
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Returns mean and standard deviation of each channel over batches of one size."""
+    moments = [
+        (pixels.mean(axis=(0, 1, 2)), np.square(pixels).mean(axis=(0, 1, 2)))
+        for pixels in (batch.astype(np.float64) for batch in batches)
+    ]
+    mean, square = np.mean(moments, axis=0)
+    return tuple(mean.tolist()), tuple(np.sqrt(square - np.square(mean)).tolist())
+
+
+def finished(dataset: tf.data.Dataset) -> tf.data.Dataset:
     """Returns ordered, prefetched output that a `tf.distribute` strategy does not shard again."""
     options = tf.data.Options()
     options.deterministic = True
@@ -442,7 +464,7 @@ def _finished(dataset: tf.data.Dataset) -> tf.data.Dataset:
     return dataset.prefetch(tf.data.AUTOTUNE).with_options(options)
 
 
-def _shard_rows(batch_size: int, shard: tuple[int, int]) -> slice:
+def shard_rows(batch_size: int, shard: tuple[int, int]) -> slice:
     """Returns the rows of a global batch that belong to `shard = (index, count)`."""
     batch_size = checks.integer("batch_size", batch_size)
     index, count = shard
@@ -472,11 +494,19 @@ def _checked_arrays(
     split: str, images: np.ndarray, labels: np.ndarray, classes: int, multi_label: bool
 ) -> tuple[np.ndarray, np.ndarray]:
     images, labels = np.asarray(images), np.asarray(labels)
-    if images.dtype != np.uint8 or images.ndim != 4 or 0 in images.shape:
+    known = images.dtype == np.uint8 or images.dtype.kind == "f"
+    if not known or images.ndim != 4 or 0 in images.shape:
         raise ValueError(
-            "`splits` must have uint8 images of shape (n, height, width, channels), none 0. "
-            f"Received: {split} images of type {images.dtype} and shape {images.shape}"
+            "`splits` must have uint8 or float images of shape (n, height, width, channels), none "
+            f"0. Received: {split} images of type {images.dtype} and shape {images.shape}"
         )
+    if images.dtype.kind == "f":
+        if not 1 < images.max() < np.inf:  # NaN too
+            raise ValueError(
+                "`splits` must have images in [0, 255], those in [0, 1] times 255. "
+                f"Received: {split} images of type {images.dtype} with a maximum of {images.max()}"
+            )
+        images = images.astype(np.float32, copy=False)
     if multi_label:
         shaped = labels.shape == (len(images), classes) and labels.dtype.kind in "iufb"
         if not shaped or not np.isin(labels, (0, 1)).all():

@@ -17,9 +17,10 @@ from typing import NoReturn, Protocol
 import numpy as np
 import tensorflow as tf
 
-from keras_resnet.data.dataset import SPLITS, ImageDataset
+from keras_resnet.data.dataset import SPLITS, ImageDataset, channel_statistics
 from keras_resnet.data.decoding import decode_whole, decoding_fault
 from keras_resnet.data.transforms import Transforms
+from keras_resnet.preprocessing import Size, sides_of
 from keras_resnet.utils import checks
 from keras_resnet.utils.escapes import visible
 
@@ -132,7 +133,7 @@ class EncodedDataset(ImageDataset):
         self.class_names = tuple(class_names)
         self.multi_label = multi_label
         self.transforms = transforms
-        self.image_shape = transforms.shape
+        self.image_shape, self.image_dtype = transforms.shape, transforms.dtype
         self.eval_resize, self.interpolation = transforms.eval_resize, transforms.interpolation
         self.bad_images = BadImages(max_bad_files)
         self._sources = {split: sources[split] for split in SPLITS if split in sources}
@@ -179,7 +180,7 @@ class EncodedDataset(ImageDataset):
             replacements = tf.py_function(
                 functools.partial(self._replacements, split, replace),
                 [tf.gather(indices, missing), tf.gather(draws, missing)],
-                [tf.uint8, self._label_dtype, tf.float32],
+                [self.image_dtype, self._label_dtype, tf.float32],
             )
             good = images, labels, tf.ones_like(rows, tf.float32)
             return tuple(
@@ -193,17 +194,18 @@ class EncodedDataset(ImageDataset):
         return tuple(map(tf.ensure_shape, batch, shapes))
 
     def read_whole(
-        self, split: str, index: tf.Tensor, shorter_side: int | None, interpolation: str
+        self, split: str, index: tf.Tensor, shorter_side: Size | None, interpolation: str
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         channels = self.transforms.channels
-        side = shorter_side or self.transforms.image_size
+        sides = sides_of(shorter_side or self.transforms.image_size)
         view = functools.partial(
             decode_whole,
             channels=channels,
             shorter_side=shorter_side,
             interpolation=interpolation,
+            bits=self.transforms.bits,
         )
-        blank = self._blank((side, side, channels))
+        blank = self._blank((*sides, channels))
 
         def load(index: tf.Tensor) -> tuple[tf.Tensor, ...]:
             encoded, label = self._read(split, index)
@@ -218,7 +220,9 @@ class EncodedDataset(ImageDataset):
         element = tf.cond(
             weight > 0,
             lambda: [image, label, weight],
-            lambda: tf.py_function(reported, [index], [tf.uint8, self._label_dtype, tf.float32]),
+            lambda: tf.py_function(
+                reported, [index], [self.image_dtype, self._label_dtype, tf.float32]
+            ),
         )
         return tuple(map(tf.ensure_shape, element, ((None, None, channels), self._label_shape, ())))
 
@@ -268,7 +272,8 @@ class EncodedDataset(ImageDataset):
                     return None
                 return view(encoded).numpy(), label.numpy(), np.float32(1)
         except tf.errors.OpError as error:
-            fault = None if encoded is None else decoding_fault(encoded.numpy())
+            channels = self.transforms.channels
+            fault = None if encoded is None else decoding_fault(encoded.numpy(), channels)
             # TensorFlow puts the node in front of its message and the op behind it.
             detail = re.sub(r"{{.*?}} ?| ?\[Op:.*", "", checks.first_line(error))
             self.bad_images.report(source.locate(index), fault or f"unreadable ({detail})")
@@ -277,7 +282,7 @@ class EncodedDataset(ImageDataset):
     def _blank(self, shape: tuple[int, ...]) -> _Row:
         """Returns a black image of class 0 and weight 0."""
         label = np.zeros(self._label_shape, self._label_dtype.as_numpy_dtype)
-        return np.zeros(shape, np.uint8), label, np.float32(0)
+        return np.zeros(shape, self.image_dtype.as_numpy_dtype), label, np.float32(0)
 
     @functools.cached_property
     def _statistics(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -285,10 +290,5 @@ class EncodedDataset(ImageDataset):
         images = self.num_examples("train")
         batch_size = min(64, images)
         steps = min(_STATISTICS_SAMPLE, images) // batch_size
-        moments = [
-            (pixels.mean(axis=(0, 1, 2)), np.square(pixels).mean(axis=(0, 1, 2)))
-            for batch, _ in self.train_batches(batch_size, augment=False).take(steps)
-            for pixels in [batch.numpy().astype(np.float64)]
-        ]
-        mean, square = np.mean(moments, axis=0)
-        return tuple(mean.tolist()), tuple(np.sqrt(square - np.square(mean)).tolist())
+        batches = self.train_batches(batch_size, augment=False).take(steps)
+        return channel_statistics(images.numpy() for images, _ in batches)

@@ -15,13 +15,14 @@ import os
 import pathlib
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from keras_resnet.data.dataset import SPLITS
-from keras_resnet.data.decoding import FORMATS, is_hidden, is_image_file
+from keras_resnet.data.decoding import FORMATS, formats_of, is_hidden, is_image_file
+from keras_resnet.data.depth import checked_channels, kept_bits
 from keras_resnet.data.encoded import EncodedDataset
 from keras_resnet.data.files import FileSource, divided, missing_shares
 from keras_resnet.data.transforms import Transforms
@@ -80,13 +81,17 @@ def find_splits(root: pathlib.Path) -> dict[str, pathlib.Path]:
     return {split: paths[0] for split, paths in found.items() if paths}
 
 
-def scan_split(folder: pathlib.Path) -> dict[str, ClassFolder]:
+def scan_split(folder: pathlib.Path, formats: Collection[str] = FORMATS) -> dict[str, ClassFolder]:
     """Lists the class folders of a split, sorted by name."""
-    return {path.name: _scan_class(path) for path in _class_paths(folder)}
+    return {path.name: _scan_class(path, formats) for path in _class_paths(folder)}
 
 
-def index_folder(root: pathlib.Path, cache_dir: pathlib.Path | None = None) -> _Files:
-    """Returns split -> class -> names of its images, all sorted.
+def index_folder(
+    root: pathlib.Path,
+    cache_dir: pathlib.Path | None = None,
+    formats: Collection[str] = FORMATS,
+) -> _Files:
+    """Returns split -> class -> names of its images, files of these suffixes, all sorted.
 
     With `cache_dir`, the list is kept there, and valid as long as time and size of all class
     folders are unchanged. Raises a ValueError if there is no training folder, a class folder has no
@@ -98,18 +103,20 @@ def index_folder(root: pathlib.Path, cache_dir: pathlib.Path | None = None) -> _
     files = cache = None
     if cache_dir is not None:
         digest = hashlib.sha256(os.fsencode(root.resolve())).hexdigest()[:16]
-        cache = cache_dir / f"index-{digest}.json"
+        kind = "" if formats is FORMATS else "".join(formats)
+        cache = cache_dir / f"index-{digest}{kind}.json"
         files = _read_index(cache, stamps)
     if files is None:
-        content = {split: scan_split(folder) for split, folder in splits.items()}
+        content = {split: scan_split(folder, formats) for split, folder in splits.items()}
         files = {
             split: {name: found.files for name, found in classes.items()}
             for split, classes in content.items()
         }
-        _warn_of_the_rest(root, splits, content)
+        _warn_of_the_rest(root, splits, content, formats)
         if cache is not None:
             _write_index(cache, stamps, files)
-    _check_classes(splits, files)
+    for fault in class_faults(splits, files, formats):
+        raise ValueError(fault.line)
     return files
 
 
@@ -125,7 +132,8 @@ def load_folder(
     """Returns a data set of a folder of `train/`, `val/` and `test/` with class folders of images.
 
     A folder of class folders alone, or of `train/` alone, is split by a hash of the names
-    CLASS/FILE.
+    CLASS/FILE. For other than 1, 3 and 4 `channels`, images are `.npy` files of arrays
+    `(height, width, channels)`: uint8, uint16 (scaled to [0, 255]) or floats, as they are.
 
     Its mean and standard deviation are estimated from 1024 training images. When the folder is
     listed, an `UnreadFilesWarning` tells the number of files that are no part of the data.
@@ -137,7 +145,8 @@ def load_folder(
         val_split: Share of the training images that becomes the validation split that is missing;
             None for 0.1 without `val/` and `test/`, and none with one of them.
         test_split: Share of the training images that becomes the test split, likewise.
-        **transforms: Attributes of `Transforms`.
+        **transforms: Attributes of `Transforms`. `bits` is 16 by default where most of the training
+            images, of some that are looked at, are PNGs of 16 bits.
 
     Raises:
         ValueError: If a folder or the images of a class are missing, or an option is out of range.
@@ -146,13 +155,17 @@ def load_folder(
         raise ValueError("`data_dir` must be the folder to read. Received: data_dir=None")
     root = pathlib.Path(data_dir)
     options = Transforms(**transforms)
-    index = index_folder(root, None if cache_dir is None else pathlib.Path(cache_dir))
+    formats = formats_of(options.channels)
+    index = index_folder(root, None if cache_dir is None else pathlib.Path(cache_dir), formats)
     folders, class_names = find_splits(root), list(index["train"])
     shares = missing_shares(folders, val_split, test_split)
     sources = {
         split: FileSource(folder, *names_and_labels(index[split], class_names))
         for split, folder in folders.items()
     }
+    checked_channels(sources, options.channels)
+    if "bits" not in transforms:
+        options = kept_bits(options, sources["train"])
     if shares:
         sources |= divided(sources["train"], shares, sources["train"].labels())
     return EncodedDataset(
@@ -179,14 +192,14 @@ def _stamps(folder: pathlib.Path) -> dict[str, tuple[int, int]]:
     return {name: (status.st_mtime_ns, status.st_size) for name, status in found.items()}
 
 
-def _scan_class(folder: pathlib.Path) -> ClassFolder:
+def _scan_class(folder: pathlib.Path, formats: Collection[str]) -> ClassFolder:
     files: list[str] = []
     others: list[str] = []
     with os.scandir(folder) as entries:
         for entry in entries:
             if is_hidden(entry.name):
                 continue
-            image = is_image_file(entry.path, entry.is_file(follow_symlinks=False))
+            image = is_image_file(entry.path, entry.is_file(follow_symlinks=False), formats)
             (files if image else others).append(entry.name)
     return ClassFolder(tuple(sorted(files)), tuple(sorted(others)))
 
@@ -200,6 +213,7 @@ def _warn_of_the_rest(
     root: pathlib.Path,
     splits: Mapping[str, pathlib.Path],
     content: Mapping[str, Mapping[str, ClassFolder]],
+    formats: Collection[str],
 ) -> None:
     """Warns of what is not read: how many files of which kind."""
     kinds: collections.Counter[str] = collections.Counter()
@@ -212,7 +226,7 @@ def _warn_of_the_rest(
                 else:
                     kinds[path.suffix.lower() or "without a suffix"] += 1
         beside = (path for path in splits[split].iterdir() if path.is_file())
-        kinds["outside of class folders"] += sum(path.suffix.lower() in FORMATS for path in beside)
+        kinds["outside of class folders"] += sum(path.suffix.lower() in formats for path in beside)
     unread = [f"{count} {visible(kind)}" for kind, count in (+kinds).most_common()]
     flat = root in splits.values()
     folders = [] if flat else sorted(set(_class_paths(root)) - set(splits.values()))
@@ -220,7 +234,7 @@ def _warn_of_the_rest(
     if unread:
         warnings.warn(
             f"Files of {str(root)!r} that are not read: {', '.join(unread)}. Images are "
-            f"{', '.join(FORMATS)} directly in the class folders",
+            f"{', '.join(formats)} directly in the class folders",
             UnreadFilesWarning,
             stacklevel=4,
         )
@@ -235,7 +249,9 @@ class ClassFault(NamedTuple):
     line: str
 
 
-def class_faults(splits: Mapping[str, pathlib.Path], files: _Files) -> Iterator[ClassFault]:
+def class_faults(
+    splits: Mapping[str, pathlib.Path], files: _Files, formats: Collection[str] = FORMATS
+) -> Iterator[ClassFault]:
     """Yields the faults of the folders that no training starts with."""
     for split, folder in splits.items():
         if not files[split]:
@@ -249,7 +265,7 @@ def class_faults(splits: Mapping[str, pathlib.Path], files: _Files) -> Iterator[
             if not images:
                 yield ClassFault(
                     *("empty class", place, ""),
-                    f"`data_dir` must have images ({', '.join(FORMATS)}) in every class folder. "
+                    f"`data_dir` must have images ({', '.join(formats)}) in every class folder. "
                     f"Received: {str(place)!r}, without any",
                 )
             if name not in files["train"]:
@@ -258,11 +274,6 @@ def class_faults(splits: Mapping[str, pathlib.Path], files: _Files) -> Iterator[
                     f"`data_dir` must have the classes of {folder.name!r} in 'train' too. "
                     f"Received: {str(place)!r}",
                 )
-
-
-def _check_classes(splits: Mapping[str, pathlib.Path], files: _Files) -> None:
-    for fault in class_faults(splits, files):
-        raise ValueError(fault.line)
 
 
 def _write_index(path: pathlib.Path, stamps: _Stamps, files: _Files) -> None:

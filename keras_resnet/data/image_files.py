@@ -5,8 +5,9 @@ and every frame of an animation, and take any size. Here an image is read right 
 `tf.errors.OpError`. There is no Python code in the graph, since exported models read files with it.
 
 A file may claim more memory than it has bytes. The pixels of one take at most some 1.2 GB, whatever
-its format: `MAX_PIXELS` times 4 bytes as decoded, twice 3 as RGB, and what bands of it take. JPEGs
-for a small window or size take a fraction, as they are decoded at a scale.
+its format: `MAX_PIXELS` times 4 bytes as decoded, twice 3 as RGB, and what bands of it take; with
+16 bits of each channel kept, four times as much. JPEGs for a small window or size take a fraction,
+as they are decoded at a scale.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ def is_cmyk(data: bytes) -> bool:
 
 def is_16_bit(data: bytes) -> bool:
     """Returns whether the bytes of a readable image are a PNG of 16 bits per channel."""
-    return image_format(data) == "PNG" and data[24] == 16
+    return image_format(data) == "PNG" and data[24:25] == b"\x10"
 
 
 def image_size(data: bytes) -> tuple[int, int]:
@@ -61,32 +62,41 @@ def image_size(data: bytes) -> tuple[int, int]:
 def limited(encoded: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
     """Returns an image file as it is if its height times width is at most `MAX_PIXELS`."""
     fits = tf.reduce_prod(tf.cast(size, tf.int64)) <= MAX_PIXELS
-    with tf.control_dependencies([_require(fits, "Image too large")]):
+    with tf.control_dependencies([require(fits, "Image too large")]):
         return tf.identity(encoded)
 
 
 # Not inlined, since the branches not taken would cost each JPEG a tenth more.
 @tf.function(autograph=False, experimental_attributes={"_noinline": True})
-def decode_other(encoded: tf.Tensor, channels: int) -> tf.Tensor:
-    """Decodes an image file that is no JPEG, to uint8 for `opaque`.
+def decode_other(encoded: tf.Tensor, channels: int, bits: int = 8) -> tf.Tensor:
+    """Decodes an image file that is no JPEG for `with_channels`: uint8, or with 16 bits float32.
 
-    The last axis is `channels` where the decoder converts to it, else 3 (RGB) or 4 (RGBA).
+    The last axis is `channels` where the decoder converts to it, else 3 (RGB) or 4 (RGBA). Levels
+    of 16 bits are in [0, 255] with fractions.
     """
     head = _header(encoded)
     encoded = limited(encoded, _other_size(head))
     decoders: list[Callable[[], tf.Tensor]] = [
-        functools.partial(_decode_png, encoded, head, channels),
+        functools.partial(_decode_png, encoded, head, channels, bits),
         functools.partial(_decode_gif, encoded),
         functools.partial(_decode_bmp, encoded, head),
         functools.partial(_decode_webp, encoded, head),
         functools.partial(_decode, encoded, channels),  # refuses it
     ]
     with tf.device("/cpu:0"):  # a GPU would not notice an index outside of a palette
+        if bits == 16:
+            decoders = [functools.partial(_as_float, decode) for decode in decoders]
         return tf.switch_case(_position(head), decoders)
 
 
-def opaque(image: tf.Tensor, channels: int) -> tf.Tensor:
-    """Composites RGBA over white, and converts RGB to `channels`, if that is 1."""
+def with_channels(image: tf.Tensor, channels: int) -> tf.Tensor:
+    """Converts RGB or RGBA to `channels`: composites over white for 1 and 3, and keeps alpha for 4.
+
+    An image without alpha is opaque.
+    """
+    if channels == 4:
+        image = tf.cond(tf.shape(image)[2] == 4, lambda: image, lambda: with_alpha(image))
+        return tf.ensure_shape(image, [None, None, 4])
 
     def composited() -> tf.Tensor:
         if channels == 3:
@@ -101,6 +111,12 @@ def opaque(image: tf.Tensor, channels: int) -> tf.Tensor:
     return tf.ensure_shape(image, [None, None, channels])
 
 
+def with_alpha(image: tf.Tensor) -> tf.Tensor:
+    """Adds an alpha channel of 255 to RGB."""
+    image = tf.ensure_shape(image, [None, None, 3])
+    return tf.pad(image, [[0, 0], [0, 0], [0, 1]], constant_values=tf.cast(255, image.dtype))
+
+
 def gray(image: tf.Tensor) -> tf.Tensor:
     """Converts RGB to one channel."""
     return _in_bands(image, _gray, 1)
@@ -109,12 +125,12 @@ def gray(image: tf.Tensor) -> tf.Tensor:
 def _in_bands(
     image: tf.Tensor, convert: Callable[[tf.Tensor], tf.Tensor], channels: int
 ) -> tf.Tensor:
-    """Converts the colors of an image to uint8 a few rows at a time, to save memory."""
+    """Converts the colors of an image a few rows at a time, to save memory."""
     height, width = tf.unstack(tf.shape(image)[:2])
     rows = tf.maximum(1, _BAND // width)
     count = -(-height // rows)
     shape = [None, None, channels]
-    bands = tf.TensorArray(tf.uint8, count, element_shape=shape, infer_shape=False)
+    bands = tf.TensorArray(image.dtype, count, element_shape=shape, infer_shape=False)
 
     def one(i: tf.Tensor, bands: tf.TensorArray) -> tuple[tf.Tensor, tf.TensorArray]:
         return i + 1, bands.write(i, convert(image[i * rows : (i + 1) * rows]))
@@ -127,7 +143,8 @@ def _decode(encoded: tf.Tensor, channels: int) -> tf.Tensor:
     return tf.io.decode_image(encoded, channels, expand_animations=False)
 
 
-def _require(condition: tf.Tensor, message: str) -> tf.Operation:
+def require(condition: tf.Tensor | bool, message: str) -> tf.Operation:
+    """Returns an operation that fails with a `tf.errors.OpError` unless a condition holds."""
     # A single op, where `tf.debugging.Assert` adds control flow.
     return tf.raw_ops.Assert(condition=condition, data=[message])
 
@@ -182,12 +199,23 @@ def _no_size(head: tf.Tensor) -> tf.Tensor:
     return tf.zeros_like(head[:2])
 
 
-def _decode_png(encoded: tf.Tensor, head: tf.Tensor, channels: int) -> tf.Tensor:
+def _as_float(decode: Callable[[], tf.Tensor]) -> tf.Tensor:
+    return tf.cast(decode(), tf.float32)
+
+
+def _decode_png(encoded: tf.Tensor, head: tf.Tensor, channels: int, bits: int) -> tf.Tensor:
     # Transparency is an alpha channel by the type of color, or a chunk. Other bytes that read like
     # that chunk cost time and change nothing.
     chunk = tf.size(tf.strings.split(encoded, b"tRNS", maxsplit=1)) > 1
     transparent = (head[25] & 4 > 0) | chunk
-    return tf.cond(transparent, lambda: _decode(encoded, 4), lambda: _decode(encoded, channels))
+
+    def decode(channels: int) -> tf.Tensor:
+        if bits == 8:
+            return _decode(encoded, channels)
+        # Levels of 8 bits become 257 times as much, so these are whole numbers again.
+        return tf.cast(tf.io.decode_png(encoded, channels, tf.uint16), tf.float32) / 257.0
+
+    return tf.cond(transparent, lambda: decode(4), lambda: decode(channels))
 
 
 def _decode_bmp(encoded: tf.Tensor, head: tf.Tensor) -> tf.Tensor:
@@ -202,7 +230,7 @@ def _decode_bmp(encoded: tf.Tensor, head: tf.Tensor) -> tf.Tensor:
         palette = tf.reshape(tf.io.decode_raw(palette, tf.uint8), [-1, 4])[:, 2::-1]
         return _in_bands(image, lambda band: tf.gather(palette, tf.cast(band[..., 0], tf.int32)), 3)
 
-    with tf.control_dependencies([_require(plain, "BMP of another kind")]):
+    with tf.control_dependencies([require(plain, "BMP of another kind")]):
         return tf.cond(bits == 8, colored, lambda: image)
 
 
@@ -276,8 +304,8 @@ def _decode_gif(encoded: tf.Tensor) -> tf.Tensor:
     # By `tf.reverse`, since an optimizer of TensorFlow complains of negative strides.
     margins = tf.reverse(tf.stack([corner, canvas - corner - extent], axis=1), [0])
     wrong = [
-        _require(tf.reduce_all(margins >= 0), "GIF frame off canvas"),
-        _require(few(end, blocks), "GIF of tiny blocks"),
+        require(tf.reduce_all(margins >= 0), "GIF frame off canvas"),
+        require(few(end, blocks), "GIF of tiny blocks"),
     ]
     with tf.control_dependencies(wrong):
         image = _decode(tf.strings.join(parts), 3)
@@ -285,6 +313,8 @@ def _decode_gif(encoded: tf.Tensor) -> tf.Tensor:
 
 
 def _over_white(image: tf.Tensor) -> tf.Tensor:
+    if image.dtype == tf.float32:
+        return 255.0 - (255.0 - image[..., :3]) * image[..., 3:] / 255.0
     alpha = tf.cast(image[..., 3:], tf.uint16)
     covered = tf.cast(255 - image[..., :3], tf.uint16) * alpha
     return 255 - tf.cast((covered + 127) // 255, tf.uint8)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import csv
 import os
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
-from keras_resnet.data.decoding import FORMATS
+from keras_resnet.data.decoding import formats_of
+from keras_resnet.data.depth import checked_channels, kept_bits
 from keras_resnet.data.encoded import EncodedDataset
 from keras_resnet.data.files import FileSource, divided, missing_shares
 from keras_resnet.data.folder import SPLIT_NAMES
@@ -52,7 +53,7 @@ def load_csv(
         max_bad_files: As in `EncodedDataset`.
         val_split: As in `load_folder`.
         test_split: As in `load_folder`.
-        **transforms: Attributes of `Transforms`.
+        **transforms: Attributes of `Transforms`, as for `load_folder`.
 
     Raises:
         ValueError: If there is no such file, a value in it is wrong (with row and column), or an
@@ -60,7 +61,7 @@ def load_csv(
     """
     options = Transforms(**transforms)
     path = _find_table(data_dir)
-    rows = list(_rows(path))
+    rows = list(_rows(path, formats_of(options.channels)))
     multi_label = any(len(row.labels) > 1 for row in rows)
     for row in rows if not multi_label else ():
         if not row.labels:
@@ -83,6 +84,9 @@ def load_csv(
             "`data_dir` must be a CSV file with training images. "
             f"Received: {str(path)!r} with {', '.join(sorted(sources)) or 'no rows'}"
         )
+    checked_channels(sources, options.channels)
+    if "bits" not in transforms:
+        options = kept_bits(options, sources["train"])
     if shares := missing_shares(sources, val_split, test_split):
         train = sources["train"]
         sources |= divided(train, shares, None if multi_label else train.labels())
@@ -112,7 +116,7 @@ def _find_table(data_dir: str | os.PathLike[str] | None) -> pathlib.Path:
     return path
 
 
-def _rows(path: pathlib.Path) -> Iterator[_Row]:
+def _rows(path: pathlib.Path, formats: Collection[str]) -> Iterator[_Row]:
     """Yields the rows of a file; raises a ValueError that names the row, counted as lines."""
     lines: dict[str, int] = {}
     try:
@@ -128,7 +132,8 @@ def _rows(path: pathlib.Path) -> Iterator[_Row]:
                     )
             for values in table:
                 if values:
-                    row = _row(path, table.line_num, dict(zip(columns, values, strict=False)))
+                    named = dict(zip(columns, values, strict=False))
+                    row = _row(path, table.line_num, named, formats)
                     first = lines.setdefault(row.name, row.line)
                     if first != row.line:
                         _refuse(path, row.line, "path", row.name, f"another than in row {first}")
@@ -139,11 +144,11 @@ def _rows(path: pathlib.Path) -> Iterator[_Row]:
         ) from None
 
 
-def _row(path: pathlib.Path, line: int, values: dict[str, str]) -> _Row:
+def _row(path: pathlib.Path, line: int, values: dict[str, str], formats: Collection[str]) -> _Row:
     values = {title: text.strip() for title, text in values.items()}
     name = values.get("path", "")
-    if pathlib.PurePath(name).suffix.lower() not in FORMATS or not is_line(name):
-        _refuse(path, line, "path", name, f"the name of an image ({', '.join(FORMATS)})")
+    if pathlib.PurePath(name).suffix.lower() not in formats or not is_line(name):
+        _refuse(path, line, "path", name, f"the name of an image ({', '.join(formats)})")
     if "label" not in values:
         _refuse(path, line, "label", "", "there")
     labels = tuple(dict.fromkeys(label.strip() for label in values["label"].split(_SEPARATOR)))

@@ -11,7 +11,15 @@ import math
 import tensorflow as tf
 
 from keras_resnet.data.decoding import crop_center, decode_whole, decode_window, to_bytes
-from keras_resnet.preprocessing import INTERPOLATIONS, Preprocessing
+from keras_resnet.data.npy import IMAGE_CHANNELS
+from keras_resnet.preprocessing import (
+    INTERPOLATIONS,
+    Preprocessing,
+    Size,
+    checked_size,
+    covered_by,
+    sides_of,
+)
 from keras_resnet.utils import checks
 
 # Principal components of the colors of ImageNet's pixels, one per row, times their eigenvalues, for
@@ -33,13 +41,16 @@ class Transforms:
     """Transforms of a photograph to a training and to an evaluation image.
 
     Attributes:
-        image_size: Height and width of the images, in pixels.
-        channels: 3 for RGB, 1 for grayscale.
+        image_size: Side of the images in pixels, or their height and width, also as text: 224x192.
+            Of a rectangle, the sizes below are those of its shorter side; the longer one is in
+            proportion.
+        channels: 3 for RGB, 1 for grayscale, 4 for RGBA; any other number for `.npy` files of
+            arrays `(height, width, channels)`.
         crop: Crop of a training image: "scale" is the paper's (section 3.4: shorter side sampled
             from `resize_range`, then a random square), "inception" a random 8 to 100 % of the area
-            at a random aspect ratio between 3/4 and 4/3 (arXiv 1409.4842), "pad" for small images
-            the center square at `image_size`, padded on every side by an eighth of that with
-            reflections (arXiv 1605.07146) and then cropped at random.
+            at a random aspect ratio between 3/4 and 4/3 of that of `image_size` (arXiv 1409.4842),
+            "pad" for small images the center at `image_size`, padded on every side by an eighth of
+            that with reflections (arXiv 1605.07146) and then cropped at random.
         resize_range: Smallest and largest shorter side for "scale", in pixels; None for the
             paper's (256, 480) at 224 pixels, in proportion at other sizes.
         eval_resize: Shorter side of which an evaluation image is the center, in pixels; None for
@@ -51,12 +62,15 @@ class Transforms:
             for none; added before images are clipped and rounded. None for 0.1, as in the paper's
             recipe, or 0 with crop="pad".
         interpolation: "bilinear" or "bicubic", for evaluation images.
+        bits: Bits of each channel that are kept: 8, for images of uint8, or 16, for float32 images
+            in the same [0, 255], whose levels have fractions. Arrays of `.npy` files are float32
+            always, and floats among them in whatever range they have.
 
     Raises:
         ValueError: If a value is out of range.
     """
 
-    image_size: int = 224
+    image_size: Size = 224
     channels: int = 3
     crop: str = "scale"
     resize_range: tuple[int, int] | None = None
@@ -64,6 +78,7 @@ class Transforms:
     flip: bool = True
     lighting: float | None = None
     interpolation: str = "bilinear"
+    bits: int = 8
 
     @classmethod
     def of(cls, prepared: Preprocessing) -> Transforms:
@@ -73,6 +88,7 @@ class Transforms:
             channels=len(prepared.mean),
             eval_resize=prepared.shorter_side,
             interpolation=prepared.interpolation,
+            bits=prepared.bits,
         )
 
     @classmethod
@@ -80,29 +96,31 @@ class Transforms:
         cls,
         image_shape: tuple[int | None, int | None, int],
         prepared: Preprocessing | None = None,
-        image_size: int | None = None,
+        image_size: Size | None = None,
     ) -> Transforms | None:
         """Returns the transforms to images of a model.
 
         Args:
             image_shape: `(H, W, C)` of the model's images; None for sides of any length.
             prepared: What its weights want done to an image, or None where not known: the center
-                square.
-            image_size: Side for a model of any size; by default that of `prepared`, 224 without.
+                of the model's size.
+            image_size: Size for a model of any; by default that of `prepared`, 224 without.
 
         Returns:
-            None for a model of other images than squares in grayscale or RGB.
+            None for a model of any number of channels, or of images of which one side is open.
         """
-        height, width, channels = image_shape
-        if height != width or channels not in (1, 3):
+        *sides, channels = image_shape
+        if channels is None or sides.count(None) == 1:
             return None
         prepared = prepared or Preprocessing.unchanged(channels)
-        return cls.of(prepared.at(height or image_size or prepared.image_size))
+        own = None if None in sides else checked_size("image_size", sides)
+        return cls.of(prepared.at(own or image_size or prepared.image_size))
 
     def __post_init__(self):
-        size = checks.integer("image_size", self.image_size)
-        if self.channels not in (1, 3):  # Integers of NumPy too.
-            raise ValueError(f"`channels` must be 1 or 3. Received: channels={self.channels!r}")
+        object.__setattr__(self, "image_size", checked_size("image_size", self.image_size))
+        size = min(self.sides)
+        checks.integer("channels", self.channels)
+        checks.one_of("bits", self.bits, (8, 16))
         checks.one_of("crop", self.crop, CROPS)
         checks.one_of("interpolation", self.interpolation, INTERPOLATIONS)
         if self.resize_range is None:
@@ -126,9 +144,24 @@ class Transforms:
             raise ValueError(f"`lighting` must be 0 or more. Received: lighting={self.lighting!r}")
 
     @property
+    def sides(self) -> tuple[int, int]:
+        """Height and width of every image."""
+        return sides_of(self.image_size)
+
+    @property
     def shape(self) -> tuple[int, int, int]:
         """Shape of every image."""
-        return self.image_size, self.image_size, self.channels
+        return *self.sides, self.channels
+
+    @property
+    def of_files(self) -> bool:
+        """True for images of image files, False for arrays of `.npy` files."""
+        return self.channels in IMAGE_CHANNELS
+
+    @property
+    def dtype(self) -> tf.DType:
+        """Type of the images."""
+        return tf.uint8 if self.bits == 8 and self.of_files else tf.float32
 
     @property
     def num_draws(self) -> int:
@@ -136,7 +169,9 @@ class Transforms:
         return 6 + {"scale": 1, "inception": 2 * _ATTEMPTS, "pad": 0}[self.crop]
 
     def training(self, encoded: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
-        """Returns a random crop, flip and lighting of an image, uint8 in [0, 255] of shape `shape`.
+        """Returns a random crop, flip and lighting of an image, of `dtype` and shape `shape`.
+
+        Those of image files are in [0, 255].
 
         Args:
             encoded: Bytes of an image, a string scalar.
@@ -154,19 +189,23 @@ class Transforms:
             # Draws are multiples of 2**-23, and the normal deviate of 0 is infinite.
             normal = tf.math.ndtri(tf.maximum(color, 2.0**-24))
             image += self.lighting * tf.linalg.matvec(_COLOR_COMPONENTS, normal, transpose_a=True)
-        image = to_bytes(image)
+        if self.dtype == tf.uint8:
+            image = to_bytes(image)
+        elif self.of_files:
+            image = tf.clip_by_value(image, 0.0, 255.0)
         if self.flip:
-            # By `tf.reverse` of uint8, since a slice of step -1 takes as long as decoding.
+            # By `tf.reverse`, since a slice of step -1 takes as long as decoding.
             image = tf.cond(flip[0] < 0.5, lambda: tf.reverse(image, [1]), lambda: image)
         return image
 
     def _shifted(self, encoded: tf.Tensor, position: tf.Tensor) -> tf.Tensor:
-        size = self.image_size
-        image = decode_whole(encoded, self.channels, size, self.interpolation)
-        padding = size // 8
-        corner = tf.cast(tf.floor(position * (2 * padding + 1)), tf.int32)
-        square = crop_center(image, (size, size))
-        padded = tf.pad(square, [[padding] * 2, [padding] * 2, [0, 0]], "REFLECT")
+        size = covered_by(self.sides, None)
+        image = decode_whole(encoded, self.channels, size, self.interpolation, self.bits)
+        padding = [side // 8 for side in self.sides]
+        places = [2 * pixels + 1 for pixels in padding]
+        corner = tf.cast(tf.floor(position * tf.constant(places, tf.float32)), tf.int32)
+        center = crop_center(image, self.sides)
+        padded = tf.pad(center, [*([pixels] * 2 for pixels in padding), [0, 0]], "REFLECT")
         return tf.cast(tf.slice(padded, [*tf.unstack(corner), 0], self.shape), tf.float32)
 
     def _window(self, encoded: tf.Tensor, position: tf.Tensor, crop: tf.Tensor) -> tf.Tensor:
@@ -175,53 +214,71 @@ class Transforms:
 
         def window_of(height: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
             if self.crop == "scale":
-                extent = scaled_extent(height, width, crop[0], self.image_size, resize_range)
+                extent = scaled_extent(height, width, crop[0], self.sides, resize_range)
             else:
-                extent = inception_extent(height, width, tf.reshape(crop, [2, _ATTEMPTS]))
+                ratio = self.sides[1] / self.sides[0]
+                extent = inception_extent(height, width, tf.reshape(crop, [2, _ATTEMPTS]), ratio)
             return _placed(extent, height, width, position)
 
-        return decode_window(encoded, window_of, self.image_size, self.channels, antialias=False)
+        return decode_window(
+            encoded, window_of, self.sides, self.channels, antialias=False, bits=self.bits
+        )
 
     def evaluation(self, encoded: tf.Tensor) -> tf.Tensor:
         """Returns the center of the image with its shorter side resized to `eval_resize`.
+
+        A rectangle is the center of an image that covers it as `Preprocessing` says.
 
         Interpolation is antialiased and places are rounded as by Pillow and torchvision, so that
         networks trained elsewhere see the images that they were trained on. Arguments, result and
         errors are as for `training`.
         """
-        image = decode_whole(encoded, self.channels, self.eval_resize, self.interpolation)
-        return crop_center(image, (self.image_size, self.image_size))
+        covered = covered_by(self.sides, self.eval_resize)
+        image = decode_whole(encoded, self.channels, covered, self.interpolation, self.bits)
+        return crop_center(image, self.sides)
 
 
 def scaled_extent(
     height: tf.Tensor,
     width: tf.Tensor,
     draw: tf.Tensor | float,
-    image_size: int,
+    image_size: Size,
     resize_range: tuple[int, int],
 ) -> tf.Tensor:
     """Returns height and width of a crop of `image_size` of the resized image, in source pixels.
 
-    The shorter side is resized to a whole number of `resize_range`, both ends included.
+    The shorter side is resized to a whole number of `resize_range`, both ends included; for a
+    rectangle the image covers the one of its ratio whose shorter side that is.
     """
     low, high = resize_range
     shorter = low + tf.floor(draw * (high - low + 1))
-    side = image_size / shorter * tf.cast(tf.minimum(height, width), tf.float32)
-    return tf.stack([side, side])
+    sides = sides_of(image_size)
+    # Pixels of the source for each of the shorter side; for squares that is the image's own.
+    lengths = [
+        tf.cast(own, tf.float32) * (min(sides) / side)
+        for own, side in zip((height, width), sides, strict=True)
+    ]
+    unit = tf.minimum(*lengths)
+    return tf.stack([side / shorter * unit for side in sides])
 
 
-def inception_extent(height: tf.Tensor, width: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
-    """Returns height and width of 8 to 100 % of the area at a ratio between 3/4 and 4/3.
+def inception_extent(
+    height: tf.Tensor, width: tf.Tensor, draws: tf.Tensor, ratio: float = 1.0
+) -> tf.Tensor:
+    """Returns height and width of 8 to 100 % of the area, their ratio 3/4 to 4/3 times `ratio`.
 
-    The first of several attempts, with draws in [0, 1) of shape `(2, attempts)`, that fits the
-    image, or else the largest crop of an allowed ratio nearest to the image's.
+    That is the one of width to height. The first of several attempts, with draws in [0, 1) of shape
+    `(2, attempts)`, that fits the image, or else the largest crop of an allowed ratio nearest to
+    the image's.
     """
     height, width = tf.cast(height, tf.float32), tf.cast(width, tf.float32)
-    bounds = math.log(3 / 4), math.log(4 / 3)
+    bounds = math.log(3 / 4 * ratio), math.log(4 / 3 * ratio)
     area = height * width * (0.08 + 0.92 * draws[0])
     root_ratio = tf.exp((bounds[0] + (bounds[1] - bounds[0]) * draws[1]) / 2)
     heights, widths = tf.sqrt(area) / root_ratio, tf.sqrt(area) * root_ratio
-    largest = tf.stack([tf.minimum(height, width * 4 / 3), tf.minimum(width, height * 4 / 3)])
+    largest = tf.stack(
+        [tf.minimum(height, width * 4 / 3 / ratio), tf.minimum(width, height * 4 / 3 * ratio)]
+    )
     heights = tf.concat([heights, largest[:1]], axis=0)
     widths = tf.concat([widths, largest[1:]], axis=0)
     first = tf.argmax(tf.cast((heights <= height) & (widths <= width), tf.int32))

@@ -20,7 +20,7 @@ from keras_resnet.export.copies import described, image_network
 from keras_resnet.export.endpoints import endpoint
 from keras_resnet.export.reading import open_network, preprocessing_for
 from keras_resnet.models.hub import load_model
-from keras_resnet.preprocessing import Preprocessing
+from keras_resnet.preprocessing import Preprocessing, Size
 from keras_resnet.utils import checks
 from keras_resnet.utils.files import replacing
 from keras_resnet.utils.tables import require_pyarrow
@@ -64,7 +64,7 @@ def embed(
     model: keras.Model | ExportedModel | str | Path,
     folder: str | Path,
     *,
-    image_size: int | None = None,
+    image_size: Size | str | None = None,
     resize: int | None = None,
     batch_size: int = 32,
 ) -> Embeddings:
@@ -79,7 +79,7 @@ def embed(
         folder: Folder of images; those in folders inside are read, too. The class of an image is
             the name of its folder where that lies in `folder`, or in a split of it (`train/`,
             `val/`, `test/`).
-        image_size: Side of the images for a model that takes any size; 224 where not given.
+        image_size: As for `predict`.
         resize: Shorter side in pixels; by default 256 for a model of 224, and in proportion.
         batch_size: Number of images per call of the model.
 

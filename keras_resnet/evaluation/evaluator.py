@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_resnet.data import ImageDataset
+from keras_resnet.data.streams import Images, as_dataset
 from keras_resnet.evaluation.classes import class_orders
 from keras_resnet.evaluation.multi_label import MultiLabelEvaluation
 from keras_resnet.evaluation.protocols import Protocol, SingleCrop
@@ -21,7 +22,7 @@ from keras_resnet.export import ExportedModel, load_exported
 from keras_resnet.export.copies import image_network
 from keras_resnet.models import build, list_models, load_model
 from keras_resnet.network import class_count, class_names_of, preprocessing_of
-from keras_resnet.preprocessing import Preprocessing
+from keras_resnet.preprocessing import Preprocessing, Size, covered_by
 from keras_resnet.surgery.conversion import any_size, with_logits
 from keras_resnet.surgery.graphs import functional_config, output_activation
 from keras_resnet.utils import checks
@@ -41,7 +42,7 @@ _READ_AT_ONCE = 32
 
 def evaluate(
     models: Model | Sequence[Model],
-    dataset: ImageDataset,
+    dataset: Images,
     protocol: Protocol | None = None,
     *,
     split: str | None = None,
@@ -70,9 +71,12 @@ def evaluate(
             standardize them or remember how, and end in softmax, in sigmoid, or without activation
             in logits; or exported models of any format, opened by `load_exported`. They are not
             changed. A single output of sigmoid is the probability of the second of two classes.
-        dataset: The images.
+        dataset: The images: an `ImageDataset`; arrays `(images, labels)`; or a finite
+            `tf.data.Dataset` of pairs (image, label) or batches of them, images of one size. Labels
+            of the latter two are numbers of the outputs of the first model, or 0 and 1 for each.
         protocol: `SingleCrop`, `TenCrop` or `MultiScale`; None for `SingleCrop()`.
-        split: "train", "validation" or "test"; None for the last of these that there is.
+        split: "train", "validation" or "test"; None for the last of these that there is, and for
+            "test" of arrays and pipelines, which are either.
         average: "softmax" for the mean of probabilities (as the authors' Caffe models were
             tested) of softmax or sigmoid, "logits" for the mean of logits (as fb.resnet.torch
             does), which models that end in sigmoid do not have.
@@ -98,6 +102,8 @@ def evaluate(
     if not models:
         raise ValueError(f"`models` must be one model or more. Received: models={models!r}")
     names = list(map(_name, models)) if names is None else names
+    if not isinstance(dataset, ImageDataset):
+        dataset = as_dataset(dataset, split or "test", _outputs_by_name(models[0], class_names))
     split = dataset.splits[-1] if split is None else split
     checks.one_of("split", split, dataset.splits)
     checks.one_of("average", average, AVERAGES)
@@ -211,8 +217,8 @@ def _common_preprocessing(
         for name, model in zip(names, models, strict=True)
         if (prepared := _preprocessing(model)) is not None
     }
-    side = min(dataset.image_shape[:2])
-    wanted = {(one.at(side).shorter_side, one.interpolation) for one in known.values()}
+    size = dataset.image_shape[:2]
+    wanted = {(one.at(size).shorter_side, one.interpolation) for one in known.values()}
     if len(wanted) > 1 and protocol == type(protocol)():
         listed = ", ".join(f"{name} with {one}" for name, one in known.items())
         raise ValueError(
@@ -252,6 +258,21 @@ def _name(model: Model) -> str:
 
 def _class_names(model: Model) -> tuple[str, ...] | None:
     return model.labels if isinstance(model, ExportedModel) else class_names_of(model)
+
+
+def _outputs_by_name(
+    model: Model, class_names: Sequence[Sequence[str] | None] | None
+) -> Sequence[str]:
+    """Returns a name for each output of a model, or its number."""
+    names = _class_names(model) if class_names is None else class_names[0]
+    if names:
+        return names
+    if isinstance(model, ExportedModel):
+        height, width, channels = model.image_shape
+        outputs = model(np.zeros((1, height or 64, width or 64, channels), "float32")).shape[-1]
+    else:
+        outputs = model.output_shape[-1]
+    return [str(number) for number in range(class_count(outputs))]
 
 
 def _preprocessing(model: Model) -> Preprocessing | None:
@@ -399,7 +420,11 @@ def _crops(
     def cut(image: tf.Tensor, label: tf.Tensor, weight: tf.Tensor) -> tuple:
         return protocol.crops(image, size, interpolation), label, weight
 
-    images = dataset.whole_images(split, protocol.shorter_side, interpolation)
+    resize = protocol.shorter_side
+    side: Size | None = resize
+    if resize is not None and not protocol.any_size:
+        side = covered_by(size, resize)
+    images = dataset.whole_images(split, side, interpolation)
     images = images.map(cut, num_parallel_calls=tf.data.AUTOTUNE)
     if not all(crops.shape.is_fully_defined() for crops in images.element_spec[0]):
         yield from images.prefetch(_READ_AT_ONCE).as_numpy_iterator()

@@ -16,6 +16,7 @@ import numpy as np
 
 from keras_resnet.evaluation.embeddings import Embeddings, embed, embed_pixels
 from keras_resnet.export import ExportedModel
+from keras_resnet.preprocessing import Size
 from keras_resnet.utils import checks
 from keras_resnet.utils.tables import write_table
 
@@ -43,7 +44,7 @@ def find_wrong_labels(
     folder: str | Path,
     model: keras.Model | ExportedModel | str | Path | None = None,
     *,
-    image_size: int | None = None,
+    image_size: Size | str | None = None,
     folds: int = 5,
     seed: int = 0,
 ) -> list[LabelCandidate]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import keras
@@ -13,12 +13,24 @@ import numpy as np
 import tensorflow as tf
 
 from keras_resnet.data import Transforms, load_dataset
-from keras_resnet.data.decoding import FORMATS, decoding_fault, is_hidden, is_image_file
+from keras_resnet.data.decoding import (
+    FORMATS,
+    decoding_fault,
+    formats_of,
+    is_hidden,
+    is_image_file,
+)
 from keras_resnet.data.encoded import BadImages
 from keras_resnet.export import ExportedModel, load_exported
 from keras_resnet.export.copies import described
 from keras_resnet.export.endpoints import class_probabilities
-from keras_resnet.preprocessing import Preprocessing, decode_predictions
+from keras_resnet.preprocessing import (
+    Preprocessing,
+    Size,
+    checked_size,
+    decode_predictions,
+    sides_of,
+)
 from keras_resnet.utils import checks
 from keras_resnet.utils.remote import is_remote, local_copy
 from keras_resnet.weights.beside import read_labels
@@ -70,7 +82,7 @@ class Classifier:
         top: int = 5,
         *,
         labels: Sequence[str] | Path | None = None,
-        image_size: int | None = None,
+        image_size: Size | str | None = None,
         resize: int | None = None,
     ):
         self._top = checks.integer("top", top)
@@ -100,7 +112,7 @@ class Classifier:
         """Returns labels and probabilities of the best classes of every image, best first.
 
         Args:
-            images: uint8 `(batch, H, W, C)`, as `read` returns them.
+            images: `(batch, H, W, C)` in [0, 255], as `read` returns them.
         """
         outputs = tf.constant(self._model(images))
         scores = class_probabilities(outputs, self._model.output).numpy()
@@ -121,7 +133,7 @@ def predict(
     top: int = 5,
     *,
     labels: Sequence[str] | Path | None = None,
-    image_size: int | None = None,
+    image_size: Size | str | None = None,
     resize: int | None = None,
     batch_size: int = 32,
 ) -> list[Prediction]:
@@ -141,10 +153,10 @@ def predict(
         labels: Name of every class, or the `Path` of a file with a line for each. By default those
             stored with the model; the names of ImageNet's where it has 1000 classes and no labels;
             else their numbers.
-        image_size: Side of the images for a model that takes any size; by default that which its
-            weights want, or 224.
+        image_size: Side of the images for a model that takes any size, or their height and width
+            (a pair, or text such as "224x192"); by default that which its weights want, or 224.
         resize: Shorter side in pixels of which the center is cropped; by default that which the
-            weights want, or the side of the images.
+            weights want, or that of the images.
         batch_size: Number of images per call of the model.
 
     Returns:
@@ -171,7 +183,7 @@ def predict(
 def read_images(
     images: str | Path | Iterable[str | Path], transforms: Transforms
 ) -> Iterator[tuple[Path, np.ndarray]]:
-    """Yields the path and the pixels, uint8, of image files, cropped as for `predict`."""
+    """Yields the path and the pixels of image files, cropped as for `predict`."""
     bad = BadImages(limit=None)
     for given in [images] if isinstance(images, (str, os.PathLike)) else images:
         given = local_copy("images", str(given)) if is_remote(given) else Path(given)
@@ -179,7 +191,9 @@ def read_images(
             raise ValueError(  # before it is opened: a pipe may block for good
                 f"`images` must be files or folders of them. Received: {str(given)!r}"
             )
-        for path in _images_in(given) if given.is_dir() else [given]:
+        for path in (
+            _images_in(given, formats_of(transforms.channels)) if given.is_dir() else [given]
+        ):
             try:
                 yield path, read_image(path.read_bytes(), transforms)
             except OSError as error:
@@ -196,7 +210,7 @@ def read_images(
 
 
 def read_image(data: bytes, transforms: Transforms) -> np.ndarray:
-    """Returns the pixels of an encoded image, uint8 `transforms.shape`, cropped as for `predict`.
+    """Returns the pixels of an encoded image, of `transforms.shape` and `dtype`, cropped.
 
     Raises:
         BadImageError: If it cannot be read to its end.
@@ -204,31 +218,32 @@ def read_image(data: bytes, transforms: Transforms) -> np.ndarray:
     try:
         return transforms.evaluation(data).numpy()
     except tf.errors.OpError as error:
-        raise BadImageError(decoding_fault(data) or "unreadable") from error
+        raise BadImageError(decoding_fault(data, transforms.channels) or "unreadable") from error
 
 
 def calibration_batches(
     source: str,
     model: keras.Model,
-    image_size: int | None = None,
+    image_size: Size | str | None = None,
     preprocessing: str | Preprocessing = "inside",
 ) -> Iterator[np.ndarray]:
     """Returns batches of images in [0, 255] to calibrate an int8 file of a model on.
 
-    The source is a folder of images, or "digits" for the digits' training images; the model takes
-    square images, of the side `image_size` if it takes any size, prepared by the `preprocessing`
-    that it is exported with.
+    The source is a folder of images, or "digits" for the digits' training images; the images have
+    the size `image_size` if the model takes any, prepared by the `preprocessing` that it is
+    exported with.
     """
     prepared = described(model, preprocessing)
-    transforms = Transforms.for_images(model.input_shape[1:], prepared, image_size)
+    size = None if image_size is None else checked_size("image_size", image_size)
+    transforms = Transforms.for_images(model.input_shape[1:], prepared, size)
     if transforms is None:
         raise ValueError(
-            "`model` must take square images, grayscale or RGB, to be calibrated. "
+            "`model` must take images of one size or of any, of known channels, to be calibrated. "
             f"Received: {model.name!r}, which takes images of shape {model.input_shape[1:]}"
         )
     if source == "digits":
-        size = transforms.image_size
-        batches = load_dataset("digits", image_size=size).eval_batches("train", 64)
+        side = transforms.image_size
+        batches = load_dataset("digits", image_size=side).eval_batches("train", 64)
         return (images for images, _, _ in batches)
     if is_remote(source):
         source = str(local_copy("calibration", source))
@@ -240,7 +255,7 @@ def calibration_batches(
     return (image[None] for _, image in read_images(source, transforms))
 
 
-def _images_in(folder: Path) -> list[Path]:
+def _images_in(folder: Path, formats: Collection[str]) -> list[Path]:
     """Returns the images of a folder and of those inside, by name."""
     paths: list[Path] = []
     seen = set()
@@ -252,32 +267,37 @@ def _images_in(folder: Path) -> list[Path]:
         seen.add(inode)
         folders[:] = sorted(name for name in folders if not is_hidden(name))
         shown = (os.path.join(place, name) for name in files if not is_hidden(name))
-        paths += map(Path, filter(is_image_file, shown))
+        paths += [Path(path) for path in shown if is_image_file(path, formats=formats)]
     paths.sort()
     if not paths:
         raise ValueError(
-            f"`images` must be files or folders of them ({', '.join(FORMATS)}). "
+            f"`images` must be files or folders of them ({', '.join(formats)}). "
             f"Received: {str(folder)!r}, without any"
         )
     return paths
 
 
-def transforms_for(model: ExportedModel, image_size: int | None, resize: int | None) -> Transforms:
+def transforms_for(
+    model: ExportedModel, image_size: Size | str | None, resize: int | None
+) -> Transforms:
     """Returns what is done to an image for a model; `image_size` and `resize` as for `predict`."""
-    side = model.image_shape[0]
-    if image_size is not None and side not in (None, checks.integer("image_size", image_size)):
+    own = model.image_shape[:2]
+    size = None if image_size is None else checked_size("image_size", image_size)
+    if size is not None and any(
+        side not in (None, given) for side, given in zip(own, sides_of(size), strict=True)
+    ):
         raise ValueError(
-            f"`image_size` must be the model's own, {side}, or be left out. "
+            f"`image_size` must be the model's own, {'x'.join(map(str, own))}, or be left out. "
             f"Received: image_size={image_size}"
         )
-    transforms = Transforms.for_images(model.image_shape, model.preprocessing, image_size)
+    transforms = Transforms.for_images(model.image_shape, model.preprocessing, size)
     if transforms is None:
         raise ValueError(
-            "`model` must take square images, grayscale or RGB. "
+            "`model` must take images of one size or of any, of known channels. "
             f"Received: {str(model.path)!r}, which takes images of shape {model.image_shape}"
         )
     if resize is None:
         return transforms
     return dataclasses.replace(
-        transforms, eval_resize=checks.integer("resize", resize, transforms.image_size)
+        transforms, eval_resize=checks.integer("resize", resize, min(transforms.sides))
     )

@@ -42,16 +42,19 @@ class Protocol(abc.ABC):
 
     @property
     def shorter_side(self) -> int | None:
-        """Shorter side in pixels of the images that `crops` takes; None for their own."""
+        """Shorter side in pixels of the images that `crops` takes; None for their own.
+
+        For crops of a rectangle, images cover the one of its ratio that has this shorter side.
+        """
         return None
 
     @abc.abstractmethod
     def crops(
         self, image: tf.Tensor, size: tuple[int, int], interpolation: str = "bilinear"
     ) -> tuple[tf.Tensor, ...]:
-        """Returns crops of an image, those of one size stacked: uint8 `(crops, height, width, C)`.
+        """Returns crops of an image, those of one size stacked: `(crops, height, width, C)`.
 
-        The image is uint8 in [0, 255], `(H, W, C)`, resized to `shorter_side`; `size` is height and
+        The image is in [0, 255], `(H, W, C)`, resized to `shorter_side`; `size` is height and
         width of the network's own images, and `interpolation` is for those that are resized here.
         """
 
@@ -78,7 +81,9 @@ class _FixedCrops(Protocol):
                 f"`resize` must be at least {side}, the side of the crops. "
                 f"Received: resize={self.resize}"
             )
-        own = prepared.at(side).shorter_side if prepared else dataset.eval_resize
+        own = dataset.eval_resize
+        if prepared:
+            own = prepared.at(dataset.image_shape[:2]).shorter_side
         return dataclasses.replace(self, resize=self.resize or own)
 
     @property

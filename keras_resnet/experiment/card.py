@@ -12,7 +12,7 @@ import tensorflow as tf
 from keras_resnet.architectures import Architecture, DenseArchitecture
 from keras_resnet.data import ImageDataset
 from keras_resnet.experiment.effort import energy_text
-from keras_resnet.preprocessing import Preprocessing
+from keras_resnet.preprocessing import COLORS, Preprocessing
 from keras_resnet.utils import checks
 from keras_resnet.utils.escapes import code_block, markdown
 from keras_resnet.utils.processes import command_line
@@ -63,7 +63,7 @@ def model_card(
     `settings` and `metrics` are as in the run's JSON files; `prepared` is what the model remembers.
     """
     height, width, channels = dataset.image_shape
-    color = {1: "grayscale", 3: "RGB"}.get(channels, f"{channels}-channel")
+    color = COLORS.get(channels, f"{channels}-channel")
     operations = metrics["multiply_adds"]
     operations = "an unknown number of" if operations is None else f"{operations:,}"
     split = metrics["split"]

@@ -174,6 +174,7 @@ def _overlay(image: np.ndarray, evidence: np.ndarray) -> np.ndarray:
 
 
 def _picture(image: np.ndarray, alt: str, caption: str) -> Picture:
+    image = np.rint(image).astype(np.uint8)  # 16 bits are more than a screen has
     longest = max(image.shape[:2])
     if longest <= EXACT:
         return Picture(data_uri("png", tf.io.encode_png(image).numpy()), alt, caption, True)

@@ -18,6 +18,7 @@ import tensorflow as tf
 from keras_resnet import training
 from keras_resnet.architectures import Architecture, DenseArchitecture
 from keras_resnet.data import ImageDataset
+from keras_resnet.data.npy import IMAGE_CHANNELS
 from keras_resnet.experiment.factories import (
     architecture_of,
     expect_image_size,
@@ -27,6 +28,7 @@ from keras_resnet.experiment.factories import (
 from keras_resnet.experiment.settings import Data, Experiment
 from keras_resnet.experiment.targets import expect_targets
 from keras_resnet.experiment.workdir import expect_data, expect_folder
+from keras_resnet.training.augment import AUGMENTS, check_channels
 from keras_resnet.training.strategy import Layout
 from keras_resnet.training.trackers import expect_installed
 from keras_resnet.utils import checks
@@ -78,6 +80,7 @@ def check(
         return None
     found.note(expect_classes, dataset)
     found.note(_expect_split, experiment.data, dataset)
+    found.note(_expect_colors, experiment.data, dataset)
     found.note(expect_installed, experiment.output.trackers)
     found.note(expect_targets, optimization, dataset)
     found.note(monitored, experiment, dataset)
@@ -132,6 +135,27 @@ def _expect_split(data: Data, dataset: ImageDataset) -> None:
             f"`validation_split` must be a split of the data, {', '.join(dataset.splits)}. "
             "Received: validation_split='test'"
         )
+
+
+def _expect_colors(data: Data, dataset: ImageDataset) -> None:
+    """Raises a ValueError if an augmentation of levels or colors is none for these images."""
+    channels = dataset.image_shape[-1]
+    named: dict[str, Any] = {"rand_augment": data.rand_augment}
+    if data.augment in AUGMENTS:
+        named["augment"] = data.augment
+    for name, value in named.items():
+        if value and channels not in IMAGE_CHANNELS:
+            raise ValueError(
+                f"`{name}` must be left out for images of {channels} channels, whose levels need "
+                f"not be in [0, 255]. Received: {name}={value!r}"
+            )
+        if name == "augment":
+            check_channels(value, channels)
+        elif value and channels != 3:
+            raise ValueError(
+                f"`rand_augment` must be 0 for images of {channels} channels: it changes colors. "
+                f"Received: rand_augment={value!r}"
+            )
 
 
 def _expect_statistics(

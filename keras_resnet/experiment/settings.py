@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from keras_resnet.architectures import VERSIONS
+from keras_resnet.preprocessing import checked_size
 from keras_resnet.training import scaled_learning_rate
 from keras_resnet.training.augment import AUGMENTS
 from keras_resnet.training.balance import BALANCED, SAMPLINGS, check_class_weights
@@ -174,8 +175,9 @@ class DataOptions:
     """Options of the data sets, each for those that take it; None for the data set's own default.
 
     Attributes:
-        image_size: Side of the training and test images in pixels.
-        channels: 3 for RGB, 1 for grayscale.
+        image_size: Side of the training and test images in pixels, or HEIGHTxWIDTH.
+        channels: 3 for RGB, 1 for grayscale, 4 for RGBA; any other number for .npy files of arrays
+            of so many channels.
         crop: Random crop of training images: scale (the paper's) or inception.
         resize_range: For crop="scale": smallest and largest shorter side, in pixels.
         eval_resize: Shorter side, in pixels, that an image is resized to before its center is
@@ -183,6 +185,8 @@ class DataOptions:
         flip: Whether half of the training images are flipped left to right.
         lighting: Strength of the PCA lighting of RGB training images, 0 for none.
         interpolation: "bilinear" or "bicubic", for evaluation images.
+        bits: Bits of each channel of image files that are kept, 8 or 16; by default 16 of folders
+            and CSV files where most are PNGs of 16 bits.
         max_bad_files: Largest number of unreadable images, which are skipped with a warning each.
         cache_dir: Folder that keeps the list of the files for later runs.
         val_split: Share of the training images that becomes the validation split of data without
@@ -192,7 +196,7 @@ class DataOptions:
         per_class: Training images of each class to take.
     """
 
-    image_size: int | None = None
+    image_size: str | int | None = None
     channels: int | None = None
     crop: str | None = None
     resize_range: tuple[int, ...] | None = None
@@ -200,6 +204,7 @@ class DataOptions:
     flip: bool | None = None
     lighting: float | None = None
     interpolation: str | None = None
+    bits: int | None = None
     max_bad_files: int | None = None
     cache_dir: str | None = None
     val_split: float | None = None
@@ -251,6 +256,12 @@ class Data(DataOptions):
             if (value := getattr(self, name)) is not None:
                 object.__setattr__(self, name, tuple(value))  # JSON and command lines have lists
         found = _Checks(self)
+        if self.image_size is not None:
+            size = found.note(checked_size, "image_size", self.image_size)
+            if size is not None:
+                # As text where it is no square, which is one word on a command line.
+                plain = size if isinstance(size, int) else "x".join(map(str, size))
+                object.__setattr__(self, "image_size", plain)
         found.refuse(
             self.resize_range is not None and len(self.resize_range) != 2,
             "`resize_range` must be the smallest and the largest side. "

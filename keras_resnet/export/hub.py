@@ -192,7 +192,7 @@ def _signatures(
 
     @tf.function(input_signature=[tf.TensorSpec((None,), tf.string, "encoded")], autograph=False)
     def from_bytes(encoded):
-        spec = tf.TensorSpec(transforms.shape, tf.uint8)
+        spec = tf.TensorSpec(transforms.shape, transforms.dtype)
         images = tf.map_fn(transforms.evaluation, encoded, fn_output_signature=spec)
         return from_images(tf.cast(images, tf.float32) / 255.0)
 

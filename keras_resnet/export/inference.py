@@ -36,7 +36,7 @@ from keras_resnet.export.formats import (
 from keras_resnet.export.litert_metadata import ABOUT
 from keras_resnet.export.reading import ExportedModel, load_exported, output_name
 from keras_resnet.network import class_count, class_names_of
-from keras_resnet.preprocessing import Preprocessing
+from keras_resnet.preprocessing import Preprocessing, Size, checked_size, sides_of
 from keras_resnet.surgery.folding import fold_batch_norm
 from keras_resnet.utils import checks
 from keras_resnet.utils.escapes import visible
@@ -85,7 +85,7 @@ def export(
     *,
     quantize: str = "float32",
     calibration: Iterable[np.ndarray] | None = None,
-    image_size: int | None = None,
+    image_size: Size | str | None = None,
     preprocessing: str | Preprocessing = "inside",
     version: int = 1,
     labels: Sequence[str] | None = None,
@@ -107,7 +107,7 @@ def export(
       `classes` and `scores` of the best five, and `error`, empty or why a file cannot be read.
       Where the preprocessing has a `threshold` and the best score is below it, each of the
       `classes` is "none of the classes", and the scores are what they are. It is for models of
-      square images in grayscale or RGB; for others "serving_default" takes images. A request to
+      images in grayscale or RGB; for others "serving_default" takes images. A request to
       warm up with is in `assets.extra`. It cannot be called or fine-tuned; for that there is
       `export_hub`.
     - "litert": a .tflite file of LiteRT's built-in operations only, for images of one size, with
@@ -135,7 +135,8 @@ def export(
             512 images are used, and a hundred will do. "int8" and "int16x8" need them. What was
             written is compared on them, else on four smooth images of random color: of sixteen,
             those on which probabilities are the least certain.
-        image_size: Side of the images, for a model that takes any size; LiteRT needs it.
+        image_size: Side of the images, or their height and width, for a model that takes any size;
+            LiteRT needs it.
         preprocessing: As in `export_hub`: "inside", "imagenet", "none" or a `Preprocessing`. What
             is known of it is stored in the exported model as `Preprocessing.to_json` returns it:
             in every format, and with the `threshold` below which an image shows none of the
@@ -187,7 +188,7 @@ def export(
     if labels is not None:
         labels = verification.label_lines(labels, classes)
     if prepared is not None and shape[0] is not None:
-        prepared = prepared.at(shape[0])
+        prepared = prepared.at(shape[:2])
     if prepared is not None and "about" in kind.options:
         about = {"description": visible(prepared), **(about or {})}
     transforms = Transforms.for_images(shape, prepared)
@@ -317,17 +318,17 @@ def _check_options(
             )
 
 
-def _image_shape(model: keras.Model, image_size: int | None, any_size: bool) -> tuple:
+def _image_shape(model: keras.Model, image_size: Size | str | None, any_size: bool) -> tuple:
     """Returns the shape of the images that the exported model takes."""
     shape = tuple(model.inputs[0].shape[1:])
     if image_size is not None:
-        size = checks.integer("image_size", image_size)
-        if any(side not in (None, size) for side in shape[:2]):
+        size = sides_of(checked_size("image_size", image_size))
+        if any(own not in (None, side) for own, side in zip(shape[:2], size, strict=True)):
             raise ValueError(
                 f"`image_size` must be the model's own, {shape[:2]}, or be left out. "
                 f"Received: image_size={image_size}"
             )
-        return size, size, shape[2]
+        return *size, shape[2]
     if None in shape and not any_size:
         raise ValueError(
             "`image_size` must be given for a model that takes images of any size, since a LiteRT "

@@ -13,9 +13,10 @@ import numpy as np
 import tensorflow as tf
 
 from keras_resnet.data import Transforms
+from keras_resnet.data.npy import LEVEL_16, encode_npy
 from keras_resnet.export.endpoints import class_probabilities
 from keras_resnet.export.verification import smooth_images
-from keras_resnet.preprocessing import NONE_OF_THE_CLASSES
+from keras_resnet.preprocessing import NONE_OF_THE_CLASSES, covered_by, sides_of
 
 # Names of the signatures: of image files, which is what clients ask for who name none, and of
 # pixels.
@@ -77,7 +78,7 @@ def _or_zeros(readable: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
 
 
 def _decoded(image_bytes: tf.Tensor, transforms: Transforms) -> tuple[tf.Tensor, tf.Tensor]:
-    """Returns the images, uint8, and which of them could be read; others are black."""
+    """Returns the images, and which of them could be read; others are black."""
     count = tf.size(image_bytes, tf.int64)
 
     def load(row: tf.Tensor, encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -86,7 +87,7 @@ def _decoded(image_bytes: tf.Tensor, transforms: Transforms) -> tuple[tf.Tensor,
     files = tf.data.Dataset.from_tensor_slices((tf.range(count), image_bytes))
     decoded = files.map(load, num_parallel_calls=tf.data.AUTOTUNE).ignore_errors()
     # One row more, so that there is something where no file can be read.
-    last = tf.data.Dataset.from_tensors((count, tf.zeros(transforms.shape, tf.uint8)))
+    last = tf.data.Dataset.from_tensors((count, tf.zeros(transforms.shape, transforms.dtype)))
     rows, images = decoded.concatenate(last).batch(count + 1).get_single_element()
     rows, images = rows[:-1, tf.newaxis], images[:-1]
     shape = tf.concat([[count], tf.constant(transforms.shape, tf.int64)], axis=0)
@@ -96,9 +97,16 @@ def _decoded(image_bytes: tf.Tensor, transforms: Transforms) -> tuple[tf.Tensor,
 
 
 def example_file(transforms: Transforms, seed: int = 0) -> bytes:
-    """Returns a PNG of a smooth random image that is cropped to one of the model."""
-    side = transforms.eval_resize or transforms.image_size
-    (image,) = smooth_images(1, (side, side, transforms.channels), seed)
+    """Returns a file of a smooth random image that is cropped to one of the model.
+
+    It is a PNG, with 16 bits where these are kept, or an array where images are in `.npy` files.
+    """
+    sides = sides_of(covered_by(transforms.sides, transforms.eval_resize))
+    (image,) = smooth_images(1, (*sides, transforms.channels), seed)
+    if not transforms.of_files:
+        return encode_npy(image)
+    if transforms.bits == 16:
+        return tf.io.encode_png(np.rint(LEVEL_16 * image).astype("uint16")).numpy()
     return tf.io.encode_png(np.rint(image).astype("uint8")).numpy()
 
 

@@ -3,6 +3,10 @@
 TensorFlow only. The loop counts batches. Everything that depends on time (epochs, logging,
 validation, checkpoints, the position in the data) follows from that one number, so a run that
 starts again from a checkpoint resumes exactly where it was. What a step computes is in `step.py`.
+
+Data are an `ImageDataset`, arrays `(images, labels)`, or a `tf.data.Dataset`. Batches of the first
+two are functions of seed and step. A `tf.data.Dataset` resumes by skipping the batches of the steps
+before, as `data/streams.py` says: exactly only if it yields the same whenever it is read anew.
 """
 
 from __future__ import annotations
@@ -21,10 +25,12 @@ import numpy as np
 import tensorflow as tf
 
 from keras_resnet.data.dataset import ImageDataset
+from keras_resnet.data.streams import Images
 from keras_resnet.training.balance import sampling_shares
 from keras_resnet.training.best import AVERAGED, KeepBest
 from keras_resnet.training.checkpoints import Checkpoints
 from keras_resnet.training.distillation import Distillation
+from keras_resnet.training.inputs import dataset_for, distribute, held_out_for
 from keras_resnet.training.optimizers import check_optimizer, last_learning_rate
 from keras_resnet.training.precision import DynamicLossScale
 from keras_resnet.training.session import Clock, Plan, Session, collect, kept, restore
@@ -153,13 +159,14 @@ class Trainer:
 
     def fit(
         self,
-        dataset: ImageDataset,
+        dataset: Images,
         batch_size: int,
         *,
         epochs: int | None = None,
         steps: int | None = None,
         steps_per_epoch: int | None = None,
         validation_split: str | None = "validation",
+        validation_data: Images | None = None,
         callbacks: Sequence[keras.callbacks.Callback] = (),
         checkpoints: Checkpoints | None = None,
         log_every: int = 100,
@@ -172,12 +179,19 @@ class Trainer:
         from the newest one and ends as if never interrupted; on SIGTERM it saves one and exits.
 
         Args:
-            dataset: The data.
+            dataset: An `ImageDataset`; arrays `(images, labels)`, images in [0, 255], which come in
+                a new order every epoch; or a `tf.data.Dataset` of pairs (image, label) or batches
+                of them, which is regrouped to `batch_size`, keeps its order and is repeated. The
+                latter resumes by skipping batches, so that it should yield the same whenever it is
+                read anew (`shuffle` with a `seed`, nothing random in Python).
             batch_size: Global batch, over all replicas.
             epochs: Epochs after which to stop; or give `steps`.
             steps: Steps after which to stop.
-            steps_per_epoch: Default: as many whole batches as the training split has.
+            steps_per_epoch: Default: as many whole batches as the training split has; an endless
+                `tf.data.Dataset` needs it.
             validation_split: Split to evaluate on after each epoch, where the data set has it.
+            validation_data: Images to evaluate on after each epoch in place of that split, as for
+                `dataset`, finite; each counts once.
             callbacks: Keras callbacks; a method `on_log(step, logs)` is called every `log_every`.
             checkpoints: Where to save the run and to look for its beginning.
             log_every: Steps between two readings of the metrics, which wait for the device.
@@ -199,7 +213,10 @@ class Trainer:
             KeyboardInterrupt: Ctrl-C was pressed; with `checkpoints` the state is saved first.
         """
         layout(self.strategy, batch_size, self._step.micro_batches)
-        self._expect_classes(dataset)
+        dataset = dataset_for(self.model, dataset, "train")
+        held_out = dataset
+        if validation_data is not None:
+            held_out = held_out_for(self.model, validation_data, validation_split)
         backup = keras.callbacks.BackupAndRestore
         if checkpoints is not None and any(isinstance(one, backup) for one in callbacks):
             # Keras would load an older state over that of a checkpoint.
@@ -216,7 +233,7 @@ class Trainer:
         checks.integer("steps_per_epoch", steps_per_epoch)
         if epochs is not None:
             steps = checks.integer("epochs", epochs) * steps_per_epoch
-        split = validation_split if validation_split in dataset.splits else None
+        split = validation_split if validation_split in held_out.splits else None
         # Some callbacks save by the batch, not by the epoch.
         frequencies = (getattr(callback, "save_freq", None) for callback in callbacks)
         plan = Plan(
@@ -296,7 +313,7 @@ class Trainer:
                 if epoch_ends or self.model.stop_training:
                     results = {}
                     if split is not None:
-                        results = self._validate(dataset, split, batch_size, called)
+                        results = self._validate(held_out, split, batch_size, called)
                     called.on_epoch_end(epoch, logs | results)
                     clock.start(step)
                 # Workers have to stop at the same step, and asking them all at each costs time.
@@ -313,7 +330,7 @@ class Trainer:
 
     def evaluate(
         self,
-        dataset: ImageDataset,
+        dataset: Images,
         split: str,
         batch_size: int,
         callbacks: keras.callbacks.CallbackList | None = None,
@@ -321,8 +338,8 @@ class Trainer:
         """Evaluates a split; each example counts exactly once.
 
         Args:
-            dataset: The data.
-            split: `"train"`, `"validation"` or `"test"`.
+            dataset: The data, as in `fit`.
+            split: `"train"`, `"validation"` or `"test"`; arrays and pipelines are either.
             batch_size: As in `fit`.
             callbacks: Keras callbacks whose `on_test_...` methods to call.
 
@@ -332,14 +349,14 @@ class Trainer:
         Raises:
             ValueError: The batch does not divide over the replicas, or no image can be read.
         """
-        self._expect_classes(dataset)
+        dataset = dataset_for(self.model, dataset, split)
         callbacks = callbacks or keras.callbacks.CallbackList(model=self.model)
         # An evaluation in the middle of an epoch does not change the metrics of the epoch.
         with kept(self.strategy, {"metrics": self._step.metric_variables}):
             self._step.reset_metrics()
             callbacks.on_test_begin()
             read = functools.partial(dataset.eval_batches, split, batch_size)
-            for index, batch in enumerate(self._distribute(read, batch_size)):
+            for index, batch in enumerate(distribute(self.strategy, read, batch_size)):
                 callbacks.on_test_batch_begin(index)
                 self._step.evaluate(batch)
                 callbacks.on_test_batch_end(index)
@@ -448,19 +465,8 @@ class Trainer:
                     f"Received: monitor={callback.monitor!r}"
                 )
 
-    def _expect_classes(self, dataset: ImageDataset) -> None:
-        """Raises a ValueError if there are labels that the model has no output for."""
-        shape, classes = getattr(self.model, "output_shape", None), len(dataset.class_names)
-        outputs = shape[-1] if isinstance(shape, tuple) else None
-        # One output can stand for two classes.
-        if isinstance(outputs, int) and 1 < outputs < classes:
-            raise ValueError(
-                f"`dataset` must have at most {outputs} classes, the outputs of the model. "
-                f"Received: {dataset.name} with {classes} classes"
-            )
-
     def recompute_bn_statistics(
-        self, dataset: ImageDataset, batch_size: int, *, steps: int | None = None, seed: int = 0
+        self, dataset: Images, batch_size: int, *, steps: int | None = None, seed: int = 0
     ) -> None:
         """Sets the moving means and variances to plain averages over training batches.
 
@@ -469,7 +475,7 @@ class Trainer:
         3.1 of arXiv 1502.03167. The trainer's `transform` is not applied.
 
         Args:
-            dataset: The data, read and augmented as in training.
+            dataset: The data, as in `fit`, read and augmented as in training.
             batch_size: As in `fit`.
             steps: Batches to average over; default: one epoch.
             seed: As in `fit`.
@@ -477,6 +483,7 @@ class Trainer:
         Raises:
             ValueError: The model has no batch normalization, or a number does not fit.
         """
+        dataset = dataset_for(self.model, dataset, "train")
         steps = dataset.steps_per_epoch(batch_size) if steps is None else steps
         checks.integer("steps", steps)
         batches = self._train_batches(dataset, batch_size, seed, 0)
@@ -536,27 +543,7 @@ class Trainer:
         """Returns an iterator over the endless training batches from step `start` on."""
         options: dict[str, Any] = {"seed": seed, "start_step": start, "probabilities": shares}
         read = functools.partial(dataset.train_batches, batch_size, **options)
-        return iter(self._distribute(read, batch_size, endless=True))
-
-    def _distribute(self, read: Callable, batch_size: int, *, endless: bool = False):
-        """Distributes what `read(shard=...)` returns, one piece of each global batch a replica.
-
-        A worker reads its rows of a global batch at once, and its replicas take equal pieces in
-        turn. So every number of workers and replicas sees the same global batches.
-        """
-        replica_batch = layout(self.strategy, batch_size).replica_batch
-
-        def pieces(context: tf.distribute.InputContext) -> tf.data.Dataset:
-            batches = read(shard=(context.input_pipeline_id, context.num_input_pipelines))
-            if context.num_replicas_in_sync > context.num_input_pipelines:
-                batches = batches.rebatch(replica_batch, drop_remainder=True)
-            if endless:
-                # Spares TensorFlow its preparations for batches that may be missing.
-                infinite = tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY)
-                batches = batches.apply(infinite)
-            return batches.prefetch(tf.data.AUTOTUNE)
-
-        return self.strategy.distribute_datasets_from_function(pieces)
+        return iter(distribute(self.strategy, read, batch_size, endless=True))
 
     def _log(
         self, session: Session, step: int, clock: Clock, callbacks: keras.callbacks.CallbackList

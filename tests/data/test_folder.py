@@ -26,7 +26,9 @@ def scans(monkeypatch):
     """Returns a list that collects the split folders as they are scanned."""
     listed = []
     scan = folders.scan_split
-    monkeypatch.setattr(folders, "scan_split", lambda path: listed.append(path.name) or scan(path))
+    monkeypatch.setattr(
+        folders, "scan_split", lambda path, *all: listed.append(path.name) or scan(path, *all)
+    )
     return listed
 
 

@@ -135,7 +135,7 @@ def test_grayscale(photographs):
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        *(("image_size", 0), ("channels", 4), ("crop", "random"), ("eval_resize", 200)),
+        *(("image_size", 0), ("channels", 0), ("crop", "random"), ("eval_resize", 200)),
         *(("resize_range", (200, 480)), ("resize_range", (480, 256))),
         *(("lighting", -0.1), ("lighting", math.nan)),
     ],
