@@ -21,7 +21,7 @@ LOGGER = logging.getLogger("keras_resnet")
 # Loggers of what is a result of the command: tables of studies and searches, and where all is.
 REPORTS = tuple(
     f"keras_resnet.experiment.{name}"
-    for name in ("growth", "rate_finding", "reports", "search.searching")
+    for name in ("growth", "rate_finding", "reports", "search.searching", "slimming")
 )
 
 

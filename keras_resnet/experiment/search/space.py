@@ -27,8 +27,8 @@ class SearchSpace:
         dropouts: Rates of dropout in the branches, in [0, 1).
         stochastic_depths: Drop rates of stochastic depth of the last block, in [0, 1).
         momentums: Momentums of SGD, in [0, 1).
-        learning_rates: Lowest and highest learning rate; drawn from its logarithm's range.
-        weight_decays: Lowest and highest factor; drawn from its logarithm's range.
+        learning_rates: Lowest and highest learning rate; drawn uniformly on a logarithmic scale.
+        weight_decays: Lowest and highest factor; drawn uniformly on a logarithmic scale.
     """
 
     repeats: tuple[int, ...] = (1, 2, 3)
