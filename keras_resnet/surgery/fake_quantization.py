@@ -18,8 +18,8 @@ from keras_resnet.layers import PACKAGE, Remembering
 _STEPS, _KERNEL_STEPS = 255, 127
 # Ends of a range before it is learned (arXiv 1712.05877 has activations of at most 6).
 START = 6.0
-# The least upper end, lest training turn a range around.
-_LEAST = 1e-6
+# The least upper end: of less, as behind a ReLU of zeros alone, a bias has no 32-bit integer.
+_LEAST = 1e-3
 
 
 def fake_quantize(x, low, high):
@@ -107,8 +107,12 @@ class FakeQuantization(keras.layers.Layer):
 
     def ends(self):
         """Returns lower and upper end; the range contains zero whatever was learned."""
-        low = self.low if self.minimum is None else ops.minimum(self.minimum, 0.0)
-        high = self.high if self.maximum is None else ops.maximum(self.maximum, _LEAST)
+        low, high = self.low, self.high
+        # An end that training took too far keeps its gradient, and can return.
+        if self.minimum is not None:
+            low = _straight_through(ops.minimum(self.minimum, 0.0), self.minimum)
+        if self.maximum is not None:
+            high = _straight_through(ops.maximum(self.maximum, _LEAST), self.maximum)
         return low, high
 
     def start_at(self, low, high):

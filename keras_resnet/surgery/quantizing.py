@@ -123,6 +123,8 @@ def with_constant_ranges(model: keras.Model) -> keras.Model:
         outputs, weights = copy(*args, **kwargs), layer.get_weights()
         if type(layer) in _PLAIN:
             weights[0] = ops.convert_to_numpy(fake_quantize_kernel(weights[0]))
+        if getattr(layer, "use_bias", False):
+            weights[-1] = _uneven(weights[-1])
         if not ends:
             copy.set_weights(weights)
         return outputs
@@ -287,8 +289,23 @@ def _scaled_pixels(layer: keras.Layer, images: Any) -> Any:
     pixels = _PIXELS[1] * np.eye(channels + 1, channels, -1, dtype="float32")
     offset, *ends = ops.convert_to_numpy(layer(pixels[:, None, None]))[:, 0, 0].astype("float64")
     scale = (np.asarray(ends) - offset) / _PIXELS[1]
+    # A whole number, as integers have it, of the step of a pixel times that of the kernel.
+    step = np.abs(scale).max(0) / 127
+    offset = _uneven(np.rint(offset / step) * step)
     images = FakeQuantization(*_PIXELS, name=f"{layer.name}_pixels", dtype="float32")(images)
     return PixelScaling(scale.tolist(), offset.tolist(), name=layer.name, dtype="float32")(images)
+
+
+def _uneven(bias: np.ndarray) -> np.ndarray:
+    """Returns offsets of channels, the first by a rounding higher where all are the same number.
+
+    LiteRT's converter gives such a constant the scale of the first channel, and all others a wrong
+    one.
+    """
+    bias = np.asarray(bias, "float32")
+    if bias.size > 1 and np.all(bias == bias[0]):
+        bias = np.append(np.nextafter(bias[:1], np.float32(np.inf)), bias[1:])
+    return bias
 
 
 def _measure(model: keras.Model, images: np.ndarray | Iterable[np.ndarray]) -> None:

@@ -107,7 +107,7 @@ def test_kernels_are_those_of_tensorflows_operation():
     np.testing.assert_allclose(fake_quantize_kernel(rounded), rounded, rtol=1e-6)
 
 
-FAST = ("A", "C, stacked", "v2", "logits")
+FAST = ("A", "v2", "logits")
 
 
 @pytest.mark.parametrize(
@@ -187,14 +187,15 @@ def test_standardization_is_of_pixels():
     np.testing.assert_array_equal(quantized(x + 0.3), quantized(x))
     standardized = keras.Model(model.input, model.get_layer("preprocessing").output)
     same = keras.Model(quantized.input, quantized.get_layer("preprocessing").output)
-    np.testing.assert_allclose(same(x), standardized(x), atol=1e-6)
+    # The offset is rounded to 1/127 of a gray level.
+    np.testing.assert_allclose(same(x), standardized(x), atol=0.5 / 127 / 57)
     prepared = keras_resnet.preprocessing.KERAS_CAFFE
     model = keras_resnet.CifarResNet(8, include_preprocessing=prepared, input_shape=(8, 8, 3))
     quantized = quantize_aware(model, pixels(model))
     standardized = keras.Model(model.input, model.get_layer("preprocessing").output)
     same = keras.Model(quantized.input, quantized.get_layer("preprocessing").output)
     x = pixels(model)
-    np.testing.assert_allclose(same(x), standardized(x), atol=1e-4)
+    np.testing.assert_allclose(same(x), standardized(x), atol=0.5 / 127)
 
 
 def test_it_remembers_preprocessing_and_class_names():
