@@ -22,6 +22,7 @@ from keras_resnet.surgery.fake_quantization import (
     QuantizedConv2D,
     QuantizedDense,
     fake_quantize_kernel,
+    is_quantized,
 )
 from keras_resnet.surgery.folding import fold_batch_norm
 from keras_resnet.surgery.graphs import sources
@@ -86,6 +87,11 @@ def quantize_aware(
     Raises:
         ValueError: If `model` has other layers, or `images` are no batches of its images.
     """
+    if is_quantized(model):
+        raise ValueError(
+            "`model` must be a network whose numbers are not rounded yet. Received: model "
+            f"{model.name!r}, which `quantize_aware` made"
+        )
     network = remembered(model)
     if network is not None and any(isinstance(layer, BlockStack) for layer in model.layers):
         model = rebuild(model, stack_blocks=False, recompute=False)

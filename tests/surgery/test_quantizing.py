@@ -262,7 +262,7 @@ def test_other_models_are_refused():
     first = keras.layers.MaxPooling2D(2, data_format="channels_first", name="first")
     with refused("`model`", "channels last", "'first'"):
         quantize_aware(keras.Model(inputs, first(inputs)))
-    with refused("`model`", "FakeQuantization"):
+    with refused("`model`", "quantize_aware"):
         quantize_aware(quantize_aware(variant()))
     with refused("`model`", "Sequential"):
         quantize_aware(keras.Sequential([keras.layers.Dense(3)]))
