@@ -9,6 +9,7 @@ of --init stays, so the data are those that it was trained on. Killed and starte
 same command, it resumes. Needs the extra `export`.
 """
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 
 from keras_resnet.cli.flags import Arguments, parse_experiment
@@ -29,10 +30,22 @@ PRESETS = {
 }
 # Settings of the network, which `init` brings, and of what is not done here.
 WITHOUT = (
-    *("model", "depth", "block", "widening", "shortcut", "version", "squeeze_excitation"),
+    *("init", "model", "depth", "block", "widening", "shortcut", "version", "squeeze_excitation"),
     *("freeze_bn", "head_epochs", "rate_decay", "recompute_bn", *OF_THE_NETWORK),
     *("smoke", "export", "fine_tune_epochs", "report", "keep_best", "final_weights", "precision"),
 )
+
+
+@dataclasses.dataclass(frozen=True)
+class Quantize(Arguments):
+    """Arguments of `keras-resnet quantize`.
+
+    Attributes:
+        init: Trained network, a .keras file of images in [0, 255] or of one that remembers how to
+            prepare them; it keeps its classifier.
+    """
+
+    init: str
 
 
 def main(
@@ -42,5 +55,5 @@ def main(
     presets: Mapping[str, Experiment] = PRESETS,
 ) -> None:
     """Fine-tunes the network that the flags describe."""
-    experiment, _ = parse_experiment(argv, description, presets, Arguments, WITHOUT, prog)
-    quantize(experiment)
+    experiment, given = parse_experiment(argv, description, presets, Quantize, WITHOUT, prog)
+    quantize(experiment.replace(init=given.init))
