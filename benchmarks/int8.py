@@ -22,7 +22,7 @@ from keras_resnet.data import ImageDataset
 from keras_resnet.evaluation.predictor import calibration_batches
 from keras_resnet.experiment import Experiment, run
 from keras_resnet.experiment.factories import fit_options, load_data, make_trainer, total_steps
-from keras_resnet.experiment.quantization import quantize
+from keras_resnet.experiment.quantization import train_quantized
 from keras_resnet.export import export, load_exported
 from keras_resnet.utils.files import write_text
 from keras_resnet.utils.tables import markdown_table, write_table
@@ -85,7 +85,7 @@ def _errors(base: Experiment, folder: Path, more_epochs: int) -> dict[str, float
     rounded = folder / "rounded.tflite"
     batches = calibration_batches("digits", model)
     export(model, rounded, "litert", quantize="int8", calibration=batches, overwrite=True)
-    quantize(later)
+    train_quantized(later)
     forms = (
         *(_predict(model), _predict(trained_on), load_exported(rounded)),
         load_exported(folder / "quantized" / "model.tflite"),

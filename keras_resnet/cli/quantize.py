@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 
 from keras_resnet.cli.flags import Arguments, parse_experiment
 from keras_resnet.experiment import Experiment
-from keras_resnet.experiment.quantization import quantize
+from keras_resnet.experiment.quantization import train_quantized
 from keras_resnet.experiment.settings import OF_THE_NETWORK
 
 # A tenth of the learning rate of training, since the network begins where that ended.
@@ -56,4 +56,4 @@ def main(
 ) -> None:
     """Fine-tunes the network that the flags describe."""
     experiment, given = parse_experiment(argv, description, presets, Quantize, WITHOUT, prog)
-    quantize(experiment.replace(init=given.init))
+    train_quantized(experiment.replace(init=given.init))

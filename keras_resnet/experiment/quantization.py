@@ -43,7 +43,7 @@ _KIND = {"quantize": "int8"}
 FILES = {"litert": "model.tflite", "onnx": "model.onnx"}
 
 
-def quantize(experiment: Experiment) -> dict[str, Any]:
+def train_quantized(experiment: Experiment) -> dict[str, Any]:
     """Fine-tunes a trained network with its numbers rounded to 8 bits, and exports it.
 
     The ranges start from 512 training images. Writes to the experiment's `workdir`: model.keras,
