@@ -21,6 +21,7 @@ VERBS = {
     "embed": "Writes the feature vectors of the images in a folder to a table",
     "serve": "Serves a trained model over HTTP: encoded images in, their best classes out",
     "export": "Writes a trained model for inference: SavedModel, LiteRT (.tflite) or ONNX",
+    "quantize": "Fine-tunes a trained network as one of 8-bit integers, and writes its files",
     "study": "Repeats studies of degradation, shortcuts, depth, responses, transfer and slimming",
     "tune": "Searches for a network and its optimizer's settings, and trains the best one fully",
     "convert": "Converts weights between Keras, PyTorch, safetensors and the Hugging Face hub",

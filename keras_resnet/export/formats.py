@@ -38,6 +38,8 @@ OPSETS = range(10, 22)
 # ONNX Runtime runs it since 1.12. It is also the last that tf2onnx writes with global pools, which
 # need no transposition; later ones are made from it.
 OPSET = 17
+# Type of tensors in a LiteRT file.
+_FLOAT32 = 0
 # The first that quantizes kernels per channel.
 OPSET_INT8 = 13
 
@@ -128,16 +130,20 @@ def _litert(
         "int8": kinds.TFLITE_BUILTINS_INT8,
         "int16x8": kinds.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8,
     }
-    converter.target_spec.supported_ops = [operations.get(quantize, kinds.TFLITE_BUILTINS)]
+    # Ranges that were trained are in the graph, and all else follows from them.
+    trained = images is None and quantize in operations
+    kind = kinds.TFLITE_BUILTINS if trained else operations.get(quantize, kinds.TFLITE_BUILTINS)
+    converter.target_spec.supported_ops = [kind]
     if quantize != "float32":
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
     if quantize == "float16":
         converter.target_spec.supported_types = [tf.float16]
+    if quantize in operations and io_dtype != "float32":
+        dtype = tf.as_dtype(io_dtype)
+        converter.inference_input_type = converter.inference_output_type = dtype
     if images is not None and quantize in operations:
         ends = images[:0]
         if io_dtype != "float32":
-            dtype = tf.as_dtype(io_dtype)
-            converter.inference_input_type = converter.inference_output_type = dtype
             # With all of the range in them the scale is 1: integers are the gray levels themselves.
             ends = images[:1].copy()
             ends.flat[[0, -1]] = 0, 255
@@ -147,8 +153,8 @@ def _litert(
     failure = private.litert_failure()
     try:
         data = converter.convert()
-        if custom := custom_operations(data):
-            raise failure(", ".join(custom))
+        if wrong := custom_operations(data) or (trained and float_operations(data)):
+            raise failure(", ".join(wrong))
     except failure as error:
         raise ValueError(
             "`model` must consist of operations that LiteRT has built in. "
@@ -162,6 +168,19 @@ def custom_operations(data: bytes) -> list[str]:
     model = private.litert_model(data)
     codes = (model.OperatorCodes(i) for i in range(model.OperatorCodesLength()))
     return sorted(code.CustomCode().decode() for code in codes if code.CustomCode())
+
+
+def float_operations(data: bytes) -> list[str]:
+    """Returns the operations of a LiteRT file that compute floats from floats, by their outputs."""
+    model = private.litert_model(data)
+    found = []
+    for graph in (model.Subgraphs(i) for i in range(model.SubgraphsLength())):
+        floats = {i for i in range(graph.TensorsLength()) if graph.Tensors(i).Type() == _FLOAT32}
+        for node in (graph.Operators(i) for i in range(graph.OperatorsLength())):
+            written, read = (floats & set(t) for t in (node.OutputsAsNumpy(), node.InputsAsNumpy()))
+            if written and read:
+                found += [graph.Tensors(i).Name().decode() for i in written]
+    return found
 
 
 def as_integers(values: np.ndarray, tensor: Mapping[str, Any]) -> np.ndarray:
@@ -222,6 +241,8 @@ def write_onnx(
     onnx_graphs.fuse_padded_pools(model.graph)
     if images is not None and quantize == "int8":
         model = onnx_graphs.quantized(model, images, path.parent)
+    elif quantize == "int8":
+        onnx_graphs.quantize_kernels(model.graph)
     model = onnx_graphs.of_opset(model, opset)
     about = dict(about or {})
     # The description names the checksum too, so that no single damage hides that there is one.

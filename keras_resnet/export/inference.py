@@ -37,7 +37,9 @@ from keras_resnet.export.litert_metadata import ABOUT
 from keras_resnet.export.reading import ExportedModel, load_exported, output_name
 from keras_resnet.network import class_count, class_names_of
 from keras_resnet.preprocessing import Preprocessing, Size, checked_size, sides_of
+from keras_resnet.surgery.fake_quantization import is_quantized
 from keras_resnet.surgery.folding import fold_batch_norm
+from keras_resnet.surgery.quantizing import with_constant_ranges
 from keras_resnet.utils import checks
 from keras_resnet.utils.escapes import visible
 from keras_resnet.utils.files import clear_leftovers, replacing
@@ -119,7 +121,8 @@ def export(
       on `calibration`, in integers only; "int16x8" the same with 16 bits for all but kernels,
       closer to the model and slower. With "int8", `io_dtype` makes inputs and outputs integers,
       too: "uint8" images are the gray levels themselves, "int8" ones these less 128, and outputs
-      have their scale in the file. Probabilities of "int8" come in steps of 1/256.
+      have their scale in the file. Probabilities of "int8" come in steps of 1/256. A model from
+      `surgery.quantize_aware` is of "int8" as it is.
     - "onnx": a file for ONNX Runtime, of opset 17 or another, channels first inside: images are
       transposed once. `quantize="int8"` is by ONNX Runtime's own quantizer (QDQ, per channel). It
       takes images of any size if the model does.
@@ -132,7 +135,8 @@ def export(
         quantize: "float32"; for LiteRT also "float16", "dynamic", "int8" or "int16x8", for ONNX
             "int8".
         calibration: Batches of images as the model takes them, such as it was trained on; the first
-            512 images are used, and a hundred will do. "int8" and "int16x8" need them. What was
+            512 images are used, and a hundred will do. "int8" and "int16x8" need them, but for
+            the "int8" of a model from `surgery.quantize_aware`, whose ranges are trained. What was
             written is compared on them, else on four smooth images of random color: of sixteen,
             those on which probabilities are the least certain.
         image_size: Side of the images, or their height and width, for a model that takes any size;
@@ -166,6 +170,12 @@ def export(
             f"Received: quantize={quantize!r}"
         )
     _check_options(format, quantize, io_dtype, opset, about)
+    trained = is_quantized(model)
+    if trained and quantize != "int8" and "int8" in kind.quantizations:
+        raise ValueError(
+            "`quantize` must be 'int8' for a model whose ranges were trained by `quantize_aware`, "
+            f"which is one of 8-bit integers. Received: quantize={quantize!r}"
+        )
     path = base = Path(path)
     if not kind.suffix:
         path = base / str(checks.integer("version", version))
@@ -193,10 +203,10 @@ def export(
         about = {"description": visible(prepared), **(about or {})}
     transforms = Transforms.for_images(shape, prepared)
     threshold = None if prepared is None else prepared.threshold
-    images = _calibration_images(shape, calibration, quantize)
+    images = _calibration_images(shape, calibration, None if trained else quantize)
 
     single = float32_copy(model)
-    net = fold_batch_norm(single)
+    net = with_constant_ranges(single) if trained else fold_batch_norm(single)
     if not kind.functions:
         net = of_plain_operations(net)
     spec = tf.TensorSpec((None, *shape), tf.float32, "images")
@@ -223,7 +233,7 @@ def export(
             labels=labels,
             prepared=None if prepared is None else prepared.to_json(),
             quantize=quantize,
-            images=images,
+            images=None if trained else images,
             io_dtype=io_dtype,
             opset=OPSET if opset is None else opset,
             about=about,
@@ -338,7 +348,7 @@ def _image_shape(model: keras.Model, image_size: Size | str | None, any_size: bo
 
 
 def _calibration_images(
-    shape: tuple, calibration: Iterable[np.ndarray] | None, quantize: str
+    shape: tuple, calibration: Iterable[np.ndarray] | None, quantize: str | None
 ) -> np.ndarray | None:
     """Returns the calibration images as one array; None where there are none."""
     if calibration is None:

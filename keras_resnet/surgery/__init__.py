@@ -1,4 +1,4 @@
-"""Changes of trained networks: classifiers, backbones, dilation, deepening, slimming, freezing."""
+"""Changes of trained networks: classifiers, backbones, dilation, depth, width, freezing, 8 bits."""
 
 from keras_resnet.network import Backbone, Feature
 from keras_resnet.surgery.backbones import backbone
@@ -7,6 +7,7 @@ from keras_resnet.surgery.deepening import deepen
 from keras_resnet.surgery.folding import fold_batch_norm
 from keras_resnet.surgery.freezing import freeze, stage_rates
 from keras_resnet.surgery.heads import replace_classifier
+from keras_resnet.surgery.quantizing import quantize_aware
 from keras_resnet.surgery.rebuilding import dilate, rebuild
 from keras_resnet.surgery.slimming import slim
 
@@ -19,6 +20,7 @@ __all__ = [
     "dilate",
     "fold_batch_norm",
     "freeze",
+    "quantize_aware",
     "rebuild",
     "replace_classifier",
     "score_map",

@@ -8,6 +8,7 @@ import keras
 
 from keras_resnet.models.arguments import open_shape
 from keras_resnet.network import remembered
+from keras_resnet.surgery.fake_quantization import is_quantized
 from keras_resnet.surgery.graphs import (
     drop_output_activation,
     functional_config,
@@ -37,7 +38,7 @@ def any_size(model: keras.Model) -> keras.Model:
     """
     # Models in front of a network take images of one size, unless opened by their configs.
     nested = any(isinstance(layer, keras.Model) for layer in getattr(model, "layers", ()))
-    if remembered(model) and not nested:
+    if remembered(model) and not nested and not is_quantized(model):
         data_format = model.network.arguments["data_format"]
         net = rebuild(model, input_shape=open_shape(model.input, data_format))
     else:
@@ -77,7 +78,7 @@ def with_logits(model: keras.Model) -> keras.Model:
         )
     if activation == "linear":
         return model
-    if remembered(model):
+    if remembered(model) and not is_quantized(model):
         return rebuild(model, classifier_activation=None)
     drop_output_activation(config)
     return rebuilt(model, config)

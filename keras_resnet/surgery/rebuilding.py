@@ -12,6 +12,7 @@ import keras
 from keras_resnet.models.builders import GENERAL_BUILDERS
 from keras_resnet.naming import OTHER_NAMES, PREPROCESSING, STEM
 from keras_resnet.network import Network, class_names_of, network_of
+from keras_resnet.surgery.fake_quantization import is_quantized
 from keras_resnet.utils import private
 from keras_resnet.weights.transfer import assign_weights, copy_weights, layer_weights, renamed
 
@@ -36,6 +37,11 @@ def rebuild(model: Network, *, name: str | None = None, **changes: Any) -> Netwo
         ValueError: If `model` does not remember how it was built, or an argument is wrong.
     """
     config = network_of(model)
+    if is_quantized(model):
+        raise ValueError(
+            "`model` must be the network in front of `quantize_aware` to be built again; of one "
+            f"with ranges no builder knows the layers. Received: model {model.name!r}"
+        )
     arguments = {**config.arguments, "input_shape": tuple(model.input_shape[1:]), **changes}
     if arguments["include_preprocessing"] is True and config.preprocessing:
         arguments["include_preprocessing"] = config.with_class_names(None).preprocessing

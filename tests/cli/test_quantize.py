@@ -1,0 +1,73 @@
+"""`keras-resnet quantize`, run as a user runs it."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+
+import keras_resnet
+from keras_resnet.data import load_dataset
+from keras_resnet.export import load_exported
+from keras_resnet.surgery.fake_quantization import FakeQuantization
+from tests.recipes.running import refused, run_here
+
+for package in ("ai_edge_litert", "onnxruntime", "tf2onnx"):
+    pytest.importorskip(package)
+
+FAST = ("--steps", 3, "--batch-size", 32, "--quiet")
+
+
+@pytest.fixture
+def init(tmp_path):
+    """The file of a network of the digits' classes, which remembers how to prepare images."""
+    digits = load_dataset("digits")
+    model = keras_resnet.ResNet(
+        (1, 1),
+        widths=(4, 8),
+        block="basic",
+        stem="cifar",
+        input_shape=(8, 8, 1),
+        classes=10,
+        include_preprocessing=digits.preprocessing(),
+    )
+    model.remember(model.network.with_class_names(list(digits.class_names)))
+    model.save(tmp_path / "init.keras")
+    return tmp_path / "init.keras"
+
+
+def test_it_trains_saves_and_exports(init, tmp_path):
+    workdir = tmp_path / "run"
+    run_here("quantize", "--init", init, "--workdir", workdir, *FAST)
+    figures = json.loads((workdir / "metrics.json").read_text())
+    assert figures["steps"] == 3 and 0 <= figures["test_accuracy"] <= 1
+    assert {"float_test_accuracy", "litert_agreement", "onnx_bytes"} < figures.keys()
+    model = keras_resnet.load_model(workdir / "model.keras")
+    assert sum(isinstance(layer, FakeQuantization) for layer in model.layers) > 10
+    ((images, labels, _),) = load_dataset("digits").eval_batches("test", 360)
+    images = np.asarray(images, "float32")
+    expected = model.predict(images, verbose=0)
+    accuracy = np.mean(np.argmax(expected, axis=1) == labels)
+    assert accuracy == pytest.approx(figures["test_accuracy"], abs=1e-6)
+    for name in ("model.tflite", "model.onnx"):
+        loaded = load_exported(workdir / name)
+        assert loaded.labels == tuple("0123456789") == model.preprocessing.class_names
+        assert np.max(np.abs(loaded(images) - expected)) < 0.01
+        assert loaded.preprocessing.mean == model.preprocessing.mean
+    # Finished: nothing is done again.
+    before = (workdir / "model.tflite").stat().st_mtime_ns
+    run_here("quantize", "--init", init, "--workdir", workdir, *FAST)
+    assert (workdir / "model.tflite").stat().st_mtime_ns == before
+    refused("`workdir`", "quantize", "--init", init, "--workdir", workdir, *FAST, "--seed", 1)
+
+
+def test_what_cannot_be_quantized_is_one_line(init, tmp_path):
+    words = ("--workdir", tmp_path / "run", *FAST)
+    refused("--init", "quantize", *words)
+    refused("`init`", "quantize", "--init", tmp_path / "none.keras", *words)
+    refused("`init`", "quantize", "--init", init, "--classes", 1, 2, *words)
+    inputs = keras.Input((8, 8, 1))
+    x = keras.layers.Conv2D(4, 3, activation="gelu")(keras.layers.Rescaling(1 / 255)(inputs))
+    x = keras.layers.Dense(10, activation="softmax")(keras.layers.GlobalMaxPooling2D()(x))
+    keras.Model(inputs, x).save(tmp_path / "gelu.keras")
+    refused("`model`", "quantize", "--init", tmp_path / "gelu.keras", *words)
