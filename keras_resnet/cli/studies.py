@@ -8,9 +8,11 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import tensorflow as tf
 
+from keras_resnet.cli import quantize
 from keras_resnet.cli.arguments import Arguments, own_values, parse_experiment
 from keras_resnet.cli.flags import OF_A_TRAINED_NETWORK
 from keras_resnet.cli.session import print_json
@@ -24,6 +26,7 @@ from keras_resnet.experiment import (
     reports,
 )
 from keras_resnet.experiment.factories import architecture_of, build_model, load_data
+from keras_resnet.experiment.shrinking import shrink
 from keras_resnet.experiment.slimming import compare_slimmed
 from keras_resnet.experiment.workdir import read_object
 from keras_resnet.utils import checks
@@ -56,6 +59,7 @@ DEEPEN = Experiment(
     Optimization(epochs=12, warmup="linear", warmup_share=0.2),
     output=Output("runs/deepen", export=False),
 )
+SMALL = quantize.PRESETS["default"].replace(workdir="runs/small")
 SLIMMING = Experiment(
     Network(depth=20),
     Data("digits", validation_split="test"),
@@ -85,7 +89,7 @@ class StudyArguments(Arguments):
     json: bool = False
 
 
-def _print(base: Experiment, given: StudyArguments) -> None:
+def _print(base: Experiment, given: Any) -> None:
     """Prints the result of a study for programs; for readers it is in what was logged."""
     if given.json:
         print_json(read_object(Path(base.output.workdir) / "table.json"))
@@ -269,6 +273,45 @@ def slimming(
     )
     own = own_values(given)
     compare_slimmed(base, own.pop("shares"), own.pop("seeds"), **own)
+    _print(base, given)
+
+
+@dataclasses.dataclass(frozen=True)
+class Small(Arguments):
+    """Arguments of the search for the smallest file.
+
+    Attributes:
+        init: Trained network, a .keras file; it keeps its classifier.
+        max_loss: Largest loss of accuracy on the validation images, in [0, 1).
+        shares: Shares of the multiply-adds to try, in (0, 1).
+        slim_epochs: Epochs after each slimming.
+        json: Print the content of table.json, as JSON.
+    """
+
+    init: str
+    max_loss: float = 0.005
+    shares: tuple[float, ...] = (0.5, 0.35, 0.25, 0.18, 0.12)
+    slim_epochs: int = 10
+    json: bool = False
+
+
+def small(
+    argv: Sequence[str] | None = None,
+    description: str | None = None,
+    prog: str | None = None,
+    presets: Presets = NONE,
+) -> None:
+    """Slims a trained network as far as its accuracy allows, and writes it in 8-bit integers.
+
+        keras-resnet study small --init runs/digits/model.keras --workdir runs/small
+
+    Writes small.tflite, table.csv, shrinking.png and report.html to --workdir.
+    """
+    base, given = parse_experiment(
+        argv, description, {"digits": SMALL, **presets}, Small, quantize.WITHOUT, prog
+    )
+    own = own_values(given)
+    shrink(base.replace(init=own.pop("init")), **own)
     _print(base, given)
 
 

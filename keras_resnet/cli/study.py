@@ -11,6 +11,7 @@ They run on scikit-learn's digits by default, and write a table and plots. NAME 
     deepen       a deeper net made from a trained one by identity blocks (section 1)
     responses    how strongly the layers of trained networks respond (Fig. 7)
     transfer     fine-tuning a trained network, against random values
+    small        the smallest file of 8-bit integers within a loss of accuracy
     slimming     a trained net without its least channels, against nets as small from scratch
 """
 
@@ -26,6 +27,7 @@ STUDIES: dict[str, Callable[..., None]] = {
     "deepen": studies.deepening,
     "responses": responses.main,
     "transfer": studies.transfer,
+    "small": studies.small,
     "slimming": studies.slimming,
 }
 

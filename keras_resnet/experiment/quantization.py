@@ -80,7 +80,7 @@ def train_quantized(experiment: Experiment) -> dict[str, Any]:
         keras.utils.set_random_seed(optimization.seed)
         steps, split = total_steps(optimization, dataset), dataset.splits[-1]
         with strategy.scope():
-            trained = _trained(init, experiment, dataset)
+            trained = trained_network(init, experiment, dataset)
             model = _quantized(trained, dataset)
         before = make_trainer(experiment, strategy, trained, dataset, steps)
         accuracy = before.evaluate(dataset, split, optimization.batch_size)["accuracy"]
@@ -104,7 +104,7 @@ def train_quantized(experiment: Experiment) -> dict[str, Any]:
         }
         if chief:
             if strategy.num_replicas_in_sync > 1:  # What follows is one process's work.
-                single = _quantized(_trained(init, experiment, dataset), dataset)
+                single = _quantized(trained_network(init, experiment, dataset), dataset)
                 single.set_weights(model.get_weights())
                 model = single
             figures |= _save(model, dataset, workdir, split)
@@ -117,7 +117,7 @@ def train_quantized(experiment: Experiment) -> dict[str, Any]:
         return figures
 
 
-def _trained(init: str, experiment: Experiment, dataset: ImageDataset) -> keras.Model:
+def trained_network(init: str, experiment: Experiment, dataset: ImageDataset) -> keras.Model:
     """Returns the trained network for the images of the data set, which it standardizes itself."""
     model = load_model(init)
     prepared = missing_standardization(model, "init", init)

@@ -51,6 +51,18 @@ PLOTS = {
         "Training loss of the shallow net, the deepened one and the deep one from random values, "
         "by epoch; deepening.csv has the numbers",
     ),
+    "slimming": (
+        "Comparison",
+        "Error against multiply-adds",
+        "Error of slimmed networks, and of others as small, against their multiply-adds; "
+        "slimming.csv has the numbers",
+    ),
+    "shrinking": (
+        "Comparison",
+        "Error against multiply-adds",
+        "Validation error of the networks tried, in float and in 8-bit integers, against their "
+        "multiply-adds; the table has the numbers",
+    ),
     "comparison": (
         "Comparison",
         "Comparison",

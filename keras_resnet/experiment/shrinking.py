@@ -1,0 +1,216 @@
+"""The smallest file of 8-bit integers that a trained network becomes within a loss of accuracy.
+
+Needs TensorFlow and the extra `export`.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_resnet.analysis import complexity, plots
+from keras_resnet.data import ImageDataset
+from keras_resnet.experiment.card import origin
+from keras_resnet.experiment.factories import fit_options, load_data, make_trainer, total_steps
+from keras_resnet.experiment.growth import BATCHES, MODEL, quiet_retracing
+from keras_resnet.experiment.page import REPORT, require_jinja, write_report
+from keras_resnet.experiment.quantization import FILES, train_quantized, trained_network
+from keras_resnet.experiment.reports import write_rows
+from keras_resnet.experiment.settings import Experiment
+from keras_resnet.experiment.workdir import expect_folder, in_use
+from keras_resnet.export import load_exported
+from keras_resnet.surgery import slim
+from keras_resnet.utils import checks
+from keras_resnet.utils.files import replacing
+from keras_resnet.weights.saving import save_model
+
+logger = logging.getLogger(__name__)
+
+SMALL = "small.tflite"
+FLOAT, INTEGERS = "float", "8-bit integers"
+# Shares in a row that lose too much, after which smaller ones are not tried.
+_MISSES = 2
+
+Row = dict[str, Any]
+
+
+def shrink(
+    experiment: Experiment,
+    *,
+    max_loss: float = 0.005,
+    shares: Sequence[float] = (0.5, 0.35, 0.25, 0.18, 0.12),
+    slim_epochs: int = 10,
+) -> list[Row]:
+    """Slims a trained network step by step, trains each as integers, and keeps the smallest file.
+
+    For the whole network and then for falling shares of its multiply-adds: the network of the step
+    before is slimmed and trained for `slim_epochs`, then fine-tuned as one of 8-bit integers
+    (`train_quantized`). The smallest LiteRT file whose accuracy on the validation images is at most
+    `max_loss` below that of the trained network is kept as small.tflite; the last split, such as
+    the test images, chooses nothing. After two shares in a row that lose more, none is tried.
+
+    Writes to `workdir` also: a folder for each share; table.csv and table.json, what was tried;
+    shrinking.png, .svg and .csv; and report.html. Resumes where it was interrupted.
+
+    Args:
+        experiment: Settings of the fine-tuning in 8 bits; `init` is the trained network.
+        max_loss: Largest loss of accuracy on the validation images, in [0, 1).
+        shares: Shares of the multiply-adds, in (0, 1), tried in falling order.
+        slim_epochs: Epochs after each slimming.
+
+    Returns:
+        A row for each share: `share`, `multiply_adds`, `parameters`, `bytes`, `validation_accuracy`
+        of the file and `float_validation_accuracy` of the slimmed network, `test_accuracy` of the
+        file (or that of the last split), and `chosen`.
+
+    Raises:
+        ValueError: If an argument is wrong, the data have no validation images, or no file is
+            within the loss.
+    """
+    checks.fraction("max_loss", max_loss)
+    checks.integer("slim_epochs", slim_epochs)
+    for share in shares:
+        if not checks.fraction("shares", share) > 0:
+            raise ValueError(f"`shares` must be above 0. Received: shares={share}")
+    plots.require_matplotlib()
+    require_jinja()
+    workdir = expect_folder("workdir", experiment.output.workdir)
+    init = experiment.network.init
+    dataset = load_data(experiment.data)
+    if "validation" not in dataset.splits or init is None:
+        raise ValueError(
+            "`init` must be a trained network, and the data must have validation images to choose "
+            f"by. Received: init={init!r} and {dataset.name} with {', '.join(dataset.splits)}"
+        )
+    rows: list[Row] = []
+    with quiet_retracing(), in_use(workdir):
+        model = trained_network(init, experiment, dataset)
+        whole = complexity(model).multiply_adds
+        wanted = _accuracy(_predict(model), dataset, "validation") - max_loss
+        misses = 0
+        for share in (1.0, *sorted(shares, reverse=True)):
+            folder = workdir / f"{share:g}"
+            path = Path(init)
+            if share < 1:
+                path = folder / "float" / MODEL
+                model = _slimmed(model, int(share * whole), experiment, slim_epochs, path, dataset)
+            rows.append(_tried(share, model, path, experiment, folder / "int8", dataset))
+            misses = misses + 1 if rows[-1]["validation_accuracy"] < wanted else 0
+            if misses == _MISSES:
+                break
+        chosen = min(
+            (row for row in rows if row["validation_accuracy"] >= wanted),
+            key=lambda row: row["bytes"],
+            default=None,
+        )
+        for row in rows:
+            row["chosen"] = row is chosen
+        _report(experiment, rows, workdir, dataset, max_loss)
+        if chosen is None:
+            raise ValueError(
+                "`max_loss` must allow for a file of integers; the best one loses "
+                f"{wanted + max_loss - max(row['validation_accuracy'] for row in rows):.4f}. "
+                f"Received: max_loss={max_loss}"
+            )
+        with replacing(workdir / SMALL) as temporary:
+            shutil.copy(workdir / f"{chosen['share']:g}" / "int8" / FILES["litert"], temporary)
+    logger.info(
+        f"{workdir / SMALL}: {chosen['bytes']:,} bytes, {chosen['share']:g} of the multiply-adds. "
+        f"Begin with {REPORT}"
+    )
+    return rows
+
+
+def _slimmed(
+    model: keras.Model,
+    limit: int,
+    experiment: Experiment,
+    epochs: int,
+    path: Path,
+    dataset: ImageDataset,
+) -> keras.Model:
+    """Returns a network slimmed to so many multiply-adds and trained, which is saved."""
+    optimization = experiment.optimization
+    keras.utils.set_random_seed(optimization.seed)
+    batches = dataset.train_batches(optimization.batch_size, seed=optimization.seed).take(BATCHES)
+    small = slim(model, max_multiply_adds=limit, batches=list(batches), name=model.name)
+    settings = experiment.replace(epochs=epochs, workdir=str(path.parent))
+    steps = total_steps(settings.optimization, dataset)
+    trainer = make_trainer(settings, tf.distribute.get_strategy(), small, dataset, steps)
+    trainer.fit(steps=steps, **fit_options(settings, dataset, path.parent))
+    save_model(small, path)
+    return small
+
+
+def _tried(
+    share: float,
+    model: keras.Model,
+    path: Path,
+    experiment: Experiment,
+    folder: Path,
+    dataset: ImageDataset,
+) -> Row:
+    """Trains a network as one of integers, and returns its row."""
+    figures = train_quantized(experiment.replace(init=str(path), workdir=str(folder)))
+    file, last = load_exported(folder / FILES["litert"]), dataset.splits[-1]
+    cost = complexity(model)
+    row = {
+        "share": share,
+        "multiply_adds": cost.multiply_adds,
+        "parameters": cost.parameters,
+        "bytes": figures["litert_bytes"],
+        "float_validation_accuracy": _accuracy(_predict(model), dataset, "validation"),
+        "validation_accuracy": _accuracy(file, dataset, "validation"),
+        f"{last}_accuracy": _accuracy(file, dataset, last),
+    }
+    logger.info(
+        f"{share:g} of the multiply-adds: {row['bytes']:,} bytes, validation accuracy "
+        f"{100 * row['validation_accuracy']:.2f} %, in float "
+        f"{100 * row['float_validation_accuracy']:.2f} %"
+    )
+    return row
+
+
+def _predict(model: keras.Model) -> Callable[[np.ndarray], np.ndarray]:
+    return lambda images: np.asarray(model(images, training=False))
+
+
+def _accuracy(form: Callable[[np.ndarray], np.ndarray], dataset: ImageDataset, split: str) -> float:
+    """Returns the share of a split's images that a form of a network classifies correctly."""
+    right = count = 0
+    for images, labels, real in dataset.eval_batches(split, 256):
+        kept = np.asarray(real) > 0
+        best = np.argmax(form(np.asarray(images, "float32")), axis=-1)
+        right += int(np.sum((best == np.asarray(labels))[kept]))
+        count += int(kept.sum())
+    return right / count
+
+
+def _report(
+    experiment: Experiment,
+    rows: list[Row],
+    workdir: Path,
+    dataset: ImageDataset,
+    max_loss: float,
+) -> None:
+    """Writes table, figure and page of what was tried."""
+    title = f"{Path(str(experiment.network.init)).name} in 8-bit integers on {dataset.name}"
+    points = [
+        {**row, "seed": 0, "method": method, "validation_accuracy": row[figure]}
+        for row in rows
+        for method, figure in (
+            (FLOAT, "float_validation_accuracy"),
+            (INTEGERS, "validation_accuracy"),
+        )
+    ]
+    path = workdir / "shrinking.png"
+    plots.error_against_operations(points, path, title=title, split="validation", full=FLOAT)
+    write_rows(workdir, rows, settings={**experiment.flat(), "max_loss": max_loss})
+    write_report(workdir, title=title, metrics=origin())
