@@ -91,6 +91,7 @@ def test_commands_name_existing_files(name):
     assert {path for path in ours - PRETRAINED.keys() if not (ROOT / path).exists()} == set()
 
 
+HELP = ROOT / "keras_resnet" / "cli" / "help"
 # Recipes whose flags are those of a verb of another name.
 VERBS = {
     **dict.fromkeys(("digits", "cifar10", "imagenet", "publish"), "train"),
@@ -107,11 +108,28 @@ def test_commands_have_the_flags_of_their_verbs(name):
         if found is None:
             continue
         verb, rest = found.groups()
-        path = ROOT / "keras_resnet" / "cli" / "help" / f"{VERBS.get(verb, verb)}.txt"
+        path = HELP / f"{VERBS.get(verb, verb)}.txt"
         known = re.findall(r"(?<![\w-])--?[a-z][\w-]*", path.read_text("utf-8")) + ["--preset"]
         flags = re.findall(r"(?<=\s)--?[a-z][\w-]*", rest.replace(".py", ""))
         wrong += [f"{verb} {flag}" for flag in flags if flag not in known]
     assert wrong == []
+
+
+# Flags of the command itself, of recipes, of tests, and of timm; --find-learning-rate is new.
+OTHER_FLAGS = {
+    *("--print-completion", "--preset", "--finds", "--forms", "--minutes"),
+    *("--model-ema", "--opt", "--find-learning-rate"),
+}
+
+
+def test_flags_in_the_text_exist():
+    help_texts = "".join(path.read_text("utf-8") for path in HELP.iterdir())
+    known = set(re.findall(r"(?<![\w-])--[a-z][\w-]*", help_texts)) | OTHER_FLAGS
+    text = re.sub(r"^```.*?^```$", "", "\n".join(documents().values()), flags=re.M | re.S)
+    named = re.findall(r"(?<![\w-])--[a-z][\w-]*", " ".join(re.findall(r"`([^`]+)`", text)))
+    assert len(set(named)) > 50
+    # Of `--flip (or --no-...)` the help has the first alone.
+    assert {flag for flag in named if not known & {flag, flag.replace("--no-", "--")}} == set()
 
 
 def test_code_of_the_documents_runs(subprocess_python):
