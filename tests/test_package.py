@@ -144,8 +144,7 @@ def test_code_of_the_documents_runs(subprocess_python):
 def test_code_that_downloads_can_be_read():
     for name, text in documents().items():
         for block in blocks(text, "py"):
-            if ">>>" not in block:
-                compile(block, name, "exec")
+            compile(block, name, "exec")
 
 
 @pytest.mark.parametrize("name", ["README.md", "docs/start.md"])
