@@ -5,7 +5,7 @@
 
 The numbers behind the weights are their published single-crop top-1 accuracies on ImageNet in
 percent, at 224 pixels. --json prints the same for programs, with where weights and accuracies come
-from. --update FILE writes the whole list between the lines "<!-- model zoo -->" and
+from. --update README.md writes the whole list between the lines "<!-- model zoo -->" and
 "<!-- end of model zoo -->" of that file. --count counts all networks anew, as they are built, in
 about two minutes; a new entry of the table needs it.
 """
