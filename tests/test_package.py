@@ -138,7 +138,7 @@ def test_code_of_the_documents_runs(subprocess_python):
     code = {name: block for name, block in code.items() if block}
     assert len(code) >= 7 and all("import keras_resnet" in block for block in code.values())
     runs = (f"exec(compile({block!r}, {name!r}, 'exec'), {{}})" for name, block in code.items())
-    subprocess_python("\n".join(runs))
+    subprocess_python("\n".join(runs), timeout=300)
 
 
 def test_code_that_downloads_can_be_read():
