@@ -14,12 +14,12 @@ from pathlib import Path
 import pytest
 
 import keras_resnet
+from tests.documents import ROOT, documents
 
-ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = (".ci", "benchmarks", "docs", "keras_resnet", "recipes", "saved_models", "tests")
 FILES = (
     *("CHANGELOG.md", "CITATION.cff", "CONTRIBUTING.md", "LICENSE", "MANIFEST.in", "README.md"),
-    *("SECURITY.md", "keras_resnet_command.py", "pyproject.toml", "setup.py"),
+    *("SECURITY.md", "keras_resnet_command.py", "mkdocs.yml", "pyproject.toml", "setup.py"),
 )
 
 
@@ -99,9 +99,11 @@ def test_extras_are_consistent_and_described():
         for name in re.split(r"[\[\],]", need)[1:-1]
     }
     assert inside <= set(extras)
-    # README's table has every extra.
-    table = re.findall(r"^\| `(\w+)` \|", (ROOT / "README.md").read_text("utf-8"), re.MULTILINE)
-    assert set(extras) <= set(table)
+    table = re.findall(r"^\| `(\w+)` \|", documents()["docs/install.md"], re.MULTILINE)
+    assert set(extras) == set(table)
+    # README's commands install extras that there are.
+    named = re.findall(r"pip install (?:-e )?'\.\[([\w,]+)\]'", "\n".join(documents().values()))
+    assert {name for names in named for name in names.split(",")} <= set(extras)
 
 
 def test_version_is_the_same_everywhere():

@@ -1,4 +1,4 @@
-"""Figures in README.md, made again by their commands and compared with the text.
+"""Figures in README.md and docs/, made again by their commands and compared with the text.
 
 `python -m pytest -m slow tests/test_documents.py -k degradation` makes one of the slow ones, each
 some minutes of training. Those of the model zoo are compared in tests/models/test_zoo.py, the cards
@@ -26,19 +26,19 @@ from keras_resnet.analysis.comparison import compare
 from keras_resnet.analysis.counting import built_without_values, complexity
 from keras_resnet.data import load_dataset
 from keras_resnet.export import load_exported
+from tests.documents import documents, joined
 from tests.recipes.running import ROOT, run_recipe
 
-README = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
 NUMBER = r"(\d[\d,]*(?:\.\d+)?(?:e\d+)?)"
 
 
 def stated(text: str) -> list[float]:
-    """Returns the numbers that README has where `text` has "#"; one place must be like it.
+    """Returns the numbers that the documents have where `text` has "#"; one place must be like it.
 
     Where `text` has "...", there may be some other words.
     """
     pattern = re.escape(text).replace(r"\#", NUMBER).replace(r"\.\.\.", ".{,99}?")
-    (found,) = re.findall(pattern, README)
+    (found,) = re.findall(pattern, joined())
     found = [found] if isinstance(found, str) else found
     return [float(number.replace(",", "")) for number in found]
 
@@ -66,7 +66,7 @@ def test_images_of_the_digits():
 
 @dataclasses.dataclass(frozen=True)
 class Made:
-    """Figures of README that commands make.
+    """Figures of the documents that commands make.
 
     Attributes:
         text: Where they are, with "#" for each number.
@@ -263,7 +263,7 @@ def test_figures_are_what_their_commands_make(runs, name):
     assert len(said) == len(numbers)
     off = [abs(one - other) for one, other in zip(said, numbers, strict=True)]
     limits = itertools.cycle(figure.tolerances)
-    # What README rounds off is half of its last digit.
+    # What the text rounds off is half of its last digit.
     assert [o for o, limit in zip(off, limits, strict=False) if o > limit + 0.005] == [], numbers
 
 
@@ -279,19 +279,38 @@ def test_commands_make_what_the_text_says(runs, order):
 
 
 @pytest.mark.parametrize("order", LARGER, ids=order_of)
-def test_readme_has_the_order_that_it_speaks_of(order):
+def test_documents_have_the_order_that_they_speak_of(order):
     larger, first, smaller, second, margin = order
     said = [stated(FIGURES[name].text) for name in (larger, smaller)]
     assert said[0][first] > said[1][second] + margin
 
 
 @pytest.mark.parametrize("name", FIGURES)
-def test_readme_has_the_figures_and_the_recipes(name):
+def test_documents_have_the_figures_and_the_recipes(name):
     figure = FIGURES[name]
     assert len(stated(figure.text)) == figure.text.count("#")
     for command in figure.commands:
         name = command.split()[0]
-        assert f"python recipes/{name}.py" in README or f"keras-resnet {name}" in README
+        assert f"python recipes/{name}.py" in joined() or f"keras-resnet {name}" in joined()
+
+
+def test_readme_repeats_the_figures_of_the_pages():
+    plain, residual = stated("at # % training error and the residual one at # %")
+    assert plain == stated(FIGURES["degradation-PlainNet56"].text)[0]
+    assert residual == stated(FIGURES["degradation-ResNet56"].text)[0]
+
+    images, floats, integers = stated(
+        "of # test images every float format gets # right, ... int8 #"
+    )
+    rows = re.findall(r"\| ([^|]+) \| (\d+) of (\d+) \|", documents()["docs/images.md"])
+    assert {int(right) for form, right, _ in rows if "int8" not in form} == {floats}
+    assert {int(right) for form, right, _ in rows if "int8" in form} == {integers}
+    assert {int(count) for _, _, count in rows} == {images}
+
+    later, low, high, first = stated("take # of the time ... (quartiles # to #), the first #")
+    timed = " ".join((ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").split())
+    assert f"the first step takes {first:.2f} of Keras's time" in timed
+    assert f"later steps {later:.2f} ({low:.2f} to {high:.2f})" in timed
 
 
 @pytest.mark.slow
@@ -311,7 +330,7 @@ def test_accuracy_of_every_form(runs):
     make(TRAINED[0], runs)
     command = [sys.executable, "benchmarks/forms.py", FIRST.replace("runs/", f"{runs}/")]
     made = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    text = (ROOT / "docs" / "images.md").read_text(encoding="utf-8")
+    text = documents()["docs/images.md"]
     tables = [re.findall(r"\| ([^|]+) \| (\d+) of 360 \|", one) for one in (text, made)]
     said, found = ({form: int(right) for form, right in table} for table in tables)
     assert len(said) == 11 and said.keys() == found.keys()

@@ -30,7 +30,7 @@ from keras_resnet.training import CrossEntropy, Trainer, make_strategy, set_prec
 
 DISTRIBUTION = "keras-deep-residual"
 # Extras that are not for users.
-_DEVELOPMENT = ("all", "browser", "test")
+_DEVELOPMENT = ("all", "browser", "docs", "test")
 
 
 class Finding(NamedTuple):

@@ -27,7 +27,7 @@ from keras_resnet.weights.registry import PRETRAINED, PretrainedWeights
 # Parameters and multiply-adds of every network, as `analysis.count_models` found them.
 SIZES = Path(__file__).with_name("sizes.csv")
 
-# Between them stands the list of networks in README.md.
+# Between them stands the list of networks in docs/zoo.md.
 START, END = "<!-- model zoo -->", "<!-- end of model zoo -->"
 
 

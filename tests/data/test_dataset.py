@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from keras_resnet.data.augmentation import PadCropFlip
 from keras_resnet.data.dataset import ArrayDataset, train_order
-from keras_resnet.preprocessing import Preprocessing
+from keras_resnet.preprocessing import Preprocessing, sides_of
 from tests.helpers import refused
 
 from .helpers import assert_equal, joined, take
@@ -222,7 +222,8 @@ def test_identity_tells_data_from_others():
 def test_the_description_of_what_evaluation_does(dataset):
     own = dataset.preprocessing()
     assert (own.mean, own.std) == (tuple(dataset.mean), tuple(dataset.std))
-    assert (own.image_size, own.resize, own.source) == (dataset.image_shape[0], None, dataset.name)
+    assert (own.resize, own.source) == (None, dataset.name)
+    assert sides_of(own.image_size) == dataset.image_shape[:2]
     given = Preprocessing(own.mean, own.std, 99, 120, "bicubic", ("a",), "x", bgr=True)
     described = dataset.preprocessing(given)
     assert described == dataclasses.replace(own, bgr=True)

@@ -1,4 +1,4 @@
-"""The list of networks: its figures against built ones, its filters, README's copy of it."""
+"""The list of networks: its figures against built ones, its filters, its copy in docs/zoo.md."""
 
 from __future__ import annotations
 
@@ -139,9 +139,9 @@ def test_as_text():
     assert models_table([]) == ""
 
 
-def test_readme_is_in_step():
-    """Otherwise run `python recipes/models.py --update README.md`."""
-    document = (ROOT / "README.md").read_text(encoding="utf-8")
+def test_page_is_in_step():
+    """Otherwise run `python recipes/models.py --update docs/zoo.md`."""
+    document = (ROOT / "docs" / "zoo.md").read_text(encoding="utf-8")
     assert with_models(document) == document
 
 

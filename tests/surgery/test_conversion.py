@@ -44,10 +44,11 @@ def test_the_mean_of_the_score_map_is_the_answer_at_any_size(stack_blocks):
 def test_networks_remember_what_they_are(on_tensor):
     model = small_net() if on_tensor else keras_resnet.CifarResNet(8, input_shape=SHAPE, classes=7)
     model.remember(dataclasses.replace(model.network, preprocessing=CAFFE))
+    assert model.preprocessing == CAFFE.at(SHAPE[:2])
     opened, logits = any_size(model), with_logits(model)
     for copy in (opened, logits):
         assert copy.network.architecture == model.network.architecture
-        assert (copy.preprocessing, copy.name) == (CAFFE, model.name)
+        assert (copy.preprocessing, copy.name) == (model.preprocessing, model.name)
     assert with_logits(logits) is logits
     assert logits.network.arguments["classifier_activation"] is None
     x = other_images(*SHAPE[:2])
