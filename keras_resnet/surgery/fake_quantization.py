@@ -169,7 +169,8 @@ class PixelScaling(keras.layers.Rescaling):
 
     def call(self, inputs):
         scale, offset = (ops.convert_to_tensor(v, "float32") for v in (self.scale, self.offset))
-        return ops.conv(ops.cast(inputs, "float32"), scale[None, None]) + offset
+        pixels = ops.cast(inputs, "float32")
+        return ops.conv(pixels, scale[None, None], data_format="channels_last") + offset
 
 
 def is_quantized(model: keras.Model) -> bool:

@@ -274,7 +274,8 @@ def _copied(layer: keras.Layer, inputs: Any, **changes: Any) -> Any:
 
 def _depthwise(norm: keras.layers.BatchNormalization, inputs: Any) -> Any:
     """Returns what a batch normalization gives in inference, by a convolution of each channel."""
-    copy = layers.DepthwiseConv2D(1, name=norm.name, trainable=norm.trainable, dtype="float32")
+    kept = {"name": norm.name, "trainable": norm.trainable, "dtype": "float32"}
+    copy = layers.DepthwiseConv2D(1, data_format="channels_last", **kept)
     outputs = copy(inputs)
     factor, offset = _affine(norm)
     copy.set_weights([factor[None, None, :, None], offset])

@@ -43,6 +43,7 @@ MORE = {
     ),
     "maps": lambda: variant(include_top=False),
     "logits": lambda: variant(classifier_activation=None),
+    "sigmoid": lambda: variant(classifier_activation="sigmoid"),
 }
 
 
@@ -148,6 +149,19 @@ def test_what_is_rounded_and_what_is_not():
     assert "conv1_relu_range/maximum" in trained and "conv1_relu_range/minimum" not in trained
     kinds = {type(layer) for layer in model.layers if layer.weights}
     assert kinds == {FakeQuantization, QuantizedConv2D, QuantizedDense}
+
+
+def test_a_range_that_training_took_too_far_can_return():
+    layer = FakeQuantization()
+    layer.build((None, 4))
+    layer.start_at(0.5, -0.5)
+    x = tf.constant([-1.0, 0.0, 1.0])
+    with tf.GradientTape() as tape:
+        outputs = layer(x)
+        loss = tf.reduce_sum(outputs * [1.0, 2.0, 3.0])
+    gradients = tape.gradient(loss, [layer.minimum.value, layer.maximum.value])
+    np.testing.assert_allclose(outputs, [0.0, 0.0, 1e-3], atol=1e-6)
+    np.testing.assert_array_equal(gradients, [1.0, 3.0])
 
 
 def test_a_pool_has_the_range_of_its_input():
