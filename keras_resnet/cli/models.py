@@ -4,10 +4,10 @@
     keras-resnet models --family imagenet --pretrained
 
 The numbers behind the weights are their published single-crop top-1 accuracies on ImageNet in
-percent, at 224 pixels. --json prints also the sources of weights and accuracies. --update docs/zoo.md
-writes the whole list between the lines "<!-- model zoo -->" and "<!-- end of model zoo -->" of that
-file. --count counts all networks anew, as they are built, in about two minutes; a new entry of the
-table needs it.
+percent, at 224 pixels. --json prints also the sources of weights and accuracies.
+--update docs/zoo.md writes the whole list between the lines "<!-- model zoo -->" and
+"<!-- end of model zoo -->" of that file. --count counts all networks anew, as they are built, in
+about two minutes; a new entry of the table needs it.
 """
 
 import dataclasses
