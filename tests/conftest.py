@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import subprocess
@@ -41,6 +42,7 @@ def fresh_keras():
 
     keras.utils.set_random_seed(0)
     yield
+    logging.getLogger("keras_resnet").setLevel(logging.NOTSET)
     keras.config.set_dtype_policy("float32")
     keras.config.set_floatx("float32")
     keras.config.set_image_data_format("channels_last")

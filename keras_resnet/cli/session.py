@@ -67,7 +67,7 @@ def run(main: Callable[..., None], *args: Any, **options: Any) -> None:
     """
     before = LOGGER.level, LOGGER.propagate, warnings.formatwarning, signal.getsignal(signal.SIGINT)
     LOGGER.setLevel(logging.INFO)
-    LOGGER.addHandler(_LINES)  # which it has once, however often this is called
+    LOGGER.addHandler(_LINES)
     _LINES.results = sys.stdout
     for name in REPORTS:
         logging.getLogger(name).setLevel(logging.INFO)  # with --quiet, too
@@ -95,6 +95,10 @@ def run(main: Callable[..., None], *args: Any, **options: Any) -> None:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
     finally:
+        LOGGER.removeHandler(_LINES)
+        _LINES.results = None
+        for name in REPORTS:
+            logging.getLogger(name).setLevel(logging.NOTSET)
         level, LOGGER.propagate, warnings.formatwarning, interrupt = before
         LOGGER.setLevel(level)
         signal.signal(signal.SIGINT, interrupt)

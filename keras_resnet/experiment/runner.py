@@ -95,122 +95,121 @@ def run(experiment: Experiment) -> dict[str, Any]:
         TrainingStopped: If training cannot be finished; the message says why.
     """
     address = experiment.output.workdir
-    if not is_remote(address):
-        return _run(experiment)
-    smoke.expect_one_machine(
-        experiment,
-        "`workdir` must be a folder that all share, with several machines. "
-        f"Received: workdir={address!r}",
-    )
-    with mirrored(address) as mirror:
-        return _run(experiment.replace(workdir=str(mirror.folder)), mirror)
-
-
-def _run(experiment: Experiment, mirror: Mirror | None = None) -> dict[str, Any]:
-    """Does what `run` does in a local folder, which the `mirror` uploads."""
-    if experiment.output.smoke:
-        experiment = smoke.shortened(experiment)
-        smoke.clear(Path(experiment.output.workdir))
-    workdir, optimization = Path(experiment.output.workdir), experiment.optimization
-    expect_own = functools.partial(_is_finished, experiment)
-    # What is wrong there is for `opened` to say, with all else.
-    if checks.Problems().note(expect_own):
-        return _figures(experiment, data_identity)
-    with opened(experiment, expect_own) as (strategy, dataset):
-        chief = training.is_chief(strategy)
-        keras.utils.set_random_seed(optimization.seed)
-        with strategy.scope():
-            model = build_model(experiment, dataset)
-        subject = _subject(experiment, model)
-        if experiment.network.init_is_model and not experiment.network.freeze_bn:
-            micro_batches = experiment.devices.micro_batches
-            layout = training.layout(strategy, optimization.batch_size, micro_batches)
-            expect_statistics_of(model, experiment, layout, dataset)
-
-        # The new classifier alone first, where that is asked for, then all of the network.
-        steps = total_steps(optimization, dataset)
-        per_epoch = dataset.steps_per_epoch(optimization.batch_size)
-        phases = [(workdir, steps)]
-        if optimization.head_epochs:
-            phases.insert(0, (workdir / HEAD, optimization.head_epochs * per_epoch))
-        seconds, done, counted = 0.0, [], []
-        best = best_keeper(experiment, dataset)
-        for phase, (folder, last_step) in enumerate(phases):
-            own, keeper = experiment, best
-            if folder != workdir:
-                # How long it takes is said, and none of its epochs is one of the whole network.
-                own, keeper = experiment.replace(patience=None), None
-                freeze(model)
-            elif experiment.network.init is not None:
-                freeze(model, 0, bn=experiment.network.freeze_bn)
-            trainer = make_trainer(experiment, strategy, model, dataset, last_step)
-            if chief and phase == 0:
-                address = None if mirror is None else mirror.address_of(workdir)
-                _begin(experiment, subject, strategy, dataset, steps, address)
-            options = fit_options(own, dataset, folder, chief=chief, best=keeper)
-            if mirror is not None:
-                options["checkpoints"].on_save = mirror.push
-                options["callbacks"].append(_pushing(mirror))
-            if chief:
-                counted.append(CountEnergy(meters_of(strategy)))
-                options["callbacks"].append(counted[-1])
-            trainer.fit(steps=last_step, **options)
-            seconds += trainer.seconds
-            done.append(trainer.step)
-
-        settle_statistics(experiment, trainer, dataset)
-        split = dataset.splits[-1]
-        weights = {"last": model.get_weights()}
-        if best is not None:
-            for place in range(len(best.epochs)):
-                weights["best" if place == 0 else f"best-{place + 1}"] = best.weights(place)
-        measured: dict[str, dict[str, float]] = {}
-        for which in [name for name in ("last", "best") if name in weights]:
+    with contextlib.ExitStack() as stack:
+        mirror: Mirror | None = None
+        if is_remote(address):
+            smoke.expect_one_machine(
+                experiment,
+                "`workdir` must be a folder that all share, with several machines. "
+                f"Received: workdir={address!r}",
+            )
+            mirror = stack.enter_context(mirrored(address))
+            experiment = experiment.replace(workdir=str(mirror.folder))
+        if experiment.output.smoke:
+            experiment = smoke.shortened(experiment)
+            smoke.clear(Path(experiment.output.workdir))
+        workdir, optimization = Path(experiment.output.workdir), experiment.optimization
+        expect_own = functools.partial(_is_finished, experiment)
+        # What is wrong there is for `opened` to say, with all else.
+        if checks.Problems().note(expect_own):
+            return _figures(experiment, data_identity)
+        with opened(experiment, expect_own) as (strategy, dataset):
+            chief = training.is_chief(strategy)
+            keras.utils.set_random_seed(optimization.seed)
             with strategy.scope():
-                model.set_weights(weights[which])
-            measured[which] = trainer.evaluate(dataset, split, optimization.batch_size)
-        chosen = optimization.final_weights
-        if chosen not in weights:
-            chosen = "last"
-            warnings.warn("No epoch is best: none has the monitored figure", stacklevel=2)
-        with strategy.scope():
-            model.set_weights(weights.pop(chosen))
-        if strategy.num_replicas_in_sync > 1:
-            # What follows is one process's work; a distributed model would wait for the others.
-            single = build_model(experiment, dataset)
-            copy_weights(model, single)
-            if experiment.network.init is not None:
-                freeze(single, 0, bn=experiment.network.freeze_bn)
-            model = single
-        figures = {
-            "split": split,
-            **{f"{split}_{name}": value for name, value in measured.pop(chosen).items()},
-            **{
-                f"{which}_{split}_{name}": value
-                for which, values in measured.items()
-                for name, value in values.items()
-            },
-            f"{split}_images": trainer.evaluated_images,
-            "final_weights": chosen,
-            **_best_epoch(best),
-            "steps": sum(done),
-            "epochs": sum(-(-step // per_epoch) for step in done),
-            "stopped_early": done[-1] < steps,
-            "micro_batches": trainer.micro_batches,
-            "train_seconds": round(seconds, 1),
-            "parameters": subject.parameters,
-            "multiply_adds": subject.multiply_adds,
-            **effort_figures(sum(done), optimization.batch_size, subject.multiply_adds, counted),
-            "jit_compile": trainer.jit_compile,
-            "threads": operation_threads(),
-            "seed": optimization.seed,
-        }
-        if chief:
-            # Those of the last phase, which has the run's own folder.
-            trackers = [one for one in options["callbacks"] if isinstance(one, Tracker)]
-            figures = _finish(experiment, subject, model, dataset, figures, weights, trackers)
-        any_worker(strategy, False)  # The others wait until the first worker is done.
-        return figures
+                model = build_model(experiment, dataset)
+            subject = _subject(experiment, model)
+            if experiment.network.init_is_model and not experiment.network.freeze_bn:
+                micro_batches = experiment.devices.micro_batches
+                layout = training.layout(strategy, optimization.batch_size, micro_batches)
+                expect_statistics_of(model, experiment, layout, dataset)
+
+            # The new classifier alone first, where that is asked for, then all of the network.
+            steps = total_steps(optimization, dataset)
+            per_epoch = dataset.steps_per_epoch(optimization.batch_size)
+            phases = [(workdir, steps)]
+            if optimization.head_epochs:
+                phases.insert(0, (workdir / HEAD, optimization.head_epochs * per_epoch))
+            seconds, done, counted = 0.0, [], []
+            best = best_keeper(experiment, dataset)
+            for phase, (folder, last_step) in enumerate(phases):
+                own, keeper = experiment, best
+                if folder != workdir:
+                    # How long it takes is said, and none of its epochs is one of the whole network.
+                    own, keeper = experiment.replace(patience=None), None
+                    freeze(model)
+                elif experiment.network.init is not None:
+                    freeze(model, 0, bn=experiment.network.freeze_bn)
+                trainer = make_trainer(experiment, strategy, model, dataset, last_step)
+                if chief and phase == 0:
+                    address = None if mirror is None else mirror.address_of(workdir)
+                    _begin(experiment, subject, strategy, dataset, steps, address)
+                options = fit_options(own, dataset, folder, chief=chief, best=keeper)
+                if mirror is not None:
+                    options["checkpoints"].on_save = mirror.push
+                    options["callbacks"].append(_pushing(mirror))
+                if chief:
+                    counted.append(CountEnergy(meters_of(strategy)))
+                    options["callbacks"].append(counted[-1])
+                trainer.fit(steps=last_step, **options)
+                seconds += trainer.seconds
+                done.append(trainer.step)
+
+            settle_statistics(experiment, trainer, dataset)
+            split = dataset.splits[-1]
+            weights = {"last": model.get_weights()}
+            if best is not None:
+                for place in range(len(best.epochs)):
+                    weights["best" if place == 0 else f"best-{place + 1}"] = best.weights(place)
+            measured: dict[str, dict[str, float]] = {}
+            for which in [name for name in ("last", "best") if name in weights]:
+                with strategy.scope():
+                    model.set_weights(weights[which])
+                measured[which] = trainer.evaluate(dataset, split, optimization.batch_size)
+            chosen = optimization.final_weights
+            if chosen not in weights:
+                chosen = "last"
+                warnings.warn("No epoch is best: none has the monitored figure", stacklevel=2)
+            with strategy.scope():
+                model.set_weights(weights.pop(chosen))
+            if strategy.num_replicas_in_sync > 1:
+                # What follows is one process's work; a distributed model would wait for the others.
+                single = build_model(experiment, dataset)
+                copy_weights(model, single)
+                if experiment.network.init is not None:
+                    freeze(single, 0, bn=experiment.network.freeze_bn)
+                model = single
+            figures = {
+                "split": split,
+                **{f"{split}_{name}": value for name, value in measured.pop(chosen).items()},
+                **{
+                    f"{which}_{split}_{name}": value
+                    for which, values in measured.items()
+                    for name, value in values.items()
+                },
+                f"{split}_images": trainer.evaluated_images,
+                "final_weights": chosen,
+                **_best_epoch(best),
+                "steps": sum(done),
+                "epochs": sum(-(-step // per_epoch) for step in done),
+                "stopped_early": done[-1] < steps,
+                "micro_batches": trainer.micro_batches,
+                "train_seconds": round(seconds, 1),
+                "parameters": subject.parameters,
+                "multiply_adds": subject.multiply_adds,
+                **effort_figures(
+                    sum(done), optimization.batch_size, subject.multiply_adds, counted
+                ),
+                "jit_compile": trainer.jit_compile,
+                "threads": operation_threads(),
+                "seed": optimization.seed,
+            }
+            if chief:
+                # Those of the last phase, which has the run's own folder.
+                trackers = [one for one in options["callbacks"] if isinstance(one, Tracker)]
+                figures = _finish(experiment, subject, model, dataset, figures, weights, trackers)
+            any_worker(strategy, False)  # The others wait until the first worker is done.
+            return figures
 
 
 def _pushing(mirror: Mirror) -> keras.callbacks.Callback:
