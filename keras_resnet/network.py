@@ -56,6 +56,13 @@ class NetworkConfig:
         prepared = dataclasses.replace(self.preprocessing, class_names=names)
         return dataclasses.replace(self, preprocessing=prepared)
 
+    def without_classes(self) -> NetworkConfig:
+        """Returns it without what the preprocessing tells of the classes: names and threshold."""
+        if self.preprocessing is None:
+            return self
+        prepared = dataclasses.replace(self.preprocessing, class_names=None, threshold=None)
+        return dataclasses.replace(self, preprocessing=prepared)
+
     @property
     def standardizes(self) -> bool:
         """True if the model itself standardizes its images."""
@@ -175,13 +182,14 @@ class Network(keras.Model):
     def remember(self, config: NetworkConfig) -> None:
         """Stores how it was built, with a `preprocessing` to images of its own size.
 
-        Names of other classes than its own are dropped.
+        Names of other classes than its own are dropped, and the threshold with them.
         """
         names = config.preprocessing and config.preprocessing.class_names
-        if names and (
-            len(self.output_shape) != 2 or class_count(self.output_shape[1]) != len(names)
+        scores = isinstance(self.output_shape, tuple) and len(self.output_shape) == 2
+        if not (scores and config.arguments.get("include_top", True)) or (
+            names and class_count(self.output_shape[1]) != len(names)
         ):
-            config = config.with_class_names(None)
+            config = config.without_classes()
         size = self._size(config)
         if config.preprocessing is not None and size is not None:
             config = dataclasses.replace(config, preprocessing=config.preprocessing.at(size))

@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from keras_resnet.cli.flags import Flag
+from keras_resnet.cli.flags import LONG_NAMES, Flag
 from keras_resnet.experiment.settings import flat_settings
 from keras_resnet.utils import checks
 from keras_resnet.utils.files import parse_json
@@ -41,7 +41,7 @@ def config_words(
     defaults = {k: v for group in groups.values() for k, v in vars(group).items()}
     given, unknown = [], []
     for key, value in settings.items():
-        setting = key.replace("-", "_")
+        setting = LONG_NAMES.get(key, key.replace("-", "_"))
         flag = flags.get(setting)
         if flag and not flag.positional and setting != "config":
             given += flag.words(setting, value)

@@ -145,21 +145,28 @@ def main(
         lines.append(str(pair))
     metrics |= {"command": command_line(), "versions": versions()}
     write_json(workdir / "metrics.json", metrics)
-    if given.calibrate is not None:  # What was measured stays where this fails.
-        calibration = evaluation.fit_calibration(cast(evaluation.Evaluation, result), given.kept)
-        model = evaluation.calibrated(cast(keras.Model, models[0]), calibration)
-        save_model(model, given.calibrate)
-        metrics["calibration"] = dataclasses.asdict(calibration)
-        lines.append(f"{given.calibrate}: {calibration}")
-        write_json(workdir / "metrics.json", metrics)
+    failure: ValueError | None = None
+    if given.calibrate is not None:
+        try:
+            measured = cast(evaluation.Evaluation, result)
+            calibration = evaluation.fit_calibration(measured, given.kept)
+            model = evaluation.calibrated(cast(keras.Model, models[0]), calibration)
+            save_model(model, given.calibrate)
+            metrics["calibration"] = dataclasses.asdict(calibration)
+            lines.append(f"{given.calibrate}: {calibration}")
+            write_json(workdir / "metrics.json", metrics)
+        except ValueError as error:  # All that was measured is told first.
+            failure = error
     # Maps are those of one network.
     network = models[0] if len(models) == 1 and isinstance(models[0], keras.Model) else None
     write_report(workdir, title=title, model=network, dataset=dataset, result=result)
     if given.json:
         print_json(metrics)
-        return
-    print(*map(visible, lines), sep="\n")
-    print(f"Everything is in {workdir}: begin with {REPORT} and metrics.json")
+    else:
+        print(*map(visible, lines), sep="\n")
+        print(f"Everything is in {workdir}: begin with {REPORT} and metrics.json")
+    if failure is not None:
+        raise failure
 
 
 def _evaluate(

@@ -34,6 +34,9 @@ SHORT_NAMES = {
     "workdir": "-o",
 }
 
+# Settings by those of the short names that are words, as a file may have them.
+LONG_NAMES = {"lr": "learning_rate", "wd": "weight_decay"}
+
 # In front of lines, and taken away again.
 _MARK = "\0"
 

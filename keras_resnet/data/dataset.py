@@ -106,6 +106,7 @@ class ImageDataset(abc.ABC):
             interpolation=self.interpolation,
             bits=8 if self.image_dtype == tf.uint8 else 16,
             class_names=None,
+            threshold=None,
             source=self.name,
             resizes=(),
         )

@@ -157,9 +157,9 @@ def decode_whole(
     """Decodes an image to `(height, width, channels)`, and resizes its shorter side.
 
     It is uint8, or with 16 bits and from a `.npy` file float32. With height and width the upright
-    image just covers these. A JPEG is decoded at the smallest of the scales 1, 1/2, 1/4 and 1/8
-    that still has as many pixels. Raises a `tf.errors.OpError` if the image cannot be decoded to
-    its end.
+    image just covers these. A JPEG is decoded at its full scale, as by Pillow and torchvision,
+    since the scales of the format are sharper than antialiased interpolation. Raises a
+    `tf.errors.OpError` if the image cannot be decoded to its end.
     """
     encoded = tf.convert_to_tensor(encoded)
 
@@ -173,18 +173,9 @@ def decode_whole(
         shape = tf.image.extract_jpeg_shape(encoded)[:2]
         jpeg = limited(encoded, shape)
 
-        def decode(ratio: int) -> tf.Tensor:
-            box = tf.concat([[0, 0], -(-shape // ratio)], axis=0)
-            return _decode_jpeg(jpeg, box, channels, ratio)
-
-        orientation = orientation_of_jpeg(encoded)
-        if shorter_side is None:
-            image = decode(1)
-        else:
-            image = _at_scale(
-                decode, tf.reduce_min(shape / _stored_sides(shorter_side, orientation))
-            )
-        return resized(tf.cast(image, tf.float32) if bits == 16 else image, orientation)
+        image = _decode_jpeg(jpeg, tf.concat([[0, 0], shape], axis=0), channels, 1)
+        image = tf.cast(image, tf.float32) if bits == 16 else image
+        return resized(image, orientation_of_jpeg(encoded))
 
     def other() -> tf.Tensor:
         image, orientation = _decode_stored(encoded, channels, bits)

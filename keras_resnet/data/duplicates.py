@@ -4,7 +4,8 @@ Two files with the same SHA-256 are the same picture. Of the others each is told
 hash: the signs of the 8 x 8 lowest frequencies of its cosine transform around their median, after
 C. Zauner, "Implementation and benchmarking of perceptual image hash functions" (2010). Compression,
 another size, brightness and contrast change few bits. Candidates differ in at most `MOST_BITS` of
-64 bits; a pair is one where the pictures correlate by `LEAST_CORRELATION`, too, as 16 x 16 pixels.
+64 bits; a pair is one where the pictures correlate by `LEAST_CORRELATION`, too, as 16 x 16 pixels
+in gray, and are tinted alike by `MOST_TINT`.
 
 Candidates are neighbors when the hashes are sorted, their bits permuted at random and sorted again,
 after D. Ravichandran, P. Pantel and E. Hovy, "Randomized algorithms and NLP" (ACL 2005): 64 sorts
@@ -28,6 +29,8 @@ from keras_resnet.data.decoding import decode_whole
 # Chosen on re-encoded, resized, brightened and cropped copies; see tests/data/test_duplicates.py.
 MOST_BITS = 10
 LEAST_CORRELATION = 0.95
+# Largest difference of a channel's mean from that of the gray, in levels.
+MOST_TINT = 24.0
 # Standard deviation of the gray of a picture, below which it has nothing to be told by.
 _FLAT = 4.0
 _SIDE, _FREQUENCIES, _THUMBNAIL = 32, 8, 16
@@ -41,11 +44,13 @@ class Fingerprint(NamedTuple):
         digest: SHA-256 of the file.
         bits: Perceptual hash, a number of 64 bits.
         thumbnail: The picture in gray, uint8 `(256,)`.
+        tint: Mean of each channel less that of the gray, float32 `(3,)`.
     """
 
     digest: bytes
     bits: int
     thumbnail: np.ndarray
+    tint: np.ndarray
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +74,8 @@ def fingerprint(data: bytes) -> Fingerprint:
     Raises:
         tf.errors.OpError: If it cannot be read.
     """
-    gray = _gray(data).numpy()
+    image = _small(data).numpy()
+    gray = image @ _LUMA
     spectrum = _COSINES @ gray @ _COSINES.T
     # The first is the mean.
     signs = spectrum.ravel() > np.median(spectrum.ravel()[1:])
@@ -77,7 +83,10 @@ def fingerprint(data: bytes) -> Fingerprint:
     (bits,) = np.packbits(signs).view(">u8")
     halves = gray.reshape(_THUMBNAIL, 2, _THUMBNAIL, 2).mean((1, 3))
     return Fingerprint(
-        hashlib.sha256(data).digest(), int(bits), np.round(halves).astype(np.uint8).ravel()
+        hashlib.sha256(data).digest(),
+        int(bits),
+        np.round(halves).astype(np.uint8).ravel(),
+        image.mean((0, 1)) - gray.mean(),
     )
 
 
@@ -114,6 +123,9 @@ def find_pairs(
         candidates = find_candidates(bits, progress=tell)
         correlations = _correlations(thumbnails, candidates)
         found: dict[int, Pair] = {}
+        tints = np.array([fingerprints[i].tint for i in kept]).reshape(-1, 3)
+        alike = np.abs(tints[candidates[:, 0]] - tints[candidates[:, 1]]).max(1) <= MOST_TINT
+        correlations[~alike] = 0
         for (i, j), correlation in zip(candidates, correlations, strict=True):
             if correlation >= LEAST_CORRELATION and int(kept[j]) not in found:
                 pair = Pair(int(kept[i]), int(kept[j]), min(1.0, float(correlation)))
@@ -165,10 +177,10 @@ def _correlations(thumbnails: np.ndarray, pairs: np.ndarray, rows: int = 2**16) 
 
 
 @tf.function(input_signature=[tf.TensorSpec([], tf.string)], autograph=False)
-def _gray(encoded: tf.Tensor) -> tf.Tensor:
-    """Returns an image in gray, float32 `(32, 32)`."""
-    image = decode_whole(encoded, 1, shorter_side=_SIDE)
-    return tf.image.resize(image, [_SIDE, _SIDE], antialias=True)[..., 0]
+def _small(encoded: tf.Tensor) -> tf.Tensor:
+    """Returns an image of `(32, 32, 3)`, float32."""
+    image = decode_whole(encoded, 3, shorter_side=_SIDE)
+    return tf.image.resize(image, [_SIDE, _SIDE], antialias=True)
 
 
 def _cosines(frequencies: int, length: int) -> np.ndarray:
@@ -176,4 +188,6 @@ def _cosines(frequencies: int, length: int) -> np.ndarray:
     return np.cos(np.pi * np.arange(frequencies)[:, None] * places).astype(np.float32)
 
 
+# Of gray, as JPEG has it.
+_LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 _COSINES = _cosines(_FREQUENCIES, _SIDE)

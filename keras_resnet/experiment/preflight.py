@@ -99,6 +99,8 @@ def check_the_rest(preset: Experiment, changes: Mapping[str, Any], found: checks
     for name in preset.flat():
         if name in changes:
             with contextlib.suppress(ValueError):
+                if name == "batch_size":  # of which no more is said where it is wrong
+                    preset = preset.replace(batch_size=1)
                 preset = preset.replace(**{name: changes[name]})
     if is_remote(preset.output.workdir):
         preset = preset.replace(workdir=str(cached("runs", preset.output.workdir)))

@@ -142,8 +142,8 @@ def run(experiment: Experiment) -> dict[str, Any]:
                     freeze(model, 0, bn=experiment.network.freeze_bn)
                 trainer = make_trainer(experiment, strategy, model, dataset, last_step)
                 if chief and phase == 0:
-                    address = None if mirror is None else mirror.address_of(workdir)
-                    _begin(experiment, subject, strategy, dataset, steps, address)
+                    own_address = None if mirror is None else mirror.address_of(workdir)
+                    _begin(experiment, subject, strategy, dataset, steps, own_address)
                 options = fit_options(own, dataset, folder, chief=chief, best=keeper)
                 if mirror is not None:
                     options["checkpoints"].on_save = mirror.push

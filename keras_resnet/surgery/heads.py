@@ -64,7 +64,7 @@ def replace_classifier(
         classifier_dropout=dropout,
         **changes,
     )
-    network.remember(network.network.with_class_names(None))
+    network.remember(network.network.without_classes())
     new = network.get_layer(CLASSIFIER)
     new.trainable = True
     # Where it has the shape of the old one, it has got its weights.

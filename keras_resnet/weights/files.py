@@ -74,7 +74,8 @@ def load_weights(
         padding: Side of the zero channels that shortcuts of option A add, in the network of a file
             of PyTorch, which does not tell: "both" in akamaster's pytorch_resnet_cifar10 and its
             copies, "behind" the others in this package. The channels are put in order, so that the
-            outputs are the same. Other files and networks leave no choice and ignore it.
+            outputs are the same; without the top the features are those of the file in that other
+            order. Other files and networks leave no choice and ignore it.
 
     Raises:
         ValueError: If there is no such file, if it cannot be read, or if it holds the weights of

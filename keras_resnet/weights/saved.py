@@ -98,8 +98,8 @@ class SavedWeights:
                 # Its layer does so whatever the weights want; those of other channels may differ.
                 prepared = dataclasses.replace(prepared, mean=held.mean, std=held.std, bgr=held.bgr)
             if message:
-                names = held.class_names if held else None
-                prepared = dataclasses.replace(prepared, class_names=names)
+                names, least = (held.class_names, held.threshold) if held else (None, None)
+                prepared = dataclasses.replace(prepared, class_names=names, threshold=least)
             model.remember(dataclasses.replace(config, preprocessing=prepared))
         if message:
             warnings.warn(message, UserWarning, stacklevel=6)
