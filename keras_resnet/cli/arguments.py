@@ -30,8 +30,8 @@ class Arguments:
     """Arguments that every verb has.
 
     Attributes:
-        config: File with values of flags, in TOML, YAML or JSON, such as the config.json of an
-            earlier run; flags of the command line overrule it.
+        config: File with values of flags, in TOML, YAML or JSON, which flags of the command line
+            overrule. Verbs that train take the config.json of an earlier run.
         quiet: Whether log and progress are left out; results and warnings are still printed.
         verbose: Whether the log has details.
         trust_module: Folders of TF Hub modules whose code a .keras file may run.
