@@ -4,14 +4,26 @@ It lies beside the package because `import keras_resnet` imports TensorFlow, whi
 --help does without, and Ctrl-C is one line meanwhile, too. Recipes import this module first.
 """
 
-import atexit
-import importlib
 import os
-import re
-import runpy
 import signal
 import sys
-from pathlib import Path
+
+
+def _end(number, frame):
+    os.write(2, b"interrupted\n")
+    os._exit(130)
+
+
+# Around `keras_resnet.cli.run`: an exception could be lost in an import, or end in a traceback.
+INTERRUPTIBLE = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+if INTERRUPTIBLE:
+    signal.signal(signal.SIGINT, _end)
+
+import atexit  # noqa: E402, interruptible meanwhile
+import importlib  # noqa: E402
+import re  # noqa: E402
+import runpy  # noqa: E402
+from pathlib import Path  # noqa: E402
 
 # The modules of `keras_resnet.cli`, and what they do.
 VERBS = {
@@ -40,14 +52,7 @@ VERBS = {
 HELP = Path(__file__).with_name("keras_resnet") / "cli" / "help"
 
 
-def _end(number, frame):
-    os.write(2, b"interrupted\n")
-    os._exit(130)
-
-
-# Around `keras_resnet.cli.run`: an exception could be lost in an import, or end in a traceback.
-if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-    signal.signal(signal.SIGINT, _end)
+if INTERRUPTIBLE:
     # At its very end Python would let the signal kill the process, which has done all by then.
     atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
 # On some processors TensorFlow leaves its faster CPU kernels off.
