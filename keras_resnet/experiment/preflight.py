@@ -16,7 +16,7 @@ import keras
 import tensorflow as tf
 
 from keras_resnet import training
-from keras_resnet.architectures import Architecture, DenseArchitecture
+from keras_resnet.architectures import Architecture, DenseArchitecture, find_architecture
 from keras_resnet.data import ImageDataset
 from keras_resnet.data.npy import IMAGE_CHANNELS
 from keras_resnet.experiment.factories import (
@@ -74,6 +74,8 @@ def check(
     architecture = None
     if not network.init_is_model:
         architecture = found.note(architecture_of, network)
+        if architecture is not None:  # of `depth`, which replaces a `model` that there has to be
+            found.note(find_architecture, network.model)
     workdir = found.note(expect_folder, "workdir", experiment.output.workdir)
     dataset = found.note(load_data, experiment.data)
     if dataset is None:

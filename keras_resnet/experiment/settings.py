@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from keras_resnet.architectures import VERSIONS, find_architecture
+from keras_resnet.architectures import VERSIONS
 from keras_resnet.preprocessing import checked_size
 from keras_resnet.training import scaled_learning_rate
 from keras_resnet.training.augment import AUGMENTS
@@ -149,7 +149,6 @@ class Network:
 
     def __post_init__(self):
         found = _Checks(self)
-        found.note(find_architecture, self.model)
         found.each(checks.one_of, "shortcut", allowed=("A", "B", "C", "none"))
         found.each(checks.one_of, "version", allowed=VERSIONS)
         found.each(checks.integer, "squeeze_excitation", minimum=0)
