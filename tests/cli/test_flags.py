@@ -95,8 +95,8 @@ def test_the_settings_of_an_earlier_run(tmp_path):
 
 def test_unknown_keys_are_named(tmp_path):
     path = tmp_path / "config.yaml"
-    path.write_text("modle: ResNet32\nlr: 1\nepochs: 3\n")
-    with refused("config", "modle, lr"):
+    path.write_text("modle: ResNet32\nrate: 1\nepochs: 3\n")
+    with refused("config", "modle, rate"):
         experiment("--config", str(path))
     path.write_text("[1, 2]")
     with refused("config"):
