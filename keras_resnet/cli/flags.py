@@ -157,8 +157,9 @@ def parse_flags(
     flags = {name: flag for _, own in groups.values() for name, flag in own.items()}
     entries: list[Any] = []
     for title, (purpose, own) in groups.items():
+        told = {n: dataclasses.replace(f, text=_with_flags(f.text, flags)) for n, f in own.items()}
         # Those that lack a default stand in front.
-        fields = sorted((flag.entry(name) for name, flag in own.items()), key=lambda e: len(e) > 2)
+        fields = sorted((flag.entry(name) for name, flag in told.items()), key=lambda e: len(e) > 2)
         if title:
             group = dataclasses.make_dataclass(title, fields)
             group.__doc__ = purpose
@@ -192,6 +193,18 @@ def parse_flags(
             wanted = name.upper().removesuffix("S") if flag.positional else f"--{name}"
             _end(f"{wanted} is required")
     return {n: _mapping(n, found[n]) if flag.is_mapping else found[n] for n, flag in flags.items()}
+
+
+def _with_flags(text: str, flags: Collection[str]) -> str:
+    """Returns a text with --image-size for `image_size`, and --crop pad for crop="pad"."""
+
+    def flag(found: re.Match) -> str:
+        name, value = found[1] or found[2], found[3]
+        if name not in flags:
+            return found[0]
+        return f"--{name.replace('_', '-')}{f' {value}' if value else ''}"
+
+    return re.sub(r'`(\w+)`|\b(\w+)="(\w+)"', flag, text)
 
 
 def _with_values(words: Sequence[str], flags: Mapping[str, Flag]) -> list[str]:

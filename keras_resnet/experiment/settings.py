@@ -491,7 +491,7 @@ class Output:
         keep_checkpoints: Number of newest checkpoints to keep.
         keep_best: Number of best epochs whose weights are also saved as models; 0 for none.
         smoke: Whether everything is only tried: two steps of training, two batches of every
-            evaluation, and all that the run would save, in `smoke` in `workdir`.
+            evaluation, and all that the run would save, in a folder smoke in `workdir`.
         resume: Whether an unfinished run in `workdir` resumes.
         export: Whether the trained model is exported as Hub modules, too.
         fine_tune_epochs: Epochs of a trial that fine-tunes the exported module; 0 for none.

@@ -60,6 +60,14 @@ def test_help_has_texts_defaults_and_choices(capsys):
     assert end.value.code == 0 and "--kind {a,b} A kind. (default: a)" in text
 
 
+def test_help_names_flags_for_settings(capsys):
+    with pytest.raises(SystemExit):
+        experiment("--help")
+    text = " ".join(capsys.readouterr().out.split())
+    assert "For --crop scale: smallest and largest shorter side" in text
+    assert "`resize_range`" not in text and "`warmup_share`" not in text
+
+
 def test_short_names():
     assert experiment("--lr", "0.3", "--wd=0.01", "-b", "4", "-o", "x", "-e", "2") == (
         Experiment.from_flat(
@@ -73,6 +81,7 @@ def test_short_names():
     [
         ("toml", 'learning-rate = 0.7\ndrops = [0.1, 0.2]\n[network]\nmodel = "ResNet32"\n'),
         ("yaml", "learning_rate: 0.7\ndrops: [0.1, 0.2]\nnetwork:\n  model: ResNet32\n"),
+        ("yml", "lr: 0.7\ndrops: [0.1, 0.2]\nmodel: ResNet32\n"),
         ("json", '{"learning_rate": 0.7, "drops": [0.1, 0.2], "model": "ResNet32"}'),
     ],
 )
