@@ -5,7 +5,7 @@
 
 Slims the network step by step (arXiv 1708.06519, 1611.06440), trains each as integers (arXiv
 1712.05877), and keeps the smallest LiteRT file that loses at most half a point on the validation
-images. On ResNet-20 and the digits: some ten minutes on 2 cores. Writes small.tflite, table.csv,
+images. On ResNet-20 and the digits: two minutes on 2 cores. Writes small.tflite, table.csv,
 shrinking.png and report.html.
 """
 
