@@ -17,7 +17,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_resnet.export.copies import described, image_network
+from keras_resnet.export.copies import described, image_network, of_any_batch
 from keras_resnet.export.endpoints import KINDS, SIGMOID_LOGITS
 from keras_resnet.export.formats import (
     LABELS_SHA256,
@@ -173,7 +173,7 @@ def open_network(
 ) -> ExportedModel:
     """Returns a network of images in [0, 255] as a model of a file; see `ExportedModel`."""
     spec = tf.TensorSpec((None, *model.inputs[0].shape[1:]), tf.float32)
-    run = tf.function(lambda images: model(images, training=False), [spec], autograph=False)
+    run = tf.function(lambda images: of_any_batch(model, images), [spec], autograph=False)
     return ExportedModel(path, spec.shape[1:], output, labels, run, preprocessing)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import sys
 from collections.abc import Collection, Mapping, Sequence
@@ -138,6 +139,8 @@ def check_preprocessing(include_preprocessing, saved, channels) -> Preprocessing
         return include_preprocessing
     include = checks.boolean("include_preprocessing", include_preprocessing)
     known = None if saved is None else saved.prepared_for(channels)
+    if known is not None:  # What it tells of the classes comes with the classifier.
+        known = dataclasses.replace(known, class_names=None, threshold=None)
     return known or (Preprocessing() if include else None)
 
 

@@ -44,7 +44,7 @@ def rebuild(model: Network, *, name: str | None = None, **changes: Any) -> Netwo
         )
     arguments = {**config.arguments, "input_shape": tuple(model.input_shape[1:]), **changes}
     if arguments["include_preprocessing"] is True and config.preprocessing:
-        arguments["include_preprocessing"] = config.with_class_names(None).preprocessing
+        arguments["include_preprocessing"] = config.without_classes().preprocessing
     with dtype_policy(config.dtype_policy):
         if config.on_tensor:
             front = _front(model, arguments["input_shape"])
@@ -66,7 +66,10 @@ def rebuild(model: Network, *, name: str | None = None, **changes: Any) -> Netwo
     asked = network.preprocessing if "include_preprocessing" in changes else None
     preprocessing = asked or config.preprocessing or network.preprocessing
     built = dataclasses.replace(network.network, preprocessing=preprocessing)
-    network.remember(built.with_class_names(class_names_of(model)))
+    if changes.get("classes", config.arguments["classes"]) != config.arguments["classes"]:
+        network.remember(built.without_classes())
+    else:
+        network.remember(built.with_class_names(class_names_of(model)))
     return network
 
 

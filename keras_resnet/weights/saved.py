@@ -101,6 +101,10 @@ class SavedWeights:
                 names, least = (held.class_names, held.threshold) if held else (None, None)
                 prepared = dataclasses.replace(prepared, class_names=names, threshold=least)
             model.remember(dataclasses.replace(config, preprocessing=prepared))
+        elif config is not None and config.preprocessing and not message:
+            # A threshold is one of the weights that it was measured with.
+            prepared = dataclasses.replace(config.preprocessing, threshold=None)
+            model.remember(dataclasses.replace(config, preprocessing=prepared))
         if message:
             warnings.warn(message, UserWarning, stacklevel=6)
         warn_unless_finite(model, self.source, stacklevel=7)

@@ -10,8 +10,8 @@ import pytest
 
 import keras_resnet
 from keras_resnet.network import class_names_of
-from keras_resnet.surgery import backbone, replace_classifier
-from keras_resnet.weights import Preprocessing, layer_weights
+from keras_resnet.surgery import backbone, rebuild, replace_classifier
+from keras_resnet.weights import Preprocessing, layer_weights, load_weights
 from tests.helpers import distance, images, randomize, refused
 
 OPTIONS = {"block": "basic", "widths": (4, 6), "stem": "cifar", "input_shape": (8, 8, 3)}
@@ -112,3 +112,28 @@ def test_wrong_arguments_are_named():
         network(include_top=False, classes=None, classifier_dropout=0.1)
     with refused("`model`", "other"):
         replace_classifier(keras.Sequential([keras.Input((3,))], name="other"), 2)
+
+
+def test_a_threshold_goes_with_the_classes_that_it_was_measured_on(tmp_path):
+    """Also where these have no names."""
+    options = {"input_shape": (8, 8, 3), "include_preprocessing": True}
+    model = keras_resnet.CifarResNet(8, classes=7, **options)
+    prepared = dataclasses.replace(model.preprocessing, threshold=0.9)
+    model.remember(dataclasses.replace(model.network, preprocessing=prepared))
+    model.save(tmp_path / "calibrated.keras")
+    same = keras_resnet.CifarResNet(8, classes=7, weights=tmp_path / "calibrated.keras", **options)
+    assert same.preprocessing.threshold == 0.9
+    with pytest.warns(UserWarning, match="classifier"):
+        other = keras_resnet.CifarResNet(
+            8, classes=3, weights=tmp_path / "calibrated.keras", **options
+        )
+    changed = (
+        *(other, keras_resnet.replace_classifier(model, 7), rebuild(model, classes=3)),
+        *(keras_resnet.backbone(model), rebuild(model, include_top=False, pooling="avg")),
+    )
+    assert [one.preprocessing.threshold for one in changed] == [None] * 5
+    assert rebuild(model, input_shape=(12, 12, 3)).preprocessing.threshold == 0.9
+    # Weights of a file that tells nothing are others than those it was measured with.
+    keras_resnet.CifarResNet(8, classes=7, **options).save_weights(tmp_path / "own.weights.h5")
+    load_weights(model, tmp_path / "own.weights.h5")
+    assert model.preprocessing.threshold is None
