@@ -291,6 +291,8 @@ class Preprocessing:
         shape = [1] * rank
         shape[axis] = channels
         mean, std = (np.reshape(v, shape).astype("float32") for v in (self.mean, self.std))
+        # Of a channel that is constant, as the layer does.
+        std = np.maximum(std, np.float32(keras.config.epsilon()))
         if isinstance(images, np.ndarray):
             floating = "float" in keras.backend.standardize_dtype(images.dtype)
             prepared = ((images - mean) / std).astype(images.dtype if floating else "float32")

@@ -1,4 +1,4 @@
-"""Decodes images, or crops of them, at the smallest sufficient scale. Needs TensorFlow.
+"""Decodes images, or crops of them at the smallest sufficient scale. Needs TensorFlow.
 
 JPEG, PNG, GIF, BMP and WebP are recognized by content, not by name. Of an animation the first frame
 is read, transparent pixels are composited over white except for four channels, which are RGBA, and

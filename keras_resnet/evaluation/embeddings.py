@@ -80,7 +80,7 @@ def embed(
             the name of its folder where that lies in `folder`, or in a split of it (`train/`,
             `val/`, `test/`).
         image_size: As for `predict`.
-        resize: Shorter side in pixels; by default 256 for a model of 224, and in proportion.
+        resize: As for `predict`.
         batch_size: Number of images per call of the model.
 
     Returns:

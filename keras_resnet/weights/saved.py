@@ -98,10 +98,10 @@ class SavedWeights:
                 # Its layer does so whatever the weights want; those of other channels may differ.
                 prepared = dataclasses.replace(prepared, mean=held.mean, std=held.std, bgr=held.bgr)
             if message:
-                names, least = (held.class_names, held.threshold) if held else (None, None)
-                prepared = dataclasses.replace(prepared, class_names=names, threshold=least)
+                names = held.class_names if held else None
+                prepared = dataclasses.replace(prepared, class_names=names, threshold=None)
             model.remember(dataclasses.replace(config, preprocessing=prepared))
-        elif config is not None and config.preprocessing and not message:
+        elif config is not None and config.preprocessing:
             # A threshold is one of the weights that it was measured with.
             prepared = dataclasses.replace(config.preprocessing, threshold=None)
             model.remember(dataclasses.replace(config, preprocessing=prepared))

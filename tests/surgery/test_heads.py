@@ -137,3 +137,18 @@ def test_a_threshold_goes_with_the_classes_that_it_was_measured_on(tmp_path):
     keras_resnet.CifarResNet(8, classes=7, **options).save_weights(tmp_path / "own.weights.h5")
     load_weights(model, tmp_path / "own.weights.h5")
     assert model.preprocessing.threshold is None
+
+
+def test_a_backbone_of_a_file_takes_the_threshold_away(tmp_path):
+    """Its classifier is kept, and was measured with other weights."""
+    options = {"input_shape": (8, 8, 3), "include_preprocessing": True}
+    for suffix in (".keras", ".weights.h5"):
+        model = keras_resnet.CifarResNet(8, classes=7, **options)
+        prepared = dataclasses.replace(model.preprocessing, threshold=0.9)
+        model.remember(dataclasses.replace(model.network, preprocessing=prepared))
+        other = keras_resnet.CifarResNet(8, classes=3, **options)
+        save = other.save if suffix == ".keras" else other.save_weights
+        save(tmp_path / f"other{suffix}")
+        with pytest.warns(UserWarning, match="classifier"):
+            load_weights(model, tmp_path / f"other{suffix}")
+        assert model.preprocessing.threshold is None
