@@ -99,8 +99,9 @@ def export_hub(
     checks.one_of("kind", kind, tuple(KINDS))
     path = Path(path)
     verification.check_path(path, overwrite)
-    labels = class_names_of(model) if labels is None else labels
     prepared = described(model, preprocessing)
+    if labels is None:
+        labels = (prepared and prepared.class_names) or class_names_of(model)
     model = image_network(model, preprocessing)
     source = endpoint(model, kind)
     texts = _texts(model, kind, labels, card)

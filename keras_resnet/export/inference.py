@@ -187,8 +187,8 @@ def export(
         # A new folder of versions is written as a whole.
         clear_leftovers(base.parent, base.name, verification.LONGEST_WRITING)
     verification.check_path(path, overwrite, kind.suffix)
-    names = class_names_of(model)
     prepared = described(model, preprocessing)
+    names = (prepared and prepared.class_names) or class_names_of(model)
     model = image_network(model, preprocessing)
     shape = _image_shape(model, image_size, kind.any_size)
     output = output_name(model)
