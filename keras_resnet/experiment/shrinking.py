@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from keras_resnet.analysis import complexity, plots
 from keras_resnet.data import ImageDataset
+from keras_resnet.evaluation import Evaluation, evaluate
 from keras_resnet.experiment.card import origin
 from keras_resnet.experiment.factories import fit_options, load_data, make_trainer, total_steps
 from keras_resnet.experiment.growth import BATCHES, MODEL, quiet_retracing
@@ -25,7 +25,7 @@ from keras_resnet.experiment.quantization import FILES, train_quantized, trained
 from keras_resnet.experiment.reports import write_rows
 from keras_resnet.experiment.settings import Experiment
 from keras_resnet.experiment.workdir import expect_folder, in_use
-from keras_resnet.export import load_exported
+from keras_resnet.export import ExportedModel, load_exported
 from keras_resnet.surgery import slim
 from keras_resnet.utils import checks
 from keras_resnet.utils.files import replacing
@@ -93,7 +93,6 @@ def shrink(
     with quiet_retracing(), in_use(workdir):
         model = trained_network(init, experiment, dataset)
         whole = complexity(model).multiply_adds
-        wanted = _accuracy(_predict(model), dataset, "validation") - max_loss
         misses = 0
         for share in (1.0, *sorted(shares, reverse=True)):
             folder = workdir / f"{share:g}"
@@ -102,6 +101,7 @@ def shrink(
                 path = folder / "float" / MODEL
                 model = _slimmed(model, int(share * whole), experiment, slim_epochs, path, dataset)
             rows.append(_tried(share, model, path, experiment, folder / "int8", dataset))
+            wanted = rows[0]["float_validation_accuracy"] - max_loss
             misses = misses + 1 if rows[-1]["validation_accuracy"] < wanted else 0
             if misses == _MISSES:
                 break
@@ -166,7 +166,7 @@ def _tried(
         "multiply_adds": cost.multiply_adds,
         "parameters": cost.parameters,
         "bytes": figures["litert_bytes"],
-        "float_validation_accuracy": _accuracy(_predict(model), dataset, "validation"),
+        "float_validation_accuracy": _accuracy(model, dataset, "validation"),
         "validation_accuracy": _accuracy(file, dataset, "validation"),
         f"{last}_accuracy": _accuracy(file, dataset, last),
     }
@@ -178,19 +178,9 @@ def _tried(
     return row
 
 
-def _predict(model: keras.Model) -> Callable[[np.ndarray], np.ndarray]:
-    return lambda images: np.asarray(model(images, training=False))
-
-
-def _accuracy(form: Callable[[np.ndarray], np.ndarray], dataset: ImageDataset, split: str) -> float:
+def _accuracy(model: keras.Model | ExportedModel, dataset: ImageDataset, split: str) -> float:
     """Returns the share of a split's images that a form of a network classifies correctly."""
-    right = count = 0
-    for images, labels, real in dataset.eval_batches(split, 256):
-        kept = np.asarray(real) > 0
-        best = np.argmax(form(np.asarray(images, "float32")), axis=-1)
-        right += int(np.sum((best == np.asarray(labels))[kept]))
-        count += int(kept.sum())
-    return right / count
+    return 1 - cast(Evaluation, evaluate(model, dataset, split=split)).top1_error
 
 
 def _report(

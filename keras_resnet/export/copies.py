@@ -14,7 +14,7 @@ from keras import ops
 
 from keras_resnet.export.verification import require_tensorflow
 from keras_resnet.layers import BlockStack, StandardizedConv2D
-from keras_resnet.network import preprocessing_of, remembered
+from keras_resnet.network import class_names_of, preprocessing_of, remembered
 from keras_resnet.preprocessing import Preprocessing, standardize_layer
 from keras_resnet.surgery.graphs import (
     drop_output_activation,
@@ -34,6 +34,11 @@ def described(model: keras.Model, preprocessing: str | Preprocessing) -> Preproc
     if isinstance(preprocessing, Preprocessing):
         return preprocessing
     return preprocessing_of(model)
+
+
+def described_names(model: keras.Model, prepared: Preprocessing | None) -> tuple[str, ...] | None:
+    """Returns the names of the classes that `described` tells, or else the model remembers."""
+    return (prepared and prepared.class_names) or class_names_of(model)
 
 
 def image_network(

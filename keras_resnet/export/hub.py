@@ -18,13 +18,14 @@ from keras_resnet.export import verification
 from keras_resnet.export.copies import (
     computes_in_float32,
     described,
+    described_names,
     float32_copy,
     image_network,
     of_any_batch,
 )
 from keras_resnet.export.endpoints import KINDS, SIGMOID_LOGITS, endpoint, output_function
 from keras_resnet.export.formats import add_assets
-from keras_resnet.network import class_count, class_names_of
+from keras_resnet.network import class_count
 from keras_resnet.preprocessing import Preprocessing
 from keras_resnet.surgery.graphs import classifier_of
 from keras_resnet.utils import checks
@@ -100,8 +101,7 @@ def export_hub(
     path = Path(path)
     verification.check_path(path, overwrite)
     prepared = described(model, preprocessing)
-    if labels is None:
-        labels = (prepared and prepared.class_names) or class_names_of(model)
+    labels = described_names(model, prepared) if labels is None else labels
     model = image_network(model, preprocessing)
     source = endpoint(model, kind)
     texts = _texts(model, kind, labels, card)

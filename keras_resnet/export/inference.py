@@ -20,6 +20,7 @@ from keras_resnet.export import serving, verification
 from keras_resnet.export.copies import (
     computes_in_float32,
     described,
+    described_names,
     float32_copy,
     image_network,
     of_any_batch,
@@ -35,7 +36,7 @@ from keras_resnet.export.formats import (
 )
 from keras_resnet.export.litert_metadata import ABOUT
 from keras_resnet.export.reading import ExportedModel, load_exported, output_name
-from keras_resnet.network import class_count, class_names_of
+from keras_resnet.network import class_count
 from keras_resnet.preprocessing import Preprocessing, Size, checked_size, sides_of
 from keras_resnet.surgery.fake_quantization import is_quantized
 from keras_resnet.surgery.folding import fold_batch_norm
@@ -188,7 +189,7 @@ def export(
         clear_leftovers(base.parent, base.name, verification.LONGEST_WRITING)
     verification.check_path(path, overwrite, kind.suffix)
     prepared = described(model, preprocessing)
-    names = (prepared and prepared.class_names) or class_names_of(model)
+    names = described_names(model, prepared)
     model = image_network(model, preprocessing)
     shape = _image_shape(model, image_size, kind.any_size)
     output = output_name(model)

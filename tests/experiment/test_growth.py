@@ -2,11 +2,9 @@
 
 import json
 
-import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_resnet.data.dataset import ArrayDataset
 from keras_resnet.experiment import Experiment, build_model, growth
 from keras_resnet.experiment.study import StoppedRun, Study, StudyRun
 from keras_resnet.training import TrainingStopped, tensorboard_installed
@@ -16,15 +14,9 @@ BASE = Experiment.from_flat(depth=8, epochs=1, batch_size=8, validation_split="t
 
 
 @pytest.fixture
-def dataset(monkeypatch):
-    rng = np.random.default_rng(0)
-    splits = {
-        split: (rng.integers(0, 255, (16, 8, 8, 1), "uint8"), rng.integers(0, 2, 16))
-        for split in ("train", "validation")
-    }
-    data = ArrayDataset("noise", splits, class_names=("a", "b"))
-    monkeypatch.setattr(growth, "load_data", lambda settings: data)
-    return data
+def dataset(monkeypatch, noise):
+    monkeypatch.setattr(growth, "load_data", lambda settings: noise)
+    return noise
 
 
 def test_report_without_test_images_and_without_the_net_from_scratch(

@@ -2,10 +2,8 @@
 
 import json
 
-import numpy as np
 import pytest
 
-from keras_resnet.data.dataset import ArrayDataset
 from keras_resnet.experiment import Experiment, build_model, slimming
 from keras_resnet.experiment.study import StoppedRun, Study, StudyRun
 from keras_resnet.training import TrainingStopped
@@ -15,14 +13,8 @@ from tests.helpers import refused
 BASE = Experiment.from_flat(depth=8, epochs=2, batch_size=8, validation_split="test", log_every=1)
 
 
-def test_rows_of_a_trained_net_and_of_what_came_of_it(tmp_path, monkeypatch, logged):
-    rng = np.random.default_rng(0)
-    splits = {
-        split: (rng.integers(0, 255, (16, 8, 8, 1), "uint8"), rng.integers(0, 2, 16))
-        for split in ("train", "validation")
-    }
-    dataset = ArrayDataset("noise", splits, class_names=("a", "b"))
-    monkeypatch.setattr(slimming, "load_data", lambda settings: dataset)
+def test_rows_of_a_trained_net_and_of_what_came_of_it(tmp_path, monkeypatch, noise, logged):
+    monkeypatch.setattr(slimming, "load_data", lambda settings: noise)
     base = BASE.replace(workdir=str(tmp_path))
     asked = {}
 
@@ -31,7 +23,7 @@ def test_rows_of_a_trained_net_and_of_what_came_of_it(tmp_path, monkeypatch, log
         runs = []
         for label in ("full", "uniform-0.5"):
             folder = tmp_path / f"{label}-0"
-            save_model(build_model(experiments[label], dataset), folder / "model.keras")
+            save_model(build_model(experiments[label], noise), folder / "model.keras")
             epochs = experiments[label].optimization.epochs
             runs.append(StudyRun(label, 0, folder, {"train_seconds": 1.0, "epochs": epochs}, []))
         return Study(runs, [StoppedRun("uniform-0.5", 1, "it diverged")])
