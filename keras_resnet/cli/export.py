@@ -22,15 +22,11 @@ from keras_resnet import export
 from keras_resnet.cli import Arguments, parse, print_json
 from keras_resnet.cli.flags import REPEATABLE
 from keras_resnet.evaluation.predictor import calibration_batches
-from keras_resnet.export.formats import FORMATS
 from keras_resnet.export.reading import labels_of, preprocessing_for
 from keras_resnet.models.hub import load_model
-from keras_resnet.preprocessing import Preprocessing
 from keras_resnet.utils import remote
 from keras_resnet.weights.beside import labels_beside, read_labels
 from keras_resnet.weights.hugging_face import local_file
-
-SUFFIXES = {kind.suffix: name for name, kind in FORMATS.items()}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,9 +78,7 @@ def main(
     labels = read_labels(given.labels) if given.labels else labels_of(model, given.model)
     if labels is None and labels_beside(local_file(given.model)):
         print("labels.txt is left out: the model ends in no classifier", file=sys.stderr)
-    preprocessing: str | Preprocessing = given.preprocessing
-    if preprocessing == "inside":
-        preprocessing = preprocessing_for(model, given.model)
+    preprocessing = preprocessing_for(model, given.model, given.preprocessing)
     calibration = None
     if given.calibration is not None:
         calibration = calibration_batches(given.calibration, model, given.image_size, preprocessing)
@@ -92,7 +86,7 @@ def main(
         written = export.export(
             model,
             out,
-            given.format or SUFFIXES.get(out.suffix, "saved_model"),
+            given.format,
             quantize=given.quantize,
             calibration=calibration,
             image_size=given.image_size,

@@ -16,7 +16,7 @@ from keras_resnet.data.folder import find_splits
 from keras_resnet.data.transforms import Transforms
 from keras_resnet.evaluation.predictor import read_images, transforms_for
 from keras_resnet.export import ExportedModel, load_exported
-from keras_resnet.export.copies import described, image_network
+from keras_resnet.export.copies import image_network
 from keras_resnet.export.endpoints import endpoint
 from keras_resnet.export.reading import open_network, preprocessing_for
 from keras_resnet.models.hub import load_model
@@ -180,8 +180,8 @@ def _features(model: keras.Model | ExportedModel | str | Path) -> ExportedModel:
         given, path, model = model, Path(model), load_model(model)
         preprocessing = preprocessing_for(model, given)
     if isinstance(model, keras.Model):
-        net = endpoint(image_network(model, preprocessing), "feature_vector")
-        prepared = described(model, preprocessing)
+        net, prepared = image_network(model, preprocessing)
+        net = endpoint(net, "feature_vector")
         return open_network(net, path or Path(model.name), "features", None, prepared)
     exported = model if isinstance(model, ExportedModel) else load_exported(model)
     if exported.output in ("probabilities", "logits"):

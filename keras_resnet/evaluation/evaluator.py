@@ -359,7 +359,7 @@ def _of_a_network(
     model: keras.Model, name: str, protocol: Protocol, average: str
 ) -> tuple[Callable, bool]:
     """Returns a function from images to outputs, and whether these are logits."""
-    net = image_network(model, argument="models", given=name)
+    net, _ = image_network(model, argument="models", given=name)
     activation = output_activation(functional_config(net))
     logits = average == "logits" or activation not in ("softmax", "sigmoid")
     if logits:

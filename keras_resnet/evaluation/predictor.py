@@ -22,7 +22,7 @@ from keras_resnet.data.decoding import (
 )
 from keras_resnet.data.encoded import BadImages
 from keras_resnet.export import ExportedModel, load_exported
-from keras_resnet.export.copies import described
+from keras_resnet.export.copies import image_network
 from keras_resnet.export.endpoints import class_probabilities
 from keras_resnet.preprocessing import (
     Preprocessing,
@@ -233,7 +233,7 @@ def calibration_batches(
     the size `image_size` if the model takes any, prepared by the `preprocessing` that it is
     exported with.
     """
-    prepared = described(model, preprocessing)
+    _, prepared = image_network(model, preprocessing)
     size = None if image_size is None else checked_size("image_size", image_size)
     transforms = Transforms.for_images(model.input_shape[1:], prepared, size)
     if transforms is None:

@@ -57,7 +57,7 @@ def open_forms(
     opened = {}
     for form in forms:
         if form == "keras":
-            network = image_network(model, preprocessing)
+            network, _ = image_network(model, preprocessing)
             path = Path(f"{model.name}.keras")
             opened[form] = open_network(network, path, output_name(network), None, None)
             continue

@@ -151,7 +151,7 @@ def _maps(
         names = [class_names_of(model)]
         (order,) = class_orders(dataset.name, dataset.class_names, [model.name], names)
         outputs = np.arange(len(dataset.class_names)) if order is None else np.array(order)
-        network = image_network(model)
+        network, _ = image_network(model)
         maps = class_activation_maps(
             network,
             np.concatenate([images, images]).astype("float32"),

@@ -138,7 +138,7 @@ def load_teacher(
             "`teacher` must be a network: a .keras file, or a name with published weights. "
             f"Received: teacher={teacher!r}"
         )
-    net = image_network(found, argument="teacher", given=teacher)
+    net, _ = image_network(found, argument="teacher", given=teacher)
     activation = output_activation(functional_config(net))
     outputs = tuple(net.output_shape[1:])
     if outputs != (ending.outputs,) or activation not in ("linear", ending.activation):

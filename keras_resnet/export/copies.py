@@ -5,6 +5,7 @@ Needs TensorFlow, as Keras's backend too.
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import keras
@@ -29,35 +30,59 @@ from keras_resnet.weights import copy_weights
 PREPROCESSINGS = ("inside", "imagenet", "none")
 
 
-def described(model: keras.Model, preprocessing: str | Preprocessing) -> Preprocessing | None:
-    """Returns what is done to an image for a model that is exported so, or None if unknown."""
-    if isinstance(preprocessing, Preprocessing):
-        return preprocessing
-    return preprocessing_of(model)
-
-
-def described_names(model: keras.Model, prepared: Preprocessing | None) -> tuple[str, ...] | None:
-    """Returns the names of the classes that `described` tells, or else the model remembers."""
-    return (prepared and prepared.class_names) or class_names_of(model)
-
-
 def image_network(
     model: keras.Model,
     preprocessing: str | Preprocessing = "inside",
     *,
     argument: str = "model",
     given: str = "",
-) -> keras.Model:
-    """Returns a model of images in [0, 255] after checking that it can be exported.
+) -> tuple[keras.Model, Preprocessing | None]:
+    """Returns a model of images in [0, 255], and what is done to an image for it and inside of it.
 
-    With `preprocessing` "none" that is `model` itself; with "imagenet" a copy with the
-    standardization in front that the network remembers its weights to want, by default ImageNet's.
-    With "inside" it is `model` where that begins with `Normalization` or `Rescaling`, else a copy
-    with the remembered standardization; a model that remembers none is refused, as the value
-    `given` of `argument`. A `Preprocessing` takes the place of the remembered one.
+    The model is `model` itself where that begins with `Normalization` or `Rescaling`, else a copy
+    with the remembered standardization in front; one that remembers none is refused, as the value
+    `given` of `argument`. With `preprocessing` "imagenet" the standardization is put in front in
+    any case, ImageNet's where none is remembered; with "none" nothing is. A `Preprocessing` takes
+    the place of the remembered one; its mean and deviation count unless the model standardizes.
+
+    The description is that `Preprocessing`, else the remembered one, None where neither is known.
+    Its mean and deviation are those that the returned model applies: 0 and 1 where it takes
+    [0, 255] as it is, or standardizes by numbers that it does not remember. Its size is the
+    model's, and class names that it lacks are those that the model remembers.
     """
-    if not isinstance(preprocessing, Preprocessing):
+    told = preprocessing if isinstance(preprocessing, Preprocessing) else None
+    if told is None:
         checks.one_of("preprocessing", preprocessing, PREPROCESSINGS)
+    _check_takes_images(model)
+    *sides, channels = model.inputs[0].shape[1:]
+    remembers, inside = preprocessing_of(model), _standardizes(model)
+    front = None if inside else told
+    if preprocessing == "imagenet":
+        front = remembers or Preprocessing()
+    elif preprocessing == "inside":
+        front = missing_standardization(model, argument, given or model.name)
+    told = told or front or remembers
+    if told is None:
+        return model, None
+    as_it_is = Preprocessing.unchanged(channels or len(told.mean))
+    described = with_numbers(told, front or (inside and remembers) or as_it_is)
+    if described.class_names is None:
+        described = dataclasses.replace(described, class_names=class_names_of(model))
+    if None not in sides:
+        described = described.at(tuple(sides))
+    if front is None or front.same_numbers(as_it_is):
+        return model, described
+    return _with_standardization(model, front), described
+
+
+def with_numbers(prepared: Preprocessing, numbers: Preprocessing) -> Preprocessing:
+    """Returns a preprocessing with the mean, deviation and order of channels of another."""
+    own = {name: getattr(numbers, name) for name in ("mean", "std", "bgr")}
+    return dataclasses.replace(prepared, **own)
+
+
+def _check_takes_images(model: keras.Model) -> None:
+    """Raises an error unless a model of images, channels last, can be exported."""
     require_tensorflow()
     inputs = getattr(model, "inputs", None)
     if not isinstance(model, keras.Model) or not inputs or len(inputs) != 1 or not model.outputs:
@@ -75,14 +100,6 @@ def image_network(
             "`model` must take images (batch, H, W, C). "
             f"Received: model with inputs of shape {tuple(inputs[0].shape)}"
         )
-    if preprocessing == "none":
-        return model
-    if preprocessing == "imagenet":
-        return _with_standardization(model, preprocessing_of(model) or Preprocessing())
-    if isinstance(preprocessing, Preprocessing):
-        return model if _standardizes(model) else _with_standardization(model, preprocessing)
-    wanted = missing_standardization(model, argument, given or model.name)
-    return model if wanted is None else _with_standardization(model, wanted)
 
 
 def missing_standardization(model: keras.Model, argument: str, given: str) -> Preprocessing | None:

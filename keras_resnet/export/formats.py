@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import itertools
+import re
 import tempfile
 import zipfile
 from collections.abc import Callable, Mapping
@@ -19,6 +20,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_resnet.export import litert_metadata, onnx_graphs
+from keras_resnet.preprocessing import Preprocessing
 from keras_resnet.utils import checks, private
 from keras_resnet.utils.files import without_patterns, write_text
 from keras_resnet.weights.beside import LABELS, PREPROCESSING
@@ -44,6 +46,43 @@ _FLOAT32 = 0
 OPSET_INT8 = 13
 
 
+@dataclasses.dataclass(frozen=True)
+class Content:
+    """What an exported model is written from, in whatever format.
+
+    Attributes:
+        serve: Function from images to a dict of the one output, of plain operations unless the
+            format has `functions`.
+        net: Network whose variables `serve` reads.
+        output: Name of the output.
+        labels: Text of the labels file, or None.
+        prepared: What is done to an image, where known.
+        quantize: Type of the weights, one of the format's `quantizations`.
+        images: Calibration images; None for a network of trained ranges, and where none are needed.
+        io_dtype: Type of inputs and outputs.
+        opset: Version of ONNX's operations.
+        about: Texts about the model, by name.
+        signatures: Functions of a SavedModel by name.
+    """
+
+    serve: Any
+    net: keras.Model
+    output: str
+    labels: str | None
+    prepared: Preprocessing | None
+    quantize: str
+    images: np.ndarray | None
+    io_dtype: str
+    opset: int
+    about: Mapping[str, str]
+    signatures: Mapping[str, Any]
+
+    @property
+    def description(self) -> str | None:
+        """What is done to an image, as `Preprocessing.to_json` has it."""
+        return None if self.prepared is None else self.prepared.to_json()
+
+
 def add_assets(module: Any, folder: Path, texts: Mapping[str, tuple[str, str | None]]) -> None:
     """Gives a module the assets (file name, text) by the name of its attribute.
 
@@ -55,73 +94,52 @@ def add_assets(module: Any, folder: Path, texts: Mapping[str, tuple[str, str | N
             setattr(module, name, tf.saved_model.Asset(str(folder / file_name)))
 
 
-def write_saved_model(
-    serve: Any,
-    path: Path,
-    *,
-    net: keras.Model,
-    labels: str | None = None,
-    prepared: str | None = None,
-    signatures: Mapping[str, Any] | None = None,
-    **_: Any,
-) -> None:
-    """Writes a SavedModel with signatures, by default `serve` as "serving_default"."""
+def write_saved_model(content: Content, path: Path) -> None:
+    """Writes a SavedModel with its signatures, labels and preprocessing."""
     module = tf.Module()
-    module.tracked = [variable.value for variable in net.variables]
-    texts = {"labels": (LABELS, labels), "preprocessing": (PREPROCESSING, prepared)}
+    module.tracked = [variable.value for variable in content.net.variables]
+    texts = {
+        "labels": (LABELS, content.labels),
+        "preprocessing": (PREPROCESSING, content.description),
+    }
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         add_assets(module, Path(folder), texts)
-        tf.saved_model.save(module, str(path), signatures or {"serving_default": serve})
+        tf.saved_model.save(module, str(path), content.signatures)
 
 
-def write_litert(
-    serve: Any,
-    path: Path,
-    *,
-    net: keras.Model,
-    output: str,
-    labels: str | None,
-    prepared: str | None,
-    quantize: str,
-    images: np.ndarray | None,
-    io_dtype: str,
-    about: Mapping[str, str] | None,
-    threshold: float | None,
-    **_: Any,
-) -> None:
+def write_litert(content: Content, path: Path) -> None:
     """Writes a .tflite file of LiteRT's built-in operations only, with its metadata."""
     # By way of a SavedModel, which gives inputs and outputs their names.
     folder = path.with_name("saved_model")
-    write_saved_model(serve, folder, net=net)
+    write_saved_model(dataclasses.replace(content, labels=None, prepared=None), folder)
     with without_patterns(folder) as plain:
-        data = _litert(plain, net.name, quantize, images, io_dtype)
+        data = _litert(content, plain)
     described = litert_metadata.classifier_metadata(
-        net.name,
-        tuple(serve.input_signature[0].shape[1:]),
-        output,
-        io_dtype=io_dtype,
-        labels_file=None if labels is None else LABELS,
-        about=about,
-        threshold=threshold,
+        content.net.name,
+        tuple(content.serve.input_signature[0].shape[1:]),
+        content.output,
+        io_dtype=content.io_dtype,
+        labels_file=None if content.labels is None else LABELS,
+        about=content.about,
+        threshold=None if content.prepared is None else content.prepared.threshold,
     )
     entries = {litert_metadata.ENTRY: described}
-    if labels is not None:
-        entries[LABELS_SHA256] = sha256(labels.encode()).encode()
+    if content.labels is not None:
+        entries[LABELS_SHA256] = sha256(content.labels.encode()).encode()
     data = private.litert_with_metadata(data, entries)
     path.write_bytes(data)
     # TensorFlow Lite's "associated files": an archive behind what readers of the model see.
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr(MODEL_SHA256, sha256(data))
-        for name, text in ((LABELS, labels), (PREPROCESSING, prepared)):
+        for name, text in ((LABELS, content.labels), (PREPROCESSING, content.description)):
             if text is not None:
                 archive.writestr(name, text)
 
 
-def _litert(
-    folder: Path, name: str, quantize: str, images: np.ndarray | None, io_dtype: str
-) -> bytes:
-    """Converts a SavedModel of the network of that name."""
+def _litert(content: Content, folder: Path) -> bytes:
+    """Converts the content, written as a SavedModel."""
+    quantize, images, io_dtype = content.quantize, content.images, content.io_dtype
     converter = tf.lite.TFLiteConverter.from_saved_model(
         str(folder), signature_keys=["serving_default"]
     )
@@ -158,7 +176,7 @@ def _litert(
     except failure as error:
         raise ValueError(
             "`model` must consist of operations that LiteRT has built in. "
-            f"Received: model {name!r} ({checks.first_line(error)})"
+            f"Received: model {content.net.name!r} ({checks.first_line(error)})"
         ) from error
     return data
 
@@ -207,31 +225,19 @@ def as_floats(values: np.ndarray, tensor: Mapping[str, Any]) -> np.ndarray:
     return (values.astype("float32") - zero) * np.float32(scale or 1.0)
 
 
-def write_onnx(
-    serve: Any,
-    path: Path,
-    *,
-    output: str,
-    labels: str | None,
-    prepared: str | None,
-    quantize: str,
-    images: np.ndarray | None,
-    opset: int,
-    about: Mapping[str, str] | None,
-    **_: Any,
-) -> None:
+def write_onnx(content: Content, path: Path) -> None:
     """Writes an .onnx file with tf2onnx."""
     onnx = checks.import_extra("onnx", "ONNX files", "export")
     tf2onnx = checks.import_extra("tf2onnx", "ONNX files", "export")
     # Frozen here, because tf2onnx takes constants that a function has captured for inputs.
-    frozen = private.with_constants(serve.get_concrete_function())
+    frozen = private.with_constants(content.serve.get_concrete_function())
     model, _ = tf2onnx.convert.from_graph_def(
         frozen.graph.as_graph_def(),
         input_names=[frozen.inputs[0].name],
         output_names=[frozen.outputs[0].name],
-        opset=min(opset, OPSET),
+        opset=min(content.opset, OPSET),
     )
-    names = {frozen.inputs[0].name: "images", frozen.outputs[0].name: output}
+    names = {frozen.inputs[0].name: "images", frozen.outputs[0].name: content.output}
     for value in (*model.graph.input, *model.graph.output):
         value.name = names.get(value.name, value.name)
     for node in model.graph.node:
@@ -239,20 +245,21 @@ def write_onnx(
             tensors[:] = [names.get(tensor, tensor) for tensor in tensors]
     onnx_graphs.name_sizes(model.graph)
     onnx_graphs.fuse_padded_pools(model.graph)
-    if images is not None and quantize == "int8":
-        model = onnx_graphs.quantized(model, images, path.parent)
-    elif quantize == "int8":
+    if content.images is not None and content.quantize == "int8":
+        model = onnx_graphs.quantized(model, content.images, path.parent)
+    elif content.quantize == "int8":
         onnx_graphs.quantize_kernels(model.graph)
-    model = onnx_graphs.of_opset(model, opset)
-    about = dict(about or {})
+    model = onnx_graphs.of_opset(model, content.opset)
+    about = dict(content.about)
     # The description names the checksum too, so that no single damage hides that there is one.
     model.doc_string = (
         f"{about.get('description', '')}\n{ONNX_SHA256} is the checksum of what is in front of it."
     ).strip()
-    if prepared is not None:
-        about[ONNX_PREPROCESSING] = prepared
-    if labels is not None:
-        about |= {ONNX_LABELS: labels, LABELS_SHA256: sha256(labels.encode())}
+    if content.description is not None:
+        about[ONNX_PREPROCESSING] = content.description
+    if content.labels is not None:
+        digest = sha256(content.labels.encode())
+        about |= {ONNX_LABELS: content.labels, LABELS_SHA256: digest}
     onnx.helper.set_model_props(model, about)
     onnx.checker.check_model(model)
     # Protocol buffers written one behind the other are read as one.
@@ -271,12 +278,11 @@ def sha256(content: bytes) -> str:
 class Format:
     """A format that `export` writes."""
 
-    write: Callable[..., None]
+    write: Callable[[Content, Path], None]
     suffix: str = ""  # "" for a directory
     quantizations: tuple[str, ...] = ("float32",)
     functions: bool = False  # Whether loops and calls may stay in the graph.
     any_size: bool = True  # Whether images may be of any size.
-    options: tuple[str, ...] = ()  # Arguments of `export` that only some formats have.
 
 
 FORMATS = {
@@ -286,10 +292,31 @@ FORMATS = {
         ".tflite",
         ("float32", "float16", "dynamic", "int8", "int16x8"),
         any_size=False,
-        options=("io_dtype", "about"),
     ),
-    "onnx": Format(write_onnx, ".onnx", ("float32", "int8"), options=("opset", "about")),
+    "onnx": Format(write_onnx, ".onnx", ("float32", "int8")),
 }
+# Arguments of `export` that only some formats take, and the formats.
+OPTIONS = {"io_dtype": ("litert",), "opset": ("onnx",), "about": ("litert", "onnx")}
 # Quantizations that need images to measure the range of every layer's numbers on.
 CALIBRATED = ("int8", "int16x8")
 IO_DTYPES = ("float32", "uint8", "int8")
+
+
+def format_of(path: Path) -> str:
+    """Returns the format that a path is for by its suffix, "saved_model" without one.
+
+    The end of a name such as "model-1.0", which begins with a digit, is no suffix.
+
+    Raises:
+        ValueError: If it ends in another suffix.
+    """
+    if re.match(r"\.\D", path.suffix) is None:
+        return "saved_model"
+    named = {kind.suffix: name for name, kind in FORMATS.items() if kind.suffix}
+    if path.suffix not in named:
+        raise ValueError(
+            f"`path` must end in {' or '.join(map(repr, named))}, or in no suffix for a "
+            "SavedModel, which may have any name with format='saved_model'. "
+            f"Received: path={str(path)!r}"
+        )
+    return named[path.suffix]

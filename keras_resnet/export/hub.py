@@ -14,11 +14,9 @@ import numpy as np
 import tensorflow as tf
 
 from keras_resnet.data import Transforms
-from keras_resnet.export import verification
+from keras_resnet.export import serving, verification
 from keras_resnet.export.copies import (
     computes_in_float32,
-    described,
-    described_names,
     float32_copy,
     image_network,
     of_any_batch,
@@ -32,6 +30,8 @@ from keras_resnet.utils import checks
 from keras_resnet.utils.files import replacing
 from keras_resnet.weights.beside import LABELS, PREPROCESSING
 
+# Signature of image files.
+FILES = "serving_bytes"
 # The largest difference between module and model, as a fraction of the largest output (of 1, if
 # that is larger). Grappler fuses what Keras runs op by op, which moves the last bits only: 3e-7 for
 # a ResNet-152.
@@ -59,10 +59,12 @@ def export_hub(
       and updates its moving averages, except in layers that were frozen in `model`;
     - `variables`; `trainable_variables`, without those of frozen layers; `regularization_losses`,
       a function without arguments for each kernel that has a regularizer;
-    - the signatures `serving_default`, `images` as above, and, for models of square images in
-      grayscale or RGB, `serving_bytes`, `encoded`: a vector of image files, turned upright, resized
-      and cropped as the weights want it. Both return `features`, `logits`, `outputs`, or the
-      maps by name;
+    - the signatures `serving_default`, `images` as above, and `serving_bytes`, `encoded`: a vector
+      of image files (of 1, 3 or 4 channels; `.npy` files for any other number of them), turned
+      upright, resized and cropped as the weights want it. Both return `features`, `logits`,
+      `outputs`, or the maps by name; `serving_bytes` also `error`, which is empty, or says that
+      a file cannot be read, whose other outputs are zero. Models of images of which one side is
+      open, or of any number of channels, lack it;
     - the assets `labels.txt`, `card.md` and `preprocessing.json` (`Preprocessing.to_json`), where
       known; `labels`, `card` and `preprocessing` hold their paths;
     - `assets.extra/SHA256SUMS`, against which this package verifies its files before it loads it,
@@ -84,8 +86,10 @@ def export_hub(
             standardization in front of it that it remembers (`model.preprocessing`), and refuses
             a model that remembers none or is built on an `input_tensor`; "imagenet" takes
             ImageNet's, `preprocess_input`, where none is remembered; "none" gives it [0, 255] as
-            it is. A `Preprocessing` takes the place of what is remembered, also where the model
-            standardizes its images.
+            it is. A `Preprocessing` takes the place of what is remembered; its mean and deviation
+            only for a model that does not standardize its images. The module's description has
+            those that are applied: 0 and 1 where the model takes [0, 255] as it is, or
+            standardizes by numbers that it does not remember.
         labels: Name of every class, for a model with a classifier; by default those that it
             remembers.
         card: Text of the model card, Markdown, or the `Path` of a file that holds it.
@@ -100,9 +104,9 @@ def export_hub(
     checks.one_of("kind", kind, tuple(KINDS))
     path = Path(path)
     verification.check_path(path, overwrite)
-    prepared = described(model, preprocessing)
-    labels = described_names(model, prepared) if labels is None else labels
-    model = image_network(model, preprocessing)
+    model, prepared = image_network(model, preprocessing)
+    if labels is None and prepared is not None:
+        labels = prepared.class_names
     source = endpoint(model, kind)
     texts = _texts(model, kind, labels, card)
     if prepared is not None:
@@ -115,9 +119,10 @@ def export_hub(
         output = KINDS[kind]
         if kind == "classification" and output_function(source) is keras.activations.sigmoid:
             output = SIGMOID_LOGITS
-        signatures = _signatures(module, net, output, prepared)
+        transforms = Transforms.for_images(net.inputs[0].shape[1:], prepared)
+        signatures = _signatures(module, net, output, transforms)
         tf.saved_model.save(module, str(written), signatures)
-        _verify(written, source, net, kind)
+        _verify(written, source, net, kind, transforms)
         verification.write_checksums(written)
     return path
 
@@ -178,51 +183,58 @@ def _image_spec(net: keras.Model, name: str) -> tf.TensorSpec:
 
 
 def _signatures(
-    module: Any, net: keras.Model, output: str | None, prepared: Preprocessing | None
+    module: Any, net: keras.Model, output: str | None, transforms: Transforms | None
 ) -> dict[str, Any]:
-    shape = tuple(net.inputs[0].shape[1:])
-
     @tf.function(input_signature=[_image_spec(net, "images")], autograph=False)
     def from_images(images):
         outputs = module.__call__(images, training=False)
         return outputs if output is None else {output: outputs}
 
     signatures = {"serving_default": from_images}
-    if (transforms := Transforms.for_images(shape, prepared)) is None:
+    if transforms is None:
         return signatures
 
     @tf.function(input_signature=[tf.TensorSpec((None,), tf.string, "encoded")], autograph=False)
     def from_bytes(encoded):
-        spec = tf.TensorSpec(transforms.shape, transforms.dtype)
-        images = tf.map_fn(transforms.evaluation, encoded, fn_output_signature=spec)
-        return from_images(tf.cast(images, tf.float32) / 255.0)
+        images, readable = serving.decode_files(encoded, transforms)
+        outputs = from_images(tf.cast(images, tf.float32) / 255.0)
+        return serving.with_errors(outputs, readable)
 
-    return signatures | {"serving_bytes": from_bytes}
+    return signatures | {FILES: from_bytes}
 
 
-def _verify(written: Path, source: keras.Model, net: keras.Model, kind: str) -> None:
+def _verify(
+    written: Path,
+    source: keras.Model,
+    net: keras.Model,
+    kind: str,
+    transforms: Transforms | None,
+) -> None:
     """Runs the module that was written, and compares its outputs with the model's."""
     # Another precision gives other outputs; the float32 copy has the same weights.
     exact = computes_in_float32(source)
-    images = verification.random_images(source if exact else net, net.inputs[0].shape[1:])
-    images /= np.float32(255)
+    reference = source if exact else net
     activation = output_function(source) if kind == "classification" and exact else None
+
+    def compare(received: Any, images: np.ndarray) -> None:
+        expected = tf.nest.flatten(reference(images * np.float32(255), training=False))
+        for one, other in zip(tf.nest.flatten(received), expected, strict=True):
+            one = one if activation is None else activation(one)
+            difference = verification.largest_difference(np.asarray(one), other.numpy(), 1.0)
+            if not difference <= TOLERANCE:  # so that NaN fails too
+                raise verification.ExportMismatchError(
+                    "The module written must give the outputs of `model`, within "
+                    f"{TOLERANCE} of the largest; it was not kept. "
+                    f"Received: a difference of {difference:.1e} from {source.name!r}"
+                )
+
+    images = verification.random_images(reference, net.inputs[0].shape[1:]) / np.float32(255)
     # On the CPU, where float32 is float32 everywhere and convolutions give the same bits.
     with tf.device("CPU:0"):
         module = verification.load_saved_model(written)
-        outputs = [
-            module(tf.constant(images), training=False),
-            module.signatures["serving_default"](images=tf.constant(images)),
-        ]
-        expected = tf.nest.flatten((source if exact else net)(images * 255.0, training=False))
-        for received in map(tf.nest.flatten, outputs):
-            if activation is not None:
-                received = [activation(logits) for logits in received]
-            for one, other in zip(received, expected, strict=True):
-                difference = verification.largest_difference(one.numpy(), other.numpy(), 1.0)
-                if not difference <= TOLERANCE:  # so that NaN fails too
-                    raise verification.ExportMismatchError(
-                        "The module written must give the outputs of `model`, within "
-                        f"{TOLERANCE} of the largest; it was not kept. "
-                        f"Received: a difference of {difference:.1e} from {source.name!r}"
-                    )
+        compare(module(tf.constant(images), training=False), images)
+        compare(module.signatures["serving_default"](images=tf.constant(images)), images)
+        if transforms is not None:
+            files, pixels = serving.telling_files(reference, transforms)
+            rows = module.signatures[FILES](encoded=tf.constant(files))
+            compare(serving.whole_rows(rows), pixels / np.float32(255))

@@ -19,8 +19,6 @@ from keras_resnet.data import Transforms
 from keras_resnet.export import serving, verification
 from keras_resnet.export.copies import (
     computes_in_float32,
-    described,
-    described_names,
     float32_copy,
     image_network,
     of_any_batch,
@@ -33,6 +31,10 @@ from keras_resnet.export.formats import (
     OPSET,
     OPSET_INT8,
     OPSETS,
+    OPTIONS,
+    Content,
+    Format,
+    format_of,
 )
 from keras_resnet.export.litert_metadata import ABOUT
 from keras_resnet.export.reading import ExportedModel, load_exported, output_name
@@ -84,7 +86,7 @@ class ExportReport:
 def export(
     model: keras.Model,
     path: str | Path,
-    format: str = "saved_model",
+    format: str | None = None,
     *,
     quantize: str = "float32",
     calibration: Iterable[np.ndarray] | None = None,
@@ -109,8 +111,9 @@ def export(
       of image files, prepares them as the weights want it, and gives a row for each: also the
       `classes` and `scores` of the best five, and `error`, empty or why a file cannot be read.
       Where the preprocessing has a `threshold` and the best score is below it, each of the
-      `classes` is "none of the classes", and the scores are what they are. It is for models of
-      images in grayscale or RGB; for others "serving_default" takes images. A request to
+      `classes` is "none of the classes", and the scores are what they are. Files are images of 1,
+      3 or 4 channels, and `.npy` files for any other number of them; of a model of images of which
+      one side is open "serving_default" takes images. A request to
       warm up with is in `assets.extra`. It cannot be called or fine-tuned; for that there is
       `export_hub`.
     - "litert": a .tflite file of LiteRT's built-in operations only, for images of one size, with
@@ -132,7 +135,8 @@ def export(
         model: Functional model of one output, of images in [0, 255], channels last. It is not
             changed.
         path: Directory, or file that ends in .tflite or .onnx, to write atomically.
-        format: "saved_model", "litert" or "onnx".
+        format: "saved_model", "litert" or "onnx"; by default that of the suffix of `path`,
+            "saved_model" without one. The end of "model-1.0" is no suffix.
         quantize: "float32"; for LiteRT also "float16", "dynamic", "int8" or "int16x8", for ONNX
             "int8".
         calibration: Batches of images as the model takes them, such as it was trained on; the first
@@ -162,22 +166,60 @@ def export(
         ExportMismatchError: If the outputs of the exported model differ from the model's; it is
             not kept.
     """
-    checks.one_of("format", format, tuple(FORMATS))
-    kind = FORMATS[format]
-    if quantize not in kind.quantizations:
-        allowed = ", ".join(map(repr, kind.quantizations))
-        raise ValueError(
-            f"`quantize` must be one of {allowed} for format={format!r}. "
-            f"Received: quantize={quantize!r}"
-        )
-    _check_options(format, quantize, io_dtype, opset, about)
+    base = Path(path)
+    format = format_of(base) if format is None else format
     trained = is_quantized(model)
-    if trained and quantize != "int8" and "int8" in kind.quantizations:
-        raise ValueError(
-            "`quantize` must be 'int8' for a model whose ranges were trained by `quantize_aware`, "
-            f"which is one of 8-bit integers. Received: quantize={quantize!r}"
-        )
-    path = base = Path(path)
+    _check_options(format, quantize, io_dtype, opset, about, trained)
+    kind = FORMATS[format]
+    path = _checked_place(base, kind, version, overwrite)
+    model, prepared = image_network(model, preprocessing)
+    shape = _image_shape(model, image_size, kind.any_size)
+    output = output_name(model)
+    labels = _label_text(model, labels, prepared)
+    if prepared is not None and None not in shape[:2]:
+        prepared = prepared.at(shape[:2])
+    if prepared is not None and format in OPTIONS["about"]:
+        about = {"description": visible(prepared), **(about or {})}
+    transforms = Transforms.for_images(shape, prepared) if kind.functions else None
+    images = _calibration_images(shape, calibration, None if trained else quantize)
+
+    single = float32_copy(model)
+    net = with_constant_ranges(single) if trained else fold_batch_norm(single)
+    net = net if kind.functions else of_plain_operations(net)
+    serve = _serve(net, shape, output, kind)
+    content = Content(
+        serve,
+        net,
+        output,
+        labels,
+        prepared,
+        quantize,
+        images=None if trained else images,
+        io_dtype=io_dtype,
+        opset=OPSET if opset is None else opset,
+        about=about or {},
+        signatures=_signatures(serve, model, transforms, output, labels, prepared),
+    )
+    target = path if base.exists() else base
+    with replacing(target) as written:
+        if target != path:
+            written /= path.name
+        kind.write(content, written)
+        reference = model if computes_in_float32(model) else single
+        compared = verification.random_images(reference, shape) if images is None else images
+        difference, agreement = _compare(load_exported(written), reference, compared, quantize)
+        if transforms is not None:
+            difference = max(difference, _compare_files(written, reference, transforms, output))
+        if written.is_dir():
+            verification.write_checksums(written)
+        files = [file for file in (written, *written.rglob("*")) if file.is_file()]
+        size = sum(file.stat().st_size for file in files)
+    return ExportReport(path, format, quantize, size, difference, agreement, len(compared))
+
+
+def _checked_place(base: Path, kind: Format, version: int, overwrite: bool) -> Path:
+    """Returns the file, or the folder of the version of a SavedModel, after checking it."""
+    path = base
     if not kind.suffix:
         path = base / str(checks.integer("version", version))
         if (base / verification.SAVED_MODEL).exists():
@@ -188,28 +230,22 @@ def export(
         # A new folder of versions is written as a whole.
         clear_leftovers(base.parent, base.name, verification.LONGEST_WRITING)
     verification.check_path(path, overwrite, kind.suffix)
-    prepared = described(model, preprocessing)
-    names = described_names(model, prepared)
-    model = image_network(model, preprocessing)
-    shape = _image_shape(model, image_size, kind.any_size)
-    output = output_name(model)
-    classes = class_count(model.output_shape[-1]) if len(model.output_shape) == 2 else None
-    if labels is None and names is not None and len(names) == classes:
-        labels = names
-    if labels is not None:
-        labels = verification.label_lines(labels, classes)
-    if prepared is not None and shape[0] is not None:
-        prepared = prepared.at(shape[:2])
-    if prepared is not None and "about" in kind.options:
-        about = {"description": visible(prepared), **(about or {})}
-    transforms = Transforms.for_images(shape, prepared)
-    threshold = None if prepared is None else prepared.threshold
-    images = _calibration_images(shape, calibration, None if trained else quantize)
+    return path
 
-    single = float32_copy(model)
-    net = with_constant_ranges(single) if trained else fold_batch_norm(single)
-    if not kind.functions:
-        net = of_plain_operations(net)
+
+def _label_text(
+    model: keras.Model, labels: Sequence[str] | None, prepared: Preprocessing | None
+) -> str | None:
+    """Returns the text of the labels file: of those given, else of those that are known."""
+    classes = class_count(model.output_shape[-1]) if len(model.output_shape) == 2 else None
+    known = None if prepared is None else prepared.class_names
+    if labels is None and known is not None and len(known) == classes:
+        labels = known
+    return None if labels is None else verification.label_lines(labels, classes)
+
+
+def _serve(net: keras.Model, shape: tuple, output: str, kind: Format) -> Any:
+    """Returns a function from images of the shape to a dict of the output."""
     spec = tf.TensorSpec((None, *shape), tf.float32, "images")
 
     @tf.function(input_signature=[spec], autograph=False)
@@ -218,38 +254,7 @@ def export(
             return {output: of_any_batch(net, images)}
         return {output: net(images, training=False)}
 
-    signatures = {}
-    if kind.functions:
-        signatures = _signatures(serve, model, transforms, output, labels, threshold)
-    target = path if base.exists() else base
-    with replacing(target) as written:
-        if target != path:
-            written /= path.name
-        kind.write(
-            serve,
-            written,
-            signatures=signatures,
-            net=net,
-            output=output,
-            labels=labels,
-            prepared=None if prepared is None else prepared.to_json(),
-            quantize=quantize,
-            images=None if trained else images,
-            io_dtype=io_dtype,
-            opset=OPSET if opset is None else opset,
-            about=about,
-            threshold=threshold,
-        )
-        reference = model if computes_in_float32(model) else single
-        compared = verification.random_images(reference, shape) if images is None else images
-        difference, agreement = _compare(load_exported(written), reference, compared, quantize)
-        if kind.functions and transforms is not None:
-            difference = max(difference, _compare_files(written, reference, transforms, output))
-        if written.is_dir():
-            verification.write_checksums(written)
-        files = [file for file in (written, *written.rglob("*")) if file.is_file()]
-        size = sum(file.stat().st_size for file in files)
-    return ExportReport(path, format, quantize, size, difference, agreement, len(compared))
+    return serve
 
 
 def _signatures(
@@ -258,13 +263,14 @@ def _signatures(
     transforms: Transforms | None,
     output: str,
     labels: str | None,
-    threshold: float | None,
+    prepared: Preprocessing | None,
 ) -> dict[str, Any]:
     """Returns the signatures of a SavedModel: of image files, if it may, and of pixels."""
     if transforms is None:
         return {serving.FILES: serve}
     names = None if labels is None else labels.splitlines()
     classes = class_count(model.output_shape[-1])
+    threshold = None if prepared is None else prepared.threshold
     files = serving.of_files(serve, transforms, output, classes, names, threshold)
     return {serving.FILES: files, serving.PIXELS: serve}
 
@@ -272,21 +278,15 @@ def _signatures(
 def _compare_files(
     written: Path, reference: keras.Model, transforms: Transforms, output: str
 ) -> float:
-    """Writes the request to warm up with, and returns how the rows of files differ.
-
-    Those of two images are the model's outputs, and that of a broken file between them is zero.
-    """
-    every = [serving.example_file(transforms, seed) for seed in range(8)]
-    pixels = np.stack([transforms.evaluation(file) for file in every]).astype("float32")
-    rows = verification.telling_images(reference, pixels, 2)
-    files = [every[row] for row in rows]
+    """Writes the request to warm up with, and returns how the outputs for files differ."""
+    files, pixels = serving.telling_files(reference, transforms)
     serving.write_warmup(written, files[0])
     module = verification.load_saved_model(written)
     with tf.device("CPU:0"):
-        encoded = tf.constant([files[0], b"", files[1]])
-        received = module.signatures[serving.FILES](**{serving.INPUT: encoded})
-        expected = np.insert(np.asarray(reference(pixels[rows], training=False)), 1, 0, axis=0)
-    difference = verification.largest_difference(received[output].numpy(), expected, _ZERO)
+        encoded = {serving.INPUT: tf.constant(files)}
+        received = serving.whole_rows(module.signatures[serving.FILES](**encoded))[output]
+        expected = np.asarray(reference(pixels, training=False))
+    difference = verification.largest_difference(received, expected, _ZERO)
     if not difference <= TOLERANCES["float32"]:
         raise verification.ExportMismatchError(
             "The exported model must give the outputs of `model` for image files; it was not kept. "
@@ -296,17 +296,28 @@ def _compare_files(
 
 
 def _check_options(
-    format: str, quantize: str, io_dtype: str, opset: int | None, about: Mapping[str, str] | None
+    format: str,
+    quantize: str,
+    io_dtype: str,
+    opset: int | None,
+    about: Mapping[str, str] | None,
+    trained: bool,
 ) -> None:
     """Raises a ValueError for options that the format lacks, or that are no such options."""
+    checks.one_of("format", format, tuple(FORMATS))
+    quantizations = FORMATS[format].quantizations
+    if quantize not in quantizations:
+        raise ValueError(
+            f"`quantize` must be one of {', '.join(map(repr, quantizations))} for "
+            f"format={format!r}. Received: quantize={quantize!r}"
+        )
     checks.one_of("io_dtype", io_dtype, IO_DTYPES)
     given = {"io_dtype": io_dtype, "opset": opset, "about": about or None}
     for name, value in given.items():
-        if value in (None, "float32") or name in FORMATS[format].options:
+        if value in (None, "float32") or format in OPTIONS[name]:
             continue
-        formats = ", ".join(repr(f) for f, kind in FORMATS.items() if name in kind.options)
         raise ValueError(
-            f"`{name}` must be left out except for format={formats}. "
+            f"`{name}` must be left out except for format={', '.join(map(repr, OPTIONS[name]))}. "
             f"Received: {name}={value!r} with format={format!r}"
         )
     if io_dtype != "float32" and quantize != "int8":
@@ -327,6 +338,11 @@ def _check_options(
                 f"`about` must be a line of text for each of {', '.join(map(repr, ABOUT))} that is "
                 f"known. Received: about={dict(about or {})}"
             )
+    if trained and quantize != "int8" and "int8" in quantizations:
+        raise ValueError(
+            "`quantize` must be 'int8' for a model whose ranges were trained by `quantize_aware`, "
+            f"which is one of 8-bit integers. Received: quantize={quantize!r}"
+        )
 
 
 def _image_shape(model: keras.Model, image_size: Size | str | None, any_size: bool) -> tuple:

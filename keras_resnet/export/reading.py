@@ -17,7 +17,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_resnet.export.copies import described, image_network, of_any_batch
+from keras_resnet.export.copies import image_network, of_any_batch, with_numbers
 from keras_resnet.export.endpoints import KINDS, SIGMOID_LOGITS
 from keras_resnet.export.formats import (
     LABELS_SHA256,
@@ -140,13 +140,18 @@ def classifies(model: keras.Model) -> bool:
     return isinstance(classifier_of(model), keras.layers.Dense) or output_name(model) != "outputs"
 
 
-def preprocessing_for(model: Any, path: str | Path) -> str | Preprocessing:
+def preprocessing_for(
+    model: Any, path: str | Path, preprocessing: str = "inside"
+) -> str | Preprocessing:
     """Returns the `preprocessing` to export a model of a file with.
 
-    It is "inside" for one that remembers its own; for others what lies beside the file, if any.
+    It is `preprocessing` itself for one that remembers its own; for others what lies beside the
+    file stands for what is remembered, with "none" but for mean and deviation.
     """
     beside = None if preprocessing_of(model) else preprocessing_beside(local_file(path))
-    return beside or "inside"
+    if beside is not None and preprocessing == "none":
+        return with_numbers(beside, Preprocessing.unchanged(len(beside.mean)))
+    return beside or preprocessing
 
 
 def _prepared(text: str | bytes | None, path: Path) -> Preprocessing | None:
@@ -158,9 +163,8 @@ def _prepared(text: str | bytes | None, path: Path) -> Preprocessing | None:
 
 def _open_keras(path: str | Path) -> ExportedModel:
     saved = load_model(path)
-    preprocessing = preprocessing_for(saved, path)
-    model = image_network(saved, preprocessing)
-    labels, prepared = labels_of(saved, path), described(saved, preprocessing)
+    model, prepared = image_network(saved, preprocessing_for(saved, path))
+    labels = labels_of(saved, path)
     return open_network(model, Path(path), output_name(model), labels, prepared)
 
 

@@ -5,17 +5,19 @@ Needs TensorFlow.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 
 from keras_resnet.data import Transforms
 from keras_resnet.data.npy import LEVEL_16, encode_npy
 from keras_resnet.export.endpoints import class_probabilities
-from keras_resnet.export.verification import smooth_images
+from keras_resnet.export.verification import ExportMismatchError, smooth_images, telling_images
 from keras_resnet.preprocessing import NONE_OF_THE_CLASSES, covered_by, sides_of
 
 # Names of the signatures: of image files, which is what clients ask for who name none, and of
@@ -23,6 +25,8 @@ from keras_resnet.preprocessing import NONE_OF_THE_CLASSES, covered_by, sides_of
 FILES, PIXELS = "serving_default", "serving_images"
 # TensorFlow Serving's HTTP interface decodes base64 for inputs whose names end so.
 INPUT = "image_bytes"
+# Output with a text for each file: empty, or why it cannot be read.
+ERROR = "error"
 # Classes that an answer names.
 TOP = 5
 
@@ -56,7 +60,7 @@ def of_files(
 
     @tf.function(input_signature=[tf.TensorSpec((None,), tf.string, INPUT)], autograph=False)
     def serve_files(image_bytes):
-        images, readable = _decoded(image_bytes, transforms)
+        images, readable = decode_files(image_bytes, transforms)
         answers = {output: serve(tf.cast(images, tf.float32))[output]}
         if output in ("probabilities", "logits"):
             scores = class_probabilities(answers[output], output)
@@ -65,10 +69,18 @@ def of_files(
             if threshold is not None:
                 none = answers["scores"][:, :1] < tf.constant(threshold, tf.float32)
                 answers["classes"] = tf.where(none, NONE_OF_THE_CLASSES, answers["classes"])
-        rows = {name: _or_zeros(readable, rows) for name, rows in answers.items()}
-        return rows | {"error": tf.where(readable, "", "the image cannot be read")}
+        return with_errors(answers, readable)
 
     return serve_files
+
+
+def with_errors(outputs: Mapping[str, tf.Tensor], readable: tf.Tensor) -> dict[str, tf.Tensor]:
+    """Returns outputs for files with `error`, which is empty, or says that a file cannot be read.
+
+    The rest of such a row is empty and zero.
+    """
+    rows = {name: _or_zeros(readable, rows) for name, rows in outputs.items()}
+    return rows | {ERROR: tf.where(readable, "", "the image cannot be read")}
 
 
 def _or_zeros(readable: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
@@ -77,12 +89,12 @@ def _or_zeros(readable: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
     return tf.where(good, rows, tf.zeros_like(rows))
 
 
-def _decoded(image_bytes: tf.Tensor, transforms: Transforms) -> tuple[tf.Tensor, tf.Tensor]:
-    """Returns the images, and which of them could be read; others are black."""
-    count = tf.size(image_bytes, tf.int64)
+def decode_files(image_bytes: tf.Tensor, transforms: Transforms) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns the images in files, and which of them could be read; others are black."""
+    count, evaluation = tf.size(image_bytes, tf.int64), _evaluation(transforms)
 
     def load(row: tf.Tensor, encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        return row, transforms.evaluation(encoded)
+        return row, evaluation(encoded)
 
     files = tf.data.Dataset.from_tensor_slices((tf.range(count), image_bytes))
     decoded = files.map(load, num_parallel_calls=tf.data.AUTOTUNE).ignore_errors()
@@ -94,6 +106,39 @@ def _decoded(image_bytes: tf.Tensor, transforms: Transforms) -> tuple[tf.Tensor,
     readable = tf.scatter_nd(rows, tf.ones_like(rows[:, 0]), [count]) > 0
     images = tf.ensure_shape(tf.scatter_nd(rows, images, shape), (None, *transforms.shape))
     return images, readable
+
+
+@functools.lru_cache(maxsize=1)
+def _evaluation(transforms: Transforms) -> Any:
+    """Returns `transforms.evaluation`, traced once for the signature and for its verification."""
+    spec = tf.TensorSpec((), tf.string)
+    return tf.function(transforms.evaluation, input_signature=[spec], autograph=False)
+
+
+def telling_files(reference: keras.Model, transforms: Transforms) -> tuple[list[bytes], np.ndarray]:
+    """Returns two files on which a model tells much, a broken one between them, and the images."""
+    evaluation = _evaluation(transforms)
+    every = [example_file(transforms, seed) for seed in range(8)]
+    pixels = np.stack([evaluation(tf.constant(file)) for file in every]).astype("float32")
+    first, second = telling_images(reference, pixels, 2)
+    return [every[first], b"", every[second]], pixels[[first, second]]
+
+
+def whole_rows(rows: Mapping[str, tf.Tensor]) -> dict[str, np.ndarray]:
+    """Returns the outputs for `telling_files` but those of the broken one.
+
+    Raises:
+        ExportMismatchError: If that row is not zero with an `error`, or another one has one.
+    """
+    outputs = {name: value.numpy() for name, value in rows.items()}
+    errors = [bool(text) for text in outputs.pop(ERROR)]
+    if errors != [False, True, False] or any(value[1].any() for value in outputs.values()):
+        raise ExportMismatchError(
+            "The exported model must give the outputs of `model` for image files, and an `error` "
+            "and zeros for broken ones; it was not kept. "
+            f"Received: errors {errors} for a broken file between two whole ones"
+        )
+    return {name: value[::2] for name, value in outputs.items()}
 
 
 def example_file(transforms: Transforms, seed: int = 0) -> bytes:

@@ -95,6 +95,7 @@ def test_labels_do_not_apply_without_a_classifier(tmp_path, capsys):
         (["{model}", "m", "--format", "torch"], "format='torch'"),
         (["{model}", "m.onnx", "--quantize", "float16"], "quantize='float16'"),
         (["{model}", "m.onnx", "--quantize", "int8"], "`calibration`"),
+        (["{model}", "m.keras"], "'m.keras'"),
         (["{model}", "m.onnx", "--opset", "5"], "opset=5"),
         (["{model}", "m.tflite", "--opset", "17"], "opset=17"),
         (["{model}", "m.tflite", "--io-dtype", "int16"], "io_dtype='int16'"),

@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 
 import keras_resnet
-from keras_resnet.export import HubLayer, export, export_hub, hub, load_exported
+from keras_resnet.export import HubLayer, export, export_hub, hub, load_exported, serving
 from keras_resnet.export.verification import ExportMismatchError
 from keras_resnet.surgery import score_map
 from tests.export.conftest import (
@@ -209,7 +209,34 @@ def test_an_empty_batch_has_empty_outputs(net, feature_vector, classification, f
         from_images = module.signatures["serving_default"](images=tf.constant(images))
         from_files = module.signatures["serving_bytes"](encoded=files)
         for rows in (from_images, from_files):
-            assert {name: tuple(value.shape) for name, value in rows.items()} == shapes
+            received = {name: tuple(value.shape) for name, value in rows.items()}
+            assert received == shapes | ({"error": (0,)} if rows is from_files else {})
+
+
+@pytest.mark.parametrize("name", ["classification", "feature_maps"])
+def test_a_broken_file_is_an_error_of_its_own_row(name, request):
+    module = load(request.getfixturevalue(name))
+    pixels = np.random.default_rng(1).integers(0, 256, (2, 8, 8, 1), dtype=np.uint8)
+    files = [tf.io.encode_png(image).numpy() for image in pixels]
+    whole = module.signatures["serving_bytes"](encoded=tf.constant(files))
+    broken = [b"", files[0], files[1][:-20], files[1]]
+    rows = module.signatures["serving_bytes"](encoded=tf.constant(broken))
+    assert [bool(error) for error in rows.pop("error").numpy()] == [True, False, True, False]
+    for output, values in rows.items():
+        close(values[1::2], whole[output])
+        assert not values[::2].numpy().any()
+
+
+def test_files_that_become_other_images_are_noticed(tmp_path, monkeypatch):
+    def other(image_bytes, transforms):
+        images, readable = decode(image_bytes, transforms)
+        return images[:, ::-1], readable
+
+    decode = serving.decode_files
+    monkeypatch.setattr(serving, "decode_files", other)
+    with refused("`model`", "'resnet'", error=ExportMismatchError):
+        export_hub(small_net((1,)), tmp_path / "m")
+    assert os.listdir(tmp_path) == []
 
 
 def test_files_become_as_large_and_gray_as_the_model_takes_them(classification):

@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import os
 import sys
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -14,7 +15,7 @@ import tensorflow as tf
 
 import keras_resnet
 from keras_resnet.export import export, export_hub, inference, load_exported
-from keras_resnet.export.formats import CALIBRATED, custom_operations
+from keras_resnet.export.formats import CALIBRATED, custom_operations, format_of
 from keras_resnet.export.verification import ExportMismatchError
 from keras_resnet.preprocessing import CAFFE
 from tests.export.conftest import FORMS, LABELS, QUANTIZED, assert_same_in_threads, small_net
@@ -333,6 +334,39 @@ def test_wrong_arguments_are_named(net, tmp_path):
         with refused(*words):
             export(**{"model": net, "path": where, **arguments})
     assert os.listdir(tmp_path) == []
+
+
+def test_the_format_is_that_of_the_suffix(net, tmp_path):
+    assert export(net, tmp_path / "m.onnx").format == "onnx"
+    assert export(net, tmp_path / "m-1.0").path == tmp_path / "m-1.0" / "1"
+    assert export(net, tmp_path / "m.foo", "saved_model").format == "saved_model"
+    formats = {
+        **dict.fromkeys(["m", "m.", ".m", "v1.2", "m.tflite.2", "a.b/m"], "saved_model"),
+        **{"m.tflite": "litert", "m-1.0.onnx": "onnx", "a.onnx/m.tflite": "litert"},
+    }
+    assert {path: format_of(Path(path)) for path in formats} == formats
+    for name in ("m.foo", "m.keras", "m.ONNX", "m-1.0.pb"):
+        with refused("`path`", "'.tflite' or '.onnx'", "format='saved_model'", name):
+            format_of(Path(name))
+    with refused("`path`", "m.h5"):
+        export(net, tmp_path / "m.h5")
+    assert sorted(os.listdir(tmp_path)) == ["m-1.0", "m.foo", "m.onnx"]
+
+
+def test_biases_that_are_all_the_same_number_are_right_in_calibrated_integers(tmp_path):
+    """LiteRT's converter rounds such biases wrongly where ranges are in the graph, not here."""
+    images = keras.Input((8, 8, 3))
+    convolution = keras.layers.Conv2D(4, 3)
+    x = convolution(keras.layers.Rescaling(1 / 255)(images))
+    model = keras.Model(images, keras.layers.GlobalAveragePooling2D()(x))
+    scales = np.array([1.0, 0.1, 0.01, 0.001])
+    random = np.random.default_rng(0)
+    convolution.kernel.assign(scales * random.normal(size=convolution.kernel.shape))
+    convolution.bias.assign(np.full(4, 0.5))
+    batch = random.uniform(0, 255, (64, 8, 8, 3)).astype("float32")
+    path = export(model, tmp_path / "m.tflite", quantize="int8", calibration=[batch]).path
+    # Outputs come in steps of 0.01; another channel's scale would take a bias of 0.5 to 5 or more.
+    np.testing.assert_allclose(load_exported(path)(batch), model(batch), atol=0.05)
 
 
 def test_replaces_a_file_only_when_told(net, tmp_path):

@@ -120,12 +120,12 @@ def test_maps_of_a_broken_file_are_zero_and_others_the_models(files, tmp_path, c
 
 
 def test_an_answer_for_a_broken_file_is_not_kept(model, tmp_path, monkeypatch):
-    def decoded(image_bytes, transforms):
-        images, _ = serving_decoded(image_bytes, transforms)
+    def decode_files(image_bytes, transforms):
+        images, _ = decode(image_bytes, transforms)
         return images, tf.ones_like(image_bytes, tf.bool)
 
-    serving_decoded = serving._decoded
-    monkeypatch.setattr(serving, "_decoded", decoded)
+    decode = serving.decode_files
+    monkeypatch.setattr(serving, "decode_files", decode_files)
     with refused("`model`", "image files", error=ExportMismatchError):
         export(model, tmp_path / "m")
     assert list(tmp_path.iterdir()) == []
