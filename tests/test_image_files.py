@@ -224,8 +224,10 @@ def readers(request, tmp_path_factory):
 
     def exported(path):
         files = tf.constant([path.read_bytes()])
-        pixels = module.signatures["serving_bytes"](encoded=files)["features"]
-        return tf.reshape(pixels, whole.shape)
+        rows = module.signatures["serving_bytes"](encoded=files)
+        if error := rows["error"].numpy()[0]:
+            raise ValueError(error)
+        return tf.reshape(rows["features"], whole.shape)
 
     return channels, {
         "training": lambda path: train(path.read_bytes()),
