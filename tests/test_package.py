@@ -132,9 +132,22 @@ def test_flags_in_the_text_exist():
     assert {flag for flag in named if not known & {flag, flag.replace("--no-", "--")}} == set()
 
 
+NOTEBOOKS = [name for name in documents() if name.startswith("docs/notebooks/")]
+
+
+def code_of(name):
+    return "".join(blocks(documents()[name], "python"))
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_notebooks_run(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code_of(name), name, "exec"), {})
+
+
 def test_code_of_the_documents_runs(subprocess_python):
     # Each document by itself, all in one process, since TensorFlow takes seconds to import.
-    code = {name: "".join(blocks(text, "python")) for name, text in documents().items()}
+    code = {name: code_of(name) for name in documents() if name not in NOTEBOOKS}
     code = {name: block for name, block in code.items() if block}
     assert len(code) >= 7 and all("import keras_resnet" in block for block in code.values())
     runs = (f"exec(compile({block!r}, {name!r}, 'exec'), {{}})" for name, block in code.items())

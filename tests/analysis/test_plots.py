@@ -1,11 +1,13 @@
 """Figures show what was measured, and the numbers are beside them."""
 
 import itertools
+import re
 
 import numpy as np
 import pytest
 from matplotlib.cbook import STEP_LOOKUP_MAP
 
+import keras_resnet
 from keras_resnet.analysis import plots
 from keras_resnet.analysis.plots import drawing
 from tests.analysis.conftest import written
@@ -92,3 +94,21 @@ def test_points_at_zero_and_at_100_percent_are_whole(tmp_path):
     window = axes.get_window_extent()
     assert pixels[0] - window.y0 > 4 and window.y1 - pixels[1] > 4
     assert axes.get_yticks().tolist() == list(drawing.ERROR_TICKS)
+
+
+def test_diagrams_of_blocks_show_their_layers(tmp_path):
+    model = keras_resnet.ResNet20(shortcut="A", input_shape=(8, 8, 1))
+    path = tmp_path / "blocks.png"
+    plots.block_diagrams({"option A": (model, 1, 0)}, path, title="A block")
+    # Glyphs are paths; matplotlib keeps each text as a comment.
+    drawn = re.findall("<!-- (.*) -->", path.with_suffix(".svg").read_text(encoding="utf-8"))
+    branch = ["3×3, 32, /2", "batch norm", "ReLU", "3×3, 32", "batch norm", "+", "ReLU"]
+    assert [text for text in drawn if text != "zeros to 32, /2"] == [
+        "x",
+        *branch,
+        "option A",
+        "A block",
+    ]
+    assert "zeros to 32, /2" in drawn
+    with pytest.raises(ValueError, match="Received: block 3 of stage 1"):
+        plots.block_diagrams({"none": (model, 1, 3)}, path, title="None")

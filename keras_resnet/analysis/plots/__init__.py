@@ -5,6 +5,7 @@
 Needs matplotlib (`pip install keras-deep-residual[train]`), and no display.
 """
 
+from keras_resnet.analysis.plots.blocks import block_diagrams
 from keras_resnet.analysis.plots.comparison import accuracy_against_operations, cost_against_batch
 from keras_resnet.analysis.plots.confusion import class_errors, confusion_matrix
 from keras_resnet.analysis.plots.curves import (
@@ -22,6 +23,7 @@ from keras_resnet.analysis.plots.trials import search
 
 __all__ = [
     "accuracy_against_operations",
+    "block_diagrams",
     "cost_against_batch",
     "class_errors",
     "confusion_matrix",
