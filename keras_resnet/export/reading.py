@@ -6,6 +6,7 @@ Needs TensorFlow; LiteRT and ONNX files need the extra `export`.
 from __future__ import annotations
 
 import dataclasses
+import io
 import itertools
 import threading
 import zipfile
@@ -17,7 +18,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_resnet.export.copies import described, image_network, of_any_batch
+from keras_resnet.export.copies import (
+    described,
+    image_network,
+    missing_standardization,
+    of_any_batch,
+)
 from keras_resnet.export.endpoints import KINDS, SIGMOID_LOGITS
 from keras_resnet.export.formats import (
     LABELS_SHA256,
@@ -30,7 +36,7 @@ from keras_resnet.export.formats import (
     sha256,
 )
 from keras_resnet.export.verification import SAVED_MODEL, load_saved_model
-from keras_resnet.models.hub import load_model
+from keras_resnet.models.hub import load_with_file
 from keras_resnet.network import class_names_of, preprocessing_of
 from keras_resnet.preprocessing import Preprocessing
 from keras_resnet.surgery.graphs import classifier_of, functional_config, output_activation
@@ -45,6 +51,9 @@ from keras_resnet.weights.beside import (
     unreadable,
 )
 from keras_resnet.weights.hugging_face import is_address, local_file
+
+# The key, in a tensor of an ONNX file, of the name of the file that has its numbers.
+_EXTERNAL = b"\n\x08location\x12"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,13 +135,13 @@ def output_name(model: Any) -> str:
     )
 
 
-def labels_of(model: Any, path: str | Path) -> tuple[str, ...] | None:
-    """Returns a model's names of its classes, else those that lie beside its file.
+def labels_of(model: keras.Model, file: Path | None) -> tuple[str, ...] | None:
+    """Returns a model's names of its classes, else those that lie beside its local file, if any.
 
     Those beside a model that ends in no classifier are of other classes: there are none then.
     """
     names = class_names_of(model)
-    return names if names or not classifies(model) else labels_beside(local_file(path))
+    return names if names or file is None or not classifies(model) else labels_beside(file)
 
 
 def classifies(model: keras.Model) -> bool:
@@ -140,13 +149,53 @@ def classifies(model: keras.Model) -> bool:
     return isinstance(classifier_of(model), keras.layers.Dense) or output_name(model) != "outputs"
 
 
-def preprocessing_for(model: Any, path: str | Path) -> str | Preprocessing:
-    """Returns the `preprocessing` to export a model of a file with.
+def preprocessing_for(model: keras.Model, file: Path | None) -> str | Preprocessing:
+    """Returns the `preprocessing` to export a model of a local file with.
 
     It is "inside" for one that remembers its own; for others what lies beside the file, if any.
     """
-    beside = None if preprocessing_of(model) else preprocessing_beside(local_file(path))
+    beside = None if file is None or preprocessing_of(model) else preprocessing_beside(file)
     return beside or "inside"
+
+
+def network_of_images(
+    model: keras.Model, file: Path | None, given: str
+) -> tuple[keras.Model, Preprocessing | None]:
+    """Returns a network of images in [0, 255], and what a trained one wants done to an image.
+
+    Raises:
+        ValueError: If the model takes no images, or nobody tells how to prepare them. The error
+            names what was `given` for it.
+    """
+    argument = "model" if file is None else "path"
+    shape = getattr(model, "input_shape", None)
+    if not isinstance(shape, tuple) or len(shape) != 4:
+        raise ValueError(
+            f"`{argument}` must be a functional model of images, (H, W, C). "
+            f"Received: {argument}={given!r}, which takes inputs of shape {_without_batch(shape)}"
+        )
+    preprocessing = preprocessing_for(model, file)
+    if preprocessing == "inside":
+        try:
+            missing_standardization(model, argument, given)
+        except ValueError as error:
+            raise ValueError(
+                f"`{argument}` must be a model that standardizes its images by a layer "
+                f"Normalization or Rescaling in front, remembers how, or has a {PREPROCESSING} "
+                "beside its file, as Preprocessing.to_json returns it; for ImageNet's numbers "
+                "export it with preprocessing='imagenet' (keras-resnet export --preprocessing "
+                f"imagenet), and give that. Received: {argument}={given!r}, without any"
+            ) from error
+    return image_network(model, preprocessing), described(model, preprocessing)
+
+
+def _without_batch(shapes: Any) -> Any:
+    """Returns the shape, or the shapes in a list or a dictionary, of one row."""
+    if isinstance(shapes, dict):
+        return {name: _without_batch(shape) for name, shape in shapes.items()}
+    if isinstance(shapes, list):
+        return [_without_batch(shape) for shape in shapes]
+    return shapes and shapes[1:]
 
 
 def _prepared(text: str | bytes | None, path: Path) -> Preprocessing | None:
@@ -157,11 +206,9 @@ def _prepared(text: str | bytes | None, path: Path) -> Preprocessing | None:
 
 
 def _open_keras(path: str | Path) -> ExportedModel:
-    saved = load_model(path)
-    preprocessing = preprocessing_for(saved, path)
-    model = image_network(saved, preprocessing)
-    labels, prepared = labels_of(saved, path), described(saved, preprocessing)
-    return open_network(model, Path(path), output_name(model), labels, prepared)
+    saved, file = load_with_file(path)
+    model, prepared = network_of_images(saved, file, str(path))
+    return open_network(model, Path(path), output_name(model), labels_of(saved, file), prepared)
 
 
 def open_network(
@@ -220,9 +267,10 @@ def _open_saved_model(path: Path) -> ExportedModel:
 
 def _open_litert(path: Path) -> ExportedModel:
     litert = checks.import_extra("ai_edge_litert.interpreter", "LiteRT files", "export")
-    labels, prepared = _litert_texts(path)
+    content = path.read_bytes()
+    labels, prepared = _litert_texts(content, path)
     try:
-        interpreter = litert.Interpreter(model_path=str(path))
+        interpreter = litert.Interpreter(model_content=content)
         interpreter.allocate_tensors()
         runner = interpreter.get_signature_runner("serving_default")
     except (ValueError, RuntimeError) as error:
@@ -243,32 +291,33 @@ def _open_litert(path: Path) -> ExportedModel:
     return ExportedModel(path, shape, output, labels, run, prepared)
 
 
-def _litert_texts(path: Path) -> tuple[tuple[str, ...] | None, Preprocessing | None]:
+def _litert_texts(
+    content: bytes, path: Path
+) -> tuple[tuple[str, ...] | None, Preprocessing | None]:
     """Returns the labels and the preprocessing in the archive behind a LiteRT model, if any.
 
     The model in front is verified against its checksum there, if it has one.
     """
+    file = io.BytesIO(content)
     try:
-        with open(path, "rb") as file:
-            content = file.read()
-            model, digest = private.litert_model(content), None
-            for i in range(model.MetadataLength()):
-                entry = model.Metadata(i)
-                if entry.Name().decode() == LABELS_SHA256:
-                    digest = model.Buffers(entry.Buffer()).DataAsNumpy().tobytes().decode()
-            if digest is None and not zipfile.is_zipfile(file):
-                return None, None
-            with open_archive(file) as archive:
-                members = {member.filename: member.header_offset for member in archive.infolist()}
-                if MODEL_SHA256 in members:
-                    digest_of_model = sha256(content[: min(members.values())])
-                    if digest_of_model != archive.read(MODEL_SHA256).decode():
-                        raise ValueError("its model does not have its SHA-256")
-                told = archive.read(PREPROCESSING) if PREPROCESSING in members else None
-                prepared = _prepared(told, path)
-                if digest is None and LABELS not in members:
-                    return None, prepared
-                text = archive.read(LABELS)
+        model, digest = private.litert_model(content), None
+        for i in range(model.MetadataLength()):
+            entry = model.Metadata(i)
+            if entry.Name().decode() == LABELS_SHA256:
+                digest = model.Buffers(entry.Buffer()).DataAsNumpy().tobytes().decode()
+        if digest is None and not zipfile.is_zipfile(file):
+            return None, None
+        with open_archive(file) as archive:
+            members = {member.filename: member.header_offset for member in archive.infolist()}
+            if MODEL_SHA256 in members:
+                digest_of_model = sha256(content[: min(members.values())])
+                if digest_of_model != archive.read(MODEL_SHA256).decode():
+                    raise ValueError("its model does not have its SHA-256")
+            told = archive.read(PREPROCESSING) if PREPROCESSING in members else None
+            prepared = _prepared(told, path)
+            if digest is None and LABELS not in members:
+                return None, prepared
+            text = archive.read(LABELS)
     except Exception as error:  # Whatever the schema's and zip's readers raise for damaged files.
         raise unreadable(path, error) from error
     return _verified(text, digest, path), prepared
@@ -283,12 +332,17 @@ def _verified(text: bytes, digest: str | None, path: Path) -> tuple[str, ...]:
 
 def _open_onnx(path: Path) -> ExportedModel:
     onnxruntime = checks.import_extra("onnxruntime", "ONNX files", "export")
+    content = path.read_bytes()
     try:
-        content = path.read_bytes()
         if ONNX_SHA256.encode() in content and sha256(content[:-64]).encode() != content[-64:]:
             raise ValueError("it does not have its SHA-256")
-        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's own classes are not public.
+        if _EXTERNAL in content:
+            raise ValueError(
+                "`path` must be an .onnx file with its weights inside, as keras_resnet.export."
+                f"export writes it. Received: {str(path)!r}, whose weights are in other files"
+            ) from error
         raise unreadable(path, error) from error
     inputs = {value.name: value for value in session.get_inputs()}
     output = _check_names(path, inputs, [value.name for value in session.get_outputs()])

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import re
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ import numpy as np
 from keras_resnet.architectures import BLOCKS
 from keras_resnet.preprocessing import Preprocessing
 from keras_resnet.utils import checks, download
+from keras_resnet.utils.callers import warn_caller
 from keras_resnet.utils.files import parse_json
 from keras_resnet.utils.remote import is_remote, local_copy
 from keras_resnet.weights.beside import LABELS, PREPROCESSING
@@ -309,7 +309,7 @@ def _preprocessing(
 
 
 def _warn(of: str, here: str) -> None:
-    warnings.warn(f"The weights were trained with {of}; here {here}", UserWarning, stacklevel=6)
+    warn_caller(f"The weights were trained with {of}; here {here}")
 
 
 def _read(path: Path, address: str) -> Mapping[str, Any]:

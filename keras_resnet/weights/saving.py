@@ -66,7 +66,7 @@ def load_model(path: str | Path) -> keras.Model:
             "`path` must be a file that Keras can read. "
             f"Received: {str(path)!r} ({first_line(error)})"
         ) from error
-    warn_unless_finite(model, str(path), stacklevel=3)
+    warn_unless_finite(model, str(path))
     return model
 
 
