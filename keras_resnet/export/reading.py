@@ -168,11 +168,12 @@ def network_of_images(
             names what was `given` for it.
     """
     argument = "model" if file is None else "path"
-    shape = getattr(model, "input_shape", None)
-    if not isinstance(shape, tuple) or len(shape) != 4:
+    shapes = [tuple(value.shape[1:]) for value in getattr(model, "inputs", None) or ()]
+    if len(shapes) != 1 or len(shapes[0]) != 3:
+        taken = " and ".join(map(str, shapes)) or "unknown"
         raise ValueError(
-            f"`{argument}` must be a functional model of images, (H, W, C). "
-            f"Received: {argument}={given!r}, which takes inputs of shape {_without_batch(shape)}"
+            f"`{argument}` must be a functional model of images (H, W, C) alone. "
+            f"Received: {argument}={given!r}, whose inputs are {taken}"
         )
     preprocessing = preprocessing_for(model, file)
     if preprocessing == "inside":
@@ -187,15 +188,6 @@ def network_of_images(
                 f"imagenet), and give that. Received: {argument}={given!r}, without any"
             ) from error
     return image_network(model, preprocessing), described(model, preprocessing)
-
-
-def _without_batch(shapes: Any) -> Any:
-    """Returns the shape, or the shapes in a list or a dictionary, of one row."""
-    if isinstance(shapes, dict):
-        return {name: _without_batch(shape) for name, shape in shapes.items()}
-    if isinstance(shapes, list):
-        return [_without_batch(shape) for shape in shapes]
-    return shapes and shapes[1:]
 
 
 def _prepared(text: str | bytes | None, path: Path) -> Preprocessing | None:
