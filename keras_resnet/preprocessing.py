@@ -85,6 +85,18 @@ def covered_by(size: Size, resize: int | None) -> Size:
     return checked_size("resize", tuple(sides))
 
 
+def _checked_numbers(*given: Any) -> list[tuple[float, ...]]:
+    """Returns mean and deviation as tuples of numbers of Python."""
+    mean, std = values = [np.asarray(value) for value in given]
+    numbers = all(value.ndim == 1 and value.dtype.kind in "iuf" for value in values)
+    if not numbers or mean.shape != std.shape or not np.isfinite(values).all() or (std < 0).any():
+        raise ValueError(
+            "`mean` and `std` must have one finite number for each channel, deviations no "
+            "negative one. Received: mean={} and std={}".format(*given)
+        )
+    return [tuple(value.tolist()) for value in values]
+
+
 def _checked_resizes(pairs: Any) -> tuple[tuple[Size, int], ...]:
     """Returns the pairs of `Preprocessing.resizes` as tuples."""
     listed = isinstance(pairs, (tuple, list))
@@ -148,22 +160,9 @@ class Preprocessing:
                     f"`class_names` must be a tuple of names. Received: class_names={names!r}"
                 )
             object.__setattr__(self, "class_names", tuple(names))
-        values = [np.asarray(value) for value in (self.mean, self.std)]
-        numbers = all(value.ndim == 1 and value.dtype.kind in "iuf" for value in values)
-        mean, std = values
-        if (
-            not numbers
-            or mean.shape != std.shape
-            or not np.isfinite(values).all()
-            or (std < 0).any()
-        ):
-            raise ValueError(
-                "`mean` and `std` must have one finite number for each channel, deviations no "
-                f"negative one. Received: mean={self.mean} and std={self.std}"
-            )
-        # Tuples of numbers of Python, whatever sequences they are given in.
-        object.__setattr__(self, "mean", tuple(mean.tolist()))
-        object.__setattr__(self, "std", tuple(std.tolist()))
+        mean, std = _checked_numbers(self.mean, self.std)
+        object.__setattr__(self, "mean", mean)
+        object.__setattr__(self, "std", std)
         object.__setattr__(self, "resizes", _checked_resizes(self.resizes))
         object.__setattr__(self, "image_size", checked_size("image_size", self.image_size))
         if self.resize is not None:

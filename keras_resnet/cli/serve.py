@@ -121,7 +121,7 @@ def make_server(
             self.complete = True
 
     async def predict(request: Request) -> JSONResponse:
-        request = Request(request.scope, limited(request.receive))
+        request = Request(request.scope, _limited(request.receive, max_bytes))
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind != "multipart/form-data":
             (row,) = await rows([await request.body()])
@@ -136,19 +136,6 @@ def make_server(
 
     async def rows(images: list[bytes]) -> list[dict]:
         return await asyncio.get_running_loop().run_in_executor(pool, answer, classifier, images)
-
-    def limited(receive: Callable[[], Awaitable[Any]]) -> Callable[[], Awaitable[Any]]:
-        received = 0
-
-        async def receive_part() -> Any:
-            nonlocal received
-            message = await receive()
-            received += len(message.get("body", b""))
-            if received > max_bytes:
-                raise HTTPException(413, f"more than {max_bytes:,} bytes")
-            return message
-
-        return receive_part
 
     async def health(request: Request) -> JSONResponse:
         return JSONResponse({"status": "ok"})
@@ -181,6 +168,23 @@ def make_server(
             ws="none",
         )
     )
+
+
+def _limited(receive: Callable[[], Awaitable[Any]], most: int) -> Callable[[], Awaitable[Any]]:
+    """Returns a function that receives a request, and refuses it once it has too many bytes."""
+    from starlette.exceptions import HTTPException
+
+    received = 0
+
+    async def receive_part() -> Any:
+        nonlocal received
+        message = await receive()
+        received += len(message.get("body", b""))
+        if received > most:
+            raise HTTPException(413, f"more than {most:,} bytes")
+        return message
+
+    return receive_part
 
 
 def answer(classifier: Classifier, images: Sequence[bytes]) -> list[dict]:

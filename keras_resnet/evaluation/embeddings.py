@@ -180,7 +180,7 @@ def _features(model: keras.Model | ExportedModel | str | Path) -> ExportedModel:
     if isinstance(model, keras.Model):
         net, prepared = network_of_images(model, file, given)
         return open_network(
-            endpoint(net, "feature_vector"), Path(given), "features", None, prepared
+            endpoint(net, "feature_vector"), file or Path(given), "features", None, prepared
         )
     exported = model if isinstance(model, ExportedModel) else load_exported(model)
     if exported.output in ("probabilities", "logits"):

@@ -47,10 +47,11 @@ from keras_resnet.weights.beside import (
     PREPROCESSING,
     label_lines,
     labels_beside,
+    local_file,
     preprocessing_beside,
     unreadable,
 )
-from keras_resnet.weights.hugging_face import is_address, local_file
+from keras_resnet.weights.hugging_face import is_address
 
 # The key, in a tensor of an ONNX file, of the name of the file that has its numbers.
 _EXTERNAL = b"\n\x08location\x12"
@@ -83,7 +84,8 @@ class ExportedModel:
         sides = itertools.zip_longest(self.image_shape, given, fillvalue=0)
         if any(own not in (None, side) for own, side in sides):
             raise ValueError(
-                f"`images` must be a batch of {self.image_shape}. Received: shape {images.shape}"
+                f"`images` must be a batch of images (H, W, C) of shape {self.image_shape}, where "
+                f"None is any length. Received: shape {images.shape}"
             )
         try:
             return np.asarray(self.run(images))
@@ -118,8 +120,8 @@ def load_exported(path: str | Path) -> ExportedModel:
     openers = {".keras": _open_keras, ".tflite": _open_litert, ".onnx": _open_onnx}
     if not path.is_file() or path.suffix not in openers:
         raise ValueError(
-            "`path` must be a .keras, .tflite or .onnx file, or the directory of a Hub module or "
-            f"SavedModel. Received: {str(path)!r}"
+            "`path` must be an existing .keras, .tflite or .onnx file, the directory of a Hub "
+            f"module or SavedModel, or hf://owner/name. Received: {str(path)!r}"
         )
     return openers[path.suffix](path)
 
@@ -181,11 +183,11 @@ def network_of_images(
             missing_standardization(model, argument, given)
         except ValueError as error:
             raise ValueError(
-                f"`{argument}` must be a model that standardizes its images by a layer "
-                f"Normalization or Rescaling in front, remembers how, or has a {PREPROCESSING} "
-                "beside its file, as Preprocessing.to_json returns it; for ImageNet's numbers "
-                "export it with preprocessing='imagenet' (keras-resnet export --preprocessing "
-                f"imagenet), and give that. Received: {argument}={given!r}, without any"
+                f"`{argument}` must standardize its images itself, by a layer Normalization or "
+                f"Rescaling in front, or remember how, or have a {PREPROCESSING} beside it, as "
+                "Preprocessing.to_json returns it; or give what `keras-resnet export "
+                "--preprocessing imagenet` makes of it, if ImageNet's mean and deviation were its "
+                f"own. Received: {argument}={given!r}, without any"
             ) from error
     return image_network(model, preprocessing), described(model, preprocessing)
 
@@ -200,7 +202,9 @@ def _prepared(text: str | bytes | None, path: Path) -> Preprocessing | None:
 def _open_keras(path: str | Path) -> ExportedModel:
     saved, file = load_with_file(path)
     model, prepared = network_of_images(saved, file, str(path))
-    return open_network(model, Path(path), output_name(model), labels_of(saved, file), prepared)
+    return open_network(
+        model, file or Path(path), output_name(model), labels_of(saved, file), prepared
+    )
 
 
 def open_network(
@@ -221,25 +225,7 @@ def _open_saved_model(path: Path) -> ExportedModel:
         module = load_saved_model(path)
     except (OSError, tf.errors.OpError, ValueError, LookupError, TypeError, RuntimeError) as error:
         raise unreadable(path, error) from error  # Whatever a damaged graph leads to.
-    found = None
-    for signature in module.signatures.values():
-        inputs = signature.structured_input_signature[1]
-        shape = next((spec.shape for spec in inputs.values() if spec.shape.rank == 4), None)
-        if shape is not None:
-            found = signature, inputs, shape
-            break
-    if found is None:
-        raise ValueError(
-            "`path` must be a SavedModel with a signature of images (batch, H, W, C). "
-            f"Received: {str(path)!r}"
-        )
-    signature, inputs, shape = found
-    if len(inputs) != 1 or len(signature.structured_outputs) != 1:
-        raise ValueError(
-            "`path` must be a SavedModel of one input and one output to be run here. Received: "
-            f"{str(path)!r} with outputs {', '.join(sorted(signature.structured_outputs))}"
-        )
-    (argument,), (name,) = inputs, signature.structured_outputs
+    signature, argument, shape, name = _signature_of_images(module, path)
     assets = path / "assets" / LABELS
     labels, prepared = labels_beside(assets), preprocessing_beside(assets)
     # Hub modules can be called, and take images in [0, 1]; those of `export` have signatures only.
@@ -255,6 +241,26 @@ def _open_saved_model(path: Path) -> ExportedModel:
         return tf.sigmoid(outputs) if sigmoid else outputs
 
     return ExportedModel(path, tuple(shape[1:]), output, labels, run, prepared)
+
+
+def _signature_of_images(module: Any, path: Path) -> tuple[Any, str, tf.TensorShape, str]:
+    """Returns a SavedModel's signature of images, the input, its shape, and the output."""
+    for signature in module.signatures.values():
+        inputs, outputs = signature.structured_input_signature[1], signature.structured_outputs
+        if all(spec.shape.rank != 4 for spec in inputs.values()):
+            continue
+        if len(inputs) != 1 or len(outputs) != 1:
+            raise ValueError(
+                "`path` must be a SavedModel of one input and one output to be run here. Received: "
+                f"{str(path)!r} with inputs {', '.join(sorted(inputs))} and outputs "
+                f"{', '.join(sorted(outputs))}"
+            )
+        ((argument, spec),), (name,) = inputs.items(), outputs
+        return signature, argument, spec.shape, name
+    raise ValueError(
+        "`path` must be a SavedModel with a signature of images (batch, H, W, C). "
+        f"Received: {str(path)!r}"
+    )
 
 
 def _open_litert(path: Path) -> ExportedModel:

@@ -11,9 +11,9 @@ from keras_resnet.models.builders import GENERAL_BUILDERS, build
 from keras_resnet.network import Network, preprocessing_of, remembered
 from keras_resnet.utils import checks, private
 from keras_resnet.weights import PRETRAINED, saving
-from keras_resnet.weights.beside import labels_beside, preprocessing_beside
+from keras_resnet.weights.beside import labels_beside, local_file, preprocessing_beside
 from keras_resnet.weights.files import read_hub
-from keras_resnet.weights.hugging_face import HubNetwork, find_network, is_address, local_file
+from keras_resnet.weights.hugging_face import HubNetwork, find_network, is_address
 
 
 def load_model(path: str | Path) -> keras.Model:
