@@ -265,7 +265,7 @@ def _signature_of_images(module: Any, path: Path) -> tuple[Any, str, tf.TensorSh
 
 def _open_litert(path: Path) -> ExportedModel:
     litert = checks.import_extra("ai_edge_litert.interpreter", "LiteRT files", "export")
-    content = path.read_bytes()
+    content = _read(path)
     labels, prepared = _litert_texts(content, path)
     try:
         interpreter = litert.Interpreter(model_content=content)
@@ -287,6 +287,14 @@ def _open_litert(path: Path) -> ExportedModel:
 
     shape = _image_shape(inputs["images"]["shape_signature"])
     return ExportedModel(path, shape, output, labels, run, prepared)
+
+
+def _read(path: Path) -> bytes:
+    """Returns the content of a file, which is verified and run as it is now, not read again."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise unreadable(path, error) from error
 
 
 def _litert_texts(
@@ -330,7 +338,7 @@ def _verified(text: bytes, digest: str | None, path: Path) -> tuple[str, ...]:
 
 def _open_onnx(path: Path) -> ExportedModel:
     onnxruntime = checks.import_extra("onnxruntime", "ONNX files", "export")
-    content = path.read_bytes()
+    content = _read(path)
     try:
         if ONNX_SHA256.encode() in content and sha256(content[:-64]).encode() != content[-64:]:
             raise ValueError("it does not have its SHA-256")
