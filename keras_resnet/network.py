@@ -6,7 +6,6 @@ import dataclasses
 import functools
 import json
 import types
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -18,6 +17,7 @@ from keras_resnet.layers import PACKAGE, Remembering
 from keras_resnet.naming import OTHER_NAMES, find_stage, map_name
 from keras_resnet.preprocessing import KERAS_CAFFE, KERAS_TF, Preprocessing
 from keras_resnet.utils import checks, private
+from keras_resnet.utils.callers import warn_caller
 from keras_resnet.utils.escapes import visible
 from keras_resnet.utils.files import parse_json
 
@@ -124,7 +124,7 @@ class NetworkConfig:
             for name, kind in (("stem", Stem), ("include_preprocessing", Preprocessing)):
                 if isinstance(arguments[name], Mapping):
                     arguments[name] = kind(**arguments[name])
-            prepared = values["preprocessing"] and Preprocessing(**_tuples(values["preprocessing"]))
+            prepared = values["preprocessing"] and Preprocessing(**values["preprocessing"])
             checks.one_of("builder", values["builder"], ("ResNet", "DenseNet"))
             return cls(**{**values, "arguments": arguments, "preprocessing": prepared})
         except Exception as error:  # Whatever Keras raises for objects that it cannot read.
@@ -272,7 +272,7 @@ def warn_of_range(model: Network, images: Any) -> None:
     if outside or narrow or unit:
         model._warned = True
         message = f"{model.name} expects {how}. Received: images of {smallest:.3g} to {largest:.3g}"
-        warnings.warn(message, ImageRangeWarning, stacklevel=3)
+        warn_caller(message, ImageRangeWarning)
 
 
 @dataclasses.dataclass(frozen=True)

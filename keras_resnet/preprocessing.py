@@ -85,6 +85,30 @@ def covered_by(size: Size, resize: int | None) -> Size:
     return checked_size("resize", tuple(sides))
 
 
+def _checked_numbers(*given: Any) -> list[tuple[float, ...]]:
+    """Returns mean and deviation as tuples of numbers of Python."""
+    mean, std = values = [np.asarray(value) for value in given]
+    numbers = all(value.ndim == 1 and value.dtype.kind in "iuf" for value in values)
+    if not numbers or mean.shape != std.shape or not np.isfinite(values).all() or (std < 0).any():
+        raise ValueError(
+            "`mean` and `std` must have one finite number for each channel, deviations no "
+            "negative one. Received: mean={} and std={}".format(*given)
+        )
+    return [tuple(value.tolist()) for value in values]
+
+
+def _checked_resizes(pairs: Any) -> tuple[tuple[Size, int], ...]:
+    """Returns the pairs of `Preprocessing.resizes` as tuples."""
+    listed = isinstance(pairs, (tuple, list))
+    if not listed or not all(isinstance(pair, (tuple, list)) and len(pair) == 2 for pair in pairs):
+        raise ValueError(
+            f"`resizes` must be pairs of an image size and its `resize`. Received: resizes={pairs}"
+        )
+    return tuple(
+        (checked_size("resizes", size), checks.integer("resizes", resize)) for size, resize in pairs
+    )
+
+
 @dataclasses.dataclass(frozen=True)
 class Preprocessing:
     """What is done to an image before a network sees it.
@@ -136,19 +160,10 @@ class Preprocessing:
                     f"`class_names` must be a tuple of names. Received: class_names={names!r}"
                 )
             object.__setattr__(self, "class_names", tuple(names))
-        values = [np.asarray(value) for value in (self.mean, self.std)]
-        numbers = all(value.ndim == 1 and value.dtype.kind in "iuf" for value in values)
-        mean, std = values
-        if (
-            not numbers
-            or mean.shape != std.shape
-            or not np.isfinite(values).all()
-            or (std < 0).any()
-        ):
-            raise ValueError(
-                "`mean` and `std` must have one finite number for each channel, deviations no "
-                f"negative one. Received: mean={self.mean} and std={self.std}"
-            )
+        mean, std = _checked_numbers(self.mean, self.std)
+        object.__setattr__(self, "mean", mean)
+        object.__setattr__(self, "std", std)
+        object.__setattr__(self, "resizes", _checked_resizes(self.resizes))
         object.__setattr__(self, "image_size", checked_size("image_size", self.image_size))
         if self.resize is not None:
             shortest = min(sides_of(self.image_size))
@@ -204,6 +219,14 @@ class Preprocessing:
             self, image_size=image_size, resize=resize, resizes=tuple(sizes.items())
         )
 
+    def with_weights_of(self, other: Preprocessing | None) -> Preprocessing:
+        """Returns it for the weights that `other` is of, or for weights of which nothing is known.
+
+        The source and the threshold are those of the weights.
+        """
+        source, threshold = (other.source, other.threshold) if other else ("", None)
+        return dataclasses.replace(self, source=source, threshold=threshold)
+
     def __str__(self) -> str:
         count = len(self.mean)
         channels = f"{COLORS.get(count, f'{count} channels')} in [0, 255]"
@@ -254,13 +277,8 @@ class Preprocessing:
             values = parse_json(text)
             always = {name: values.pop(name) for name in _ALWAYS}
             values.pop("covers", None)  # follows from the others
-            pairs = tuple(
-                (checked_size("resizes", size), int(resize))
-                for size, resize in values.pop("resizes")
-            )
-            mean, std = (tuple(map(float, values.pop(name))) for name in ("mean", "std"))
             if always == _ALWAYS:
-                return cls(mean, std, resizes=pairs, **values)
+                return cls(**values)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise ValueError(
                 "`preprocessing` must be the JSON that `Preprocessing.to_json` returns. "

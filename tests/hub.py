@@ -23,6 +23,7 @@ class Hub(http.server.ThreadingHTTPServer):
         recorded: Checksums that the hub gives out in place of the true ones, by path.
         large: Suffixes of files that the hub records by their sha256, all others by Git's.
         asked: Paths of all downloads.
+        newest: Paths of files that were looked up of the newest commit, without download.
     """
 
     daemon_threads = True
@@ -31,7 +32,8 @@ class Hub(http.server.ThreadingHTTPServer):
     def __init__(self):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.repositories: dict[str, dict[str, bytes]] = {}
-        self.commits, self.created, self.recorded, self.asked = [], [], {}, []
+        self.commits, self.created, self.recorded = [], [], {}
+        self.asked, self.newest = [], []
         self.large = (".safetensors", ".bin", ".keras")
 
     @property
@@ -89,8 +91,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         found = re.fullmatch(r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", self.path)
         files = server.repositories.get(found[1]) if found else None
         content = None if files is None else files.get(found[3])
-        if body and found:
-            server.asked.append(self.path)
+        if found and (body or found[2] == "main"):
+            (server.asked if body else server.newest).append(self.path)
         if content is None:
             self.send_response(404)
             self.send_header("X-Error-Code", "RepoNotFound" if files is None else "EntryNotFound")

@@ -120,6 +120,38 @@ def test_config_round_trip():
     assert not {"weights", "input_tensor", "name"} & set(again.arguments)
 
 
+def test_the_preprocessing_that_earlier_versions_stored():
+    """Every attribute as it is, and of an old file those that there were."""
+    stored = {
+        "mean": [123.68, 116.779, 103.939],
+        "std": [1.0, 1.0, 1.0],
+        "image_size": [8, 6],
+        "resize": 7,
+        "interpolation": "bicubic",
+        "class_names": ["cat", "dog"],
+        "source": "timm/x",
+        "resizes": [[16, 18], [[24, 20], 22]],
+        "bgr": True,
+        "threshold": 0.25,
+        "bits": 16,
+    }
+    names, resizes = ("cat", "dog"), ((16, 18), ((24, 20), 22))
+    mean = (123.68, 116.779, 103.939)
+    full = Preprocessing(
+        mean, (1.0,) * 3, (8, 6), 7, "bicubic", names, "timm/x", resizes, True, 0.25, 16
+    )
+    model = keras_resnet.CifarResNet(
+        8, input_shape=(8, 6, 3), classes=2, include_preprocessing=full
+    )
+    text = json.loads(model.network.to_json())
+    assert text["preprocessing"] == text["arguments"]["include_preprocessing"] == stored
+    again = NetworkConfig.from_json(json.dumps(text))
+    assert again.preprocessing == again.arguments["include_preprocessing"] == full
+    text["preprocessing"] = {name: stored[name] for name in ("mean", "std", "image_size", "resize")}
+    old = NetworkConfig.from_json(json.dumps(text)).preprocessing
+    assert old == Preprocessing(mean, (1.0,) * 3, (8, 6), 7)
+
+
 def test_a_model_from_before_an_option_has_its_default():
     saved = json.loads(keras_resnet.ResNet20(shortcut="B").network.to_json())
     del saved["arguments"]["squeeze_excitation"]

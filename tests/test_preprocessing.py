@@ -271,3 +271,37 @@ def test_an_image_below_the_threshold_shows_none_of_the_classes():
     assert not prepared.shows_none(float(np.float32(0.3)))
     assert not Preprocessing().shows_none(0.0)
     assert not Preprocessing(threshold=0.0).shows_none(0.0)
+
+
+def test_sequences_of_any_kind_become_tuples():
+    resizes = [[[16, 12], 20], [9, 9]]
+    given = Preprocessing([1, 2.5], np.float32([1, 2]), [8, 6], 12, resizes=resizes)
+    expected = Preprocessing((1.0, 2.5), (1.0, 2.0), (8, 6), 12, resizes=(((16, 12), 20), (9, 9)))
+    assert given == expected and hash(given) == hash(expected)
+    assert json.loads(given.to_json())["std"] == [1.0, 2.0]
+    for wrong in (5, [5], [[5]], [["x", 5]], [[5, "x"]], [[5, 0]]):
+        with refused("`resizes`"):
+            Preprocessing(resizes=wrong)
+
+
+# As `to_json` wrote it before 16 bits, and with everything.
+STORED = (
+    '{"mean": [127.5, 127.5, 127.5], "std": [127.5, 127.5, 127.5], "image_size": 224, '
+    '"resize": 256, "interpolation": "bilinear", "source": "", "resizes": [], "bgr": false, '
+    '"threshold": null, "orientation": "exif", "antialias": true, "crop": "center", '
+    '"range": [0, 255]}',
+    '{"mean": [123.68, 116.779, 103.939], "std": [1.0, 1.0, 1.0], "image_size": [8, 6], '
+    '"resize": 7, "interpolation": "bicubic", "source": "timm/x", '
+    '"resizes": [[16, 18], [[24, 20], 22]], "bgr": true, "threshold": 0.25, "bits": 16, '
+    '"orientation": "exif", "antialias": true, "crop": "center", "range": [0, 255], '
+    '"covers": [9, 7]}',
+)
+
+
+def test_what_earlier_versions_stored_is_read():
+    mean, resizes = (123.68, 116.779, 103.939), ((16, 18), ((24, 20), 22))
+    full = Preprocessing(
+        mean, (1.0,) * 3, (8, 6), 7, "bicubic", None, "timm/x", resizes, True, 0.25, 16
+    )
+    assert [Preprocessing.from_json(text) for text in STORED] == [KERAS_TF, full]
+    assert [KERAS_TF.to_json(), full.to_json()] == list(STORED)

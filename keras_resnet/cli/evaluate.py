@@ -31,12 +31,12 @@ from keras_resnet.analysis import plots
 from keras_resnet.cli.arguments import Arguments, options_of, parse
 from keras_resnet.cli.session import print_json
 from keras_resnet.data import ImageDataset, load_dataset, option_names
+from keras_resnet.evaluation.evaluator import open_with_names
 from keras_resnet.experiment.card import versions
 from keras_resnet.experiment.evaluation_files import write_evaluation
 from keras_resnet.experiment.page import REPORT, require_jinja, write_report
 from keras_resnet.experiment.workdir import expect_folder
 from keras_resnet.export import ExportedModel
-from keras_resnet.export.reading import labels_of
 from keras_resnet.network import preprocessing_of
 from keras_resnet.preprocessing import checked_size
 from keras_resnet.utils import checks
@@ -120,9 +120,10 @@ def main(
     checks.one_of("table", given.table, ("csv", "json", "parquet"))
     if given.table == "parquet":
         require_pyarrow()
-    models, others = (
-        [evaluation.open_model(path) for path in paths] for paths in (given.models, given.against)
+    opened, others = (
+        [open_with_names(path) for path in paths] for paths in (given.models, given.against)
     )
+    models = [model for model, _ in opened]
     options = options_of(given, "image_size", "max_bad_files", "val_split", "test_split")
     if given.image_size is not None:
         options["image_size"] = checked_size("image_size", given.image_size)
@@ -134,7 +135,7 @@ def main(
             "`against` and `calibrate` are for images with one label each. "
             f"Received: dataset={given.dataset!r}"
         )
-    result = _evaluate(given, models, given.models, dataset)
+    result = _evaluate(given, opened, given.models, dataset)
     title = f"{' + '.join(given.models)}: {result.split} images of {dataset.name}"
     lines = [str(result)]
     metrics = result.metrics() | write_evaluation(result, workdir, title, given.table)
@@ -171,24 +172,21 @@ def main(
 
 def _evaluate(
     given: Evaluate,
-    models: Sequence[evaluation.Model],
+    opened: Sequence[tuple[evaluation.Model, Sequence[str] | None]],
     names: Sequence[str],
     dataset: ImageDataset,
 ) -> evaluation.Evaluation | evaluation.MultiLabelEvaluation:
     options = options_of(given, "resize", "scales", "flip")
     with evaluation.Progress() as progress:
         return evaluation.evaluate(
-            models,
+            [model for model, _ in opened],
             dataset,
             evaluation.make_protocol(given.protocol, **options),
             split=given.split,
             average=given.average,
             batch_size=given.batch_size,
             names=names,
-            class_names=[
-                one.labels if isinstance(one, ExportedModel) else labels_of(one, name)
-                for one, name in zip(models, names, strict=True)
-            ],
+            class_names=[classes for _, classes in opened],
             keep_outputs=given.calibrate is not None,
             progress=progress,
         )

@@ -23,10 +23,9 @@ from keras_resnet.cli import Arguments, parse, print_json
 from keras_resnet.cli.flags import REPEATABLE
 from keras_resnet.evaluation.predictor import calibration_batches
 from keras_resnet.export.reading import labels_of, preprocessing_for
-from keras_resnet.models.hub import load_model
+from keras_resnet.models.hub import load_with_file
 from keras_resnet.utils import remote
 from keras_resnet.weights.beside import labels_beside, read_labels
-from keras_resnet.weights.hugging_face import local_file
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,11 +73,11 @@ def main(
     """Exports a model, and prints how well the result agrees with it."""
     given = parse(Export, argv, description, prog)
 
-    model = load_model(given.model)
-    labels = read_labels(given.labels) if given.labels else labels_of(model, given.model)
-    if labels is None and labels_beside(local_file(given.model)):
+    model, file = load_with_file(given.model)
+    labels = read_labels(given.labels) if given.labels else labels_of(model, file)
+    if labels is None and file is not None and labels_beside(file):
         print("labels.txt is left out: the model ends in no classifier", file=sys.stderr)
-    preprocessing = preprocessing_for(model, given.model, given.preprocessing)
+    preprocessing = preprocessing_for(model, file, given.preprocessing)
     calibration = None
     if given.calibration is not None:
         calibration = calibration_batches(given.calibration, model, given.image_size, preprocessing)

@@ -10,13 +10,14 @@ one image, or several as files of a multipart form, and gives their "labels" and
 JSON, best first. "none" is true where the model was calibrated (evaluate --calibrate) and the best
 probability is below its threshold: the image shows none of the classes. An image that cannot be
 read has an "error" instead: one that came alone with status 422, among several in its own row with
-200. GET /health answers while the model is served. Needs the extra `serve`.
+200. A request that is refused gets an "error", too. GET /health answers while the model is served.
+Needs the extra `serve`.
 """
 
 import asyncio
 import dataclasses
 import socket
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -108,7 +109,7 @@ def make_server(
     from starlette.applications import Starlette
     from starlette.exceptions import HTTPException
     from starlette.formparsers import MultiPartException, MultiPartParser
-    from starlette.requests import ClientDisconnect
+    from starlette.requests import ClientDisconnect, Request
     from starlette.responses import JSONResponse
     from starlette.routing import Route
 
@@ -119,7 +120,8 @@ def make_server(
         def on_end(self) -> None:
             self.complete = True
 
-    async def predict(request: Any) -> JSONResponse:
+    async def predict(request: Request) -> JSONResponse:
+        request = Request(request.scope, _limited(request.receive, max_bytes))
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind != "multipart/form-data":
             (row,) = await rows([await request.body()])
@@ -135,7 +137,7 @@ def make_server(
     async def rows(images: list[bytes]) -> list[dict]:
         return await asyncio.get_running_loop().run_in_executor(pool, answer, classifier, images)
 
-    async def health(request: Any) -> JSONResponse:
+    async def health(request: Request) -> JSONResponse:
         return JSONResponse({"status": "ok"})
 
     def error(status: int, text: str) -> JSONResponse:
@@ -152,7 +154,6 @@ def make_server(
             # Nobody reads it, but it is no fault of the server that a client hangs up.
             ClientDisconnect: lambda *_: error(400, "incomplete"),
         },
-        max_body_size=max_bytes,
     )
     return uvicorn.Server(
         uvicorn.Config(
@@ -167,6 +168,23 @@ def make_server(
             ws="none",
         )
     )
+
+
+def _limited(receive: Callable[[], Awaitable[Any]], most: int) -> Callable[[], Awaitable[Any]]:
+    """Returns a function that receives a request, and refuses it once it has too many bytes."""
+    from starlette.exceptions import HTTPException
+
+    received = 0
+
+    async def receive_part() -> Any:
+        nonlocal received
+        message = await receive()
+        received += len(message.get("body", b""))
+        if received > most:
+            raise HTTPException(413, f"more than {most:,} bytes")
+        return message
+
+    return receive_part
 
 
 def answer(classifier: Classifier, images: Sequence[bytes]) -> list[dict]:

@@ -16,11 +16,10 @@ from keras_resnet.data.folder import find_splits
 from keras_resnet.data.transforms import Transforms
 from keras_resnet.evaluation.predictor import read_images, transforms_for
 from keras_resnet.export import ExportedModel, load_exported
-from keras_resnet.export.copies import image_network
 from keras_resnet.export.endpoints import endpoint
-from keras_resnet.export.reading import open_network, preprocessing_for
-from keras_resnet.models.hub import load_model
-from keras_resnet.preprocessing import Preprocessing, Size
+from keras_resnet.export.reading import network_of_images, open_network
+from keras_resnet.models.hub import load_with_file
+from keras_resnet.preprocessing import Size
 from keras_resnet.utils import checks
 from keras_resnet.utils.files import replacing
 from keras_resnet.utils.tables import require_pyarrow
@@ -174,15 +173,14 @@ _WRITERS = {".csv": _write_csv, ".parquet": _write_parquet}
 
 def _features(model: keras.Model | ExportedModel | str | Path) -> ExportedModel:
     """Returns a model, of whatever form, from images in [0, 255] to features."""
-    path: Path | None = None
-    preprocessing: str | Preprocessing = "inside"
+    given = model.name if isinstance(model, keras.Model) else str(model)
+    file: Path | None = None
     if isinstance(model, (str, Path)) and (is_address(model) or Path(model).suffix == ".keras"):
-        given, path, model = model, Path(model), load_model(model)
-        preprocessing = preprocessing_for(model, given)
+        model, file = load_with_file(model)
     if isinstance(model, keras.Model):
-        net, prepared = image_network(model, preprocessing)
+        net, prepared = network_of_images(model, file, given)
         net = endpoint(net, "feature_vector")
-        return open_network(net, path or Path(model.name), "features", None, prepared)
+        return open_network(net, file or Path(given), "features", None, prepared)
     exported = model if isinstance(model, ExportedModel) else load_exported(model)
     if exported.output in ("probabilities", "logits"):
         raise ValueError(

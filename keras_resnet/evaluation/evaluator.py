@@ -20,7 +20,9 @@ from keras_resnet.evaluation.protocols import Protocol, SingleCrop
 from keras_resnet.evaluation.results import TOP, Evaluation
 from keras_resnet.export import ExportedModel, load_exported
 from keras_resnet.export.copies import image_network
-from keras_resnet.models import build, list_models, load_model
+from keras_resnet.export.reading import labels_of
+from keras_resnet.models import build, list_models
+from keras_resnet.models.hub import load_with_file
 from keras_resnet.network import class_count, class_names_of, preprocessing_of
 from keras_resnet.preprocessing import Preprocessing, Size, covered_by
 from keras_resnet.surgery.conversion import any_size, with_logits
@@ -241,15 +243,20 @@ def open_model(path: str | Path) -> Model:
         ImportError: If the package that it is read with is missing.
         OSError: If it cannot be downloaded.
     """
+    return open_with_names(path)[0]
+
+
+def open_with_names(path: str | Path) -> tuple[Model, tuple[str, ...] | None]:
+    """Returns what `open_model` does, and the names of its classes, in it or beside it."""
     name = str(path)
-    if not Path(path).exists():
-        if name in PRETRAINED:
-            return load_model(name)
-        if list_models(name):
-            return build(name, weights="imagenet")
-    if is_address(path) or Path(path).suffix == ".keras":
-        return load_model(path)
-    return load_exported(path)
+    named = not Path(path).exists()
+    if named and list_models(name):
+        return build(name, weights="imagenet"), None
+    if (named and name in PRETRAINED) or is_address(path) or Path(path).suffix == ".keras":
+        model, file = load_with_file(path)
+        return model, labels_of(model, file)
+    exported = load_exported(path)
+    return exported, exported.labels
 
 
 def _name(model: Model) -> str:

@@ -50,20 +50,29 @@ def endpoint(model: keras.Model, kind: str) -> keras.Model:
             "`model` must have one output without a name; export one of several or of named "
             f"outputs as kind='feature_maps'. {received}"
         )
-    if kind == "outputs":
-        return model
-    classifier = classifier_of(model)
+    if kind == "feature_vector":
+        return _vectors(model)
     if kind == "classification":
-        own = isinstance(classifier, keras.layers.Dense) and classifier.name == CLASSIFIER
-        scores = own or output_function(model) in _OF_SCORES
-        if not scores or len(model.output_shape) != 2:
-            raise ValueError(
-                "`model` must end in a score for each class, with softmax, sigmoid or a layer "
-                "without activation, for kind='classification'; export others as 'feature_vector' "
-                f"or 'outputs'. Received: model {model.name!r} with outputs of shape "
-                f"{model.output_shape}"
-            )
-        return model
+        _expect_scores(model)
+    return model
+
+
+def _expect_scores(model: keras.Model) -> None:
+    classifier = classifier_of(model)
+    own = isinstance(classifier, keras.layers.Dense) and classifier.name == CLASSIFIER
+    scores = own or output_function(model) in _OF_SCORES
+    if not scores or len(model.output_shape) != 2:
+        raise ValueError(
+            "`model` must end in a score for each class, with softmax, sigmoid or a layer "
+            "without activation, for kind='classification'; export others as 'feature_vector' "
+            f"or 'outputs'. Received: model {model.name!r} with outputs of shape "
+            f"{tuple(model.output_shape[1:])}"
+        )
+
+
+def _vectors(model: keras.Model) -> keras.Model:
+    """Returns the part of the model in front of its classifier, if it ends in one."""
+    classifier = classifier_of(model)
     classifies = isinstance(classifier, keras.layers.Dense) and (
         classifier.name == CLASSIFIER or output_function(model) is keras.activations.softmax
     )
@@ -73,7 +82,7 @@ def endpoint(model: keras.Model, kind: str) -> keras.Model:
         raise ValueError(
             "`model` must give a vector per image; build it with pooling='avg', or export its maps "
             "as kind='feature_maps' or 'outputs'. "
-            f"Received: model with outputs of shape {tuple(features.shape)}"
+            f"Received: model {model.name!r} with outputs of shape {tuple(features.shape[1:])}"
         )
     return keras.Model(model.inputs[0], features, name=model.name) if classifies else model
 

@@ -69,7 +69,8 @@ class HubLayer(keras.layers.Layer):
         self.handle = str(handle)
         self.sha256 = sha256
         self.frozen_norms = bool(frozen_norms)
-        self._module = _load(self.handle, sha256)
+        require_tensorflow()
+        self._module = _load(module_directory(self.handle, sha256), self.handle)
         self._takes_training = "training" in inspect.signature(self._module.__call__).parameters
         trained = {variable.ref() for variable in _listed(self._module, "trainable_variables")}
         with private.with_values(), keras.name_scope(self.name):
@@ -100,8 +101,12 @@ class HubLayer(keras.layers.Layer):
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> HubLayer:
         """Returns the layer of a config, if a file may have its module run; see `trust_module`."""
-        trusted_directory(str(config["handle"]), config.get("sha256"))
-        return cls(**config)
+        handle, sha256 = str(config["handle"]), config.get("sha256")
+        # Not looked up again, which could lead to another or download it.
+        directory = trusted_directory(handle, sha256)
+        layer = cls(**{**config, "handle": directory, "sha256": None})
+        layer.handle, layer.sha256 = handle, sha256
+        return layer
 
     def get_config(self) -> dict[str, Any]:
         own = {"handle": self.handle, "sha256": self.sha256, "frozen_norms": self.frozen_norms}
@@ -122,9 +127,7 @@ class _ModuleLosses(keras.regularizers.Regularizer):
         return tf.add_n([loss() for loss in self.losses])
 
 
-def _load(handle: str, sha256: str | None) -> Any:
-    require_tensorflow()
-    directory = module_directory(handle, sha256)
+def _load(directory: Path, handle: str) -> Any:
     if not (directory / SAVED_MODEL).is_file():
         raise ValueError(
             "`handle` must be the directory of a SavedModel, with a file saved_model.pb. "

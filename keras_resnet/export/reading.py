@@ -6,6 +6,7 @@ Needs TensorFlow; LiteRT and ONNX files need the extra `export`.
 from __future__ import annotations
 
 import dataclasses
+import io
 import itertools
 import threading
 import zipfile
@@ -17,7 +18,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_resnet.export.copies import image_network, of_any_batch, with_numbers
+from keras_resnet.export.copies import (
+    image_network,
+    missing_standardization,
+    of_any_batch,
+    with_numbers,
+)
 from keras_resnet.export.endpoints import KINDS, SIGMOID_LOGITS
 from keras_resnet.export.formats import (
     LABELS_SHA256,
@@ -30,7 +36,7 @@ from keras_resnet.export.formats import (
     sha256,
 )
 from keras_resnet.export.verification import SAVED_MODEL, load_saved_model
-from keras_resnet.models.hub import load_model
+from keras_resnet.models.hub import load_with_file
 from keras_resnet.network import class_names_of, preprocessing_of
 from keras_resnet.preprocessing import Preprocessing
 from keras_resnet.surgery.graphs import classifier_of, functional_config, output_activation
@@ -41,10 +47,14 @@ from keras_resnet.weights.beside import (
     PREPROCESSING,
     label_lines,
     labels_beside,
+    local_file,
     preprocessing_beside,
     unreadable,
 )
-from keras_resnet.weights.hugging_face import is_address, local_file
+from keras_resnet.weights.hugging_face import is_address
+
+# The key, in a tensor of an ONNX file, of the name of the file that has its numbers.
+_EXTERNAL = b"\n\x08location\x12"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,7 +84,8 @@ class ExportedModel:
         sides = itertools.zip_longest(self.image_shape, given, fillvalue=0)
         if any(own not in (None, side) for own, side in sides):
             raise ValueError(
-                f"`images` must be a batch of {self.image_shape}. Received: shape {images.shape}"
+                f"`images` must be a batch of images (H, W, C) of shape {self.image_shape}, where "
+                f"None is any length. Received: shape {images.shape}"
             )
         try:
             return np.asarray(self.run(images))
@@ -109,8 +120,8 @@ def load_exported(path: str | Path) -> ExportedModel:
     openers = {".keras": _open_keras, ".tflite": _open_litert, ".onnx": _open_onnx}
     if not path.is_file() or path.suffix not in openers:
         raise ValueError(
-            "`path` must be a .keras, .tflite or .onnx file, or the directory of a Hub module or "
-            f"SavedModel. Received: {str(path)!r}"
+            "`path` must be an existing .keras, .tflite or .onnx file, the directory of a Hub "
+            f"module or SavedModel, or hf://owner/name. Received: {str(path)!r}"
         )
     return openers[path.suffix](path)
 
@@ -126,13 +137,13 @@ def output_name(model: Any) -> str:
     )
 
 
-def labels_of(model: Any, path: str | Path) -> tuple[str, ...] | None:
-    """Returns a model's names of its classes, else those that lie beside its file.
+def labels_of(model: keras.Model, file: Path | None) -> tuple[str, ...] | None:
+    """Returns a model's names of its classes, else those that lie beside its local file, if any.
 
     Those beside a model that ends in no classifier are of other classes: there are none then.
     """
     names = class_names_of(model)
-    return names if names or not classifies(model) else labels_beside(local_file(path))
+    return names if names or file is None or not classifies(model) else labels_beside(file)
 
 
 def classifies(model: keras.Model) -> bool:
@@ -141,17 +152,49 @@ def classifies(model: keras.Model) -> bool:
 
 
 def preprocessing_for(
-    model: Any, path: str | Path, preprocessing: str = "inside"
+    model: keras.Model, file: Path | None, preprocessing: str = "inside"
 ) -> str | Preprocessing:
-    """Returns the `preprocessing` to export a model of a file with.
+    """Returns the `preprocessing` to export a model of a local file with.
 
     It is `preprocessing` itself for one that remembers its own; for others what lies beside the
     file stands for what is remembered, with "none" but for mean and deviation.
     """
-    beside = None if preprocessing_of(model) else preprocessing_beside(local_file(path))
+    beside = None if file is None or preprocessing_of(model) else preprocessing_beside(file)
     if beside is not None and preprocessing == "none":
         return with_numbers(beside, Preprocessing.unchanged(len(beside.mean)))
     return beside or preprocessing
+
+
+def network_of_images(
+    model: keras.Model, file: Path | None, given: str
+) -> tuple[keras.Model, Preprocessing | None]:
+    """Returns a network of images in [0, 255], and what a trained one wants done to an image.
+
+    Raises:
+        ValueError: If the model takes no images, or nobody tells how to prepare them. The error
+            names what was `given` for it.
+    """
+    argument = "model" if file is None else "path"
+    shapes = [tuple(value.shape[1:]) for value in getattr(model, "inputs", None) or ()]
+    if len(shapes) != 1 or len(shapes[0]) != 3:
+        taken = " and ".join(map(str, shapes)) or "unknown"
+        raise ValueError(
+            f"`{argument}` must be a functional model of images (H, W, C) alone. "
+            f"Received: {argument}={given!r}, whose inputs are {taken}"
+        )
+    preprocessing = preprocessing_for(model, file)
+    if preprocessing == "inside":
+        try:
+            missing_standardization(model, argument, given)
+        except ValueError as error:
+            raise ValueError(
+                f"`{argument}` must standardize its images itself, by a layer Normalization or "
+                f"Rescaling in front, or remember how, or have a {PREPROCESSING} beside it, as "
+                "Preprocessing.to_json returns it; or give what `keras-resnet export "
+                "--preprocessing imagenet` makes of it, if ImageNet's mean and deviation were its "
+                f"own. Received: {argument}={given!r}, without any"
+            ) from error
+    return image_network(model, preprocessing)
 
 
 def _prepared(text: str | bytes | None, path: Path) -> Preprocessing | None:
@@ -162,10 +205,10 @@ def _prepared(text: str | bytes | None, path: Path) -> Preprocessing | None:
 
 
 def _open_keras(path: str | Path) -> ExportedModel:
-    saved = load_model(path)
-    model, prepared = image_network(saved, preprocessing_for(saved, path))
-    labels = labels_of(saved, path)
-    return open_network(model, Path(path), output_name(model), labels, prepared)
+    saved, file = load_with_file(path)
+    model, prepared = network_of_images(saved, file, str(path))
+    labels = labels_of(saved, file)
+    return open_network(model, file or Path(path), output_name(model), labels, prepared)
 
 
 def open_network(
@@ -186,25 +229,7 @@ def _open_saved_model(path: Path) -> ExportedModel:
         module = load_saved_model(path)
     except (OSError, tf.errors.OpError, ValueError, LookupError, TypeError, RuntimeError) as error:
         raise unreadable(path, error) from error  # Whatever a damaged graph leads to.
-    found = None
-    for signature in module.signatures.values():
-        inputs = signature.structured_input_signature[1]
-        shape = next((spec.shape for spec in inputs.values() if spec.shape.rank == 4), None)
-        if shape is not None:
-            found = signature, inputs, shape
-            break
-    if found is None:
-        raise ValueError(
-            "`path` must be a SavedModel with a signature of images (batch, H, W, C). "
-            f"Received: {str(path)!r}"
-        )
-    signature, inputs, shape = found
-    if len(inputs) != 1 or len(signature.structured_outputs) != 1:
-        raise ValueError(
-            "`path` must be a SavedModel of one input and one output to be run here. Received: "
-            f"{str(path)!r} with outputs {', '.join(sorted(signature.structured_outputs))}"
-        )
-    (argument,), (name,) = inputs, signature.structured_outputs
+    signature, argument, shape, name = _signature_of_images(module, path)
     assets = path / "assets" / LABELS
     labels, prepared = labels_beside(assets), preprocessing_beside(assets)
     # Hub modules can be called, and take images in [0, 1]; those of `export` have signatures only.
@@ -222,11 +247,32 @@ def _open_saved_model(path: Path) -> ExportedModel:
     return ExportedModel(path, tuple(shape[1:]), output, labels, run, prepared)
 
 
+def _signature_of_images(module: Any, path: Path) -> tuple[Any, str, tf.TensorShape, str]:
+    """Returns a SavedModel's signature of images, the input, its shape, and the output."""
+    for signature in module.signatures.values():
+        inputs, outputs = signature.structured_input_signature[1], signature.structured_outputs
+        if all(spec.shape.rank != 4 for spec in inputs.values()):
+            continue
+        if len(inputs) != 1 or len(outputs) != 1:
+            raise ValueError(
+                "`path` must be a SavedModel of one input and one output to be run here. Received: "
+                f"{str(path)!r} with inputs {', '.join(sorted(inputs))} and outputs "
+                f"{', '.join(sorted(outputs))}"
+            )
+        ((argument, spec),), (name,) = inputs.items(), outputs
+        return signature, argument, spec.shape, name
+    raise ValueError(
+        "`path` must be a SavedModel with a signature of images (batch, H, W, C). "
+        f"Received: {str(path)!r}"
+    )
+
+
 def _open_litert(path: Path) -> ExportedModel:
     litert = checks.import_extra("ai_edge_litert.interpreter", "LiteRT files", "export")
-    labels, prepared = _litert_texts(path)
+    content = _read(path)
+    labels, prepared = _litert_texts(content, path)
     try:
-        interpreter = litert.Interpreter(model_path=str(path))
+        interpreter = litert.Interpreter(model_content=content)
         interpreter.allocate_tensors()
         runner = interpreter.get_signature_runner("serving_default")
     except (ValueError, RuntimeError) as error:
@@ -247,32 +293,41 @@ def _open_litert(path: Path) -> ExportedModel:
     return ExportedModel(path, shape, output, labels, run, prepared)
 
 
-def _litert_texts(path: Path) -> tuple[tuple[str, ...] | None, Preprocessing | None]:
+def _read(path: Path) -> bytes:
+    """Returns the content of a file, which is verified and run as it is now, not read again."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise unreadable(path, error) from error
+
+
+def _litert_texts(
+    content: bytes, path: Path
+) -> tuple[tuple[str, ...] | None, Preprocessing | None]:
     """Returns the labels and the preprocessing in the archive behind a LiteRT model, if any.
 
     The model in front is verified against its checksum there, if it has one.
     """
+    file = io.BytesIO(content)
     try:
-        with open(path, "rb") as file:
-            content = file.read()
-            model, digest = private.litert_model(content), None
-            for i in range(model.MetadataLength()):
-                entry = model.Metadata(i)
-                if entry.Name().decode() == LABELS_SHA256:
-                    digest = model.Buffers(entry.Buffer()).DataAsNumpy().tobytes().decode()
-            if digest is None and not zipfile.is_zipfile(file):
-                return None, None
-            with open_archive(file) as archive:
-                members = {member.filename: member.header_offset for member in archive.infolist()}
-                if MODEL_SHA256 in members:
-                    digest_of_model = sha256(content[: min(members.values())])
-                    if digest_of_model != archive.read(MODEL_SHA256).decode():
-                        raise ValueError("its model does not have its SHA-256")
-                told = archive.read(PREPROCESSING) if PREPROCESSING in members else None
-                prepared = _prepared(told, path)
-                if digest is None and LABELS not in members:
-                    return None, prepared
-                text = archive.read(LABELS)
+        model, digest = private.litert_model(content), None
+        for i in range(model.MetadataLength()):
+            entry = model.Metadata(i)
+            if entry.Name().decode() == LABELS_SHA256:
+                digest = model.Buffers(entry.Buffer()).DataAsNumpy().tobytes().decode()
+        if digest is None and not zipfile.is_zipfile(file):
+            return None, None
+        with open_archive(file) as archive:
+            members = {member.filename: member.header_offset for member in archive.infolist()}
+            if MODEL_SHA256 in members:
+                digest_of_model = sha256(content[: min(members.values())])
+                if digest_of_model != archive.read(MODEL_SHA256).decode():
+                    raise ValueError("its model does not have its SHA-256")
+            told = archive.read(PREPROCESSING) if PREPROCESSING in members else None
+            prepared = _prepared(told, path)
+            if digest is None and LABELS not in members:
+                return None, prepared
+            text = archive.read(LABELS)
     except Exception as error:  # Whatever the schema's and zip's readers raise for damaged files.
         raise unreadable(path, error) from error
     return _verified(text, digest, path), prepared
@@ -287,12 +342,17 @@ def _verified(text: bytes, digest: str | None, path: Path) -> tuple[str, ...]:
 
 def _open_onnx(path: Path) -> ExportedModel:
     onnxruntime = checks.import_extra("onnxruntime", "ONNX files", "export")
+    content = _read(path)
     try:
-        content = path.read_bytes()
         if ONNX_SHA256.encode() in content and sha256(content[:-64]).encode() != content[-64:]:
             raise ValueError("it does not have its SHA-256")
-        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's own classes are not public.
+        if _EXTERNAL in content:
+            raise ValueError(
+                "`path` must be an .onnx file with its weights inside, as keras_resnet.export."
+                f"export writes it. Received: {str(path)!r}, whose weights are in other files"
+            ) from error
         raise unreadable(path, error) from error
     inputs = {value.name: value for value in session.get_inputs()}
     output = _check_names(path, inputs, [value.name for value in session.get_outputs()])

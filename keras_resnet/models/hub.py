@@ -11,7 +11,7 @@ from keras_resnet.models.builders import GENERAL_BUILDERS, build
 from keras_resnet.network import Network, preprocessing_of, remembered
 from keras_resnet.utils import checks, private
 from keras_resnet.weights import PRETRAINED, saving
-from keras_resnet.weights.beside import labels_beside, preprocessing_beside
+from keras_resnet.weights.beside import labels_beside, local_file, preprocessing_beside
 from keras_resnet.weights.files import read_hub
 from keras_resnet.weights.hugging_face import HubNetwork, find_network, is_address
 
@@ -36,12 +36,22 @@ def load_model(path: str | Path) -> keras.Model:
             network that the builders do not make.
         OSError: If a file of the hub cannot be downloaded.
     """
+    return load_with_file(path)[0]
+
+
+def load_with_file(path: str | Path) -> tuple[keras.Model, Path | None]:
+    """Returns what `load_model` does, and the local file of it, None for published weights.
+
+    An address is looked up once, so that what lies beside the file belongs to it.
+    """
     if (published := PRETRAINED.get(str(path))) and not Path(path).exists():
-        return build(published.network, weights=published.name, include_preprocessing=True)
+        return build(published.network, weights=published.name, include_preprocessing=True), None
     if not is_address(path):
-        return saving.load_model(path)
+        file = local_file(path)
+        return saving.load_model(file), file
     found = find_network(str(path))
-    return _with_files_beside(found.file) if found.builder is None else _build(found)
+    model = _with_files_beside(found.file) if found.builder is None else _build(found)
+    return model, found.file
 
 
 def _with_files_beside(file: Path) -> keras.Model:

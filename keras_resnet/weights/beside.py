@@ -6,10 +6,21 @@ from pathlib import Path
 
 from keras_resnet.preprocessing import Preprocessing
 from keras_resnet.utils import checks
+from keras_resnet.utils.remote import is_remote, local_copy
 
 # Names of the files, beside a model and in exported ones.
 LABELS = "labels.txt"
 PREPROCESSING = "preprocessing.json"
+
+
+def local_file(path: str | Path) -> Path:
+    """Returns the path of a model's file or folder, copied from an address of a remote file system.
+
+    With a file, what lies beside it is copied, too.
+    """
+    if is_remote(path):
+        return local_copy("path", str(path), beside=(LABELS, PREPROCESSING))
+    return Path(path)
 
 
 def labels_beside(path: Path) -> tuple[str, ...] | None:
@@ -45,7 +56,8 @@ def label_lines(data: bytes, path: Path) -> tuple[str, ...]:
 
 
 def unreadable(path: Path, error: Exception) -> ValueError:
-    """Returns the error for a file that cannot be read."""
+    """Returns the error for a file, or the directory of a model, that cannot be read."""
     return ValueError(
-        f"`path` must be a whole file. Received: {str(path)!r} ({checks.first_line(error)})"
+        "`path` must be an undamaged file or directory. "
+        f"Received: {str(path)!r} ({checks.first_line(error)})"
     )

@@ -2,7 +2,8 @@
 
 For one channel the first kernel is summed over R, G and B, which is exact for gray images. For `n`
 it is repeated, R, G, B, R, ..., to `n` channels and multiplied by 3/n, so that its sum stays the
-same, to the difference of the channels that the last repetition lacks.
+same, to the difference of the channels that the last repetition lacks. A kernel for images whose
+channels a network has reversed, to B, G, R, is that for the images as they are, in reverse.
 """
 
 from __future__ import annotations
@@ -27,20 +28,26 @@ def image_channels(layers: Layers) -> int | None:
     return next((kernel.shape[-2] for kernel in kernels if np.ndim(kernel) == 4), None)
 
 
-def adapt_channels(layers: Layers, channels: int | None) -> Layers:
-    """Returns weights for images of so many channels; those for others than RGB unchanged."""
+def adapt_channels(layers: Layers, channels: int | None, bgr: bool = False) -> Layers:
+    """Returns weights for images of so many channels; those for others than RGB unchanged.
+
+    With `bgr` the network reverses the channels of its images.
+    """
     if channels is None or channels == _RGB or image_channels(layers) != _RGB:
         return layers
     name = next(name for name in _FIRST if name in layers)
     kernel, *others = layers[name]
-    return {**layers, name: [adapt_kernel(np.asarray(kernel), channels), *others]}
+    return {**layers, name: [adapt_kernel(np.asarray(kernel), channels, bgr), *others]}
 
 
-def adapt_kernel(kernel: np.ndarray, channels: int) -> np.ndarray:
+def adapt_kernel(kernel: np.ndarray, channels: int, bgr: bool = False) -> np.ndarray:
     """Returns a kernel `(height, width, 3, filters)` for images of so many channels."""
     if channels == 1:
         return kernel.sum(axis=-2, keepdims=True)
-    return kernel.take(np.arange(channels) % _RGB, axis=-2) * np.float32(_RGB / channels)
+    order = np.arange(channels) % _RGB
+    if bgr:  # The last channel of the images is the first of the kernel, and red its last.
+        order = _RGB - 1 - order[::-1]
+    return kernel.take(order, axis=-2) * np.float32(_RGB / channels)
 
 
 def adapt_preprocessing(prepared: Preprocessing | None, channels: int) -> Preprocessing | None:

@@ -16,7 +16,8 @@ from keras_resnet.network import NetworkConfig, remembered
 from keras_resnet.utils import checks
 from keras_resnet.utils.files import replacing
 from keras_resnet.utils.remote import is_remote
-from keras_resnet.weights.hugging_face import HubNetwork, find_network, is_address, local_file
+from keras_resnet.weights.beside import local_file
+from keras_resnet.weights.hugging_face import HubNetwork, find_network, is_address
 from keras_resnet.weights.keras_applications import from_keras_applications
 from keras_resnet.weights.keras_files import read_keras, read_legacy_h5
 from keras_resnet.weights.padding import PADDINGS

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import re
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,8 +19,8 @@ import numpy as np
 from keras_resnet.architectures import BLOCKS
 from keras_resnet.preprocessing import Preprocessing
 from keras_resnet.utils import checks, download
+from keras_resnet.utils.callers import warn_caller
 from keras_resnet.utils.files import parse_json
-from keras_resnet.utils.remote import is_remote, local_copy
 from keras_resnet.weights.beside import LABELS, PREPROCESSING
 from keras_resnet.weights.timm_names import timm_network
 
@@ -84,16 +83,6 @@ def is_address(weights: object) -> bool:
     return isinstance(weights, str) and weights.startswith(SCHEME)
 
 
-def local_file(path: str | Path) -> Path:
-    """Returns the path of a model's file or folder, downloaded where `path` is an address.
-
-    That is one of the hub, or of a remote file system, such as gs://bucket/model.keras.
-    """
-    if is_remote(path):
-        return local_copy("path", str(path), beside=(LABELS, PREPROCESSING))
-    return find_network(str(path)).file if is_address(path) else Path(path)
-
-
 def expect_repository(argument: str, address: str) -> str:
     """Returns the repository, "owner/name", of an address without a revision."""
     matched = _ADDRESS.fullmatch(str(address))
@@ -143,7 +132,9 @@ def find_network(address: str) -> HubNetwork:
             "`weights` must be a ResNet or DenseNet of timm or transformers, or of keras_resnet. "
             f"Received: weights={address!r}, whose config.json is of another ({reason})"
         ) from error
-    file = _first(repository, _WEIGHTS, commit)
+    safe, other = _WEIGHTS
+    file = _optional(repository, safe, commit)
+    file = file or download.fetch_from_hub(repository, other, commit, None)
     return HubNetwork(address, file, builder, arguments, transformers)
 
 
@@ -309,7 +300,7 @@ def _preprocessing(
 
 
 def _warn(of: str, here: str) -> None:
-    warnings.warn(f"The weights were trained with {of}; here {here}", UserWarning, stacklevel=6)
+    warn_caller(f"The weights were trained with {of}; here {here}")
 
 
 def _read(path: Path, address: str) -> Mapping[str, Any]:
@@ -332,13 +323,3 @@ def _optional(repository: str, file: str, revision: str | None) -> Path | None:
         return download.fetch_from_hub(repository, file, revision, None)
     except download.NoSuchFileError:
         return None
-
-
-def _first(repository: str, files: tuple[str, ...], revision: str | None) -> Path:
-    """Returns the first of the files that the repository has."""
-    for file in files[:-1]:
-        try:
-            return download.fetch_from_hub(repository, file, revision, None)
-        except download.NoSuchFileError:
-            continue
-    return download.fetch_from_hub(repository, files[-1], revision, None)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,6 +12,7 @@ import numpy as np
 from keras_resnet.naming import CLASSIFIER
 from keras_resnet.network import Backbone, NetworkConfig, remembered
 from keras_resnet.preprocessing import Preprocessing
+from keras_resnet.utils.callers import warn_caller
 from keras_resnet.weights.channels import adapt_channels, adapt_preprocessing, image_channels
 from keras_resnet.weights.padding import PADDINGS, adds_channels, zeros_behind
 from keras_resnet.weights.pytorch import from_torch, stem_pool
@@ -69,7 +69,8 @@ class SavedWeights:
         """
         own, config = layer_weights(model), remembered(model)
         if self.original and config and config.keeps_bias:
-            self = self.original
+            self.original.load_into(model)
+            return
         if self.torch and self.stem_pool == "ceil" and not any("conv3" in n for n in self.layers):
             raise ValueError(
                 "`weights` must not be those of timm's legacy_seresnet18 and 34, which have an "
@@ -79,7 +80,8 @@ class SavedWeights:
         given = from_torch(self.layers, model) if self.torch else dict(self.layers)
         layers: Layers = renamed(given, model)
         channels = image_channels(own)
-        layers = adapt_channels(layers, channels)
+        wanted = self.preprocessing or (config and config.preprocessing)
+        layers = adapt_channels(layers, channels, bgr=bool(wanted and wanted.bgr))
         message = self._fit_classifier(layers, own, model.name)
         if isinstance(model, Backbone):
             # Its last stage may be followed by others in the file.
@@ -91,27 +93,31 @@ class SavedWeights:
             layers = self._fit_padding(layers, model)
         layers = with_epsilon(layers, self.epsilon, norm_epsilon(model), self.source)
         assign_weights(model, layers, self.source)
-        prepared = self.prepared_for(channels)
-        if config is not None and prepared:
-            held = config.preprocessing
-            if config.standardizes and held:
-                # Its layer does so whatever the weights want; those of other channels may differ.
-                prepared = dataclasses.replace(prepared, mean=held.mean, std=held.std, bgr=held.bgr)
-            if message:
-                names = held.class_names if held else None
-                prepared = dataclasses.replace(prepared, class_names=names, threshold=None)
-            model.remember(dataclasses.replace(config, preprocessing=prepared))
-        elif config is not None and config.preprocessing:
-            # A threshold is one of the weights that it was measured with.
-            prepared = dataclasses.replace(config.preprocessing, threshold=None)
+        if config is not None:
+            prepared = self._prepared_in(config, channels, keeps_classifier=message is not None)
             model.remember(dataclasses.replace(config, preprocessing=prepared))
         if message:
-            warnings.warn(message, UserWarning, stacklevel=6)
-        warn_unless_finite(model, self.source, stacklevel=7)
+            warn_caller(message)
+        warn_unless_finite(model, self.source)
 
     def prepared_for(self, channels: int | None) -> Preprocessing | None:
         """Returns how images of so many channels are prepared, or None where not known."""
         return adapt_preprocessing(self.preprocessing, 3 if channels is None else channels)
+
+    def _prepared_in(
+        self, config: NetworkConfig, channels: int | None, keeps_classifier: bool
+    ) -> Preprocessing | None:
+        """Returns what a network with these weights, as far as is known, wants done to an image."""
+        held, known = config.preprocessing, self.prepared_for(channels)
+        if known is None:
+            return held and held.with_weights_of(None)
+        if config.standardizes and held:
+            # Its layer does so whatever the weights want; those of other channels may differ.
+            known = dataclasses.replace(known, mean=held.mean, std=held.std, bgr=held.bgr)
+        if keeps_classifier:
+            names = held.class_names if held else None
+            known = dataclasses.replace(known, class_names=names, threshold=None)
+        return known
 
     def _fit_classifier(self, layers: Layers, own: Layers, model: str) -> str | None:
         """Keeps the model's classifier where the file's has other classes; returns a warning."""
@@ -163,21 +169,27 @@ class SavedWeights:
                 f"`stem_pool` must be {self.stem_pool!r} for these weights, which are of networks "
                 f"with such a pool. Received: stem_pool={pool!r} with weights={self.source!r}"
             )
-        prepared = config.preprocessing if config.standardizes else None
-        # For other channels than those of the weights the numbers are the caller's to choose.
-        known = self.preprocessing if self.prepared_for(channels) is self.preprocessing else None
-        if known and prepared and not known.same_numbers(prepared):
+        held = config.preprocessing if config.standardizes else None
+        known = self.prepared_for(channels)
+        if held is None or known is None or known.same_numbers(held):
+            return
+        # For other channels than those of the weights the numbers are the caller's to choose, but
+        # not the order of several.
+        if known is self.preprocessing or (known.bgr != held.bgr and channels != 1):
             raise ValueError(
                 "`weights` must be given to the builder itself for include_preprocessing=True, "
-                f"since {self.source} needs the mean {known.mean}. Received: "
-                f"a model that subtracts {prepared.mean}"
+                f"since {self.source} needs the mean {known.mean}{_order(known)}. Received: "
+                f"a model that subtracts {held.mean}{_order(held)}"
             )
 
 
-def warn_unless_finite(model: keras.Model, source: str, stacklevel: int) -> None:
+def _order(prepared: Preprocessing) -> str:
+    return ", then B, G, R" if prepared.bgr else ""
+
+
+def warn_unless_finite(model: keras.Model, source: str) -> None:
     """Warns of the first weight with NaN or infinity in it, as training that diverged leaves."""
     for weight in model.weights:
         if not np.isfinite(np.asarray(weight)).all():
-            message = f"{source} has numbers that are not finite, first in {weight.path}"
-            warnings.warn(message, UserWarning, stacklevel=stacklevel)
+            warn_caller(f"{source} has numbers that are not finite, first in {weight.path}")
             return

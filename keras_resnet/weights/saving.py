@@ -11,7 +11,8 @@ from keras_resnet.network import Network, remembered
 from keras_resnet.utils import private
 from keras_resnet.utils.checks import first_line
 from keras_resnet.utils.files import parse_json, replacing
-from keras_resnet.weights.hugging_face import is_address, local_file
+from keras_resnet.weights.beside import local_file
+from keras_resnet.weights.hugging_face import is_address
 from keras_resnet.weights.keras_files import check_keras
 from keras_resnet.weights.saved import warn_unless_finite
 
@@ -66,7 +67,7 @@ def load_model(path: str | Path) -> keras.Model:
             "`path` must be a file that Keras can read. "
             f"Received: {str(path)!r} ({first_line(error)})"
         ) from error
-    warn_unless_finite(model, str(path), stacklevel=3)
+    warn_unless_finite(model, str(path))
     return model
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 
 import keras
@@ -9,6 +10,7 @@ import numpy as np
 
 from keras_resnet.layers import BlockStack
 from keras_resnet.naming import OTHER_NAMES, unrolled_name
+from keras_resnet.network import preprocessing_of, remembered
 
 Layers = dict[str, list[np.ndarray]]
 
@@ -51,7 +53,8 @@ def assign_weights(
     """Assigns weights to every layer of a functional model: all or, on an error, none.
 
     The weights are arrays by layer, as `layer_weights` returns them. Raises a ValueError, in which
-    `source` is the name of their origin, if layers are missing or left over, or a shape differs.
+    `source` is the name of their origin, if layers are missing or left over, or a shape differs. As
+    by Keras's `set_weights`, what the model remembers stays as it is.
     """
     check_weights(model, weights, source)
     for layer in model.layers:
@@ -117,10 +120,18 @@ def with_epsilon(layers: Layers, old: float | None, new: float | None, source: s
 def copy_weights(source: keras.Model, target: keras.Model) -> None:
     """Copies all weights by layer name, between stacked and unrolled nets as well.
 
+    What `target` remembers of the images stays, but for the `source` and the `threshold`, which are
+    those of the weights.
+
     Raises a ValueError if the two are of different architectures.
     """
     weights = renamed(layer_weights(source), target)
     assign_weights(target, weights, f"model {source.name!r}")
+    config = remembered(target)
+    if config is not None and config.preprocessing is not None:
+        prepared = config.preprocessing.with_weights_of(preprocessing_of(source))
+        if prepared != config.preprocessing:
+            target.remember(dataclasses.replace(config, preprocessing=prepared))
 
 
 def _some(names: Sequence[str]) -> str:

@@ -171,7 +171,10 @@ def test_a_broken_image_is_an_error_of_its_own_row(port, images, expected):
     ],
 )
 def test_status(port, request_, status):
-    assert ask(port, **request_)[0] == status
+    found, content = ask(port, **request_)
+    assert found == status
+    if status != 200:
+        assert content.keys() == {"error"}
 
 
 def test_requests_at_a_time_get_their_own_answers(port, images, expected):

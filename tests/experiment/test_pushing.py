@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 
 import keras
@@ -11,13 +12,17 @@ import pytest
 import yaml
 
 import keras_resnet
+from keras_resnet.cli import export
 from keras_resnet.data import Transforms
+from keras_resnet.evaluation import embeddings
+from keras_resnet.evaluation.evaluator import open_with_names
 from keras_resnet.evaluation.predictor import Classifier
 from keras_resnet.experiment import push
 from keras_resnet.export import HubLayer, export_hub, load_exported
 from keras_resnet.models import load_model
 from keras_resnet.network import class_names_of
 from keras_resnet.weights import Preprocessing
+from tests.data.helpers import encode
 from tests.helpers import distance, images, randomize, refused
 from tests.hub import local_hub
 
@@ -108,6 +113,22 @@ def test_what_lies_beside_a_model_is_pushed_and_loaded_again(hub, workdir, forei
         hub.repositories[f"me/no-{name}"] = {**files, name: content}
         with refused(named, name):
             keras_resnet.load_model(f"hf://me/no-{name}")
+
+
+def test_an_address_is_looked_up_once(hub, workdir, foreign, tmp_path):
+    """Whatever is pushed meanwhile, what is asked of the model is answered by one commit."""
+    push(workdir, "hf://me/digits", license="mit")
+
+    def open_export(address):
+        export.main([address, str(tmp_path / "out")])
+
+    embed = functools.partial(embeddings.embed, folder=tmp_path / "images")
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "a.png").write_bytes(encode(np.zeros((8, 8, 3), np.uint8), "PNG"))
+    for ask in (load_model, load_exported, open_with_names, embed, open_export):
+        hub.newest.clear()
+        ask("hf://me/digits")
+        assert hub.newest == ["/me/digits/resolve/main/config.json"], ask
 
 
 def test_a_network_without_names_takes_those_beside_it(hub, workdir, model):

@@ -6,12 +6,13 @@ import hashlib
 import shutil
 import zipfile
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
 import keras_resnet
-from keras_resnet.export import ExportedModel, HubLayer, export, export_hub, load_exported
+from keras_resnet.export import ExportedModel, HubLayer, export, export_hub, load_exported, reading
 from keras_resnet.export.verification import CHECKSUMS, load_saved_model
 from keras_resnet.preprocessing import Preprocessing
 from tests.export.conftest import close, features_of, random_images
@@ -123,8 +124,10 @@ def test_what_is_no_model_is_named(net, tmp_path):
     for name in ("none.keras", "m.txt", "m.keras", "m.tflite", "m.onnx", "saved", "empty"):
         with refused("`path`", tmp_path / name):
             load_exported(tmp_path / name)
-    with refused("`model`", "preprocessing='imagenet'", "'resnet8'"):
+    with refused("`path`", "preprocessing.json", "--preprocessing imagenet", "bare.keras"):
         load_exported(tmp_path / "bare.keras")
+    (tmp_path / "preprocessing.json").write_text(Preprocessing((9.0,), (3.0,)).to_json())
+    assert load_exported(tmp_path / "bare.keras").preprocessing.mean == (9.0,)
 
 
 def test_feature_maps_are_too_many_outputs(net, feature_maps):
@@ -201,6 +204,45 @@ def test_damaged_labels_of_an_onnx_file_are_noticed(exported, tmp_path):
         (tmp_path / "m.onnx").write_bytes(path.read_bytes().replace(before, after))
         with refused("`path`", "m.onnx"):
             load_exported(tmp_path / "m.onnx")
+
+
+@pytest.mark.parametrize("form", ["onnx", "litert"])
+def test_the_bytes_that_were_verified_are_those_that_run(form, exported, tmp_path, monkeypatch):
+    """Another model takes the place of the file as soon as its checksum is known."""
+    path = tmp_path / exported[form].path.name
+    path.write_bytes(exported[form].path.read_bytes())
+    expected, digest = load_exported(path)(random_images()), reading.sha256
+
+    def replace(content):
+        path.write_bytes(b"another")
+        return digest(content)
+
+    monkeypatch.setattr(reading, "sha256", replace)
+    loaded = load_exported(path)
+    assert path.read_bytes() == b"another"
+    np.testing.assert_array_equal(loaded(random_images()), expected)
+
+
+def test_onnx_files_with_weights_in_other_files_are_refused(exported, tmp_path):
+    onnx = pytest.importorskip("onnx")
+    model, path = onnx.load(exported["onnx"].path), tmp_path / "m.onnx"
+    del model.metadata_props[-1]
+    model.doc_string = ""
+    options = {"save_as_external_data": True, "location": "m.bin", "size_threshold": 0}
+    onnx.save(model, path, **options)
+    with refused("`path`", path, "in other files"):
+        load_exported(path)
+
+
+def test_what_takes_no_images_is_named(tmp_path):
+    words, images = keras.Input((5,)), keras.Input((8, 8, 3))
+    outputs = keras.layers.Dense(2)(words)
+    keras.Model(words, outputs).save(tmp_path / "words.keras")
+    pooled = keras.layers.GlobalAveragePooling2D()(images)
+    keras.Model([words, images], [outputs, pooled]).save(tmp_path / "both.keras")
+    for name, taken in (("words", "(5,)"), ("both", "(5,) and (8, 8, 3)")):
+        with refused("`path`", f"{name}.keras", f"whose inputs are {taken}"):
+            load_exported(tmp_path / f"{name}.keras")
 
 
 def flip(path, position):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_resnet.export import HubLayer, trust, trust_module
+from keras_resnet.export import HubLayer, hub_layer, trust, trust_module
 from keras_resnet.weights.saving import load_model
 from tests.helpers import refused
 
@@ -99,6 +99,19 @@ def test_what_this_process_has_loaded_runs_as_long_as_it_is_the_same(file, modul
     with refused("`path`", "trust_module"):
         load_model(file)
     assert not marker.exists()
+
+
+def test_a_file_runs_the_module_that_was_verified(file, module, monkeypatch):
+    """Its handle is not looked up again: it could lead to another, or download it."""
+    trust_module(module)
+    found = hub_layer.trusted_directory(str(module))
+    monkeypatch.setattr(hub_layer, "trusted_directory", lambda handle, sha256: found)
+    address = "https://example.com/module"
+    layer = HubLayer.from_config({"handle": address, "sha256": 64 * "0"})
+    assert (layer.handle, layer.sha256) == (address, 64 * "0")
+    assert layer.get_config()["handle"] == address
+    x = np.ones((2, 3), "float32")
+    np.testing.assert_array_equal(layer(x), 2 * x)
 
 
 def test_the_checksum_is_of_names_and_contents(tmp_path):

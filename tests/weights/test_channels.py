@@ -136,3 +136,85 @@ def test_weights_of_keras_applications(tmp_path):
     expected = (kernel * np.reshape(CAFFE.std, (3, 1))).sum(axis=2, keepdims=True)
     np.testing.assert_allclose(first(model).kernel, expected, rtol=1e-5, atol=1e-5)
     assert model.preprocessing.mean == pytest.approx([(123.68 + 116.779 + 103.939) / 3])
+
+
+def in_reverse(model):
+    """The same network of B, G, R: its first kernel reversed, as its images are."""
+    prepared = dataclasses.replace(model.preprocessing, bgr=True)
+    other = small(include_preprocessing=prepared)
+    other.set_weights(model.get_weights())
+    other.remember(dataclasses.replace(other.network, preprocessing=prepared))
+    kernel = first(other).kernel
+    kernel.assign(np.asarray(kernel)[:, :, ::-1])
+    return other
+
+
+@pytest.mark.parametrize("channels", [1, 2, 4, 6])
+def test_networks_of_reversed_channels_compute_what_those_of_rgb_do(tmp_path, channels):
+    """Built with the weights, with numbers of their own, and loaded into later."""
+    model = randomize(small(include_preprocessing=CAFFE))
+    reverse, pixels = in_reverse(model), images(2, 32, 32, channels, low=0, high=255)
+    assert distance(reverse(images(2, 32, 32, 3)), model(images(2, 32, 32, 3))) < 1e-5
+    save_model(model, tmp_path / "rgb.keras")
+    save_model(reverse, tmp_path / "bgr.keras")
+    paths = tmp_path / "rgb.keras", tmp_path / "bgr.keras"
+    rgb, bgr = (small(channels, weights=path, include_preprocessing=True) for path in paths)
+    assert (rgb.preprocessing.bgr, bgr.preprocessing.bgr) == (False, True)
+    assert distance(bgr(pixels), rgb(pixels)) < 1e-5
+    own = Preprocessing((100.0,) * channels, (50.0,) * channels)
+    rgb, bgr = (
+        small(channels, include_preprocessing=dataclasses.replace(own, bgr=bgr))
+        for bgr in (False, True)
+    )
+    for other, path in zip((rgb, bgr), paths, strict=True):
+        load_weights(other, path)
+    assert distance(bgr(pixels), rgb(pixels)) < 1e-5
+    outside = small(channels, weights=paths[1])
+    assert distance(outside(own.standardize(pixels)[..., ::-1]), rgb(pixels)) < 1e-5
+    if channels > 1:
+        with refused("`weights`", "then B, G, R"):
+            load_weights(rgb, paths[1])
+
+
+@pytest.mark.parametrize("channels", [1, 6])
+def test_gray_pixels_in_reversed_channels(tmp_path, channels):
+    model = randomize(small(include_preprocessing=Preprocessing((127.5,) * 3, (60.0,) * 3)))
+    gray = images(2, 32, 32, 1, low=0, high=255)
+    save_model(in_reverse(model), tmp_path / "bgr.keras")
+    other = small(channels, weights=tmp_path / "bgr.keras", include_preprocessing=True)
+    expected = model(gray.repeat(3, axis=-1))
+    assert distance(other(gray.repeat(channels, axis=-1)), expected) < 1e-4
+
+
+@pytest.mark.parametrize("bgr", [False, True])
+def test_the_first_three_channels_mean_what_they_do_in_rgb(tmp_path, bgr):
+    """An image whose further channel is its mean, and one without blue, get n/3 of the sums."""
+    model = randomize(small(include_preprocessing=CAFFE))
+    model = in_reverse(model) if bgr else model
+    save_model(model, tmp_path / "model.keras")
+    pixels = images(2, 32, 32, 3, low=0, high=255)
+    pixels[..., B] = CAFFE.mean[B]
+    alpha = np.full((2, 32, 32, 1), CAFFE.mean[R], "float32")
+    given = {2: pixels[..., :2], 4: np.concatenate([pixels, alpha], axis=-1)}
+    expected = keras.Model(model.input, first(model).output)(pixels)
+    for channels, other in given.items():
+        net = small(channels, weights=tmp_path / "model.keras", include_preprocessing=True)
+        found = keras.Model(net.input, first(net).output)(other)
+        assert distance(found * (channels / 3), expected) < 1e-5
+
+
+@pytest.mark.parametrize("channels", [2, 4, 6])
+def test_weights_of_keras_applications_in_both_conventions(tmp_path, channels):
+    """As they are, for B, G, R and with biases, and converted."""
+
+    def net(channels, **options):
+        options = {"input_shape": (32, 32, channels), "classes": 5, **options}
+        return keras_resnet.ResNet((1, 1), widths=(4, 8), version="v1", **options)
+
+    path, pixels = tmp_path / "theirs.weights.h5", images(2, 32, 32, channels, low=0, high=255)
+    randomize(net(3, conv_bias=True, bn_epsilon=1.001e-5)).save_weights(path)
+    converted = net(channels, weights=path, include_preprocessing=True)
+    as_they_are = net(channels, weights=path, conv_bias=True, bn_epsilon=1.001e-5)
+    prepared = as_they_are.preprocessing
+    assert prepared.bgr and not converted.preprocessing.bgr
+    assert distance(as_they_are(prepared.standardize(pixels)), converted(pixels)) < 1e-4

@@ -181,6 +181,28 @@ def test_weights_that_are_not_finite_are_told_of(tmp_path):
     with pytest.warns(UserWarning, match=message) as told:
         load_model(tmp_path / "net.keras")
     assert told[-1].filename == __file__
+    model = net()
+    with pytest.warns(UserWarning, match=message) as told:
+        load_weights(model, tmp_path / "net.keras")
+    assert told[-1].filename == __file__
+
+
+def test_weights_of_unknown_origin_do_not_have_the_source_of_those_before(tmp_path):
+    told = Preprocessing(image_size=8, source="timm/resnet14.a1_in1k", threshold=0.5)
+    published = net(include_preprocessing=told)
+    published.save_weights(tmp_path / "net.weights.h5")
+    published.save(tmp_path / "net.keras")
+    for include in (told, False):
+        model = net(include_preprocessing=include)
+        model.remember(dataclasses.replace(model.network, preprocessing=told))
+        load_weights(model, tmp_path / "net.weights.h5")
+        assert model.preprocessing == dataclasses.replace(told, source="", threshold=None)
+        load_weights(model, tmp_path / "net.keras")  # which tells
+        assert model.preprocessing == told
+        keras_resnet.copy_weights(net(), model)
+        assert model.preprocessing == dataclasses.replace(told, source="", threshold=None)
+        keras_resnet.copy_weights(published, model)
+        assert model.preprocessing == told
 
 
 @pytest.fixture(scope="module")
