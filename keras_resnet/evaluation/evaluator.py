@@ -125,6 +125,7 @@ def evaluate(
     total = dataset.num_examples(split)
     tally = _Tally(keep_outputs or dataset.multi_label)
     height, width, _ = dataset.image_shape
+    first_batch: tuple[int, float] | None = None
     begin = time.perf_counter()
     if progress is not None:
         progress(0, total)
@@ -138,6 +139,7 @@ def evaluate(
                     f"others for image {numbers[0]} of {split!r} or one after it"
                 )
             tally.add(numbers, scores)
+            first_batch = first_batch or (len(tally.ranked), time.perf_counter() - begin)
             if progress is not None:
                 progress(tally.done, total)
     seconds = time.perf_counter() - begin
@@ -158,6 +160,7 @@ def evaluate(
         "labels": labels,
         "left_out": total - len(indices),
         "seconds": seconds,
+        "first_batch": first_batch,
         "places": None if None in places else tuple(map(str, places)),
     }
     if dataset.multi_label:

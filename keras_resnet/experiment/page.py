@@ -91,7 +91,7 @@ def write_report(
         sections.mistakes_section(ranked, dataset, model),
         sections.data_section(dataset, check, wrong_labels, settings),
         sections.settings_section(settings, defaults),
-        sections.cost_section(workdir, metrics, ranked),
+        sections.cost_section(workdir, metrics, result),
         sections.environment_section(metrics),
     ]
     environment = jinja.Environment(

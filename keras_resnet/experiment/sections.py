@@ -332,7 +332,11 @@ def settings_section(settings: Mapping[str, Any], defaults: Mapping[str, Any]) -
     )
 
 
-def cost_section(workdir: Path, metrics: Mapping[str, Any], result: Evaluation | None) -> Section:
+def cost_section(
+    workdir: Path,
+    metrics: Mapping[str, Any],
+    result: Evaluation | MultiLabelEvaluation | None,
+) -> Section:
     """Returns the size of a network, and the time that it took."""
     path, rates = workdir / "metrics.jsonl", []
     if path.exists():
@@ -350,8 +354,10 @@ def cost_section(workdir: Path, metrics: Mapping[str, Any], result: Evaluation |
     }
     rows = [{"figure": key, "value": value} for key, value in figures.items() if value is not None]
     text = ""
+    if note := metrics.get(f"{_RATE}_note") if result is None else result.rate_note:
+        text = f"Evaluation images/s: {note}. "
     if energy := energy_text(metrics):
-        text = f"Energy of training: {energy}."
+        text += f"Energy of training: {energy}."
     if metrics.get("energy_joules") is not None:
         text += " The counters are of whole devices, other processes and idling included."
     return Section("Cost", (), present(table_of("Cost", rows)), text=text)
