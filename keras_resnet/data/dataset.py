@@ -48,6 +48,7 @@ class ImageDataset(abc.ABC):
         sizes: Number of images in each split.
         multi_label: Whether an image may be of several classes, or of none. Labels of batches are
             then float32 of shape `(rows, classes)`, 1 for each class of an image, else 0.
+        reads_labels: Whether `labels` reads all images.
     """
 
     about: str = ""
@@ -61,6 +62,7 @@ class ImageDataset(abc.ABC):
     std: tuple[float, ...]
     sizes: dict[str, int]
     multi_label: bool = False
+    reads_labels: bool = False
     _parallel_batches: int = tf.data.AUTOTUNE
 
     @property

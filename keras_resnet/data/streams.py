@@ -85,6 +85,8 @@ class StreamDataset(ImageDataset):
         ValueError: If the elements are others.
     """
 
+    reads_labels = True
+
     def __init__(
         self, pipeline: tf.data.Dataset, split: str, class_names: Sequence[str], name: str = "data"
     ):

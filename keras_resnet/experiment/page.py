@@ -19,6 +19,7 @@ from keras_resnet.data import ImageDataset
 from keras_resnet.data.check import DataReport
 from keras_resnet.evaluation import Evaluation, LabelCandidate, MultiLabelEvaluation, evaluate
 from keras_resnet.experiment import sections
+from keras_resnet.experiment.data_section import data_section
 from keras_resnet.experiment.evaluation_files import write_evaluation
 from keras_resnet.experiment.headline import headline_figures
 from keras_resnet.experiment.settings import Experiment
@@ -89,7 +90,7 @@ def write_report(
         sections.responses_section(workdir),
         sections.classes_section(workdir, result),
         sections.mistakes_section(ranked, dataset, model),
-        sections.data_section(dataset, check, wrong_labels, settings),
+        data_section(dataset, check, wrong_labels, settings),
         sections.settings_section(settings, defaults),
         sections.cost_section(workdir, metrics, result),
         sections.environment_section(metrics),
