@@ -132,8 +132,9 @@ def report_run(
     dataset: ImageDataset,
     metrics: Mapping[str, Any],
     title: str,
+    result: Evaluation | MultiLabelEvaluation | None = None,
 ) -> None:
-    """Predicts the class of every image of the last split, and writes what follows from it.
+    """Writes what follows from the predicted class of every image of the last split.
 
     Writes what `write_evaluation` does, and report.html. A model that `evaluate` does not take,
     such as one around a Hub module, has a page without them.
@@ -144,11 +145,13 @@ def report_run(
         dataset: Its data.
         metrics: Content of metrics.json, which need not be written yet.
         title: Title of page and plots.
+        result: The predictions, where they are known already.
     """
-    workdir, result = experiment.output.workdir, None
+    workdir = experiment.output.workdir
     try:
         batch_size = experiment.optimization.batch_size
-        result = evaluate(model, dataset, split=metrics["split"], batch_size=batch_size)
+        if result is None:
+            result = evaluate(model, dataset, split=metrics["split"], batch_size=batch_size)
     except ValueError as error:
         logger.info(f"{REPORT} is without classes and mistakes: {error}")
     else:

@@ -178,9 +178,16 @@ def _expect_statistics(
 
 
 def expect_statistics_of(
-    model: keras.Model, experiment: Experiment, layout: Layout, dataset: ImageDataset
+    model: keras.Model,
+    experiment: Experiment,
+    strategy: tf.distribute.Strategy,
+    dataset: ImageDataset,
 ) -> None:
     """Does the same for a model that is not built from the settings alone."""
+    if not experiment.network.init_is_model or experiment.network.freeze_bn:
+        return
+    batch_size, micro_batches = experiment.optimization.batch_size, experiment.devices.micro_batches
+    layout = training.layout(strategy, batch_size, micro_batches)
     maps = [
         layer.output.shape[1:-1]
         for layer in model.layers
