@@ -6,7 +6,6 @@ no network are called together, so that one start names all that has to be chang
 
 from __future__ import annotations
 
-import contextlib
 import math
 import os
 from collections.abc import Mapping
@@ -98,16 +97,17 @@ def check(
 
 def check_the_rest(preset: Experiment, changes: Mapping[str, Any], found: checks.Problems) -> None:
     """Notes what is wrong beside settings that are, as if these had been left out."""
-    for name in preset.flat():
-        if name in changes:
-            with contextlib.suppress(ValueError):
-                if name == "batch_size":  # of which no more is said where it is wrong
-                    preset = preset.replace(batch_size=1)
-                preset = preset.replace(**{name: changes[name]})
+    wrong, rest = [], checks.Problems()
+    for name in [name for name in preset.flat() if name in changes]:
+        try:
+            preset = preset.replace(**{name: changes[name]})
+        except ValueError:
+            wrong.append(name)
     if is_remote(preset.output.workdir):
         preset = preset.replace(workdir=str(cached("runs", preset.output.workdir)))
     # Without the devices, which a process prepares once.
-    check(preset, found)
+    check(preset, rest)
+    found.add(rest, without=wrong)  # Their values here are not those that were given.
 
 
 def _expect_file(init: str) -> None:

@@ -53,9 +53,10 @@ def report_forms(
 
     Returns:
         A row for each file, but the second one where its outputs are none of the network's. It has
-        `form`, `bytes`, `error` with its 95 % interval `low` and `high`, and where it is of
-        integers `difference` from the error in float, likewise, and `p_value`. With several labels
-        an image is an error unless all are right, and the difference has no interval.
+        `form`, `error`, `difference` from the error in float, `bytes`, the 95 % intervals
+        `error_low`, `error_high`, `difference_low` and `difference_high`, and `p_value`. With
+        several labels an image is an error unless all are right, and the difference has no
+        interval.
     """
     rows: list[Row] = []
     results: list[Evaluation | MultiLabelEvaluation] = []
@@ -75,7 +76,12 @@ def report_forms(
             rows.append(_row(form, path.stat().st_size, results[-1], results[0]))
     count = results[0].count
     caption = f"LiteRT files of the network, on the same {count:,} {figures['split']} images"
-    write_rows(workdir, rows, caption=caption)
+    text = (
+        "Error: share of the images that are classified wrongly. Difference: from the error in "
+        "float, so that a negative one is a gain. Low and high are the ends of 95 % intervals; the "
+        "p-value is that of McNemar's exact test."
+    )
+    write_rows(workdir, rows, caption=caption, text=text)
     title = f"{trained.name} in 8-bit integers on {dataset.name}"
     write_report(workdir, title=title, metrics=figures, dataset=dataset, result=results[-1])
     return rows
@@ -87,11 +93,12 @@ def _row(
     result: Evaluation | MultiLabelEvaluation,
     first: Evaluation | MultiLabelEvaluation,
 ) -> Row:
-    row: Row = {"form": form, "bytes": size, "error": _error(result)}
-    row["low"], row["high"] = wilson_interval(row["error"], result.count)
+    error = _error(result)
+    row: Row = {"form": form, "error": error, "difference": None, "bytes": size}
+    row["error_low"], row["error_high"] = wilson_interval(error, result.count)
     if result is first:
         return row
-    row["difference"] = row["error"] - _error(first)
+    row["difference"] = error - _error(first)
     if isinstance(result, Evaluation) and isinstance(first, Evaluation):
         pair = compare_on_images(result, first)
         row["difference_low"], row["difference_high"] = pair.interval_95

@@ -146,7 +146,7 @@ def comparison_section(workdir: Path) -> Section:
             text = f"Not measured: {'; '.join(held['failures'])}"
     if (workdir / "table.json").exists():
         held = read_object(workdir / "table.json")
-        caption = held.get("caption", "Networks of the study")
+        caption, text = held.get("caption", "Networks of the study"), held.get("text", text)
         if "best" in held:  # of a search
             caption, best = "Trials", held["best"]
             text = f"The best is trial {best}. It is trained anew, in the folder best-trial-{best}."
