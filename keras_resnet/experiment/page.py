@@ -19,7 +19,7 @@ from keras_resnet.data import ImageDataset
 from keras_resnet.data.check import DataReport
 from keras_resnet.evaluation import Evaluation, LabelCandidate, MultiLabelEvaluation, evaluate
 from keras_resnet.experiment import sections
-from keras_resnet.experiment.data_section import data_section
+from keras_resnet.experiment.data_summary import data_section
 from keras_resnet.experiment.evaluation_files import write_evaluation
 from keras_resnet.experiment.headline import headline_figures
 from keras_resnet.experiment.settings import Experiment

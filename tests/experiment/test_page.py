@@ -16,7 +16,7 @@ from matplotlib import colormaps
 from keras_resnet.analysis import class_activation_maps
 from keras_resnet.data import ArrayDataset, BadImageWarning, check_data, load_dataset
 from keras_resnet.evaluation import LabelCandidate, evaluate
-from keras_resnet.experiment import Experiment, build_model, data_section
+from keras_resnet.experiment import Experiment, build_model, data_summary
 from keras_resnet.experiment.evaluation_files import write_evaluation
 from keras_resnet.experiment.page import write_report
 from keras_resnet.experiment.pictures import (
@@ -344,7 +344,7 @@ def test_a_run_tells_what_it_knows_of_its_data(tmp_path):
 def test_classes_of_many_records_are_not_counted(case, tmp_path, monkeypatch):
     dataset = case[0]
     monkeypatch.setattr(dataset, "reads_labels", True)
-    monkeypatch.setattr(data_section, "_COUNTED", 41)
+    monkeypatch.setattr(data_summary, "_COUNTED", 41)
     page = Page(write_report(tmp_path, dataset=dataset))
     assert "Images of each class" not in page.tables and "not counted" in page.text["p"]
 
