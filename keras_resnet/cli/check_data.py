@@ -4,12 +4,13 @@
 
 DIR holds train/, val/ and test/ of class folders. Listed are files that are empty, truncated,
 unreadable, too large, damaged inside (JPEGs, with the extra `data`), CMYK, of 16 bits per channel,
-of another format than their name says, or no images by their suffix; class folders that are empty,
-not among the training classes, or whose name is not one line in UTF-8; splits without class
-folders, and a single class. Duplicate pictures are listed too, above all those in both training
-and test images. --labels MODEL adds images whose class is likely wrong: the features of a trained
-model, or the pixels, of other images predict another one. The exit code is 0 where nothing was
-found, else 1. --workdir is for tables and a page with the pictures (report.html).
+of another format than their name says, or no images by their suffix; .npy files that are no image
+of so many channels; class folders that are empty, not among the training classes, or whose name is
+not one line in UTF-8; splits without class folders, and a single class. Duplicate pictures are
+listed too, above all those in both training and test images. --labels MODEL adds images whose class
+is likely wrong: the features of a trained model, or the pixels, of other images predict another
+one. The exit code is 0 where nothing was found, else 1. --workdir is for tables and a page with the
+pictures (report.html).
 """
 
 import dataclasses
@@ -38,6 +39,8 @@ class CheckData(Arguments):
             searched for.
         image_size: Side of the training images in pixels, to list smaller pictures; by default
             none are listed.
+        channels: Channels of the training images, which are .npy files unless they have 1, 3 or 4;
+            by default those of the first .npy file where there are no image files.
         workdir: Folder for findings.csv, labels.csv and report.html; by default none is written.
         json: Print the findings as JSON.
     """
@@ -46,6 +49,7 @@ class CheckData(Arguments):
     duplicates: bool = True
     labels: str | None = None
     image_size: int | None = None
+    channels: int | None = None
     workdir: str | None = None
     json: bool = False
 
@@ -61,6 +65,7 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
             given.folder,
             duplicates=given.duplicates,
             image_size=given.image_size,
+            channels=given.channels,
             progress=progress,
         )
     wrong = []

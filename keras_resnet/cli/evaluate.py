@@ -14,7 +14,8 @@ can have several labels, the figures are mean average precision, F1 and the shar
 all labels are right, without a confusion matrix. report.html shows all of it, and the worst
 mistakes.
 
---against MODEL ... compares with another model, or ensemble, on the same images by McNemar's test.
+--against MODEL ... compares with another model, or ensemble, on the same files by McNemar's test;
+it may be of another image size, and reads the files as its own preprocessing says.
 --calibrate OUT.keras fits a temperature, and a threshold for images of none of the classes, to
 these images, which should be those of --split validation, and writes the model with both.
 """
@@ -124,23 +125,21 @@ def main(
         [open_with_names(path) for path in paths] for paths in (given.models, given.against)
     )
     models = [model for model, _ in opened]
-    options = options_of(given, "image_size", "max_bad_files", "val_split", "test_split")
-    if given.image_size is not None:
-        options["image_size"] = checked_size("image_size", given.image_size)
-    known = option_names(given.dataset)
-    options = {k: v for k, v in _images_of(models[0]).items() if k in known} | options
-    dataset = load_dataset(given.dataset, given.data_dir, **options)
+    dataset = _load(given, models[0])
+    theirs = _load(given, others[0][0]) if others else dataset
     if dataset.multi_label and (others or given.calibrate):
         raise ValueError(
             "`against` and `calibrate` are for images with one label each. "
             f"Received: dataset={given.dataset!r}"
         )
+    if others:
+        _expect_fit(given, [model for model, _ in others], dataset, theirs)
     result = _evaluate(given, opened, given.models, dataset)
     title = f"{' + '.join(given.models)}: {result.split} images of {dataset.name}"
     lines = [str(result)]
     metrics = result.metrics() | write_evaluation(result, workdir, title, given.table)
     if isinstance(result, evaluation.Evaluation) and others:
-        other = cast(evaluation.Evaluation, _evaluate(given, others, given.against, dataset))
+        other = cast(evaluation.Evaluation, _evaluate(given, others, given.against, theirs))
         pair = evaluation.compare_on_images(result, other)
         metrics["against"] = pair.row()
         lines.append(str(pair))
@@ -168,6 +167,37 @@ def main(
         print(f"Everything is in {workdir}: begin with {REPORT} and metrics.json")
     if failure is not None:
         raise failure
+
+
+def _load(given: Evaluate, model: evaluation.Model) -> ImageDataset:
+    """Returns the data set with images as a model takes them."""
+    options = options_of(given, "image_size", "max_bad_files", "val_split", "test_split")
+    if given.image_size is not None:
+        options["image_size"] = checked_size("image_size", given.image_size)
+    known = option_names(given.dataset)
+    own = {k: v for k, v in _images_of(model).items() if k in known}
+    return load_dataset(given.dataset, given.data_dir, **own | options)
+
+
+def _expect_fit(
+    given: Evaluate, others: Sequence[evaluation.Model], dataset: ImageDataset, theirs: ImageDataset
+) -> None:
+    """Raises a ValueError before the work where `against` cannot be compared on the same images."""
+    for model, path in zip(others, given.against, strict=True):
+        shape, images = _image_shape(model), theirs.image_shape
+        if len(shape) != 3 or any(a not in (None, b) for a, b in zip(shape, images, strict=True)):
+            raise ValueError(
+                f"`against` must take the images of {theirs.name}, {images}, whose size is fixed, "
+                "given by `image_size`, or that of its first model. "
+                f"Received: against={path!r}, for images of shape {shape}"
+            )
+    first, second = ((one.class_names, one.sizes) for one in (dataset, theirs))
+    if first != second:
+        raise ValueError(
+            "`against` must take the files of `models`, with as many channels. Received: "
+            f"{dataset.sizes} images of {dataset.image_shape} and {theirs.sizes} of "
+            f"{theirs.image_shape}"
+        )
 
 
 def _evaluate(
@@ -207,10 +237,8 @@ def _expect_calibrable(given: Evaluate) -> None:
 
 def _images_of(model: evaluation.Model) -> dict[str, Any]:
     """Returns options of a data set for the images that a model takes."""
-    if isinstance(model, ExportedModel):
-        shape, prepared = model.image_shape, model.preprocessing
-    else:
-        shape, prepared = model.input_shape[1:], preprocessing_of(model)
+    shape = _image_shape(model)
+    prepared = model.preprocessing if isinstance(model, ExportedModel) else preprocessing_of(model)
     options: dict[str, Any] = {}
     if None not in shape[:2]:
         options["image_size"] = checked_size("image_size", tuple(shape[:2]))
@@ -219,3 +247,8 @@ def _images_of(model: evaluation.Model) -> dict[str, Any]:
     if prepared is not None:
         options["bits"] = prepared.bits
     return options
+
+
+def _image_shape(model: evaluation.Model) -> tuple[int | None, ...]:
+    """Returns height, width and channels of the images that a model takes."""
+    return model.image_shape if isinstance(model, ExportedModel) else model.input_shape[1:]

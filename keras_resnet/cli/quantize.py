@@ -4,9 +4,10 @@
 
 Quantization-aware training: kernels and the numbers between layers are rounded to 8 bits while the
 network learns, with the ranges of these numbers. Writes model.keras, and model.tflite and
-model.onnx, which compute in integers and need no calibration images, to --workdir. The classifier
-of --init stays, so the data are those that it was trained on. Killed and started again with the
-same command, it resumes. Needs the extra `export`.
+model.onnx, which compute in integers and need no calibration images, to --workdir, and report.html
+with error and size of the network in float, quantized after training, and trained so. The
+classifier of --init stays, so the data are those that it was trained on. Killed and started again
+with the same command, it resumes. Needs the extra `export`.
 """
 
 import dataclasses
@@ -25,14 +26,13 @@ PRESETS = {
         schedule="cosine",
         workdir="runs/quantized",
         keep_best=0,
-        report=False,
     )
 }
 # Settings of the network, which `init` brings, and of what is not done here.
 WITHOUT = (
     *("init", "model", "depth", "block", "widening", "shortcut", "version", "squeeze_excitation"),
     *("freeze_bn", "head_epochs", "rate_decay", "recompute_bn", *OF_THE_NETWORK),
-    *("smoke", "export", "fine_tune_epochs", "report", "keep_best", "final_weights", "precision"),
+    *("smoke", "export", "fine_tune_epochs", "keep_best", "final_weights", "precision"),
 )
 
 

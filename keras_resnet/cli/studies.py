@@ -308,7 +308,7 @@ def small(
     Writes small.tflite, table.csv, shrinking.png and report.html to --workdir.
     """
     base, given = parse_experiment(
-        argv, description, {"digits": SMALL, **presets}, Small, quantize.WITHOUT, prog
+        argv, description, {"digits": SMALL, **presets}, Small, (*quantize.WITHOUT, "report"), prog
     )
     own = own_values(given)
     shrink(base.replace(init=own.pop("init")), **own)

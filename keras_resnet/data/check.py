@@ -10,13 +10,14 @@ import importlib
 import math
 import os
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from keras_resnet.data.decoding import FORMATS, decoding_fault
+from keras_resnet.data.decoding import ARRAYS, FORMATS, decoding_fault, formats_of
 from keras_resnet.data.duplicates import Fingerprint, find_pairs, fingerprint
 from keras_resnet.data.files import missing_shares, split_by_hash
 from keras_resnet.data.folder import (
+    ClassFolder,
     class_faults,
     find_splits,
     names_and_labels,
@@ -24,7 +25,9 @@ from keras_resnet.data.folder import (
     scan_split,
 )
 from keras_resnet.data.image_files import image_format, is_16_bit, is_cmyk
+from keras_resnet.data.npy import IMAGE_CHANNELS, npy_shape
 from keras_resnet.data.traits import Facts, shown_size, traits_of
+from keras_resnet.utils import checks
 from keras_resnet.utils.escapes import is_line
 from keras_resnet.utils.tables import write_table
 
@@ -35,6 +38,7 @@ FAULTS = {
     "unreadable": "skipped with a warning",
     "too large": "skipped with a warning",
     "damaged": "read as far as the decoder gets; the rest may be gray",
+    "other array": "skipped with a warning",
     "mislabeled": "decoded by its content, not its name",
     "cmyk": "converted to RGB",
     "16-bit": "reduced to 8 bits, unless most of the training images are such",
@@ -181,18 +185,20 @@ def check_data(
     *,
     duplicates: bool = False,
     image_size: int | None = None,
+    channels: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> DataReport:
     """Reads and decodes every image of a folder as `load_dataset("folder", ...)` takes.
 
     Finds files that are empty ("zero-byte"), end too early ("truncated"), have more than 100
     million pixels ("too large") or cannot be read or decoded for another reason ("unreadable");
-    with the extra `data`, JPEGs that are read in spite of damage inside ("damaged"); images of
-    another format than their suffix says ("mislabeled"), CMYK JPEGs ("cmyk") and PNGs of 16 bits
-    per channel ("16-bit"); files of a class folder without the suffix of an image ("not an image"),
-    except hidden ones, with the number of files in folders there; splits without class folders
-    ("empty split"), class folders without images ("empty class"), and those of `val/` and `test/`
-    that `train/` does not have ("unknown class"); names that are not one line in UTF-8 ("name of a
+    `.npy` files of another type or shape, or that are not finite ("other array"); with the extra
+    `data`, JPEGs that are read in spite of damage inside ("damaged"); images of another format than
+    their suffix says ("mislabeled"), CMYK JPEGs ("cmyk") and PNGs of 16 bits per channel
+    ("16-bit"); files of a class folder without the suffix of an image ("not an image"), except
+    hidden ones, with the number of files in folders there; splits without class folders ("empty
+    split"), class folders without images ("empty class"), and those of `val/` and `test/` that
+    `train/` does not have ("unknown class"); names that are not one line in UTF-8 ("name of a
     class"), and a single class.
 
     With `duplicates`, pictures that appear twice, in files of the same bytes or re-encoded, resized
@@ -207,6 +213,8 @@ def check_data(
         workers: Number of files to read in parallel; None for the number of processors.
         duplicates: Whether to look for pictures that appear twice.
         image_size: Side of the images to train on, in pixels; None to note no small ones.
+        channels: Those of the images to train on, which are `.npy` files unless it is 1, 3 or 4.
+            None for image files or, without any, for `.npy` files like the first of them.
         progress: Called with the number of files done and in all; with `duplicates` again from 0
             on, while pictures that appear twice are looked for.
 
@@ -219,13 +227,21 @@ def check_data(
     root = pathlib.Path(folder)
     folders = find_splits(root)
     splits = {split: scan_split(path) for split, path in folders.items()}
+    if channels is not None:
+        checks.integer("channels", channels)
+    else:
+        channels = _array_channels(folders, splits)
+    formats = formats_of(channels)
+    if formats is not FORMATS:
+        splits = {split: scan_split(path, formats) for split, path in folders.items()}
     images: list[_Image] = []
     files = {
         split: {name: content.files for name, content in classes.items()}
         for split, classes in splits.items()
     }
     findings = [
-        Finding(fault.kind, str(fault.path), fault.detail) for fault in class_faults(folders, files)
+        Finding(fault.kind, str(fault.path), fault.detail)
+        for fault in class_faults(folders, files, formats)
     ]
     if len(splits["train"]) == 1:
         findings.append(Finding("one class", str(folders["train"])))
@@ -247,7 +263,9 @@ def check_data(
             sizes[split] = len(rows)
             for place in (train[row] for row in rows):
                 images[place] = images[place]._replace(split=split)
-    check = functools.partial(_check_image, duplicates=duplicates, image_size=image_size)
+    check = functools.partial(
+        _check_image, channels=channels, duplicates=duplicates, image_size=image_size
+    )
     checked: list[_Image] = []
     with concurrent.futures.ThreadPoolExecutor(workers or os.cpu_count()) as pool:
         # In chunks, since `map` submits all its arguments immediately.
@@ -264,7 +282,7 @@ def check_data(
     findings += [finding for image in checked for finding in image.findings]
     notes += [note for image in checked for note in image.notes]
     pairs = _duplicates(root, checked, progress) if duplicates else []
-    jpegs = sum(FORMATS[image.path.suffix.lower()] == "JPEG" for image in images)
+    jpegs = sum(formats[image.path.suffix.lower()] == "JPEG" for image in images)
     return DataReport(
         str(root),
         sizes,
@@ -278,6 +296,20 @@ def check_data(
             if image.size
         ),
     )
+
+
+def _array_channels(
+    folders: Mapping[str, pathlib.Path], splits: Mapping[str, Mapping[str, ClassFolder]]
+) -> int:
+    """Returns the channels of the first array where there are no image files, else 3."""
+    if not any(content.files for classes in splits.values() for content in classes.values()):
+        for split, classes in splits.items():
+            for name, content in classes.items():
+                for path in (folders[split] / name / other for other in content.others):
+                    shape = npy_shape(path) if path.suffix.lower() in ARRAYS else ()
+                    if len(shape) == 3 and shape[2] not in IMAGE_CHANNELS:
+                        return shape[2]
+    return 3
 
 
 def _relative(root: pathlib.Path, findings: list[Finding]) -> list[Finding]:
@@ -303,18 +335,19 @@ def _duplicates(
     return found
 
 
-def _check_image(image: _Image, duplicates: bool, image_size: int | None) -> _Image:
+def _check_image(image: _Image, channels: int, duplicates: bool, image_size: int | None) -> _Image:
     path = str(image.path)
     try:
         data = image.path.read_bytes()
     except OSError as error:
         return image._replace(findings=(Finding("unreadable", path, error.strerror or ""),))
     findings = []
-    actual, named = image_format(data), FORMATS[image.path.suffix.lower()]
+    actual, named = image_format(data), formats_of(channels)[image.path.suffix.lower()]
     if actual not in (None, named):
         findings.append(Finding("mislabeled", path, f"{actual}, not {named}"))
-    if fault := decoding_fault(data):
-        return image._replace(findings=(*findings, Finding(fault, path)))
+    if fault := decoding_fault(data, channels):
+        kind = (fault, path) if fault in FAULTS else ("other array", path, fault)
+        return image._replace(findings=(*findings, Finding(*kind)))
     conversions = {"cmyk": is_cmyk, "16-bit": is_16_bit}
     findings += [Finding(name, path) for name, found in conversions.items() if found(data)]
     if actual == "JPEG" and (warning := _warning(data)):
@@ -326,7 +359,7 @@ def _check_image(image: _Image, duplicates: bool, image_size: int | None) -> _Im
             Finding(kind, path, detail) for kind, detail in traits_of(data, size, image_size)
         ),
         size=size,
-        fingerprint=fingerprint(data) if duplicates else None,
+        fingerprint=fingerprint(data, channels) if duplicates else None,
     )
 
 

@@ -48,6 +48,7 @@ class ImageDataset(abc.ABC):
         sizes: Number of images in each split.
         multi_label: Whether an image may be of several classes, or of none. Labels of batches are
             then float32 of shape `(rows, classes)`, 1 for each class of an image, else 0.
+        reads_labels: Whether `labels` reads all images.
     """
 
     about: str = ""
@@ -61,6 +62,7 @@ class ImageDataset(abc.ABC):
     std: tuple[float, ...]
     sizes: dict[str, int]
     multi_label: bool = False
+    reads_labels: bool = False
     _parallel_batches: int = tf.data.AUTOTUNE
 
     @property
@@ -297,7 +299,7 @@ class ArrayDataset(ImageDataset):
 
     Args:
         name: Short name of the data set.
-        splits: For each split (a "train" is required) its images in [0, 255], uint8 or float, of
+        splits: For each split ("train" to train on) its images in [0, 255], uint8 or float, of
             shape `(n, height, width, channels)`, and its labels, integers of shape `(n,)`, or
             `(n, 1)` as Keras's data sets have them; or, for `multi_label`, 0 and 1 of shape
             `(n, classes)`.
@@ -320,9 +322,9 @@ class ArrayDataset(ImageDataset):
         *,
         multi_label: bool = False,
     ):
-        if "train" not in splits or not set(splits) <= set(SPLITS):
+        if not splits or not set(splits) <= set(SPLITS):
             raise ValueError(
-                "`splits` must have 'train' and may have 'validation' and 'test'. "
+                "`splits` must have 'train', 'validation' or 'test', and no other. "
                 f"Received: splits with {sorted(splits)}"
             )
         self.name = name
@@ -337,12 +339,12 @@ class ArrayDataset(ImageDataset):
         }
         self.sizes = {split: len(labels) for split, (_, labels) in self._arrays.items()}
         self._tensors: dict[str, tuple[tf.Tensor, tf.Tensor]] = {}
-        images = self._arrays["train"][0]
+        images = self._arrays[self.splits[0]][0]  # of training, where there are such
         self.image_shape, self.image_dtype = images.shape[1:], tf.as_dtype(images.dtype)
         for split, (other, _) in self._arrays.items():
             if other.shape[1:] != self.image_shape or other.dtype != images.dtype:
                 raise ValueError(
-                    "`splits` must have images of the shape and type of the training images, "
+                    "`splits` must have images of one shape and type, that of the first, "
                     f"{self.image_shape} and {images.dtype}. "
                     f"Received: {split} images of shape {other.shape[1:]} and type {other.dtype}"
                 )

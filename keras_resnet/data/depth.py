@@ -10,7 +10,7 @@ import numpy as np
 
 from keras_resnet.data.files import FileSource
 from keras_resnet.data.image_files import is_16_bit
-from keras_resnet.data.npy import IMAGE_CHANNELS
+from keras_resnet.data.npy import IMAGE_CHANNELS, npy_shape
 from keras_resnet.data.transforms import Transforms
 
 logger = logging.getLogger(__name__)
@@ -46,11 +46,8 @@ def checked_channels(sources: Mapping[str, FileSource], channels: int) -> None:
         return
     for source in sources.values():
         path = source.locate(0)
-        try:
-            shape = np.load(path, mmap_mode="r", allow_pickle=False).shape
-        except (OSError, ValueError, EOFError):
-            continue
-        if len(shape) != 3 or shape[2] != channels:
+        shape = npy_shape(path)
+        if shape and (len(shape) != 3 or shape[2] != channels):
             raise ValueError(
                 "`channels` must be those of the arrays (height, width, channels) in .npy files. "
                 f"Received: channels={channels}, and {path!r} of shape {shape}"

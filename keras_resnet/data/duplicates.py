@@ -25,6 +25,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_resnet.data.decoding import decode_whole
+from keras_resnet.data.npy import IMAGE_CHANNELS, gray_of_npy
 
 # Chosen on re-encoded, resized, brightened and cropped copies; see tests/data/test_duplicates.py.
 MOST_BITS = 10
@@ -68,13 +69,19 @@ class Pair:
     correlation: float | None = None
 
 
-def fingerprint(data: bytes) -> Fingerprint:
-    """Returns the fingerprint of the bytes of a readable image.
+def fingerprint(data: bytes, channels: int = 3) -> Fingerprint:
+    """Returns the fingerprint of the bytes of a readable image, of so many channels.
+
+    An array of other than 1, 3 and 4 is told by the mean of its channels.
 
     Raises:
         tf.errors.OpError: If it cannot be read.
     """
-    image = _small(data).numpy()
+    if channels in IMAGE_CHANNELS:
+        image = _small(data).numpy()
+    else:
+        small = tf.image.resize(gray_of_npy(data), [_SIDE, _SIDE], antialias=True)
+        image = np.repeat(small.numpy(), 3, axis=-1)
     gray = image @ _LUMA
     spectrum = _COSINES @ gray @ _COSINES.T
     # The first is the mean.

@@ -19,6 +19,7 @@ import tensorflow as tf
 
 from keras_resnet.data.dataset import SPLITS, ImageDataset, channel_statistics
 from keras_resnet.data.decoding import decode_whole, decoding_fault
+from keras_resnet.data.traits import shown_size
 from keras_resnet.data.transforms import Transforms
 from keras_resnet.preprocessing import Size, sides_of
 from keras_resnet.utils import checks
@@ -36,7 +37,10 @@ class BadImageWarning(UserWarning):
 
 
 class ImageSource(Protocol):
-    """The encoded images of one split, by position."""
+    """The encoded images of one split, by position.
+
+    A source whose `labels` reads all images has an attribute `reads_labels`, which is true.
+    """
 
     def __len__(self) -> int: ...
 
@@ -138,6 +142,7 @@ class EncodedDataset(ImageDataset):
         self.bad_images = BadImages(max_bad_files)
         self._sources = {split: sources[split] for split in SPLITS if split in sources}
         self.sizes = {split: len(source) for split, source in self._sources.items()}
+        self.reads_labels = any(getattr(one, "reads_labels", False) for one in sources.values())
         if statistics is not None:
             self._statistics = tuple(statistics[0]), tuple(statistics[1])
 
@@ -156,6 +161,20 @@ class EncodedDataset(ImageDataset):
 
     def locate(self, split: str, index: int) -> str | None:
         return self._sources[split].locate(index)
+
+    def stored_sizes(self, split: str, most: int = 256) -> list[tuple[int, int]]:
+        """Returns height and width of up to `most` images, spread over a split.
+
+        Images that cannot be read are passed over.
+        """
+        source, found = self._sources[checks.one_of("split", split, self.splits)], []
+        spread = np.linspace(0, len(source) - 1, min(most, len(source))).astype(np.int64)
+        for index in spread:
+            try:
+                found.append(shown_size(source.read(tf.constant(index))[0].numpy()))
+            except (tf.errors.OpError, ValueError, EOFError):
+                continue
+        return [size for size in found if min(size)]
 
     def read_rows(
         self, split: str, indices: tf.Tensor, draws: tf.Tensor | None, replace: bool

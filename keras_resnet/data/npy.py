@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import io
+import os
 
 import numpy as np
 import tensorflow as tf
@@ -19,7 +20,7 @@ IMAGE_CHANNELS = (1, 3, 4)
 # Levels of 16 bits for one of 8.
 LEVEL_16 = 257.0
 
-_MAGIC = b"\x93NUMPY"
+MAGIC = b"\x93NUMPY"
 # Types by their names in a header, without the order of the bytes.
 _TYPES = {
     "u1": tf.uint8,
@@ -41,7 +42,7 @@ def decode_npy(encoded: tf.Tensor, channels: int) -> tf.Tensor:
     Levels of 16 bits become those of 8 with fractions, in [0, 255]; floats stay what they are.
     Raises a `tf.errors.OpError` if the file is another, or a value is not finite.
     """
-    is_npy = tf.strings.substr(encoded, 0, len(_MAGIC)) == _MAGIC
+    is_npy = tf.strings.substr(encoded, 0, len(MAGIC)) == MAGIC
     with tf.control_dependencies([require(is_npy, "Not a .npy file")]):
         # Version 1 has two bytes for the length of the header, later ones have four.
         first = tf.io.decode_raw(tf.strings.substr(encoded, 6, 1), tf.uint8)[0] == 1
@@ -92,12 +93,30 @@ def encode_npy(image: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
+def npy_shape(path: str | os.PathLike[str]) -> tuple[int, ...]:
+    """Returns the shape of the array in a file, by its header; () if it cannot be read."""
+    try:
+        return np.lib.format.open_memmap(path, mode="r").shape
+    except (OSError, ValueError, EOFError):
+        return ()
+
+
+def gray_of_npy(data: bytes) -> np.ndarray:
+    """Returns the mean over the channels of a readable file, float32 `(height, width, 1)`.
+
+    From its least to its largest value it is in [0, 255], since levels may be of any range.
+    """
+    gray = np.load(io.BytesIO(data), allow_pickle=False).mean(-1, np.float64, keepdims=True)
+    least, largest = gray.min(), gray.max()
+    return ((gray - least) * (255 / ((largest - least) or 1.0))).astype("float32")
+
+
 def npy_fault(data: bytes, channels: int) -> str | None:
     """Returns why a file cannot be read as an image of so many channels, or None if it can."""
     try:
         image = np.load(io.BytesIO(data), allow_pickle=False)
     except (ValueError, OSError, EOFError):
-        return "truncated" if data.startswith(_MAGIC) else "unreadable"
+        return "truncated" if data.startswith(MAGIC) else "unreadable"
     if not isinstance(image, np.ndarray):
         return "unreadable"
     known = image.dtype.kind in "uf" and image.dtype.str[1:] in _TYPES

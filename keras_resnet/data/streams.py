@@ -58,12 +58,8 @@ def as_dataset(images: Images, split: str, class_names: Sequence[str]) -> ImageD
             f"Received: dataset of type {type(images).__name__}"
         )
     multi_label = np.ndim(images[1]) == 2 and np.shape(images[1])[1] > 1
-    splits = {"train": (images[0], images[1])}
-    arrays = ArrayDataset("arrays", splits, class_names, multi_label=multi_label)
-    if split == "train":
-        return arrays
-    pipeline = tf.data.Dataset.from_tensor_slices(arrays.arrays("train"))
-    return StreamDataset(pipeline, split, class_names, name="arrays")
+    splits = {split: (images[0], images[1])}
+    return ArrayDataset("arrays", splits, class_names, multi_label=multi_label)
 
 
 class StreamDataset(ImageDataset):
@@ -79,16 +75,16 @@ class StreamDataset(ImageDataset):
             `(height, width, channels)`, labels of shape `()`, `(1,)` or `(classes,)`.
         split: "train", "validation" or "test".
         class_names: One name per class.
-        name: Short name.
 
     Raises:
         ValueError: If the elements are others.
     """
 
-    def __init__(
-        self, pipeline: tf.data.Dataset, split: str, class_names: Sequence[str], name: str = "data"
-    ):
-        self.name = name
+    reads_labels = True
+
+    name = "data"
+
+    def __init__(self, pipeline: tf.data.Dataset, split: str, class_names: Sequence[str]):
         self.class_names = tuple(class_names)
         self._split = split
         spec = pipeline.element_spec

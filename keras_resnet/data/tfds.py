@@ -144,6 +144,8 @@ class RecordSource:
     ValueError if the data are not prepared, or records are missing.
     """
 
+    reads_labels = True
+
     def __init__(self, builder: Any, split: str):
         import tensorflow_datasets as tfds
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import struct
 from collections.abc import Iterator
 from typing import NamedTuple
 
+import numpy as np
 import tensorflow as tf
 
 from keras_resnet.data.image_files import image_format
 from keras_resnet.data.image_files import image_size as stored_size
+from keras_resnet.data.npy import MAGIC as NPY
 from keras_resnet.data.orientation import orientation_of_jpeg, orientation_of_other
 
 # Length of a long strip, as a multiple of its width.
@@ -58,7 +61,12 @@ def traits_of(
 
 
 def shown_size(data: bytes) -> tuple[int, int]:
-    """Returns height and width in pixels of the bytes of an image, turned upright."""
+    """Returns height and width in pixels of the bytes of an image, turned upright.
+
+    Of an array of a `.npy` file they are its own, and 0 of a file without a known header.
+    """
+    if data.startswith(NPY):
+        return np.load(io.BytesIO(data), allow_pickle=False).shape[:2]
     height, width = stored_size(data)
     return (width, height) if _orientation(data) > 4 else (height, width)
 

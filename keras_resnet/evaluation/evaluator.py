@@ -6,9 +6,8 @@ import collections
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
-import keras
 import numpy as np
 import tensorflow as tf
 
@@ -17,25 +16,21 @@ from keras_resnet.data.streams import Images, as_dataset
 from keras_resnet.evaluation.classes import class_orders
 from keras_resnet.evaluation.multi_label import MultiLabelEvaluation
 from keras_resnet.evaluation.protocols import Protocol, SingleCrop
-from keras_resnet.evaluation.results import TOP, Evaluation
+from keras_resnet.evaluation.results import Evaluation
+from keras_resnet.evaluation.scoring import Model, averaged, fits_as_two, make_scorer
+from keras_resnet.evaluation.tally import Tally
 from keras_resnet.export import ExportedModel, load_exported
-from keras_resnet.export.copies import image_network
 from keras_resnet.export.reading import labels_of
 from keras_resnet.models import build, list_models
 from keras_resnet.models.hub import load_with_file
 from keras_resnet.network import class_count, class_names_of, preprocessing_of
 from keras_resnet.preprocessing import Preprocessing, Size, covered_by
-from keras_resnet.surgery.conversion import any_size, with_logits
-from keras_resnet.surgery.graphs import functional_config, output_activation
 from keras_resnet.utils import checks
 from keras_resnet.utils.terminal import format_seconds, show, start_bar
 from keras_resnet.weights import PRETRAINED
 from keras_resnet.weights.hugging_face import is_address
 
 AVERAGES = ("softmax", "logits")
-Model: TypeAlias = keras.Model | ExportedModel
-# The smallest probability whose logarithm is taken.
-_SMALLEST = float(np.finfo("float32").tiny)
 # Batches of crops that may wait for others of their size, which bounds the memory they take.
 _WAITING_BATCHES = 8
 # Images that the input pipeline prefetches.
@@ -114,19 +109,20 @@ def evaluate(
     prepared = _common_preprocessing(models, names, dataset, protocol)
     protocol = protocol.resolved(dataset, prepared)
     interpolation = prepared.interpolation if prepared else dataset.interpolation
-    single = [_tells_two(model, name, dataset) for model, name in zip(models, names, strict=True)]
+    single = [fits_as_two(model, name, dataset) for model, name in zip(models, names, strict=True)]
     if class_names is None:
         class_names = list(map(_class_names, models))
     orders = class_orders(dataset.name, dataset.class_names, names, class_names)
     scorers = [
-        _scorer(model, name, protocol, average, order, tells_two)
+        make_scorer(model, name, protocol, average, order, tells_two)
         for model, name, order, tells_two in zip(models, names, orders, single, strict=True)
     ]
-    mean_scores = _averaged(models, scorers, protocol, dataset)
+    mean_scores = averaged(models, scorers, protocol, dataset)
 
     total = dataset.num_examples(split)
-    tally = _Tally(keep_outputs or dataset.multi_label)
+    tally = Tally(keep_outputs or dataset.multi_label)
     height, width, _ = dataset.image_shape
+    first_batch: tuple[int, float] | None = None
     begin = time.perf_counter()
     if progress is not None:
         progress(0, total)
@@ -140,32 +136,20 @@ def evaluate(
                     f"others for image {numbers[0]} of {split!r} or one after it"
                 )
             tally.add(numbers, scores)
+            first_batch = first_batch or (len(tally.ranked), time.perf_counter() - begin)
             if progress is not None:
                 progress(tally.done, total)
     seconds = time.perf_counter() - begin
-    if not tally.ranked:
-        raise ValueError(dataset.nothing_readable(split))
-    indices = np.array(sorted(tally.ranked))
-    columns = zip(*(tally.ranked[index] for index in indices), strict=True)
-    labels, ranking, scores, outputs = map(np.array, columns)
-    places = [dataset.locate(split, int(index)) for index in indices]
-    measured: dict[str, Any] = {
-        "models": tuple(names),
-        "dataset": dataset.name,
-        "split": split,
-        "protocol": protocol,
-        "average": average,
-        "class_names": dataset.class_names,
-        "indices": indices,
-        "labels": labels,
-        "left_out": total - len(indices),
-        "seconds": seconds,
-        "places": None if None in places else tuple(map(str, places)),
-    }
-    if dataset.multi_label:
-        return MultiLabelEvaluation(**measured, outputs=outputs)
-    kept = outputs if keep_outputs else None
-    return Evaluation(**measured, ranking=ranking, scores=scores, outputs=kept)
+    return tally.evaluation(
+        dataset,
+        split,
+        models=tuple(names),
+        protocol=protocol,
+        average=average,
+        keep_outputs=keep_outputs,
+        seconds=seconds,
+        first_batch=first_batch,
+    )
 
 
 class Progress:
@@ -286,138 +270,6 @@ def _preprocessing(model: Model) -> Preprocessing | None:
     return model.preprocessing if isinstance(model, ExportedModel) else preprocessing_of(model)
 
 
-def _tells_two(model: Model, name: str, dataset: ImageDataset) -> bool:
-    """Returns whether a model tells two classes by one output, after checks that it fits."""
-    classes, images = len(dataset.class_names), dataset.image_shape
-    if isinstance(model, ExportedModel):
-        if model.output not in ("probabilities", "logits"):
-            raise ValueError(
-                "`models` must be classifiers, with probabilities or logits as their output. "
-                f"Received: {name}, which gives {model.output}"
-            )
-        own = model.image_shape
-    else:
-        functional_config(model)
-        own = tuple(model.input_shape[1:])
-    if len(own) != 3 or any(a not in (None, b) for a, b in zip(own, images, strict=True)):
-        raise ValueError(
-            "`models` must take the images of the data set; for photographs `image_size` sets the "
-            f"size. Received: {name} for images of shape {own}, {dataset.name} with {images}"
-        )
-    if isinstance(model, ExportedModel):  # Files do not tell what they give.
-        outputs = (None, *model(np.zeros((1, *images), "float32")).shape[1:])
-    else:
-        outputs = tuple(model.output_shape)
-    # Of several labels, a single output tells one.
-    told = outputs[1:] if dataset.multi_label else tuple(map(class_count, outputs[1:]))
-    if told != (classes,):
-        raise ValueError(
-            f"`models` must have {classes} outputs, one per class of {dataset.name}. "
-            f"Received: {name} with outputs of shape {outputs}"
-        )
-    if outputs[1] == 1 or dataset.multi_label:
-        _expect_sigmoid(model, name)
-    return outputs[1] == 1 and not dataset.multi_label
-
-
-def _expect_sigmoid(model: Model, name: str) -> None:
-    """Raises a ValueError unless each output is a probability of its own, as far as is known."""
-    ending: str | None
-    if isinstance(model, ExportedModel):
-        ending = model.output
-    else:
-        ending = output_activation(functional_config(model))
-    # Files do not tell softmax from sigmoid.
-    if ending not in ("sigmoid", "probabilities"):
-        raise ValueError(
-            "`models` must end in sigmoid where they have one output, or images several labels. "
-            f"Received: {name}, which ends in {ending}"
-        )
-
-
-def _scorer(
-    model: Model,
-    name: str,
-    protocol: Protocol,
-    average: str,
-    order: list[int] | None,
-    tells_two: bool,
-) -> Callable:
-    """Returns a function from images, float32, to the scores that are averaged, in that order."""
-    if isinstance(model, ExportedModel):
-        outputs_of, logits = _of_a_file(model, name, protocol), model.output == "logits"
-    else:
-        outputs_of, logits = _of_a_network(model, name, protocol, average)
-
-    def scores(images: tf.Tensor) -> tf.Tensor:
-        outputs = outputs_of(images)
-        if tells_two:
-            outputs = tf.concat([1.0 - outputs, outputs], -1)
-        outputs = outputs if order is None else tf.gather(outputs, order, axis=-1)
-        if logits == (average == "logits"):
-            return outputs
-        # Logarithms of probabilities are logits less a number for each image.
-        return tf.nn.softmax(outputs) if logits else tf.math.log(tf.maximum(outputs, _SMALLEST))
-
-    return scores
-
-
-def _of_a_network(
-    model: keras.Model, name: str, protocol: Protocol, average: str
-) -> tuple[Callable, bool]:
-    """Returns a function from images to outputs, and whether these are logits."""
-    net, _ = image_network(model, argument="models", given=name)
-    activation = output_activation(functional_config(net))
-    logits = average == "logits" or activation not in ("softmax", "sigmoid")
-    if logits:
-        net = with_logits(net)
-    if protocol.any_size and None not in net.input_shape[1:3]:
-        net = any_size(net)
-    return lambda images: tf.cast(net(images, training=False), tf.float32), logits
-
-
-def _of_a_file(model: ExportedModel, name: str, protocol: Protocol) -> Callable:
-    """Returns a function from images to the outputs of an exported model."""
-    if protocol.any_size and None not in model.image_shape[:2]:
-        raise ValueError(
-            f"`models` must take images of any size for {protocol.name}. "
-            f"Received: {name}, which takes {model.image_shape}"
-        )
-
-    return lambda images: tf.constant(model(images.numpy()), tf.float32)
-
-
-def _averaged(
-    models: Sequence[Model], scorers: Sequence[Callable], protocol: Protocol, dataset: ImageDataset
-) -> Callable[[np.ndarray], np.ndarray]:
-    """Returns a function from crops, uint8, to the mean of the models' scores.
-
-    All networks are one graph for crops of all sizes. Exported models are called outside of it: the
-    threads of a graph that waits for another one may be all that there are.
-    """
-    height, width, channels = dataset.image_shape
-    sides = (None, None) if protocol.any_size else (height, width)
-    spec = tf.TensorSpec((None, *sides, channels), tf.float32)
-    pairs = list(zip(models, scorers, strict=True))
-    networks = [scorer for model, scorer in pairs if not isinstance(model, ExportedModel)]
-    parts = [scorer for model, scorer in pairs if isinstance(model, ExportedModel)]
-    if networks:
-
-        @tf.function(input_signature=[spec], autograph=False)
-        def summed(images: tf.Tensor) -> tf.Tensor:
-            return tf.add_n([scorer(images) for scorer in networks])
-
-        parts.append(summed)
-
-    def mean_scores(crops: np.ndarray) -> np.ndarray:
-        images = tf.cast(crops, tf.float32)
-        return sum(part(images).numpy() for part in parts) / len(scorers)
-
-    # Traced and optimized here, so that the clock measures the images only.
-    mean_scores(np.zeros((1, height, width, channels), np.uint8))
-    return mean_scores
-
-
 def _crops(
     dataset: ImageDataset, split: str, protocol: Protocol, interpolation: str
 ) -> Iterator[tuple]:
@@ -470,38 +322,3 @@ def _batches(
                     yield batch(ready)
     for shape in list(waiting):
         yield batch(shape)
-
-
-class _Tally:
-    """Adds up the scores of the crops of each image, and keeps the ranking by their mean."""
-
-    def __init__(self, keep_outputs: bool) -> None:
-        self.done = 0
-        self._keep = keep_outputs
-        # Label, best classes, best score and, if kept, all scores of each image.
-        self.ranked: dict[int, tuple[int, np.ndarray, float, np.ndarray | None]] = {}
-        # Label, number of crops, number of these still to come, and the sum of the others.
-        self._open: dict[int, list] = {}
-
-    def readable(self, images: Iterable[tuple]) -> Iterator[tuple[int, Sequence[np.ndarray]]]:
-        """Yields the number and the crops of every image that has a weight."""
-        for number, (stacks, label, weight) in enumerate(images):
-            if not weight:
-                self.done += 1
-                continue
-            crops = sum(len(stack) for stack in stacks)
-            self._open[number] = [label, crops, crops, 0.0]
-            yield number, stacks
-
-    def add(self, numbers: Sequence[int], scores: np.ndarray) -> None:
-        """Adds the scores `(crops, classes)` of crops of the images `numbers`."""
-        for number, row in zip(numbers, scores, strict=True):
-            image = self._open[number]
-            image[2] -= 1
-            image[3] = image[3] + row
-            if image[2] == 0:
-                label, crops, _, summed = self._open.pop(number)
-                mean = summed / crops
-                best = np.argsort(-mean, kind="stable")[:TOP].astype(np.int32)
-                self.ranked[number] = label, best, mean[best[0]], mean if self._keep else None
-                self.done += 1

@@ -24,8 +24,8 @@ class MultiLabelEvaluation(Measured):
     that exclude each other; here every label is a question of its own.
 
     Attributes:
-        models, dataset, split, protocol, average, class_names, indices, left_out, seconds, places:
-            As in `Evaluation`.
+        models, dataset, split, protocol, average, class_names, indices, left_out, seconds, places,
+            first_batch: As in `Evaluation`.
         labels: 1 for every label of each image, else 0, `(n, classes)`.
         outputs: Averaged probability of every label, float32 `(n, classes)`.
     """
@@ -42,6 +42,7 @@ class MultiLabelEvaluation(Measured):
     left_out: int
     seconds: float
     places: tuple[str, ...] | None = None
+    first_batch: tuple[int, float] = (0, 0.0)
 
     @functools.cached_property
     def average_precision(self) -> tuple[float | None, ...]:
@@ -132,7 +133,7 @@ class MultiLabelEvaluation(Measured):
             f"{' + '.join(self.models)} on {self.count:,} {self.split} images of {self.dataset}, "
             f"{self.protocol}: mean average precision {100 * self.mean_average_precision:.2f} %, "
             f"macro F1 {100 * self.macro_f1:.2f} %, all labels right "
-            f"{100 * self.subset_accuracy:.2f} %; {self.images_per_second:.3g} images/s"
+            f"{100 * self.subset_accuracy:.2f} %; {self._rate}"
         )
 
     @functools.cached_property

@@ -12,7 +12,8 @@ import numpy as np
 import tensorflow as tf
 
 from keras_resnet.data.check import FAULTS, NOTES, DataReport, Duplicate
-from keras_resnet.data.decoding import decode_whole, decoding_fault
+from keras_resnet.data.decoding import ARRAYS, decode_whole, decoding_fault, resize_shorter_side
+from keras_resnet.data.npy import gray_of_npy
 from keras_resnet.evaluation.labels import LabelCandidate
 
 # Shorter side of a thumbnail in pixels.
@@ -88,7 +89,7 @@ def overview_of(
     return DataOverview(
         _faults(report),
         _classes(report),
-        _sizes(report),
+        size_rows([min(one.height, one.width) for one in report.images]),
         tuple(_duplicate(root, pair) for pair in pairs[:most]),
         tuple(_label(root, one) for one in candidates[:most]),
         max(0, len(pairs) - most),
@@ -128,8 +129,8 @@ def _classes(report: DataReport) -> tuple[dict[str, str | int], ...]:
     )
 
 
-def _sizes(report: DataReport) -> tuple[dict[str, str | int], ...]:
-    shorter = [min(one.height, one.width) for one in report.images]
+def size_rows(shorter: Sequence[int]) -> tuple[dict[str, str | int], ...]:
+    """Returns rows of shorter sides in pixels and number of images."""
     counts = np.bincount(np.digitize(shorter, EDGES), minlength=len(EDGES) + 1)
     names = [f"below {EDGES[0]}"]
     names += [f"{low} to {high - 1}" for low, high in zip(EDGES, EDGES[1:], strict=False)]
@@ -155,6 +156,9 @@ def _thumbnail(root: Path, path: str) -> Thumbnail:
         data = (root / path).read_bytes()
     except OSError:
         return Thumbnail(path, "")
+    if Path(path).suffix.lower() in ARRAYS:  # A pair or label is of readable files.
+        small = resize_shorter_side(tf.cast(gray_of_npy(data), tf.uint8), THUMBNAIL)
+        return Thumbnail(path, data_uri("jpeg", tf.io.encode_jpeg(small, quality=85).numpy()))
     if decoding_fault(data):
         return Thumbnail(path, "")
     return Thumbnail(path, data_uri("jpeg", _small_jpeg(data).numpy()))

@@ -56,13 +56,23 @@ class PairedComparison:
 def compare_on_images(first: Evaluation, second: Evaluation) -> PairedComparison:
     """Compares two evaluations of the same images, image by image.
 
+    The models may be of different sizes and preprocessing, each with its own data set of the same
+    files.
+
     Raises:
         ValueError: If they are not of the same images of the same data set.
     """
     for evaluation in (first, second):
         shown = f"{evaluation.count} {evaluation.split} images of {evaluation.dataset}"
-        same = (evaluation.dataset, evaluation.split) == (first.dataset, first.split)
-        if not same or not np.array_equal(evaluation.indices, first.indices):
+        same = all(
+            getattr(evaluation, name) == getattr(first, name)
+            for name in ("dataset", "split", "class_names", "places")
+        )
+        same &= all(
+            np.array_equal(getattr(evaluation, name), getattr(first, name))
+            for name in ("indices", "labels")
+        )
+        if not same:
             raise ValueError(
                 "`second` must be an evaluation of the images of `first`, "
                 f"{first.count} {first.split} images of {first.dataset}. Received: {shown}"

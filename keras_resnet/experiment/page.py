@@ -19,6 +19,7 @@ from keras_resnet.data import ImageDataset
 from keras_resnet.data.check import DataReport
 from keras_resnet.evaluation import Evaluation, LabelCandidate, MultiLabelEvaluation, evaluate
 from keras_resnet.experiment import sections
+from keras_resnet.experiment.data_summary import data_section
 from keras_resnet.experiment.evaluation_files import write_evaluation
 from keras_resnet.experiment.headline import headline_figures
 from keras_resnet.experiment.settings import Experiment
@@ -89,9 +90,9 @@ def write_report(
         sections.responses_section(workdir),
         sections.classes_section(workdir, result),
         sections.mistakes_section(ranked, dataset, model),
-        sections.data_section(dataset, check, wrong_labels, settings),
+        data_section(dataset, check, wrong_labels, settings),
         sections.settings_section(settings, defaults),
-        sections.cost_section(workdir, metrics, ranked),
+        sections.cost_section(workdir, metrics, result),
         sections.environment_section(metrics),
     ]
     environment = jinja.Environment(
@@ -131,8 +132,9 @@ def report_run(
     dataset: ImageDataset,
     metrics: Mapping[str, Any],
     title: str,
+    result: Evaluation | MultiLabelEvaluation | None = None,
 ) -> None:
-    """Predicts the class of every image of the last split, and writes what follows from it.
+    """Writes what follows from the predicted class of every image of the last split.
 
     Writes what `write_evaluation` does, and report.html. A model that `evaluate` does not take,
     such as one around a Hub module, has a page without them.
@@ -143,11 +145,13 @@ def report_run(
         dataset: Its data.
         metrics: Content of metrics.json, which need not be written yet.
         title: Title of page and plots.
+        result: The predictions, where they are known already.
     """
-    workdir, result = experiment.output.workdir, None
+    workdir = experiment.output.workdir
     try:
         batch_size = experiment.optimization.batch_size
-        result = evaluate(model, dataset, split=metrics["split"], batch_size=batch_size)
+        if result is None:
+            result = evaluate(model, dataset, split=metrics["split"], batch_size=batch_size)
     except ValueError as error:
         logger.info(f"{REPORT} is without classes and mistakes: {error}")
     else:

@@ -6,7 +6,6 @@ no network are called together, so that one start names all that has to be chang
 
 from __future__ import annotations
 
-import contextlib
 import math
 import os
 from collections.abc import Mapping
@@ -98,16 +97,17 @@ def check(
 
 def check_the_rest(preset: Experiment, changes: Mapping[str, Any], found: checks.Problems) -> None:
     """Notes what is wrong beside settings that are, as if these had been left out."""
-    for name in preset.flat():
-        if name in changes:
-            with contextlib.suppress(ValueError):
-                if name == "batch_size":  # of which no more is said where it is wrong
-                    preset = preset.replace(batch_size=1)
-                preset = preset.replace(**{name: changes[name]})
+    wrong, rest = [], checks.Problems()
+    for name in [name for name in preset.flat() if name in changes]:
+        try:
+            preset = preset.replace(**{name: changes[name]})
+        except ValueError:
+            wrong.append(name)
     if is_remote(preset.output.workdir):
         preset = preset.replace(workdir=str(cached("runs", preset.output.workdir)))
     # Without the devices, which a process prepares once.
-    check(preset, found)
+    check(preset, rest)
+    found.add(rest, without=wrong)  # Their values here are not those that were given.
 
 
 def _expect_file(init: str) -> None:
@@ -178,9 +178,16 @@ def _expect_statistics(
 
 
 def expect_statistics_of(
-    model: keras.Model, experiment: Experiment, layout: Layout, dataset: ImageDataset
+    model: keras.Model,
+    experiment: Experiment,
+    strategy: tf.distribute.Strategy,
+    dataset: ImageDataset,
 ) -> None:
     """Does the same for a model that is not built from the settings alone."""
+    if not experiment.network.init_is_model or experiment.network.freeze_bn:
+        return
+    batch_size, micro_batches = experiment.optimization.batch_size, experiment.devices.micro_batches
+    layout = training.layout(strategy, batch_size, micro_batches)
     maps = [
         layer.output.shape[1:-1]
         for layer in model.layers

@@ -14,22 +14,27 @@ import numpy as np
 
 from keras_resnet import training
 from keras_resnet.data import ImageDataset
-from keras_resnet.experiment.card import versions
+from keras_resnet.experiment.card import origin
 from keras_resnet.experiment.factories import fit_options, make_trainer, total_steps
-from keras_resnet.experiment.runner import data_identity, finished, opened
+from keras_resnet.experiment.quantized_forms import FILES, report_forms
+from keras_resnet.experiment.runner import (
+    begin,
+    data_identity,
+    finished,
+    of_one_process,
+    working,
+)
 from keras_resnet.experiment.settings import Experiment
 from keras_resnet.experiment.targets import head
-from keras_resnet.experiment.workdir import CONFIG, DATA, expect_settings
+from keras_resnet.experiment.workdir import CONFIG, expect_settings
 from keras_resnet.export import export
 from keras_resnet.export.copies import missing_standardization
 from keras_resnet.network import Network, class_names_of, remembered
 from keras_resnet.preprocessing import Preprocessing
 from keras_resnet.surgery import quantize_aware, rebuild
 from keras_resnet.surgery.graphs import functional_config, output_activation
-from keras_resnet.training.strategy import any_worker
 from keras_resnet.utils import checks
-from keras_resnet.utils.files import clear_leftovers, write_json, write_text
-from keras_resnet.utils.processes import command_line
+from keras_resnet.utils.files import write_json, write_text
 from keras_resnet.weights.beside import LABELS, PREPROCESSING
 from keras_resnet.weights.saving import load_model, save_model
 
@@ -40,7 +45,6 @@ IMAGES = 512
 _BATCH = 64
 # What a run here has in its config.json beside its settings, and one of `train` has not.
 _KIND = {"quantize": "int8"}
-FILES = {"litert": "model.tflite", "onnx": "model.onnx"}
 
 
 def train_quantized(experiment: Experiment) -> dict[str, Any]:
@@ -48,7 +52,9 @@ def train_quantized(experiment: Experiment) -> dict[str, Any]:
 
     The ranges start from 512 training images. Writes to the experiment's `workdir`: model.keras,
     the network of `surgery.quantize_aware`; model.tflite and model.onnx, integers within; labels,
-    metrics and checkpoints as `run` does; and last metrics.json. Resumes where it was interrupted.
+    metrics and checkpoints as `run` does; with the experiment's `report` also report.html, and in
+    table.csv and table.json error and size of the network in float, quantized after its training
+    and as trained here; and last metrics.json. Resumes where it was interrupted.
 
     Args:
         experiment: Settings; `init` is the trained network, a .keras file whose classifier stays.
@@ -75,9 +81,8 @@ def train_quantized(experiment: Experiment) -> dict[str, Any]:
     expect_own = functools.partial(expect_settings, workdir / CONFIG, own, of="run")
     if expect_own() and (workdir / "metrics.json").exists():
         return finished(experiment, data_identity)
-    with opened(experiment, expect_own) as (strategy, dataset):
+    with working(experiment, expect_own) as (strategy, dataset):
         chief = training.is_chief(strategy)
-        keras.utils.set_random_seed(optimization.seed)
         steps, split = total_steps(optimization, dataset), dataset.splits[-1]
         with strategy.scope():
             trained = trained_network(init, experiment, dataset)
@@ -87,33 +92,30 @@ def train_quantized(experiment: Experiment) -> dict[str, Any]:
         trainer = make_trainer(experiment, strategy, model, dataset, steps)
         if chief:
             logger.info(f"{trained.name}: {split} accuracy {100 * accuracy:.2f} % before")
-            clear_leftovers(workdir)
-            write_json(workdir / CONFIG, {**experiment.recorded(), **_KIND})
-            write_json(workdir / DATA, dataset.identity())
+            begin(experiment, dataset, _KIND)
         trainer.fit(steps=steps, **fit_options(experiment, dataset, workdir, chief=chief))
         measured = trainer.evaluate(dataset, split, optimization.batch_size)
         figures: dict[str, Any] = {
             "split": split,
             f"float_{split}_accuracy": accuracy,
             **{f"{split}_{name}": value for name, value in measured.items()},
+            f"{split}_images": trainer.evaluated_images,
             "steps": trainer.step,
             "train_seconds": round(trainer.seconds, 1),
             "seed": optimization.seed,
-            "command": command_line(),
-            "versions": versions(),
+            **origin(),
         }
         if chief:
-            if strategy.num_replicas_in_sync > 1:  # What follows is one process's work.
-                single = _quantized(trained_network(init, experiment, dataset), dataset)
-                single.set_weights(model.get_weights())
-                model = single
+            read = functools.partial(trained_network, init, experiment, dataset)
+            model = of_one_process(strategy, model, lambda: _quantized(read(), dataset))
             figures |= _save(model, dataset, workdir, split)
+            if experiment.output.report:
+                report_forms(workdir, read(), dataset, _some_images(dataset, "train"), figures)
             write_json(workdir / "metrics.json", figures)
             logger.info(
                 f"{split} accuracy {100 * figures[f'{split}_accuracy']:.2f} % in 8 bits. "
                 f"Everything is in {workdir}: model.keras, {' and '.join(FILES.values())}"
             )
-        any_worker(strategy, False)  # The others wait until the first worker is done.
         return figures
 
 

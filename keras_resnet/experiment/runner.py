@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from keras_resnet import training
@@ -34,6 +33,7 @@ from keras_resnet.experiment.factories import (
     make_trainer,
     total_steps,
 )
+from keras_resnet.experiment.measuring import Outcome, last_validation, measure
 from keras_resnet.experiment.mirror import Mirror, mirrored
 from keras_resnet.experiment.preflight import expect_statistics_of, prepare
 from keras_resnet.experiment.settings import Data, Experiment
@@ -60,7 +60,6 @@ from keras_resnet.utils import checks
 from keras_resnet.utils.escapes import markdown
 from keras_resnet.utils.files import clear_leftovers, write_json
 from keras_resnet.utils.remote import is_remote
-from keras_resnet.weights import copy_weights
 
 logger = logging.getLogger(__name__)
 
@@ -94,9 +93,70 @@ def run(experiment: Experiment) -> dict[str, Any]:
             of other settings or data, or is in use by another process.
         TrainingStopped: If training cannot be finished; the message says why.
     """
-    address = experiment.output.workdir
+    with _prepared(experiment) as (experiment, mirror):
+        expect_own = functools.partial(_is_finished, experiment)
+        # What is wrong there is for `opened` to say, with all else.
+        if checks.Problems().note(expect_own):
+            return _figures(experiment, data_identity)
+        workdir = Path(experiment.output.workdir)
+        with working(experiment, expect_own) as (strategy, dataset):
+            chief = training.is_chief(strategy)
+            with strategy.scope():
+                model = build_model(experiment, dataset)
+            subject = _subject(experiment, model)
+            expect_statistics_of(model, experiment, strategy, dataset)
+            steps, best = total_steps(experiment.optimization, dataset), None
+            counted: list[CountEnergy] = []
+            trained: list[training.Trainer] = []
+            for folder, last_step in _phases(experiment, dataset, steps):
+                own = _unfrozen(experiment, model, folder)
+                best = best_keeper(own, dataset) if folder == workdir else None
+                trainer = make_trainer(experiment, strategy, model, dataset, last_step)
+                if chief and not trained:
+                    _tell(experiment, subject, strategy, dataset, steps)
+                    place = {} if mirror is None else {"workdir": mirror.address_of(workdir)}
+                    begin(experiment, dataset, place)
+                options = fit_options(own, dataset, folder, chief=chief, best=best)
+                if mirror is not None:
+                    options["checkpoints"].on_save = mirror.push
+                    options["callbacks"].append(_pushing(mirror))
+                if chief:
+                    counted.append(CountEnergy(meters_of(strategy)))
+                    options["callbacks"].append(counted[-1])
+                history = trainer.fit(steps=last_step, **options)
+                trained.append(trainer)
+            settled = settle_statistics(experiment, trainer, dataset)
+            known = None if settled else last_validation(experiment, trainer, dataset, history)
+            outcome = measure(experiment, trainer, dataset, best, known)
+            model = of_one_process(strategy, model, lambda: _rebuilt(experiment, dataset))
+            figures = {
+                **outcome.figures,
+                **_best_epoch(best),
+                **_of_training(experiment, dataset, trained, stopped=trainer.step < steps),
+                "parameters": subject.parameters,
+                "multiply_adds": subject.multiply_adds,
+                **effort_figures(
+                    sum(one.step for one in trained),
+                    experiment.optimization.batch_size,
+                    subject.multiply_adds,
+                    counted,
+                ),
+            }
+            if chief:
+                # Those of the last phase, which has the run's own folder.
+                trackers = [one for one in options["callbacks"] if isinstance(one, Tracker)]
+                figures = _finish(experiment, subject, model, dataset, figures, outcome, trackers)
+            return figures
+
+
+@contextlib.contextmanager
+def _prepared(experiment: Experiment) -> Iterator[tuple[Experiment, Mirror | None]]:
+    """Yields the experiment in a local folder, shortened for `smoke`, and what mirrors the folder.
+
+    There is a mirror where the experiment's own folder is at an address.
+    """
+    address, mirror = experiment.output.workdir, None
     with contextlib.ExitStack() as stack:
-        mirror: Mirror | None = None
         if is_remote(address):
             smoke.expect_one_machine(
                 experiment,
@@ -108,108 +168,56 @@ def run(experiment: Experiment) -> dict[str, Any]:
         if experiment.output.smoke:
             experiment = smoke.shortened(experiment)
             smoke.clear(Path(experiment.output.workdir))
-        workdir, optimization = Path(experiment.output.workdir), experiment.optimization
-        expect_own = functools.partial(_is_finished, experiment)
-        # What is wrong there is for `opened` to say, with all else.
-        if checks.Problems().note(expect_own):
-            return _figures(experiment, data_identity)
-        with opened(experiment, expect_own) as (strategy, dataset):
-            chief = training.is_chief(strategy)
-            keras.utils.set_random_seed(optimization.seed)
-            with strategy.scope():
-                model = build_model(experiment, dataset)
-            subject = _subject(experiment, model)
-            if experiment.network.init_is_model and not experiment.network.freeze_bn:
-                micro_batches = experiment.devices.micro_batches
-                layout = training.layout(strategy, optimization.batch_size, micro_batches)
-                expect_statistics_of(model, experiment, layout, dataset)
+        yield experiment, mirror
 
-            # The new classifier alone first, where that is asked for, then all of the network.
-            steps = total_steps(optimization, dataset)
-            per_epoch = dataset.steps_per_epoch(optimization.batch_size)
-            phases = [(workdir, steps)]
-            if optimization.head_epochs:
-                phases.insert(0, (workdir / HEAD, optimization.head_epochs * per_epoch))
-            seconds, done, counted = 0.0, [], []
-            best = best_keeper(experiment, dataset)
-            for phase, (folder, last_step) in enumerate(phases):
-                own, keeper = experiment, best
-                if folder != workdir:
-                    # How long it takes is said, and none of its epochs is one of the whole network.
-                    own, keeper = experiment.replace(patience=None), None
-                    freeze(model)
-                elif experiment.network.init is not None:
-                    freeze(model, 0, bn=experiment.network.freeze_bn)
-                trainer = make_trainer(experiment, strategy, model, dataset, last_step)
-                if chief and phase == 0:
-                    own_address = None if mirror is None else mirror.address_of(workdir)
-                    _begin(experiment, subject, strategy, dataset, steps, own_address)
-                options = fit_options(own, dataset, folder, chief=chief, best=keeper)
-                if mirror is not None:
-                    options["checkpoints"].on_save = mirror.push
-                    options["callbacks"].append(_pushing(mirror))
-                if chief:
-                    counted.append(CountEnergy(meters_of(strategy)))
-                    options["callbacks"].append(counted[-1])
-                trainer.fit(steps=last_step, **options)
-                seconds += trainer.seconds
-                done.append(trainer.step)
 
-            settle_statistics(experiment, trainer, dataset)
-            split = dataset.splits[-1]
-            weights = {"last": model.get_weights()}
-            if best is not None:
-                for place in range(len(best.epochs)):
-                    weights["best" if place == 0 else f"best-{place + 1}"] = best.weights(place)
-            measured: dict[str, dict[str, float]] = {}
-            for which in [name for name in ("last", "best") if name in weights]:
-                with strategy.scope():
-                    model.set_weights(weights[which])
-                measured[which] = trainer.evaluate(dataset, split, optimization.batch_size)
-            chosen = optimization.final_weights
-            if chosen not in weights:
-                chosen = "last"
-                warnings.warn("No epoch is best: none has the monitored figure", stacklevel=2)
-            with strategy.scope():
-                model.set_weights(weights.pop(chosen))
-            if strategy.num_replicas_in_sync > 1:
-                # What follows is one process's work; a distributed model would wait for the others.
-                single = build_model(experiment, dataset)
-                copy_weights(model, single)
-                if experiment.network.init is not None:
-                    freeze(single, 0, bn=experiment.network.freeze_bn)
-                model = single
-            figures = {
-                "split": split,
-                **{f"{split}_{name}": value for name, value in measured.pop(chosen).items()},
-                **{
-                    f"{which}_{split}_{name}": value
-                    for which, values in measured.items()
-                    for name, value in values.items()
-                },
-                f"{split}_images": trainer.evaluated_images,
-                "final_weights": chosen,
-                **_best_epoch(best),
-                "steps": sum(done),
-                "epochs": sum(-(-step // per_epoch) for step in done),
-                "stopped_early": done[-1] < steps,
-                "micro_batches": trainer.micro_batches,
-                "train_seconds": round(seconds, 1),
-                "parameters": subject.parameters,
-                "multiply_adds": subject.multiply_adds,
-                **effort_figures(
-                    sum(done), optimization.batch_size, subject.multiply_adds, counted
-                ),
-                "jit_compile": trainer.jit_compile,
-                "threads": operation_threads(),
-                "seed": optimization.seed,
-            }
-            if chief:
-                # Those of the last phase, which has the run's own folder.
-                trackers = [one for one in options["callbacks"] if isinstance(one, Tracker)]
-                figures = _finish(experiment, subject, model, dataset, figures, weights, trackers)
-            any_worker(strategy, False)  # The others wait until the first worker is done.
-            return figures
+def _phases(experiment: Experiment, dataset: ImageDataset, steps: int) -> list[tuple[Path, int]]:
+    """Returns folder and last step of each phase: the new classifier alone, then all."""
+    workdir, optimization = Path(experiment.output.workdir), experiment.optimization
+    phases = [(workdir, steps)]
+    if optimization.head_epochs:
+        per_epoch = dataset.steps_per_epoch(optimization.batch_size)
+        phases.insert(0, (workdir / HEAD, optimization.head_epochs * per_epoch))
+    return phases
+
+
+def _unfrozen(experiment: Experiment, model: keras.Model, folder: Path) -> Experiment:
+    """Lets what learns in a phase learn, by the phase's folder; returns the phase's settings."""
+    if folder != Path(experiment.output.workdir):
+        freeze(model)
+        # How long it takes is said, and none of its epochs is one of the whole network.
+        return experiment.replace(patience=None)
+    if experiment.network.init is not None:
+        freeze(model, 0, bn=experiment.network.freeze_bn)
+    return experiment
+
+
+def _rebuilt(experiment: Experiment, dataset: ImageDataset) -> keras.Model:
+    model = build_model(experiment, dataset)
+    _unfrozen(experiment, model, Path(experiment.output.workdir))
+    return model
+
+
+def _of_training(
+    experiment: Experiment,
+    dataset: ImageDataset,
+    trained: Sequence[training.Trainer],
+    *,
+    stopped: bool,
+) -> dict[str, Any]:
+    """Returns the figures of the trainers of all phases."""
+    optimization, done = experiment.optimization, [trainer.step for trainer in trained]
+    per_epoch = dataset.steps_per_epoch(optimization.batch_size)
+    return {
+        "steps": sum(done),
+        "epochs": sum(-(-step // per_epoch) for step in done),
+        "stopped_early": stopped,
+        "micro_batches": trained[-1].micro_batches,
+        "train_seconds": round(sum(trainer.seconds for trainer in trained), 1),
+        "jit_compile": trained[-1].jit_compile,
+        "threads": operation_threads(),
+        "seed": optimization.seed,
+    }
 
 
 def _pushing(mirror: Mirror) -> keras.callbacks.Callback:
@@ -297,13 +305,51 @@ def opened(
 
 def settle_statistics(
     experiment: Experiment, trainer: training.Trainer, dataset: ImageDataset
-) -> None:
-    """Recomputes the statistics of batch normalization after training, where they need it."""
+) -> bool:
+    """Recomputes the statistics of batch normalization after training, where they need it.
+
+    Returns whether they did.
+    """
     optimization = experiment.optimization
     # Averaged weights have no statistics of their own.
     averaged = optimization.ema is not None and not experiment.network.freeze_bn
-    if optimization.recompute_bn or (averaged and not _holds_a_module(trainer.model)):
+    due = optimization.recompute_bn or (averaged and not _holds_a_module(trainer.model))
+    if due:
         trainer.recompute_bn_statistics(dataset, optimization.batch_size, seed=optimization.seed)
+    return due
+
+
+@contextlib.contextmanager
+def working(
+    experiment: Experiment, expect_own: Callable[[], object]
+) -> Iterator[tuple[tf.distribute.Strategy, ImageDataset]]:
+    """Does what `opened` does, from the seed on; of several workers, all wait for the first one."""
+    with opened(experiment, expect_own) as (strategy, dataset):
+        keras.utils.set_random_seed(experiment.optimization.seed)
+        yield strategy, dataset
+        any_worker(strategy, False)
+
+
+def begin(experiment: Experiment, dataset: ImageDataset, more: Mapping[str, Any]) -> None:
+    """Writes config.json, with `more` than the settings, and data.json, to a run's folder."""
+    workdir = Path(experiment.output.workdir)
+    clear_leftovers(workdir)
+    write_json(workdir / CONFIG, {**experiment.recorded(), **more})
+    write_json(workdir / DATA, dataset.identity())
+
+
+def of_one_process(
+    strategy: tf.distribute.Strategy, model: keras.Model, build: Callable[[], keras.Model]
+) -> keras.Model:
+    """Returns a model for one process's work, which `build` makes where there are replicas.
+
+    A distributed model would wait for the other processes.
+    """
+    if strategy.num_replicas_in_sync == 1:
+        return model
+    single = build()
+    single.set_weights(model.get_weights())
+    return single
 
 
 def epochs_of(experiment: Experiment) -> list[dict[str, Any]]:
@@ -354,15 +400,14 @@ def _holds_a_module(model: keras.Model) -> bool:
     return any(isinstance(layer, HubLayer) for layer in model.layers)
 
 
-def _begin(
+def _tell(
     experiment: Experiment,
     subject: _Subject,
     strategy: tf.distribute.Strategy,
     dataset: ImageDataset,
     steps: int,
-    address: str | None,
 ) -> None:
-    """Logs network, data set and devices, and writes config.json, with the `address` of a run."""
+    """Logs network, data set and devices."""
     optimization, devices = experiment.optimization, experiment.devices
     workdir = Path(experiment.output.workdir)
     operations = "multiply-adds not known"
@@ -379,10 +424,6 @@ def _begin(
         f"{dataset.num_examples('train'):,} training images, {steps:,} steps.{others}\n"
         f"{layout}; learning rate {rate}; {devices.precision}; writing to {workdir}"
     )
-    clear_leftovers(workdir)
-    place = {} if address is None else {"workdir": address}
-    write_json(workdir / CONFIG, {**experiment.recorded(), **place})
-    write_json(workdir / DATA, dataset.identity())
 
 
 def _finish(
@@ -391,7 +432,7 @@ def _finish(
     model: keras.Model,
     dataset: ImageDataset,
     figures: dict[str, Any],
-    others: Mapping[str, list[np.ndarray]],
+    outcome: Outcome,
     trackers: Sequence[Tracker],
 ) -> dict[str, Any]:
     """Draws the curve, writes card and models, and last metrics.json, whose content it returns."""
@@ -433,7 +474,7 @@ def _finish(
             own |= {"parameters": cost.parameters, "multiply_adds": cost.multiply_adds}
         return model_card(subject.name, subject.kind, dataset, experiment.recorded(), own, prepared)
 
-    figures["reload_difference"] = finish.save(model, dataset, card_of, experiment, others)
+    figures["reload_difference"] = finish.save(model, dataset, card_of, experiment, outcome.others)
     if output.fine_tune_epochs:
         figures |= finish.fine_tune(
             workdir / "feature_vector",
@@ -444,7 +485,8 @@ def _finish(
             seed=optimization.seed,
         )
     if output.report:
-        page.report_run(experiment, model, dataset, figures, f"{subject.name} on {dataset.name}")
+        title = f"{subject.name} on {dataset.name}"
+        page.report_run(experiment, model, dataset, figures, title, outcome.evaluation)
     write_json(workdir / "metrics.json", figures)
     files = ("metrics.json", "model_card.md", "learning_curve.png", "model.keras")
     for tracker in trackers:

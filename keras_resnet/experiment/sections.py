@@ -15,12 +15,9 @@ import numpy as np
 import tensorflow as tf
 
 from keras_resnet.data import ImageDataset
-from keras_resnet.data.check import DataReport
 from keras_resnet.evaluation import (
     Evaluation,
-    LabelCandidate,
     MultiLabelEvaluation,
-    overview_of,
 )
 from keras_resnet.experiment import pictures
 from keras_resnet.experiment.effort import energy_text
@@ -28,9 +25,7 @@ from keras_resnet.experiment.page_tables import Percent, Table, is_number, plain
 from keras_resnet.experiment.workdir import read_object
 from keras_resnet.training.logs import read_epochs, read_records
 
-MISTAKES, TRAINING_IMAGES = 12, 24
-# Findings that are listed; their kinds are counted in any case.
-LISTED = 200
+MISTAKES = 12
 # An SVG with more bytes than this, of many points, is shown as PNG.
 LARGEST_SVG = 500_000
 _RATE = "images_per_second"
@@ -151,7 +146,7 @@ def comparison_section(workdir: Path) -> Section:
             text = f"Not measured: {'; '.join(held['failures'])}"
     if (workdir / "table.json").exists():
         held = read_object(workdir / "table.json")
-        caption = "Networks of the study"
+        caption, text = held.get("caption", "Networks of the study"), held.get("text", text)
         if "best" in held:  # of a search
             caption, best = "Trials", held["best"]
             text = f"The best is trial {best}. It is trained anew, in the folder best-trial-{best}."
@@ -250,64 +245,6 @@ def mistakes_section(
     return Section(name, mistakes=found, text=text)
 
 
-def data_section(
-    dataset: ImageDataset | None,
-    check: DataReport | None,
-    wrong_labels: Sequence[LabelCandidate],
-    settings: Mapping[str, Any],
-) -> Section:
-    """Returns the classes, a training batch, and the faults of the data."""
-    tables: list[Table | None] = []
-    batch: list[pictures.Picture] = []
-    doubtful: list[pictures.Picture] = []
-    text = ""
-    if dataset is not None:
-        counts: dict[str, np.ndarray] = {}
-        for split in dataset.splits:
-            labels, classes = dataset.labels(split), len(dataset.class_names)
-            several = labels.ndim > 1
-            counts[split] = labels.sum(0) if several else np.bincount(labels, minlength=classes)
-        rows = [
-            {"class": name, **{split: int(own[i]) for split, own in counts.items()}}
-            for i, name in enumerate(dataset.class_names)
-        ]
-        tables.append(table_of("Images of each class", rows))
-        sizes = ", ".join(f"{size:,} {split}" for split, size in dataset.sizes.items())
-        shape = "x".join(map(str, dataset.image_shape))
-        text = f"{dataset.name}: {sizes} images, {shape} as the network takes them."
-        if pictures.has_pictures(dataset):
-            batch = pictures.training_batch(dataset, TRAINING_IMAGES, settings.get("seed", 0))
-    if check is not None:
-        overview = overview_of(check, wrong_labels)
-        sizes = ", ".join(f"{size:,} {split}" for split, size in check.num_images.items())
-        text = text or f"{check.folder}: {sizes} images."
-        found = [
-            {"path": one.path, "fault": one.fault, "detail": one.detail}
-            for one in check.findings[:LISTED]
-        ]
-        tables.append(table_of("Faults and notes", overview.faults))
-        beginning = "The first " if len(check.findings) > LISTED else ""
-        tables.append(table_of(f"{beginning}{len(found)} files and folders with faults", found))
-        tables.append(table_of("Classes", overview.classes))
-        tables.append(table_of("Shorter sides in pixels", overview.sizes))
-        doubtful = [
-            pictures.Picture(one.uri, f"{one.path}: {pair.fault}", f"{pair.fault}: {one.path}")
-            for pair in overview.duplicates
-            for one in (pair.original, pair.copy)
-        ]
-        doubtful += [
-            pictures.Picture(
-                one.image.uri,
-                f"{one.image.path}: labeled {one.given}, likely {one.likely}",
-                f"{one.given}, likely {one.likely} ({100 * one.confidence:.0f} %)",
-            )
-            for one in overview.labels
-        ]
-        if not found:
-            text += " Nothing is wrong with the files."
-    return Section("Data", (), present(*tables), batch=batch, doubtful=doubtful, text=text)
-
-
 def settings_section(settings: Mapping[str, Any], defaults: Mapping[str, Any]) -> Section:
     """Returns the settings, those that differ from the default first."""
     rows = [
@@ -332,7 +269,11 @@ def settings_section(settings: Mapping[str, Any], defaults: Mapping[str, Any]) -
     )
 
 
-def cost_section(workdir: Path, metrics: Mapping[str, Any], result: Evaluation | None) -> Section:
+def cost_section(
+    workdir: Path,
+    metrics: Mapping[str, Any],
+    result: Evaluation | MultiLabelEvaluation | None,
+) -> Section:
     """Returns the size of a network, and the time that it took."""
     path, rates = workdir / "metrics.jsonl", []
     if path.exists():
@@ -350,8 +291,10 @@ def cost_section(workdir: Path, metrics: Mapping[str, Any], result: Evaluation |
     }
     rows = [{"figure": key, "value": value} for key, value in figures.items() if value is not None]
     text = ""
+    if note := metrics.get(f"{_RATE}_note") if result is None else result.rate_note:
+        text = f"Evaluation images/s: {note}. "
     if energy := energy_text(metrics):
-        text = f"Energy of training: {energy}."
+        text += f"Energy of training: {energy}."
     if metrics.get("energy_joules") is not None:
         text += " The counters are of whole devices, other processes and idling included."
     return Section("Cost", (), present(table_of("Cost", rows)), text=text)

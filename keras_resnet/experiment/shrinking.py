@@ -21,7 +21,8 @@ from keras_resnet.experiment.card import origin
 from keras_resnet.experiment.factories import fit_options, load_data, make_trainer, total_steps
 from keras_resnet.experiment.growth import BATCHES, MODEL, quiet_retracing
 from keras_resnet.experiment.page import REPORT, require_jinja, write_report
-from keras_resnet.experiment.quantization import FILES, train_quantized, trained_network
+from keras_resnet.experiment.quantization import train_quantized, trained_network
+from keras_resnet.experiment.quantized_forms import FILES
 from keras_resnet.experiment.reports import write_rows
 from keras_resnet.experiment.settings import Experiment
 from keras_resnet.experiment.workdir import expect_folder, in_use
@@ -158,7 +159,8 @@ def _tried(
     dataset: ImageDataset,
 ) -> Row:
     """Trains a network as one of integers, and returns its row."""
-    figures = train_quantized(experiment.replace(init=str(path), workdir=str(folder)))
+    own = experiment.replace(init=str(path), workdir=str(folder), report=False)
+    figures = train_quantized(own)
     file, last = load_exported(folder / FILES["litert"]), dataset.splits[-1]
     cost = complexity(model)
     row = {

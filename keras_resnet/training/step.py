@@ -13,7 +13,7 @@ import contextlib
 import functools
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -166,9 +166,12 @@ class Step:
         tf.while_loop(lambda step: step < steps, body, [0], parallel_iterations=1)
 
     @tf.function(autograph=False)
-    def evaluate(self, batch: tuple) -> None:
-        """Adds one distributed batch of (images, labels, weights) to `metrics`."""
-        self.strategy.run(self._evaluate_replica, args=batch)
+    def evaluate(self, batch: tuple) -> Any:
+        """Adds one distributed batch of (images, labels, weights) to `metrics`.
+
+        Returns the outputs, a tensor for each replica.
+        """
+        return self.strategy.run(self._evaluate_replica, args=batch)
 
     @tf.function(autograph=False)
     def average_statistics(self, batch: tuple, count: tf.Tensor) -> None:
@@ -397,7 +400,9 @@ class Step:
         changing = [self._statistics[i] for i in self._changing]
         _assign_on_replicas(changing, _mean_over_replicas([statistics[i] for i in self._changing]))
 
-    def _evaluate_replica(self, images: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor) -> None:
+    def _evaluate_replica(
+        self, images: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor
+    ) -> tf.Tensor:
         predictions = tf.cast(self.model(images, training=False), tf.float32)
         losses = self.example_losses(labels, predictions) + _penalty(self.model)
         loss, *metrics = self.metrics
@@ -405,7 +410,7 @@ class Step:
         if not self.cuts_padding:
             for metric in metrics:
                 metric.update_state(labels, predictions, sample_weight=weights)
-            return
+            return predictions
         # Without the rows that only fill the batch, rather than with weights: as in Keras's `fit`,
         # metrics may take none, or pass over them.
         real = weights > 0.0
@@ -416,6 +421,7 @@ class Step:
                 metric.update_state(*rows)
 
         tf.cond(tf.reduce_any(real), update, lambda: None)
+        return predictions
 
 
 def check_synchronization(model: keras.Model, jit_compile: bool) -> None:

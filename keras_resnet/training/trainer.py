@@ -334,6 +334,7 @@ class Trainer:
         split: str,
         batch_size: int,
         callbacks: keras.callbacks.CallbackList | None = None,
+        on_batch: Callable[[np.ndarray, np.ndarray, np.ndarray], None] | None = None,
     ) -> dict[str, float]:
         """Evaluates a split; each example counts exactly once.
 
@@ -342,6 +343,8 @@ class Trainer:
             split: `"train"`, `"validation"` or `"test"`; arrays and pipelines are either.
             batch_size: As in `fit`.
             callbacks: Keras callbacks whose `on_test_...` methods to call.
+            on_batch: Called with labels, outputs and weights of this process's rows of each batch,
+                in stored order; the weight is 0 of padding and of images that cannot be read.
 
         Returns:
             The loss and the metrics by name.
@@ -358,7 +361,9 @@ class Trainer:
             read = functools.partial(dataset.eval_batches, split, batch_size)
             for index, batch in enumerate(distribute(self.strategy, read, batch_size)):
                 callbacks.on_test_batch_begin(index)
-                self._step.evaluate(batch)
+                outputs = self._step.evaluate(batch)
+                if on_batch is not None:
+                    on_batch(*map(self._rows, (batch[1], outputs, batch[2])))
                 callbacks.on_test_batch_end(index)
             results = self._step.read_metrics()
             self.evaluated_images = round(float(self._step.metrics[0].count.numpy()))
@@ -366,6 +371,10 @@ class Trainer:
             raise ValueError(dataset.nothing_readable(split))
         callbacks.on_test_end(results)
         return results
+
+    def _rows(self, values: Any) -> np.ndarray:
+        """Returns the rows of all replicas of this process."""
+        return np.concatenate(self.strategy.experimental_local_results(values))
 
     def _train_steps(self, count: int) -> Callable[[Iterator], None]:
         """Returns what trains so many steps on the next batches."""

@@ -65,6 +65,11 @@ class Problems:
         if wrong:
             self._errors.append(ValueError(line))
 
+    def add(self, others: Problems, without: Collection[str] = ()) -> None:
+        """Adds problems that were noted elsewhere, but those that are about some arguments."""
+        left_out = tuple(f"`{name}`" for name in without)
+        self._errors += [one for one in others._errors if not str(one).startswith(left_out)]
+
     def expect_none(self) -> None:
         """Raises the error that was noted, or a `ProblemsError` where there are several."""
         lines = dict.fromkeys(line for error in self._errors for line in lines_of(error))

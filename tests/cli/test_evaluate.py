@@ -167,3 +167,48 @@ def test_two_models_are_compared_and_one_is_calibrated(tmp_path):
     assert copy.preprocessing.threshold == pytest.approx(found["threshold"])
     flags = ["--models", paths[0], "--calibrate", out, "--workdir", tmp_path / "2"]
     refused("calibrate", "evaluate", *flags)
+
+
+def test_models_of_two_sizes_are_compared_on_the_same_files(tmp_path):
+    """A perfect one, and one that predicts the first class always; digits of 8 and 16 pixels."""
+    for split, (i, name) in itertools.product(("train", "val"), enumerate(FRUIT)):
+        place = tmp_path / "folder" / split / name
+        place.mkdir(parents=True)
+        for number in range(2):
+            pixels = np.full((9 + number, 12, 3), 20, np.uint8)
+            pixels[..., i] = 200
+            Image.fromarray(pixels).save(place / f"{number}.png")
+    right, wrong = tmp_path / "right.keras", tmp_path / "wrong.keras"
+    perfect((0, 1, 2)).save(right)
+    inputs = keras.Input((8, 6, 3))
+    mean = keras.layers.GlobalAveragePooling2D()(keras.layers.Rescaling(1 / 255)(inputs))
+    first = keras.layers.Dense(3, "softmax", kernel_initializer="zeros")(mean)
+    keras.Model(inputs, first).save(wrong)
+    words = ["evaluate", "--models", right, "--against", wrong, "--dataset", "folder"]
+    words += ["--data-dir", tmp_path / "folder"]
+    printed = run_here(*words, "--workdir", tmp_path / "run")
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    pair = metrics["against"]
+    assert (pair["images"], pair["first_only"], pair["second_only"]) == (6, 4, 0)
+    assert pair["errors"] == [0, pytest.approx(2 / 3)] and "McNemar" in printed
+    # One size for both, where that is asked for.
+    fixed = [*words, "--image-size", 4, "--workdir", tmp_path / "fixed"]
+    refused("`against`", "evaluate", *fixed[1:])
+    assert not (tmp_path / "fixed").exists()
+
+
+def test_arrays_of_a_fixed_size_are_refused_to_a_model_of_another(models, tmp_path):
+    inputs = keras.Input((10, 10, 1))
+    outputs = keras.layers.Dense(2, "softmax")(keras.layers.GlobalAveragePooling2D()(inputs))
+    keras.Model(inputs, outputs).save(tmp_path / "other.keras")
+    rng = np.random.default_rng(0)
+    for name, count in (("train", 4), ("t10k", 3)):
+        images = rng.integers(0, 256, (count, 8, 8), np.uint8)
+        header = bytes([0, 0, 8, 3]) + np.array(images.shape, ">i4").tobytes()
+        (tmp_path / f"{name}-images-idx3-ubyte").write_bytes(header + images.tobytes())
+        header = bytes([0, 0, 8, 1]) + np.array([count], ">i4").tobytes()
+        labels = (np.arange(count) % 2).astype(np.uint8).tobytes()
+        (tmp_path / f"{name}-labels-idx1-ubyte").write_bytes(header + labels)
+    words = ["--models", models[0], "--against", tmp_path / "other.keras", "--dataset", "idx"]
+    words += ["--data-dir", tmp_path, "--workdir", tmp_path / "run"]
+    refused("`against`", "evaluate", *words)

@@ -8,6 +8,7 @@ import pytest
 
 import keras_resnet
 from keras_resnet.data import load_dataset
+from keras_resnet.evaluation import evaluate
 from keras_resnet.export import load_exported
 from keras_resnet.surgery.fake_quantization import FakeQuantization
 from tests.recipes.running import refused, run_here
@@ -38,7 +39,7 @@ def init(tmp_path):
 
 def test_it_trains_saves_and_exports(init, tmp_path):
     workdir = tmp_path / "run"
-    run_here("quantize", "--init", init, "--workdir", workdir, *FAST)
+    run_here("quantize", "--init", init, "--workdir", workdir, *FAST, "--no-report")
     figures = json.loads((workdir / "metrics.json").read_text())
     assert figures["steps"] == 3 and 0 <= figures["test_accuracy"] <= 1
     assert {"float_test_accuracy", "litert_agreement", "onnx_bytes"} < figures.keys()
@@ -56,13 +57,13 @@ def test_it_trains_saves_and_exports(init, tmp_path):
         assert loaded.preprocessing.mean == model.preprocessing.mean
     # Finished: nothing is done again.
     before = (workdir / "model.tflite").stat().st_mtime_ns
-    run_here("quantize", "--init", init, "--workdir", workdir, *FAST)
+    run_here("quantize", "--init", init, "--workdir", workdir, *FAST, "--no-report")
     assert (workdir / "model.tflite").stat().st_mtime_ns == before
     refused("`workdir`", "quantize", "--init", init, "--workdir", workdir, *FAST, "--seed", 1)
 
 
 def test_what_cannot_be_quantized_is_one_line(init, tmp_path):
-    words = ("--workdir", tmp_path / "run", *FAST)
+    words = ("--workdir", tmp_path / "run", *FAST, "--no-report")
     refused("--init", "quantize", *words)
     refused("`init`", "quantize", "--init", tmp_path / "none.keras", *words)
     refused("`init`", "quantize", "--init", init, "--classes", 1, 2, *words)
@@ -71,3 +72,19 @@ def test_what_cannot_be_quantized_is_one_line(init, tmp_path):
     x = keras.layers.Dense(10, activation="softmax")(keras.layers.GlobalMaxPooling2D()(x))
     keras.Model(inputs, x).save(tmp_path / "gelu.keras")
     refused("`model`", "quantize", "--init", tmp_path / "gelu.keras", *words)
+
+
+def test_the_report_compares_the_forms(init, tmp_path):
+    workdir = tmp_path / "run"
+    run_here("quantize", "--init", init, "--workdir", workdir, *FAST)
+    rows = json.loads((workdir / "table.json").read_text())["rows"]
+    assert [row["form"] for row in rows] == ["float", "int8, post-training", "int8, trained"]
+    figures = json.loads((workdir / "metrics.json").read_text())
+    assert rows[0]["error"] == pytest.approx(1 - figures["float_test_accuracy"], abs=1e-6)
+    assert rows[2]["bytes"] == figures["litert_bytes"]
+    result = evaluate(load_exported(workdir / "model.tflite"), load_dataset("digits"))
+    assert rows[2]["error"] == result.top1_error
+    assert rows[2]["difference"] == pytest.approx(rows[2]["error"] - rows[0]["error"])
+    assert rows[1]["difference_low"] <= rows[1]["difference"] <= rows[1]["difference_high"]
+    page = (workdir / "report.html").read_text()
+    assert "on the same 360 test images" in page and "int8, post-training" in page

@@ -108,3 +108,45 @@ def test_without_the_extra_damage_inside_is_not_looked_for(folder, photographs, 
     (folder / "train" / "china" / "closed.jpg").write_bytes(whole[:-900] + b"\xff\xd9")
     report = check_data(folder)
     assert report.findings == () and report.unsearched == 16
+
+
+def write_arrays(folder, sizes=(4,) * 6, channels=5):
+    """Writes arrays of noise of two classes, and returns them by path."""
+    rng, arrays = np.random.default_rng(0), {}
+    for name in ("a", "b"):
+        (folder / name).mkdir(parents=True)
+        for number, side in enumerate(sizes):
+            path = folder / name / f"{number}.npy"
+            arrays[path] = rng.normal(size=(side, 2 * side, channels)).astype("float32")
+            np.save(path, arrays[path])
+    return arrays
+
+
+def test_arrays_are_checked_like_images(tmp_path):
+    folder = tmp_path / "train"
+    arrays = write_arrays(folder, sizes=(8, 8, 8, 8, 30))
+    np.save(folder / "b" / "copy.npy", 2 * arrays[folder / "a" / "4.npy"])
+    np.save(folder / "a" / "many.npy", np.zeros((4, 4, 6)))
+    (folder / "a" / "cut.npy").write_bytes((folder / "a" / "0.npy").read_bytes()[:-9])
+    (folder / "a" / "picture.png").write_bytes(encode(np.zeros((4, 4, 3), np.uint8), "PNG"))
+    with refused("`channels`"):
+        check_data(tmp_path, channels=0)
+    report = check_data(tmp_path, duplicates=True, image_size=9, channels=5)
+    assert [(one.fault, one.path) for one in report.findings] == [
+        ("truncated", "train/a/cut.npy"),
+        ("other array", "train/a/many.npy"),
+        ("not an image", "train/a/picture.png"),
+        ("leak", "train/b/copy.npy"),
+    ]
+    assert "(4, 4, 6)" in report.findings[1].detail and report.unsearched == 0
+    assert sum(report.num_images.values()) == 13 and report.note_counts == {"small": 8}
+    assert {(one.height, one.width) for one in report.images} == {(8, 16), (30, 60)}
+    # Without image files the arrays are found by themselves.
+    (folder / "a" / "picture.png").unlink()
+    assert check_data(tmp_path, duplicates=True, image_size=9).counts == {
+        "truncated": 1,
+        "other array": 1,
+        "leak": 1,
+    }
+    write_arrays(tmp_path / "gray" / "train", channels=3)
+    assert check_data(tmp_path / "gray").counts == {"not an image": 12, "empty class": 2}

@@ -153,7 +153,7 @@ IMAGES, LABELS = images_and_labels(6)
 @pytest.mark.parametrize(
     ("splits", "received"),
     [
-        ({"test": (IMAGES, LABELS)}, "'train'"),
+        ({}, "[]"),
         ({"train": (IMAGES, LABELS), "dev": (IMAGES, LABELS)}, "'dev'"),
         ({"train": (IMAGES / 255, LABELS)}, "float64"),
         ({"train": (IMAGES[..., 0], LABELS)}, "(6, 4, 6)"),

@@ -30,6 +30,18 @@ def test_errors(known):
     assert known.top5_error == pytest.approx(1 / 5)
 
 
+def test_the_rate_is_of_the_batches_after_the_first():
+    labels, ranking = 5 * [0], 5 * [[0, 1, 2, 3, 4]]
+    steady = evaluation_of(labels, ranking, first_batch=(2, 1.5))
+    assert steady.images_per_second == pytest.approx(3 / 0.5)
+    assert "without the first batch" in steady.metrics()["images_per_second_note"]
+    assert str(steady).endswith("; 6 images/s")
+    single = evaluation_of(labels, ranking, first_batch=(5, 1.9))
+    assert single.images_per_second == 2.5
+    assert "of one batch" in single.metrics()["images_per_second_note"]
+    assert "of one batch" in str(single)
+
+
 def test_no_top5_error_of_five_classes():
     assert evaluation_of([0], [[1, 0, 2, 3, 4]], classes=5).top5_error is None
     assert evaluation_of([5], [[1, 0, 2, 3, 4]], classes=6).top5_error == 1

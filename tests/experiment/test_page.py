@@ -14,9 +14,9 @@ import tensorflow as tf
 from matplotlib import colormaps
 
 from keras_resnet.analysis import class_activation_maps
-from keras_resnet.data import ArrayDataset, check_data, load_dataset
-from keras_resnet.evaluation import evaluate
-from keras_resnet.experiment import Experiment, build_model
+from keras_resnet.data import ArrayDataset, BadImageWarning, check_data, load_dataset
+from keras_resnet.evaluation import LabelCandidate, evaluate
+from keras_resnet.experiment import Experiment, build_model, data_summary
 from keras_resnet.experiment.evaluation_files import write_evaluation
 from keras_resnet.experiment.page import write_report
 from keras_resnet.experiment.pictures import (
@@ -301,6 +301,52 @@ def test_findings_of_the_data_are_listed(tmp_path):
     faults = page.tables["Faults and notes"]
     assert ["warning", "zero-byte", "1", "skipped with a warning"] in faults
     assert ["train/a/<i>.png", "zero-byte", ""] in page.tables["1 files and folders with faults"]
+
+
+def test_likely_wrong_labels_are_listed_by_file(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        image = tf.io.encode_png(np.zeros((4, 4, 3), np.uint8)).numpy()
+        (tmp_path / "data" / name / "1.png").write_bytes(image)
+    wrong = [LabelCandidate(tmp_path / "data" / "a" / "1.png", "a", "b", 0.9375, 0.0625)]
+    page = Page(write_report(tmp_path, check=check_data(tmp_path / "data"), wrong_labels=wrong))
+    assert page.tables["1 images whose label is likely wrong"] == [
+        ["file", "given label", "suggested label", "probability %", "of the given label %"],
+        ["a/1.png", "a", "b", "93.75", "6.25"],
+    ]
+    numbers = [own.get("data-number") for tag, own in page.tags if tag == "td"]
+    assert numbers[:5] == [None, None, None, "93.75", "6.25"]
+
+
+def test_a_run_tells_what_it_knows_of_its_data(tmp_path):
+    """Counts, sizes and unreadable files, with nothing read but some of the training images."""
+    sizes = {"train/a": (8, 40, 40), "train/b": (9,), "test/a": (8,), "test/b": (8,)}
+    for place, sides in sizes.items():
+        (tmp_path / "data" / place).mkdir(parents=True)
+        for number, side in enumerate(sides):
+            image = tf.io.encode_png(np.zeros((side, 50, 3), np.uint8)).numpy()
+            (tmp_path / "data" / place / f"{number}.png").write_bytes(image)
+    (tmp_path / "data" / "train" / "b" / "bad.png").write_bytes(b"no image")
+    dataset = load_dataset("folder", tmp_path / "data", image_size=4)
+    with pytest.warns(BadImageWarning):
+        list(dataset.eval_batches("train", 5))
+    settings = {"dataset": "folder", "data_dir": str(tmp_path / "data"), "seed": 0}
+    page = Page(write_report(tmp_path, dataset=dataset, settings=settings))
+    assert page.tables["Images of each class"][1:] == [["a", "3", "1"], ["b", "2", "1"]]
+    name = "Shorter sides in pixels, of 4 training images"
+    assert page.tables[name][1:] == [["below 32", "2"], ["32 to 63", "2"]]
+    ((path, fault),) = page.tables["1 images that cannot be read"][1:]
+    assert path.endswith("bad.png") and fault == "unreadable"
+    assert "from 2 (b) to 3 (a) training images" in page.text["p"]
+    assert "8 to 40 pixels" in page.text["p"] and "keras-resnet check-data" in page.text["p"]
+
+
+def test_classes_of_many_records_are_not_counted(case, tmp_path, monkeypatch):
+    dataset = case[0]
+    monkeypatch.setattr(dataset, "reads_labels", True)
+    monkeypatch.setattr(data_summary, "_COUNTED", 41)
+    page = Page(write_report(tmp_path, dataset=dataset))
+    assert "Images of each class" not in page.tables and "not counted" in page.text["p"]
 
 
 def test_numbers_sort_by_value_and_others_as_text(case, tmp_path):
