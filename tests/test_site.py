@@ -12,7 +12,7 @@ import pytest
 
 from tests.documents import ROOT, documents
 
-HELP = ROOT / "keras_resnet" / "cli" / "help"
+HELP = ROOT / "tests" / "snapshot" / "help"
 
 
 @pytest.fixture(scope="module")

@@ -14,13 +14,17 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar, cast
 
+from keras_resnet import data
+from keras_resnet.architectures import find_architecture
 from keras_resnet.cli.config import config_words, value_of
 from keras_resnet.cli.flags import Flag, flags_of, parse_flags
 from keras_resnet.cli.session import apply
-from keras_resnet.data import Transforms, option_names
-from keras_resnet.experiment import Experiment
-from keras_resnet.experiment.preflight import check_the_rest
+from keras_resnet.data.names import check_name
+from keras_resnet.experiment.networks import architecture_of
+from keras_resnet.experiment.settings import Experiment
+from keras_resnet.experiment.workdir import expect_folder
 from keras_resnet.utils.checks import Problems
+from keras_resnet.utils.remote import is_remote
 
 T = TypeVar("T")
 
@@ -134,17 +138,28 @@ def parse_experiment(
             given["steps"] = None  # which would overrule the epochs
 
     found = Problems()
-    # Options of the preset are for its own data set; another one of photographs takes some of them.
-    dataset = given.get("dataset", preset.data.dataset)
-    takes = set(found.note(option_names, dataset) or ())
-    transforms = {field.name for field in dataclasses.fields(Transforms)}
-    if dataset != preset.data.dataset and not transforms <= takes:
-        takes = set()
-    given = {name: None for name in preset.data.options if name not in takes} | given
+    dataset = found.note(check_name, given.get("dataset", preset.data.dataset))
     arguments = found.note(own, **chosen)
-    experiment = found.note(preset.replace, **given)
-    if found:
-        # What is wrong with the data and the folder is said beside.
-        check_the_rest(preset, given, found)
-        found.expect_none()
-    return cast(Experiment, experiment), cast(T, arguments)
+    settings = found.note(preset.replace, **given)
+    if settings is not None:
+        _check_the_rest(settings, found)
+    elif "model" in given and "init" not in given:
+        found.note(find_architecture, given["model"])
+    found.expect_none()
+    assert settings is not None and arguments is not None
+    if dataset != preset.data.dataset and preset.data.options:
+        # They are for the preset's own data; other photographs take some of them.
+        takes = set(data.option_names(cast(str, dataset)))
+        if not {field.name for field in dataclasses.fields(data.Transforms)} <= takes:
+            takes = set()
+        left_out = {name: None for name in preset.data.options if name not in takes}
+        settings = preset.replace(**left_out | given)
+    return settings, arguments
+
+
+def _check_the_rest(settings: Experiment, found: Problems) -> None:
+    """Notes what is wrong with the network and the folder; data are read later."""
+    if not settings.network.init_is_model:
+        found.note(architecture_of, settings.network)
+    if not is_remote(settings.output.workdir):
+        found.note(expect_folder, "workdir", settings.output.workdir)

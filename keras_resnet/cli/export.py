@@ -10,6 +10,8 @@ take images in [0, 255], and contain the names of the classes and the preprocess
 model, or in labels.txt (or --labels) and preprocessing.json beside it.
 """
 
+from __future__ import annotations
+
 import dataclasses
 import sys
 from collections.abc import Sequence
@@ -18,19 +20,10 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional
 
-from keras_resnet import export
+from keras_resnet import evaluation, export, models, weights
 from keras_resnet.cli import Arguments, parse, print_json
 from keras_resnet.cli.flags import REPEATABLE
-from keras_resnet.evaluation.predictor import calibration_batches
-from keras_resnet.export.formats import FORMATS
-from keras_resnet.export.reading import labels_of, preprocessing_for
-from keras_resnet.models.hub import load_model
-from keras_resnet.preprocessing import Preprocessing
 from keras_resnet.utils import remote
-from keras_resnet.weights.beside import labels_beside, read_labels
-from keras_resnet.weights.hugging_face import local_file
-
-SUFFIXES = {kind.suffix: name for name, kind in FORMATS.items()}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,21 +71,28 @@ def main(
     """Exports a model, and prints how well the result agrees with it."""
     given = parse(Export, argv, description, prog)
 
-    model = load_model(given.model)
-    labels = read_labels(given.labels) if given.labels else labels_of(model, given.model)
-    if labels is None and labels_beside(local_file(given.model)):
+    model = models.load_model(given.model)
+    labels = (
+        weights.beside.read_labels(given.labels)
+        if given.labels
+        else export.reading.labels_of(model, given.model)
+    )
+    if labels is None and export.labels_beside(weights.hugging_face.local_file(given.model)):
         print("labels.txt is left out: the model ends in no classifier", file=sys.stderr)
-    preprocessing: str | Preprocessing = given.preprocessing
+    preprocessing: str | weights.Preprocessing = given.preprocessing
     if preprocessing == "inside":
-        preprocessing = preprocessing_for(model, given.model)
+        preprocessing = export.reading.preprocessing_for(model, given.model)
     calibration = None
     if given.calibration is not None:
-        calibration = calibration_batches(given.calibration, model, given.image_size, preprocessing)
+        calibration = evaluation.predictor.calibration_batches(
+            given.calibration, model, given.image_size, preprocessing
+        )
+    suffixes = {kind.suffix: name for name, kind in export.formats.FORMATS.items()}
     with remote.written("out", given.out, overwrite=given.overwrite) as out:
         written = export.export(
             model,
             out,
-            given.format or SUFFIXES.get(out.suffix, "saved_model"),
+            given.format or suffixes.get(out.suffix, "saved_model"),
             quantize=given.quantize,
             calibration=calibration,
             image_size=given.image_size,

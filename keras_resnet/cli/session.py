@@ -5,15 +5,18 @@ from __future__ import annotations
 import io
 import json
 import logging
+import os
 import signal
 import sys
 import warnings
 from collections.abc import Callable, Mapping
+from types import FrameType
 from typing import Any, TextIO
 
-from keras_resnet.export import trust_module
-from keras_resnet.export.verification import ExportMismatchError
-from keras_resnet.training import Terminated, TrainingStopped
+from keras_resnet import export
+from keras_resnet.export.mismatch import ExportMismatchError
+from keras_resnet.training.stopping import Terminated, TrainingStopped
+from keras_resnet.utils import deferral
 from keras_resnet.utils.checks import first_line, lines_of
 from keras_resnet.utils.escapes import visible
 
@@ -46,12 +49,20 @@ def apply(values: Mapping[str, Any]) -> None:
     if values.get("json"):
         _LINES.results = None
     for handle in values["trust_module"]:
-        trust_module(handle)
+        export.trust_module(handle)
 
 
 def print_json(value: object) -> None:
     """Prints a value as JSON, for programs."""
     print(json.dumps(value, indent=2, default=str))
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    """Ends the process by an exception; at once while TensorFlow is imported, which may lose it."""
+    if not deferral.complete:
+        os.write(2, b"interrupted\n" if number == signal.SIGINT else b"terminated\n")
+        os._exit(128 + number)
+    raise KeyboardInterrupt if number == signal.SIGINT else Terminated("terminated")
 
 
 def run(main: Callable[..., None], *args: Any, **options: Any) -> None:
@@ -65,7 +76,8 @@ def run(main: Callable[..., None], *args: Any, **options: Any) -> None:
     traceback. Warnings are one line each. All of it, and characters that the terminal lacks, are
     escaped.
     """
-    before = LOGGER.level, LOGGER.propagate, warnings.formatwarning, signal.getsignal(signal.SIGINT)
+    before = LOGGER.level, LOGGER.propagate, warnings.formatwarning
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     LOGGER.setLevel(logging.INFO)
     LOGGER.addHandler(_LINES)
     _LINES.results = sys.stdout
@@ -78,8 +90,9 @@ def run(main: Callable[..., None], *args: Any, **options: Any) -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
-        if before[-1] is not signal.SIG_IGN:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
+        for number, handler in handlers.items():
+            if handler is not signal.SIG_IGN:
+                signal.signal(number, _end)
         main(*args, **options)
     except (TrainingStopped, ExportMismatchError) as error:
         print(f"error: {first_line(error)}", file=sys.stderr)
@@ -99,6 +112,7 @@ def run(main: Callable[..., None], *args: Any, **options: Any) -> None:
         _LINES.results = None
         for name in REPORTS:
             logging.getLogger(name).setLevel(logging.NOTSET)
-        level, LOGGER.propagate, warnings.formatwarning, interrupt = before
+        level, LOGGER.propagate, warnings.formatwarning = before
         LOGGER.setLevel(level)
-        signal.signal(signal.SIGINT, interrupt)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)

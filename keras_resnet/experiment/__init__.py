@@ -1,19 +1,24 @@
 """Experiments, from settings to a model trained, tested, saved and verified. TensorFlow."""
 
-from keras_resnet.experiment.factories import build_model
-from keras_resnet.experiment.finish import fine_tune
-from keras_resnet.experiment.pushing import push
-from keras_resnet.experiment.rate_finding import find_learning_rate
-from keras_resnet.experiment.runner import run
-from keras_resnet.experiment.settings import (
-    Data,
-    Devices,
-    Experiment,
-    Network,
-    Optimization,
-    Output,
-)
-from keras_resnet.experiment.study import StudyRun, run_study
+from typing import TYPE_CHECKING
+
+from keras_resnet.utils.deferral import deferred
+
+if TYPE_CHECKING or not deferred(__name__):
+    from keras_resnet.experiment.factories import build_model
+    from keras_resnet.experiment.finish import fine_tune
+    from keras_resnet.experiment.pushing import push
+    from keras_resnet.experiment.rate_finding import find_learning_rate
+    from keras_resnet.experiment.runner import run
+    from keras_resnet.experiment.settings import (
+        Data,
+        Devices,
+        Experiment,
+        Network,
+        Optimization,
+        Output,
+    )
+    from keras_resnet.experiment.study import StudyRun, run_study
 
 __all__ = [
     "Data",

@@ -25,6 +25,7 @@ from keras_resnet.export.copies import (
 )
 from keras_resnet.export.endpoints import KINDS, SIGMOID_LOGITS, endpoint, output_function
 from keras_resnet.export.formats import add_assets
+from keras_resnet.export.mismatch import ExportMismatchError
 from keras_resnet.network import class_count
 from keras_resnet.preprocessing import Preprocessing
 from keras_resnet.surgery.graphs import classifier_of
@@ -221,7 +222,7 @@ def _verify(written: Path, source: keras.Model, net: keras.Model, kind: str) -> 
             for one, other in zip(received, expected, strict=True):
                 difference = verification.largest_difference(one.numpy(), other.numpy(), 1.0)
                 if not difference <= TOLERANCE:  # so that NaN fails too
-                    raise verification.ExportMismatchError(
+                    raise ExportMismatchError(
                         "The module written must give the outputs of `model`, within "
                         f"{TOLERANCE} of the largest; it was not kept. "
                         f"Received: a difference of {difference:.1e} from {source.name!r}"

@@ -13,9 +13,9 @@ import keras_resnet
 from keras_resnet.cli import check_data, train, tune
 from keras_resnet.cli.study import STUDIES
 from keras_resnet.experiment import Experiment
-from keras_resnet_command import HELP, VERBS
+from keras_resnet_command import VERBS
 from tests.recipes.running import ROOT, refused, run_here
-from tests.snapshot.describe import helps
+from tests.snapshot.describe import HELP, helps
 
 
 def test_help_and_version_do_without_tensorflow(subprocess_python):
