@@ -78,7 +78,7 @@ def main() -> None:
         print('Completion in bash or zsh: eval "$(keras-resnet --print-completion bash)".')
     elif verb == "--print-completion" and words in (["bash"], ["zsh"]):
         completion = importlib.import_module("keras_resnet.cli.completion")
-        print(completion.completion(*words, VERBS))
+        print(completion.completion_script(*words, VERBS))
     elif verb == "--version":
         version = Path(__file__).with_name("keras_resnet") / "version.py"
         print("keras-resnet", runpy.run_path(str(version))["__version__"])

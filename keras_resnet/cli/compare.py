@@ -41,7 +41,7 @@ class Compare(Arguments):
             the metrics.json of a run or an evaluation.
         precision: Precision of the networks.
         workdir: Folder that everything is written to.
-        json: Print the content of analysis.comparison.json, as JSON.
+        json: Print the content of comparison.json, as JSON.
     """
 
     models: tuple[str, ...] = DEFAULT_MODELS

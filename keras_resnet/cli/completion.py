@@ -31,7 +31,7 @@ VALUES
 complete -o default -F _keras_resnet keras-resnet"""
 
 
-def completion(shell: str, verbs: Collection[str]) -> str:
+def completion_script(shell: str, verbs: Collection[str]) -> str:
     """Returns the script that "bash" or "zsh" is to evaluate."""
     flags: dict[str, dict[str, list[str]]] = {"study": {"": list(STUDIES), "--help": []}}
     for verb in verbs:

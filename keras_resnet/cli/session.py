@@ -19,22 +19,18 @@ from keras_resnet.training.stopping import Terminated, TrainingStopped
 from keras_resnet.utils import deferral
 from keras_resnet.utils.checks import first_line, lines_of
 from keras_resnet.utils.escapes import visible
+from keras_resnet.utils.terminal import RESULTS
 
 LOGGER = logging.getLogger("keras_resnet")
-# Loggers of what is a result of the command: tables of studies and searches, and where all is.
-REPORTS = tuple(
-    f"keras_resnet.experiment.{name}"
-    for name in ("growth", "rate_finding", "reports", "search.searching", "slimming")
-)
 
 
 class _Lines(logging.Handler):
-    """Prints messages as plain lines on standard error, and those of `REPORTS` on `results`."""
+    """Prints messages as plain lines on standard error, and those of `RESULTS` on `results`."""
 
     results: TextIO | None = None
 
     def emit(self, record: logging.LogRecord) -> None:
-        file = self.results if record.name in REPORTS else None
+        file = self.results if record.name == RESULTS.name else None
         lines = map(visible, self.format(record).split("\n"))
         print(*lines, sep="\n", file=file or sys.stderr, flush=True)
 
@@ -81,8 +77,7 @@ def run(main: Callable[..., None], *args: Any, **options: Any) -> None:
     LOGGER.setLevel(logging.INFO)
     LOGGER.addHandler(_LINES)
     _LINES.results = sys.stdout
-    for name in REPORTS:
-        logging.getLogger(name).setLevel(logging.INFO)  # with --quiet, too
+    RESULTS.setLevel(logging.INFO)  # with --quiet, too
     # A library may give the root logger a handler at any time, which would say all again.
     LOGGER.propagate = False
     warnings.formatwarning = lambda message, *_, **__: f"warning: {first_line(message)}\n"
@@ -110,8 +105,7 @@ def run(main: Callable[..., None], *args: Any, **options: Any) -> None:
     finally:
         LOGGER.removeHandler(_LINES)
         _LINES.results = None
-        for name in REPORTS:
-            logging.getLogger(name).setLevel(logging.NOTSET)
+        RESULTS.setLevel(logging.NOTSET)
         level, LOGGER.propagate, warnings.formatwarning = before
         LOGGER.setLevel(level)
         for number, handler in handlers.items():

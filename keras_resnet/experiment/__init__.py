@@ -20,6 +20,14 @@ if TYPE_CHECKING or not deferred(__name__):
     )
     from keras_resnet.experiment.study import StudyRun, run_study
 
+if TYPE_CHECKING:  # Modules that are attributes, as `deferred` says.
+    from keras_resnet.experiment import forms as forms
+    from keras_resnet.experiment import growth as growth
+    from keras_resnet.experiment import quantization as quantization
+    from keras_resnet.experiment import reports as reports
+    from keras_resnet.experiment import shrinking as shrinking
+    from keras_resnet.experiment import slimming as slimming
+
 __all__ = [
     "Data",
     "Devices",

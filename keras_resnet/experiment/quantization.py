@@ -30,6 +30,7 @@ from keras_resnet.training.strategy import any_worker
 from keras_resnet.utils import checks
 from keras_resnet.utils.files import clear_leftovers, write_json, write_text
 from keras_resnet.utils.processes import command_line
+from keras_resnet.utils.terminal import RESULTS
 from keras_resnet.weights.beside import LABELS, PREPROCESSING
 from keras_resnet.weights.saving import load_model, save_model
 
@@ -109,7 +110,7 @@ def train_quantized(experiment: Experiment) -> dict[str, Any]:
                 model = single
             figures |= _save(model, dataset, workdir, split)
             write_json(workdir / "metrics.json", figures)
-            logger.info(
+            RESULTS.info(
                 f"{split} accuracy {100 * figures[f'{split}_accuracy']:.2f} % in 8 bits. "
                 f"Everything is in {workdir}: model.keras, {' and '.join(FILES.values())}"
             )

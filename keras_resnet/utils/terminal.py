@@ -13,6 +13,9 @@ import subprocess
 import sys
 from collections.abc import Iterator
 
+# What a run, a study or a search has found, for the user, where the other loggers say what it does.
+RESULTS = logging.getLogger("keras_resnet.results")
+
 # Lines of TensorFlow's and absl's own log that are no errors, with what follows one of them; and
 # the error that there is no GPU, which is none.
 NOTICES = (

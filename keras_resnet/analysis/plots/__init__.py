@@ -28,6 +28,9 @@ if TYPE_CHECKING or not deferred(__name__):
     from keras_resnet.analysis.plots.tradeoffs import error_against_operations
     from keras_resnet.analysis.plots.trials import search
 
+if TYPE_CHECKING:  # A module that is an attribute, as `deferred` says.
+    from keras_resnet.analysis.plots import forms as forms
+
 __all__ = [
     "accuracy_against_operations",
     "cost_against_batch",
