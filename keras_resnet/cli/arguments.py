@@ -23,7 +23,7 @@ from keras_resnet.data.names import check_name
 from keras_resnet.experiment.networks import architecture_of
 from keras_resnet.experiment.settings import Experiment
 from keras_resnet.experiment.workdir import expect_folder
-from keras_resnet.utils.checks import Problems
+from keras_resnet.utils.checks import Problems, one_of
 from keras_resnet.utils.remote import is_remote
 
 T = TypeVar("T")
@@ -84,7 +84,11 @@ def parse(
     words = [*config_words(words, flags, {}, ()), *words]
     values = parse_flags({"": ("", flags)}, words, description, prog)
     apply(values)
-    return cls(**values)
+    found = Problems()
+    _check_choices(flags, values, found)
+    given = found.note(cls, **values)
+    found.expect_none()
+    return cast(T, given)
 
 
 def parse_experiment(
@@ -126,10 +130,10 @@ def parse_experiment(
     from_file = config_words(words, flags, vars(preset), without)
     values = parse_flags(groups, [*from_file, *words], description, prog)
     apply(values)
-    if (given_preset := values.pop("preset", first)) not in presets:
-        raise ValueError(
-            f"`preset` must be one of {', '.join(presets)}. Received: preset={given_preset!r}"
-        )
+    found = Problems()
+    _check_choices(groups[""][1], values, found)
+    if values.pop("preset", first) not in presets:
+        found.expect_none()
     chosen = {name: values.pop(name) for name in mine}
     given = {name: value for name, value in values.items() if value != flags[name].default}
     for source in (from_file, words):
@@ -137,7 +141,6 @@ def parse_experiment(
         if named & {"--epochs", "-e"} and "--steps" not in named:
             given["steps"] = None  # which would overrule the epochs
 
-    found = Problems()
     dataset = found.note(check_name, given.get("dataset", preset.data.dataset))
     arguments = found.note(own, **chosen)
     settings = found.note(preset.replace, **given)
@@ -155,6 +158,15 @@ def parse_experiment(
         left_out = {name: None for name in preset.data.options if name not in takes}
         settings = preset.replace(**left_out | given)
     return settings, arguments
+
+
+def _check_choices(flags: Mapping[str, Flag], values: Mapping[str, Any], found: Problems) -> None:
+    """Notes values that are none of their flag's."""
+    for name, flag in flags.items():
+        value = values[name]
+        for one in value if isinstance(value, tuple) else (value,):
+            if flag.choices and one is not None:
+                found.note(one_of, name, one, flag.choices)
 
 
 def _check_the_rest(settings: Experiment, found: Problems) -> None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import io
 import json
 import logging
-import os
+import re
 import signal
 import sys
 import warnings
 from collections.abc import Callable, Mapping
 from types import FrameType
-from typing import Any, TextIO
+from typing import Any, NoReturn, TextIO
 
 from keras_resnet import export
 from keras_resnet.export.mismatch import ExportMismatchError
@@ -36,10 +36,13 @@ class _Lines(logging.Handler):
 
 
 _LINES = _Lines()
+# Values of the command line by the names of its flags.
+_TYPED: dict[str, Any] = {}
 
 
 def apply(values: Mapping[str, Any]) -> None:
     """Applies the arguments that every verb has, and `json`: standard output is for it alone."""
+    _TYPED.update(values)
     level = logging.WARNING if values["quiet"] else logging.INFO
     LOGGER.setLevel(logging.DEBUG if values["verbose"] else level)
     if values.get("json"):
@@ -53,12 +56,33 @@ def print_json(value: object) -> None:
     print(json.dumps(value, indent=2, default=str))
 
 
-def _end(number: int, frame: FrameType | None) -> None:
-    """Ends the process by an exception; at once while TensorFlow is imported, which may lose it."""
-    if not deferral.complete:
-        os.write(2, b"interrupted\n" if number == signal.SIGINT else b"terminated\n")
-        os._exit(128 + number)
-    raise KeyboardInterrupt if number == signal.SIGINT else Terminated("terminated")
+def _terminate(number: int, frame: FrameType | None) -> NoReturn:
+    raise Terminated("terminated")
+
+
+def _raise_on_signals() -> None:
+    """Makes exceptions of Ctrl-C and SIGTERM, where they are not ignored."""
+    handlers = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: _terminate}
+    for number, handler in handlers.items():
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, handler)
+
+
+def _as_typed(line: str) -> str:
+    """Returns an error with the name of the flag in place of a function's argument.
+
+    That is the flag whose value the error has received, where there is one.
+    """
+    found = re.fullmatch(r"`(\w+)`(.* Received: )(?:\1=)?('.*')(.*)", line)
+    if found is None or found[1] in _TYPED:
+        return line
+    values = {
+        name: value if isinstance(value, tuple) else (value,) for name, value in _TYPED.items()
+    }
+    names = [name for name, all_ in values.items() if found[3] in map(repr, map(str, all_))]
+    if len(names) != 1:
+        return line
+    return f"`{names[0]}`{found[2]}{names[0]}={found[3]}{found[4]}"
 
 
 def run(main: Callable[..., None], *args: Any, **options: Any) -> None:
@@ -85,16 +109,15 @@ def run(main: Callable[..., None], *args: Any, **options: Any) -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
-        for number, handler in handlers.items():
-            if handler is not signal.SIG_IGN:
-                signal.signal(number, _end)
+        # Until then the process ends at once, since an exception could be lost in an import.
+        deferral.when_complete(_raise_on_signals)
         main(*args, **options)
     except (TrainingStopped, ExportMismatchError) as error:
         print(f"error: {first_line(error)}", file=sys.stderr)
         sys.exit(1)
     except (ValueError, ImportError, OSError) as error:
         for line in lines_of(error):
-            print(f"error: {line}", file=sys.stderr)
+            print(f"error: {_as_typed(line)}", file=sys.stderr)
         sys.exit(2)
     except Terminated as end:
         print(end, file=sys.stderr)
@@ -105,6 +128,7 @@ def run(main: Callable[..., None], *args: Any, **options: Any) -> None:
     finally:
         LOGGER.removeHandler(_LINES)
         _LINES.results = None
+        _TYPED.clear()
         RESULTS.setLevel(logging.NOTSET)
         level, LOGGER.propagate, warnings.formatwarning = before
         LOGGER.setLevel(level)

@@ -14,6 +14,7 @@ from typing import Any
 from tyro.conf import Positional
 
 from keras_resnet import analysis, models, surgery
+from keras_resnet.architectures import find_architecture
 from keras_resnet.cli import Arguments, parse, print_json
 from keras_resnet.utils import checks
 from keras_resnet.utils.escapes import visible
@@ -40,6 +41,8 @@ class Summary(Arguments):
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
     """Prints what there is to know of a network without an image."""
     given = parse(Summary, argv, __doc__, prog)
+    if not {".", "/"}.intersection(given.model):  # A name, which needs no TensorFlow.
+        find_architecture(given.model)
     if models.list_models(given.model):
         options = {}
         if (side := given.image_size) is not None:

@@ -11,6 +11,7 @@ import importlib
 import importlib.util
 import os
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from keras_resnet.utils.terminal import notices_left_out
@@ -18,9 +19,8 @@ from keras_resnet.utils.terminal import notices_left_out
 # `python -m keras_resnet` imports the package in front of the command.
 _AS_MODULE = sys.argv[:1] == ["-m"] and sys.orig_argv[-len(sys.argv)].endswith("keras_resnet")
 _deferring = _AS_MODULE or "keras_resnet_command" in sys.modules
-# Whether there is more in the process than what has been imported.
-complete = not _deferring
 _packages: list[str] = []
+_waiting: list[Callable[[], object]] = []
 
 
 def deferred(package: str) -> bool:
@@ -47,9 +47,17 @@ def deferred(package: str) -> bool:
     return _deferring
 
 
+def when_complete(call: Callable[[], object]) -> None:
+    """Calls a function once all is imported that is deferred, or at once where nothing is."""
+    if _packages:
+        _waiting.append(call)
+    else:
+        call()
+
+
 def _import_deferred(package: str) -> None:
     """Imports the names of all packages first, and of this one where that is under way."""
-    global _deferring, complete
+    global _deferring
     if not _deferring:
         _import(package)
         return
@@ -60,7 +68,8 @@ def _import_deferred(package: str) -> None:
             _import(name)
         if tensorflow := sys.modules.get("tensorflow"):
             tensorflow.config.list_physical_devices()  # It says so if there is no GPU.
-    complete = True
+    while _waiting:
+        _waiting.pop()()
 
 
 def _import(package: str) -> None:
