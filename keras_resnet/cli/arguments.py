@@ -7,15 +7,16 @@ settings, and the verb's own arguments beside them. Both take `--config FILE`.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import inspect
+import os
 import sys
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar, cast
 
 from keras_resnet import data
-from keras_resnet.architectures import find_architecture
 from keras_resnet.cli.config import config_words, value_of
 from keras_resnet.cli.flags import Flag, flags_of, parse_flags
 from keras_resnet.cli.session import apply
@@ -144,10 +145,7 @@ def parse_experiment(
     dataset = found.note(check_name, given.get("dataset", preset.data.dataset))
     arguments = found.note(own, **chosen)
     settings = found.note(preset.replace, **given)
-    if settings is not None:
-        _check_the_rest(settings, found)
-    elif "model" in given and "init" not in given:
-        found.note(find_architecture, given["model"])
+    _check_the_rest(preset if settings is None else settings, given, found)
     found.expect_none()
     assert settings is not None and arguments is not None
     if dataset != preset.data.dataset and preset.data.options:
@@ -169,9 +167,18 @@ def _check_choices(flags: Mapping[str, Flag], values: Mapping[str, Any], found: 
                 found.note(one_of, name, one, flag.choices)
 
 
-def _check_the_rest(settings: Experiment, found: Problems) -> None:
-    """Notes what is wrong with the network and the folder; data are read later."""
+def _check_the_rest(settings: Experiment, given: Mapping[str, Any], found: Problems) -> None:
+    """Notes what is wrong with network and folders, as if settings that are had been left out."""
+    for name, value in given.items() if found else ():
+        with contextlib.suppress(ValueError):
+            settings = settings.replace(**{name: value})
     if not settings.network.init_is_model:
         found.note(architecture_of, settings.network)
-    if not is_remote(settings.output.workdir):
-        found.note(expect_folder, "workdir", settings.output.workdir)
+    if not is_remote(workdir := settings.output.workdir):
+        found.note(expect_folder, "workdir", workdir)
+    data_dir = settings.data.data_dir
+    found.refuse(
+        settings.data.dataset in ("folder", "idx")
+        and not (data_dir is None or is_remote(data_dir) or os.path.isdir(data_dir)),
+        f"`data_dir` must be an existing folder. Received: data_dir={data_dir!r}",
+    )
