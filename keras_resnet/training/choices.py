@@ -18,7 +18,7 @@ LOSSES = ("cross_entropy", "bce")
 # Keras's own, in small letters.
 OPTIMIZERS = (
     *("adadelta", "adafactor", "adagrad", "adam", "adamax", "adamw", "ftrl", "lamb", "lion"),
-    *("muon", "nadam", "rmsprop", "sgd"),
+    *("muon", "nadam", "rmsprop", "schedulefreeadamw", "sgd"),
 )
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 SAMPLINGS = (BALANCED, "sqrt")
