@@ -121,6 +121,21 @@ def test_check_data_shows_no_control_characters(tmp_path, capsys):
     assert all(line.isprintable() for line in said.splitlines())
 
 
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (("check-data", "nofolder"), "`folder` must be an existing folder. Received: folder="),
+        (("summary", "no.keras"), "`model` must be an existing .keras file. Received: model="),
+        (("predict", "no.keras", "a.png"), "`model` must be a .keras"),
+        (("responses", "--models", "no.keras"), "`models` must be an existing .keras file"),
+        (("train", "--teacher", "no.keras"), "`teacher` must be an existing .keras file"),
+    ],
+)
+def test_an_error_names_what_was_typed(words, named, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    refused(named, *words)
+
+
 @pytest.mark.parametrize("verb", ["compare", "evaluate", "responses"])
 def test_a_folder_that_is_a_file_is_refused_before_anything_is_read(verb, tmp_path):
     (tmp_path / "file").touch()
