@@ -88,7 +88,7 @@ def test_sigterm_saves_and_exits(tmp_path, capsys):
 
 
 def test_a_signal_before_the_first_step_ends_at_once(tmp_path):
-    begin = keras.callbacks.LambdaCallback(on_train_batch_begin=lambda batch: terminate())
+    begin = keras.callbacks.LambdaCallback(on_train_batch_begin=lambda batch, logs: terminate())
     trainer = make_trainer()
     with pytest.raises(Terminated, match="SIGTERM; there is no checkpoint"):
         fit(trainer, 8, checkpoints=Checkpoints(tmp_path), callbacks=[begin])
