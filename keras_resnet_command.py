@@ -1,7 +1,8 @@
 """The `keras-resnet` command, and what has to be set before TensorFlow is imported.
 
-It lies beside the package because `import keras_resnet` imports TensorFlow, which takes seconds:
---help does without, and Ctrl-C is one line meanwhile, too. Recipes import this module first.
+It lies beside the package, so that --version takes no time, Ctrl-C and SIGTERM are one line while
+Python still imports, and `import keras_resnet` knows that its flags are to be checked first, as
+`keras_resnet.utils.deferral` says. Recipes import this module first.
 """
 
 import os
@@ -9,19 +10,22 @@ import signal
 import sys
 
 
-def _end(number, frame):
-    os.write(2, b"interrupted\n")
-    os._exit(130)
+def end_at_once(number, frame):
+    """Ends the process with one line, as a handler of a signal."""
+    os.write(2, b"interrupted\n" if number == signal.SIGINT else b"terminated\n")
+    os._exit(128 + number)
 
 
 # Around `keras_resnet.cli.run`: an exception could be lost in an import, or end in a traceback.
-INTERRUPTIBLE = signal.getsignal(signal.SIGINT) is signal.default_int_handler
-if INTERRUPTIBLE:
-    signal.signal(signal.SIGINT, _end)
+for _signal, _default in (
+    (signal.SIGINT, signal.default_int_handler),
+    (signal.SIGTERM, signal.SIG_DFL),
+):
+    if signal.getsignal(_signal) is _default:
+        signal.signal(_signal, end_at_once)
 
 import atexit  # noqa: E402, interruptible meanwhile
 import importlib  # noqa: E402
-import re  # noqa: E402
 import runpy  # noqa: E402
 from pathlib import Path  # noqa: E402
 
@@ -47,67 +51,34 @@ VERBS = {
 }
 
 
-# Texts of `VERB --help`, which the verbs, that import TensorFlow, made before;
-# `python -m tests.snapshot.make help` does.
-HELP = Path(__file__).with_name("keras_resnet") / "cli" / "help"
-
-
-if INTERRUPTIBLE:
+if signal.getsignal(signal.SIGINT) is end_at_once:
     # At its very end Python would let the signal kill the process, which has done all by then.
     atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
 # On some processors TensorFlow leaves its faster CPU kernels off.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
-# Everywhere it reports what it did not find.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+# Everywhere it reports what it did not find. Errors are always shown.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "0" if "--verbose" in sys.argv else "2")
 
 
-def _help(verb: str, word: str = "") -> str | None:
-    """Returns the stored help of a verb, or of the study that the word after it names."""
-    for name in (f"{verb}-{word}", verb):
-        path = HELP / f"{name}.txt"
-        if path.is_file():
-            return path.read_text("utf-8")
-    return None
-
-
-def _completion(shell: str) -> str:
-    """Returns a script that completes verbs, their flags, and names of files."""
-    cases = []
-    for verb in VERBS:
-        flags = sorted(set(re.findall(r"(?<!\S)--[a-z][\w-]*\w", _help(verb) or "")))
-        cases.append(f"    {verb}) words='{' '.join(flags)}' ;;")
-    lines = [
-        *(["autoload -U +X bashcompinit && bashcompinit"] if shell == "zsh" else []),
-        "_keras_resnet() {",
-        "  local words",
-        '  case "${COMP_WORDS[1]}" in',
-        *cases,
-        "  esac",
-        f"  [ \"$COMP_CWORD\" -eq 1 ] && words='{' '.join(VERBS)} --help --version'",
-        '  COMPREPLY=($(compgen -W "$words" -- "${COMP_WORDS[COMP_CWORD]}"))',
-        "}",
-        "complete -o default -F _keras_resnet keras-resnet",
-    ]
-    return "\n".join(lines)
+def _run(verb: str, *words: str) -> None:
+    cli = importlib.import_module("keras_resnet.cli")
+    module = importlib.import_module(f"keras_resnet.cli.{verb.replace('-', '_')}")
+    cli.run(module.main, list(words), prog=f"keras-resnet {verb}")
 
 
 def main() -> None:
     """Runs the verb that the command line names, with the words after it."""
     verb, *words = sys.argv[1:] or [""]
-    asks = {"-h", "--help"}.intersection(words)
-    if verb in VERBS and asks and (text := _help(verb, *words[:1])):
-        print(text, end="")
-    elif verb in VERBS:
-        cli = importlib.import_module("keras_resnet.cli")
-        module = importlib.import_module(f"keras_resnet.cli.{verb.replace('-', '_')}")
-        cli.run(module.main, words, prog=f"keras-resnet {verb}")
+    if verb in VERBS:
+        _run(verb, *words)
     elif verb in ("-h", "--help"):
         print("usage: keras-resnet VERB ...\n\nDeep residual learning for Keras 3.\n")
         print(*(f"  {name:12}{text}" for name, text in VERBS.items()), sep="\n")
         print("\nThe flags of a verb: keras-resnet VERB --help. The version: --version.")
         print('Completion in bash or zsh: eval "$(keras-resnet --print-completion bash)".')
     elif verb == "--print-completion" and words in (["bash"], ["zsh"]):
-        print(_completion(*words))
+        completion = importlib.import_module("keras_resnet.cli.completion")
+        print(completion.completion_script(*words, VERBS))
     elif verb == "--version":
         version = Path(__file__).with_name("keras_resnet") / "version.py"
         print("keras-resnet", runpy.run_path(str(version))["__version__"])

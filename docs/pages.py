@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 def flags() -> str:
     """Returns what every verb of `keras-resnet` prints for --help, with a heading for each."""
-    folder = ROOT / "keras_resnet" / "cli" / "help"
+    folder = ROOT / "tests" / "snapshot" / "help"
     command = (ROOT / "keras_resnet_command.py").read_text(encoding="utf-8")
     sections = []
     for verb in re.findall(r'^    "([\w-]+)": "', command, re.MULTILINE):

@@ -5,23 +5,29 @@ import keras_resnet
 model = keras_resnet.ResNet50(input_shape=(224, 224, 3))
 """
 
-from keras_resnet import applications, models
-from keras_resnet.models import *  # noqa: F403
-from keras_resnet.models.named import *  # noqa: F403
-from keras_resnet.network import ImageRangeWarning
-from keras_resnet.preprocessing import decode_predictions
-from keras_resnet.surgery import (
-    Backbone,
-    backbone,
-    deepen,
-    dilate,
-    freeze,
-    replace_classifier,
-    slim,
-    stage_rates,
-)
+from typing import TYPE_CHECKING
+
+from keras_resnet import models
+from keras_resnet.utils.deferral import deferred
 from keras_resnet.version import __version__
-from keras_resnet.weights import copy_weights, preprocess_input
+
+if TYPE_CHECKING or not deferred(__name__):
+    from keras_resnet import applications
+    from keras_resnet.models import *  # noqa: F403
+    from keras_resnet.models.named import *  # noqa: F403
+    from keras_resnet.network import ImageRangeWarning
+    from keras_resnet.preprocessing import decode_predictions
+    from keras_resnet.surgery import (
+        Backbone,
+        backbone,
+        deepen,
+        dilate,
+        freeze,
+        replace_classifier,
+        slim,
+        stage_rates,
+    )
+    from keras_resnet.weights import copy_weights, preprocess_input
 
 __all__ = [
     "Backbone",

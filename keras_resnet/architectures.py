@@ -12,8 +12,6 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-import keras
-
 from keras_resnet.utils import checks
 
 # Where the networks are described.
@@ -324,6 +322,10 @@ def activation_name(activation: str | Callable) -> str:
 
 def _kept_by_name(activation: str | Callable) -> str | Callable:
     """Returns the name of an activation that is one of Keras's own functions."""
+    if isinstance(activation, str):
+        return activation
+    import keras
+
     own = getattr(keras.activations, activation_name(activation), None) is activation
     return getattr(activation, "__name__", activation) if own else activation
 
@@ -544,6 +546,8 @@ def is_network_name(name: str) -> bool:
 
 @functools.cache
 def _name_pattern() -> re.Pattern[str]:
+    import keras
+
     entries = {re.sub(r"\d+", r"\\d+", name.lower()) for name in ARCHITECTURES}
     any_entry = "|".join(entries).replace("resnet", "(cifar)?(res|plain)net")
     activations = [name for name in dir(keras.activations) if not name.startswith("_")]

@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import re
 from collections.abc import Sequence
-from typing import Any, TypeAlias
+from typing import Any
 
 import keras
 import numpy as np
@@ -20,6 +19,7 @@ from keras import ops
 
 from keras_resnet.naming import PREPROCESSING
 from keras_resnet.utils import checks
+from keras_resnet.utils.checks import Size, checked_size
 from keras_resnet.utils.files import parse_json
 
 # Of the ImageNet training set, per channel R, G, B in [0, 255]: torchvision's constants times 255.
@@ -30,10 +30,6 @@ INTERPOLATIONS = ("bilinear", "bicubic")
 # Stands for the class of an image whose best class is below the threshold.
 NONE_OF_THE_CLASSES = "none of the classes"
 
-# Side of a square in pixels, or height and width of another rectangle.
-Size: TypeAlias = int | tuple[int, int]
-
-
 # Names of images by their number of channels.
 COLORS = {1: "grayscale", 3: "RGB", 4: "RGBA"}
 
@@ -41,32 +37,6 @@ COLORS = {1: "grayscale", 3: "RGB", 4: "RGBA"}
 _LARGEST_MARGIN = 16
 # What no attribute changes.
 _ALWAYS = {"orientation": "exif", "antialias": True, "crop": "center", "range": [0, 255]}
-
-
-def checked_size(name: str, value: Any) -> Size:
-    """Returns a size in pixels: one number for a square, height and width for another rectangle.
-
-    Args:
-        name: Name of the argument.
-        value: A whole number, height and width, or either as text, such as "224" or "224x192".
-
-    Raises:
-        ValueError: If it is none of these, or not 1 or more.
-    """
-    sides = value
-    if isinstance(value, str):
-        match = re.fullmatch("([0-9]+)(?:x([0-9]+))?", value.strip())
-        sides = tuple(int(side) for side in match.groups() if side) if match else None
-        sides = sides[0] if sides and len(sides) == 1 else sides
-    if checks.is_whole(sides):
-        return checks.integer(name, sides)
-    if not isinstance(sides, (tuple, list)) or len(sides) != 2:
-        raise ValueError(
-            f"`{name}` must be a whole number of pixels, or height and width, such as 224x192. "
-            f"Received: {name}={value!r}"
-        )
-    height, width = (checks.integer(name, side) for side in sides)
-    return height if height == width else (height, width)
 
 
 def sides_of(size: Size) -> tuple[int, int]:

@@ -91,7 +91,7 @@ def test_commands_name_existing_files(name):
     assert {path for path in ours - PRETRAINED.keys() if not (ROOT / path).exists()} == set()
 
 
-HELP = ROOT / "keras_resnet" / "cli" / "help"
+HELP = ROOT / "tests" / "snapshot" / "help"
 # Recipes whose flags are those of a verb of another name.
 VERBS = {
     **dict.fromkeys(("digits", "cifar10", "imagenet", "publish"), "train"),

@@ -12,7 +12,7 @@ import pytest
 
 from tests.documents import ROOT, documents
 
-HELP = ROOT / "keras_resnet" / "cli" / "help"
+HELP = ROOT / "tests" / "snapshot" / "help"
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +48,7 @@ def test_builds_without_a_warning(tmp_path):
     # A copy, since building writes into the folder.
     for name in ("mkdocs.yml", "CHANGELOG.md", "keras_resnet_command.py"):
         shutil.copy(ROOT / name, tmp_path)
-    for name in ("docs", "keras_resnet"):
+    for name in ("docs", "keras_resnet", "tests/snapshot/help"):
         ignore = shutil.ignore_patterns("__pycache__")
         shutil.copytree(ROOT / name, tmp_path / name, ignore=ignore)
     command = [sys.executable, "-m", "zensical", "build", "--strict"]

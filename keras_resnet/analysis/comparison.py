@@ -13,14 +13,6 @@ from keras_resnet.analysis.published import Accuracy
 from keras_resnet.utils import checks
 from keras_resnet.utils.files import parse_json
 
-# Depth with shortcuts, against the networks before and after it.
-DEFAULT_MODELS = (
-    *("ResNet18", "ResNet34", "ResNet50", "ResNet101", "ResNet152"),
-    *("VGG16", "VGG19", "InceptionV3", "Xception", "DenseNet121", "DenseNet201"),
-    *("MobileNet", "MobileNetV2", "EfficientNetB0"),
-)
-
-
 _FIGURES = (
     *("parameters", "multiply_adds", "activations", "weight_bytes"),
     *("inference_activation_bytes", "training_activation_bytes"),

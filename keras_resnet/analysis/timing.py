@@ -8,9 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from keras_resnet.analysis.cost import FEWEST_REPEATS, WARM_UP
+from keras_resnet.analysis.defaults import ROUNDS
 from keras_resnet.utils import checks
-
-ROUNDS = 20
 
 
 def take_turns(

@@ -5,12 +5,17 @@ images as that module's `preprocess_input` returns them, and have the same weigh
 and the same outputs.
 """
 
-from keras.applications import imagenet_utils
+from typing import TYPE_CHECKING
 
-from keras_resnet.applications import resnet50
-from keras_resnet.applications.densenet import DenseNet121, DenseNet169, DenseNet201
-from keras_resnet.applications.resnet import ResNet50, ResNet101, ResNet152
-from keras_resnet.applications.resnet_v2 import ResNet50V2, ResNet101V2, ResNet152V2
+from keras_resnet.utils.deferral import deferred
+
+if TYPE_CHECKING or not deferred(__name__):
+    from keras.applications import imagenet_utils
+
+    from keras_resnet.applications import resnet50
+    from keras_resnet.applications.densenet import DenseNet121, DenseNet169, DenseNet201
+    from keras_resnet.applications.resnet import ResNet50, ResNet101, ResNet152
+    from keras_resnet.applications.resnet_v2 import ResNet50V2, ResNet101V2, ResNet152V2
 
 __all__ = [
     "DenseNet121",

@@ -7,20 +7,25 @@ settings, and the verb's own arguments beside them. Both take `--config FILE`.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import inspect
+import os
 import sys
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar, cast
 
+from keras_resnet import data
 from keras_resnet.cli.config import config_words, value_of
 from keras_resnet.cli.flags import Flag, flags_of, parse_flags
 from keras_resnet.cli.session import apply
-from keras_resnet.data import Transforms, option_names
-from keras_resnet.experiment import Experiment
-from keras_resnet.experiment.preflight import check_the_rest
-from keras_resnet.utils.checks import Problems
+from keras_resnet.data.names import check_name
+from keras_resnet.experiment.networks import architecture_of
+from keras_resnet.experiment.settings import Experiment
+from keras_resnet.experiment.workdir import expect_folder
+from keras_resnet.utils.checks import Problems, one_of
+from keras_resnet.utils.remote import is_remote
 
 T = TypeVar("T")
 
@@ -80,7 +85,11 @@ def parse(
     words = [*config_words(words, flags, {}, ()), *words]
     values = parse_flags({"": ("", flags)}, words, description, prog)
     apply(values)
-    return cls(**values)
+    found = Problems()
+    _check_choices(flags, values, found)
+    given = found.note(cls, **values)
+    found.expect_none()
+    return cast(T, given)
 
 
 def parse_experiment(
@@ -122,10 +131,10 @@ def parse_experiment(
     from_file = config_words(words, flags, vars(preset), without)
     values = parse_flags(groups, [*from_file, *words], description, prog)
     apply(values)
-    if (given_preset := values.pop("preset", first)) not in presets:
-        raise ValueError(
-            f"`preset` must be one of {', '.join(presets)}. Received: preset={given_preset!r}"
-        )
+    found = Problems()
+    _check_choices(groups[""][1], values, found)
+    if values.pop("preset", first) not in presets:
+        found.expect_none()
     chosen = {name: values.pop(name) for name in mine}
     given = {name: value for name, value in values.items() if value != flags[name].default}
     for source in (from_file, words):
@@ -133,18 +142,43 @@ def parse_experiment(
         if named & {"--epochs", "-e"} and "--steps" not in named:
             given["steps"] = None  # which would overrule the epochs
 
-    found = Problems()
-    # Options of the preset are for its own data set; another one of photographs takes some of them.
-    dataset = given.get("dataset", preset.data.dataset)
-    takes = set(found.note(option_names, dataset) or ())
-    transforms = {field.name for field in dataclasses.fields(Transforms)}
-    if dataset != preset.data.dataset and not transforms <= takes:
-        takes = set()
-    given = {name: None for name in preset.data.options if name not in takes} | given
+    dataset = found.note(check_name, given.get("dataset", preset.data.dataset))
     arguments = found.note(own, **chosen)
-    experiment = found.note(preset.replace, **given)
-    if found:
-        # What is wrong with the data and the folder is said beside.
-        check_the_rest(preset, given, found)
-        found.expect_none()
-    return cast(Experiment, experiment), cast(T, arguments)
+    settings = found.note(preset.replace, **given)
+    _check_the_rest(preset if settings is None else settings, given, found)
+    found.expect_none()
+    assert settings is not None and arguments is not None
+    if dataset != preset.data.dataset and preset.data.options:
+        # They are for the preset's own data; other photographs take some of them.
+        takes = set(data.option_names(cast(str, dataset)))
+        if not {field.name for field in dataclasses.fields(data.Transforms)} <= takes:
+            takes = set()
+        left_out = {name: None for name in preset.data.options if name not in takes}
+        settings = preset.replace(**left_out | given)
+    return settings, arguments
+
+
+def _check_choices(flags: Mapping[str, Flag], values: Mapping[str, Any], found: Problems) -> None:
+    """Notes values that are none of their flag's."""
+    for name, flag in flags.items():
+        value = values[name]
+        for one in value if isinstance(value, tuple) else (value,):
+            if flag.choices and one is not None:
+                found.note(one_of, name, one, flag.choices)
+
+
+def _check_the_rest(settings: Experiment, given: Mapping[str, Any], found: Problems) -> None:
+    """Notes what is wrong with network and folders, as if settings that are had been left out."""
+    for name, value in given.items() if found else ():
+        with contextlib.suppress(ValueError):
+            settings = settings.replace(**{name: value})
+    if not settings.network.init_is_model:
+        found.note(architecture_of, settings.network)
+    if not is_remote(workdir := settings.output.workdir):
+        found.note(expect_folder, "workdir", workdir)
+    data_dir = settings.data.data_dir
+    found.refuse(
+        settings.data.dataset in ("folder", "idx")
+        and not (data_dir is None or is_remote(data_dir) or os.path.isdir(data_dir)),
+        f"`data_dir` must be an existing folder. Received: data_dir={data_dir!r}",
+    )

@@ -16,25 +16,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import tensorflow as tf
 from tyro.conf import Positional
 
+from keras_resnet import analysis, experiment, export, surgery, weights
+from keras_resnet.analysis.defaults import FORMS, ROUNDS
 from keras_resnet.analysis.machine import processor_features, processor_name
-from keras_resnet.analysis.networks import find_network
-from keras_resnet.analysis.plots import require_matplotlib
-from keras_resnet.analysis.plots.forms import timings
-from keras_resnet.analysis.timing import ROUNDS
 from keras_resnet.cli import Arguments, parse, print_json
-from keras_resnet.experiment.card import versions
-from keras_resnet.experiment.forms import FORMS, open_forms, time_forms
 from keras_resnet.experiment.workdir import expect_folder
-from keras_resnet.export import load_exported
-from keras_resnet.network import preprocessing_of
-from keras_resnet.preprocessing import Preprocessing
 from keras_resnet.utils.files import write_json
 from keras_resnet.utils.processes import command_line, cores
 from keras_resnet.utils.tables import text_table
-from keras_resnet.weights.beside import preprocessing_beside
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,11 +59,13 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
     given = parse(Benchmark, argv, __doc__, prog)
     if given.output is not None:
         expect_folder("output", given.output)
-        require_matplotlib()
+        analysis.plots.require_matplotlib()
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
         forms, options = _open(given, folder)
-        for of_a_size in time_forms(forms, given.batch_size, rounds=given.rounds, **options):
+        for of_a_size in experiment.forms.time_forms(
+            forms, given.batch_size, rounds=given.rounds, **options
+        ):
             rows += of_a_size
             if not given.json:
                 print(text_table([_shown(row) for row in of_a_size]), end="\n\n", flush=True)
@@ -81,15 +74,15 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
         "command": command_line(),
         "model": given.model,
         "machine": machine,
-        "versions": versions(),
+        "versions": experiment.card.versions(),
         "rows": rows,
     }
-    told = ", ".join(f"{name} {version}" for name, version in versions().items())
+    told = ", ".join(f"{name} {version}" for name, version in experiment.card.versions().items())
     features = " ".join(machine["features"]) or "no features known"
     about = f"{machine['device']}, {machine['cores']} cores, {features}; {told}"
     if given.output is not None:
         title = f"{given.model} on {machine['device']}, {machine['cores']} cores"
-        timings(rows, given.output / "benchmark.png", title=title)
+        analysis.plots.forms.timings(rows, given.output / "benchmark.png", title=title)
         write_json(given.output / "benchmark.json", content)
     if given.json:
         print_json(content)
@@ -108,15 +101,15 @@ def _open(given: Benchmark, folder: str) -> tuple[dict, dict[str, Any]]:
                 "`forms` and `train` are for networks by name and .keras files. Received: "
                 f"model={given.model!r}"
             )
-        return {path.name: load_exported(path)}, {"image_size": given.image_size or 224}
-    network = find_network(given.model)
-    model = network.build(given.image_size)
-    prepared: str | Preprocessing = "inside"
-    if preprocessing_of(model) is None:  # Such a network is timed as it is.
-        beside = preprocessing_beside(path) if network.library == "file" else None
+        return {path.name: export.load_exported(path)}, {"image_size": given.image_size or 224}
+    named = analysis.networks.find_network(given.model)
+    model = named.build(given.image_size)
+    prepared: str | weights.Preprocessing = "inside"
+    if surgery.preprocessing_of(model) is None:  # Such a network is timed as it is.
+        beside = weights.beside.preprocessing_beside(path) if named.library == "file" else None
         prepared = beside or "none"
-    side = network.side(given.image_size)
-    forms = open_forms(
+    side = named.side(given.image_size)
+    forms = experiment.forms.open_forms(
         model,
         folder,
         given.forms,
@@ -140,6 +133,8 @@ def _shown(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _machine() -> dict[str, Any]:
+    import tensorflow as tf
+
     gpus = tf.config.list_physical_devices("GPU")
     details = [tf.config.experimental.get_device_details(gpu) for gpu in gpus[:1]]
     return {

@@ -13,17 +13,16 @@ one. The exit code is 0 where nothing was found, else 1. --workdir is for tables
 pictures (report.html).
 """
 
+from __future__ import annotations
+
 import dataclasses
 import sys
 from collections.abc import Sequence
 
 from tyro.conf import Positional
 
-from keras_resnet import data, evaluation
+from keras_resnet import data, evaluation, experiment
 from keras_resnet.cli import Arguments, parse, print_json
-from keras_resnet.data.check import FAULTS, NOTES
-from keras_resnet.evaluation.labels import write_candidates
-from keras_resnet.experiment.page import REPORT, require_jinja, write_report
 from keras_resnet.experiment.workdir import expect_folder
 from keras_resnet.utils.escapes import visible
 
@@ -59,7 +58,7 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
     given = parse(CheckData, argv, __doc__, prog)
     workdir = None if given.workdir is None else expect_folder("workdir", given.workdir)
     if workdir is not None:
-        require_jinja()
+        experiment.page.require_jinja()
     with evaluation.Progress() as progress:
         report = data.check_data(
             given.folder,
@@ -74,8 +73,10 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
         wrong = evaluation.find_wrong_labels(given.folder, model, image_size=given.image_size)
     if workdir is not None:
         report.write(workdir / "findings.csv")
-        write_candidates(workdir / "labels.csv", wrong)
-        write_report(workdir, title=f"Images of {given.folder}", check=report, wrong_labels=wrong)
+        evaluation.labels.write_candidates(workdir / "labels.csv", wrong)
+        experiment.page.write_report(
+            workdir, title=f"Images of {given.folder}", check=report, wrong_labels=wrong
+        )
     if given.json:
         print_json(
             {
@@ -89,7 +90,7 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
     else:
         _show(report, wrong)
         if workdir is not None:
-            print(f"Everything is in {workdir}: begin with {REPORT}")
+            print(f"Everything is in {workdir}: begin with {experiment.page.REPORT}")
     sys.exit(1 if report.findings or wrong else 0)
 
 
@@ -107,6 +108,6 @@ def _show(report: data.DataReport, wrong: Sequence[evaluation.LabelCandidate]) -
             f"Damage inside of {report.unsearched} JPEGs was not looked for: "
             "pip install 'keras-deep-residual[data]'"
         )
-    for kinds, told in ((report.counts, FAULTS), (report.note_counts, NOTES)):
+    for kinds, told in ((report.counts, data.check.FAULTS), (report.note_counts, data.check.NOTES)):
         for kind, count in kinds.items():
             print(f"{kind}: {count}. {told[kind]}")

@@ -10,22 +10,17 @@ Names: ResNet50, ResNet50_v1.5, ResNet34_A, PlainNet34, ... (this package), VGG1
 (keras.applications), keras.applications.ResNet50 where both have one, and paths of .keras files.
 """
 
+from __future__ import annotations
+
 import dataclasses
 import sys
 from collections.abc import Sequence
 from typing import Literal
 
-from keras_resnet.analysis import comparison
-from keras_resnet.analysis.cost import Cost, measure_all
-from keras_resnet.analysis.plots import (
-    accuracy_against_operations,
-    cost_against_batch,
-    require_matplotlib,
-)
+from keras_resnet import analysis, experiment, training
+from keras_resnet.analysis.defaults import DEFAULT_MODELS
 from keras_resnet.cli import Arguments, parse, print_json
-from keras_resnet.experiment.page import REPORT, require_jinja, write_report
 from keras_resnet.experiment.workdir import expect_folder
-from keras_resnet.training.precision import set_precision
 from keras_resnet.utils.files import write_json
 from keras_resnet.utils.processes import command_line
 from keras_resnet.utils.tables import text_table, write_table
@@ -49,7 +44,7 @@ class Compare(Arguments):
         json: Print the content of comparison.json, as JSON.
     """
 
-    models: tuple[str, ...] = tuple(comparison.DEFAULT_MODELS)
+    models: tuple[str, ...] = DEFAULT_MODELS
     image_size: int | None = None
     batch_sizes: tuple[int, ...] = (1, 8)
     measure: bool = True
@@ -70,15 +65,15 @@ def main(
     progress = sys.stderr if given.json else sys.stdout
 
     workdir = expect_folder("workdir", given.workdir)
-    require_matplotlib()
-    require_jinja()
-    set_precision(given.precision)
-    counted = comparison.compare(
+    analysis.plots.require_matplotlib()
+    experiment.page.require_jinja()
+    training.set_precision(given.precision)
+    counted = analysis.comparison.compare(
         given.models,
         image_size=given.image_size,
-        accuracies=dict(map(comparison.read_accuracy, given.accuracy)),
+        accuracies=dict(map(analysis.comparison.read_accuracy, given.accuracy)),
     )
-    measured = measure_all(
+    measured = analysis.cost.measure_all(
         given.models if given.measure else (),
         given.batch_sizes,
         image_size=given.image_size,
@@ -86,8 +81,8 @@ def main(
         repeats=given.repeats,
         seconds=given.seconds,
     )
-    entries: list[comparison.Entry] = []
-    costs: list[Cost] = []
+    entries: list[analysis.comparison.Entry] = []
+    costs: list[analysis.Cost] = []
     failures: list[str] = []
 
     def record(finished: bool) -> dict:
@@ -107,19 +102,19 @@ def main(
         write_table(workdir / "layers" / f"{entry.network.file_name}.csv", entry.complexity.rows())
         record(finished=False)
     print(text_table([entry.summary() for entry in entries]), file=progress, flush=True)
-    if not accuracy_against_operations(entries, workdir / "comparison.png"):
+    if not analysis.plots.accuracy_against_operations(entries, workdir / "comparison.png"):
         text = "No figure of accuracy: none is published for this image size; give --accuracy."
         print(text, file=progress)
     for outcome in measured:
         print(outcome, file=progress, flush=True)
-        if isinstance(outcome, Cost):
+        if isinstance(outcome, analysis.Cost):
             costs.append(outcome)
         else:
             failures.append(str(outcome))
-        cost_against_batch(costs, workdir / "cost.png")
+        analysis.plots.cost_against_batch(costs, workdir / "cost.png")
         record(finished=False)
     content = record(finished=True)
-    write_report(workdir, title=f"Comparison of {len(entries)} networks")
+    experiment.page.write_report(workdir, title=f"Comparison of {len(entries)} networks")
     if given.json:
         print_json(content)
-    print(f"Everything is in {workdir}: begin with {REPORT}", file=progress)
+    print(f"Everything is in {workdir}: begin with {experiment.page.REPORT}", file=progress)

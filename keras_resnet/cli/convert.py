@@ -12,14 +12,13 @@ file of Keras, or a .pth or .safetensors file with the names of PyTorch.
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-import keras
 from tyro.conf import Positional
 
+from keras_resnet import models, weights
 from keras_resnet.cli import Arguments, parse, print_json
-from keras_resnet.models import build, list_models, load_model
 from keras_resnet.utils.files import replacing
-from keras_resnet.weights import save_model, save_torch_weights
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +48,7 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
     *sources, out = given.files
     if (
         len(sources) > 1
-        or out.suffix not in _WRITERS
+        or out.suffix not in (".keras", ".h5", ".pth", ".safetensors")
         or out.name.endswith(".h5") != (out.name.endswith(".weights.h5"))
     ):
         raise ValueError(
@@ -59,7 +58,7 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
     if out.exists() and not given.overwrite:
         raise ValueError(f"`files` must end in a new file; --overwrite replaces. Received: {out}")
     model = _read(given, sources)
-    _WRITERS[out.suffix](model, out)
+    _save(model, out)
     written = {"path": str(out), "bytes": out.stat().st_size, "parameters": model.count_params()}
     if given.json:
         print_json(written)
@@ -67,14 +66,14 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
     print(f"{out}: {written['parameters']:,} parameters, {written['bytes']:,} bytes")
 
 
-def _read(given: Convert, sources: Sequence[Path]) -> keras.Model:
-    if not list_models(given.model):
+def _read(given: Convert, sources: Sequence[Path]) -> Any:
+    if not models.list_models(given.model):
         if sources:
             raise ValueError(
                 "`files` must be OUT alone behind a model with weights. "
                 f"Received: {' '.join(map(str, given.files))}"
             )
-        return load_model(given.model)
+        return models.load_model(given.model)
     if not sources:
         raise ValueError(
             "`model` must have weights: give a file behind the name. "
@@ -82,17 +81,14 @@ def _read(given: Convert, sources: Sequence[Path]) -> keras.Model:
         )
     options = {"classes": given.classes, "version": given.version}
     options = {key: value for key, value in options.items() if value is not None}
-    return build(given.model, weights=str(sources[0]), **options)
+    return models.build(given.model, weights=str(sources[0]), **options)
 
 
-def _save_h5(model: keras.Model, path: Path) -> None:
-    with replacing(path) as temporary:
-        model.save_weights(temporary)
-
-
-_WRITERS = {
-    ".keras": save_model,
-    ".h5": _save_h5,
-    ".pth": save_torch_weights,
-    ".safetensors": save_torch_weights,
-}
+def _save(model: Any, path: Path) -> None:
+    if path.suffix == ".keras":
+        weights.save_model(model, path)
+    elif path.suffix == ".h5":
+        with replacing(path) as temporary:
+            model.save_weights(temporary)
+    else:
+        weights.save_torch_weights(model, path)

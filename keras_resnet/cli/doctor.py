@@ -18,15 +18,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import tensorflow as tf
 from packaging.requirements import Requirement
 
+from keras_resnet import data, experiment, models, training
 from keras_resnet.analysis.machine import processor_features
 from keras_resnet.cli import Arguments, parse, print_json
-from keras_resnet.data import ArrayDataset
-from keras_resnet.experiment.card import versions
-from keras_resnet.models import CifarResNet
-from keras_resnet.training import CrossEntropy, Trainer, make_strategy, set_precision, sgd
 
 DISTRIBUTION = "keras-deep-residual"
 # Extras that are not for users.
@@ -66,7 +62,7 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
 
 
 def _installed() -> Iterator[Finding]:
-    for name, version in versions().items():
+    for name, version in experiment.card.versions().items():
         yield Finding("ok", f"{name} {version}")
     extras: dict[str, list[str]] = {}
     for text in metadata.requires(DISTRIBUTION) or ():
@@ -95,6 +91,8 @@ def _fits(requirement: Requirement) -> bool:
 
 
 def _machine() -> Iterator[Finding]:
+    import tensorflow as tf
+
     gpus = tf.config.list_physical_devices("GPU")
     for gpu in gpus:
         details = tf.config.experimental.get_device_details(gpu)
@@ -121,20 +119,22 @@ def _machine() -> Iterator[Finding]:
 def _step() -> Iterator[Finding]:
     """Trains a small network on noise for two steps."""
     images = np.random.default_rng(0).integers(0, 256, (16, 8, 8, 1)).astype("uint8")
-    dataset = ArrayDataset("noise", {"train": (images, np.arange(16) % 2)}, ("a", "b"))
+    dataset = data.ArrayDataset("noise", {"train": (images, np.arange(16) % 2)}, ("a", "b"))
     for precision in ("float32", "mixed_bfloat16"):
         start = time.perf_counter()
         try:
-            set_precision(precision)
-            strategy = make_strategy()
+            training.set_precision(precision)
+            strategy = training.make_strategy()
             with strategy.scope():
-                model = CifarResNet(8, input_shape=(8, 8, 1), classes=2)
-                trainer = Trainer(model, sgd(0.01), CrossEntropy(), strategy=strategy)
+                model = models.CifarResNet(8, input_shape=(8, 8, 1), classes=2)
+                trainer = training.Trainer(
+                    model, training.sgd(0.01), training.CrossEntropy(), strategy=strategy
+                )
             trainer.fit(dataset, 8, steps=2, validation_split=None)
         except Exception as error:  # Whatever is wrong with the installation.
             yield Finding("broken", f"training in {precision}", f"{type(error).__name__}: {error}")
             continue
         finally:
-            set_precision("float32")
+            training.set_precision("float32")
         seconds = time.perf_counter() - start
         yield Finding("ok", f"two steps of training in {precision}: {seconds:.1f} s with tracing")

@@ -13,9 +13,9 @@ from pathlib import Path
 
 from tyro.conf import Positional
 
+from keras_resnet import evaluation
 from keras_resnet.cli.arguments import Arguments, own_values, parse
 from keras_resnet.cli.session import print_json
-from keras_resnet.evaluation import embeddings
 from keras_resnet.utils.escapes import visible
 
 
@@ -50,8 +50,8 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
     own = own_values(given)
     output = own.pop("output")
 
-    embeddings.table_writer(output)  # which refuses a name before the images are read
-    table = embeddings.embed(**own)
+    evaluation.embeddings.table_writer(output)  # which refuses a name before the images are read
+    table = evaluation.embeddings.embed(**own)
     table.write(output)
     images, features = table.vectors.shape
     if given.json:

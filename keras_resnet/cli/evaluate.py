@@ -20,32 +20,23 @@ it may be of another image size, and reads the files as its own preprocessing sa
 these images, which should be those of --split validation, and writes the model with both.
 """
 
+from __future__ import annotations
+
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, cast
 
-import keras
-
-from keras_resnet import evaluation
-from keras_resnet.analysis import plots
+from keras_resnet import analysis, data, evaluation, experiment, export, surgery, weights
 from keras_resnet.cli.arguments import Arguments, options_of, parse
 from keras_resnet.cli.session import print_json
-from keras_resnet.data import ImageDataset, load_dataset, option_names
-from keras_resnet.evaluation.evaluator import open_with_names
-from keras_resnet.experiment.card import versions
-from keras_resnet.experiment.evaluation_files import write_evaluation
-from keras_resnet.experiment.page import REPORT, require_jinja, write_report
 from keras_resnet.experiment.workdir import expect_folder
-from keras_resnet.export import ExportedModel
-from keras_resnet.network import preprocessing_of
-from keras_resnet.preprocessing import checked_size
 from keras_resnet.utils import checks
+from keras_resnet.utils.checks import checked_size
 from keras_resnet.utils.escapes import visible
 from keras_resnet.utils.files import write_json
 from keras_resnet.utils.processes import command_line
 from keras_resnet.utils.tables import require_pyarrow
-from keras_resnet.weights.saving import save_model
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,15 +105,16 @@ def main(
         raise ValueError(
             f"`workdir` must be a new folder, or one without results. Received: workdir={workdir}"
         )
-    plots.require_matplotlib()
-    require_jinja()
+    analysis.plots.require_matplotlib()
+    experiment.page.require_jinja()
     if given.calibrate is not None:
         _expect_calibrable(given)
     checks.one_of("table", given.table, ("csv", "json", "parquet"))
     if given.table == "parquet":
         require_pyarrow()
     opened, others = (
-        [open_with_names(path) for path in paths] for paths in (given.models, given.against)
+        [evaluation.evaluator.open_with_names(path) for path in paths]
+        for paths in (given.models, given.against)
     )
     models = [model for model, _ in opened]
     dataset = _load(given, models[0])
@@ -137,50 +129,59 @@ def main(
     result = _evaluate(given, opened, given.models, dataset)
     title = f"{' + '.join(given.models)}: {result.split} images of {dataset.name}"
     lines = [str(result)]
-    metrics = result.metrics() | write_evaluation(result, workdir, title, given.table)
+    metrics = result.metrics() | experiment.evaluation_files.write_evaluation(
+        result, workdir, title, given.table
+    )
     if isinstance(result, evaluation.Evaluation) and others:
         other = cast(evaluation.Evaluation, _evaluate(given, others, given.against, theirs))
         pair = evaluation.compare_on_images(result, other)
         metrics["against"] = pair.row()
         lines.append(str(pair))
-    metrics |= {"command": command_line(), "versions": versions()}
+    metrics |= {"command": command_line(), "versions": experiment.card.versions()}
     write_json(workdir / "metrics.json", metrics)
     failure: ValueError | None = None
     if given.calibrate is not None:
         try:
             measured = cast(evaluation.Evaluation, result)
             calibration = evaluation.fit_calibration(measured, given.kept)
-            model = evaluation.calibrated(cast(keras.Model, models[0]), calibration)
-            save_model(model, given.calibrate)
+            model = evaluation.calibrated(cast(Any, models[0]), calibration)
+            weights.save_model(model, given.calibrate)
             metrics["calibration"] = dataclasses.asdict(calibration)
             lines.append(f"{given.calibrate}: {calibration}")
             write_json(workdir / "metrics.json", metrics)
         except ValueError as error:  # All that was measured is told first.
             failure = error
     # Maps are those of one network.
-    network = models[0] if len(models) == 1 and isinstance(models[0], keras.Model) else None
-    write_report(workdir, title=title, model=network, dataset=dataset, result=result)
+    explained = (
+        models[0] if len(models) == 1 and not isinstance(models[0], export.ExportedModel) else None
+    )
+    experiment.page.write_report(
+        workdir, title=title, model=explained, dataset=dataset, result=result
+    )
     if given.json:
         print_json(metrics)
     else:
         print(*map(visible, lines), sep="\n")
-        print(f"Everything is in {workdir}: begin with {REPORT} and metrics.json")
+        print(f"Everything is in {workdir}: begin with {experiment.page.REPORT} and metrics.json")
     if failure is not None:
         raise failure
 
 
-def _load(given: Evaluate, model: evaluation.Model) -> ImageDataset:
+def _load(given: Evaluate, model: evaluation.Model) -> data.ImageDataset:
     """Returns the data set with images as a model takes them."""
     options = options_of(given, "image_size", "max_bad_files", "val_split", "test_split")
     if given.image_size is not None:
         options["image_size"] = checked_size("image_size", given.image_size)
-    known = option_names(given.dataset)
+    known = data.option_names(given.dataset)
     own = {k: v for k, v in _images_of(model).items() if k in known}
-    return load_dataset(given.dataset, given.data_dir, **own | options)
+    return data.load_dataset(given.dataset, given.data_dir, **own | options)
 
 
 def _expect_fit(
-    given: Evaluate, others: Sequence[evaluation.Model], dataset: ImageDataset, theirs: ImageDataset
+    given: Evaluate,
+    others: Sequence[evaluation.Model],
+    dataset: data.ImageDataset,
+    theirs: data.ImageDataset,
 ) -> None:
     """Raises a ValueError before the work where `against` cannot be compared on the same images."""
     for model, path in zip(others, given.against, strict=True):
@@ -204,7 +205,7 @@ def _evaluate(
     given: Evaluate,
     opened: Sequence[tuple[evaluation.Model, Sequence[str] | None]],
     names: Sequence[str],
-    dataset: ImageDataset,
+    dataset: data.ImageDataset,
 ) -> evaluation.Evaluation | evaluation.MultiLabelEvaluation:
     options = options_of(given, "resize", "scales", "flip")
     with evaluation.Progress() as progress:
@@ -238,7 +239,8 @@ def _expect_calibrable(given: Evaluate) -> None:
 def _images_of(model: evaluation.Model) -> dict[str, Any]:
     """Returns options of a data set for the images that a model takes."""
     shape = _image_shape(model)
-    prepared = model.preprocessing if isinstance(model, ExportedModel) else preprocessing_of(model)
+    exported = isinstance(model, export.ExportedModel)
+    prepared = model.preprocessing if exported else surgery.preprocessing_of(model)
     options: dict[str, Any] = {}
     if None not in shape[:2]:
         options["image_size"] = checked_size("image_size", tuple(shape[:2]))
@@ -251,4 +253,4 @@ def _images_of(model: evaluation.Model) -> dict[str, Any]:
 
 def _image_shape(model: evaluation.Model) -> tuple[int | None, ...]:
     """Returns height, width and channels of the images that a model takes."""
-    return model.image_shape if isinstance(model, ExportedModel) else model.input_shape[1:]
+    return model.image_shape if isinstance(model, export.ExportedModel) else model.input_shape[1:]

@@ -10,6 +10,8 @@ take images in [0, 255], and contain the names of the classes and the preprocess
 model, or in labels.txt (or --labels) and preprocessing.json beside it.
 """
 
+from __future__ import annotations
+
 import dataclasses
 import sys
 from collections.abc import Sequence
@@ -18,14 +20,10 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional
 
-from keras_resnet import export
+from keras_resnet import evaluation, export, models, weights
 from keras_resnet.cli import Arguments, parse, print_json
 from keras_resnet.cli.flags import REPEATABLE
-from keras_resnet.evaluation.predictor import calibration_batches
-from keras_resnet.export.reading import labels_of, preprocessing_for
-from keras_resnet.models.hub import load_with_file
 from keras_resnet.utils import remote
-from keras_resnet.weights.beside import labels_beside, read_labels
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,14 +71,20 @@ def main(
     """Exports a model, and prints how well the result agrees with it."""
     given = parse(Export, argv, description, prog)
 
-    model, file = load_with_file(given.model)
-    labels = read_labels(given.labels) if given.labels else labels_of(model, file)
-    if labels is None and file is not None and labels_beside(file):
+    model, file = models.hub.load_with_file(given.model)
+    labels = (
+        weights.beside.read_labels(given.labels)
+        if given.labels
+        else export.reading.labels_of(model, file)
+    )
+    if labels is None and file is not None and export.labels_beside(file):
         print("labels.txt is left out: the model ends in no classifier", file=sys.stderr)
-    preprocessing = preprocessing_for(model, file, given.preprocessing)
+    preprocessing = export.reading.preprocessing_for(model, file, given.preprocessing)
     calibration = None
     if given.calibration is not None:
-        calibration = calibration_batches(given.calibration, model, given.image_size, preprocessing)
+        calibration = evaluation.predictor.calibration_batches(
+            given.calibration, model, given.image_size, preprocessing
+        )
     with remote.written("out", given.out, overwrite=given.overwrite) as out:
         written = export.export(
             model,

@@ -17,6 +17,8 @@ from typing import get_type_hints as hints_of
 
 import tyro
 
+from keras_resnet.architectures import ARCHITECTURES
+from keras_resnet.experiment.settings import CHOICES
 from keras_resnet.utils.escapes import visible
 
 # Marks a list, of which a flag that is given again adds an item.
@@ -39,6 +41,9 @@ LONG_NAMES = {"lr": "learning_rate", "wd": "weight_decay"}
 
 # In front of lines, and taken away again.
 _MARK = "\0"
+
+# In place of words, prints every flag with the values that it can have, for completion.
+PRINT_FLAGS = "--print-flags"
 
 # Settings of training that begins from a trained network, for recipes that compare networks.
 OF_A_TRAINED_NETWORK = ("init", "head_epochs", "freeze_bn", "rate_decay")
@@ -66,6 +71,21 @@ class Flag:
     @property
     def is_tristate(self) -> bool:
         return self.kind is bool and self.optional
+
+    @property
+    def choices(self) -> tuple:
+        """The values that the type has, or each of several."""
+        kind = get_args(self.kind)[0] if get_origin(self.kind) is tuple else self.kind
+        return get_args(kind) if get_origin(kind) is Literal else ()
+
+    def word(self, name: str) -> str:
+        """Returns the flag as one types it; "" for an argument that has none."""
+        return "" if self.positional else f"--{name.replace('_', '-')}"
+
+    def values(self, name: str) -> list[str]:
+        """Returns the values that complete it, of a setting those that it can have."""
+        choices = self.choices or CHOICES.get(name, ())
+        return list(map(str, choices or (ARCHITECTURES if name in ("model", "models") else ())))
 
     def entry(self, name: str) -> tuple:
         """Returns a field for `make_dataclass`, of the type that tyro parses.
@@ -108,12 +128,12 @@ class Flag:
 
     def words(self, name: str, value: Any) -> list[str]:
         """Returns the words of a command line that give the flag a value of a file."""
-        flag = name.replace("_", "-")
+        flag = self.word(name)
         if self.kind is bool and isinstance(value, bool):
-            return [f"--{flag}" if value else f"--no-{flag}"]
+            return [flag if value else f"--no-{flag[2:]}"]
         if isinstance(value, Mapping):
             value = [f"{key}={json.dumps(one)}" for key, one in value.items()]
-        return [f"--{flag}", *map(str, value)] if isinstance(value, list) else [f"--{flag}={value}"]
+        return [flag, *map(str, value)] if isinstance(value, list) else [f"{flag}={value}"]
 
 
 def flags_of(cls: type, defaults: object = None, without: Collection[str] = ()) -> dict[str, Flag]:
@@ -155,6 +175,9 @@ def parse_flags(
         SystemExit: With code 2 and one line, if a flag is wrong.
     """
     flags = {name: flag for _, own in groups.values() for name, flag in own.items()}
+    if list(words) == [PRINT_FLAGS]:
+        print(json.dumps({"--help": []} | {f.word(n): f.values(n) for n, f in flags.items()}))
+        sys.exit()
     entries: list[Any] = []
     for title, (purpose, own) in groups.items():
         told = {n: dataclasses.replace(f, text=_with_flags(f.text, flags)) for n, f in own.items()}

@@ -17,9 +17,8 @@ from typing import Literal
 
 from tyro.conf import Positional
 
-from keras_resnet.analysis.counting import count_models
+from keras_resnet import analysis, models
 from keras_resnet.cli import Arguments, parse, print_json
-from keras_resnet.models.zoo import SIZES, list_models, models_table, with_models
 from keras_resnet.utils.files import write_text
 from keras_resnet.utils.tables import write_table
 
@@ -52,18 +51,18 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
 
     if given.count:
         rows = []
-        for row in count_models():
+        for row in analysis.counting.count_models():
             rows.append(row)
             print(*row.values(), sep="  ", flush=True)
-        write_table(SIZES, rows)
+        write_table(models.zoo.SIZES, rows)
     if given.update:
-        write_text(given.update, with_models(given.update.read_text(encoding="utf-8")))
+        write_text(given.update, models.zoo.with_models(given.update.read_text(encoding="utf-8")))
     if given.count or given.update:
         return
-    models = list_models(given.pattern, family=given.family, pretrained=given.pretrained)
+    found = models.list_models(given.pattern, family=given.family, pretrained=given.pretrained)
     if given.json:
-        print_json([dataclasses.asdict(model) for model in models])
-    elif models:
-        print(models_table(models))
+        print_json([dataclasses.asdict(model) for model in found])
+    elif found:
+        print(models.models_table(found))
     else:
         print(f"There is no network {given.pattern!r} of that kind.")

@@ -16,10 +16,9 @@ from pathlib import Path
 
 from tyro.conf import Positional
 
+from keras_resnet import evaluation, export
 from keras_resnet.cli.arguments import Arguments, own_values, parse
 from keras_resnet.cli.session import print_json
-from keras_resnet.evaluation import predictor
-from keras_resnet.preprocessing import NONE_OF_THE_CLASSES
 from keras_resnet.utils.escapes import visible
 
 
@@ -54,13 +53,13 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
     """Prints the best classes of images."""
     given = parse(Predict, argv, __doc__, prog)
 
-    predictions = predictor.predict(**own_values(given))
+    predictions = evaluation.predictor.predict(**own_values(given))
     if given.json:
         rows = [{**dataclasses.asdict(one), "path": _text(one.path)} for one in predictions]
         print_json(rows)
         return
     for one in predictions:
-        print(visible(one.path), f"  {NONE_OF_THE_CLASSES}" * one.none, sep="")
+        print(visible(one.path), f"  {export.serving.NONE_OF_THE_CLASSES}" * one.none, sep="")
         for label, share in zip(one.labels, one.probabilities, strict=True):
             print(f"  {100 * share:6.2f} %  {visible(label)}")
 

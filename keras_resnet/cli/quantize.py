@@ -13,10 +13,9 @@ with the same command, it resumes. Needs the extra `export`.
 import dataclasses
 from collections.abc import Mapping, Sequence
 
+from keras_resnet import experiment
 from keras_resnet.cli import Arguments, parse_experiment
-from keras_resnet.experiment import Experiment
-from keras_resnet.experiment.quantization import train_quantized
-from keras_resnet.experiment.settings import OF_THE_NETWORK
+from keras_resnet.experiment.settings import OF_THE_NETWORK, Experiment
 
 # A tenth of the learning rate of training, since the network begins where that ended.
 PRESETS = {
@@ -55,5 +54,5 @@ def main(
     presets: Mapping[str, Experiment] = PRESETS,
 ) -> None:
     """Fine-tunes the network that the flags describe."""
-    experiment, given = parse_experiment(argv, description, presets, Quantize, WITHOUT, prog)
-    train_quantized(experiment.replace(init=given.init))
+    settings, given = parse_experiment(argv, description, presets, Quantize, WITHOUT, prog)
+    experiment.quantization.train_quantized(settings.replace(init=given.init))

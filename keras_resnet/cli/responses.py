@@ -13,17 +13,11 @@ import itertools
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-import keras
-
-from keras_resnet.analysis import layer_responses, plots
+from keras_resnet import analysis, data, evaluation, experiment
 from keras_resnet.cli.arguments import Arguments, options_of, own_values, parse
 from keras_resnet.cli.session import print_json
-from keras_resnet.data import load_dataset
-from keras_resnet.evaluation import load_model
-from keras_resnet.experiment.card import origin
-from keras_resnet.experiment.page import REPORT, require_jinja, write_report
 from keras_resnet.experiment.workdir import expect_folder
 from keras_resnet.utils import checks
 from keras_resnet.utils.files import write_json
@@ -74,14 +68,16 @@ def main(
     progress = sys.stderr if given.json else sys.stdout
 
     workdir = expect_folder("workdir", given.workdir)
-    plots.require_matplotlib()
-    require_jinja()
+    analysis.plots.require_matplotlib()
+    experiment.page.require_jinja()
     options = options_of(given, "image_size")
-    dataset = load_dataset(given.dataset, given.data_dir, **options)
+    dataset = data.load_dataset(given.dataset, given.data_dir, **options)
     found = {}
-    for label, model in _labeled({path: load_model(path) for path in given.models}).items():
+    for label, model in _labeled(
+        {path: evaluation.load_model(path) for path in given.models}
+    ).items():
         batches = dataset.eval_batches(given.split, given.batch_size)
-        found[label] = layer_responses(model, batches, layers=given.layers)
+        found[label] = analysis.layer_responses(model, batches, layers=given.layers)
         mean = sum(layer.std for layer in found[label]) / len(found[label])
         text = f"{label}: {len(found[label])} layers, mean standard deviation {mean:.3f}"
         print(text, file=progress, flush=True)
@@ -90,7 +86,7 @@ def main(
         f"Responses of {given.layers.replace('3x3', 'the 3x3')} layers to {count:,} "
         f"{given.split} images of {dataset.name}"
     )
-    plots.responses(found, workdir / "responses.png", title=title)
+    analysis.plots.responses(found, workdir / "responses.png", title=title)
     responses = {label: list(map(dataclasses.asdict, layers)) for label, layers in found.items()}
     content = {
         "dataset": dataset.name,
@@ -101,15 +97,19 @@ def main(
     }
     write_json(workdir / "responses.json", content)
     defaults = own_values(Responses(given.models)) | {"models": None}
-    write_report(
-        workdir, title=title, metrics=origin(), settings=own_values(given), defaults=defaults
+    experiment.page.write_report(
+        workdir,
+        title=title,
+        metrics=experiment.card.origin(),
+        settings=own_values(given),
+        defaults=defaults,
     )
     if given.json:
         print_json(content)
-    print(f"Everything is in {workdir}: begin with {REPORT}", file=progress)
+    print(f"Everything is in {workdir}: begin with {experiment.page.REPORT}", file=progress)
 
 
-def _labeled(models: Mapping[str, keras.Model]) -> dict[str, keras.Model]:
+def _labeled(models: Mapping[str, Any]) -> dict[str, Any]:
     """Returns models by name, those of one name with their folders, else by their paths."""
     names = [
         (model.name, f"{model.name} ({Path(path).resolve().parent.name})", path)

@@ -14,6 +14,8 @@ read has an "error" instead: one that came alone with status 422, among several 
 Needs the extra `serve`.
 """
 
+from __future__ import annotations
+
 import asyncio
 import dataclasses
 import socket
@@ -25,8 +27,8 @@ from typing import Any
 import numpy as np
 from tyro.conf import Positional
 
+from keras_resnet import evaluation
 from keras_resnet.cli.arguments import Arguments, parse
-from keras_resnet.evaluation.predictor import BadImageError, Classifier
 from keras_resnet.utils import checks
 
 # Connections at a time; each may hold the bytes of a request. Further ones get status 503.
@@ -74,7 +76,7 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
     for package in ("starlette", "uvicorn", "python_multipart"):
         checks.import_extra(package, "Servers", "serve")
 
-    classifier = Classifier(
+    classifier = evaluation.predictor.Classifier(
         given.model,
         given.top,
         labels=given.labels,
@@ -95,7 +97,11 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
 
 
 def make_server(
-    classifier: Classifier, pool: Executor, *, max_images: int = 64, max_bytes: int = 2**24
+    classifier: evaluation.predictor.Classifier,
+    pool: Executor,
+    *,
+    max_images: int = 64,
+    max_bytes: int = 2**24,
 ) -> Any:
     """Returns a `uvicorn.Server` of a classifier.
 
@@ -187,7 +193,7 @@ def _limited(receive: Callable[[], Awaitable[Any]], most: int) -> Callable[[], A
     return receive_part
 
 
-def answer(classifier: Classifier, images: Sequence[bytes]) -> list[dict]:
+def answer(classifier: evaluation.predictor.Classifier, images: Sequence[bytes]) -> list[dict]:
     """Returns labels, probabilities and none, or an error, of every encoded image."""
     rows: list[dict] = []
     pixels = []
@@ -195,7 +201,7 @@ def answer(classifier: Classifier, images: Sequence[bytes]) -> list[dict]:
         try:
             pixels.append(classifier.read(data))
             rows.append({})
-        except BadImageError as error:
+        except evaluation.predictor.BadImageError as error:
             rows.append({"error": error.fault})
     best = iter(classifier.classify(np.stack(pixels)) if pixels else ())
     for row in rows:

@@ -5,53 +5,84 @@ from __future__ import annotations
 import io
 import json
 import logging
+import re
 import signal
 import sys
 import warnings
 from collections.abc import Callable, Mapping
-from typing import Any, TextIO
+from types import FrameType
+from typing import Any, NoReturn, TextIO
 
-from keras_resnet.export import trust_module
-from keras_resnet.export.verification import ExportMismatchError
-from keras_resnet.training import Terminated, TrainingStopped
+from keras_resnet import export
+from keras_resnet.export.mismatch import ExportMismatchError
+from keras_resnet.training.stopping import Terminated, TrainingStopped
+from keras_resnet.utils import deferral
 from keras_resnet.utils.checks import first_line, lines_of
 from keras_resnet.utils.escapes import visible
+from keras_resnet.utils.terminal import RESULTS
 
 LOGGER = logging.getLogger("keras_resnet")
-# Loggers of what is a result of the command: tables of studies and searches, and where all is.
-REPORTS = tuple(
-    f"keras_resnet.experiment.{name}"
-    for name in ("growth", "rate_finding", "reports", "search.searching", "slimming")
-)
 
 
 class _Lines(logging.Handler):
-    """Prints messages as plain lines on standard error, and those of `REPORTS` on `results`."""
+    """Prints messages as plain lines on standard error, and those of `RESULTS` on `results`."""
 
     results: TextIO | None = None
 
     def emit(self, record: logging.LogRecord) -> None:
-        file = self.results if record.name in REPORTS else None
+        file = self.results if record.name == RESULTS.name else None
         lines = map(visible, self.format(record).split("\n"))
         print(*lines, sep="\n", file=file or sys.stderr, flush=True)
 
 
 _LINES = _Lines()
+# Values of the command line by the names of its flags.
+_TYPED: dict[str, Any] = {}
 
 
 def apply(values: Mapping[str, Any]) -> None:
     """Applies the arguments that every verb has, and `json`: standard output is for it alone."""
+    _TYPED.update(values)
     level = logging.WARNING if values["quiet"] else logging.INFO
     LOGGER.setLevel(logging.DEBUG if values["verbose"] else level)
     if values.get("json"):
         _LINES.results = None
     for handle in values["trust_module"]:
-        trust_module(handle)
+        export.trust_module(handle)
 
 
 def print_json(value: object) -> None:
     """Prints a value as JSON, for programs."""
     print(json.dumps(value, indent=2, default=str))
+
+
+def _terminate(number: int, frame: FrameType | None) -> NoReturn:
+    raise Terminated("terminated")
+
+
+def _raise_on_signals() -> None:
+    """Makes exceptions of Ctrl-C and SIGTERM, where they are not ignored."""
+    handlers = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: _terminate}
+    for number, handler in handlers.items():
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, handler)
+
+
+def _as_typed(line: str) -> str:
+    """Returns an error with the name of the flag in place of a function's argument.
+
+    That is the flag whose value the error has received, where there is one.
+    """
+    found = re.fullmatch(r"`(\w+)`(.* Received: )(?:\1=)?('.*')(.*)", line)
+    if found is None or found[1] in _TYPED:
+        return line
+    values = {
+        name: value if isinstance(value, tuple) else (value,) for name, value in _TYPED.items()
+    }
+    names = [name for name, all_ in values.items() if found[3] in map(repr, map(str, all_))]
+    if len(names) != 1:
+        return line
+    return f"`{names[0]}`{found[2]}{names[0]}={found[3]}{found[4]}"
 
 
 def run(main: Callable[..., None], *args: Any, **options: Any) -> None:
@@ -65,12 +96,12 @@ def run(main: Callable[..., None], *args: Any, **options: Any) -> None:
     traceback. Warnings are one line each. All of it, and characters that the terminal lacks, are
     escaped.
     """
-    before = LOGGER.level, LOGGER.propagate, warnings.formatwarning, signal.getsignal(signal.SIGINT)
+    before = LOGGER.level, LOGGER.propagate, warnings.formatwarning
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     LOGGER.setLevel(logging.INFO)
     LOGGER.addHandler(_LINES)
     _LINES.results = sys.stdout
-    for name in REPORTS:
-        logging.getLogger(name).setLevel(logging.INFO)  # with --quiet, too
+    RESULTS.setLevel(logging.INFO)  # with --quiet, too
     # A library may give the root logger a handler at any time, which would say all again.
     LOGGER.propagate = False
     warnings.formatwarning = lambda message, *_, **__: f"warning: {first_line(message)}\n"
@@ -78,15 +109,15 @@ def run(main: Callable[..., None], *args: Any, **options: Any) -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
-        if before[-1] is not signal.SIG_IGN:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
+        # Until then the process ends at once, since an exception could be lost in an import.
+        deferral.when_complete(_raise_on_signals)
         main(*args, **options)
     except (TrainingStopped, ExportMismatchError) as error:
         print(f"error: {first_line(error)}", file=sys.stderr)
         sys.exit(1)
     except (ValueError, ImportError, OSError) as error:
         for line in lines_of(error):
-            print(f"error: {line}", file=sys.stderr)
+            print(f"error: {_as_typed(line)}", file=sys.stderr)
         sys.exit(2)
     except Terminated as end:
         print(end, file=sys.stderr)
@@ -97,8 +128,9 @@ def run(main: Callable[..., None], *args: Any, **options: Any) -> None:
     finally:
         LOGGER.removeHandler(_LINES)
         _LINES.results = None
-        for name in REPORTS:
-            logging.getLogger(name).setLevel(logging.NOTSET)
-        level, LOGGER.propagate, warnings.formatwarning, interrupt = before
+        _TYPED.clear()
+        RESULTS.setLevel(logging.NOTSET)
+        level, LOGGER.propagate, warnings.formatwarning = before
         LOGGER.setLevel(level)
-        signal.signal(signal.SIGINT, interrupt)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)

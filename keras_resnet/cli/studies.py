@@ -10,24 +10,12 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-import tensorflow as tf
-
+from keras_resnet import experiment
 from keras_resnet.cli import quantize
 from keras_resnet.cli.arguments import Arguments, own_values, parse_experiment
 from keras_resnet.cli.flags import OF_A_TRAINED_NETWORK
 from keras_resnet.cli.session import print_json
-from keras_resnet.experiment import (
-    Data,
-    Experiment,
-    Network,
-    Optimization,
-    Output,
-    growth,
-    reports,
-)
-from keras_resnet.experiment.factories import architecture_of, build_model, load_data
-from keras_resnet.experiment.shrinking import shrink
-from keras_resnet.experiment.slimming import compare_slimmed
+from keras_resnet.experiment.settings import Data, Experiment, Network, Optimization, Output
 from keras_resnet.experiment.workdir import read_object
 from keras_resnet.utils import checks
 
@@ -126,7 +114,7 @@ def degradation(
         argv, description, {"digits": DEGRADATION, **presets}, Degradation, without, prog
     )
     own = own_values(given)
-    reports.degradation(own.pop("models"), base, own.pop("seeds"), **own)
+    experiment.reports.degradation(own.pop("models"), base, own.pop("seeds"), **own)
     _print(base, given)
 
 
@@ -166,8 +154,8 @@ def shortcuts(
     )
     own = own_values(given)
     variants = {f"option {s}": base.replace(shortcut=s) for s in own.pop("shortcuts")}
-    title = f"Shortcut options of {architecture_of(base.network).name}"
-    reports.side_by_side(variants, base, own.pop("seeds"), title=title, **own)
+    title = f"Shortcut options of {experiment.factories.architecture_of(base.network).name}"
+    experiment.reports.side_by_side(variants, base, own.pop("seeds"), title=title, **own)
     _print(base, given)
 
 
@@ -195,8 +183,8 @@ def regularization(
         "dropout": base.replace(stochastic_depth=0.0),
         "stochastic-depth": base.replace(dropout=0.0),
     }
-    title = f"Regularization of {architecture_of(base.network).name}"
-    reports.side_by_side(variants, base, own.pop("seeds"), title=title, **own)
+    title = f"Regularization of {experiment.factories.architecture_of(base.network).name}"
+    experiment.reports.side_by_side(variants, base, own.pop("seeds"), title=title, **own)
     _print(base, given)
 
 
@@ -238,7 +226,7 @@ def deepening(
         argv, description, {"digits": DEEPEN, **presets}, Deepening, without, prog
     )
     own = own_values(given)
-    growth.deepening(base, own.pop("to"), own.pop("seeds"), **own)
+    experiment.growth.deepening(base, own.pop("to"), own.pop("seeds"), **own)
     _print(base, given)
 
 
@@ -272,7 +260,7 @@ def slimming(
         argv, description, {"digits": SLIMMING, **presets}, Slimming, without, prog
     )
     own = own_values(given)
-    compare_slimmed(base, own.pop("shares"), own.pop("seeds"), **own)
+    experiment.slimming.compare_slimmed(base, own.pop("shares"), own.pop("seeds"), **own)
     _print(base, given)
 
 
@@ -311,7 +299,7 @@ def small(
         argv, description, {"digits": SMALL, **presets}, Small, (*quantize.WITHOUT, "report"), prog
     )
     own = own_values(given)
-    shrink(base.replace(init=own.pop("init")), **own)
+    experiment.shrinking.shrink(base.replace(init=own.pop("init")), **own)
     _print(base, given)
 
 
@@ -348,10 +336,14 @@ def transfer(
         argv, description, {"digits": TRANSFER, **presets}, Transfer, without, prog
     )
     own = own_values(given)
-    settings = settings.replace(init=own.pop("init") or reports.pretrain(settings, own["jobs"]))
+    settings = settings.replace(
+        init=own.pop("init") or experiment.reports.pretrain(settings, own["jobs"])
+    )
+    import tensorflow as tf
+
     # Once here, so that what does not fit is said before anything is written; not on a GPU, whose
     # memory the runs will want.
     tf.config.set_visible_devices([], "GPU")
-    build_model(settings, load_data(settings.data))
-    reports.transfer(settings, own.pop("seeds"), **own)
+    experiment.build_model(settings, experiment.factories.load_data(settings.data))
+    experiment.reports.transfer(settings, own.pop("seeds"), **own)
     _print(settings, given)

@@ -11,13 +11,11 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-import keras
 from tyro.conf import Positional
 
-from keras_resnet.analysis import complexity
+from keras_resnet import analysis, models, surgery
+from keras_resnet.architectures import find_architecture
 from keras_resnet.cli import Arguments, parse, print_json
-from keras_resnet.models import build, list_models, load_model
-from keras_resnet.network import remembered
 from keras_resnet.utils import checks
 from keras_resnet.utils.escapes import visible
 from keras_resnet.utils.tables import text_table
@@ -43,16 +41,18 @@ class Summary(Arguments):
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
     """Prints what there is to know of a network without an image."""
     given = parse(Summary, argv, __doc__, prog)
-    if list_models(given.model):
+    if not {".", "/"}.intersection(given.model):  # A name, which needs no TensorFlow.
+        find_architecture(given.model)
+    if models.list_models(given.model):
         options = {}
         if (side := given.image_size) is not None:
             options["input_shape"] = (checks.integer("image_size", side), side, 3)
-        counted = complexity(model := build(given.model, **options))
+        counted = analysis.complexity(model := models.build(given.model, **options))
     else:
-        model, shape = load_model(given.model), None
+        model, shape = models.load_model(given.model), None
         if (side := given.image_size) is not None:
             shape = (side, side, model.input_shape[-1])
-        counted = complexity(model, shape)
+        counted = analysis.complexity(model, shape)
     about = _about(model)
     figures = {
         "parameters": counted.parameters,
@@ -70,13 +70,13 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
         print(text_table(counted.rows()))
 
 
-def _about(model: keras.Model) -> dict[str, Any]:
+def _about(model: Any) -> dict[str, Any]:
     about: dict[str, Any] = {
         "name": model.name,
         "input": "x".join(map(str, model.input_shape[1:])),
         "output": "x".join(map(str, model.output_shape[1:])),
         "layers": len(model.layers),
     }
-    if config := remembered(model):
+    if config := surgery.remembered(model):
         about |= {"network": config.architecture.name, "images": str(config.preprocessing)}
     return about

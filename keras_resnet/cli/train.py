@@ -14,8 +14,9 @@ suggests, and writes learning_rates.png, .svg, .csv and .json to --workdir, wher
 import dataclasses
 from collections.abc import Mapping, Sequence
 
+from keras_resnet import experiment
 from keras_resnet.cli import Arguments, parse_experiment, print_json
-from keras_resnet.experiment import Experiment, find_learning_rate, run
+from keras_resnet.experiment.settings import Experiment
 from keras_resnet.utils.tables import cell_text, heading_text
 
 PRESETS = {"default": Experiment()}
@@ -43,11 +44,12 @@ def main(
     presets: Mapping[str, Experiment] = PRESETS,
 ) -> None:
     """Runs the experiment that the flags describe."""
-    experiment, given = parse_experiment(argv, description, presets, Train, prog=prog)
-    figures = find_learning_rate(experiment) if given.find_learning_rate else run(experiment)
+    settings, given = parse_experiment(argv, description, presets, Train, prog=prog)
+    start = experiment.find_learning_rate if given.find_learning_rate else experiment.run
+    figures = start(settings)
     if given.json:
         print_json(figures)
     elif not given.find_learning_rate:  # which logs what it found
         names = (f"{figures['split']}_accuracy", "epochs", "steps", "train_seconds")
         shown = [f"{heading_text(n)} {cell_text(figures[n])}" for n in names if n in figures]
-        print(f"{experiment.output.workdir}: {', '.join(shown)}")
+        print(f"{settings.output.workdir}: {', '.join(shown)}")

@@ -22,9 +22,9 @@ from typing import Literal
 from keras_resnet.cli.arguments import Arguments, own_values, parse_experiment
 from keras_resnet.cli.flags import OF_A_TRAINED_NETWORK
 from keras_resnet.cli.session import print_json
-from keras_resnet.experiment import Experiment
-from keras_resnet.experiment.search.searching import search
+from keras_resnet.experiment import search
 from keras_resnet.experiment.search.space import SEARCHED, SearchSpace
+from keras_resnet.experiment.settings import Experiment
 from keras_resnet.experiment.workdir import read_object
 
 PRESETS = {"default": Experiment.from_flat(epochs=8, workdir="runs/tune", export=False)}
@@ -68,7 +68,7 @@ def main(
     space = {field.name: own.pop(field.name) for field in dataclasses.fields(SearchSpace)}
     # keras-tuner prints its progress on standard output.
     with contextlib.redirect_stdout(io.StringIO() if given.quiet else sys.stderr):
-        search(base, SearchSpace(**space), **own)
+        search.searching.search(base, SearchSpace(**space), **own)
     if given.json:
         workdir = Path(base.output.workdir)
         table = read_object(workdir / "table.json")

@@ -14,17 +14,15 @@ from keras_resnet import models, training
 from keras_resnet.architectures import (
     Architecture,
     DenseArchitecture,
-    cifar_architecture,
-    find_architecture,
 )
 from keras_resnet.data import ImageDataset, load_dataset
+from keras_resnet.experiment.networks import architecture_of
 from keras_resnet.experiment.pretrained import with_new_classifier
 from keras_resnet.experiment.settings import (
     CROPS_BY_NAME,
     OF_THE_NETWORK,
     Data,
     Experiment,
-    Network,
     Optimization,
     expect_defaults,
 )
@@ -40,28 +38,6 @@ from keras_resnet.preprocessing import Preprocessing
 from keras_resnet.surgery import stage_rates
 from keras_resnet.training.augment import AUGMENTS, check_channels
 from keras_resnet.training.trackers import make_trackers
-
-
-def architecture_of(network: Network) -> Architecture | DenseArchitecture:
-    """Returns the network's entry of the table, with those options replaced that were asked for."""
-    own: dict[str, Any] = {"block": network.block, "widening": network.widening}
-    own = {name: value for name, value in own.items() if value is not None}
-    variants = ("shortcut", "version", "squeeze_excitation")
-    architecture: Architecture | DenseArchitecture
-    if network.depth is not None:
-        architecture = cifar_architecture(network.depth, **own)
-    else:
-        expect_defaults(network, tuple(own), "goes with `depth`; a named network has its own")
-        architecture = find_architecture(network.model)
-    if isinstance(architecture, DenseArchitecture):
-        why = f"must be left out for {architecture.name}, which has no residual blocks"
-        expect_defaults(network, (*variants, "stochastic_depth", "zero_init_residual"), why)
-        return architecture
-    options: dict[str, Any] = {name: getattr(architecture, name) for name in variants}
-    for name in variants:
-        if (value := getattr(network, name)) is not None:
-            options[name] = None if value in ("none", 0) else value
-    return architecture.variant(**options)
 
 
 def load_data(data: Data) -> ImageDataset:

@@ -11,7 +11,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_resnet.analysis.timing import ROUNDS, summarize, take_turns
+from keras_resnet.analysis.defaults import FORMS, ROUNDS
+from keras_resnet.analysis.timing import summarize, take_turns
 from keras_resnet.export import ExportedModel, export, load_exported
 from keras_resnet.export.copies import image_network
 from keras_resnet.export.reading import open_network, output_name
@@ -26,7 +27,6 @@ EXPORTED = {
     "tflite": ("model.tflite", "litert"),
     "onnx": ("model.onnx", "onnx"),
 }
-FORMS = ("keras", *EXPORTED)
 
 
 def open_forms(

@@ -32,9 +32,8 @@ from keras_resnet.surgery import deepen
 from keras_resnet.training import CrossEntropy, TrainingStopped, read_epochs
 from keras_resnet.training.strategy import make_deterministic
 from keras_resnet.utils import checks
+from keras_resnet.utils.terminal import RESULTS
 from keras_resnet.weights.saving import load_model, save_model
-
-logger = logging.getLogger(__name__)
 
 MODEL = "model.keras"
 # Batches of training images that the statistics and the loss in training mode are taken from.
@@ -153,7 +152,7 @@ def _report(
                 draw(networks[1], grown, base.optimization.epochs)
             except TrainingStopped as error:
                 stopped.append(StoppedRun(networks[1], seed, str(error)))
-                logger.info(f"{networks[1]}, seed {seed}: {error}")
+                RESULTS.info(f"{networks[1]}, seed {seed}: {error}")
         if run := runs.get((deep_name, seed)):
             rows.append(measure(networks[2], run, load_model(run.workdir / MODEL), base, dataset))
             draw(networks[2], run)
@@ -165,8 +164,8 @@ def _report(
     settings = {**base.flat(), "to": deep.network.depth, "more_epochs": more}
     write_rows(workdir, rows, settings=settings)
     write_report(workdir, title=title, metrics=origin())
-    logger.info("\n".join(map(_line, rows)))
-    logger.info(f"Everything is in {workdir}: begin with {REPORT}")
+    RESULTS.info("\n".join(map(_line, rows)))
+    RESULTS.info(f"Everything is in {workdir}: begin with {REPORT}")
     Study(finished, stopped).expect_all_finished()
     return rows
 

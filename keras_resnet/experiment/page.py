@@ -22,7 +22,7 @@ from keras_resnet.experiment import sections
 from keras_resnet.experiment.data_summary import data_section
 from keras_resnet.experiment.evaluation_files import write_evaluation
 from keras_resnet.experiment.headline import headline_figures
-from keras_resnet.experiment.settings import Experiment
+from keras_resnet.experiment.settings import Experiment, Optimization
 from keras_resnet.experiment.workdir import CONFIG, read_object
 from keras_resnet.utils import checks
 from keras_resnet.utils.escapes import visible
@@ -36,6 +36,15 @@ REPORT = "report.html"
 def require_jinja() -> Any:
     """Returns Jinja2, or raises an ImportError that says what to install."""
     return checks.import_extra("jinja2", "Reports", "train")
+
+
+def _defaults_beside(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the default of each setting, of `decay` what goes with the optimizer."""
+    defaults = Experiment().flat()
+    if settings.get("decay"):  # as config.json has it
+        optimizer = settings.get("optimizer", defaults["optimizer"])
+        defaults["decay"] = Optimization(optimizer=optimizer).kind_of_decay
+    return defaults
 
 
 def write_report(
@@ -82,7 +91,7 @@ def write_report(
         path = workdir / "metrics.json"
         metrics = read_object(path) if path.exists() else {}
     settings = _settings_of(workdir) if settings is None else settings
-    defaults = Experiment().flat() if defaults is None else defaults
+    defaults = _defaults_beside(settings) if defaults is None else defaults
 
     parts = [
         sections.training_section(workdir),

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -32,7 +31,7 @@ from keras_resnet.training.strategy import Layout
 from keras_resnet.training.trackers import expect_installed
 from keras_resnet.utils import checks
 from keras_resnet.utils.escapes import is_line
-from keras_resnet.utils.remote import cached, is_remote, local_copy
+from keras_resnet.utils.remote import is_remote, local_copy
 
 
 def prepare(
@@ -93,21 +92,6 @@ def check(
         if fits and layout is not None and not network.freeze_bn:
             found.note(_expect_statistics, experiment, architecture, dataset, layout)
     return dataset
-
-
-def check_the_rest(preset: Experiment, changes: Mapping[str, Any], found: checks.Problems) -> None:
-    """Notes what is wrong beside settings that are, as if these had been left out."""
-    wrong, rest = [], checks.Problems()
-    for name in [name for name in preset.flat() if name in changes]:
-        try:
-            preset = preset.replace(**{name: changes[name]})
-        except ValueError:
-            wrong.append(name)
-    if is_remote(preset.output.workdir):
-        preset = preset.replace(workdir=str(cached("runs", preset.output.workdir)))
-    # Without the devices, which a process prepares once.
-    check(preset, rest)
-    found.add(rest, without=wrong)  # Their values here are not those that were given.
 
 
 def _expect_file(init: str) -> None:

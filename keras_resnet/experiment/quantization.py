@@ -35,6 +35,7 @@ from keras_resnet.surgery import quantize_aware, rebuild
 from keras_resnet.surgery.graphs import functional_config, output_activation
 from keras_resnet.utils import checks
 from keras_resnet.utils.files import write_json, write_text
+from keras_resnet.utils.terminal import RESULTS
 from keras_resnet.weights.beside import LABELS, PREPROCESSING
 from keras_resnet.weights.saving import load_model, save_model
 
@@ -112,7 +113,7 @@ def train_quantized(experiment: Experiment) -> dict[str, Any]:
             if experiment.output.report:
                 report_forms(workdir, read(), dataset, _some_images(dataset, "train"), figures)
             write_json(workdir / "metrics.json", figures)
-            logger.info(
+            RESULTS.info(
                 f"{split} accuracy {100 * figures[f'{split}_accuracy']:.2f} % in 8 bits. "
                 f"Everything is in {workdir}: model.keras, {' and '.join(FILES.values())}"
             )

@@ -21,7 +21,7 @@ from keras_resnet.evaluation import (
 from keras_resnet.experiment.page import write_report
 from keras_resnet.experiment.reports import write_rows
 from keras_resnet.export import export, load_exported
-from keras_resnet.export.verification import ExportMismatchError
+from keras_resnet.export.mismatch import ExportMismatchError
 from keras_resnet.utils.statistics import wilson_interval
 
 # What is written of the network of integers, by format.

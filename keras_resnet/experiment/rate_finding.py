@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +15,7 @@ from keras_resnet.experiment.settings import Experiment
 from keras_resnet.experiment.targets import make_loss
 from keras_resnet.surgery import freeze
 from keras_resnet.utils.files import write_json
-
-logger = logging.getLogger(__name__)
+from keras_resnet.utils.terminal import RESULTS
 
 
 def find_learning_rate(experiment: Experiment, **options: Any) -> dict[str, Any]:
@@ -66,5 +64,5 @@ def find_learning_rate(experiment: Experiment, **options: Any) -> dict[str, Any]
             advice = "the loss never falls"
             if found.suggestion is not None:
                 advice = f"the loss falls fastest at {found.suggestion:.2g}"
-            logger.info(f"{title}: {advice}; see {path}")
+            RESULTS.info(f"{title}: {advice}; see {path}")
         return figures

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import statistics
 from collections.abc import Mapping, Sequence
@@ -18,8 +17,7 @@ from keras_resnet.experiment.study import Study, StudyRun, attempt_study, run_st
 from keras_resnet.utils import checks
 from keras_resnet.utils.files import write_json
 from keras_resnet.utils.tables import text_table, write_table
-
-logger = logging.getLogger(__name__)
+from keras_resnet.utils.terminal import RESULTS
 
 # Settings of `pretrain`: all images of seven of the digits.
 FIRST_DIGITS = Experiment(
@@ -164,17 +162,19 @@ def _studied(
     for row in rows:
         _add_figures(row, study, base)
     write_rows(base.output.workdir, rows, settings=base.flat())
-    logger.info(text_table([_shown(row, study, base, reach) for row in rows]))
-    logger.info("wall s: of a run, with compilation, and with what concurrent runs cost each other")
+    RESULTS.info(text_table([_shown(row, study, base, reach) for row in rows]))
+    RESULTS.info(
+        "wall s: of a run, with compilation, and with what concurrent runs cost each other"
+    )
     if not base.devices.deterministic:
         used = threads_of([run.metrics for run in study.finished]) or "an unknown number of"
-        logger.info(
+        RESULTS.info(
             f"The same seeds give other figures with other threads than {used}, which --jobs "
             "divides the cores into; with --deterministic they do not"
         )
     if base.optimization.ema is not None:
-        logger.info("training error: of the weights as trained; the other: of their average")
-    logger.info(f"Everything is in {base.output.workdir}")
+        RESULTS.info("training error: of the weights as trained; the other: of their average")
+    RESULTS.info(f"Everything is in {base.output.workdir}")
 
     training, steps = base.optimization, base.optimization.steps
     epochs = counted(training.head_epochs + training.epochs, "epoch")

@@ -10,17 +10,24 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from keras_resnet.architectures import VERSIONS
-from keras_resnet.preprocessing import checked_size
-from keras_resnet.training import scaled_learning_rate
-from keras_resnet.training.augment import AUGMENTS
-from keras_resnet.training.balance import BALANCED, SAMPLINGS, check_class_weights
-from keras_resnet.training.losses import LOSSES
-from keras_resnet.training.mixing import check_mixing
-from keras_resnet.training.optimizers import DECAYS, check_options
-from keras_resnet.training.precision import PRECISIONS
-from keras_resnet.training.trackers import TRACKERS
+from keras_resnet import training
+from keras_resnet.architectures import BLOCKS, VERSIONS
+from keras_resnet.data.names import DATASETS
+from keras_resnet.training.choices import (
+    AUGMENTS,
+    BALANCED,
+    DECAYS,
+    LOSSES,
+    OPTIMIZERS,
+    PRECISIONS,
+    SAMPLINGS,
+    TRACKERS,
+    check_class_weights,
+    check_mixing,
+    scaled_learning_rate,
+)
 from keras_resnet.utils import checks
+from keras_resnet.utils.checks import checked_size
 from keras_resnet.utils.remote import is_remote
 
 # Settings that say where and how fast a run computes, but not what: it may resume with others.
@@ -42,6 +49,28 @@ _NOT_OF_THE_RESULT = (
 CROPS_BY_NAME: dict[str, dict[str, object]] = {
     "paper": {"crop": "scale", "lighting": 0.1},
     "inception": {"crop": "inception", "lighting": 0.0},
+}
+
+# Settings by name, and the values that each can have beside None.
+CHOICES: dict[str, tuple[str, ...]] = {
+    "augment": (*CROPS_BY_NAME, *AUGMENTS),
+    "block": tuple(BLOCKS),
+    "crop": ("scale", "inception", "pad"),
+    "dataset": DATASETS,
+    "decay": DECAYS,
+    "final_weights": ("last", "best"),
+    "interpolation": ("bilinear", "bicubic"),
+    "loss": LOSSES,
+    "optimizer": OPTIMIZERS,
+    "precision": PRECISIONS,
+    "sampling": SAMPLINGS,
+    "schedule": ("steps", "cosine", "polynomial", "constant", "plateau"),
+    "shortcut": ("A", "B", "C", "none"),
+    "strategy": ("auto", "one", "mirrored", "multi_worker", "tpu"),
+    "trackers": TRACKERS,
+    "validation_split": ("validation", "test"),
+    "version": VERSIONS,
+    "warmup": ("none", "linear", "error", "auto"),
 }
 
 # Options that a network is built with, and that a trained one cannot take.
@@ -97,6 +126,11 @@ class _Checks(checks.Problems):
         super().__init__()
         self._group = group
 
+    def choices(self, *names: str) -> None:
+        """Checks that settings have values of `CHOICES`; None passes where it is the default."""
+        for name in names:
+            self.each(checks.one_of, name, allowed=CHOICES[name])
+
     def each(self, check: Callable, *names: str, **options: object) -> None:
         """Checks settings by name; None passes where it is the default."""
         for name in names:
@@ -149,8 +183,7 @@ class Network:
 
     def __post_init__(self):
         found = _Checks(self)
-        found.each(checks.one_of, "shortcut", allowed=("A", "B", "C", "none"))
-        found.each(checks.one_of, "version", allowed=VERSIONS)
+        found.choices("shortcut", "version")
         found.each(checks.integer, "squeeze_excitation", minimum=0)
         found.each(checks.fraction, "dropout", "stochastic_depth")
         if self.init is None:
@@ -267,9 +300,8 @@ class Data(DataOptions):
             "`resize_range` must be the smallest and the largest side. "
             f"Received: resize_range={self.resize_range!r}",
         )
-        found.each(checks.one_of, "validation_split", allowed=("validation", "test"))
+        found.choices("validation_split", "augment", "interpolation")
         found.note(check_mixing, self.mixup, self.cutmix, self.rand_augment)
-        found.each(checks.one_of, "augment", allowed=(None, *CROPS_BY_NAME, *AUGMENTS))
         found.expect_none()
 
 
@@ -370,7 +402,10 @@ class Optimization:
         found = _Checks(self)
         self._check_targets(found)
         if isinstance(self.optimizer_options, Mapping):
-            found.note(check_options, self.optimizer, dict(self.optimizer_options))
+            found.choices("optimizer")
+            if self.optimizer_options and self.optimizer in OPTIMIZERS:
+                options = dict(self.optimizer_options)
+                found.note(training.optimizers.check_options, self.optimizer, options)
         else:
             found.refuse(
                 True,
@@ -385,7 +420,7 @@ class Optimization:
                 f"`decay` must be 'decoupled' or left out with optimizer={self.optimizer!r}. "
                 "Received: decay='l2'",
             )
-        found.each(checks.one_of, "final_weights", allowed=("last", "best"))
+        found.choices("final_weights")
         found.each(checks.integer, "batch_size", "epochs", "steps", "base_batch", "patience")
         found.each(checks.integer, "seed", "head_epochs", minimum=0)
         found.refuse(
@@ -401,10 +436,7 @@ class Optimization:
             not 0.0 < self.rate_decay <= 1.0,
             f"`rate_decay` must be in (0, 1]. Received: rate_decay={self.rate_decay}",
         )
-        schedules = ("steps", "cosine", "polynomial", "constant", "plateau")
-        found.each(checks.one_of, "schedule", allowed=schedules)
-        found.each(checks.one_of, "warmup", allowed=("none", "linear", "error", "auto"))
-        found.each(checks.one_of, "decay", allowed=DECAYS)
+        found.choices("schedule", "warmup", "decay")
         found.refuse(
             self.schedule == "plateau" and self.warmup in ("linear", "error"),
             "`warmup` must be 'none' with schedule='plateau', which sets the learning rate. "
@@ -415,8 +447,7 @@ class Optimization:
     def _check_targets(self, found: _Checks) -> None:
         weights = found.note(_class_weights, self.class_weights)
         object.__setattr__(self, "class_weights", weights or ())
-        found.each(checks.one_of, "loss", allowed=LOSSES)
-        found.each(checks.one_of, "sampling", allowed=(None, *SAMPLINGS))
+        found.choices("loss", "sampling")
         found.each(checks.positive, "distillation_temperature")
         found.each(checks.fraction, "distillation_alpha", one_allowed=True)
         found.refuse(
@@ -474,7 +505,7 @@ class Devices:
     def __post_init__(self):
         found = _Checks(self)
         found.each(checks.integer, "steps_per_call", "micro_batches")
-        found.each(checks.one_of, "precision", allowed=PRECISIONS)
+        found.choices("precision")
         found.expect_none()
 
 
@@ -518,7 +549,7 @@ class Output:
         object.__setattr__(self, "trackers", tuple(self.trackers))
         found = _Checks(self)
         for tracker in self.trackers:
-            found.note(checks.one_of, "trackers", tracker, TRACKERS)
+            found.note(checks.one_of, "trackers", tracker, CHOICES["trackers"])
         # A name that is empty would be that of the current folder.
         found.refuse(
             not self.workdir.strip() or "\0" in self.workdir or self.workdir == os.path.sep,

@@ -5,7 +5,6 @@ Needs TensorFlow and the extra `export`.
 
 from __future__ import annotations
 
-import logging
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,9 +29,8 @@ from keras_resnet.export import ExportedModel, load_exported
 from keras_resnet.surgery import slim
 from keras_resnet.utils import checks
 from keras_resnet.utils.files import replacing
+from keras_resnet.utils.terminal import RESULTS
 from keras_resnet.weights.saving import save_model
-
-logger = logging.getLogger(__name__)
 
 SMALL = "small.tflite"
 FLOAT, INTEGERS = "float", "8-bit integers"
@@ -122,7 +120,7 @@ def shrink(
             )
         with replacing(workdir / SMALL) as temporary:
             shutil.copy(workdir / f"{chosen['share']:g}" / "int8" / FILES["litert"], temporary)
-    logger.info(
+    RESULTS.info(
         f"{workdir / SMALL}: {chosen['bytes']:,} bytes, {chosen['share']:g} of the multiply-adds. "
         f"Begin with {REPORT}"
     )
@@ -172,7 +170,7 @@ def _tried(
         "validation_accuracy": _accuracy(file, dataset, "validation"),
         f"{last}_accuracy": _accuracy(file, dataset, last),
     }
-    logger.info(
+    RESULTS.info(
         f"{share:g} of the multiply-adds: {row['bytes']:,} bytes, validation accuracy "
         f"{100 * row['validation_accuracy']:.2f} %, in float "
         f"{100 * row['float_validation_accuracy']:.2f} %"

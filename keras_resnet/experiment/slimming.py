@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,9 +22,8 @@ from keras_resnet.experiment.workdir import expect_folder, in_use
 from keras_resnet.network import Network
 from keras_resnet.surgery import slim
 from keras_resnet.utils import checks
+from keras_resnet.utils.terminal import RESULTS
 from keras_resnet.weights.saving import load_model
-
-logger = logging.getLogger(__name__)
 
 # Batches of training images that channels are ranked on.
 BATCHES = 8
@@ -164,10 +162,10 @@ def _report(
     for row in rows:
         split = row["split"]
         before = f", {100 * row['accuracy_before']:.2f} % before" if row["method"] == SLIM else ""
-        logger.info(
+        RESULTS.info(
             f"seed {row['seed']}, {row['method']}, {row['multiply_adds']:,} multiply-adds: "
             f"{split} accuracy {100 * row[f'{split}_accuracy']:.2f} %{before}"
         )
-    logger.info(f"Everything is in {workdir}: begin with {REPORT}")
+    RESULTS.info(f"Everything is in {workdir}: begin with {REPORT}")
     study.expect_all_finished()
     return rows

@@ -23,6 +23,7 @@ from keras_resnet.export.copies import (
 )
 from keras_resnet.export.endpoints import KINDS, SIGMOID_LOGITS, endpoint, output_function
 from keras_resnet.export.formats import add_assets
+from keras_resnet.export.mismatch import ExportMismatchError
 from keras_resnet.network import class_count
 from keras_resnet.preprocessing import Preprocessing
 from keras_resnet.surgery.graphs import classifier_of
@@ -224,7 +225,7 @@ def _verify(
             one = one if activation is None else activation(one)
             difference = verification.largest_difference(np.asarray(one), other.numpy(), 1.0)
             if not difference <= TOLERANCE:  # so that NaN fails too
-                raise verification.ExportMismatchError(
+                raise ExportMismatchError(
                     "The module written must give the outputs of `model`, within "
                     f"{TOLERANCE} of the largest; it was not kept. "
                     f"Received: a difference of {difference:.1e} from {source.name!r}"

@@ -37,6 +37,7 @@ from keras_resnet.export.formats import (
     format_of,
 )
 from keras_resnet.export.litert_metadata import ABOUT
+from keras_resnet.export.mismatch import ExportMismatchError
 from keras_resnet.export.reading import ExportedModel, load_exported, output_name
 from keras_resnet.network import class_count
 from keras_resnet.preprocessing import Preprocessing, Size, checked_size, sides_of
@@ -288,7 +289,7 @@ def _compare_files(
         expected = np.asarray(reference(pixels, training=False))
     difference = verification.largest_difference(received, expected, _ZERO)
     if not difference <= TOLERANCES["float32"]:
-        raise verification.ExportMismatchError(
+        raise ExportMismatchError(
             "The exported model must give the outputs of `model` for image files; it was not kept. "
             f"Received: a difference of {difference:.1e} of the largest output"
         )
@@ -411,7 +412,7 @@ def _compare(
         right = difference <= TOLERANCES[quantize]
         reason = f"a difference of {difference:.1e} of the largest output"
     if not right:  # NaN too
-        raise verification.ExportMismatchError(
+        raise ExportMismatchError(
             "The exported model must give the outputs of `model`; it was not kept. "
             f"Received: {reason}, for model {reference.name!r}"
         )

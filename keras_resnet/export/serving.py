@@ -17,7 +17,8 @@ import tensorflow as tf
 from keras_resnet.data import Transforms
 from keras_resnet.data.npy import LEVEL_16, encode_npy
 from keras_resnet.export.endpoints import class_probabilities
-from keras_resnet.export.verification import ExportMismatchError, smooth_images, telling_images
+from keras_resnet.export.mismatch import ExportMismatchError
+from keras_resnet.export.verification import smooth_images, telling_images
 from keras_resnet.preprocessing import NONE_OF_THE_CLASSES, covered_by, sides_of
 
 # Names of the signatures: of image files, which is what clients ask for who name none, and of

@@ -29,10 +29,6 @@ LONGEST_WRITING = 24 * 3600
 _EXPOSURE = ((64, 192), (16, 128))
 
 
-class ExportMismatchError(RuntimeError):
-    """An exported model does not compute what its original does."""
-
-
 def require_tensorflow() -> None:
     """Raises a RuntimeError unless Keras runs on TensorFlow."""
     if (backend := keras.backend.backend()) != "tensorflow":

@@ -1,15 +1,20 @@
 """Changes of trained networks: classifiers, backbones, dilation, depth, width, freezing, 8 bits."""
 
-from keras_resnet.network import Backbone, Feature
-from keras_resnet.surgery.backbones import backbone
-from keras_resnet.surgery.conversion import any_size, score_map, with_logits
-from keras_resnet.surgery.deepening import deepen
-from keras_resnet.surgery.folding import fold_batch_norm
-from keras_resnet.surgery.freezing import freeze, stage_rates
-from keras_resnet.surgery.heads import replace_classifier
-from keras_resnet.surgery.quantizing import quantize_aware
-from keras_resnet.surgery.rebuilding import dilate, rebuild
-from keras_resnet.surgery.slimming import slim
+from typing import TYPE_CHECKING
+
+from keras_resnet.utils.deferral import deferred
+
+if TYPE_CHECKING or not deferred(__name__):
+    from keras_resnet.network import Backbone, Feature, preprocessing_of, remembered
+    from keras_resnet.surgery.backbones import backbone
+    from keras_resnet.surgery.conversion import any_size, score_map, with_logits
+    from keras_resnet.surgery.deepening import deepen
+    from keras_resnet.surgery.folding import fold_batch_norm
+    from keras_resnet.surgery.freezing import freeze, stage_rates
+    from keras_resnet.surgery.heads import replace_classifier
+    from keras_resnet.surgery.quantizing import quantize_aware
+    from keras_resnet.surgery.rebuilding import dilate, rebuild
+    from keras_resnet.surgery.slimming import slim
 
 __all__ = [
     "Backbone",
@@ -20,8 +25,10 @@ __all__ = [
     "dilate",
     "fold_batch_norm",
     "freeze",
+    "preprocessing_of",
     "quantize_aware",
     "rebuild",
+    "remembered",
     "replace_classifier",
     "score_map",
     "slim",

@@ -1,30 +1,31 @@
 """Training on one device, several or several machines. Needs TensorFlow."""
 
-from keras_resnet.training.best import KeepBest
-from keras_resnet.training.checkpoints import Checkpoints
-from keras_resnet.training.distillation import Distillation
-from keras_resnet.training.logs import (
-    MetricsLogger,
-    Progress,
-    TensorBoardScalars,
-    read_epochs,
-    read_records,
-    tensorboard_installed,
-)
-from keras_resnet.training.losses import BinaryCrossEntropy, CrossEntropy
-from keras_resnet.training.mixing import Mixing
-from keras_resnet.training.optimizers import SGD, make_optimizer, sgd
-from keras_resnet.training.precision import DynamicLossScale, set_precision
-from keras_resnet.training.rate_finder import RangeTest, find_learning_rate
-from keras_resnet.training.schedules import (
-    ErrorWarmup,
-    LinearWarmup,
-    make_schedule,
-    scaled_learning_rate,
-)
-from keras_resnet.training.stopping import Diverged, Terminated, TrainingStopped
-from keras_resnet.training.strategy import is_chief, layout, make_strategy
-from keras_resnet.training.trainer import Trainer
+from typing import TYPE_CHECKING
+
+from keras_resnet.utils.deferral import deferred
+
+if TYPE_CHECKING or not deferred(__name__):
+    from keras_resnet.training.best import KeepBest
+    from keras_resnet.training.checkpoints import Checkpoints
+    from keras_resnet.training.choices import scaled_learning_rate
+    from keras_resnet.training.distillation import Distillation
+    from keras_resnet.training.logs import (
+        MetricsLogger,
+        Progress,
+        TensorBoardScalars,
+        read_epochs,
+        read_records,
+        tensorboard_installed,
+    )
+    from keras_resnet.training.losses import BinaryCrossEntropy, CrossEntropy
+    from keras_resnet.training.mixing import Mixing
+    from keras_resnet.training.optimizers import SGD, make_optimizer, sgd
+    from keras_resnet.training.precision import DynamicLossScale, set_precision
+    from keras_resnet.training.rate_finder import RangeTest, find_learning_rate
+    from keras_resnet.training.schedules import ErrorWarmup, LinearWarmup, make_schedule
+    from keras_resnet.training.stopping import Diverged, Terminated, TrainingStopped
+    from keras_resnet.training.strategy import is_chief, layout, make_strategy
+    from keras_resnet.training.trainer import Trainer
 
 __all__ = [
     "SGD",

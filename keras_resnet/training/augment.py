@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 import keras
 import tensorflow as tf
 
+from keras_resnet.training.choices import AUGMENTS
 from keras_resnet.utils import checks
 
 # int64 [seed, count] of the draws of a number that tells layers and purposes apart.
@@ -74,9 +75,6 @@ _LAYERS: dict[str, _Layers] = {
         ("RandomHue", {"factor": 0.1, **_RANGE}),
     ),
 }
-
-# Names of augmentations of batches.
-AUGMENTS = tuple(_LAYERS)
 
 
 def call_stateless(layer: keras.Layer, data: dict, key: tf.Tensor) -> dict:

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
+from keras_resnet.training.choices import BALANCED, SAMPLINGS, check_class_weights
 from keras_resnet.utils import checks
-
-SAMPLINGS = ("balanced", "sqrt")
-BALANCED = "balanced"
 
 
 def class_counts(labels: np.ndarray, classes: int) -> np.ndarray:
@@ -19,19 +16,6 @@ def class_counts(labels: np.ndarray, classes: int) -> np.ndarray:
     if labels.ndim == 2:
         return labels.sum(axis=0).round().astype(np.int64)
     return np.bincount(labels, minlength=classes)
-
-
-def check_class_weights(value: Any) -> Any:
-    """Returns class weights as `class_weights` takes them; a ValueError says what is wrong."""
-    if value is None or isinstance(value, str):
-        return checks.one_of("class_weights", value, (None, BALANCED))
-    values = list(value.values()) if isinstance(value, Mapping) else list(value)
-    for one in values:
-        if one != 0:
-            checks.positive("class_weights", one)
-    if not any(values):
-        raise ValueError(f"`class_weights` must not all be 0. Received: class_weights={value!r}")
-    return value
 
 
 def class_weights(

@@ -14,8 +14,16 @@ from keras_resnet.network import class_count
 from keras_resnet.training.strategy import layout
 
 
-def dataset_for(model: keras.Model, images: Images, split: str) -> ImageDataset:
+def dataset_for(
+    model: keras.Model, images: Images, split: str, name: str = "dataset"
+) -> ImageDataset:
     """Returns data as a data set; those without names have a class for each output of the model.
+
+    Args:
+        model: The model.
+        images: The data.
+        split: The split that they are.
+        name: Name of the argument that they are, for errors.
 
     Raises:
         ValueError: There are labels that the model has no output for, or the data are none.
@@ -23,12 +31,15 @@ def dataset_for(model: keras.Model, images: Images, split: str) -> ImageDataset:
     shape = getattr(model, "output_shape", None)
     outputs = shape[-1] if isinstance(shape, tuple) else None
     count = class_count(outputs) if isinstance(outputs, int) else 0
-    dataset = as_dataset(images, split, [str(number) for number in range(count)])
+    try:
+        dataset = as_dataset(images, split, [str(number) for number in range(count)])
+    except ValueError as error:
+        raise ValueError(str(error).replace("`splits`", f"`{name}`", 1)) from error
     classes = len(dataset.class_names)
     # One output can stand for two classes.
     if isinstance(outputs, int) and 1 < outputs < classes:
         raise ValueError(
-            f"`dataset` must have at most {outputs} classes, the outputs of the model. "
+            f"`{name}` must have at most {outputs} classes, the outputs of the model. "
             f"Received: {dataset.name} with {classes} classes"
         )
     return dataset
@@ -36,7 +47,7 @@ def dataset_for(model: keras.Model, images: Images, split: str) -> ImageDataset:
 
 def held_out_for(model: keras.Model, images: Images, split: str | None) -> ImageDataset:
     """Returns validation data as a finite data set that has the split; a ValueError otherwise."""
-    dataset = dataset_for(model, images, split or "validation")
+    dataset = dataset_for(model, images, split or "validation", "validation_data")
     if split not in dataset.splits:
         raise ValueError(
             f"`validation_data` must have the split {split!r}, `validation_split`. "

@@ -9,8 +9,6 @@ from keras import ops
 
 from keras_resnet.utils import checks
 
-LOSSES = ("cross_entropy", "bce")
-
 
 @keras.saving.register_keras_serializable("keras_resnet")
 class CrossEntropy(keras.losses.Loss):

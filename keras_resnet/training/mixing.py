@@ -10,7 +10,8 @@ from __future__ import annotations
 import keras
 import tensorflow as tf
 
-from keras_resnet.training.augment import AUGMENTS, Augment, call_stateless
+from keras_resnet.training.augment import Augment, call_stateless
+from keras_resnet.training.choices import check_mixing
 from keras_resnet.utils import checks
 
 # More than any of the layers draws in one step.
@@ -20,19 +21,6 @@ _LAYER_STRIDE = 10**6
 _REPLICA_STRIDE = 10**9
 # Behind RandAugment, the mixers and the choice between them.
 _FIRST_OF_AUGMENT = 4
-
-
-def check_mixing(
-    mixup: float, cutmix: float, rand_augment: float, augment: str | None = None
-) -> None:
-    """Raises a ValueError that names each of the arguments of `Mixing` out of its range."""
-    found = checks.Problems()
-    if mixup:
-        found.note(checks.positive, "mixup", mixup)
-    found.note(checks.fraction, "cutmix", cutmix, one_allowed=True)
-    found.note(checks.fraction, "rand_augment", rand_augment, one_allowed=True)
-    found.note(checks.one_of, "augment", augment, (None, *AUGMENTS))
-    found.expect_none()
 
 
 class Mixing:

@@ -15,9 +15,8 @@ from typing import Any
 
 import keras
 
+from keras_resnet.training.choices import DECAYS
 from keras_resnet.utils import checks, private
-
-DECAYS = ("l2", "decoupled")
 
 
 class _LayerRates:

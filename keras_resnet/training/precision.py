@@ -9,9 +9,8 @@ from __future__ import annotations
 import keras
 import tensorflow as tf
 
+from keras_resnet.training.choices import PRECISIONS
 from keras_resnet.utils import checks
-
-PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 
 
 def set_precision(name: str) -> None:

@@ -19,17 +19,6 @@ from keras_resnet.utils import checks
 NAMES = ("constant", "steps", "cosine", "polynomial")
 
 
-def scaled_learning_rate(rate: float, batch_size: int, base_batch: int = 256) -> float:
-    """Scales a learning rate with the global batch, by the linear rule of arXiv 1706.02677.
-
-    Args:
-        rate: Learning rate that is right for `base_batch`.
-        batch_size: Global batch of this run.
-        base_batch: Global batch that `rate` was chosen for.
-    """
-    return rate * batch_size / base_batch
-
-
 def make_schedule(
     name: str,
     learning_rate: float,

@@ -107,6 +107,7 @@ class Session:
         self.checkpoints = checkpoints
         self.seconds = seconds
         self.stop_training = False
+        self.stepped = False  # in this call
         self.micro_batches = step.micro_batches
         self._step = step
         self._settings = settings

@@ -207,7 +207,6 @@ class TrackioTracker(Tracker):
 _TRACKERS: dict[str, type[Tracker]] = {
     cls.name: cls for cls in (WandbTracker, MLflowTracker, TrackioTracker)
 }
-TRACKERS = ("tensorboard", *_TRACKERS)
 
 
 def make_trackers(

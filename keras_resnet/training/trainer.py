@@ -176,7 +176,8 @@ class Trainer:
         """Trains up to a number of epochs or steps, counted from the start of the run.
 
         With `checkpoints`, a run that was ended and starts again with the same arguments resumes
-        from the newest one and ends as if never interrupted; on SIGTERM it saves one and exits.
+        from the newest one and ends as if never interrupted; on SIGTERM it saves one and exits,
+        and on a second one, or before its first step, exits at once.
 
         Args:
             dataset: An `ImageDataset`; arrays `(images, labels)`, images in [0, 255], which come in
@@ -297,6 +298,7 @@ class Trainer:
                 else:
                     self._train_steps(count)(batches)
                 step += count
+                session.stepped = True
                 if step == first_step + count:
                     # From the first step on, so that callbacks find all names.
                     logs = self._read_metrics(session)
@@ -521,8 +523,12 @@ class Trainer:
 
         def note(number: int, frame: FrameType | None) -> None:
             received.append(number)
-            if number == signal.SIGINT:
-                signal.signal(number, signal.default_int_handler)  # A second one waits for nothing.
+            # Before the first step, which is slow to trace, there is nothing to save; and a second
+            # one waits for nothing.
+            if len(received) > 1 or (not session.stepped and is_only_worker(self.strategy)):
+                if number == signal.SIGINT:
+                    raise KeyboardInterrupt
+                raise Terminated(f"SIGTERM; {session.last_good()}")
 
         active = session.checkpoints is not None
         try:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import importlib
 import numbers
+import re
 from collections.abc import Callable, Collection, Iterable, Sequence
-from typing import Any, TypeVar
-
-import keras
+from typing import Any, TypeAlias, TypeVar
 
 from keras_resnet.utils.escapes import visible
 
 T = TypeVar("T")
+# Side of a square in pixels, or height and width of another rectangle.
+Size: TypeAlias = int | tuple[int, int]
 # Letters of a message.
 _LONGEST_LINE = 1010
 
@@ -64,11 +65,6 @@ class Problems:
         """Notes a problem of one line, if it is one."""
         if wrong:
             self._errors.append(ValueError(line))
-
-    def add(self, others: Problems, without: Collection[str] = ()) -> None:
-        """Adds problems that were noted elsewhere, but those that are about some arguments."""
-        left_out = tuple(f"`{name}`" for name in without)
-        self._errors += [one for one in others._errors if not str(one).startswith(left_out)]
 
     def expect_none(self) -> None:
         """Raises the error that was noted, or a `ProblemsError` where there are several."""
@@ -141,8 +137,36 @@ def boolean(name: str, value: Any) -> bool:
     return one_of(name, value, (True, False))
 
 
+def checked_size(name: str, value: Any) -> Size:
+    """Returns a size in pixels: one number for a square, height and width for another rectangle.
+
+    Args:
+        name: Name of the argument.
+        value: A whole number, height and width, or either as text, such as "224" or "224x192".
+
+    Raises:
+        ValueError: If it is none of these, or not 1 or more.
+    """
+    sides = value
+    if isinstance(value, str):
+        match = re.fullmatch("([0-9]+)(?:x([0-9]+))?", value.strip())
+        sides = tuple(int(side) for side in match.groups() if side) if match else None
+        sides = sides[0] if sides and len(sides) == 1 else sides
+    if is_whole(sides):
+        return integer(name, sides)
+    if not isinstance(sides, (tuple, list)) or len(sides) != 2:
+        raise ValueError(
+            f"`{name}` must be a whole number of pixels, or height and width, such as 224x192. "
+            f"Received: {name}={value!r}"
+        )
+    height, width = (integer(name, side) for side in sides)
+    return height if height == width else (height, width)
+
+
 def data_format(value: Any) -> str:
     """Returns Keras's data format by name, its default for None."""
+    import keras
+
     value = keras.config.image_data_format() if value is None else value
     return one_of("data_format", value, ("channels_last", "channels_first"))
 

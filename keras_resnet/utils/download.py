@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import filelock
-import keras
 
 from keras_resnet.utils import checks
 
@@ -47,6 +46,8 @@ def fetch(url: str, path: str | Path, checksum: str | None, *, kept: Path | None
     """
     if not url.startswith(("https://", "http://")):
         raise ValueError(f"`url` must begin with 'https://' or 'http://'. Received: url={url!r}")
+    import keras
+
     path = Path(path).absolute()
     if checksum is not None and path.is_file() and _digest(path, checksum) == checksum:
         return path

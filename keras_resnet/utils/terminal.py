@@ -5,9 +5,26 @@ It is left out where the level of the logger `keras_resnet` is above INFO, as `-
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import logging
+import os
+import subprocess
 import sys
+from collections.abc import Iterator
+
+# What a run, a study or a search has found, for the user, where the other loggers say what it does.
+RESULTS = logging.getLogger("keras_resnet.results")
+
+# Lines of TensorFlow's and absl's own log that are no errors, with what follows one of them; and
+# the error that there is no GPU, which is none.
+NOTICES = (
+    r"WARNING: All log messages before absl::InitializeLog|[IW]\d{4} |To enable the following in|"
+    r"\d{4}-\d\d-\d\d .*: [IW] |E\d{4} .*failed call to cuInit"
+)
+# Copies what it reads without them, also where the process that writes has crashed.
+_FILTER = "import re, sys\nfor x in sys.stdin.buffer:\n    "
+_FILTER += "re.match(sys.argv[1].encode(), x) or sys.stdout.buffer.write(x)"
 
 
 def format_seconds(seconds: float) -> str:
@@ -15,6 +32,25 @@ def format_seconds(seconds: float) -> str:
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
+
+
+@contextlib.contextmanager
+def notices_left_out() -> Iterator[None]:
+    """Leaves out the lines that TensorFlow writes to standard error while it is imported.
+
+    Its C++ code does before it has read the level that its log is to have.
+    """
+    command = [sys.executable, "-I", "-S", "-u", "-c", _FILTER, NOTICES]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=2, start_new_session=True) as copy:
+        assert copy.stdin is not None
+        before = os.dup(2)
+        os.dup2(copy.stdin.fileno(), 2)
+        try:
+            yield
+        finally:
+            sys.stderr.flush()
+            os.dup2(before, 2)
+            os.close(before)
 
 
 def show(line: str) -> None:

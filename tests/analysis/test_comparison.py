@@ -9,9 +9,10 @@ import json
 import pytest
 
 import keras_resnet
-from keras_resnet.analysis.comparison import DEFAULT_MODELS, Entry, compare, read_accuracy
+from keras_resnet.analysis.comparison import Entry, compare, read_accuracy
 from keras_resnet.analysis.cost import Cost, Phase
 from keras_resnet.analysis.counting import Complexity, LayerCost, built_without_values, complexity
+from keras_resnet.analysis.defaults import DEFAULT_MODELS
 from keras_resnet.analysis.networks import application_names, find_network
 from keras_resnet.analysis.plots import accuracy_against_operations, cost_against_batch
 from keras_resnet.analysis.published import APPLICATIONS, PAPER, Accuracy, published_accuracy

@@ -5,8 +5,8 @@ import json
 
 import pytest
 
+from keras_resnet.analysis import cost
 from keras_resnet.analysis.cost import Cost, Phase
-from keras_resnet.cli import compare
 from tests.recipes.running import refused, run_here, run_recipe
 
 
@@ -51,7 +51,7 @@ def test_an_interrupted_comparison_keeps_what_is_known(tmp_path, monkeypatch, ca
         yield found
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(compare, "measure_all", measure_all)
+    monkeypatch.setattr(cost, "measure_all", measure_all)
     flags = ["--models", "ResNet20", "--image-size", "32", "--accuracy", "ResNet20=0.75"]
     with pytest.raises(SystemExit) as exit:
         run_here("compare", "--workdir", tmp_path, *flags)

@@ -27,7 +27,7 @@ def test_writes_the_table(folder):
     head, row = table.read_text().splitlines()
     assert head.split(",")[-1] == "feature_63"
     assert row.split(",")[:2] == [str(folder / "cat" / "photo.png"), "cat"]
-    refused("`path`", "embed", folder / "none.keras", folder, "-o", folder / "table.txt")
+    refused("`output`", "embed", folder / "none.keras", folder, "-o", folder / "table.txt")
 
 
 def test_modules_of_files_are_run_if_the_flag_says_so(folder, monkeypatch):

@@ -1,13 +1,13 @@
 """Results go to standard output; log, progress, warnings and errors to standard error."""
 
 import json
-import logging
 import shlex
 import subprocess
 import sys
 
-from keras_resnet.cli import tune
+from keras_resnet.experiment.search import searching
 from keras_resnet.utils.files import write_json
+from keras_resnet.utils.terminal import RESULTS
 from tests.conftest import ENVIRONMENT
 from tests.recipes.running import ROOT, save_untrained, streams_here
 
@@ -54,11 +54,11 @@ def test_a_range_test_takes_the_place_of_training(tmp_path):
 def test_a_search_prints_json_and_nothing_of_its_library(tmp_path, monkeypatch):
     def search(base, *_, **__):
         print("Trial 1 Complete")
-        logging.getLogger("keras_resnet.experiment.search.searching").info("a table")
+        RESULTS.info("a table")
         write_json(tmp_path / "table.json", {"best": "0", "rows": [{"trial": "0"}]})
         write_json(tmp_path / "best-trial-0" / "metrics.json", {"test_accuracy": 0.5})
 
-    monkeypatch.setattr(tune, "search", search)
+    monkeypatch.setattr(searching, "search", search)
     result, log = streams_here("tune", "--workdir", tmp_path)
     assert (result, log) == ("a table\n", "Trial 1 Complete\n")
     result, log = streams_here("tune", "--workdir", tmp_path, "--json")

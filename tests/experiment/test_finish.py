@@ -5,7 +5,7 @@ import pytest
 
 from keras_resnet.data import load_dataset
 from keras_resnet.experiment import Experiment, build_model, finish
-from keras_resnet.export.verification import ExportMismatchError
+from keras_resnet.export.mismatch import ExportMismatchError
 from keras_resnet.network import class_names_of
 from keras_resnet.weights.saving import load_model
 from tests.helpers import refused

@@ -165,6 +165,7 @@ def test_page_has_the_figures_of_a_run_and_escapes_the_text_of_others(case, tmp_
     assert f"Energy of training: {counted}. The counters are of whole" in page.text["p"]
     assert ["4", "2", "0.25", "0.5"] in page.tables["Figures of every epoch"]
     assert ["batch_size", "6", "128"] in page.tables["Chosen, other than the default"]
+    assert ["decay", "l2"] in page.tables["Left at their default"]
     assert ["command", "train --x '<b>'"] in page.tables["Versions and machine"]
     # Plots; mistakes with two maps each; the training images.
     wrong = min(12, int(np.sum(predicted != labels)))

@@ -26,9 +26,10 @@ from keras_resnet.experiment.factories import (
 from keras_resnet.experiment.runner import opened
 from keras_resnet.experiment.settings import DataOptions
 from keras_resnet.experiment.workdir import expect_settings
-from keras_resnet.export.verification import ExportMismatchError
+from keras_resnet.export.mismatch import ExportMismatchError
 from keras_resnet.training import ErrorWarmup, TrainingStopped
 from keras_resnet.utils.private import schedule_of
+from keras_resnet.utils.terminal import RESULTS
 from tests.helpers import refused
 
 
@@ -326,7 +327,7 @@ def test_errors_and_warnings_are_one_line_each(capsys, error, code):
 
 def test_what_the_package_logs_is_plain_lines_on_standard_error(capsys, monkeypatch):
     def main():
-        logging.getLogger("keras_resnet.experiment.reports").info("a table")
+        RESULTS.info("a table")
         logger = logging.getLogger("keras_resnet.experiment.runner")
         logger.info("ResNet20: 98 % of 360\nin two lines")
         logger.debug("not shown")

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 import keras_resnet
 from keras_resnet.export import HubLayer, export, export_hub, hub, load_exported, serving
-from keras_resnet.export.verification import ExportMismatchError
+from keras_resnet.export.mismatch import ExportMismatchError
 from keras_resnet.surgery import score_map
 from tests.export.conftest import (
     LABELS,

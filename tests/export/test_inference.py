@@ -16,7 +16,7 @@ import tensorflow as tf
 import keras_resnet
 from keras_resnet.export import export, export_hub, inference, load_exported
 from keras_resnet.export.formats import CALIBRATED, custom_operations, format_of
-from keras_resnet.export.verification import ExportMismatchError
+from keras_resnet.export.mismatch import ExportMismatchError
 from keras_resnet.preprocessing import CAFFE
 from tests.export.conftest import FORMS, LABELS, QUANTIZED, assert_same_in_threads, small_net
 from tests.helpers import randomize, refused

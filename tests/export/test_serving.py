@@ -15,7 +15,7 @@ import tensorflow as tf
 import keras_resnet
 from keras_resnet.data import Transforms
 from keras_resnet.export import export, load_exported, serving
-from keras_resnet.export.verification import ExportMismatchError
+from keras_resnet.export.mismatch import ExportMismatchError
 from keras_resnet.preprocessing import Preprocessing
 from tests.data.helpers import encode
 from tests.helpers import randomize, refused

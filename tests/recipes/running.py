@@ -15,7 +15,9 @@ import pytest
 import keras_resnet
 import keras_resnet_command
 
-signal.signal(signal.SIGINT, signal.default_int_handler)  # which the import took from pytest
+# The import took them from pytest.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGTERM, signal.SIG_DFL)
 ROOT = Path(__file__).parents[2]
 
 

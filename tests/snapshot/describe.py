@@ -24,6 +24,7 @@ from keras_resnet_command import VERBS
 
 FOLDER = Path(__file__).parent
 PUBLIC_API = FOLDER / "public_api.json"
+HELP = FOLDER / "help"
 LAYER_NAMES = FOLDER / "layer_names.json"
 
 PACKAGES = (

@@ -2,7 +2,7 @@
 
 - `api`: after a change of the public API that is meant and stands in CHANGELOG.md. The diff of
   `public_api.json` has to show that change and no other.
-- `help`: after a change of the command's flags. The command shows these texts.
+- `help`: after a change of the command's flags. The site has these texts.
 - `layers`: after networks were added to `describe.NETWORKS`. A changed line means that weights
   files which users have no longer fit: that needs a way to read the old ones first.
 - `stored`: only where a format is given up for good, and CHANGELOG.md says so. The files stand for
@@ -22,7 +22,6 @@ import numpy as np
 
 from keras_resnet.export import HubLayer, export_hub
 from keras_resnet.weights import save_torch_weights
-from keras_resnet_command import HELP
 from tests.snapshot import describe, nets
 
 
@@ -81,10 +80,10 @@ def write_stored() -> None:
 
 def write_help() -> None:
     """Writes the help of every verb and study, as the command shows it."""
-    shutil.rmtree(HELP, ignore_errors=True)
-    HELP.mkdir()
+    shutil.rmtree(describe.HELP, ignore_errors=True)
+    describe.HELP.mkdir()
     for name, text in describe.helps().items():
-        (HELP / f"{name}.txt").write_text(text, "utf-8")
+        (describe.HELP / f"{name}.txt").write_text(text, "utf-8")
 
 
 PARTS = {"api": write_api, "help": write_help, "layers": write_layers, "stored": write_stored}

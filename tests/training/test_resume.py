@@ -87,6 +87,21 @@ def test_sigterm_saves_and_exits(tmp_path, capsys):
     assert_same_weights(fit(make_trainer(), 8), fit(make_trainer(), 8, checkpoints=checkpoints))
 
 
+def test_a_signal_before_the_first_step_ends_at_once(tmp_path):
+    begin = keras.callbacks.LambdaCallback(on_train_batch_begin=lambda batch, logs: terminate())
+    trainer = make_trainer()
+    with pytest.raises(Terminated, match="SIGTERM; there is no checkpoint"):
+        fit(trainer, 8, checkpoints=Checkpoints(tmp_path), callbacks=[begin])
+    assert trainer.step == 0 and list(tmp_path.glob("*.npz")) == []
+
+
+def test_a_second_signal_ends_at_once(tmp_path):
+    again = StopAt(5, lambda: (terminate(), terminate()))
+    with pytest.raises(Terminated, match="SIGTERM; .*step-000000003"):
+        fit(make_trainer(), 8, checkpoints=Checkpoints(tmp_path, every=3), callbacks=[again])
+    assert [path.name for path in tmp_path.glob("*.npz")] == ["step-000000003.npz"]
+
+
 def test_ctrl_c_saves_and_is_raised(tmp_path):
     checkpoints, before = Checkpoints(tmp_path), signal.getsignal(signal.SIGINT)
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from keras_resnet.utils.checks import Problems, first_line
+from keras_resnet.utils.checks import first_line
 
 
 @pytest.mark.parametrize(
@@ -17,12 +17,3 @@ from keras_resnet.utils.checks import Problems, first_line
 def test_first_line(message, line):
     error = KeyError() if not message else ValueError(message)
     assert first_line(error) == line
-
-
-def test_problems_are_added_but_those_of_some_arguments():
-    found, rest = Problems(), Problems()
-    for name in ("depth", "ema"):
-        rest.refuse(True, f"`{name}` must be 1. Received: {name}=2")
-    found.add(rest, without=["depth"])
-    with pytest.raises(ValueError, match=r"^`ema` must be 1. Received: ema=2$"):
-        found.expect_none()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import logging
 import shutil
 from pathlib import Path
 from typing import Any
@@ -22,8 +21,7 @@ from keras_resnet.training import TrainingStopped
 from keras_resnet.utils import checks, private
 from keras_resnet.utils.files import clear_leftovers, write_json
 from keras_resnet.utils.tables import text_table
-
-logger = logging.getLogger(__name__)
+from keras_resnet.utils.terminal import RESULTS
 
 # Trials of "random" and "bayesian" by default.
 TRIALS = 12
@@ -123,12 +121,12 @@ def search(
     )
     defaults = {**Experiment().flat(), **dataclasses.asdict(SearchSpace())}
     write_report(workdir, title=title, metrics=origin(), defaults=defaults)
-    logger.info(text_table([_shown(row) for row in rows]))
-    logger.info(f"The best is trial {trial}, {best['network']}; it is trained anew")
+    RESULTS.info(text_table([_shown(row) for row in rows]))
+    RESULTS.info(f"The best is trial {trial}, {best['network']}; it is trained anew")
     values = tried.oracle.get_trial(trial).hyperparameters.values
     final = str(workdir / f"best-trial-{trial}")
     run(candidate(base, values, epochs=final_epochs, workdir=final))
-    logger.info(f"The search is in {workdir}: begin with {REPORT}")
+    RESULTS.info(f"The search is in {workdir}: begin with {REPORT}")
     return rows
 
 

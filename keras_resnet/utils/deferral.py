@@ -1,0 +1,78 @@
+"""Names of packages that are imported later in a process of the `keras-resnet` command.
+
+TensorFlow takes seconds to import, and a wrong flag can be told without it. Everywhere else
+`import keras_resnet` imports all at once, so that Keras finds its layers in files by their names.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import importlib.util
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from keras_resnet.utils.terminal import notices_left_out
+
+# `python -m keras_resnet` imports the package in front of the command.
+_AS_MODULE = sys.argv[:1] == ["-m"] and sys.orig_argv[-len(sys.argv)].endswith("keras_resnet")
+_deferring = _AS_MODULE or "keras_resnet_command" in sys.modules
+_packages: list[str] = []
+_waiting: list[Callable[[], object]] = []
+
+
+def deferred(package: str) -> bool:
+    """Returns whether the caller, the `__init__` of a package, is to import its names later.
+
+    The first name that is asked for imports those of all packages, by executing each `__init__`
+    once more. Modules of a package are attributes of it, imported or not yet.
+    """
+    module = sys.modules[package]
+
+    def find(name: str) -> Any:
+        spec = None if name.startswith("__") else importlib.util.find_spec(f"{package}.{name}")
+        if not name.startswith("__") and not (spec and spec.submodule_search_locations):
+            _import_deferred(package)
+        if name not in vars(module):
+            if spec is None:
+                raise AttributeError(f"module {package!r} has no attribute {name!r}")
+            return importlib.import_module(spec.name)
+        return vars(module)[name]
+
+    vars(module)["__getattr__"] = find
+    if _deferring:
+        _packages.append(package)
+    return _deferring
+
+
+def when_complete(call: Callable[[], object]) -> None:
+    """Calls a function once all is imported that is deferred, or at once where nothing is."""
+    if _packages:
+        _waiting.append(call)
+    else:
+        call()
+
+
+def _import_deferred(package: str) -> None:
+    """Imports the names of all packages first, and of this one where that is under way."""
+    global _deferring
+    if not _deferring:
+        _import(package)
+        return
+    _deferring = False
+    quiet = os.environ.get("TF_CPP_MIN_LOG_LEVEL", "0") not in ("0", "1")
+    with notices_left_out() if quiet else contextlib.nullcontext():
+        for name in list(_packages):
+            _import(name)
+        if tensorflow := sys.modules.get("tensorflow"):
+            tensorflow.config.list_physical_devices()  # It says so if there is no GPU.
+    while _waiting:
+        _waiting.pop()()
+
+
+def _import(package: str) -> None:
+    if package in _packages:
+        _packages.remove(package)
+        importlib.reload(sys.modules[package])
