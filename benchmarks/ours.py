@@ -74,7 +74,7 @@ def build(network: str) -> Callable[[], object]:
 
 def write(folder: str, network: str, form: str) -> None:
     """Writes a network with random weights in a form."""
-    model = getattr(keras_resnet, network)(weights=None, version="v1.5")
+    model = getattr(keras_resnet, network)(weights=None, version="v1.5", include_preprocessing=True)
     name, options = FORMS[form]
     path = Path(folder, name)
     if form == "keras":
