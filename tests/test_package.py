@@ -119,6 +119,7 @@ def test_commands_have_the_flags_of_their_verbs(name):
 OTHER_FLAGS = {
     *("--print-completion", "--preset", "--finds", "--forms", "--minutes"),
     *("--model-ema", "--opt"),
+    *("--plot", "--quick"),  # of `python -m benchmarks`
 }
 
 
