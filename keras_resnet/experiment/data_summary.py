@@ -65,11 +65,11 @@ def _of_dataset(
         train, names = counts["train"], dataset.class_names
         ends = [f"{train[i]:,} ({names[i]})" for i in (train.argmin(), train.argmax())]
         texts.append(f"Of a class there are from {ends[0]} to {ends[1]} training images.")
-        rows = [
+        by_class = [
             {"class": name, **{split: int(own[i]) for split, own in counts.items()}}
             for i, name in enumerate(names)
         ]
-        tables.append(table_of("Images of each class", rows))
+        tables.append(table_of("Images of each class", by_class))
     if not isinstance(dataset, EncodedDataset):
         return texts, tables
     shorter = [min(size) for size in dataset.stored_sizes("train")]

@@ -70,8 +70,9 @@ def measure(
     """
     model, split = trainer.model, dataset.splits[-1]
     weights = {"last": model.get_weights()}
-    for place in range(len(best.epochs) if best else 0):
-        weights["best" if place == 0 else f"best-{place + 1}"] = best.weights(place)
+    if best is not None:
+        for place in range(len(best.epochs)):
+            weights["best" if place == 0 else f"best-{place + 1}"] = best.weights(place)
     chosen = experiment.optimization.final_weights
     if chosen not in weights:
         chosen = "last"
