@@ -1,0 +1,95 @@
+"""Sets own runs beside the paper's tables and figures, with a verdict on each of their claims.
+
+    keras-resnet reproduce table6 --budget digits
+    keras-resnet reproduce table6 fig6 --budget fashion --run
+
+TABLES are table2, table3, table6, fig1, fig4, fig6, fig7 and overfit (or sec4.2). --run first makes
+the runs that the ledger lacks, one at a time; killed and started again, it resumes. --update
+docs/ledger.md writes the page between the lines "<!-- ledger BUDGET -->" and
+"<!-- end of ledger BUDGET -->" of that file, and pictures beside it.
+"""
+
+import dataclasses
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from tyro.conf import Positional
+
+from keras_resnet.cli.arguments import Arguments, parse
+from keras_resnet.cli.session import print_json
+from keras_resnet.experiment.ledger.budgets import BUDGETS
+from keras_resnet.experiment.ledger.page import page_of, updated
+from keras_resnet.experiment.ledger.paper import ALIASES, TABLES
+from keras_resnet.experiment.ledger.records import read_ledger
+from keras_resnet.experiment.ledger.running import run_missing, runs_of
+from keras_resnet.utils import checks
+
+logger = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class Reproduce(Arguments):
+    """Arguments of `keras-resnet reproduce`.
+
+    Attributes:
+        tables: Tables and figures of the paper.
+        budget: Data and length of training: digits takes seconds to minutes a run, fashion minutes,
+            cifar10 and imagenet are the paper's own.
+        seeds: Seeds of every network, 0 and up.
+        data_dir: Folder of the data; by default the data set's own.
+        ledger: File of the records, a line of JSON each.
+        run: Whether the runs that the ledger lacks are made.
+        only: Networks to run; by default all of the tables that the budget runs.
+        workdir: Folder of the runs, which can be deleted once they are in the ledger.
+        update: Document to write the page into; by default none.
+        json: Print the page as JSON.
+    """
+
+    tables: Positional[tuple[str, ...]]
+    budget: Literal["digits", "fashion", "cifar10", "imagenet"] = "digits"
+    seeds: int = 3
+    data_dir: str | None = None
+    ledger: Path = Path("runs/reproduce/ledger.jsonl")
+    run: bool = False
+    only: tuple[str, ...] = ()
+    workdir: str = "runs/reproduce"
+    update: Path | None = None
+    json: bool = False
+
+    def __post_init__(self):
+        for table in self.tables:
+            checks.one_of("tables", table, (*TABLES, *ALIASES))
+        checks.one_of("budget", self.budget, tuple(BUDGETS))
+        checks.integer("seeds", self.seeds)
+
+
+def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
+    """Makes the runs that are asked for, and prints the page."""
+    given = parse(Reproduce, argv, __doc__, prog)
+
+    budget = BUDGETS[given.budget]
+    names = list(dict.fromkeys(ALIASES.get(name, name) for name in given.tables))
+    tables = {name: budget.table(name) for name in names}
+    networks = dict.fromkeys(cell.network for one in tables.values() for cell in one.cells)
+    networks = [network for network in networks if network in budget.networks]
+    for network in given.only:
+        checks.one_of("only", network, networks)
+    runs = runs_of(budget, networks, range(given.seeds), given.data_dir)
+    records, problems = read_ledger(given.ledger)
+    missing = [run for run in runs if not run.is_in(records)]
+    if given.run:
+        asked = [run for run in missing if not given.only or run.cell in given.only]
+        run_missing(asked, given.ledger, given.workdir)
+        records, problems = read_ledger(given.ledger)
+        missing = [run for run in runs if not run.is_in(records)]
+    for problem in problems:
+        logger.warning(problem)
+    page = page_of(tables, budget, records, missing)
+    if given.update:
+        updated(given.update, page)
+    if given.json:
+        print_json(page.content())
+    elif not given.update:
+        print(page.markdown())
