@@ -20,10 +20,11 @@ from tyro.conf import Positional
 from keras_resnet.cli.arguments import Arguments, parse
 from keras_resnet.cli.session import print_json
 from keras_resnet.experiment.ledger.budgets import BUDGETS
-from keras_resnet.experiment.ledger.page import page_of, updated
+from keras_resnet.experiment.ledger.page import Page, update
 from keras_resnet.experiment.ledger.paper import ALIASES, TABLES
 from keras_resnet.experiment.ledger.records import read_ledger
-from keras_resnet.experiment.ledger.running import run_missing, runs_of
+from keras_resnet.experiment.ledger.rules import comparable
+from keras_resnet.experiment.ledger.running import cost_text, run_missing, runs_of
 from keras_resnet.utils import checks
 
 logger = logging.getLogger(__name__)
@@ -77,18 +78,18 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
     for network in given.only:
         checks.one_of("only", network, networks)
     runs = runs_of(budget, networks, range(given.seeds), given.data_dir)
-    records, problems = read_ledger(given.ledger)
-    missing = [run for run in runs if not run.is_in(records)]
+    found, _ = read_ledger(given.ledger)
     if given.run:
-        asked = [run for run in missing if not given.only or run.cell in given.only]
-        run_missing(asked, given.ledger, given.workdir)
-        records, problems = read_ledger(given.ledger)
-        missing = [run for run in runs if not run.is_in(records)]
-    for problem in problems:
+        asked = [run for run in runs if not given.only or run.cell in given.only]
+        run_missing([run for run in asked if not run.is_in(found)], given.ledger, given.workdir)
+    found, problems = read_ledger(given.ledger)
+    own, left_out = comparable(found, budget)
+    for problem in (*problems, *left_out):
         logger.warning(problem)
-    page = page_of(tables, budget, records, missing)
+    left = cost_text([run for run in runs if not run.is_in(found)], found)
+    page = Page(budget, tables, own, left)
     if given.update:
-        updated(given.update, page)
+        update(given.update, page)
     if given.json:
         print_json(page.content())
     elif not given.update:

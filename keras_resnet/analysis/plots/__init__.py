@@ -17,11 +17,13 @@ from keras_resnet.analysis.plots.curves import (
 )
 from keras_resnet.analysis.plots.drawing import figure, require_matplotlib
 from keras_resnet.analysis.plots.reliability import reliability_diagram
+from keras_resnet.analysis.plots.reproduction import beside_the_paper
 from keras_resnet.analysis.plots.tradeoffs import error_against_operations
 from keras_resnet.analysis.plots.trials import search
 
 __all__ = [
     "accuracy_against_operations",
+    "beside_the_paper",
     "cost_against_batch",
     "class_errors",
     "confusion_matrix",

@@ -57,12 +57,14 @@ class Table:
         cells: Its figures.
         claims: What is read from them.
         stand_ins: Networks for small images in place of its own, for budgets without photographs.
+        stands_for: The paper's network that each network stands for, where they are stand-ins.
     """
 
     title: str
     cells: tuple[Cell, ...]
     claims: tuple[Claim, ...]
     stand_ins: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    stands_for: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     @property
     def networks(self) -> tuple[str, ...]:
@@ -70,16 +72,14 @@ class Table:
         return tuple(dict.fromkeys(cell.network for cell in self.cells))
 
     def with_stand_ins(self) -> Table:
-        """Returns the table of the stand-ins, for which the paper has no values."""
-        if not self.stand_ins:
-            return self
+        """Returns the table of the stand-ins, beside which the paper's own values stay."""
         names = self.stand_ins
-        cells = (
-            dataclasses.replace(cell, network=names[cell.network], value=None)
-            for cell in self.cells
-        )
+        if not names:
+            return self
+        cells = (dataclasses.replace(cell, network=names[cell.network]) for cell in self.cells)
         claims = (Claim(names[one.lower], names[one.higher], one.figure) for one in self.claims)
-        return Table(self.title, tuple(cells), tuple(claims))
+        stands_for = {ours: theirs for theirs, ours in names.items()}
+        return Table(self.title, tuple(cells), tuple(claims), stands_for=stands_for)
 
 
 def _cells(figure: str, source: str, **values: float | None) -> tuple[Cell, ...]:

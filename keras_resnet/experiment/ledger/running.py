@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 import logging
 import os
 import statistics
@@ -22,6 +23,7 @@ from keras_resnet.analysis.cost import FEWEST_REPEATS, measure
 from keras_resnet.analysis.counting import built_without_values, complexity
 from keras_resnet.analysis.machine import processor_name
 from keras_resnet.architectures import find_architecture
+from keras_resnet.data import ImageDataset
 from keras_resnet.experiment.factories import load_data
 from keras_resnet.experiment.ledger.budgets import Budget
 from keras_resnet.experiment.ledger.records import (
@@ -32,6 +34,7 @@ from keras_resnet.experiment.ledger.records import (
     pack,
     predictions_of,
 )
+from keras_resnet.experiment.reports import counted
 from keras_resnet.experiment.settings import Experiment
 from keras_resnet.experiment.study import StoppedRun, StudyRun, attempt_study
 from keras_resnet.experiment.workdir import DATA, read_object
@@ -42,10 +45,12 @@ from keras_resnet.weights.saving import load_model
 
 logger = logging.getLogger(__name__)
 
-# Test images whose layer responses are measured.
-RESPONSE_IMAGES = 1000
+# Number and size of the batches of test images whose layer responses are measured.
+RESPONSE_BATCHES, RESPONSE_BATCH = 8, 125
 # Images of a step that is timed to tell the cost of others.
 TIMED_BATCH = 16
+# Training images of data sets whose budget counts epochs; the data need not be there.
+TRAINING_IMAGES = {"digits": 1257, "imagenet2012": 1_281_167}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,14 +85,18 @@ def runs_of(
 def run_missing(runs: Sequence[Run], ledger: str | os.PathLike, workdir: str | os.PathLike) -> None:
     """Makes runs one at a time, each in a subprocess, and adds each to a ledger as it ends.
 
-    An interrupted run resumes from its folder, which is `workdir`/network-hash-seed.
+    An interrupted run resumes from its folder, which is `workdir`/network-hash-seed. All runs are
+    of one budget.
 
     Raises:
         ValueError: If a setting or the data are wrong.
         TrainingStopped: If runs could not be finished; the others are in the ledger.
     """
+    if not runs:
+        return
     # The runs will want the memory of the GPUs.
     tf.config.set_visible_devices([], "GPU")
+    dataset = load_data(runs[0].experiment.data)
     stopped: list[StoppedRun] = []
     for number, one in enumerate(runs, start=1):
         logger.info(f"{number}/{len(runs)}  {one.cell}, seed {one.seed}")
@@ -95,13 +104,13 @@ def run_missing(runs: Sequence[Run], ledger: str | os.PathLike, workdir: str | o
         study = attempt_study({label: one.experiment}, [one.seed], workdir, jobs=1)
         stopped += study.stopped
         for ended in study.finished:
-            append(ledger, record_of(one, ended))
+            append(ledger, record_of(one, ended, dataset))
     if stopped:
         reasons = "; ".join(f"{one.label}, seed {one.seed}: {one.reason}" for one in stopped)
         raise TrainingStopped(f"Of {len(runs)} runs, {len(stopped)} stopped: {reasons}")
 
 
-def record_of(run: Run, ended: StudyRun) -> Record:
+def record_of(run: Run, ended: StudyRun, dataset: ImageDataset) -> Record:
     """Returns the record of a run that has ended, from its folder."""
     metrics, folder = ended.metrics, ended.workdir
     hits = predictions_of(folder / "predictions.csv")
@@ -125,7 +134,7 @@ def record_of(run: Run, ended: StudyRun) -> Record:
         multiply_adds=metrics["trained_multiply_adds"],
         correct=pack(hits),
         curve=curve,
-        responses=_responses(run.experiment, folder / "model.keras"),
+        responses=_responses(folder / "model.keras", dataset),
     )
 
 
@@ -133,12 +142,10 @@ def _rest(accuracy: float | None) -> float | None:
     return None if accuracy is None else round(1 - accuracy, 6)
 
 
-def _responses(experiment: Experiment, path: Path) -> list[float]:
-    """Returns the responses of every 3x3 layer to the first test images."""
-    dataset = load_data(experiment.data)
-    batch = min(experiment.optimization.batch_size, RESPONSE_IMAGES)
-    batches = dataset.eval_batches(dataset.splits[-1], batch)
-    some = [one for one, _ in zip(batches, range(-(-RESPONSE_IMAGES // batch)), strict=False)]
+def _responses(path: Path, dataset: ImageDataset) -> list[float]:
+    """Returns the responses of every 3x3 layer of a model to the first test images."""
+    batches = dataset.eval_batches(dataset.splits[-1], RESPONSE_BATCH)
+    some = itertools.islice(batches, RESPONSE_BATCHES)
     return [round(layer.std, 5) for layer in layer_responses(load_model(path), some)]
 
 
@@ -160,8 +167,7 @@ def seconds_left(runs: Sequence[Run], records: Sequence[Record]) -> float:
     timed.
     """
     own = [record for record in records if record.machine == machine_name()]
-    speed = None
-    total = 0.0
+    speed, total = None, 0.0
     for run in runs:
         alike = [r.seconds for r in own if (r.cell, r.budget) == (run.cell, run.budget.name)]
         if alike:
@@ -179,8 +185,8 @@ def cost_text(runs: Sequence[Run], records: Sequence[Record]) -> str:
     if not runs:
         return "nothing"
     seconds = seconds_left(runs, records)
-    shown = f"{seconds / 3600:.1f} hours" if seconds >= 3600 else format_seconds(seconds)
-    return f"{len(runs)} run{'s' * (len(runs) > 1)}, about {shown} on this machine"
+    shown = f"{seconds / 3600:.1f} hours" if seconds >= 600 else format_seconds(seconds)
+    return f"{counted(len(runs), 'run')}, about {shown} on this machine ({machine_name()})"
 
 
 def _speed(records: Sequence[Record]) -> float:
@@ -191,19 +197,14 @@ def _speed(records: Sequence[Record]) -> float:
 def _images(run: Run) -> int:
     optimization = run.experiment.optimization
     if optimization.steps is None:
-        return optimization.epochs * _TRAINING_IMAGES[run.experiment.data.dataset]
+        return optimization.epochs * TRAINING_IMAGES[run.experiment.data.dataset]
     return optimization.steps * optimization.batch_size
-
-
-# Of data sets whose budget counts epochs, which may not be there.
-_TRAINING_IMAGES = {"digits": 1257, "imagenet2012": 1_281_167}
 
 
 @functools.cache
 def _multiply_adds(network: str, image_shape: tuple[int, int, int]) -> int:
     model = built_without_values(_build, network, image_shape)
-    operations = complexity(model).multiply_adds
-    return operations
+    return complexity(model).multiply_adds
 
 
 def _build(network: str, image_shape: tuple[int, int, int]) -> Any:
