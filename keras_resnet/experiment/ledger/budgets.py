@@ -1,7 +1,8 @@
 """Budgets of reproductions: data, length of training, and the networks that are worth it there.
 
-The schedule of a budget was fixed before any test image was looked at; nothing is chosen by them,
-and they are looked at once, when training has ended.
+Test images choose nothing, and are looked at once, when training has ended. The paper's schedule is
+scaled to the length, and that was fixed before any test figure was seen; but for the digits, whose
+schedule is that of the study of the degradation.
 """
 
 from __future__ import annotations
