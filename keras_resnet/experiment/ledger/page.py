@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
-from keras_resnet.analysis import plots
+from keras_resnet.analysis import plots, studies
 from keras_resnet.experiment.ledger.budgets import Budget
 from keras_resnet.experiment.ledger.paper import FIGURES, Cell, Table
 from keras_resnet.experiment.ledger.rules import Judgment, Runs, Summary, judge, summarize
@@ -50,7 +51,7 @@ class Page:
         }
         return {"budget": self.budget.name, "left": self.left, "tables": tables}
 
-    def markdown(self, pictures: Mapping[str, str] | None = None) -> str:
+    def markdown(self, pictures: Mapping[str, Sequence[str]] = MappingProxyType({})) -> str:
         """Returns it as Markdown, with the `pictures` of tables by the tables' names."""
         budget = self.budget
         parts = [
@@ -63,8 +64,9 @@ class Page:
                 stand_ins = (f"{ours} for {theirs}" for ours, theirs in table.stands_for.items())
                 parts += [f"Stand-ins, and whose place they take: {', '.join(stand_ins)}."]
             if any(one in self.runs for one in table.networks):
-                if pictures:
-                    parts += [f"![{name}, here and in the paper]({pictures[name]})"]
+                for picture in pictures.get(name, ()):
+                    what = "errors by epoch" if "curves" in picture else "here and in the paper"
+                    parts += [f"![{name}, {what}]({picture})"]
                 parts += [markdown_table(self._figures(table))]
             judged = [judge(claim, self.runs) for claim in table.claims]
             able = [one for one in judged if {one.claim.lower, one.claim.higher} <= self._networks]
@@ -74,15 +76,33 @@ class Page:
                 parts += [f"Not in this budget: {'; '.join(others)}."]
         return "\n\n".join([*parts, f"Left to run: {self.left}."])
 
-    def draw(self, folder: Path) -> dict[str, Path]:
-        """Writes a picture of every table that has a run, and returns their paths by name."""
+    def draw(self, folder: Path) -> dict[str, list[Path]]:
+        """Writes the pictures of every table that has a run, and returns their paths by name."""
         paths = {}
         for name, table in self.tables.items():
-            if any(one in self.runs for one in table.networks):
-                paths[name] = folder / f"{self.budget.name}-{name}.svg"
-                title = f"{name} of arXiv 1512.03385, budget {self.budget.name}"
-                plots.beside_the_paper(self._drawn(table), paths[name], title=title)
+            if not any(one in self.runs for one in table.networks):
+                continue
+            about = f"{name} of arXiv 1512.03385, budget {self.budget.name}"
+            paths[name] = [folder / f"{self.budget.name}-{name}.svg"]
+            plots.beside_the_paper(self._drawn(table), paths[name][0], title=about)
+            if table.curves:
+                paths[name].append(folder / f"{self.budget.name}-{name}-curves.svg")
+                curves = self._curves(table)
+                plots.error_curves(curves, paths[name][1], title=about, test_name="validation")
         return paths
+
+    def _curves(self, table: Table) -> dict[str, list[Row]]:
+        """Returns the errors by epoch of plain and of residual networks."""
+        groups: dict[str, dict[str, list]] = {}
+        for network in table.networks:
+            kind = "plain nets" if network.startswith("Plain") else "residual nets"
+            for record in self.runs.get(network, {}).values():
+                epochs = [
+                    {"accuracy": 1 - train, **({} if rest is None else {"val_accuracy": 1 - rest})}
+                    for _, train, rest in record.curve
+                ]
+                groups.setdefault(kind, {}).setdefault(network, []).append(epochs)
+        return {kind: studies.error_curves(group) for kind, group in groups.items()}
 
     @property
     def _networks(self) -> set[str]:
@@ -123,9 +143,10 @@ class Page:
         for cell in table.cells:
             own, (scale, unit) = self._summary(cell), _scale(cell.figure)
             interval = own and own.interval_95
+            theirs = table.stands_for.get(cell.network)
             rows.append(
                 {
-                    "network": cell.network,
+                    "network": cell.network + (f"\n(for {theirs})" if theirs else ""),
                     "figure": f"{FIGURES[cell.figure]}{' (%)' if unit else ''}",
                     "values": [scale * value for value in own.values.values()] if own else [],
                     "mean": scale * own.mean if own else None,
@@ -160,7 +181,9 @@ def updated(document: Path, page: Page) -> str:
             f"Received: update={str(document)!r}"
         )
     paths = page.draw(document.with_suffix(""))
-    pictures = {name: f"{document.stem}/{path.name}" for name, path in paths.items()}
+    pictures = {
+        name: [f"{document.stem}/{path.name}" for path in own] for name, own in paths.items()
+    }
     return "\n\n".join([before + start, page.markdown(pictures), end + after])
 
 

@@ -56,6 +56,7 @@ class Table:
         title: What it shows.
         cells: Its figures.
         claims: What is read from them.
+        curves: Whether it shows errors over training.
         stand_ins: Networks for small images in place of its own, for budgets without photographs.
         stands_for: The paper's network that each network stands for, where they are stand-ins.
     """
@@ -63,6 +64,7 @@ class Table:
     title: str
     cells: tuple[Cell, ...]
     claims: tuple[Claim, ...]
+    curves: bool = False
     stand_ins: Mapping[str, str] = dataclasses.field(default_factory=dict)
     stands_for: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
@@ -79,7 +81,7 @@ class Table:
         cells = (dataclasses.replace(cell, network=names[cell.network]) for cell in self.cells)
         claims = (Claim(names[one.lower], names[one.higher], one.figure) for one in self.claims)
         stands_for = {ours: theirs for theirs, ours in names.items()}
-        return Table(self.title, tuple(cells), tuple(claims), stands_for=stands_for)
+        return Table(self.title, tuple(cells), tuple(claims), self.curves, stands_for=stands_for)
 
 
 def _cells(figure: str, source: str, **values: float | None) -> tuple[Cell, ...]:
@@ -117,7 +119,7 @@ TABLES: dict[str, Table] = {
             *_falling("test_error", "ResNet18_A", "ResNet34_A"),
             *_falling("test_error", "PlainNet34", "ResNet34_A"),
         ),
-        _18_34,
+        stand_ins=_18_34,
     ),
     "table3": Table(
         "Shortcut options of 34 layers on ImageNet (top-1 error, 10 crops)",
@@ -126,7 +128,7 @@ TABLES: dict[str, Table] = {
             **{"ResNet34_A": 25.03, "ResNet34": 24.52, "ResNet34_C": 24.19},
         ),
         _falling("test_error", "ResNet34_A", "ResNet34", "ResNet34_C"),
-        MappingProxyType(
+        stand_ins=MappingProxyType(
             {"ResNet34_A": "ResNet20", "ResNet34": "ResNet20_B", "ResNet34_C": "ResNet20_C"}
         ),
     ),
@@ -155,6 +157,7 @@ TABLES: dict[str, Table] = {
             for cell in _cells(figure, "fig. 1, p. 1", PlainNet20=None, PlainNet56=None)
         ),
         tuple(claim for figure in _BOTH for claim in _falling(figure, "PlainNet56", "PlainNet20")),
+        curves=True,
     ),
     "fig4": Table(
         "Training of plain and residual networks of 18 and 34 layers on ImageNet",
@@ -164,7 +167,8 @@ TABLES: dict[str, Table] = {
             *_falling("train_error", "ResNet18_A", "ResNet34_A"),
             *_falling("train_error", "PlainNet34", "ResNet34_A"),
         ),
-        _18_34,
+        curves=True,
+        stand_ins=_18_34,
     ),
     "fig6": Table(
         "Training of plain and residual networks on CIFAR-10 (training and test error)",
@@ -183,6 +187,7 @@ TABLES: dict[str, Table] = {
                 *_falling(figure, "PlainNet56", "ResNet56"),
             )
         ),
+        curves=True,
     ),
     "fig7": Table(
         "Standard deviations of layer responses on CIFAR-10, mean over the 3x3 layers",

@@ -61,19 +61,26 @@ def test_a_document_gets_the_page_and_pictures_of_what_was_run(tmp_path):
     document = tmp_path / "ledger.md"
     own = "a\n\n<!-- ledger digits -->\nold\n<!-- end of ledger digits -->\n\nb\n"
     document.write_text(own)
-    shown = page(tables=["table2", "table6", "fig7", "table3"], PlainNet56=(60, 64))
+    shown = page(tables=["table2", "table6", "fig1", "fig7", "table3"], PlainNet56=(60, 64))
     update(document, shown)
     text = document.read_text()
     assert text.startswith("a\n\n<!-- ledger digits -->\n\n## Budget digits\n")
     assert text.endswith("\n\n<!-- end of ledger digits -->\n\nb\n") and "old" not in text
     update(document, shown)
     assert document.read_text() == text
-    pictures = {path.name for path in (tmp_path / "ledger").iterdir()}
-    assert pictures == {"digits-table2.svg", "digits-fig7.svg"}
+    pictures = {path.name for path in (tmp_path / "ledger").glob("*.svg")}
+    tables = ("table2", "fig1", "fig1-curves", "fig7")
+    assert pictures == {f"digits-{name}.svg" for name in tables}
     assert all(f"(ledger/{name})" in text for name in pictures)
     drawn = (tmp_path / "ledger" / "digits-table2.svg").read_text()
     assert "PlainNet56" in drawn and "paper: test error (%)" in drawn
+    assert "(for PlainNet34)" in drawn
     assert "paper:" not in (tmp_path / "ledger" / "digits-fig7.svg").read_text()
+    curves = (tmp_path / "ledger" / "digits-fig1-curves.csv").read_text().splitlines()
+    assert curves[1:5:2] == [
+        "PlainNet56,training,1,0.5,0.5,0.5",
+        "PlainNet56,test,1,0.6,0.6,0.6",
+    ]
     document.write_text("without comments")
     with refused("update", "ledger.md"):
         update(document, shown)
