@@ -73,8 +73,8 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
     budget = BUDGETS[given.budget]
     names = list(dict.fromkeys(ALIASES.get(name, name) for name in given.tables))
     tables = {name: budget.table(name) for name in names}
-    networks = dict.fromkeys(cell.network for one in tables.values() for cell in one.cells)
-    networks = [network for network in networks if network in budget.networks]
+    shown = dict.fromkeys(network for table in tables.values() for network in table.networks)
+    networks = [network for network in shown if network in budget.networks]
     for network in given.only:
         checks.one_of("only", network, networks)
     runs = runs_of(budget, networks, given.seeds, given.data_dir)

@@ -84,8 +84,13 @@ class Table:
         return Table(self.title, tuple(cells), tuple(claims), self.curves, stands_for=stands_for)
 
 
-def _cells(figure: str, source: str, **values: float | None) -> tuple[Cell, ...]:
+def _cells(figure: str, source: str, values: Mapping[str, float | None]) -> tuple[Cell, ...]:
     return tuple(Cell(network, figure, value, source) for network, value in values.items())
+
+
+def _drawn(*networks: str) -> dict[str, float | None]:
+    """Returns no values for networks that a figure only draws."""
+    return dict.fromkeys(networks)
 
 
 def _falling(figure: str, *networks: str) -> tuple[Claim, ...]:
@@ -112,7 +117,7 @@ TABLES: dict[str, Table] = {
         "Plain and residual networks of 18 and 34 layers on ImageNet (top-1 error, 10 crops)",
         _cells(
             *("test_error", "table 2, p. 5"),
-            **{"PlainNet18": 27.94, "PlainNet34": 28.54, "ResNet18_A": 27.88, "ResNet34_A": 25.03},
+            {"PlainNet18": 27.94, "PlainNet34": 28.54, "ResNet18_A": 27.88, "ResNet34_A": 25.03},
         ),
         (
             *_falling("test_error", "PlainNet34", "PlainNet18"),
@@ -125,7 +130,7 @@ TABLES: dict[str, Table] = {
         "Shortcut options of 34 layers on ImageNet (top-1 error, 10 crops)",
         _cells(
             *("test_error", "table 3, p. 6"),
-            **{"ResNet34_A": 25.03, "ResNet34": 24.52, "ResNet34_C": 24.19},
+            {"ResNet34_A": 25.03, "ResNet34": 24.52, "ResNet34_C": 24.19},
         ),
         _falling("test_error", "ResNet34_A", "ResNet34", "ResNet34_C"),
         stand_ins=MappingProxyType(
@@ -136,12 +141,14 @@ TABLES: dict[str, Table] = {
         "Residual networks of 20 to 1202 layers on CIFAR-10 (test error)",
         _cells(
             *("test_error", "table 6, p. 7"),
-            ResNet20=8.75,
-            ResNet32=7.51,
-            ResNet44=7.17,
-            ResNet56=6.97,
-            ResNet110=6.43,
-            ResNet1202=7.93,
+            {
+                "ResNet20": 8.75,
+                "ResNet32": 7.51,
+                "ResNet44": 7.17,
+                "ResNet56": 6.97,
+                "ResNet110": 6.43,
+                "ResNet1202": 7.93,
+            },
         ),
         (
             *_falling("test_error", *_RESIDUAL),
@@ -154,14 +161,14 @@ TABLES: dict[str, Table] = {
         tuple(
             cell
             for figure in _BOTH
-            for cell in _cells(figure, "fig. 1, p. 1", PlainNet20=None, PlainNet56=None)
+            for cell in _cells(figure, "fig. 1, p. 1", _drawn("PlainNet20", "PlainNet56"))
         ),
         tuple(claim for figure in _BOTH for claim in _falling(figure, "PlainNet56", "PlainNet20")),
         curves=True,
     ),
     "fig4": Table(
         "Training of plain and residual networks of 18 and 34 layers on ImageNet",
-        _cells("train_error", "fig. 4, p. 5", **dict.fromkeys(_18_34)),
+        _cells("train_error", "fig. 4, p. 5", _drawn(*_18_34)),
         (
             *_falling("train_error", "PlainNet34", "PlainNet18"),
             *_falling("train_error", "ResNet18_A", "ResNet34_A"),
@@ -175,7 +182,7 @@ TABLES: dict[str, Table] = {
         tuple(
             cell
             for figure in _BOTH
-            for cell in _cells(figure, "fig. 6, p. 8", **dict.fromkeys((*_PLAIN, *_RESIDUAL)))
+            for cell in _cells(figure, "fig. 6, p. 8", _drawn(*_PLAIN, *_RESIDUAL))
         ),
         tuple(
             claim
@@ -193,7 +200,7 @@ TABLES: dict[str, Table] = {
         "Standard deviations of layer responses on CIFAR-10, mean over the 3x3 layers",
         _cells(
             *("response", "fig. 7, p. 8"),
-            **dict.fromkeys(("PlainNet20", "PlainNet56", "ResNet20", "ResNet56", "ResNet110")),
+            _drawn("PlainNet20", "PlainNet56", "ResNet20", "ResNet56", "ResNet110"),
         ),
         (
             *_falling("response", "PlainNet20", "ResNet20", "ResNet56", "ResNet110"),
@@ -202,7 +209,10 @@ TABLES: dict[str, Table] = {
     ),
     "overfit": Table(
         "1202 layers against 110 on CIFAR-10 (section 4.2)",
-        _cells("test_error", "section 4.2 and table 6, p. 7", ResNet110=6.43, ResNet1202=7.93),
+        _cells(
+            *("test_error", "section 4.2 and table 6, p. 7"),
+            {"ResNet110": 6.43, "ResNet1202": 7.93},
+        ),
         _falling("test_error", "ResNet1202", "ResNet110"),
     ),
 }

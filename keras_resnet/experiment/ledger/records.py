@@ -21,6 +21,7 @@ import numpy as np
 
 from keras_resnet.experiment.card import versions
 from keras_resnet.experiment.settings import Experiment
+from keras_resnet.utils import checks
 from keras_resnet.utils.files import naming, parse_json
 
 # Versions that a result depends on most.
@@ -67,11 +68,25 @@ class Record:
     seconds: float
     multiply_adds: int
     correct: str
-    curve: Sequence[Sequence[float | None]] = ()
+    curve: Sequence[tuple[int, float, float | None]] = ()
     responses: Sequence[float] = ()
 
     def __post_init__(self):
-        """Raises a ValueError if the counts do not belong together."""
+        """Raises a ValueError if a value is of another kind, or counts do not belong together."""
+        for name in ("hash", "cell", "budget", "machine", "data", "correct"):
+            if not isinstance(getattr(self, name), str):
+                raise ValueError(f"`{name}` must be text. Received: {getattr(self, name)!r}")
+        for name in ("seed", "images", "wrong", "multiply_adds"):
+            checks.integer(name, getattr(self, name), int(name == "images"))
+        checks.fraction("train_error", self.train_error, one_allowed=True)
+        checks.positive("seconds", self.seconds)
+        for value in self.responses:
+            if value != 0:
+                checks.positive("responses", value)
+        for step, train, rest in self.curve:
+            checks.integer("curve", step)
+            for error in (train, 0.0 if rest is None else rest):
+                checks.fraction("curve", error, one_allowed=True)
         if not 0 <= self.wrong <= self.images or self.images - self.wrong != self.hits().sum():
             raise ValueError(f"{self.wrong} of {self.images} images wrong, and other bits")
 

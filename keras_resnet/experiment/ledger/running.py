@@ -114,8 +114,8 @@ def record_of(run: Run, ended: StudyRun, dataset: ImageDataset) -> Record:
     """Returns the record of a run that has ended, from its folder."""
     metrics, folder = ended.metrics, ended.workdir
     hits = predictions_of(folder / "predictions.csv")
-    curve: list[list[float | None]] = [
-        [row["step"], round(1 - row["accuracy"], 6), _rest(row.get("val_accuracy"))]
+    curve = [
+        (int(row["step"]), round(1 - row["accuracy"], 6), _rest(row.get("val_accuracy")))
         for row in ended.epochs
     ]
     return Record(
@@ -218,4 +218,5 @@ def _timed(runs: Sequence[Run]) -> float:
     shape = run.budget.image_shape
     batch = min(run.experiment.optimization.batch_size, TIMED_BATCH)
     cost = measure(lambda: _build(run.cell, shape), batch, repeats=FEWEST_REPEATS)
+    assert cost.training is not None
     return _multiply_adds(run.cell, shape) / cost.training.seconds_per_image

@@ -67,7 +67,7 @@ def test_a_record_has_what_the_runs_folder_has(trained):
     assert (found.cell, found.budget, found.seed) == ("ResNet20", "digits", 1)
     assert (found.images, found.wrong) == (3, 1) and found.hits().tolist() == [True, False, True]
     assert found.train_error == pytest.approx(0.1) and found.seconds == 12.5
-    assert found.curve == [[9, 0.5, None], [18, 0.1, 0.25]]
+    assert found.curve == [(9, 0.5, None), (18, 0.1, 0.25)]
     assert found.data == "abc" and found.machine == running.machine_name()
     assert len(found.responses) == 19 and found.response > 0
     json.dumps(found.__dict__)
