@@ -63,11 +63,10 @@ class Page:
             if table.stands_for:
                 stand_ins = (f"{ours} for {theirs}" for ours, theirs in table.stands_for.items())
                 parts += [f"Stand-ins, and whose place they take: {', '.join(stand_ins)}."]
-            if any(one in self.runs for one in table.networks):
-                for picture in pictures.get(name, ()):
-                    what = "errors by epoch" if "curves" in picture else "here and in the paper"
-                    parts += [f"![{name}, {what}]({picture})"]
-                parts += [markdown_table(self._figures(table))]
+            for picture in pictures.get(name, ()):
+                what = "errors by epoch" if "curves" in picture else "here and in the paper"
+                parts += [f"![{name}, {what}]({picture})"]
+            parts += [markdown_table(self._figures(table))]
             judged = [judge(claim, self.runs) for claim in table.claims]
             able = [one for one in judged if {one.claim.lower, one.claim.higher} <= self._networks]
             if able:

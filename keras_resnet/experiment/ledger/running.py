@@ -185,7 +185,7 @@ def cost_text(runs: Sequence[Run], records: Sequence[Record]) -> str:
     if not runs:
         return "nothing"
     seconds = seconds_left(runs, records)
-    shown = f"{seconds / 3600:.1f} hours" if seconds >= 600 else format_seconds(seconds)
+    shown = f"{seconds / 3600:,.1f} hours" if seconds >= 600 else format_seconds(seconds)
     return f"{counted(len(runs), 'run')}, about {shown} on this machine ({machine_name()})"
 
 

@@ -43,6 +43,13 @@ def test_what_a_budget_does_not_run_is_said():
     assert "Not in this budget: ResNet32 has a lower test error than ResNet20; " in text
 
 
+def test_the_papers_figures_are_there_without_a_run():
+    assert (
+        "| ResNet20 | test error | 8.75 % | table 6, p. 7 | - | - | - |"
+        in page(tables=["table6"]).markdown()
+    )
+
+
 def test_values_may_be_compared_on_the_papers_own_data():
     text = page("cifar10", ["table6"], ResNet20=(9,)).markdown()
     assert "values may be compared" in text and "| ResNet20 | test error | 8.75 % |" in text
