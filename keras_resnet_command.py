@@ -43,6 +43,7 @@ VERBS = {
     "convert": "Converts weights between Keras, PyTorch, safetensors and the Hugging Face hub",
     "summary": "Describes a network: options, cost, and what its weights want done to an image",
     "models": "Lists the networks: default input, parameters, multiply-adds, and published weights",
+    "reproduce": "Sets own runs beside the paper's tables, with a verdict on each of their claims",
     "compare": "Compares what networks cost, and how accurate they are",
     "benchmark": "Times a network on this machine, in every form that it can be run in",
     "responses": "Measures how strongly the layers of trained networks respond",

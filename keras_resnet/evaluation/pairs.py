@@ -77,19 +77,27 @@ def compare_on_images(first: Evaluation, second: Evaluation) -> PairedComparison
                 "`second` must be an evaluation of the images of `first`, "
                 f"{first.count} {first.split} images of {first.dataset}. Received: {shown}"
             )
+    models = (" + ".join(first.models), " + ".join(second.models))
     hits = [evaluation.ranking[:, 0] == evaluation.labels for evaluation in (first, second)]
-    first_only = int((hits[0] & ~hits[1]).sum())
-    second_only = int((hits[1] & ~hits[0]).sum())
+    return compare_hits(models, *hits)
+
+
+def compare_hits(
+    models: tuple[str, str], first: np.ndarray, second: np.ndarray
+) -> PairedComparison:
+    """Compares two models by whether each classifies each of the same images correctly."""
+    first_only = int((first & ~second).sum())
+    second_only = int((second & ~first).sum())
     # With half an image more in each of the four cells.
-    b, c, n = first_only + 0.5, second_only + 0.5, first.count + 2
+    b, c, n = first_only + 0.5, second_only + 0.5, len(first) + 2
     center, half = (c - b) / n, 1.96 * math.sqrt(b + c - (c - b) ** 2 / n) / n
     return PairedComparison(
-        models=(" + ".join(first.models), " + ".join(second.models)),
-        images=first.count,
-        errors=(first.top1_error, second.top1_error),
+        models=models,
+        images=len(first),
+        errors=(float(np.mean(~first)), float(np.mean(~second))),
         first_only=first_only,
         second_only=second_only,
-        difference=(second_only - first_only) / first.count,
+        difference=(second_only - first_only) / len(first),
         interval_95=(center - half, center + half),
         p_value=_binomial_p_value(first_only, second_only),
     )

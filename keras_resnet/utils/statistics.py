@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import math
+import statistics
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -26,6 +28,43 @@ def wilson_interval(share: float, count: int, z: float = 1.96) -> tuple[float, f
     half = z / (1 + z**2 / count) * (share * (1 - share) / count + z**2 / (4 * count**2)) ** 0.5
     # At shares of 0 and 1, rounding would lead out of [0, 1].
     return max(0.0, center - half), min(1.0, center + half)
+
+
+def mean_interval(values: Sequence[float]) -> tuple[float, float] | None:
+    """Returns Student's 95 % confidence interval of the mean of normal values.
+
+    None for fewer than two, which tell nothing of their spread.
+    """
+    if len(values) < 2:
+        return None
+    mean, variance = statistics.fmean(values), statistics.variance(values)
+    half = _t_quantile(len(values) - 1) * math.sqrt(variance / len(values))
+    return mean - half, mean + half
+
+
+def welch_interval(first: Sequence[float], second: Sequence[float]) -> tuple[float, float] | None:
+    """Returns Welch's 95 % confidence interval of the mean of `first` less that of `second`.
+
+    The values are normal, of variances that may differ. None where one has fewer than two. Source:
+    Welch, "The generalization of 'Student's' problem when several different population variances
+    are involved", Biometrika 34 (1947).
+    """
+    if min(len(first), len(second)) < 2:
+        return None
+    difference = statistics.fmean(first) - statistics.fmean(second)
+    squares = [statistics.variance(values) / len(values) for values in (first, second)]
+    if not any(squares):
+        return difference, difference
+    counts = (len(first), len(second))
+    below = sum(square**2 / (n - 1) for square, n in zip(squares, counts, strict=True))
+    half = _t_quantile(sum(squares) ** 2 / below) * math.sqrt(sum(squares))
+    return difference - half, difference + half
+
+
+def _t_quantile(freedom: float) -> float:
+    """Returns the 97.5 % quantile of Student's distribution."""
+    stats = checks.import_extra("scipy.stats", "Intervals of means", "train")
+    return float(stats.t.ppf(0.975, freedom))
 
 
 class Moments:

@@ -1,6 +1,6 @@
 import pytest
 
-from keras_resnet.utils.statistics import wilson_interval
+from keras_resnet.utils.statistics import mean_interval, welch_interval, wilson_interval
 from tests.helpers import refused
 
 
@@ -18,3 +18,19 @@ def test_against_hand_values():
 def test_wrong_arguments(share, count, named):
     with refused(named):
         wilson_interval(share, count)
+
+
+def test_students_interval():
+    # Of two degrees of freedom, the quantile is 4.302653: 2 +- 4.302653 / sqrt(3).
+    assert mean_interval([1.0, 2.0, 3.0]) == pytest.approx((-0.4841377, 4.4841377))
+    assert mean_interval([1.0, 1.0]) == (1.0, 1.0)
+    assert mean_interval([1.0]) is None
+
+
+def test_welchs_interval_equals_scipys():
+    stats = pytest.importorskip("scipy.stats")
+    first, second = [1.0, 2.0, 4.0], [9.0, 9.5, 7.0, 30.0]
+    expected = stats.ttest_ind(first, second, equal_var=False).confidence_interval(0.95)
+    assert welch_interval(first, second) == pytest.approx(tuple(expected))
+    assert welch_interval([3.0, 3.0], [1.0, 1.0]) == (2.0, 2.0)
+    assert welch_interval([1.0], second) is None

@@ -26,6 +26,7 @@ if TYPE_CHECKING or not deferred(__name__):
     )
     from keras_resnet.analysis.plots.drawing import figure, require_matplotlib
     from keras_resnet.analysis.plots.reliability import reliability_diagram
+    from keras_resnet.analysis.plots.reproduction import beside_the_paper
     from keras_resnet.analysis.plots.tradeoffs import error_against_operations
     from keras_resnet.analysis.plots.trials import search
 
@@ -34,6 +35,7 @@ if TYPE_CHECKING:  # A module that is an attribute, as `deferred` says.
 
 __all__ = [
     "accuracy_against_operations",
+    "beside_the_paper",
     "block_diagrams",
     "cost_against_batch",
     "class_errors",
