@@ -155,7 +155,7 @@ def test_what_is_refused():
     with refused("validation_data", "'validation'"):
         only_training = ArrayDataset("few", {"train": (images, labels)}, DIGITS)
         trainer.fit((images, labels), 32, epochs=1, validation_data=only_training)
-    with refused("splits", "in [0, 1]"):
+    with refused("dataset", "in [0, 1]"):
         trainer.fit((images / 255, labels), 32, epochs=1)
     with refused("dataset", "ndarray"):
         trainer.fit(images, 32, epochs=1)
