@@ -70,7 +70,7 @@ def test_an_interrupted_comparison_keeps_what_is_known(tmp_path, monkeypatch, ca
 @pytest.mark.parametrize(
     ("flags", "named"),
     [
-        (["--models", "ResNet51"], "model='ResNet51'"),
+        (["--models", "ResNet51"], "models='ResNet51'"),
         (["--models", "VGG16", "--batch-sizes", "0"], "batch_size=0"),
         (["--models", "VGG16", "--accuracy", "VGG19=0.7"], "accuracy='VGG19'"),
         (["--models", "VGG16", "--accuracy", "VGG16=71"], "accuracy=71"),

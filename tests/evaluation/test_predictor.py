@@ -159,7 +159,7 @@ def test_calibration_batches(model, pixels, folder):
     np.testing.assert_array_equal(next(cropped)[0], view)
     assert np.any(view != pixels[0])
     gray = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Flatten()])
-    assert next(calibration_batches("digits", gray)).shape == (64, 8, 8, 1)
+    assert next(calibration_batches("digits", gray, preprocessing="none")).shape == (64, 8, 8, 1)
     with refused("`calibration`", "'digits'", "calibration='nowhere'"):
         calibration_batches("nowhere", model)
 

@@ -480,7 +480,7 @@ def test_wrong_arguments_are_named(net, tmp_path):
         (net, {"labels": ["a\nb"] * 10}, "`labels`", "10 labels, 0 "),
         (net, {"labels": "0123456789"}, "`labels`", "1 labels"),
         (net, {"card": tmp_path / "none.md"}, "`card`", "none.md"),
-        (maps, as_it_is, "`model`", "pooling='avg'", "(None, 2, 2, 64)"),
+        (maps, as_it_is, "`model`", "pooling='avg'", "(2, 2, 64)"),
         (maps, {**as_it_is, "kind": "classification"}, "`model`", "'outputs'"),
         (maps, {}, "`model`", "preprocessing='imagenet'"),
         (scaled, {"preprocessing": "imagenet"}, "`model`", "'preprocessing'"),
