@@ -307,11 +307,6 @@ def test_readme_repeats_the_figures_of_the_pages():
     assert {int(right) for form, right, _ in rows if "int8" in form} == {integers}
     assert {int(count) for _, _, count in rows} == {images}
 
-    later, low, high, first = stated("take # of the time ... (quartiles # to #), the first #")
-    timed = " ".join((ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").split())
-    assert f"the first step takes {first:.2f} of Keras's time" in timed
-    assert f"later steps {later:.2f} ({low:.2f} to {high:.2f})" in timed
-
 
 @pytest.mark.slow
 def test_accuracy_of_the_exported_forms(runs):

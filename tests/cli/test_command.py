@@ -126,7 +126,10 @@ def test_check_data_shows_no_control_characters(tmp_path, capsys):
     [
         (("check-data", "nofolder"), "`folder` must be an existing folder. Received: folder="),
         (("summary", "no.keras"), "`model` must be an existing .keras file. Received: model="),
-        (("predict", "no.keras", "a.png"), "`model` must be an existing .keras, .tflite or .onnx file"),
+        (
+            ("predict", "no.keras", "a.png"),
+            "`model` must be an existing .keras, .tflite or .onnx file",
+        ),
         (("responses", "--models", "no.keras"), "`models` must be an existing .keras file"),
         (("train", "--teacher", "no.keras"), "`teacher` must be an existing .keras file"),
     ],

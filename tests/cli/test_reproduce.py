@@ -54,7 +54,9 @@ def test_without_run_the_page_is_printed(ledger):
 
 
 def test_a_section_is_a_table_too(monkeypatch):
-    monkeypatch.setattr("keras_resnet.experiment.ledger.running.cost_text", lambda runs, _: f"{len(runs)} runs")
+    monkeypatch.setattr(
+        "keras_resnet.experiment.ledger.running.cost_text", lambda runs, _: f"{len(runs)} runs"
+    )
     page = run_here("reproduce", "sec4.2", "--budget", "cifar10", "--seeds", 0, 1, 2, 3, 4)
     assert "### overfit: " in page and page.endswith("Left to run: 10 runs.\n")
 
