@@ -89,7 +89,7 @@ def test_check_data_tells_its_findings_where_labels_cannot_be_searched(tmp_path,
     with pytest.raises(SystemExit) as end:
         run(check_data.main, [*words, "--no-duplicates", "--labels", "pixels"])
     told = capsys.readouterr()
-    assert end.value.code == 2 and "empty.png: empty" in told.out
+    assert end.value.code == 2 and "empty.png: zero-byte" in told.out
     assert told.err.splitlines()[-1].startswith("error: `folder` must have two classes or more")
     written = {path.name for path in (tmp_path / "checked").iterdir()}
     assert {"findings.csv", "report.html"} <= written and "labels.csv" not in written
