@@ -9,6 +9,10 @@ import os
 import signal
 import sys
 
+if sys.stderr is None:
+    # It is closed: its number would be that of the next file, and its lines standard output's.
+    sys.stderr = open(os.devnull, "w")  # noqa: SIM115
+
 
 def end_at_once(number, frame):
     """Ends the process with one line, as a handler of a signal."""

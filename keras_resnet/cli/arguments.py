@@ -137,10 +137,13 @@ def parse_experiment(
         found.expect_none()
     chosen = {name: values.pop(name) for name in mine}
     given = {name: value for name, value in values.items() if value != flags[name].default}
-    for source in (from_file, words):
+    for source in (words, from_file):
         named = {word.partition("=")[0] for word in source}
-        if named & {"--epochs", "-e"} and "--steps" not in named:
+        if "--steps" in named:
+            break
+        if named & {"--epochs", "-e"}:
             given["steps"] = None  # which would overrule the epochs
+            break
 
     dataset = found.note(check_name, given.get("dataset", preset.data.dataset))
     arguments = found.note(own, **chosen)

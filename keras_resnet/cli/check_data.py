@@ -24,6 +24,7 @@ from tyro.conf import Positional
 from keras_resnet import data, evaluation, experiment
 from keras_resnet.cli import Arguments, parse, print_json
 from keras_resnet.experiment.workdir import expect_folder
+from keras_resnet.utils import checks
 from keras_resnet.utils.escapes import visible
 
 
@@ -59,6 +60,11 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
     workdir = None if given.workdir is None else expect_folder("workdir", given.workdir)
     if workdir is not None:
         experiment.page.require_jinja()
+    model = None
+    if given.labels is not None:
+        checks.import_extra("sklearn", "Likely wrong labels", "train")
+        if given.labels != "pixels":
+            model = evaluation.embeddings.features_of(given.labels)
     with evaluation.Progress() as progress:
         report = data.check_data(
             given.folder,
@@ -67,13 +73,17 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
             channels=given.channels,
             progress=progress,
         )
-    wrong = []
+    wrong: list[evaluation.LabelCandidate] = []
+    failure: ValueError | OSError | None = None
     if given.labels is not None:
-        model = None if given.labels == "pixels" else given.labels
-        wrong = evaluation.find_wrong_labels(given.folder, model, image_size=given.image_size)
+        try:
+            wrong = evaluation.find_wrong_labels(given.folder, model, image_size=given.image_size)
+        except (ValueError, OSError) as error:  # All that was found is told first.
+            failure = error
     if workdir is not None:
         report.write(workdir / "findings.csv")
-        evaluation.labels.write_candidates(workdir / "labels.csv", wrong)
+        if failure is None:
+            evaluation.labels.write_candidates(workdir / "labels.csv", wrong)
         experiment.page.write_report(
             workdir, title=f"Images of {given.folder}", check=report, wrong_labels=wrong
         )
@@ -91,6 +101,8 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
         _show(report, wrong)
         if workdir is not None:
             print(f"Everything is in {workdir}: begin with {experiment.page.REPORT}")
+    if failure is not None:
+        raise failure
     sys.exit(1 if report.findings or wrong else 0)
 
 

@@ -2,13 +2,15 @@
 
     keras-resnet doctor
 
-Each line is a finding: "ok", or "missing" or "slow" with the remedy. The exit code is 1 where
-something that training needs does not work.
+Each line is a finding: "ok", or "missing", "broken" or "slow" with the remedy. The exit code is 1
+where something that training needs does not work.
 """
 
+import contextlib
 import dataclasses
 import os
 import platform
+import re
 import shutil
 import sys
 import time
@@ -20,9 +22,11 @@ from typing import NamedTuple
 import numpy as np
 from packaging.requirements import Requirement
 
-from keras_resnet import data, experiment, models, training
+from keras_resnet import data, models, training
 from keras_resnet.analysis.machine import processor_features
 from keras_resnet.cli import Arguments, parse, print_json
+from keras_resnet.utils.checks import first_line
+from keras_resnet.version import __version__
 
 DISTRIBUTION = "keras-deep-residual"
 # Extras that are not for users.
@@ -51,21 +55,32 @@ class Doctor(Arguments):
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
     """Prints the findings; exits with 1 where training does not work."""
     given = parse(Doctor, argv, __doc__, prog)
-    found = [*_installed(), *_machine(), *_step()]
+    found = [*_installed(), start := _start()]
+    if start.state == "ok":
+        found += [*_machine(), *_step()]
     if given.json:
         print_json([finding._asdict() for finding in found])
     else:
         for state, what, remedy in found:
             print(f"{state:8}{what}" + f": {remedy}" * bool(remedy))
-    if any(finding.state == "broken" for finding in found):
+    if start.state == "missing" or any(finding.state == "broken" for finding in found):
         sys.exit(1)
 
 
 def _installed() -> Iterator[Finding]:
-    for name, version in experiment.card.versions().items():
-        yield Finding("ok", f"{name} {version}")
+    yield Finding("ok", f"keras_resnet {__version__}")
+    yield Finding("ok", f"python {platform.python_version()}")
+    for name in ("keras", "tensorflow"):
+        # A build of it may be a distribution of another name: `_start` tells what is missing.
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            yield Finding("ok", f"{name} {metadata.version(name)}")
+    try:
+        required = metadata.requires(DISTRIBUTION)
+    except metadata.PackageNotFoundError:
+        yield Finding("missing", f"{DISTRIBUTION}, of which this is a checkout", "pip install -e .")
+        return
     extras: dict[str, list[str]] = {}
-    for text in metadata.requires(DISTRIBUTION) or ():
+    for text in required or ():
         requirement = Requirement(text)
         for extra in metadata.metadata(DISTRIBUTION).get_all("Provides-Extra") or ():
             marker = requirement.marker
@@ -88,6 +103,21 @@ def _fits(requirement: Requirement) -> bool:
         return requirement.specifier.contains(metadata.version(requirement.name), prereleases=True)
     except metadata.PackageNotFoundError:
         return False
+
+
+def _start() -> Finding:
+    """Imports all that training needs."""
+    try:
+        training.Trainer  # noqa: B018, which imports what is deferred
+    except Exception as error:  # Whatever is wrong with the installation.
+        if isinstance(error, ModuleNotFoundError) and error.name in ("tensorflow", "keras"):
+            return Finding("missing", f"the package {error.name}", f"pip install {error.name}")
+        # TensorFlow's own error holds the traceback of its cause.
+        causes = re.findall(r"^\w+Error: .*", str(error), re.MULTILINE)
+        cause = causes[-1] if causes else f"{type(error).__name__}: {first_line(error)}"
+        remedy = "pip install --force-reinstall tensorflow keras"
+        return Finding("broken", f"the import of TensorFlow and Keras ({cause})", remedy)
+    return Finding("ok", "TensorFlow and Keras can be imported")
 
 
 def _machine() -> Iterator[Finding]:

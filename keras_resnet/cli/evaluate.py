@@ -139,7 +139,7 @@ def main(
         lines.append(str(pair))
     metrics |= {"command": command_line(), "versions": experiment.card.versions()}
     write_json(workdir / "metrics.json", metrics)
-    failure: ValueError | None = None
+    failure: ValueError | OSError | None = None
     if given.calibrate is not None:
         try:
             measured = cast(evaluation.Evaluation, result)
@@ -149,7 +149,7 @@ def main(
             metrics["calibration"] = dataclasses.asdict(calibration)
             lines.append(f"{given.calibrate}: {calibration}")
             write_json(workdir / "metrics.json", metrics)
-        except ValueError as error:  # All that was measured is told first.
+        except (ValueError, OSError) as error:  # All that was measured is told first.
             failure = error
     # Maps are those of one network.
     explained = (

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import logging
+import os
 import re
+import select
 import signal
 import sys
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import FrameType
 from typing import Any, NoReturn, TextIO
 
@@ -85,6 +88,38 @@ def _as_typed(line: str) -> str:
     return f"`{names[0]}`{found[2]}{names[0]}={found[3]}{found[4]}"
 
 
+def _unread(number: int) -> bool:
+    """Returns whether the reader of a pipe or socket is gone."""
+    poll = select.poll()
+    poll.register(number, 0)  # of errors alone
+    return any(events & (select.POLLERR | select.POLLHUP) for _, events in poll.poll(0))
+
+
+@contextlib.contextmanager
+def _ended_where_unread() -> Iterator[None]:
+    """Ends the process quietly once nobody reads its output, as in front of `| head`.
+
+    Its code is that of a process that SIGPIPE ends. The signal itself would end a run, too, when a
+    server closes a connection.
+    """
+    try:
+        try:
+            yield
+        finally:
+            if sys.stdout is not None:
+                sys.stdout.flush()  # Python would do it too late for an except clause.
+    except BrokenPipeError:
+        gone = [number for number in (1, 2) if _unread(number)]
+        if not gone:
+            raise
+        null = os.open(os.devnull, os.O_WRONLY)
+        for number in gone:
+            os.dup2(null, number)  # for what is still in a buffer
+        os.close(null)
+        sys.exit(128 + signal.SIGPIPE)
+
+
+@_ended_where_unread()
 def run(main: Callable[..., None], *args: Any, **options: Any) -> None:
     """Calls `main` of a verb or a recipe, shows what the package logs, and ends errors in one line.
 
@@ -92,9 +127,9 @@ def run(main: Callable[..., None], *args: Any, **options: Any) -> None:
 
     A wrong value, a missing package and a file that cannot be read or written end the process with
     code 2, training that had to stop and an exported model that differs from its original with 1,
-    SIGTERM with 143, Ctrl-C with 130. Other errors are faults of the package and keep their
-    traceback. Warnings are one line each. All of it, and characters that the terminal lacks, are
-    escaped.
+    SIGTERM with 143, Ctrl-C with 130, output that nobody reads with 141. Other errors are faults of
+    the package and keep their traceback. Warnings are one line each. All of it, and characters that
+    the terminal lacks, are escaped.
     """
     before = LOGGER.level, LOGGER.propagate, warnings.formatwarning
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -116,6 +151,8 @@ def run(main: Callable[..., None], *args: Any, **options: Any) -> None:
         print(f"error: {first_line(error)}", file=sys.stderr)
         sys.exit(1)
     except (ValueError, ImportError, OSError) as error:
+        if isinstance(error, BrokenPipeError) and (_unread(1) or _unread(2)):
+            raise
         for line in lines_of(error):
             print(f"error: {_as_typed(line)}", file=sys.stderr)
         sys.exit(2)

@@ -90,7 +90,7 @@ def embed(
     """
     checks.integer("batch_size", batch_size)
     _check_folder(folder)
-    features = _features(model)
+    features = features_of(model)
     transforms = transforms_for(features, image_size, resize)
     return _table(Path(folder), transforms, features, batch_size)
 
@@ -171,7 +171,7 @@ def _write_parquet(
 _WRITERS = {".csv": _write_csv, ".parquet": _write_parquet}
 
 
-def _features(model: keras.Model | ExportedModel | str | Path) -> ExportedModel:
+def features_of(model: keras.Model | ExportedModel | str | Path) -> ExportedModel:
     """Returns a model, of whatever form, from images in [0, 255] to features."""
     given = model.name if isinstance(model, keras.Model) else str(model)
     file: Path | None = None

@@ -292,7 +292,7 @@ class Trainer:
                 count = min(self.steps_per_call, plan.next_stop(step) - step)
                 if step == first_step and self.auto_micro_batches:
                     read = functools.partial(
-                        self._train_batches, dataset, batch_size, seed, first_step
+                        self._train_batches, dataset, batch_size, seed, first_step, shares
                     )
                     batches = self._train_what_fits(session, batches, count, batch_size, read)
                 else:
@@ -324,10 +324,13 @@ class Trainer:
                 )
                 if terminate or self.model.stop_training or plan.is_due(step, plan.save_every):
                     session.save(called.callbacks)
-                    if terminate:
-                        if signal.SIGINT in received:
-                            raise KeyboardInterrupt
-                        raise Terminated(f"SIGTERM at step {step}; {session.last_good()}")
+                if terminate:
+                    break
+            # Here, since a signal may have come during the last checkpoint.
+            if any_worker(self.strategy, bool(received)):
+                if signal.SIGINT in received:
+                    raise KeyboardInterrupt
+                raise Terminated(f"SIGTERM at step {step}; {session.last_good()}")
         return self.model.history
 
     def evaluate(

@@ -17,7 +17,10 @@ from typing import Any
 from keras_resnet.utils.terminal import notices_left_out
 
 # `python -m keras_resnet` imports the package in front of the command.
-_AS_MODULE = sys.argv[:1] == ["-m"] and sys.orig_argv[-len(sys.argv)].endswith("keras_resnet")
+_AS_MODULE = sys.argv[:1] == ["-m"] and sys.orig_argv[-len(sys.argv)] in (
+    "keras_resnet",
+    "-mkeras_resnet",
+)
 _deferring = _AS_MODULE or "keras_resnet_command" in sys.modules
 _packages: list[str] = []
 _waiting: list[Callable[[], object]] = []
@@ -32,8 +35,9 @@ def deferred(package: str) -> bool:
     module = sys.modules[package]
 
     def find(name: str) -> Any:
-        spec = None if name.startswith("__") else importlib.util.find_spec(f"{package}.{name}")
-        if not name.startswith("__") and not (spec and spec.submodule_search_locations):
+        special = name.startswith("__") or not name.isidentifier()
+        spec = None if special else importlib.util.find_spec(f"{package}.{name}")
+        if not special and not (spec and spec.submodule_search_locations):
             _import_deferred(package)
         if name not in vars(module):
             if spec is None:
@@ -62,17 +66,29 @@ def _import_deferred(package: str) -> None:
         _import(package)
         return
     _deferring = False
+    try:
+        _import_all()
+    except BaseException:
+        _deferring = True  # What is asked for next tells the cause again.
+        raise
+    while _waiting:
+        _waiting.pop()()
+
+
+def _import_all() -> None:
     quiet = os.environ.get("TF_CPP_MIN_LOG_LEVEL", "0") not in ("0", "1")
     with notices_left_out() if quiet else contextlib.nullcontext():
         for name in list(_packages):
             _import(name)
         if tensorflow := sys.modules.get("tensorflow"):
             tensorflow.config.list_physical_devices()  # It says so if there is no GPU.
-    while _waiting:
-        _waiting.pop()()
 
 
 def _import(package: str) -> None:
     if package in _packages:
         _packages.remove(package)
-        importlib.reload(sys.modules[package])
+        try:
+            importlib.reload(sys.modules[package])
+        except BaseException:
+            _packages.append(package)
+            raise

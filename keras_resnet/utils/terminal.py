@@ -6,25 +6,34 @@ It is left out where the level of the logger `keras_resnet` is above INFO, as `-
 from __future__ import annotations
 
 import contextlib
+import glob
 import importlib.util
 import logging
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 # What a run, a study or a search has found, for the user, where the other loggers say what it does.
 RESULTS = logging.getLogger("keras_resnet.results")
 
 # Lines of TensorFlow's and absl's own log that are no errors, with what follows one of them; and
 # the error that there is no GPU, which is none.
-NOTICES = (
+_NOTICES = (
     r"WARNING: All log messages before absl::InitializeLog|[IW]\d{4} |To enable the following in|"
-    r"\d{4}-\d\d-\d\d .*: [IW] |E\d{4} .*failed call to cuInit"
+    r"\d{4}-\d\d-\d\d .*: [IW] |E\d{4} .*failed call to cuInit.*(CUDA_ERROR_NO_DEVICE"
 )
 # Copies what it reads without them, also where the process that writes has crashed.
 _FILTER = "import re, sys\nfor x in sys.stdin.buffer:\n    "
 _FILTER += "re.match(sys.argv[1].encode(), x) or sys.stdout.buffer.write(x)"
+
+
+def notices(devices: Sequence[str]) -> str:
+    """Returns a regular expression of the lines that say nothing, by the files of NVIDIA devices.
+
+    Without a device the driver's library is none either (303); beside one, that is a fault.
+    """
+    return _NOTICES + (")" if devices else r"|\(303\))")
 
 
 def format_seconds(seconds: float) -> str:
@@ -40,17 +49,27 @@ def notices_left_out() -> Iterator[None]:
 
     Its C++ code does before it has read the level that its log is to have.
     """
-    command = [sys.executable, "-I", "-S", "-u", "-c", _FILTER, NOTICES]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=2, start_new_session=True) as copy:
-        assert copy.stdin is not None
+    try:
         before = os.dup(2)
-        os.dup2(copy.stdin.fileno(), 2)
-        try:
-            yield
-        finally:
+    except OSError:  # It is closed.
+        yield
+        return
+    pattern = notices(glob.glob("/dev/nvidia*"))
+    command = [sys.executable, "-I", "-S", "-u", "-c", _FILTER, pattern]
+    copy = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=2, start_new_session=True)
+    assert copy.stdin is not None
+    os.dup2(copy.stdin.fileno(), 2)
+    try:
+        yield
+    finally:
+        if sys.stderr is not None:
             sys.stderr.flush()
-            os.dup2(before, 2)
-            os.close(before)
+        os.dup2(before, 2)
+        os.close(before)
+        copy.stdin.close()
+        # A process that was started meanwhile may hold the pipe open, for as long as it runs.
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            copy.wait(1)
 
 
 def show(line: str) -> None:

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 import keras_resnet
+from keras_resnet.cli import evaluate, run
 from keras_resnet.data import load_dataset
 from keras_resnet.preprocessing import Preprocessing
 from tests.evaluation.test_classes import FRUIT, perfect
@@ -134,7 +135,7 @@ def test_wrong_flag_is_one_line_and_writes_nothing(models, tmp_path, flags, name
     assert list(tmp_path.iterdir()) == []
 
 
-def test_two_models_are_compared_and_one_is_calibrated(tmp_path):
+def test_two_models_are_compared_and_one_is_calibrated(tmp_path, monkeypatch, capsys):
     """On random outputs: the digits' 179 validation images."""
     paths = []
     for seed in range(2):
@@ -167,6 +168,14 @@ def test_two_models_are_compared_and_one_is_calibrated(tmp_path):
     assert copy.preprocessing.threshold == pytest.approx(found["threshold"])
     flags = ["--models", paths[0], "--calibrate", out, "--workdir", tmp_path / "2"]
     refused("calibrate", "evaluate", *flags)
+    # What was measured is told, too, where the model cannot be written.
+    monkeypatch.setattr(evaluate.weights, "save_model", lambda *_: os.stat(tmp_path / "full"))
+    flags[3], workdir = tmp_path / "other.keras", tmp_path / "3"
+    with pytest.raises(SystemExit) as end:
+        run(evaluate.main, [*map(str, flags[:-1]), str(workdir)])
+    told = capsys.readouterr()
+    assert end.value.code == 2 and "full" in told.err.splitlines()[-1]
+    assert "top-1" in told.out and (workdir / "report.html").is_file()
 
 
 def test_models_of_two_sizes_are_compared_on_the_same_files(tmp_path):

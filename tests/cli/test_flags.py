@@ -102,6 +102,22 @@ def test_the_settings_of_an_earlier_run(tmp_path):
     assert again == earlier.replace(epochs=3, steps=None)
 
 
+def test_the_command_line_decides_between_epochs_and_steps(tmp_path):
+    path = tmp_path / "config.yaml"
+    for text, words, epochs, steps in (
+        ("epochs: 3", (), 3, None),
+        ("epochs: 3", ("--steps", "5"), 3, 5),
+        ("epochs: 3", ("--steps=5",), 3, 5),
+        ("epochs: 3", ("--steps", "9"), 3, 9),  # the preset's
+        ("steps: 5", ("-e", "3"), 3, None),
+        ("epochs: 4\nsteps: 5", ("--epochs", "3"), 3, None),
+        ("epochs: 3\nsteps: 5", (), 3, 5),
+    ):
+        path.write_text(text)
+        given = experiment("--config", str(path), *words).optimization
+        assert (given.epochs, given.steps) == (epochs, steps), (text, words)
+
+
 def test_unknown_keys_are_named(tmp_path):
     path = tmp_path / "config.yaml"
     path.write_text("modle: ResNet32\nrate: 1\nepochs: 3\n")

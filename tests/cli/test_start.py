@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -17,6 +19,7 @@ from keras_resnet.training import optimizers
 from keras_resnet.training.augment import _LAYERS, AUGMENTS
 from keras_resnet.training.choices import OPTIMIZERS, TRACKERS
 from keras_resnet.training.trackers import _TRACKERS
+from keras_resnet.utils.terminal import notices
 from keras_resnet_command import VERBS
 from tests.conftest import ENVIRONMENT, ROOT
 from tests.snapshot.nets import STORED
@@ -224,6 +227,94 @@ with notices_left_out():
     assert done.returncode == 3
     told = [line.partition("] ")[2] for line in done.stderr.splitlines()]
     assert told == ["a real error", "the last words"]
+
+
+def test_only_a_missing_gpu_is_no_error():
+    start = "E0000 00:00:1765.1 1 cuda_platform.cc:51] failed call to cuInit: INTERNAL: CUDA error:"
+    absent = f"{start} : CUDA_ERROR_NO_DEVICE: no CUDA-capable device is detected"
+    library = f"{start} Failed call to cuInit: UNKNOWN ERROR (303)"
+    driver = f"{start} CUDA_ERROR_SYSTEM_DRIVER_MISMATCH: system has unsupported display driver"
+    for devices, expected in (([], [True, True, False]), (["/dev/nvidia0"], [True, False, False])):
+        found = [bool(re.match(notices(devices), line)) for line in (absent, library, driver)]
+        assert found == expected
+
+
+def test_a_process_that_keeps_standard_error_does_not_hold_the_command(subprocess_python):
+    script = """
+import subprocess, time
+from keras_resnet.utils.terminal import notices_left_out
+with notices_left_out():
+    # Not a child of which the caller would read.
+    process = subprocess.Popen(["sleep", "30"], stdout=subprocess.DEVNULL)
+start = time.monotonic()
+process.kill()
+"""
+    prelude = "import time, keras_resnet_command\nbefore = time.monotonic()\n"
+    done = subprocess_python(prelude + script + "print(start - before < 20)")
+    assert done.stdout == "True\n"
+
+
+def test_standard_error_may_be_closed():
+    command = shlex.join([sys.executable, "-m", "keras_resnet", "models", "resnet18", "--json"])
+    for closed, printed in ((command, True), (f"{command} --family nope", False)):
+        done = subprocess.run(
+            f"{closed} 2>&-", shell=True, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True
+        )
+        assert done.returncode == (0 if printed else 2)
+        assert bool(json.loads(done.stdout)) if printed else done.stdout == ""
+
+
+def test_a_failed_import_is_told_each_time(subprocess_python):
+    script = """
+import sys, keras_resnet_command, keras_resnet
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == "tensorflow":
+            raise ImportError("libnothing.so")
+sys.meta_path.insert(0, finder := Finder())
+for name in ("ResNet50", "backbone", "training"):
+    try:
+        print(getattr(keras_resnet, name).Trainer)
+    except ImportError as error:
+        print(error)
+sys.meta_path.remove(finder)
+print(keras_resnet.ResNet50.__name__, hasattr(keras_resnet, "a.b"), hasattr(keras_resnet, ""))
+"""
+    told = subprocess_python(script).stdout.splitlines()
+    assert told == ["libnothing.so"] * 3 + ["ResNet50 False False"]
+
+
+@pytest.mark.parametrize(
+    ("error", "state", "words"),
+    [
+        ("ModuleNotFoundError('no', name='tensorflow')", "missing", "pip install tensorflow"),
+        (
+            "ImportError('Traceback\\nImportError: libcu.so\\n\\nFailed to load')",
+            "broken",
+            "libcu.so",
+        ),
+    ],
+)
+def test_doctor_tells_what_is_wrong_with_tensorflow(error, state, words, subprocess_python):
+    script = f"""
+import importlib.metadata as metadata, sys, keras_resnet_command
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == "tensorflow":
+            raise {error}
+sys.meta_path.insert(0, Finder())
+def requires(name):
+    raise metadata.PackageNotFoundError(name)
+metadata.requires = requires
+sys.argv = ["keras-resnet", "doctor"]
+keras_resnet_command.main()
+"""
+    done = subprocess_python(script, check=False)
+    assert (done.returncode, done.stderr) == (1, "")
+    lines = done.stdout.splitlines()
+    assert lines[-1].startswith(state) and words in lines[-1]
+    assert any(line.startswith("ok      keras_resnet ") for line in lines)
+    assert any("pip install -e ." in line for line in lines)
 
 
 def test_flags_with_choices_are_complete(capsys):

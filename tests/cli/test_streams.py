@@ -5,6 +5,8 @@ import shlex
 import subprocess
 import sys
 
+import pytest
+
 from keras_resnet.experiment.search import searching
 from keras_resnet.utils.files import write_json
 from keras_resnet.utils.terminal import RESULTS
@@ -28,6 +30,41 @@ def test_json_is_all_that_goes_through_a_pipe(tmp_path):
         check=True,
     )
     assert json.loads(done.stdout)["images"] == 360
+
+
+@pytest.mark.parametrize(
+    ("lines", "closed"), [(1, "1"), (100_000, "1"), (100_000, "2")], ids=["short", "long", "errors"]
+)
+def test_output_that_nobody_reads_ends_the_process_quietly(lines, closed, subprocess_python):
+    script = f"""
+import os, sys
+import keras_resnet_command
+from keras_resnet import cli
+reader, writer = os.pipe()
+os.dup2(writer, {closed})
+os.close(reader), os.close(writer)
+def main():
+    for i in range({lines}):
+        print(i, file=(None, sys.stdout, sys.stderr)[{closed}])
+cli.run(main)
+"""
+    done = subprocess_python(script, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (141, "", "")
+
+
+def test_another_broken_pipe_is_an_error(subprocess_python):
+    script = """
+import os
+import keras_resnet_command
+from keras_resnet import cli
+def main():
+    print("a result")
+    raise BrokenPipeError(32, "of a server")
+cli.run(main)
+"""
+    done = subprocess_python(script, check=False)
+    assert (done.returncode, done.stdout) == (2, "a result\n")
+    assert done.stderr == "error: [Errno 32] of a server\n"
 
 
 def test_what_is_shown_by_the_way_can_be_left_out(tmp_path):

@@ -9,6 +9,7 @@ from PIL import Image
 from sklearn.datasets import load_sample_image
 
 import keras_resnet
+from keras_resnet.cli import check_data, run
 from tests.helpers import randomize
 from tests.recipes.running import refused, run_here
 
@@ -73,6 +74,25 @@ def test_doctor_names_what_is_there():
 
 def test_an_unknown_study_is_named():
     refused("NAME='fly'", "study", "fly")
+
+
+def test_check_data_tells_its_findings_where_labels_cannot_be_searched(tmp_path, capsys):
+    for name, count in (("left", 6), ("right", 4)):
+        folder = tmp_path / "photos" / name
+        folder.mkdir(parents=True)
+        for i in range(count):
+            Image.fromarray(np.full((8, 8, 3), 20 * i, "uint8")).save(folder / f"{name}{i}.png")
+    (tmp_path / "photos/left/empty.png").touch()
+    words = [str(tmp_path / "photos"), "--workdir", str(tmp_path / "checked")]
+    refused("none.keras", "check-data", *words, "--labels", "none.keras")
+    assert not (tmp_path / "checked").exists()
+    with pytest.raises(SystemExit) as end:
+        run(check_data.main, [*words, "--no-duplicates", "--labels", "pixels"])
+    told = capsys.readouterr()
+    assert end.value.code == 2 and "empty.png: zero-byte" in told.out
+    assert told.err.splitlines()[-1].startswith("error: `folder` must have two classes or more")
+    written = {path.name for path in (tmp_path / "checked").iterdir()}
+    assert {"findings.csv", "report.html"} <= written and "labels.csv" not in written
 
 
 def test_check_data_shows_planted_faults_on_a_page(tmp_path):

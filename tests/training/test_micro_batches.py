@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 
+import numpy as np
 import pytest
 import tensorflow as tf
 
@@ -47,6 +48,24 @@ def test_a_run_that_did_not_fit_equals_one_of_smaller_parts(
     again = make_trainer(auto_micro_batches=True, **options)
     fit(again, 5, checkpoints=checkpoints)
     assert again.micro_batches == 2
+    assert_same_weights(whole, again)
+
+
+def test_images_are_sampled_as_before_after_a_failure(memory):
+    whole = fit(make_trainer(micro_batches=2), 3, sampling="balanced")
+    memory.append("OOM when allocating")
+    again = make_trainer(auto_micro_batches=True)
+    calls, train_batches = [], Trainer._train_batches
+
+    def recorded(trainer, dataset, batch_size, seed, start, shares=None):
+        calls.append(shares)
+        return train_batches(trainer, dataset, batch_size, seed, start, shares)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Trainer, "_train_batches", recorded)
+        fit(again, 3, sampling="balanced")
+    first, second = calls
+    np.testing.assert_array_equal(first, second)
     assert_same_weights(whole, again)
 
 

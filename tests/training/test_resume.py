@@ -87,6 +87,20 @@ def test_sigterm_saves_and_exits(tmp_path, capsys):
     assert_same_weights(fit(make_trainer(), 8), fit(make_trainer(), 8, checkpoints=checkpoints))
 
 
+def test_sigterm_during_the_last_checkpoint_ends_the_process(tmp_path, monkeypatch):
+    checkpoints, save = Checkpoints(tmp_path), Checkpoints.save
+
+    def save_and_terminate(self, *args):
+        terminate()
+        save(self, *args)
+
+    monkeypatch.setattr(Checkpoints, "save", save_and_terminate)
+    with pytest.raises(Terminated, match="SIGTERM at step 2; .*step-000000002"):
+        fit(make_trainer(), 2, checkpoints=checkpoints)
+    monkeypatch.undo()
+    assert_same_weights(fit(make_trainer(), 2), fit(make_trainer(), 2, checkpoints=checkpoints))
+
+
 def test_a_signal_before_the_first_step_ends_at_once(tmp_path):
     begin = keras.callbacks.LambdaCallback(on_train_batch_begin=lambda batch, logs: terminate())
     trainer = make_trainer()
