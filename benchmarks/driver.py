@@ -90,7 +90,8 @@ class Worker:
     def close(self) -> None:
         self._process.kill()
         self._process.wait()
-        self._process.stdin.close()
+        with contextlib.suppress(BrokenPipeError):  # of a request that nobody read
+            self._process.stdin.close()
         self._process.stdout.close()
 
 
