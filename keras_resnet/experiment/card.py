@@ -32,8 +32,8 @@ _CHOICE = {
     "train": "These images were trained on: how it does on others was not measured.",
     "validation": "These images may have steered the learning rate; there was no test split.",
 }
-_CHOSEN = """These images chose the epoch, so that the figures are better than those of other images
-would be; there was no test split."""
+_CHOSEN = """These images chose the epoch, so that figures of other images are likely worse; there
+was no test split."""
 
 _MODULES = """ `saved_model` and `feature_vector` are TF Hub modules (Reusable SavedModels): they
 take the same images as float32 in [0, 1] and give logits and features."""

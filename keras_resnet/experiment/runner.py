@@ -33,6 +33,7 @@ from keras_resnet.experiment.factories import (
     make_trainer,
     total_steps,
 )
+from keras_resnet.experiment.headline import accuracy_key
 from keras_resnet.experiment.measuring import Outcome, last_validation, measure
 from keras_resnet.experiment.mirror import Mirror, mirrored
 from keras_resnet.experiment.preflight import expect_statistics_of, prepare
@@ -472,7 +473,9 @@ def _finish(
         **origin(),
     }
     seconds = figures["train_seconds"]
-    logger.info(f"{split} accuracy {100 * accuracy:.2f} %, {seconds:.0f} s of training")
+    key = accuracy_key(figures)
+    share = f"{key.replace('_', ' ')} {100 * figures[f'{split}_{key}']:.2f} %"
+    logger.info(f"{split} {share}, {seconds:.0f} s of training")
     if epochs:
         learning_curve(
             epochs,
