@@ -111,7 +111,7 @@ def case():
 
 def test_page_has_the_figures_of_a_run_and_escapes_the_text_of_others(case, tmp_path):
     dataset, model, result, (images, labels) = case
-    settings = Experiment.from_flat(workdir=str(tmp_path), batch_size=6, seed=3).flat()
+    settings = Experiment.from_flat(workdir=str(tmp_path), batch_size=6, seed=3).recorded()
     (tmp_path / "config.json").write_text(json.dumps(settings))
     rows = [
         {"kind": "interval", "step": 2, "epoch": 1, "loss": 2.0, "images_per_second": 40.0},
