@@ -11,22 +11,30 @@ from collections.abc import Mapping, Sequence
 
 Epochs = Sequence[Mapping[str, float]]
 
-# Kinds of errors, and the columns of accuracies that they are computed from.
-CURVES = {"training": "accuracy", "test": "val_accuracy"}
+
+def columns(watched: str) -> dict[str, str]:
+    """Returns the columns of accuracies by the kind of their errors: "training", or a split."""
+    return {"training": "accuracy", watched: "val_accuracy"}
 
 
-def error_curves(study: Mapping[str, Sequence[Epochs]]) -> list[dict[str, object]]:
-    """Returns the training and test errors of every network by epoch, over its seeds.
+def error_curves(
+    study: Mapping[str, Sequence[Epochs]], watched: str = "test"
+) -> list[dict[str, object]]:
+    """Returns the errors of every network by epoch, over its seeds.
 
     Curves end where the shortest run of the label ends.
 
+    Args:
+        study: The runs by label.
+        watched: Split that the runs were evaluated on after each epoch.
+
     Returns:
-        Rows of `network`, `kind` ("training" or "test"), `epoch` (from 1), and mean, lowest and
+        Rows of `network`, `kind` ("training" or `watched`), `epoch` (from 1), and mean, lowest and
         highest error of the seeds in [0, 1]: `error_mean`, `error_low`, `error_high`.
     """
     rows: list[dict[str, object]] = []
     for label, runs in study.items():
-        for kind, column in CURVES.items():
+        for kind, column in columns(watched).items():
             if not all(column in row for run in runs for row in run):
                 continue
             by_seed = [[1.0 - row[column] for row in run] for run in runs]
@@ -61,19 +69,25 @@ def final_errors(runs: Sequence[Epochs], column: str) -> tuple[float, float | No
 
 
 def convergence(
-    study: Mapping[str, Sequence[Epochs]], errors: Sequence[float]
+    study: Mapping[str, Sequence[Epochs]], errors: Sequence[float], watched: str = "test"
 ) -> list[dict[str, object]]:
     """Returns the final errors of every network, and the epochs it took to training errors.
 
+    Args:
+        study: The runs by label.
+        errors: Training errors in [0, 1].
+        watched: Split that the runs were evaluated on after each epoch.
+
     Returns:
-        Rows of `network`, `seeds`, mean and deviation of the final training and test error, and
-        for each of `errors` in [0, 1] the mean of the epochs it took (of the seeds that reached
+        Rows of `network`, `seeds`, mean and deviation of the final errors in training
+        (`training_error`, `training_error_sd`) and on `watched` (`test_error`, for one), and for
+        each of `errors` in [0, 1] the mean of the epochs it took (of the seeds that reached
         it, or None) and the number of seeds that reached it.
     """
     rows = []
     for label, runs in study.items():
         row: dict[str, object] = {"network": label, "seeds": len(runs)}
-        for kind, column in CURVES.items():
+        for kind, column in columns(watched).items():
             if all(run and column in run[-1] for run in runs):
                 row[f"{kind}_error"], row[f"{kind}_error_sd"] = final_errors(runs, column)
         for error in errors:

@@ -12,6 +12,7 @@ import tensorflow as tf
 from keras_resnet.architectures import Architecture, DenseArchitecture
 from keras_resnet.data import ImageDataset
 from keras_resnet.experiment.effort import energy_text
+from keras_resnet.experiment.headline import accuracy_key, loss_text
 from keras_resnet.preprocessing import COLORS, Preprocessing
 from keras_resnet.utils import checks
 from keras_resnet.utils.escapes import code_block, markdown
@@ -31,6 +32,8 @@ _CHOICE = {
     "train": "These images were trained on: how it does on others was not measured.",
     "validation": "These images may have steered the learning rate; there was no test split.",
 }
+_CHOSEN = """These images chose the epoch, so that figures of other images are likely worse; there
+was no test split."""
 
 _MODULES = """ `saved_model` and `feature_vector` are TF Hub modules (Reusable SavedModels): they
 take the same images as float32 in [0, 1] and give logits and features."""
@@ -67,12 +70,14 @@ def model_card(
     operations = metrics["multiply_adds"]
     operations = "an unknown number of" if operations is None else f"{operations:,}"
     split = metrics["split"]
-    accuracy, count = metrics[f"{split}_accuracy"], metrics[f"{split}_images"]
+    key = accuracy_key(metrics)
+    shown = key.replace("_", " ")
+    accuracy, count = metrics[f"{split}_{key}"], metrics[f"{split}_images"]
     low, high = wilson_interval(accuracy, count)
     training = ""
-    if split != "train" and "train_accuracy" in metrics:
-        share = f"{100 * metrics['train_accuracy']:.2f} %"
-        training = f"| training accuracy, last epoch | {share} |\n"
+    if split != "train" and f"train_{key}" in metrics:
+        share = f"{100 * metrics[f'train_{key}']:.2f} %"
+        training = f"| training {shown}, last epoch | {share} |\n"
     values = ", ".join(f"{k} {value}" for k, value in settings.items() if value not in (None, {}))
     return f"""# {markdown(name)} trained on {markdown(dataset.name)}
 
@@ -83,13 +88,14 @@ def model_card(
 
 | figure | value |
 |---|---|
-| {split} accuracy (single crop, {count:,} images) | {100 * accuracy:.2f} % |
-| {split} accuracy, 95 % interval (Wilson) | {100 * low:.1f} to {100 * high:.1f} % |
-| {split} loss (cross-entropy, nats) | {metrics[f"{split}_loss"]:.4f} |
+| {split} {shown} (single crop, {count:,} images) | {100 * accuracy:.2f} % |
+| {split} {shown}, 95 % interval (Wilson) | {100 * low:.1f} to {100 * high:.1f} % |
+| {split} loss ({loss_text(metrics, settings)}) | {metrics[f"{split}_loss"]:.4f} |
 {training}{_other_weights(metrics)}| training time | {metrics["train_seconds"]:.0f} s for \
 {metrics["steps"]} steps |
 {_effort(metrics)}
-These are figures {_moment(metrics)} of one run with seed {metrics["seed"]}. {_CHOICE[split]}
+These are figures {_moment(metrics)} of one run with seed {metrics["seed"]}. \
+{_choice(metrics, settings)}
 
 ## Data
 
@@ -119,6 +125,12 @@ Versions: {versions_text(metrics)}.
 """
 
 
+def _choice(metrics: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
+    """Says what was chosen by the images that the figures are of."""
+    by_epoch = metrics.get("final_weights") == "best" or settings.get("patience") is not None
+    return _CHOSEN if metrics["split"] == "validation" and by_epoch else _CHOICE[metrics["split"]]
+
+
 def _moment(metrics: Mapping[str, Any]) -> str:
     """Says when the weights of `model.keras` were those of the run."""
     if metrics.get("final_weights") == "best":
@@ -129,14 +141,16 @@ def _moment(metrics: Mapping[str, Any]) -> str:
 def _other_weights(metrics: Mapping[str, Any]) -> str:
     """Returns the row of the weights beside the model's: the best epoch's, or the last ones."""
     which = "last" if metrics.get("final_weights") == "best" else "best"
-    accuracy = metrics.get(f"{which}_{metrics['split']}_accuracy")
+    key = accuracy_key(metrics)
+    accuracy = metrics.get(f"{which}_{metrics['split']}_{key}")
     if accuracy is None:
         return ""
     epoch = ""
     if which == "best":
         epoch = f", epoch {metrics['best_epoch']} by {metrics['monitor']}"
     share = f"{100 * accuracy:.2f} %"
-    return f"| {metrics['split']} accuracy of `{which}.keras`{epoch} | {share} |\n"
+    shown = f"{metrics['split']} {key.replace('_', ' ')}"
+    return f"| {shown} of `{which}.keras`{epoch} | {share} |\n"
 
 
 def _effort(metrics: Mapping[str, Any]) -> str:
@@ -179,10 +193,10 @@ def front_matter(
         ImportError: If `huggingface_hub` is not installed.
     """
     hub = checks.import_extra("huggingface_hub", "Cards of the Hugging Face hub", "weights")
-    split = metrics["split"]
+    split, key = metrics["split"], accuracy_key(metrics)
     figures = {
         metric: metrics[f"{split}_{metric}"]
-        for metric in ("accuracy", "top5_accuracy", "loss")
+        for metric in (key, "top5_accuracy", "loss")
         if f"{split}_{metric}" in metrics
     }
     task = "image-classification"
@@ -191,7 +205,7 @@ def front_matter(
         library_name="keras",
         pipeline_tag=task,
         tags=list(tags),
-        metrics=["accuracy"],
+        metrics=[key],
         model_name=name,
         eval_results=[
             hub.EvalResult(

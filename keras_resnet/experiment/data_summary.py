@@ -14,6 +14,7 @@ from keras_resnet.data.check import DataReport
 from keras_resnet.evaluation import LabelCandidate, overview_of
 from keras_resnet.evaluation.overview import size_rows
 from keras_resnet.experiment import pictures
+from keras_resnet.experiment.factories import make_transform
 from keras_resnet.experiment.page_tables import Percent, Table, present, table_of
 from keras_resnet.experiment.sections import Section
 from keras_resnet.utils.remote import is_remote
@@ -38,17 +39,28 @@ def data_section(
     tables: list[Table | None] = []
     texts: list[str] = []
     batch: list[pictures.Picture] = []
+    changed = ""
     doubtful: list[pictures.Picture] = []
     if dataset is not None:
         texts, tables = _of_dataset(dataset, settings)
         if pictures.has_pictures(dataset):
-            batch = pictures.training_batch(dataset, TRAINING_IMAGES, settings.get("seed", 0))
+            seed, transform = settings.get("seed", 0), make_transform(settings, dataset)
+            batch = pictures.training_batch(dataset, TRAINING_IMAGES, seed, transform)
+            changed = "augmented at random"
+            if transform is not None and transform.mixers:
+                changed += ", and mixed with each other, with the share of each class"
     if check is not None:
         own, more, doubtful = _of_check(check, wrong_labels)
         texts = [*(texts or [f"{check.folder}: {_listed(check.num_images)} images."]), *own]
         tables += more
     return Section(
-        "Data", (), present(*tables), batch=batch, doubtful=doubtful, text=" ".join(texts)
+        "Data",
+        (),
+        present(*tables),
+        batch=batch,
+        changed=changed,
+        doubtful=doubtful,
+        text=" ".join(texts),
     )
 
 

@@ -190,36 +190,57 @@ def make_trainer(
     steps: int,
 ) -> training.Trainer:
     """Returns the trainer of what is not frozen in `model`, for so many steps."""
-    data, devices, optimization = experiment.data, experiment.devices, experiment.optimization
-    decay, classes = optimization.rate_decay, len(dataset.class_names)
-    weighted = optimization.class_weights and not dataset.multi_label
     with strategy.scope():
-        rates = stage_rates(model, decay) if decay < 1.0 else None
-        optimizer = make_optimizer(experiment, steps, rates)
-        metrics = make_metrics(optimization, dataset)
-        distillation = make_distillation(optimization, dataset)
-    mixing = {name: getattr(data, name) for name in ("mixup", "cutmix", "rand_augment")}
-    transform = None
-    augment = data.augment if data.augment in AUGMENTS else None
-    if augment is not None:
-        check_channels(augment, dataset.image_shape[-1])
-    if any(mixing.values()) or augment is not None:
-        transform = training.Mixing(classes, **mixing, augment=augment, seed=optimization.seed)
+        optimizer = make_optimizer(experiment, steps, rates_of(experiment, model))
+        metrics = make_metrics(experiment.optimization, dataset)
     return training.Trainer(
         model,
         optimizer,
-        make_loss(optimization, dataset),
+        make_loss(experiment.optimization, dataset),
         metrics,
-        strategy=strategy,
-        steps_per_call=devices.steps_per_call,
-        micro_batches=devices.micro_batches,
-        auto_micro_batches=devices.auto_micro_batches,
-        transform=transform,
-        class_weights=weights_of_classes(optimization, dataset) if weighted else None,
-        distillation=distillation,
-        multi_label=dataset.multi_label,
-        jit_compile=devices.jit_compile,
+        **trainer_options(experiment, strategy, dataset),
     )
+
+
+def rates_of(experiment: Experiment, model: keras.Model) -> dict[str, float] | None:
+    """Returns the factors of the learning rate of a model's stages, where `rate_decay` has any."""
+    decay = experiment.optimization.rate_decay
+    return stage_rates(model, decay) if decay < 1.0 else None
+
+
+def trainer_options(
+    experiment: Experiment, strategy: tf.distribute.Strategy, dataset: ImageDataset
+) -> dict[str, Any]:
+    """Returns the arguments of `Trainer` by keyword: all that does not belong to a model."""
+    devices, optimization = experiment.devices, experiment.optimization
+    weighted = optimization.class_weights and not dataset.multi_label
+    with strategy.scope():
+        distillation = make_distillation(optimization, dataset)
+    return {
+        "strategy": strategy,
+        "steps_per_call": devices.steps_per_call,
+        "micro_batches": devices.micro_batches,
+        "auto_micro_batches": devices.auto_micro_batches,
+        "transform": make_transform(experiment.flat(), dataset),
+        "class_weights": weights_of_classes(optimization, dataset) if weighted else None,
+        "distillation": distillation,
+        "multi_label": dataset.multi_label,
+        "jit_compile": devices.jit_compile,
+    }
+
+
+def make_transform(settings: Mapping[str, Any], dataset: ImageDataset) -> training.Mixing | None:
+    """Returns what the trainer does to batches on the device, by the settings of a run, if any."""
+    mixing = {name: settings.get(name) or 0.0 for name in ("mixup", "cutmix", "rand_augment")}
+    augment = settings.get("augment")
+    if augment not in AUGMENTS:  # which is one of the data set
+        augment = None
+    else:
+        check_channels(augment, dataset.image_shape[-1])
+    if augment is None and not any(mixing.values()):
+        return None
+    classes, seed = len(dataset.class_names), settings.get("seed", 0)
+    return training.Mixing(classes, **mixing, augment=augment, seed=seed)
 
 
 def fit_options(

@@ -3,33 +3,61 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from keras_resnet.experiment.effort import joules_text
 from keras_resnet.utils.statistics import wilson_interval
 
 
-def headline_figures(metrics: Mapping[str, Any]) -> list[tuple[str, str, str]]:
-    """Returns the figures at the top: what each is, its value, and what belongs to it."""
+def accuracy_key(metrics: Mapping[str, Any]) -> str:
+    """Returns the name of the share of the images that are right: "accuracy", of most runs.
+
+    Where images have several labels, that is the share of all labels, which are no independent
+    draws, and the images that are right in all labels are "subset_accuracy".
+    """
+    of_all_labels = metrics.get(f"{metrics.get('split')}_subset_accuracy") is not None
+    return "subset_accuracy" if of_all_labels else "accuracy"
+
+
+def loss_text(metrics: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
+    """Returns the kind and the unit of the loss in the figures of a run."""
+    of_each = settings.get("loss") == "bce" or accuracy_key(metrics) == "subset_accuracy"
+    return "binary cross-entropy, mean over outputs, nats" if of_each else "cross-entropy, nats"
+
+
+def headline_figures(
+    metrics: Mapping[str, Any], settings: Mapping[str, Any] = MappingProxyType({})
+) -> list[tuple[str, str, str]]:
+    """Returns the figures at the top: what each is, its value, and what belongs to it.
+
+    Args:
+        metrics: As in metrics.json.
+        settings: Settings of the run, such as its loss.
+    """
     split, found = metrics.get("split", ""), []
-    if metrics.get(f"{split}_accuracy") is not None:
-        accuracy, count = metrics[f"{split}_accuracy"], metrics.get(f"{split}_images")
+    key = accuracy_key(metrics)
+    name = key.replace("_", " ")
+    if metrics.get(f"{split}_{key}") is not None:
+        accuracy, count = metrics[f"{split}_{key}"], metrics.get(f"{split}_images")
         interval = _percents(wilson_interval(accuracy, count)) if count else ""
         note = f"{interval} at 95 %, {count:,} images" if count else ""
-        found.append((f"{split} accuracy", f"{100 * accuracy:.2f} %", note))
+        found.append((f"{split} {name}", f"{100 * accuracy:.2f} %", note))
     for top in ("top1", "top5"):
         if metrics.get(f"{top}_error") is not None:
             ends = metrics.get(f"{top}_error_interval_95")
             note = f"{_percents(ends)} at 95 %" if ends else ""
             name = f"{split} {top.replace('p', 'p-')} error"
             found.append((name, f"{100 * metrics[f'{top}_error']:.2f} %", note))
-    for key, name in (("top5_accuracy", "top-5 accuracy"), ("accuracy", "accuracy")):
-        own = f"train_{key}" if key == "accuracy" else f"{split}_{key}"
-        if own in metrics and own != f"{split}_accuracy":
-            where = "training" if key == "accuracy" else split
-            found.append((f"{where} {name}", f"{100 * metrics[own]:.2f} %", ""))
+    for own, label in (
+        (f"{split}_top5_accuracy", f"{split} top-5 accuracy"),
+        (f"train_{key}", f"training {name}"),
+    ):
+        if own in metrics and own != f"{split}_{key}":
+            found.append((label, f"{100 * metrics[own]:.2f} %", ""))
     if f"{split}_loss" in metrics:
-        found.append((f"{split} loss", f"{metrics[f'{split}_loss']:.4f}", "cross-entropy, nats"))
+        note = loss_text(metrics, settings)
+        found.append((f"{split} loss", f"{metrics[f'{split}_loss']:.4f}", note))
     if "calibration_error" in metrics:
         error = f"{100 * metrics['calibration_error']:.2f} %"
         found.append(("calibration error", error, "expected, of 15 intervals"))

@@ -116,7 +116,7 @@ def write_report(
     page = environment.get_template(REPORT).render(
         title=title or workdir.resolve().name,
         written=time.strftime("%Y-%m-%d %H:%M"),
-        headline=headline_figures(metrics),
+        headline=headline_figures(metrics, settings),
         sections=[section for section in parts if any(section[1:])],
     )
     write_text(workdir / REPORT, page)

@@ -18,6 +18,7 @@ from keras_resnet.evaluation.classes import class_orders
 from keras_resnet.evaluation.overview import data_uri
 from keras_resnet.export.copies import image_network
 from keras_resnet.network import class_names_of
+from keras_resnet.training.step import BatchTransform
 
 # Longest side of a picture in pixels; images of up to so many are kept exactly, as PNG.
 THUMBNAIL, EXACT = 192, 64
@@ -72,11 +73,18 @@ def has_pictures(dataset: ImageDataset) -> bool:
     return dataset.image_shape[-1] in (1, 3)
 
 
-def training_batch(dataset: ImageDataset, count: int, seed: int = 0) -> list[Picture]:
-    """Returns images of a batch of the training split, augmented as in training."""
+def training_batch(
+    dataset: ImageDataset, count: int, seed: int = 0, transform: BatchTransform | None = None
+) -> list[Picture]:
+    """Returns images of a batch of the training split, augmented as in training.
+
+    `transform` is that of the trainer, which does to them what it does in the first step.
+    """
     count = min(count, dataset.num_examples("train"))
     with dataset.reading():
         images, labels = next(iter(dataset.train_batches(count, seed=seed)))
+    if transform is not None:
+        images, labels = transform(images, labels, tf.zeros(2, tf.int64))
     names = [_named(dataset, label) for label in labels.numpy()]
     return [
         _picture(image, f"Augmented training image of class {name}", name)
@@ -186,6 +194,9 @@ def _picture(image: np.ndarray, alt: str, caption: str) -> Picture:
 
 
 def _named(dataset: ImageDataset, label: np.ndarray) -> str:
-    """Returns the class of an image, or the classes where there may be several."""
+    """Returns the class of an image, or its classes, with the share of each where it is mixed."""
     numbers = np.flatnonzero(label) if np.ndim(label) else [label]
-    return ", ".join(dataset.class_names[number] for number in numbers) or "no class"
+    names = [dataset.class_names[number] for number in numbers]
+    if np.ndim(label) and not np.isin(label, (0, 1)).all():
+        names = [f"{100 * label[i]:.0f} % {name}" for i, name in zip(numbers, names, strict=True)]
+    return ", ".join(names) or "no class"

@@ -19,6 +19,7 @@ from keras_resnet.experiment.factories import fit_options, make_trainer, total_s
 from keras_resnet.experiment.quantized_forms import FILES, report_forms
 from keras_resnet.experiment.runner import (
     begin,
+    conclude,
     data_identity,
     finished,
     of_one_process,
@@ -34,7 +35,7 @@ from keras_resnet.preprocessing import Preprocessing
 from keras_resnet.surgery import quantize_aware, rebuild
 from keras_resnet.surgery.graphs import functional_config, output_activation
 from keras_resnet.utils import checks
-from keras_resnet.utils.files import write_json, write_text
+from keras_resnet.utils.files import write_text
 from keras_resnet.utils.terminal import RESULTS
 from keras_resnet.weights.beside import LABELS, PREPROCESSING
 from keras_resnet.weights.saving import load_model, save_model
@@ -94,7 +95,8 @@ def train_quantized(experiment: Experiment) -> dict[str, Any]:
         if chief:
             logger.info(f"{trained.name}: {split} accuracy {100 * accuracy:.2f} % before")
             begin(experiment, dataset, _KIND)
-        trainer.fit(steps=steps, **fit_options(experiment, dataset, workdir, chief=chief))
+        options = fit_options(experiment, dataset, workdir, chief=chief)
+        trainer.fit(steps=steps, **options)
         measured = trainer.evaluate(dataset, split, optimization.batch_size)
         figures: dict[str, Any] = {
             "split": split,
@@ -112,7 +114,7 @@ def train_quantized(experiment: Experiment) -> dict[str, Any]:
             figures |= _save(model, dataset, workdir, split)
             if experiment.output.report:
                 report_forms(workdir, read(), dataset, _some_images(dataset, "train"), figures)
-            write_json(workdir / "metrics.json", figures)
+            conclude(workdir, figures, options["callbacks"])
             RESULTS.info(
                 f"{split} accuracy {100 * figures[f'{split}_accuracy']:.2f} % in 8 bits. "
                 f"Everything is in {workdir}: model.keras, {' and '.join(FILES.values())}"

@@ -9,7 +9,12 @@ import keras
 
 from keras_resnet import training
 from keras_resnet.analysis.plots import range_test
-from keras_resnet.experiment.factories import build_model, optimizer_of
+from keras_resnet.experiment.factories import (
+    build_model,
+    optimizer_of,
+    rates_of,
+    trainer_options,
+)
 from keras_resnet.experiment.runner import opened
 from keras_resnet.experiment.settings import Experiment
 from keras_resnet.experiment.targets import make_loss
@@ -35,7 +40,7 @@ def find_learning_rate(experiment: Experiment, **options: Any) -> dict[str, Any]
     Raises:
         ValueError: As `run` does.
     """
-    optimization, devices = experiment.optimization, experiment.devices
+    optimization = experiment.optimization
     with opened(experiment, lambda: None) as (strategy, dataset):
         keras.utils.set_random_seed(optimization.seed)
         with strategy.scope():
@@ -44,14 +49,13 @@ def find_learning_rate(experiment: Experiment, **options: Any) -> dict[str, Any]
             freeze(model, 0, bn=experiment.network.freeze_bn)
         found = training.find_learning_rate(
             model,
-            lambda schedule: optimizer_of(experiment, schedule),
+            lambda schedule: optimizer_of(experiment, schedule, rates_of(experiment, model)),
             make_loss(optimization, dataset),
             dataset,
             optimization.batch_size,
             seed=optimization.seed,
-            strategy=strategy,
-            micro_batches=devices.micro_batches,
-            jit_compile=devices.jit_compile,
+            sampling=optimization.sampling,
+            **trainer_options(experiment, strategy, dataset),
             **options,
         )
         figures = {"suggestion": found.suggestion, "steps": len(found.losses)}

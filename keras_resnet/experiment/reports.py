@@ -14,6 +14,7 @@ from keras_resnet.experiment.card import origin
 from keras_resnet.experiment.page import require_jinja, write_report
 from keras_resnet.experiment.settings import Data, Experiment, Optimization
 from keras_resnet.experiment.study import Study, StudyRun, attempt_study, run_study
+from keras_resnet.training.best import AVERAGED
 from keras_resnet.utils import checks
 from keras_resnet.utils.files import write_json
 from keras_resnet.utils.tables import text_table, write_table
@@ -43,9 +44,10 @@ def degradation(
     """Trains plain and residual nets of several depths alike (Fig. 1, 4 and 6 of the paper).
 
     Writes to the `workdir` of `base`: a folder per run, degradation.png, .svg and .csv (error
-    curves), table.csv and table.json (final errors, and epochs until the training errors of
-    `reach`, in [0, 1]), and report.html. Where runs had to stop, such as those that diverged, they
-    are named there, the report is of the others, and a TrainingStopped is raised in the end.
+    curves), table.csv and table.json (final errors by split, such as `validation_error`, and epochs
+    until the training errors of `reach`, in [0, 1]), and report.html. Where runs had to stop, such
+    as those that diverged, they are named there, the report is of the others, and a TrainingStopped
+    is raised in the end.
 
     Returns:
         The table's rows. `train_seconds` is wall time: compilation is included, and so is what
@@ -60,10 +62,11 @@ def degradation(
         plain = getattr(find_architecture(name), "shortcut", "") is None
         groups["plain nets" if plain else "residual nets"][name] = epochs
     if study.finished:
-        curves = {name: studies.error_curves(group) for name, group in groups.items() if group}
         title, watched = f"Plain and residual nets on {subject}", base.data.validation_split
+        shown = {name: group for name, group in groups.items() if group}
+        curves = {name: studies.error_curves(group, watched) for name, group in shown.items()}
         path = Path(base.output.workdir) / "degradation.png"
-        plots.error_curves(curves, path, title=title, test_name=watched)
+        plots.error_curves(curves, path, title=title)
         write_report(path.parent, title=title, metrics=origin())
     study.expect_all_finished()
     return rows
@@ -86,12 +89,12 @@ def side_by_side(
     """
     study, rows, subject = _studied(experiments, base, seeds, jobs, reach)
     workdir = Path(base.output.workdir)
-    options = {"title": f"{title} on {subject}", "test_name": base.data.validation_split}
+    title, watched = f"{title} on {subject}", base.data.validation_split
     if finished := [row for row in rows if row["seeds"]]:
-        plots.final_errors(finished, workdir / "comparison.png", **options)
-        curves = {"": studies.error_curves(_by_label(study.finished))}
-        plots.error_curves(curves, workdir / "curves.png", **options)
-        write_report(workdir, title=options["title"], metrics=origin())
+        plots.final_errors(finished, workdir / "comparison.png", title=title, watched=watched)
+        curves = {"": studies.error_curves(_by_label(study.finished), watched)}
+        plots.error_curves(curves, workdir / "curves.png", title=title)
+        write_report(workdir, title=title, metrics=origin())
     study.expect_all_finished()
     return rows
 
@@ -157,7 +160,8 @@ def _studied(
     plots.require_matplotlib()
     require_jinja()
     study = attempt_study(experiments, seeds, base.output.workdir, jobs=jobs)
-    ended = {row["network"]: row for row in studies.convergence(_by_label(study.finished), reach)}
+    found = studies.convergence(_by_label(study.finished), reach, base.data.validation_split)
+    ended = {row["network"]: row for row in found}
     rows: list[Row] = [ended.get(name, {"network": name, "seeds": 0}) for name in experiments]
     for row in rows:
         _add_figures(row, study, base)
@@ -173,7 +177,9 @@ def _studied(
             "divides the cores into; with --deterministic they do not"
         )
     if base.optimization.ema is not None:
-        RESULTS.info("training error: of the weights as trained; the other: of their average")
+        RESULTS.info(
+            "training error, and curves: of the weights as trained; other errors: of their average"
+        )
     RESULTS.info(f"Everything is in {base.output.workdir}")
 
     training, steps = base.optimization, base.optimization.steps
@@ -203,12 +209,18 @@ def _add_figures(row: Row, study: Study, base: Experiment) -> None:
         row["train_seconds"] = statistics.fmean(metrics["train_seconds"] for metrics in own)
         row["threads"] = threads_of(own)
         row["jobs"] = study.jobs
-        name = f"{base.data.validation_split}_accuracy"
-        if all(name in metrics for metrics in own):
-            # Of the trained models, whose weights or statistics may have been averaged since the
-            # last epoch.
-            ends = [[metrics] for metrics in own]
-            row["test_error"], row["test_error_sd"] = studies.final_errors(ends, name)
+        # Of the trained models, whose weights or statistics may have been averaged since the last
+        # epoch, on the last split there is.
+        ends = {
+            kind: (f"{kind}_accuracy", [[metrics] for metrics in own]) for kind in _splits(study)
+        }
+        watched = base.data.validation_split
+        if base.optimization.ema is not None and watched not in ends:
+            runs = _by_label(study.finished)[row["network"]]
+            ends[watched] = (f"{AVERAGED}val_accuracy", runs)
+        for kind, (column, runs) in ends.items():
+            if all(run and column in run[-1] for run in runs):
+                row[f"{kind}_error"], row[f"{kind}_error_sd"] = studies.final_errors(runs, column)
     stopped = [one for one in study.stopped if one.label == row["network"]]
     if stopped:
         row["stopped"] = " | ".join(f"seed {one.seed}: {one.reason}" for one in stopped)
@@ -216,12 +228,12 @@ def _add_figures(row: Row, study: Study, base: Experiment) -> None:
 
 def _shown(row: Row, study: Study, base: Experiment, reach: Sequence[float]) -> Row:
     """Returns the columns shown on the terminal."""
+    kinds = dict.fromkeys(("training", base.data.validation_split, *_splits(study)))
     line = {
         "network": row["network"],
         "parameters": row.get("parameters", "-"),
         "multiply_adds": row.get("multiply_adds") or "-",
-        "training error %": _percent(row, "training"),
-        f"{base.data.validation_split} error %": _percent(row, "test"),
+        **{f"{kind} error %": _percent(row, kind) for kind in kinds},
         **{f"epochs to {100 * error:g} %": _epochs_to(row, error) for error in reach},
         "wall s": round(row["train_seconds"]) if row["seeds"] else "-",
     }
@@ -229,6 +241,12 @@ def _shown(row: Row, study: Study, base: Experiment, reach: Sequence[float]) -> 
         seeds = [str(one.seed) for one in study.stopped if one.label == row["network"]]
         line["stopped"] = f"seed {', '.join(seeds)}" if seeds else ""
     return line
+
+
+def _splits(study: Study) -> list[str]:
+    """Returns the split that the trained models were evaluated on, but that of training."""
+    found = {run.metrics.get("split") for run in study.finished}
+    return sorted(split for split in found if split not in (None, "train"))
 
 
 def _epochs_to(row: Row, error: float) -> str:

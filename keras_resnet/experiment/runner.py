@@ -33,6 +33,7 @@ from keras_resnet.experiment.factories import (
     make_trainer,
     total_steps,
 )
+from keras_resnet.experiment.headline import accuracy_key
 from keras_resnet.experiment.measuring import Outcome, last_validation, measure
 from keras_resnet.experiment.mirror import Mirror, mirrored
 from keras_resnet.experiment.preflight import expect_statistics_of, prepare
@@ -65,6 +66,11 @@ logger = logging.getLogger(__name__)
 
 # Folder of a run that holds what came before the rest of the network was trained.
 HEAD = "head"
+# Files of a run that its trackers get, where there are such.
+_TRACKED = (
+    *("metrics.json", "model_card.md", "learning_curve.png", "model.keras"),
+    *("model.tflite", "model.onnx"),
+)
 
 
 def run(experiment: Experiment) -> dict[str, Any]:
@@ -143,9 +149,13 @@ def run(experiment: Experiment) -> dict[str, Any]:
                 ),
             }
             if chief:
+                figures = _finish(experiment, subject, model, dataset, figures, outcome)
                 # Those of the last phase, which has the run's own folder.
-                trackers = [one for one in options["callbacks"] if isinstance(one, Tracker)]
-                figures = _finish(experiment, subject, model, dataset, figures, outcome, trackers)
+                conclude(workdir, figures, options["callbacks"])
+                begin_with = page.REPORT if experiment.output.report else "learning_curve.png"
+                logger.info(
+                    f"Everything is in {workdir}: begin with model_card.md and {begin_with}"
+                )
             return figures
 
 
@@ -338,6 +348,16 @@ def begin(experiment: Experiment, dataset: ImageDataset, more: Mapping[str, Any]
     write_json(workdir / DATA, dataset.identity())
 
 
+def conclude(
+    workdir: Path, figures: Mapping[str, Any], callbacks: Sequence[keras.callbacks.Callback]
+) -> None:
+    """Writes metrics.json, the last file of a run, and tells the trackers among its callbacks."""
+    write_json(workdir / "metrics.json", figures)
+    for tracker in callbacks:
+        if isinstance(tracker, Tracker):
+            tracker.finish(figures, [workdir / name for name in _TRACKED])
+
+
 def of_one_process(
     strategy: tf.distribute.Strategy, model: keras.Model, build: Callable[[], keras.Model]
 ) -> keras.Model:
@@ -433,9 +453,8 @@ def _finish(
     dataset: ImageDataset,
     figures: dict[str, Any],
     outcome: Outcome,
-    trackers: Sequence[Tracker],
 ) -> dict[str, Any]:
-    """Draws the curve, writes card and models, and last metrics.json, whose content it returns."""
+    """Draws the curve, writes card and models, and returns the content of metrics.json."""
     optimization, output = experiment.optimization, experiment.output
     workdir, split = Path(output.workdir), figures["split"]
     # Rows may have been lost, which is no reason to lose the run.
@@ -445,7 +464,7 @@ def _finish(
     figures = {
         **{
             f"{which}_{name}": last[key]
-            for name in ("accuracy", "loss", "top5_accuracy")
+            for name in ("accuracy", "subset_accuracy", "loss", "top5_accuracy")
             for which, key in (("train", name), ("val", f"val_{name}"))
             if key in last
         },
@@ -454,7 +473,9 @@ def _finish(
         **origin(),
     }
     seconds = figures["train_seconds"]
-    logger.info(f"{split} accuracy {100 * accuracy:.2f} %, {seconds:.0f} s of training")
+    key = accuracy_key(figures)
+    share = f"{key.replace('_', ' ')} {100 * figures[f'{split}_{key}']:.2f} %"
+    logger.info(f"{split} {share}, {seconds:.0f} s of training")
     if epochs:
         learning_curve(
             epochs,
@@ -487,10 +508,4 @@ def _finish(
     if output.report:
         title = f"{subject.name} on {dataset.name}"
         page.report_run(experiment, model, dataset, figures, title, outcome.evaluation)
-    write_json(workdir / "metrics.json", figures)
-    files = ("metrics.json", "model_card.md", "learning_curve.png", "model.keras")
-    for tracker in trackers:
-        tracker.finish(figures, [workdir / name for name in files])
-    begin = page.REPORT if output.report else "learning_curve.png"
-    logger.info(f"Everything is in {workdir}: begin with model_card.md and {begin}")
     return figures

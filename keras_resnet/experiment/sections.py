@@ -108,13 +108,14 @@ class Plot(NamedTuple):
 
 
 class Section(NamedTuple):
-    """A part of the page; `name` heads it."""
+    """A part of the page; `name` heads it, and `changed` says what was done to `batch`."""
 
     name: str
     plots: Sequence[Plot] = ()
     tables: Sequence[Table] = ()
     mistakes: Sequence[pictures.Mistake] = ()
     batch: Sequence[pictures.Picture] = ()
+    changed: str = ""
     doubtful: Sequence[pictures.Picture] = ()
     text: str = ""
 

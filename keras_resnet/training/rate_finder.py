@@ -62,6 +62,7 @@ def find_learning_rate(
     smoothing: float = 0.8,
     divergence: float = 4.0,
     seed: int = 0,
+    sampling: str | None = None,
     strategy: tf.distribute.Strategy | None = None,
     **options: Any,
 ) -> RangeTest:
@@ -84,6 +85,7 @@ def find_learning_rate(
             `1 / (1 - smoothing)` steps.
         divergence: Multiple of the lowest average at which the test ends.
         seed: As in `Trainer.fit`.
+        sampling: As in `Trainer.fit`.
         strategy: As in `Trainer`.
         **options: Further options of `Trainer`.
 
@@ -117,6 +119,7 @@ def find_learning_rate(
                 callbacks=[sweep],
                 log_every=steps,
                 seed=seed,
+                sampling=sampling,
             )
     model.stop_training = False
     rates = [lowest * factor**step for step in range(len(sweep.losses))]

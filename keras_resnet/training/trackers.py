@@ -11,7 +11,8 @@ import importlib.util
 import json
 import os
 import time
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -28,7 +29,8 @@ class Tracker(Recorder):
 
     Values of a logging interval are named `interval/loss`, those of an epoch `epoch/loss`. The id
     of the run is kept in `trackers.json` in `directory`, so that a run that resumes continues its
-    own. Where it does steps again, their values come twice.
+    own. Where it does steps again, their values come twice. Once training has begun, what the
+    library raises is a warning, the first time, and the run goes on.
 
     Args:
         directory: Folder of the run; its last two names are the name of the tracker's.
@@ -53,13 +55,14 @@ class Tracker(Recorder):
         self.settings = json.loads(json.dumps(dict(settings or {}), default=str))
         self.project = project
         self.title = "-".join(self.directory.absolute().parts[-2:])
+        self._has_warned = False
 
     def on_train_begin(self, logs=None) -> None:
         super().on_train_begin(logs)
         self._begin()
 
     def on_train_end(self, logs=None) -> None:
-        self._end(finished=self._step >= self.params["last_step"])
+        self._attempt(self._end, self._step >= self.params["last_step"])
 
     def finish(self, figures: Mapping[str, Any], files: Sequence[Path] = ()) -> None:
         """Adds the figures of the trained model, named `final/...`, and files to the run.
@@ -71,13 +74,30 @@ class Tracker(Recorder):
             for name, value in figures.items()
             if isinstance(value, int | float) and not isinstance(value, bool)
         }
-        self._begin()
-        self._conclude(numbers, [file for file in files if file.is_file()])
-        self._end(finished=True)
+
+        def conclude() -> None:
+            self._begin()
+            self._conclude(numbers, [file for file in files if file.is_file()])
+            self._end(True)
+
+        self._attempt(conclude)
 
     def _add(self, kind: str, epoch: int, logs: Mapping[str, float]) -> None:
         values = {f"{kind}/{name}": value for name, value in logs.items()}
-        self._send({**values, "epoch": epoch + 1}, self._step)
+        self._attempt(self._send, {**values, "epoch": epoch + 1}, self._step)
+
+    def _attempt(self, tell: Callable[..., None], *args: Any) -> None:
+        """Calls what calls the library. A lost server or a full disk is no reason to end a run."""
+        try:
+            tell(*args)
+        except Exception as error:  # Whatever the libraries raise.
+            if not self._has_warned:
+                warnings.warn(
+                    f"{self.name} could not be told ({checks.first_line(error)}); the run goes on, "
+                    f"and everything lies in {self.directory}",
+                    stacklevel=2,
+                )
+            self._has_warned = True
 
     def _begin(self) -> None:
         file = self.directory / RUNS

@@ -113,17 +113,29 @@ def test_training_and_test_after_one_epoch(tmp_path, figures):
 
 def test_figure_of_curves(tmp_path):
     sides = {"left": "plain", "right": "residual"}
-    panels = {side: studies.error_curves({name: STUDY[name]}) for side, name in sides.items()}
+    panels = {
+        side: studies.error_curves({name: STUDY[name]}, "validation")
+        for side, name in sides.items()
+    }
     plots.error_curves(panels, tmp_path / "c.png", title="T")
     rows, svg = written(tmp_path / "c.png")
-    for text in ("T", "left", "right", "plain, training", "residual, test", "epoch", "error (%)"):
+    for text in (
+        "T",
+        "left",
+        "right",
+        "plain, training",
+        "residual, validation",
+        "epoch",
+        "error (%)",
+    ):
         assert f"<!-- {text} -->" in svg
     assert len(rows) == 12
 
 
 def test_figure_of_final_errors(tmp_path):
-    rows = studies.convergence(STUDY, [0.1])
-    plots.final_errors(rows, tmp_path / "f.png", title="T", test_name="validation")
+    rows = studies.convergence(STUDY, [0.1], "validation")
+    assert all("test_error" not in row for row in rows)
+    plots.final_errors(rows, tmp_path / "f.png", title="T", watched="validation")
     svg = (tmp_path / "f.svg").read_text()
     for text in ("plain", "residual", "validation error", "training error", "40.00", "5.00"):
         assert f"<!-- {text} -->" in svg

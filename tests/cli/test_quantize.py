@@ -9,8 +9,10 @@ import pytest
 import keras_resnet
 from keras_resnet.data import load_dataset
 from keras_resnet.evaluation import evaluate
+from keras_resnet.experiment import factories
 from keras_resnet.export import load_exported
 from keras_resnet.surgery.fake_quantization import FakeQuantization
+from keras_resnet.training.trackers import Tracker
 from tests.recipes.running import refused, run_here
 
 for package in ("ai_edge_litert", "onnxruntime", "tf2onnx"):
@@ -37,10 +39,30 @@ def init(tmp_path):
     return tmp_path / "init.keras"
 
 
-def test_it_trains_saves_and_exports(init, tmp_path):
-    workdir = tmp_path / "run"
+def test_it_trains_saves_and_exports(init, tmp_path, monkeypatch):
+    workdir, finished = tmp_path / "run", []
+
+    class Listening(Tracker):
+        name = "json"  # a library that is there
+
+        def _open(self, identity):
+            return "one"
+
+        def _send(self, values, step):
+            raise ConnectionError("no server")
+
+        def _conclude(self, figures, files):
+            finished.append((figures, [file.name for file in files]))
+
+        def _end(self, finished):
+            raise ConnectionError("no server")
+
+    monkeypatch.setattr(factories, "make_trackers", lambda _, folder, own: [Listening(folder, own)])
     run_here("quantize", "--init", init, "--workdir", workdir, *FAST, "--no-report")
     figures = json.loads((workdir / "metrics.json").read_text())
+    ((told, files),) = finished
+    assert told["final/test_accuracy"] == figures["test_accuracy"]
+    assert files == ["metrics.json", "model.keras", "model.tflite", "model.onnx"]
     assert figures["steps"] == 3 and 0 <= figures["test_accuracy"] <= 1
     assert {"float_test_accuracy", "litert_agreement", "onnx_bytes"} < figures.keys()
     model = keras_resnet.load_model(workdir / "model.keras")

@@ -18,6 +18,7 @@ from keras_resnet.data import ArrayDataset, BadImageWarning, check_data, load_da
 from keras_resnet.evaluation import LabelCandidate, evaluate
 from keras_resnet.experiment import Experiment, build_model, data_summary
 from keras_resnet.experiment.evaluation_files import write_evaluation
+from keras_resnet.experiment.factories import make_trainer, make_transform
 from keras_resnet.experiment.page import write_report
 from keras_resnet.experiment.pictures import (
     drawn_width,
@@ -110,8 +111,7 @@ def case():
 
 def test_page_has_the_figures_of_a_run_and_escapes_the_text_of_others(case, tmp_path):
     dataset, model, result, (images, labels) = case
-    settings = Experiment.from_flat(workdir=str(tmp_path), batch_size=6, seed=3).flat()
-    settings["decay"] = "l2"  # as a run writes it
+    settings = Experiment.from_flat(workdir=str(tmp_path), batch_size=6, seed=3).recorded()
     (tmp_path / "config.json").write_text(json.dumps(settings))
     rows = [
         {"kind": "interval", "step": 2, "epoch": 1, "loss": 2.0, "images_per_second": 40.0},
@@ -211,6 +211,40 @@ def test_training_batch_is_that_of_the_data_set(case):
     assert [picture.caption for picture in found] == [NAMES[i] for i in labels.numpy()]
     pixels = np.stack([decoded(picture.uri) for picture in found])
     assert np.array_equal(pixels, images.numpy())
+
+
+def test_training_batch_is_changed_as_the_trainer_changes_it(case):
+    dataset = case[0]
+    assert make_transform({"augment": "pad_and_crop", "mixup": 0.0}, dataset) is None
+    plain = [decoded(one.uri) for one in training_batch(dataset, 5, 3)]
+    settings = {"augment": "trivial", "seed": 3}
+    found = training_batch(dataset, 5, 3, make_transform(settings, dataset))
+    own = make_trainer(
+        Experiment.from_flat(augment="trivial", seed=3, depth=8),
+        tf.distribute.get_strategy(),
+        build_model(Experiment.from_flat(depth=8), dataset),
+        dataset,
+        1,
+    )._step.transform
+    images, labels = next(iter(dataset.train_batches(5, seed=3)))
+    expected, _ = own(images, labels, tf.constant([0, 0], tf.int64))
+    pixels = np.stack([decoded(one.uri) for one in found])
+    assert np.array_equal(pixels, np.rint(expected).astype(np.uint8))
+    assert not np.array_equal(pixels, plain)
+    assert [one.caption for one in found] == [NAMES[i] for i in labels.numpy()]
+
+
+@pytest.mark.parametrize("kind", ["mixup", "cutmix"])
+def test_mixed_images_are_said_to_be_mixed(case, tmp_path, kind):
+    dataset = case[0]
+    settings = {kind: 1.0}
+    found = training_batch(dataset, 5, 0, make_transform(settings, dataset))
+    shares = [sum(map(int, re.findall(r"(\d+) %", one.caption))) for one in found]
+    assert max(shares) and all(99 <= share <= 101 for share in shares if share)
+    for given, told in ((settings, True), ({}, False)):
+        path = write_report(tmp_path, dataset=dataset, settings=given)
+        text = path.read_text(encoding="utf-8")
+        assert ("mixed with each other" in text) is told and "augmented at random" in text
 
 
 def test_a_large_image_becomes_a_small_jpeg():

@@ -13,12 +13,13 @@ from keras_resnet.training import TrainingStopped
 REASON = "Training diverged by step 3, learning rate 0.1: the loss is nan; no checkpoint"
 
 
-def made(label, seed, epochs=3):
+def made(label, seed, epochs=3, **more):
     rows = [
         {"epoch": e, "accuracy": 1 - 0.6**e, "val_accuracy": 1 - (0.7 + seed / 100) ** e}
         for e in range(1, epochs + 1)
     ]
     metrics = {"parameters": 1000, "multiply_adds": 2000, "train_seconds": 7.0, "threads": 1 + seed}
+    metrics |= more
     return StudyRun(label, seed, Path(label), metrics, rows)
 
 
@@ -99,3 +100,27 @@ def test_whole_study_says_what_its_time_is(tmp_path, outcome, logged):
     reports.degradation(["ResNet20"], base.replace(deterministic=True), [0, 1])
     assert "threads than" not in logged()[len(printed) :]
     assert "1 epoch of batch 128" in titles(tmp_path / "degradation.svg")
+
+
+def test_errors_are_headed_by_their_split(tmp_path, monkeypatch, logged):
+    """The validation error of averaged weights, and the test error of the trained model."""
+    runs = [made("ResNet20", seed, split="test", test_accuracy=0.5 + seed / 4) for seed in (0, 1)]
+    for run in runs:
+        for row in run.epochs:
+            row["ema_val_accuracy"] = 0.75
+    monkeypatch.setattr(reports, "attempt_study", lambda *args, **options: Study(runs, [], jobs=1))
+    base = Experiment.from_flat(workdir=str(tmp_path), epochs=3)
+    reports.side_by_side({"ResNet20": base}, base, [0, 1], title="One")
+    (row,) = table(tmp_path)
+    assert row["validation_error"] == pytest.approx((0.7**3 + 0.71**3) / 2)
+    assert row["test_error"] == pytest.approx(0.375)
+    printed = logged()
+    assert "validation error %" in printed and "test error %" in printed
+    assert "their average" not in printed
+    assert "validation error" in titles(tmp_path / "comparison.svg")
+    assert "ResNet20, validation" in titles(tmp_path / "curves.svg")
+    averaged = base.replace(ema=0.9)
+    reports.side_by_side({"ResNet20": averaged}, averaged, [0, 1], title="One")
+    (row,) = table(tmp_path)
+    assert (row["validation_error"], row["test_error"]) == (0.25, pytest.approx(0.375))
+    assert "other errors: of their average" in logged()

@@ -8,10 +8,18 @@ import keras
 import numpy as np
 import pytest
 
+from keras_resnet import training
 from keras_resnet.data import load_dataset
-from keras_resnet.experiment import Experiment, find_learning_rate, run, run_study, smoke
+from keras_resnet.experiment import (
+    Experiment,
+    build_model,
+    find_learning_rate,
+    run,
+    run_study,
+    smoke,
+)
 from keras_resnet.training import read_epochs
-from keras_resnet.weights.saving import load_model
+from keras_resnet.weights.saving import load_model, save_model
 from tests.helpers import refused
 
 # Small, and with learning rates at which the best epoch is not the last.
@@ -105,6 +113,32 @@ def test_few_batches_are_the_first_ones():
     labels = [np.asarray(labels) for _, labels, _ in few.eval_batches("test", 20)]
     expected = [np.asarray(labels) for _, labels, _ in digits.eval_batches("test", 20)][:2]
     assert np.array_equal(labels, expected)
+
+
+def test_range_test_is_on_the_settings_of_training(tmp_path, monkeypatch):
+    """The trainer has class weights, transform and teacher, and draws images as in training."""
+    made, fitted = [], []
+
+    class Kept(training.Trainer):
+        def __init__(self, *args, **options):
+            made.append(options)
+            super().__init__(*args, **options)
+
+        def fit(self, *args, **options):
+            fitted.append(options)
+            return super().fit(*args, **options)
+
+    monkeypatch.setattr("keras_resnet.training.rate_finder.Trainer", Kept)
+    teacher, options = tmp_path / "teacher.keras", {**SETTINGS, "workdir": str(tmp_path / "run")}
+    digits = load_dataset("digits", per_class=8)
+    save_model(build_model(Experiment.from_flat(**options), digits), teacher)
+    options |= {"sampling": "sqrt", "mixup": 0.2, "augment": "erasing", "teacher": str(teacher)}
+    weights = [float(number) for number in range(1, 11)]
+    find_learning_rate(Experiment.from_flat(**options, class_weights=weights), steps=10)
+    ((made_of,), (fitted_with,)) = made, fitted
+    assert made_of["distillation"] is not None and fitted_with["sampling"] == "sqrt"
+    assert made_of["transform"].augment.name == "erasing" and made_of["transform"].mixers
+    np.testing.assert_allclose(made_of["class_weights"] / made_of["class_weights"][0], weights)
 
 
 def test_range_test_of_an_experiment(tmp_path, logged):

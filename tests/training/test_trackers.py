@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import sys
 import types
+import warnings
 
 import pytest
 
 from keras_resnet.experiment import Experiment
 from keras_resnet.training import Checkpoints
+from keras_resnet.training.choices import TRACKERS
 from keras_resnet.training.trackers import (
-    TRACKERS,
     Tracker,
     expect_installed,
     make_trackers,
@@ -78,7 +79,28 @@ def test_a_library_that_cannot_open_a_run(notes, tmp_path, monkeypatch):
 
     monkeypatch.setattr(Notes, "_open", fail)
     with refused("`trackers`", "'notes'", "no account"):
-        notes(tmp_path).finish({})
+        fit(make_trainer(), 1, callbacks=[notes(tmp_path)])
+
+
+@pytest.mark.parametrize("lost", ["_send", "_end", "_open", "_conclude"])
+def test_a_library_that_fails_later_ends_no_run(notes, tmp_path, monkeypatch, lost):
+    """The first of its errors is a warning, and there is one only."""
+
+    def fail(self, *args):
+        raise ConnectionError(f"no server\nfor {lost}")
+
+    if lost != "_open":
+        monkeypatch.setattr(Notes, lost, fail)
+    tracker = notes(tmp_path)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        trainer = make_trainer()
+        fit(trainer, 4, callbacks=[tracker], log_every=1)
+        monkeypatch.setattr(Notes, lost, fail)
+        tracker.finish({"accuracy": 0.5}, [])
+    assert trainer.step == 4
+    (found,) = (str(one.message) for one in caught if "notes" in str(one.message))
+    assert "no server" in found and str(tmp_path) in found
 
 
 def test_missing_packages_name_their_extra(monkeypatch, tmp_path):

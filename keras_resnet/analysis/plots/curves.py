@@ -88,14 +88,12 @@ def range_test(
         axes.legend(frameon=False)
 
 
-def error_curves(
-    panels: Mapping[str, Rows], path: str | Path, *, title: str, test_name: str = "test"
-) -> None:
+def error_curves(panels: Mapping[str, Rows], path: str | Path, *, title: str) -> None:
     """Draws the error against epochs, a panel for each group of networks, as in Fig. 6.
 
-    Lines are means over the seeds, solid for test and dashed for training; the band goes from the
-    lowest to the highest seed. `panels` has rows of `analysis.studies.error_curves` by the title of
-    their panel, `test_name` is the evaluated split in the legend.
+    Lines are means over the seeds, dashed for training and solid for the other split; the band goes
+    from the lowest to the highest seed. `panels` has rows of `analysis.studies.error_curves` by the
+    title of their panel, whose kinds are in the legend.
     """
     by_curve = operator.itemgetter("network", "kind")
     curves = {
@@ -115,11 +113,11 @@ def error_curves(
                     [100 * row[f"error_{figure}"] for row in rows]
                     for figure in ("mean", "low", "high")
                 )
-                if kind == "test":
-                    line, width, split, mark = "-", 2.0, test_name, (TEST_MARKER, "full")
-                else:  # hollow, so that one marker does not hide the other
-                    line, width, split, mark = "--", 1.2, "training", (TRAINING_MARKER, "none")
-                style = {"color": color, "linewidth": width, "label": f"{label}, {split}"}
+                if kind == "training":  # hollow, so that one marker does not hide the other
+                    line, width, mark = "--", 1.2, (TRAINING_MARKER, "none")
+                else:
+                    line, width, mark = "-", 2.0, (TEST_MARKER, "full")
+                style = {"color": color, "linewidth": width, "label": f"{label}, {kind}"}
                 epochs = [row["epoch"] for row in rows]
                 axes.plot(epochs, mean, line, **style, **_lone_point(mean, *mark))
                 axes.fill_between(epochs, low, high, color=color, alpha=0.15, linewidth=0)
@@ -135,18 +133,18 @@ def error_curves(
         all_axes[0].set_ylabel("error (%)")
 
 
-def final_errors(rows: Rows, path: str | Path, *, title: str, test_name: str = "test") -> None:
+def final_errors(rows: Rows, path: str | Path, *, title: str, watched: str = "test") -> None:
     """Draws the final errors side by side: means over the seeds, with one standard deviation.
 
     The rows are those of `analysis.studies.convergence`; further columns go into the CSV.
-    `test_name` is the evaluated split in the legend.
+    `watched` is the split of the errors beside those of training.
     """
     with drawing.titled_figure(path, rows, title, (1.8 + 1.3 * len(rows), 4.2)) as fig:
         axes = fig.subplots()
         deviations = any(row.get("training_error_sd") is not None for row in rows)
-        for side, kind, name, marker, color in (
-            (-1, "training", "training", TRAINING_MARKER, drawing.ORANGE),
-            (1, "test", test_name, TEST_MARKER, drawing.BLUE),
+        for side, kind, marker, color in (
+            (-1, "training", TRAINING_MARKER, drawing.ORANGE),
+            (1, watched, TEST_MARKER, drawing.BLUE),
         ):
             if not all(f"{kind}_error" in row for row in rows):
                 continue
@@ -157,7 +155,7 @@ def final_errors(rows: Rows, path: str | Path, *, title: str, test_name: str = "
                 for row in rows
             ]
             places = [i + 0.08 * side for i in range(len(rows))]
-            style = {"fmt": marker, "color": color, "capsize": 4, "label": f"{name} error"}
+            style = {"fmt": marker, "color": color, "capsize": 4, "label": f"{kind} error"}
             axes.errorbar(places, means, spreads if deviations else None, **style)
             for place, mean in zip(places, means, strict=True):
                 align = {"ha": "right" if side < 0 else "left", "va": "center"}

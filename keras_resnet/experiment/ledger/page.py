@@ -87,7 +87,7 @@ class Page:
             if table.curves:
                 paths[name].append(folder / f"{self.budget.name}-{name}-curves.svg")
                 curves = self._curves(table)
-                plots.error_curves(curves, paths[name][1], title=about, test_name="validation")
+                plots.error_curves(curves, paths[name][1], title=about)
         return paths
 
     def _curves(self, table: Table) -> dict[str, list[Row]]:
@@ -101,7 +101,7 @@ class Page:
                     for _, train, rest in record.curve
                 ]
                 groups.setdefault(kind, {}).setdefault(network, []).append(epochs)
-        return {kind: studies.error_curves(group) for kind, group in groups.items()}
+        return {kind: studies.error_curves(group, "validation") for kind, group in groups.items()}
 
     @property
     def _networks(self) -> set[str]:

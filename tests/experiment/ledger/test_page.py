@@ -86,7 +86,7 @@ def test_a_document_gets_the_page_and_pictures_of_what_was_run(tmp_path):
     curves = (tmp_path / "ledger" / "digits-fig1-curves.csv").read_text().splitlines()
     assert curves[1:5:2] == [
         "PlainNet56,training,1,0.5,0.5,0.5",
-        "PlainNet56,test,1,0.6,0.6,0.6",
+        "PlainNet56,validation,1,0.6,0.6,0.6",
     ]
     document.write_text("without comments")
     with refused("update", "ledger.md"):
