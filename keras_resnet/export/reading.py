@@ -46,9 +46,9 @@ from keras_resnet.utils.archives import open_archive
 from keras_resnet.weights.beside import (
     LABELS,
     PREPROCESSING,
-    label_lines,
     labels_beside,
     local_file,
+    parse_labels,
     preprocessing_beside,
     unreadable,
 )
@@ -341,7 +341,7 @@ def _verified(text: bytes, digest: str | None, path: Path) -> tuple[str, ...]:
     """Returns the labels inside of a file, verified against their checksum if it has one."""
     if digest not in (None, sha256(text)):
         raise unreadable(path, ValueError("its labels do not have their SHA-256"))
-    return label_lines(text, path)
+    return parse_labels(text, path)
 
 
 def _open_onnx(path: Path) -> ExportedModel:
