@@ -6,7 +6,8 @@
 
 MODEL is a .keras file, hf://owner/name, the name of published weights, or the name of a network
 (keras-resnet models lists them) followed by WEIGHTS, a file. OUT is a .keras file, a .weights.h5
-file of Keras, or a .pth or .safetensors file with the names of PyTorch.
+file of Keras, or a .pth, .pt or .safetensors file with the names of PyTorch. Files may be at
+addresses such as gs://bucket/model.pth.
 """
 
 import dataclasses
@@ -18,6 +19,7 @@ from tyro.conf import Positional
 
 from keras_resnet import models, weights
 from keras_resnet.cli import Arguments, parse, print_json
+from keras_resnet.utils import remote
 from keras_resnet.utils.files import replacing
 
 
@@ -35,7 +37,7 @@ class Convert(Arguments):
     """
 
     model: Positional[str]
-    files: Positional[tuple[Path, ...]]
+    files: Positional[tuple[str, ...]]
     classes: int | None = None
     version: str | None = None
     overwrite: bool = False
@@ -46,32 +48,40 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
     """Reads weights, and writes them in another format."""
     given = parse(Convert, argv, __doc__, prog)
     *sources, out = given.files
-    if (
-        len(sources) > 1
-        or out.suffix not in (".keras", ".h5", ".pth", ".safetensors")
-        or out.name.endswith(".h5") != (out.name.endswith(".weights.h5"))
+    name = Path(out).name
+    if len(sources) > 1 or not name.endswith(
+        (".keras", ".weights.h5", ".pth", ".pt", ".safetensors")
     ):
         raise ValueError(
-            "`files` must be WEIGHTS, if any, and OUT, which ends in .keras, .weights.h5, .pth or "
-            f".safetensors. Received: {' '.join(map(str, given.files))}"
+            "`files` must be WEIGHTS, if any, and OUT, which ends in .keras, .weights.h5, .pth, "
+            f".pt or .safetensors. Received: {' '.join(given.files)}"
         )
-    if out.exists() and not given.overwrite:
+    if not remote.is_remote(out) and Path(out).exists() and not given.overwrite:
         raise ValueError(f"`files` must end in a new file; --overwrite replaces. Received: {out}")
-    model = _read(given, sources)
-    _save(model, out)
-    written = {"path": str(out), "bytes": out.stat().st_size, "parameters": model.count_params()}
+    with remote.written("files", out, overwrite=given.overwrite) as path:
+        model = _read(given, sources)
+        _save(model, path)
+        size = path.stat().st_size
+    written = {"path": out, "bytes": size, "parameters": model.count_params()}
     if given.json:
         print_json(written)
         return
     print(f"{out}: {written['parameters']:,} parameters, {written['bytes']:,} bytes")
 
 
-def _read(given: Convert, sources: Sequence[Path]) -> Any:
+def _read(given: Convert, sources: Sequence[str]) -> Any:
+    options = {"classes": given.classes, "version": given.version}
+    options = {key: value for key, value in options.items() if value is not None}
     if not models.list_models(given.model):
         if sources:
             raise ValueError(
                 "`files` must be OUT alone behind a model with weights. "
-                f"Received: {' '.join(map(str, given.files))}"
+                f"Received: {' '.join(given.files)}"
+            )
+        for key, value in options.items():
+            raise ValueError(
+                f"`--{key}` must be left out unless MODEL is the name of a network. "
+                f"Received: --{key} {value} for {given.model}"
             )
         return models.load_model(given.model)
     if not sources:
@@ -79,9 +89,7 @@ def _read(given: Convert, sources: Sequence[Path]) -> Any:
             "`model` must have weights: give a file behind the name. "
             f"Received: model={given.model!r}"
         )
-    options = {"classes": given.classes, "version": given.version}
-    options = {key: value for key, value in options.items() if value is not None}
-    return models.build(given.model, weights=str(sources[0]), **options)
+    return models.build(given.model, weights=sources[0], **options)
 
 
 def _save(model: Any, path: Path) -> None:

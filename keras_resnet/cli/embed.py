@@ -9,13 +9,13 @@ folder, and its features. Images are prepared as for `keras-resnet evaluate`.
 
 import dataclasses
 from collections.abc import Sequence
-from pathlib import Path
 
 from tyro.conf import Positional
 
 from keras_resnet import evaluation
 from keras_resnet.cli.arguments import Arguments, own_values, parse
 from keras_resnet.cli.session import print_json
+from keras_resnet.utils import remote
 from keras_resnet.utils.escapes import visible
 
 
@@ -26,7 +26,7 @@ class Embed(Arguments):
     Attributes:
         model: A trained model.
         folder: Folder of images, or of class folders.
-        output: Table to write, .csv or .parquet.
+        output: Table to write, .csv or .parquet; maybe at an address such as gs://bucket/table.csv.
         image_size: Side of the images in pixels, or HEIGHTxWIDTH, for a model that takes any size;
             by default what its weights want.
         resize: Shorter side, in pixels, that an image is resized to before its center is cropped;
@@ -37,7 +37,7 @@ class Embed(Arguments):
 
     model: Positional[str]
     folder: Positional[str]
-    output: Path
+    output: str
     image_size: str | None = None
     resize: int | None = None
     batch_size: int = 32
@@ -52,9 +52,10 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
 
     evaluation.embeddings.table_writer(output)  # which refuses a name before the images are read
     table = evaluation.embeddings.embed(**own)
-    table.write(output)
+    with remote.written("output", output, overwrite=True) as path:
+        table.write(path)
     images, features = table.vectors.shape
     if given.json:
-        print_json({"images": images, "features": features, "output": str(output)})
+        print_json({"images": images, "features": features, "output": output})
         return
     print(f"{images:,} images, {features:,} features each: {visible(output)}")

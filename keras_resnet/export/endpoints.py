@@ -92,12 +92,13 @@ def class_probabilities(outputs: Any, output: str) -> Any:
 
     Args:
         outputs: Outputs of a classifier, `(batch, outputs)`; one is that of the second of two
-            classes.
+            classes, of sigmoid where it is a logit.
         output: "probabilities" or "logits".
     """
+    single = outputs.shape[-1] == 1
     if output == "logits":
-        return keras.ops.softmax(outputs)
-    if outputs.shape[-1] == 1:
+        outputs = keras.ops.sigmoid(outputs) if single else keras.ops.softmax(outputs)
+    if single:
         return keras.ops.concatenate([1.0 - outputs, outputs], axis=-1)
     return outputs
 

@@ -30,7 +30,10 @@ ONNX_LABELS, ONNX_PREPROCESSING = "labels", "preprocessing"
 # Metadata of LiteRT and ONNX with the SHA-256 of the labels, without which a LiteRT file that has
 # lost its end would be one without labels.
 LABELS_SHA256 = "keras_resnet.labels.sha256"
-# Beside the labels in a LiteRT file: the checksum of the model in front of them.
+# Metadata of LiteRT with the names of all files in the archive behind the model, one a line, by
+# which a file that has lost its end is not one without a checksum and preprocessing.
+ARCHIVED = "keras_resnet.archived"
+# One of these: the checksum of the model in front of them.
 MODEL_SHA256 = "model.sha256"
 # Metadata of ONNX whose value, 64 hexadecimal digits, ends the file: the checksum of all in front
 # of it. The model's description names it too, so that no single damage hides that there is one.
@@ -124,7 +127,10 @@ def write_litert(content: Content, path: Path) -> None:
         about=content.about,
         threshold=None if content.prepared is None else content.prepared.threshold,
     )
-    entries = {litert_metadata.ENTRY: described}
+    texts = {LABELS: content.labels, PREPROCESSING: content.description}
+    texts = {name: text for name, text in texts.items() if text is not None}
+    archived = "\n".join((MODEL_SHA256, *texts)).encode()
+    entries = {litert_metadata.ENTRY: described, ARCHIVED: archived}
     if content.labels is not None:
         entries[LABELS_SHA256] = sha256(content.labels.encode()).encode()
     data = private.litert_with_metadata(data, entries)
@@ -132,9 +138,8 @@ def write_litert(content: Content, path: Path) -> None:
     # TensorFlow Lite's "associated files": an archive behind what readers of the model see.
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr(MODEL_SHA256, sha256(data))
-        for name, text in ((LABELS, content.labels), (PREPROCESSING, content.description)):
-            if text is not None:
-                archive.writestr(name, text)
+        for name, text in texts.items():
+            archive.writestr(name, text)
 
 
 def _litert(content: Content, folder: Path) -> bytes:

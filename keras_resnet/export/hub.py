@@ -29,10 +29,11 @@ from keras_resnet.preprocessing import Preprocessing
 from keras_resnet.surgery.graphs import classifier_of
 from keras_resnet.utils import checks
 from keras_resnet.utils.files import replacing
+from keras_resnet.utils.remote import local_path
 from keras_resnet.weights.beside import LABELS, PREPROCESSING
 
 # Signature of image files.
-FILES = "serving_bytes"
+ENCODED = "serving_bytes"
 # The largest difference between module and model, as a fraction of the largest output (of 1, if
 # that is larger). Grappler fuses what Keras runs op by op, which moves the last bits only: 3e-7 for
 # a ResNet-152.
@@ -103,7 +104,7 @@ def export_hub(
             every other failure, it leaves nothing behind and an existing `path` as it was.
     """
     checks.one_of("kind", kind, tuple(KINDS))
-    path = Path(path)
+    path = local_path("path", path)
     verification.check_path(path, overwrite)
     model, prepared = image_network(model, preprocessing)
     if labels is None and prepared is not None:
@@ -140,7 +141,7 @@ def _texts(
             classes = class_count(classifier.units)
         if kind == "classification":
             classes = class_count(model.outputs[0].shape[-1])
-        texts["labels"] = LABELS, verification.label_lines(labels, classes)
+        texts["labels"] = LABELS, verification.labels_text(labels, classes)
     if isinstance(card, Path):
         if not card.is_file():
             raise ValueError(
@@ -201,7 +202,7 @@ def _signatures(
         outputs = from_images(tf.cast(images, tf.float32) / 255.0)
         return serving.with_errors(outputs, readable)
 
-    return signatures | {FILES: from_bytes}
+    return signatures | {ENCODED: from_bytes}
 
 
 def _verify(
@@ -240,5 +241,5 @@ def _verify(
         compare(module.signatures["serving_default"](images=tf.constant(images)), outputs)
         if transforms is not None:
             files, pixels = serving.telling_files(reference, transforms)
-            rows = module.signatures[FILES](encoded=tf.constant(files))
+            rows = module.signatures[ENCODED](encoded=tf.constant(files))
             compare(serving.whole_rows(rows), expected(pixels / np.float32(255)))

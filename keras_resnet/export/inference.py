@@ -47,6 +47,7 @@ from keras_resnet.surgery.quantizing import with_constant_ranges
 from keras_resnet.utils import checks
 from keras_resnet.utils.escapes import visible
 from keras_resnet.utils.files import clear_leftovers, replacing
+from keras_resnet.utils.remote import local_path
 
 # Largest difference from the model, as a fraction of the largest output, however small that is.
 # Folded normalization and other kernels move the last digits of float32; float16 has three.
@@ -167,7 +168,7 @@ def export(
         ExportMismatchError: If the outputs of the exported model differ from the model's; it is
             not kept.
     """
-    base = Path(path)
+    base = local_path("path", path)
     format = format_of(base) if format is None else format
     trained = is_quantized(model)
     _check_options(format, quantize, io_dtype, opset, about, trained)
@@ -242,7 +243,7 @@ def _label_text(
     known = None if prepared is None else prepared.class_names
     if labels is None and known is not None and len(known) == classes:
         labels = known
-    return None if labels is None else verification.label_lines(labels, classes)
+    return None if labels is None else verification.labels_text(labels, classes)
 
 
 def _serve(net: keras.Model, shape: tuple, output: str, kind: Format) -> Any:

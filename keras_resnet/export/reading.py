@@ -26,6 +26,7 @@ from keras_resnet.export.copies import (
 )
 from keras_resnet.export.endpoints import KINDS, SIGMOID_LOGITS
 from keras_resnet.export.formats import (
+    ARCHIVED,
     LABELS_SHA256,
     MODEL_SHA256,
     ONNX_LABELS,
@@ -45,9 +46,9 @@ from keras_resnet.utils.archives import open_archive
 from keras_resnet.weights.beside import (
     LABELS,
     PREPROCESSING,
-    label_lines,
     labels_beside,
     local_file,
+    parse_labels,
     preprocessing_beside,
     unreadable,
 )
@@ -310,21 +311,24 @@ def _litert_texts(
     """
     file = io.BytesIO(content)
     try:
-        model, digest = private.litert_model(content), None
-        for i in range(model.MetadataLength()):
-            entry = model.Metadata(i)
-            if entry.Name().decode() == LABELS_SHA256:
-                digest = model.Buffers(entry.Buffer()).DataAsNumpy().tobytes().decode()
-        if digest is None and not zipfile.is_zipfile(file):
+        model, told = private.litert_model(content), {}
+        for entry in map(model.Metadata, range(model.MetadataLength())):
+            if (name := entry.Name().decode()) in (ARCHIVED, LABELS_SHA256):
+                told[name] = model.Buffers(entry.Buffer()).DataAsNumpy().tobytes().decode()
+        digest, archived = told.get(LABELS_SHA256), told.get(ARCHIVED)
+        # Files of older versions have no list of what is archived, and maybe no archive.
+        if not told and not zipfile.is_zipfile(file):
             return None, None
         with open_archive(file) as archive:
             members = {member.filename: member.header_offset for member in archive.infolist()}
+            if lost := set((archived or "").splitlines()) - members.keys():
+                raise ValueError(f"behind its model there is no {', '.join(sorted(lost))}")
             if MODEL_SHA256 in members:
                 digest_of_model = sha256(content[: min(members.values())])
                 if digest_of_model != archive.read(MODEL_SHA256).decode():
                     raise ValueError("its model does not have its SHA-256")
-            told = archive.read(PREPROCESSING) if PREPROCESSING in members else None
-            prepared = _prepared(told, path)
+            described = archive.read(PREPROCESSING) if PREPROCESSING in members else None
+            prepared = _prepared(described, path)
             if digest is None and LABELS not in members:
                 return None, prepared
             text = archive.read(LABELS)
@@ -337,7 +341,7 @@ def _verified(text: bytes, digest: str | None, path: Path) -> tuple[str, ...]:
     """Returns the labels inside of a file, verified against their checksum if it has one."""
     if digest not in (None, sha256(text)):
         raise unreadable(path, ValueError("its labels do not have their SHA-256"))
-    return label_lines(text, path)
+    return parse_labels(text, path)
 
 
 def _open_onnx(path: Path) -> ExportedModel:

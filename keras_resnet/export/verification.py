@@ -114,7 +114,7 @@ def sha256_of_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def label_lines(labels: Sequence[str], classes: int | None) -> str:
+def labels_text(labels: Sequence[str], classes: int | None) -> str:
     """Returns the text of a labels file; `classes` is None for a model without a classifier."""
     labels = [labels] if isinstance(labels, str) else list(labels)
     lines = [name for name in labels if isinstance(name, str) and name.splitlines() == [name]]

@@ -56,6 +56,17 @@ def is_remote(path: object) -> bool:
     return isinstance(path, str) and _ADDRESS.match(path) is not None
 
 
+def local_path(argument: str, path: str | Path) -> Path:
+    """Returns a path to write to, of a function that writes to no address.
+
+    Raises:
+        ValueError: If it is an address, naming the `argument`.
+    """
+    if is_remote(path):
+        raise ValueError(f"`{argument}` must be a local path. Received: {argument}={path!r}")
+    return Path(path)
+
+
 def cached(kind: str, address: str) -> Path:
     """Returns the place of an address in the cache; the last part of both names is the same."""
     digest = hashlib.sha256(address.rstrip("/").encode()).hexdigest()[:16]

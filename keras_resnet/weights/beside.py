@@ -42,10 +42,10 @@ def preprocessing_beside(path: Path) -> Preprocessing | None:
 
 def read_labels(path: Path) -> tuple[str, ...]:
     """Reads a text file with the name of a class on every line."""
-    return label_lines(path.read_bytes(), path)
+    return parse_labels(path.read_bytes(), path)
 
 
-def label_lines(data: bytes, path: Path) -> tuple[str, ...]:
+def parse_labels(data: bytes, path: Path) -> tuple[str, ...]:
     """Returns the labels in the bytes of a file, or of a part of it."""
     try:
         return tuple(data.decode("utf-8-sig").splitlines())

@@ -15,7 +15,7 @@ from keras_resnet.architectures import is_network_name
 from keras_resnet.network import NetworkConfig, remembered
 from keras_resnet.utils import checks
 from keras_resnet.utils.files import replacing
-from keras_resnet.utils.remote import is_remote
+from keras_resnet.utils.remote import is_remote, local_path
 from keras_resnet.weights.beside import local_file
 from keras_resnet.weights.hugging_face import HubNetwork, find_network, is_address
 from keras_resnet.weights.keras_applications import from_keras_applications
@@ -108,7 +108,8 @@ def save_torch_weights(model: keras.Model, path: str | Path) -> None:
         ValueError: If PyTorch's models lack a layer of this one, or the path ends otherwise.
         ImportError: If `safetensors` is needed and not installed.
     """
-    kind = Path(path).suffix
+    path = local_path("path", path)
+    kind = path.suffix
     if kind not in (".safetensors", ".pth", ".pt"):
         raise ValueError(
             f"`path` must end in '.safetensors', '.pth' or '.pt'. Received: path={str(path)!r}"

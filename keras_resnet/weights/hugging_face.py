@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,9 @@ _BICUBIC = 3
 _FILTERS = {"bilinear": "bilinear", "bicubic": "bicubic", 2: "bilinear", _BICUBIC: "bicubic"}
 # More than any camera's: every one takes a number of the preparation.
 _MOST_CHANNELS = 4096
+# Side of the images that networks are compared on. A larger test_input_size of timm's is one more
+# size; else it is the size, and what they were trained on smaller.
+_USUAL = 224
 # What is done in place of other crops.
 _CENTER = "the center of an image is shown"
 
@@ -132,6 +135,8 @@ def find_network(address: str) -> HubNetwork:
             "`weights` must be a ResNet or DenseNet of timm or transformers, or of keras_resnet. "
             f"Received: weights={address!r}, whose config.json is of another ({reason})"
         ) from error
+    if prepared := arguments["include_preprocessing"]:
+        arguments["include_preprocessing"] = dataclasses.replace(prepared, source=address)
     safe, other = _WEIGHTS
     file = _optional(repository, safe, commit)
     file = file or download.fetch_from_hub(repository, other, commit, None)
@@ -166,7 +171,9 @@ def from_transformers(
         "widths": tuple(size // BLOCKS[kind].expansion for size in sizes),
         "stem_filters": config.get("embedding_size", 64),
         "version": "v1" if config.get("downsample_in_bottleneck", False) else "v1.5",
-        "input_shape": _input_shape(channels, None if processor is None else _side(processor)),
+        "input_shape": _input_shape(
+            channels, (None, None) if processor is None else (_side(processor),) * 2
+        ),
         "include_preprocessing": processor is not None and _prepared(processor, channels, names),
         **_top(classes if top else 0, activations.get(str(problem), "softmax")),
     }
@@ -198,16 +205,19 @@ def from_timm(config: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     mean, std = (tuple(255 * value for value in values) for values in numbers)
     told_filter = about.get("interpolation", "bicubic")
     names = names and tuple(str(told.get(name, name)) for name in names)
-    crop = about.get("crop_pct", 0.875)
-    prepared = _preprocessing(mean, std, sides[0], crop, told_filter, names)
+    size, crop, resizes = _pair(sides), about.get("crop_pct", 0.875), ()
     if "test_input_size" in about:
-        _, side, _ = about["test_input_size"]
-        test_crop = checks.positive("test_crop_pct", about.get("test_crop_pct", crop))
-        pair = int(side), int(side / test_crop)
-        prepared = dataclasses.replace(prepared, resizes=(pair,))
+        test_size = _pair(about["test_input_size"][1:])
+        test_crop = about.get("test_crop_pct", crop)
+        if min(test_size) <= _USUAL:
+            size, crop = test_size, test_crop
+        else:
+            resizes = ((test_size, _resize(test_size, "test_crop_pct", test_crop)),)
+    prepared = _preprocessing(mean, std, size, crop, told_filter, names)
+    prepared = dataclasses.replace(prepared, resizes=resizes)
     return builder, {
         **network,
-        "input_shape": _input_shape(channels, sides[0]),
+        "input_shape": _input_shape(channels, size),
         "include_preprocessing": prepared if len(prepared.mean) == channels else False,
         **_top(classes, "softmax"),
     }
@@ -234,9 +244,22 @@ def _top(classes: int, activation: str | None) -> dict[str, Any]:
     return {"classes": classes, "classifier_activation": activation}
 
 
-def _input_shape(channels: int, side: int | None) -> tuple[int | None, ...]:
+def _input_shape(
+    channels: int, sides: tuple[int, int] | tuple[None, None]
+) -> tuple[int | None, ...]:
     first = keras.config.image_data_format() == "channels_first"
-    return (channels, side, side) if first else (side, side, channels)
+    return (channels, *sides) if first else (*sides, channels)
+
+
+def _pair(sides: Sequence[Any]) -> tuple[int, int]:
+    """Returns height and width."""
+    height, width = sides
+    return int(height), int(width)
+
+
+def _resize(size: tuple[int, int], name: str, crop: Any) -> int:
+    """Returns the shorter side of an image of which so large a part is cropped."""
+    return int(min(size) / checks.positive(name, crop))
 
 
 def _names(labels: Mapping[str, str]) -> tuple[str, ...] | None:
@@ -281,13 +304,18 @@ def _prepared(
         mean, std = processor.get("image_mean", 0.5), processor.get("image_std", 0.5)
     scaled = (scale * np.asarray(values, "float64") for values in (mean, std))
     mean, std = (tuple(np.broadcast_to(values, channels).tolist()) for values in scaled)
-    return _preprocessing(mean, std, side, crop, processor.get("resample", _BICUBIC), names)
+    return _preprocessing(mean, std, (side, side), crop, processor.get("resample", _BICUBIC), names)
 
 
 def _preprocessing(
-    mean: Any, std: Any, size: int, crop: float, told: Any, names: tuple[str, ...] | None
+    mean: Any,
+    std: Any,
+    size: tuple[int, int],
+    crop: float,
+    told: Any,
+    names: tuple[str, ...] | None,
 ) -> Preprocessing:
-    """Returns the center crop of so many pixels from an image whose shorter side is size / crop.
+    """Returns the center crop of that size from an image that is size / crop.
 
     It is resized by the filter that is `told`, by name or number.
     """
@@ -295,8 +323,8 @@ def _preprocessing(
         raise ValueError(f"it divides by the deviation {std}, behind the mean {mean}")
     if told not in _FILTERS:
         _warn(f"interpolation {told!r}", "images are resized by 'bicubic'")
-    crop = checks.positive("crop_pct", crop)
-    return Preprocessing(mean, std, size, int(size / crop), _FILTERS.get(told, "bicubic"), names)
+    resize = _resize(size, "crop_pct", crop)
+    return Preprocessing(mean, std, size, resize, _FILTERS.get(told, "bicubic"), names)
 
 
 def _warn(of: str, here: str) -> None:

@@ -49,21 +49,27 @@ def from_keras_applications(saved: SavedWeights) -> SavedWeights:
         return dataclasses.replace(converted, preprocessing=Preprocessing(resize=256))
     if preactivated:
         return dataclasses.replace(converted, version="v2-keras", preprocessing=KERAS_TF)
+    kernel = layers["conv1_conv"][0]
+    # Those of other channels are no published ones, and tell nothing of their images.
+    published = kernel.ndim == 4 and kernel.shape[2] == 3
     original = dataclasses.replace(
         converted,
         layers={name: list(arrays) for name, arrays in layers.items()},
         version="v1",
-        preprocessing=KERAS_CAFFE,
+        preprocessing=KERAS_CAFFE if published else None,
     )
     for name, arrays in layers.items():
         norm = layers.get(f"{name.removesuffix('conv')}bn")
         if name.endswith("_conv") and norm and len(arrays) == 2 and len(norm) == 4:
             # (conv + bias) - mean is conv - (mean - bias).
             norm[2] = norm[2] - arrays.pop()
-    kernel = layers["conv1_conv"][0]
-    if kernel.ndim == 4 and kernel.shape[2] == 3:
+    if published:
         scale = np.reshape(CAFFE.std, (3, 1)).astype(kernel.dtype)
         layers["conv1_conv"][0] = kernel[:, :, ::-1] * scale
     return dataclasses.replace(
-        converted, version="v1", stem_pool="padded", preprocessing=CAFFE, original=original
+        converted,
+        version="v1",
+        stem_pool="padded",
+        preprocessing=CAFFE if published else None,
+        original=original,
     )

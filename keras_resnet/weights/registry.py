@@ -121,12 +121,12 @@ _RECIPES: dict[str, dict[str, Any]] = {
     },
     # RandAugment, RMSProp, averaged weights.
     "racm_in1k": {
-        "preprocessing": Preprocessing(resize=256, interpolation="bicubic"),
+        "preprocessing": Preprocessing(resize=256, interpolation="bicubic", resizes=((288, 303),)),
         "recipe": f"{_STRIKES_BACK}, as procedure B: arXiv 2110.00476",
         "license": "Apache-2.0",
     },
     "bt_in1k": {
-        "preprocessing": Preprocessing(resize=256, interpolation="bicubic"),
+        "preprocessing": Preprocessing(resize=256, interpolation="bicubic", resizes=((288, 303),)),
         "recipe": "https://github.com/huggingface/pytorch-image-models/releases/tag/v0.1-weights",
         "license": "Apache-2.0",
     },

@@ -11,6 +11,7 @@ from keras_resnet.network import Network, remembered
 from keras_resnet.utils import private
 from keras_resnet.utils.checks import first_line
 from keras_resnet.utils.files import parse_json, replacing
+from keras_resnet.utils.remote import local_path
 from keras_resnet.weights.beside import local_file
 from keras_resnet.weights.hugging_face import is_address
 from keras_resnet.weights.keras_files import check_keras
@@ -21,12 +22,18 @@ _HUB_LAYER = b"keras_resnet>HubLayer"
 
 
 def save_model(model: keras.Model, path: str | Path) -> None:
-    """Writes a functional model of one input and one output, without optimizer and loss.
+    """Writes a functional model of one input, with all its outputs, without optimizer and loss.
 
-    The path is that of a `.keras` file, which is written atomically; the model is unchanged.
+    The path is that of a local `.keras` file, which is written atomically; the model is unchanged.
+
+    Raises:
+        ValueError: If the path is an address.
     """
-    kind = Network if isinstance(model, Network) else keras.Model
-    bare = kind(model.inputs[0], model.outputs[0], name=model.name)
+    path = local_path("path", path)
+    kind = type(model) if isinstance(model, Network) else keras.Model
+    several = isinstance(model.output, dict) or len(model.outputs) > 1
+    outputs = model.output if several else model.outputs[0]
+    bare = kind(model.inputs[0], outputs, name=model.name)
     with replacing(path) as temporary:
         bare.save(temporary)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fsspec
 import keras
 import numpy as np
 import pytest
@@ -28,6 +29,15 @@ def test_writes_the_table(folder):
     assert head.split(",")[-1] == "feature_63"
     assert row.split(",")[:2] == [str(folder / "cat" / "photo.png"), "cat"]
     refused("`output`", "embed", folder / "none.keras", folder, "-o", folder / "table.txt")
+
+
+def test_the_table_may_be_at_an_address(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    fsspec.filesystem("memory").store.clear()
+    for _ in range(2):  # replaces, as a local one
+        run_here("embed", "model.keras", folder, "-o", "memory://tables/table.csv")
+    (row,) = fsspec.filesystem("memory").cat("/tables/table.csv").decode().splitlines()[1:]
+    assert row.startswith(str(folder)) and not (folder / "memory:").exists()
 
 
 def test_modules_of_files_are_run_if_the_flag_says_so(folder, monkeypatch):

@@ -3,6 +3,7 @@
 import csv
 import json
 
+import fsspec
 import numpy as np
 import pytest
 from PIL import Image
@@ -10,7 +11,7 @@ from sklearn.datasets import load_sample_image
 
 import keras_resnet
 from keras_resnet.cli import check_data, run
-from tests.helpers import randomize
+from tests.helpers import assert_same_weights, randomize
 from tests.recipes.running import refused, run_here
 
 
@@ -33,7 +34,9 @@ def test_summary_counts(model, tmp_path):
     assert "11,689,512" in text and "64x64x3" in text
 
 
-@pytest.mark.parametrize("name", ["out.weights.h5", "out.pth", "out.safetensors", "out.keras"])
+@pytest.mark.parametrize(
+    "name", ["out.weights.h5", "out.pth", "out.pt", "out.safetensors", "out.keras"]
+)
 def test_weights_survive_conversion_there_and_back(model, tmp_path, name):
     out, back = tmp_path / name, tmp_path / "back.keras"
     run_here("convert", tmp_path / "model.keras", out)
@@ -56,10 +59,37 @@ def test_weights_survive_conversion_there_and_back(model, tmp_path, name):
         (["ResNet20", "a.pth", "out.txt"], "`files`"),
         (["ResNet20", "a.pth", "out.h5"], "`files`"),
         (["none.keras", "a.pth", "out.keras"], "`files`"),
+        (["none.keras", "out.keras", "--classes", 3], "--classes 3 for none.keras"),
+        (["hf://own/net", "out.keras", "--version", "v2"], "--version v2 for hf://own/net"),
+        (["timm/resnet18.tv_in1k", "out.keras", "--classes", 3], "--classes 3 for timm/"),
     ],
 )
 def test_wrong_conversions_are_one_line(words, named):
     refused(named, "convert", *words)
+
+
+def test_conversion_from_address_to_address(model, tmp_path, monkeypatch):
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    store = fsspec.filesystem("memory").store
+    store.clear()
+    weights, back = "memory://verbs/out.pth", "memory://verbs/back.keras"
+    assert run_here("convert", "model.keras", weights).startswith(f"{weights}: ")
+    run_here("convert", "ResNet20", weights, back, "--classes", 5)
+    assert sorted(store) == ["/verbs/back.keras", "/verbs/out.pth"]
+    assert not (tmp_path / "memory:").exists()
+    assert_same_weights(keras_resnet.load_model(back), model)
+    refused("files", "convert", "model.keras", weights)
+
+
+def test_a_converted_backbone_keeps_its_maps(tmp_path):
+    options = {"include_top": False, "input_shape": (16, 16, 3), "features": ["C2", "C4"]}
+    backbone = randomize(keras_resnet.ResNet20(**options), 0)
+    backbone.save(tmp_path / "backbone.keras")
+    run_here("convert", tmp_path / "backbone.keras", tmp_path / "out.keras")
+    copy = keras_resnet.load_model(tmp_path / "out.keras")
+    assert list(copy.output) == list(backbone.output) and copy.features == backbone.features
+    assert_same_weights(copy, backbone)
 
 
 def test_doctor_names_what_is_there():

@@ -330,6 +330,29 @@ def test_a_litert_file_without_labels(net, tmp_path):
     assert load_exported(path).labels == ("a", "b")
 
 
+def test_what_is_behind_a_litert_file_without_labels_is_there_or_the_file_is_damaged(tmp_path):
+    model = keras_resnet.CifarResNet(
+        8, input_shape=(8, 8, 1), include_preprocessing=Preprocessing((9.0,), (9.0,))
+    )
+    path = export(model, tmp_path / "m.tflite", "litert").path
+    whole = path.read_bytes()
+    loaded = load_exported(path)
+    assert loaded.labels is None and loaded.preprocessing.mean == (9.0,)
+    begin = whole.find(b"PK\3\4")
+    ends = [whole[:-22], whole[:-1], whole[:begin]]
+    renamed = whole[: whole.rfind(b"preprocessing")] + whole[
+        whole.rfind(b"preprocessing") :
+    ].replace(b"preprocessing", b"Preprocessing")
+    flipped = whole[: begin // 2] + bytes([whole[begin // 2] ^ 1]) + whole[begin // 2 + 1 :]
+    for damaged in (*ends, renamed, flipped):
+        path.write_bytes(damaged)
+        with refused("`path`", "m.tflite"):
+            load_exported(path)
+    # Files of older versions do not tell what is behind them.
+    path.write_bytes(whole[:begin].replace(b"keras_resnet.archived", b"keras_resnet.Archived"))
+    assert load_exported(path).preprocessing is None
+
+
 def test_a_backbone_gives_outputs(net, tmp_path):
     features_of(net).save(tmp_path / "m.keras")
     assert load_exported(tmp_path / "m.keras").output == "outputs"

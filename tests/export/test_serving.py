@@ -14,6 +14,7 @@ import tensorflow as tf
 
 import keras_resnet
 from keras_resnet.data import Transforms
+from keras_resnet.evaluation.predictor import Classifier
 from keras_resnet.export import export, load_exported, serving
 from keras_resnet.export.mismatch import ExportMismatchError
 from keras_resnet.preprocessing import Preprocessing
@@ -140,6 +141,23 @@ def test_files_become_as_large_as_the_exported_images(files, tmp_path):
     images = np.stack([view.evaluation(file).numpy() for file in files]).astype("float32")
     expected = np.asarray(model(images, training=False))
     np.testing.assert_allclose(answer(tmp_path / "m", files)["probabilities"], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("activation", [None, "sigmoid"])
+def test_one_output_is_that_of_the_second_of_two_classes(activation, files, tmp_path):
+    model, names = network(1, classifier_activation=activation), np.array([b"cat", b"dog"])
+    export(model, tmp_path / "m", labels=("cat", "dog"))
+    rows = answer(tmp_path / "m", files)
+    raw = rows["probabilities" if activation else "logits"]
+    second = raw if activation else 1 / (1 + np.exp(-raw))
+    scores = np.concatenate([1 - second, second], axis=1)
+    np.testing.assert_allclose(rows["scores"], -np.sort(-scores), atol=1e-6)
+    assert rows["classes"].tolist() == names[np.argsort(-scores)].tolist()
+    model.save(tmp_path / "m.keras")
+    for path in (tmp_path / "m", tmp_path / "m.keras"):
+        classifier = Classifier(path, labels=("cat", "dog"))
+        ((_, probabilities),) = classifier.classify(np.zeros((1, SIDE, SIDE, 3)))
+        assert len(probabilities) == 2 and abs(sum(probabilities) - 1) < 1e-6
 
 
 @pytest.mark.parametrize("given", [None, NAMES[::-1]])

@@ -14,7 +14,7 @@ from keras_resnet.models import load_model
 from keras_resnet.network import class_names_of
 from keras_resnet.surgery import with_logits
 from keras_resnet.utils import download
-from keras_resnet.weights import Preprocessing
+from keras_resnet.weights import PRETRAINED, Preprocessing
 from keras_resnet.weights.hugging_face import find_network, from_timm, from_transformers, torch_name
 from keras_resnet.weights.pytorch import to_torch
 from tests.helpers import assert_same_weights, distance, images, randomize, refused
@@ -261,6 +261,48 @@ def test_other_names_of_weights(hub, legacy):
     x = images(2, 32, 32, 3, low=0, high=255)
     assert distance(model(x), net(standardized(x))) < 1e-5
     assert model.network.function() == net.network.function()
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        (
+            "resnet50.tv2_in1k",
+            {"input_size": [3, 176, 176], "interpolation": "bilinear"}
+            | {"crop_pct": 0.875, "test_input_size": [3, 224, 224], "test_crop_pct": 0.965},
+        ),
+        ("resnet50.a1_in1k", {"input_size": [3, 224, 224]}),
+        (
+            "resnet26.bt_in1k",
+            {"input_size": [3, 224, 224], "crop_pct": 0.875, "test_crop_pct": 0.95},
+        ),
+        (
+            "seresnext50_32x4d.racm_in1k",
+            {"input_size": [3, 224, 224], "crop_pct": 0.875, "test_crop_pct": 0.95},
+        ),
+    ],
+)
+def test_addresses_and_published_names_prepare_images_alike(name, changes):
+    about = TIMM["pretrained_cfg"] | changes
+    config = {**TIMM, "architecture": name.partition(".")[0], "pretrained_cfg": about}
+    _, arguments = from_timm(config)
+    told, published = arguments["include_preprocessing"], PRETRAINED[f"timm/{name}"].preprocessing
+    assert told.same_numbers(published)
+    for size in (224, 288):
+        found, expected = told.at(size), published.at(size)
+        fields = ("image_size", "resize", "interpolation", "resizes")
+        assert [getattr(found, f) for f in fields] == [getattr(expected, f) for f in fields]
+    assert arguments["input_shape"] == (224, 224, 3)
+
+
+def test_a_rectangle_keeps_both_sides(hub):
+    about = TIMM["pretrained_cfg"] | {"input_size": [3, 64, 32]}
+    _, arguments = from_timm({**TIMM, "pretrained_cfg": about})
+    assert arguments["input_shape"] == (64, 32, 3)
+    told = arguments["include_preprocessing"]
+    assert (told.image_size, told.resize) == ((64, 32), 33)  # 32 / 0.95
+    put(hub, "a/b", TIMM, {"a": np.zeros(1, "float32")})
+    assert find_network("hf://a/b").preprocessing.source.startswith("hf://a/b")
 
 
 def test_filters_that_there_are_not_here():

@@ -228,3 +228,15 @@ def test_the_whole_networks(tmp_path, name):
         weights=tmp_path / "whole.h5", include_preprocessing=True, **options
     )
     assert distance(model(pixels), expected) < TOLERANCE
+
+
+def test_gray_files_tell_nothing_of_their_images(tmp_path):
+    gray = keras.applications.ResNet50(
+        include_top=False, weights=None, input_shape=(32, 32, 1), name="resnet50"
+    )
+    gray.save_weights(tmp_path / "gray.weights.h5")
+    saved = find_weights(tmp_path / "gray.weights.h5", "resnet50")
+    assert saved.preprocessing is None and saved.original.preprocessing is None
+    np.testing.assert_array_equal(
+        saved.layers["conv1_conv"][0], gray.get_layer("conv1_conv").get_weights()[0]
+    )

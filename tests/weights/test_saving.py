@@ -5,8 +5,10 @@ from __future__ import annotations
 import zipfile
 
 import keras
+import pytest
 
-from keras_resnet.weights import load_model
+from keras_resnet.export import export, export_hub
+from keras_resnet.weights import load_model, save_model, save_torch_weights
 from tests.evaluation.helpers import SHAPE, small_net
 from tests.helpers import distance, images, refused
 
@@ -38,3 +40,11 @@ def test_layers_larger_than_their_file_are_not_built(tmp_path):
     with refused("`path`", "large.keras", "weights"):
         load_model(tmp_path / "large.keras")
     assert load_model(tmp_path / "small.keras").count_params() == 11_000
+
+
+@pytest.mark.parametrize("write", [save_model, save_torch_weights, export, export_hub])
+def test_addresses_to_write_to_are_refused(write, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with refused("`path`", "local", "memory://bucket/model.pth"):
+        write(small_net(), "memory://bucket/model.pth", *["onnx"] * (write is export))
+    assert not list(tmp_path.iterdir())
