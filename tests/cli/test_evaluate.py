@@ -196,7 +196,7 @@ def test_a_model_of_any_size_is_evaluated_at_the_size_it_remembers(tmp_path):
     run_here("evaluate", *words)
     rows = rows_of(tmp_path / "run" / "predictions.csv")
     expected = predict(tmp_path / "any.keras", tmp_path / "folder" / "val", top=1)
-    assert [float(row["probability"]) for row in rows] == pytest.approx(
+    assert [float(row["score"]) for row in rows] == pytest.approx(
         [one.probabilities[0] for one in expected], abs=1e-5
     )
 
