@@ -154,6 +154,7 @@ class Network(keras.Model):
     """
 
     _built_by: NetworkConfig | None = None
+    _described: Preprocessing | None = None
     _warned = False
 
     __call__ = _watched(keras.Model.__call__)
@@ -218,7 +219,7 @@ class Network(keras.Model):
     @property
     def preprocessing(self) -> Preprocessing | None:
         """Preprocessing that the weights expect, or None if unknown."""
-        return self.network.preprocessing
+        return self.network.preprocessing or self._described
 
 
 class ImageRangeWarning(UserWarning):
@@ -326,9 +327,30 @@ def remembered(model: object) -> NetworkConfig | None:
 
 
 def preprocessing_of(model: object) -> Preprocessing | None:
-    """Returns what a model's weights want done to an image, or None if it does not remember."""
+    """Returns what a model's weights want done to an image, or None where that is not known.
+
+    It is what the model remembers, else what it was told by `describe`.
+    """
     network = remembered(model)
-    return None if network is None else network.preprocessing
+    return (network and network.preprocessing) or described(model)
+
+
+def describe(model: keras.Model, prepared: Preprocessing) -> None:
+    """Tells a model that remembers none what its weights want done to an image.
+
+    It is not saved with the model.
+    """
+    if isinstance(model, Network):
+        model._described = prepared
+    else:
+        model.preprocessing = prepared
+
+
+def described(model: object) -> Preprocessing | None:
+    """Returns what `describe` told a model, or None."""
+    name = "_described" if isinstance(model, Network) else "preprocessing"
+    prepared = getattr(model, name, None)
+    return prepared if isinstance(prepared, Preprocessing) else None
 
 
 def class_count(outputs: int) -> int:

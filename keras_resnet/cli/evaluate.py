@@ -117,6 +117,8 @@ def main(
         for paths in (given.models, given.against)
     )
     models = [model for model, _ in opened]
+    if given.calibrate is not None:
+        evaluation.calibration.expect_calibrable(cast(Any, models[0]), "calibrate")
     dataset = _load(given, models[0])
     theirs = _load(given, others[0][0]) if others else dataset
     if dataset.multi_label and (others or given.calibrate):
@@ -244,6 +246,8 @@ def _images_of(model: evaluation.Model) -> dict[str, Any]:
     options: dict[str, Any] = {}
     if None not in shape[:2]:
         options["image_size"] = checked_size("image_size", tuple(shape[:2]))
+    elif prepared is not None and set(shape[:2]) == {None}:
+        options["image_size"] = prepared.image_size
     if shape[2] is not None:
         options["channels"] = shape[2]
     if prepared is not None:

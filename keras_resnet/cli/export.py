@@ -79,11 +79,10 @@ def main(
     )
     if labels is None and file is not None and export.labels_beside(file):
         print("labels.txt is left out: the model ends in no classifier", file=sys.stderr)
-    preprocessing = export.reading.preprocessing_for(model, file, given.preprocessing)
     calibration = None
     if given.calibration is not None:
         calibration = evaluation.predictor.calibration_batches(
-            given.calibration, model, given.image_size, preprocessing
+            given.calibration, model, given.image_size, given.preprocessing
         )
     with remote.written("out", given.out, overwrite=given.overwrite) as out:
         written = export.export(
@@ -93,7 +92,7 @@ def main(
             quantize=given.quantize,
             calibration=calibration,
             image_size=given.image_size,
-            preprocessing=preprocessing,
+            preprocessing=given.preprocessing,
             labels=labels,
             io_dtype=given.io_dtype,
             opset=given.opset,

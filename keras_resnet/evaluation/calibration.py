@@ -16,11 +16,14 @@ import numpy as np
 from keras_resnet.evaluation.results import Evaluation
 from keras_resnet.naming import CLASSIFIER
 from keras_resnet.network import Network, network_of
+from keras_resnet.surgery.graphs import functional_config, output_activation
 from keras_resnet.surgery.rebuilding import rebuild
 from keras_resnet.utils import checks
 
 # Temperatures that are considered.
 _LOWEST, _HIGHEST = 1e-2, 1e2
+# How far from 1 the sum of an image's probabilities may be, in 16 bits too.
+_ROUNDING = 2e-2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,8 +125,8 @@ def fit_calibration(evaluation: Evaluation, kept: float = 0.95) -> Calibration:
         kept: Share of the correctly classified images that are not below the threshold, in [0, 1].
 
     Raises:
-        ValueError: If `kept` is out of range, or the evaluation has not kept its outputs, or has no
-            mistake.
+        ValueError: If `kept` is out of range, or the evaluation has not kept its outputs, has no
+            mistake, or is of probabilities of sigmoid, which do not add up to 1.
     """
     checks.fraction("kept", kept, one_allowed=True)
     if evaluation.outputs is None:
@@ -133,6 +136,12 @@ def fit_calibration(evaluation: Evaluation, kept: float = 0.95) -> Calibration:
         )
     logits, labels = evaluation.outputs.astype("float64"), evaluation.labels
     if evaluation.average == "softmax":  # Logits but for a constant.
+        sums = logits.sum(axis=1)
+        if np.abs(sums - 1).max() > _ROUNDING:
+            raise ValueError(
+                "`evaluation` must be of a model that ends in softmax, or one output of sigmoid. "
+                f"Received: probabilities that add up to {sums.min():.3g} to {sums.max():.3g}"
+            )
         logits = np.log(np.maximum(logits, np.finfo("float32").tiny))
     hits = logits.argmax(axis=1) == labels
     if hits.all():
@@ -168,9 +177,11 @@ def calibrated(model: keras.Model, calibration: Calibration) -> Network:
     threshold is in the `preprocessing` of the copy, and `predict` and exported models carry it.
 
     Raises:
-        ValueError: If `model` is no network of this package with a classifier.
+        ValueError: If `model` is no network of this package with a classifier, or ends in several
+            outputs of sigmoid.
     """
     config = network_of(model)
+    expect_calibrable(model)
     if CLASSIFIER not in {layer.name for layer in model.layers} or config.preprocessing is None:
         raise ValueError(
             "`model` must have a classifier, and remember what its weights want done to an image. "
@@ -182,6 +193,19 @@ def calibrated(model: keras.Model, calibration: Calibration) -> Network:
     prepared = dataclasses.replace(config.preprocessing, threshold=calibration.threshold)
     copy.remember(dataclasses.replace(copy.network, preprocessing=prepared))
     return copy
+
+
+def expect_calibrable(model: keras.Model, argument: str = "model") -> None:
+    """Raises a ValueError for a model of several outputs of sigmoid.
+
+    Each of them is a probability of its own, which the temperature of softmax does not calibrate.
+    """
+    ending = output_activation(functional_config(model))
+    if ending == "sigmoid" and model.output_shape[-1] > 1:
+        raise ValueError(
+            f"`{argument}` must be for a model that ends in softmax, or in one output of sigmoid. "
+            f"Received: {model.name!r}, which ends in {model.output_shape[-1]} of sigmoid"
+        )
 
 
 def _softmax(logits: np.ndarray) -> np.ndarray:

@@ -15,15 +15,13 @@ import numpy as np
 from keras_resnet.data.folder import find_splits
 from keras_resnet.data.transforms import Transforms
 from keras_resnet.evaluation.predictor import read_images, transforms_for
-from keras_resnet.export import ExportedModel, load_exported
+from keras_resnet.export import ExportedModel
 from keras_resnet.export.endpoints import endpoint
-from keras_resnet.export.reading import network_of_images, open_network
-from keras_resnet.models.hub import load_with_file
+from keras_resnet.export.reading import network_of_images, open_any, open_network
 from keras_resnet.preprocessing import Size
 from keras_resnet.utils import checks
 from keras_resnet.utils.files import replacing
 from keras_resnet.utils.tables import require_pyarrow
-from keras_resnet.weights.hugging_face import is_address
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,7 +71,7 @@ def embed(
     The features are the input of the classifier: the globally averaged last map of a network.
 
     Args:
-        model: A trained network, or its `.keras` file, with or without a classifier; a Hub module
+        model: A trained network, or its path or name as for `load_model`; a Hub module
             of features; another exported model whose output is neither probabilities nor logits.
         folder: Folder of images; those in folders inside are read, too. The class of an image is
             the name of its folder where that lies in `folder`, or in a split of it (`train/`,
@@ -175,19 +173,18 @@ def features_of(model: keras.Model | ExportedModel | str | Path) -> ExportedMode
     """Returns a model, of whatever form, from images in [0, 255] to features."""
     given = model.name if isinstance(model, keras.Model) else str(model)
     file: Path | None = None
-    if isinstance(model, (str, Path)) and (is_address(model) or Path(model).suffix == ".keras"):
-        model, file = load_with_file(model)
+    if isinstance(model, (str, Path)):
+        model, file = open_any(model)
     if isinstance(model, keras.Model):
         net, prepared = network_of_images(model, file, given)
         net = endpoint(net, "feature_vector")
         return open_network(net, file or Path(given), "features", None, prepared)
-    exported = model if isinstance(model, ExportedModel) else load_exported(model)
-    if exported.output in ("probabilities", "logits"):
+    if model.output in ("probabilities", "logits"):
         raise ValueError(
             "`model` must be a network, its .keras file, or an exported model of features. "
-            f"Received: {str(exported.path)!r}, which gives {exported.output}"
+            f"Received: {str(model.path)!r}, which gives {model.output}"
         )
-    return exported
+    return model
 
 
 def _splits(folder: Path) -> set[str]:

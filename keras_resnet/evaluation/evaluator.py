@@ -19,16 +19,12 @@ from keras_resnet.evaluation.protocols import Protocol, SingleCrop
 from keras_resnet.evaluation.results import Evaluation
 from keras_resnet.evaluation.scoring import Model, averaged, fits_as_two, make_scorer
 from keras_resnet.evaluation.tally import Tally
-from keras_resnet.export import ExportedModel, load_exported
-from keras_resnet.export.reading import labels_of
-from keras_resnet.models import build, list_models
-from keras_resnet.models.hub import load_with_file
+from keras_resnet.export import ExportedModel
+from keras_resnet.export.reading import labels_of, open_any
 from keras_resnet.network import class_count, class_names_of, preprocessing_of
 from keras_resnet.preprocessing import Preprocessing, Size, covered_by
 from keras_resnet.utils import checks
 from keras_resnet.utils.terminal import format_seconds, show, start_bar
-from keras_resnet.weights import PRETRAINED
-from keras_resnet.weights.hugging_face import is_address
 
 AVERAGES = ("softmax", "logits")
 # Batches of crops that may wait for others of their size, which bounds the memory they take.
@@ -57,7 +53,9 @@ def evaluate(
     those waiting for others, and what is kept of an image, take a bounded amount of memory.
 
     Images are resized as the weights want it (`model.preprocessing`), where that is known, with the
-    interpolation of the first model that knows.
+    interpolation of the first model that knows. Where it is not, the single crop of photographs is
+    the center square for models that `open_model` or `load_exported` opened, as for `predict`, and
+    the data set's own for others.
 
     Outputs are matched to the classes of the data set by name, whatever their order. Where one side
     has no names, or numbers for names, output 0 belongs to class 0, and so on; a line of the log
@@ -201,7 +199,7 @@ def _common_preprocessing(
     known = {
         name: prepared
         for name, model in zip(names, models, strict=True)
-        if (prepared := _preprocessing(model)) is not None
+        if (prepared := _preprocessing(model, dataset, protocol)) is not None
     }
     size = dataset.image_shape[:2]
     wanted = {(one.at(size).shorter_side, one.interpolation) for one in known.values()}
@@ -218,9 +216,9 @@ def open_model(path: str | Path) -> Model:
     """Opens what `evaluate` takes.
 
     Args:
-        path: What `load_model` takes: a `.keras` file, "hf://owner/name", or the name of published
-            weights; the name of a network, for its first published weights; or an exported model,
-            as for `load_exported`.
+        path: What `load_model` takes: a `.keras` file, "hf://owner/name", the name of published
+            weights, or of a network, for its first ones; or an exported model, as for
+            `load_exported`.
 
     Raises:
         ValueError: If there is no such file, network or weights, or it cannot be read.
@@ -232,15 +230,11 @@ def open_model(path: str | Path) -> Model:
 
 def open_with_names(path: str | Path) -> tuple[Model, tuple[str, ...] | None]:
     """Returns what `open_model` does, and the names of its classes, in it or beside it."""
-    name = str(path)
-    named = not Path(path).exists()
-    if named and list_models(name):
-        return build(name, weights="imagenet"), None
-    if (named and name in PRETRAINED) or is_address(path) or Path(path).suffix == ".keras":
-        model, file = load_with_file(path)
-        return model, labels_of(model, file)
-    exported = load_exported(path)
-    return exported, exported.labels
+    model, file = open_any(path)
+    if isinstance(model, ExportedModel):
+        return model, model.labels
+    model._is_opened = True
+    return model, labels_of(model, file)
 
 
 def _name(model: Model) -> str:
@@ -266,8 +260,15 @@ def _outputs_by_name(
     return [str(number) for number in range(class_count(outputs))]
 
 
-def _preprocessing(model: Model) -> Preprocessing | None:
-    return model.preprocessing if isinstance(model, ExportedModel) else preprocessing_of(model)
+def _preprocessing(model: Model, dataset: ImageDataset, protocol: Protocol) -> Preprocessing | None:
+    """Returns what a model's weights want done to an image; None for what the data set does."""
+    exported = isinstance(model, ExportedModel)
+    known = model.preprocessing if exported else preprocessing_of(model)
+    opened = exported or getattr(model, "_is_opened", False)
+    photographs = dataset.eval_resize is not None
+    if known is None and opened and photographs and isinstance(protocol, SingleCrop):
+        return Preprocessing.unchanged(dataset.image_shape[-1])  # as `predict` does
+    return known
 
 
 def _crops(

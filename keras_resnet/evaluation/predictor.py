@@ -144,7 +144,7 @@ def predict(
 
     Args:
         model: A `.keras` file, a Hub module or SavedModel's directory, a `.tflite` or `.onnx` file,
-            or one opened by `load_exported`.
+            an address or a name as for `load_model`, or one opened by `load_exported`.
         images: Image files, and folders, of which all images are read, those in folders inside and
             linked ones too. A file that cannot be read is an error if it is named itself; in a
             folder it is skipped with a warning (`BadImageWarning`) that counts them. Those at an

@@ -15,7 +15,7 @@ from keras import ops
 
 from keras_resnet.export.verification import require_tensorflow
 from keras_resnet.layers import BlockStack, StandardizedConv2D
-from keras_resnet.network import class_names_of, preprocessing_of, remembered
+from keras_resnet.network import class_names_of, described, preprocessing_of, remembered
 from keras_resnet.preprocessing import Preprocessing, standardize_layer
 from keras_resnet.surgery.graphs import (
     drop_output_activation,
@@ -65,14 +65,14 @@ def image_network(
     if told is None:
         return model, None
     as_it_is = Preprocessing.unchanged(channels or len(told.mean))
-    described = with_numbers(told, front or (inside and remembers) or as_it_is)
-    if described.class_names is None:
-        described = dataclasses.replace(described, class_names=class_names_of(model))
+    description = with_numbers(told, front or (_own_numbers(model) if inside else None) or as_it_is)
+    if description.class_names is None:
+        description = dataclasses.replace(description, class_names=class_names_of(model))
     if None not in sides:
-        described = described.at(tuple(sides))
+        description = description.at(tuple(sides))
     if front is None or front.same_numbers(as_it_is):
-        return model, described
-    return _with_standardization(model, front), described
+        return model, description
+    return _with_standardization(model, front), description
 
 
 def with_numbers(prepared: Preprocessing, numbers: Preprocessing) -> Preprocessing:
@@ -111,9 +111,8 @@ def missing_standardization(model: keras.Model, argument: str, given: str) -> Pr
     """
     if _standardizes(model):
         return None
-    network = remembered(model)
-    # Operations of the caller's in front of the network may standardize, in a way not seen here.
-    if network is None or network.preprocessing is None or network.on_tensor:
+    prepared = _own_numbers(model) or described(model)
+    if prepared is None:
         raise ValueError(
             f"`{argument}` must standardize its images itself, by a layer Normalization or "
             "Rescaling in front, or remember how; to export others, pass preprocessing='imagenet' "
@@ -121,7 +120,16 @@ def missing_standardization(model: keras.Model, argument: str, given: str) -> Pr
             "or 'none' if they take [0, 255] as it is. "
             f"Received: {argument}={given!r}, without such a layer"
         )
-    return network.preprocessing
+    return prepared
+
+
+def _own_numbers(model: keras.Model) -> Preprocessing | None:
+    """Returns what a network remembers, None where the caller's operations are in front of it.
+
+    They may standardize, in a way not seen here.
+    """
+    network = remembered(model)
+    return None if network is None or network.on_tensor else network.preprocessing
 
 
 def _standardizes(model: keras.Model) -> bool:
@@ -129,8 +137,8 @@ def _standardizes(model: keras.Model) -> bool:
     for layer in model.layers:
         if isinstance(layer, (keras.layers.Normalization, keras.layers.Rescaling)):
             return True
-        if isinstance(layer, keras.Model):
-            return _standardizes(layer)
+        if isinstance(layer, keras.Model) and _standardizes(layer):
+            return True
         if layer.weights:
             return False
     return False

@@ -22,7 +22,6 @@ from keras_resnet.export.copies import (
     image_network,
     missing_standardization,
     of_any_batch,
-    with_numbers,
 )
 from keras_resnet.export.endpoints import KINDS, SIGMOID_LOGITS
 from keras_resnet.export.formats import (
@@ -37,8 +36,8 @@ from keras_resnet.export.formats import (
     sha256,
 )
 from keras_resnet.export.verification import SAVED_MODEL, load_saved_model
-from keras_resnet.models.hub import load_with_file
-from keras_resnet.network import class_names_of, preprocessing_of
+from keras_resnet.models.hub import is_name, load_with_file
+from keras_resnet.network import class_names_of
 from keras_resnet.preprocessing import Preprocessing
 from keras_resnet.surgery.graphs import classifier_of, functional_config, output_activation
 from keras_resnet.utils import checks, private
@@ -102,29 +101,50 @@ def load_exported(path: str | Path) -> ExportedModel:
     Args:
         path: A `.keras` file that standardizes its images; the directory of a Hub module, for
             images in [0, 1]; a SavedModel or the folder of its versions, of which the highest
-            counts; a `.tflite` or `.onnx` file of `export`; or "hf://owner/name", as for
-            `load_model`. Files and directories may be at an address such as gs://bucket/model.onnx.
+            counts; a `.tflite` or `.onnx` file of `export`; or, as for `load_model`,
+            "hf://owner/name" or a name of published weights or of a network. Files and directories
+            may be at an address such as gs://bucket/model.onnx.
 
     Raises:
         ValueError: If there is no model at `path`, it cannot be read or called with images, or it
             is not what this package wrote, by its checksums. Files of older versions have fewer.
         ImportError: If the package that runs it is missing.
     """
-    if is_address(path):
-        return _open_keras(path)
+    model, file = open_any(path)
+    if isinstance(model, ExportedModel):
+        return model
+    net, prepared = network_of_images(model, file, str(path))
+    return open_network(net, file or Path(path), output_name(net), labels_of(model, file), prepared)
+
+
+def open_any(path: str | Path) -> tuple[keras.Model | ExportedModel, Path | None]:
+    """Opens a model of any form: all that is told of one by its path is decided here.
+
+    Args:
+        path: As for `load_exported`.
+
+    Returns:
+        A network as `load_model` reads it, else an exported model; and the local file, None for
+        published weights.
+    """
+    if is_address(path) or is_name(path):
+        return load_with_file(path)
     path = local_file(path)
     if path.is_dir():
         versions = [folder for folder in path.iterdir() if folder.name.isdecimal()]
         saved = max(versions, key=lambda folder: int(folder.name), default=path)
         if (saved / SAVED_MODEL).is_file():
-            return _open_saved_model(saved)
-    openers = {".keras": _open_keras, ".tflite": _open_litert, ".onnx": _open_onnx}
-    if not path.is_file() or path.suffix not in openers:
+            return _open_saved_model(saved), saved
+    openers = {".tflite": _open_litert, ".onnx": _open_onnx}
+    if not path.is_file() or path.suffix not in (".keras", *openers):
         raise ValueError(
             "`path` must be an existing .keras, .tflite or .onnx file, the directory of a Hub "
-            f"module or SavedModel, or hf://owner/name. Received: {str(path)!r}"
+            "module or SavedModel, hf://owner/name, or the name of published weights. "
+            f"Received: {str(path)!r}"
         )
-    return openers[path.suffix](path)
+    if path.suffix == ".keras":
+        return load_with_file(path)
+    return openers[path.suffix](path), path
 
 
 def output_name(model: Any) -> str:
@@ -152,20 +172,6 @@ def classifies(model: keras.Model) -> bool:
     return isinstance(classifier_of(model), keras.layers.Dense) or output_name(model) != "outputs"
 
 
-def preprocessing_for(
-    model: keras.Model, file: Path | None, preprocessing: str = "inside"
-) -> str | Preprocessing:
-    """Returns the `preprocessing` to export a model of a local file with.
-
-    It is `preprocessing` itself for one that remembers its own; for others what lies beside the
-    file stands for what is remembered, with "none" but for mean and deviation.
-    """
-    beside = None if file is None or preprocessing_of(model) else preprocessing_beside(file)
-    if beside is not None and preprocessing == "none":
-        return with_numbers(beside, Preprocessing.unchanged(len(beside.mean)))
-    return beside or preprocessing
-
-
 def network_of_images(
     model: keras.Model, file: Path | None, given: str
 ) -> tuple[keras.Model, Preprocessing | None]:
@@ -183,19 +189,17 @@ def network_of_images(
             f"`{argument}` must be a functional model of images (H, W, C) alone. "
             f"Received: {argument}={given!r}, whose inputs are {taken}"
         )
-    preprocessing = preprocessing_for(model, file)
-    if preprocessing == "inside":
-        try:
-            missing_standardization(model, argument, given)
-        except ValueError as error:
-            raise ValueError(
-                f"`{argument}` must standardize its images itself, by a layer Normalization or "
-                f"Rescaling in front, or remember how, or have a {PREPROCESSING} beside it, as "
-                "Preprocessing.to_json returns it; or give what `keras-resnet export "
-                "--preprocessing imagenet` makes of it, if ImageNet's mean and deviation were its "
-                f"own. Received: {argument}={given!r}, without any"
-            ) from error
-    return image_network(model, preprocessing)
+    try:
+        missing_standardization(model, argument, given)
+    except ValueError as error:
+        raise ValueError(
+            f"`{argument}` must standardize its images itself, by a layer Normalization or "
+            f"Rescaling in front, or remember how, or have a {PREPROCESSING} beside it, as "
+            "Preprocessing.to_json returns it; or give what `keras-resnet export "
+            "--preprocessing imagenet` makes of it, if ImageNet's mean and deviation were its "
+            f"own. Received: {argument}={given!r}, without any"
+        ) from error
+    return image_network(model)
 
 
 def _prepared(text: str | bytes | None, path: Path) -> Preprocessing | None:
@@ -203,13 +207,6 @@ def _prepared(text: str | bytes | None, path: Path) -> Preprocessing | None:
         return None if text is None else Preprocessing.from_json(text)
     except ValueError as error:
         raise unreadable(path, error) from error
-
-
-def _open_keras(path: str | Path) -> ExportedModel:
-    saved, file = load_with_file(path)
-    model, prepared = network_of_images(saved, file, str(path))
-    labels = labels_of(saved, file)
-    return open_network(model, file or Path(path), output_name(model), labels, prepared)
 
 
 def open_network(

@@ -8,7 +8,8 @@ from pathlib import Path
 import keras
 
 from keras_resnet.models.builders import GENERAL_BUILDERS, build
-from keras_resnet.network import Network, preprocessing_of, remembered
+from keras_resnet.models.zoo import list_models
+from keras_resnet.network import Network, describe, preprocessing_of, remembered
 from keras_resnet.utils import checks, private
 from keras_resnet.weights import PRETRAINED, saving
 from keras_resnet.weights.beside import labels_beside, local_file, preprocessing_beside
@@ -26,10 +27,12 @@ def load_model(path: str | Path) -> keras.Model:
     its file has bytes is refused.
 
     The name of published weights, such as "timm/resnet50.a1_in1k" (`list_models` has them), gives
-    their network with the classifier, for images in [0, 255], too.
+    their network with the classifier, for images in [0, 255], too; the name of a network, such as
+    "ResNet50", that of its first ones.
 
-    A `.keras` file that holds Python code, or arrays that would swell, is refused, too; see
-    `weights.load_model`.
+    What a `preprocessing.json` beside a `.keras` file says is the model's `preprocessing` where it
+    remembers none; it is not saved with the model. A file that holds Python code, or arrays that
+    would swell, is refused, too; see `weights.load_model`.
 
     Raises:
         ValueError: If there is no such file, Keras cannot read it, or the repository is of a
@@ -44,14 +47,27 @@ def load_with_file(path: str | Path) -> tuple[keras.Model, Path | None]:
 
     An address is looked up once, so that what lies beside the file belongs to it.
     """
-    if (published := PRETRAINED.get(str(path))) and not Path(path).exists():
-        return build(published.network, weights=published.name, include_preprocessing=True), None
+    if is_name(path):
+        published = PRETRAINED.get(str(path))
+        network, name = (published.network, published.name) if published else (path, "imagenet")
+        return build(str(network), weights=name, include_preprocessing=True), None
     if not is_address(path):
         file = local_file(path)
-        return saving.load_model(file), file
+        model = saving.load_model(file)
+        prepared = None if preprocessing_of(model) else preprocessing_beside(file)
+        if prepared is not None:
+            describe(model, prepared)
+        return model, file
     found = find_network(str(path))
     model = _with_files_beside(found.file) if found.builder is None else _build(found)
     return model, found.file
+
+
+def is_name(path: str | Path) -> bool:
+    """Returns whether a path is the name of published weights or of a network, and no file."""
+    name = str(path)
+    named = name in PRETRAINED or name.lower() in (info.name.lower() for info in list_models())
+    return named and not Path(path).exists()
 
 
 def _with_files_beside(file: Path) -> keras.Model:
@@ -68,7 +84,7 @@ def _with_files_beside(file: Path) -> keras.Model:
     if labels is not None and model.output_shape == (None, len(labels)):
         prepared = dataclasses.replace(prepared, class_names=labels)
     if config is None:
-        model.preprocessing = prepared  # not saved with it
+        describe(model, prepared)
     elif isinstance(model, Network):
         model.remember(dataclasses.replace(config, preprocessing=prepared))
     return model

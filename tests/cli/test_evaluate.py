@@ -13,6 +13,7 @@ from PIL import Image
 import keras_resnet
 from keras_resnet.cli import evaluate, run
 from keras_resnet.data import load_dataset
+from keras_resnet.evaluation.predictor import predict
 from keras_resnet.preprocessing import Preprocessing
 from tests.evaluation.test_classes import FRUIT, perfect
 from tests.recipes.running import refused, run_here, streams_here
@@ -176,6 +177,37 @@ def test_two_models_are_compared_and_one_is_calibrated(tmp_path, monkeypatch, ca
     told = capsys.readouterr()
     assert end.value.code == 2 and "full" in told.err.splitlines()[-1]
     assert "top-1" in told.out and (workdir / "report.html").is_file()
+
+
+def test_sigmoid_of_several_classes_is_not_calibrated(tmp_path):
+    options = {"input_shape": (8, 8, 1), "include_preprocessing": Preprocessing.unchanged(1, 8)}
+    keras_resnet.CifarResNet(8, classifier_activation="sigmoid", **options).save(
+        tmp_path / "bce.keras"
+    )
+    flags = ["--models", tmp_path / "bce.keras", "--calibrate", tmp_path / "new.keras"]
+    refused("`calibrate`", "evaluate", *flags, "--workdir", tmp_path / "run")
+    assert [path.name for path in tmp_path.iterdir()] == ["bce.keras"]
+
+
+def test_a_model_of_any_size_is_evaluated_at_the_size_it_remembers(tmp_path):
+    for split, (i, name) in itertools.product(("train", "val"), enumerate(FRUIT)):
+        place = tmp_path / "folder" / split / name
+        place.mkdir(parents=True)
+        pixels = np.random.default_rng(i).integers(0, 256, (24, 36, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(place / "1.png")
+    prepared = Preprocessing(image_size=12, resize=20, interpolation="bicubic", class_names=FRUIT)
+    model = keras_resnet.CifarResNet(
+        8, input_shape=(None, None, 3), classes=3, include_preprocessing=prepared
+    )
+    model.save(tmp_path / "any.keras")
+    words = ["--dataset", "folder", "--data-dir", tmp_path / "folder"]
+    words += ["--models", tmp_path / "any.keras", "--workdir", tmp_path / "run"]
+    run_here("evaluate", *words)
+    rows = rows_of(tmp_path / "run" / "predictions.csv")
+    expected = predict(tmp_path / "any.keras", tmp_path / "folder" / "val", top=1)
+    assert [float(row["score"]) for row in rows] == pytest.approx(
+        [one.probabilities[0] for one in expected], abs=1e-5
+    )
 
 
 def test_models_of_two_sizes_are_compared_on_the_same_files(tmp_path):

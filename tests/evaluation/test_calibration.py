@@ -126,6 +126,19 @@ def test_only_networks_are_calibrated():
         calibrated(ResNet((1, 1, 1), include_top=False, stem="cifar"), found)
 
 
+def test_several_outputs_of_sigmoid_are_not_calibrated():
+    """The temperature is of softmax: of sigmoid, a class's probability is its own."""
+    model, dataset = small_net(activation="sigmoid"), noise()
+    with refused("evaluation", "add up to"):
+        fit_calibration(evaluate(model, dataset, keep_outputs=True))
+    found = fit_calibration(evaluate(small_net(), dataset, keep_outputs=True))
+    with refused("model", "7 of sigmoid"):
+        calibrated(model, found)
+    two = noise(classes=2)
+    single = evaluate(small_net(classes=1, activation="sigmoid"), two, keep_outputs=True)
+    assert fit_calibration(single).images == len(single.labels)
+
+
 def test_diagram_writes_its_table(tmp_path):
     rows = reliability(np.array([0.3, 0.9]), np.array([0, 1]))
     plots.reliability_diagram({"net": rows}, tmp_path / "reliability.png", title="Reliability")

@@ -255,13 +255,12 @@ def test_files_of_one_size_are_refused_for_several(dataset, exported):
 
 
 def test_published_weights_are_opened_by_name(monkeypatch):
-    asked = []
-    for module in (evaluator, hub):
-        monkeypatch.setattr(module, "build", lambda *args, **options: asked.append((args, options)))
+    asked, net = [], small_net()
+    monkeypatch.setattr(hub, "build", lambda *args, **options: asked.append((args, options)) or net)
     for name in ("ResNet50", "timm/resnet50.a1_in1k"):
-        open_model(name)
+        assert open_model(name) is net
     assert asked == [
-        (("ResNet50",), {"weights": "imagenet"}),
+        (("ResNet50",), {"weights": "imagenet", "include_preprocessing": True}),
         (
             ("resnet50_v1.5",),
             {"weights": "timm/resnet50.a1_in1k", "include_preprocessing": True},

@@ -99,7 +99,7 @@ def test_what_lies_beside_a_model_is_pushed_and_loaded_again(hub, workdir, forei
     named = dataclasses.replace(prepared, class_names=("zero", "one"))
     assert loaded.preprocessing == named
     exported = load_exported("hf://me/digits")
-    assert (exported.preprocessing, exported.labels) == (prepared, ("zero", "one"))
+    assert (exported.preprocessing, exported.labels) == (named, ("zero", "one"))
     x = images(2, 8, 8, 3, low=0, high=255)
     assert distance(exported(x), model(x)) < 1e-5
     classifier = Classifier("hf://me/digits")

@@ -14,7 +14,6 @@ from keras_resnet.evaluation import evaluate
 from keras_resnet.evaluation.predictor import predict
 from keras_resnet.export import export, export_hub, load_exported
 from keras_resnet.export.copies import image_network
-from keras_resnet.export.reading import preprocessing_for
 from keras_resnet.preprocessing import Preprocessing
 from tests.data.helpers import encode
 from tests.export.conftest import close
@@ -138,16 +137,44 @@ def test_one_network_one_description_and_one_answer(pictures, tmp_path, name, pr
 
 
 @pytest.mark.parametrize(
-    ("preprocessing", "front"), [("inside", GIVEN), ("imagenet", GIVEN), ("none", AS_IT_IS)]
+    ("scale", "preprocessing", "front"),
+    [
+        (None, "inside", GIVEN),
+        (None, "imagenet", GIVEN),
+        (None, "none", AS_IT_IS),
+        (1 / 2, "inside", AS_IT_IS),
+        (1 / 2, "imagenet", GIVEN),
+        (1 / 2, "none", AS_IT_IS),
+    ],
 )
-def test_a_file_beside_stands_for_what_is_remembered(tmp_path, preprocessing, front):
-    model = foreign(None)
+def test_a_file_beside_stands_for_what_is_remembered(tmp_path, scale, preprocessing, front):
+    foreign(scale).save(tmp_path / "m.keras")
     (tmp_path / "preprocessing.json").write_text(GIVEN.to_json())
-    told = preprocessing_for(model, tmp_path / "m.keras", preprocessing)
-    net, description = image_network(model, told)
+    model = keras_resnet.load_model(tmp_path / "m.keras")
+    net, description = image_network(model, preprocessing)
     assert description == described(TOLD, front)
     images = np.random.default_rng(0).uniform(0, 255, (2, SIDE, SIDE, 3)).astype("float32")
     close(net(images), model(front.standardize(images)))
+
+
+def test_a_rescaling_behind_a_nested_augmentation_is_found():
+    flips = keras.Sequential([keras.layers.RandomFlip(), keras.layers.RandomRotation(0.1)])
+    convolution = [keras.layers.Conv2D(2, 3), keras.layers.GlobalAveragePooling2D()]
+    layers = [keras.Input((SIDE, SIDE, 3)), flips, keras.layers.Rescaling(1 / 255), *convolution]
+    model = keras.Sequential(layers)
+    assert image_network(model) == (model, None)
+    front = keras.Sequential([keras.Input((SIDE, SIDE, 3)), keras.layers.Conv2D(3, 1)])
+    late = keras.Sequential([keras.Input((SIDE, SIDE, 3)), front, *layers[2:]])
+    with refused("`model`", late.name):
+        image_network(late)
+
+
+def test_numbers_of_the_callers_operations_are_not_claimed():
+    rescaled = keras.layers.Rescaling(1 / 2)(keras.Input((SIDE, SIDE, 3)))
+    options = {"input_tensor": rescaled, "classes": 3, "widths": (8,), "block": "basic"}
+    model = keras_resnet.ResNet((1,), **options)
+    model.remember(dataclasses.replace(model.network, preprocessing=OWN))
+    assert image_network(model) == (model, described(OWN, AS_IT_IS, NAMES))
 
 
 def test_nothing_is_put_in_front_that_changes_nothing():
