@@ -205,7 +205,8 @@ def from_timm(config: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     mean, std = (tuple(255 * value for value in values) for values in numbers)
     told_filter = about.get("interpolation", "bicubic")
     names = names and tuple(str(told.get(name, name)) for name in names)
-    size, crop, resizes = _pair(sides), about.get("crop_pct", 0.875), ()
+    size, crop = _pair(sides), about.get("crop_pct", 0.875)
+    resizes: tuple[tuple[tuple[int, int], int], ...] = ()
     if "test_input_size" in about:
         test_size = _pair(about["test_input_size"][1:])
         test_crop = about.get("test_crop_pct", crop)
