@@ -21,6 +21,7 @@ from keras_resnet.export.reading import network_of_images, open_any, open_networ
 from keras_resnet.preprocessing import Size
 from keras_resnet.utils import checks
 from keras_resnet.utils.files import replacing
+from keras_resnet.utils.remote import local_path
 from keras_resnet.utils.tables import require_pyarrow
 
 
@@ -46,9 +47,10 @@ class Embeddings:
                 .parquet. Bytes of names that are not UTF-8 are written with escapes.
 
         Raises:
-            ValueError: If the path ends otherwise.
+            ValueError: If the path ends otherwise, or is an address.
             ImportError: If `pyarrow`, which pandas reads Parquet with, is not installed.
         """
+        path = local_path("path", path)
         writer = table_writer(path)
         names = [f"feature_{i}" for i in range(self.vectors.shape[1])]
         shown = [str(one).encode("utf-8", "backslashreplace").decode() for one in self.paths]

@@ -198,5 +198,6 @@ def _named(dataset: ImageDataset, label: np.ndarray) -> str:
     numbers = np.flatnonzero(label) if np.ndim(label) else [label]
     names = [dataset.class_names[number] for number in numbers]
     if np.ndim(label) and not np.isin(label, (0, 1)).all():
-        names = [f"{100 * label[i]:.0f} % {name}" for i, name in zip(numbers, names, strict=True)]
+        shares = [label[number] for number in numbers]
+        names = [f"{100 * share:.0f} % {name}" for share, name in zip(shares, names, strict=True)]
     return ", ".join(names) or "no class"

@@ -127,8 +127,8 @@ def write_litert(content: Content, path: Path) -> None:
         about=content.about,
         threshold=None if content.prepared is None else content.prepared.threshold,
     )
-    texts = {LABELS: content.labels, PREPROCESSING: content.description}
-    texts = {name: text for name, text in texts.items() if text is not None}
+    known = {LABELS: content.labels, PREPROCESSING: content.description}
+    texts = {name: text for name, text in known.items() if text is not None}
     archived = "\n".join((MODEL_SHA256, *texts)).encode()
     entries = {litert_metadata.ENTRY: described, ARCHIVED: archived}
     if content.labels is not None:
