@@ -131,7 +131,10 @@ def test_check_data_shows_no_control_characters(tmp_path, capsys):
             "`model` must be an existing .keras, .tflite or .onnx file",
         ),
         (("responses", "--models", "no.keras"), "`models` must be an existing .keras file"),
-        (("train", "--teacher", "no.keras"), "`teacher` must be an existing .keras, .tflite or .onnx file"),
+        (
+            ("train", "--teacher", "no.keras"),
+            "`teacher` must be an existing .keras, .tflite or .onnx file",
+        ),
     ],
 )
 def test_an_error_names_what_was_typed(words, named, tmp_path, monkeypatch):
