@@ -252,6 +252,8 @@ def _images_of(model: evaluation.Model) -> dict[str, Any]:
         options["channels"] = shape[2]
     if prepared is not None:
         options["bits"] = prepared.bits
+    elif shape[2] in (1, 3):
+        options["bits"] = 8  # as `predict` reads them
     return options
 
 

@@ -180,13 +180,9 @@ def calibrated(model: keras.Model, calibration: Calibration) -> Network:
         ValueError: If `model` is no network of this package with a classifier, or ends in several
             outputs of sigmoid.
     """
-    config = network_of(model)
     expect_calibrable(model)
-    if CLASSIFIER not in {layer.name for layer in model.layers} or config.preprocessing is None:
-        raise ValueError(
-            "`model` must have a classifier, and remember what its weights want done to an image. "
-            f"Received: model {model.name!r}"
-        )
+    config = network_of(model)
+    assert config.preprocessing is not None
     copy = rebuild(model)
     dense = copy.get_layer(CLASSIFIER)
     dense.set_weights([values / calibration.temperature for values in dense.get_weights()])
@@ -196,15 +192,22 @@ def calibrated(model: keras.Model, calibration: Calibration) -> Network:
 
 
 def expect_calibrable(model: keras.Model, argument: str = "model") -> None:
-    """Raises a ValueError for a model of several outputs of sigmoid.
+    """Raises a ValueError for a model that `calibrated` cannot copy.
 
-    Each of them is a probability of its own, which the temperature of softmax does not calibrate.
+    Of several outputs of sigmoid each is a probability of its own, which the temperature of softmax
+    does not calibrate.
     """
     ending = output_activation(functional_config(model))
     if ending == "sigmoid" and model.output_shape[-1] > 1:
         raise ValueError(
             f"`{argument}` must be for a model that ends in softmax, or in one output of sigmoid. "
             f"Received: {model.name!r}, which ends in {model.output_shape[-1]} of sigmoid"
+        )
+    config = network_of(model)
+    if CLASSIFIER not in {layer.name for layer in model.layers} or config.preprocessing is None:
+        raise ValueError(
+            f"`{argument}` must be for a model with a classifier that remembers what its weights "
+            f"want done to an image. Received: model {model.name!r}"
         )
 
 

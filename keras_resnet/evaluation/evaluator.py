@@ -233,8 +233,8 @@ def open_with_names(path: str | Path) -> tuple[Model, tuple[str, ...] | None]:
     model, file = open_any(path)
     if isinstance(model, ExportedModel):
         return model, model.labels
-    model._is_opened = True
-    return model, labels_of(model, file)
+    model._names_in_file = labels_of(model, file)
+    return model, model._names_in_file
 
 
 def _name(model: Model) -> str:
@@ -242,7 +242,9 @@ def _name(model: Model) -> str:
 
 
 def _class_names(model: Model) -> tuple[str, ...] | None:
-    return model.labels if isinstance(model, ExportedModel) else class_names_of(model)
+    if isinstance(model, ExportedModel):
+        return model.labels
+    return class_names_of(model) or getattr(model, "_names_in_file", None)
 
 
 def _outputs_by_name(
@@ -264,7 +266,7 @@ def _preprocessing(model: Model, dataset: ImageDataset, protocol: Protocol) -> P
     """Returns what a model's weights want done to an image; None for what the data set does."""
     exported = isinstance(model, ExportedModel)
     known = model.preprocessing if exported else preprocessing_of(model)
-    opened = exported or getattr(model, "_is_opened", False)
+    opened = exported or hasattr(model, "_names_in_file")
     photographs = dataset.eval_resize is not None
     if known is None and opened and photographs and isinstance(protocol, SingleCrop):
         return Preprocessing.unchanged(dataset.image_shape[-1])  # as `predict` does

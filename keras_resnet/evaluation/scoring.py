@@ -52,21 +52,26 @@ def fits_as_two(model: Model, name: str, dataset: ImageDataset) -> bool:
             f"Received: {name} with outputs of shape {outputs}"
         )
     if outputs[1] == 1 or dataset.multi_label:
-        _expect_sigmoid(model, name)
+        _expect_sigmoid(model, name, logit_allowed=not dataset.multi_label)
     return outputs[1] == 1 and not dataset.multi_label
 
 
-def _expect_sigmoid(model: Model, name: str) -> None:
-    """Raises a ValueError unless each output is a probability of its own, as far as is known."""
+def _expect_sigmoid(model: Model, name: str, logit_allowed: bool) -> None:
+    """Raises a ValueError unless each output is a probability of its own, as far as is known.
+
+    With `logit_allowed` it may be a logit, too.
+    """
     ending: str | None
     if isinstance(model, ExportedModel):
         ending = model.output
     else:
         ending = output_activation(functional_config(model))
     # Files do not tell softmax from sigmoid.
-    if ending not in ("sigmoid", "probabilities"):
+    logits = ("linear", "logits") if logit_allowed else ()
+    if ending not in ("sigmoid", "probabilities", *logits):
         raise ValueError(
-            "`models` must end in sigmoid where they have one output, or images several labels. "
+            "`models` must end in sigmoid where images have several labels, and in sigmoid or a "
+            "logit where they have one output. "
             f"Received: {name}, which ends in {ending}"
         )
 
@@ -87,8 +92,9 @@ def make_scorer(
 
     def scores(images: tf.Tensor) -> tf.Tensor:
         outputs = outputs_of(images)
-        if tells_two:
-            outputs = tf.concat([1.0 - outputs, outputs], -1)
+        if tells_two:  # Logits of 0 and z have the probability sigmoid(z).
+            first = tf.zeros_like(outputs) if logits else 1.0 - outputs
+            outputs = tf.concat([first, outputs], -1)
         outputs = outputs if order is None else tf.gather(outputs, order, axis=-1)
         if logits == (average == "logits"):
             return outputs

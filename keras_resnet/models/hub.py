@@ -9,7 +9,7 @@ import keras
 
 from keras_resnet.models.builders import GENERAL_BUILDERS, build
 from keras_resnet.models.zoo import list_models
-from keras_resnet.network import Network, describe, preprocessing_of, remembered
+from keras_resnet.network import Network, class_count, describe, preprocessing_of, remembered
 from keras_resnet.utils import checks, private
 from keras_resnet.weights import PRETRAINED, saving
 from keras_resnet.weights.beside import labels_beside, local_file, preprocessing_beside
@@ -81,7 +81,8 @@ def _with_files_beside(file: Path) -> keras.Model:
     if prepared is None:
         return model
     labels = prepared.class_names or labels_beside(file)
-    if labels is not None and model.output_shape == (None, len(labels)):
+    outputs = tuple(map(class_count, model.output_shape[1:]))
+    if labels is not None and outputs == (len(labels),):
         prepared = dataclasses.replace(prepared, class_names=labels)
     if config is None:
         describe(model, prepared)

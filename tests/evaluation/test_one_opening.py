@@ -49,6 +49,28 @@ def best(rows):
     return [row.probabilities[0] for row in rows]
 
 
+def test_one_logit_and_names_beside_the_file(tmp_path):
+    pixels = np.random.default_rng(1).integers(0, 256, (4, SIDE, SIDE, 3), dtype=np.uint8)
+    for number, picture in enumerate(pixels):
+        place = tmp_path / "photographs" / "train" / "ab"[number % 2]
+        place.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(picture).save(place / f"{number}.png")
+    photographs = tmp_path / "photographs"
+    pair = load_dataset("folder", photographs, image_size=SIDE, val_split=0, test_split=0)
+    images = keras.Input((SIDE, SIDE, 3))
+    x = keras.layers.Flatten()(keras.layers.Rescaling(1 / 255)(images))
+    path = tmp_path / "one.keras"
+    keras.Model(images, keras.layers.Dense(1)(x)).save(path)
+    (tmp_path / "labels.txt").write_text("b\na\n")
+    rows = predict(path, photographs)
+    for average in ("softmax", "logits"):
+        result = evaluate(open_model(path), pair, split="train", average=average)
+        said = [pair.class_names[number] for number in result.ranking[:, 0]]
+        assert said == [row.labels[0] for row in rows]
+    result = evaluate(open_model(path), pair, split="train")
+    assert result.scores == pytest.approx(best(rows), abs=1e-6)
+
+
 @pytest.mark.parametrize("scale", [None, 1 / 255])
 def test_a_file_beside_a_model_counts_for_all(folder, dataset, tmp_path, scale):
     path = tmp_path / "m.keras"
