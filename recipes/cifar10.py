@@ -21,7 +21,7 @@ scale with --dataset digits --epochs 10, or on a folder of class folders with --
 
 import keras_resnet_command  # noqa: F401
 from keras_resnet.cli import run, train
-from keras_resnet.experiment import Data, Experiment, Network, Optimization, Output
+from keras_resnet.experiment.settings import Data, Experiment, Network, Optimization, Output
 
 PRESETS = {
     "paper": Experiment(

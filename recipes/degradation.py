@@ -21,7 +21,7 @@ and on photographs:
 
 import keras_resnet_command  # noqa: F401
 from keras_resnet.cli import run, studies
-from keras_resnet.experiment import Data, Experiment, Optimization, Output
+from keras_resnet.experiment.settings import Data, Experiment, Optimization, Output
 
 PRESETS = {
     "paper": Experiment(

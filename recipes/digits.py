@@ -10,7 +10,7 @@ least 98 % on the 360 test images. The plain net of the same depth: --shortcut n
 
 import keras_resnet_command  # noqa: F401
 from keras_resnet.cli import run, train
-from keras_resnet.experiment import Data, Experiment, Network, Optimization, Output
+from keras_resnet.experiment.settings import Data, Experiment, Network, Optimization, Output
 
 DIGITS = Experiment(
     Network("ResNet20"),

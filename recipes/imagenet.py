@@ -28,7 +28,14 @@ or a folder with train/ and val/ of class folders: --dataset folder --data-dir D
 
 import keras_resnet_command  # noqa: F401
 from keras_resnet.cli import run, train
-from keras_resnet.experiment import Data, Devices, Experiment, Network, Optimization, Output
+from keras_resnet.experiment.settings import (
+    Data,
+    Devices,
+    Experiment,
+    Network,
+    Optimization,
+    Output,
+)
 
 PRESETS = {
     "paper": Experiment(

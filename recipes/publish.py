@@ -14,8 +14,15 @@ import dataclasses
 import keras_resnet_command  # noqa: F401
 from keras_resnet.cli import Arguments, parse_experiment, run
 from keras_resnet.cli.flags import OF_A_TRAINED_NETWORK
-from keras_resnet.experiment import Data, Devices, Experiment, Network, Optimization, Output
 from keras_resnet.experiment.publishing import publish
+from keras_resnet.experiment.settings import (
+    Data,
+    Devices,
+    Experiment,
+    Network,
+    Optimization,
+    Output,
+)
 
 DIGITS = Experiment(
     Network("ResNet20"),

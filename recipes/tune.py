@@ -17,7 +17,7 @@ that get the most) and --tuner bayesian. Another space: --repeats 3 5 7 9 --wide
 
 import keras_resnet_command  # noqa: F401
 from keras_resnet.cli import run, tune
-from keras_resnet.experiment import Data, Experiment, Optimization, Output
+from keras_resnet.experiment.settings import Data, Experiment, Optimization, Output
 
 DIGITS = Experiment(
     data=Data("digits"),

@@ -19,7 +19,7 @@ costs 9 x 64k steps (three nets, three seeds) of batch 128 through 2.8e9 multipl
 
 import keras_resnet_command  # noqa: F401
 from keras_resnet.cli import run, studies
-from keras_resnet.experiment import Data, Experiment, Network, Optimization, Output
+from keras_resnet.experiment.settings import Data, Experiment, Network, Optimization, Output
 
 PRESETS = {
     "paper": Experiment(

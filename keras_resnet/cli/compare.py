@@ -13,7 +13,6 @@ Names: ResNet50, ResNet50_v1.5, ResNet34_A, PlainNet34, ... (this package), VGG1
 from __future__ import annotations
 
 import dataclasses
-import sys
 from collections.abc import Sequence
 from typing import Literal
 
@@ -24,6 +23,7 @@ from keras_resnet.experiment.workdir import expect_folder
 from keras_resnet.utils.files import write_json
 from keras_resnet.utils.processes import command_line
 from keras_resnet.utils.tables import text_table, write_table
+from keras_resnet.utils.terminal import RESULTS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,8 +61,6 @@ def main(
 ) -> None:
     """Counts, measures and draws, and keeps what there is after each network."""
     given = parse(Compare, argv, description, prog)
-    # With --json, what is printed on the way is no result.
-    progress = sys.stderr if given.json else sys.stdout
 
     workdir = expect_folder("workdir", given.workdir)
     analysis.plots.require_matplotlib()
@@ -101,12 +99,12 @@ def main(
         entries.append(entry)
         write_table(workdir / "layers" / f"{entry.network.file_name}.csv", entry.complexity.rows())
         record(finished=False)
-    print(text_table([entry.summary() for entry in entries]), file=progress, flush=True)
+    RESULTS.info(text_table([entry.summary() for entry in entries]))
     if not analysis.plots.accuracy_against_operations(entries, workdir / "comparison.png"):
         text = "No figure of accuracy: none is published for this image size; give --accuracy."
-        print(text, file=progress)
+        RESULTS.info(text)
     for outcome in measured:
-        print(outcome, file=progress, flush=True)
+        RESULTS.info(str(outcome))
         if isinstance(outcome, analysis.Cost):
             costs.append(outcome)
         else:
@@ -117,4 +115,4 @@ def main(
     experiment.page.write_report(workdir, title=f"Comparison of {len(entries)} networks")
     if given.json:
         print_json(content)
-    print(f"Everything is in {workdir}: begin with {experiment.page.REPORT}", file=progress)
+    RESULTS.info(f"Everything is in {workdir}: begin with {experiment.page.REPORT}")

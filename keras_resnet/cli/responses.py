@@ -10,7 +10,6 @@ Writes responses.png, .svg, .csv and .json to --workdir, and a page with all of 
 import collections
 import dataclasses
 import itertools
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -21,6 +20,7 @@ from keras_resnet.cli.session import print_json
 from keras_resnet.experiment.workdir import expect_folder
 from keras_resnet.utils import checks
 from keras_resnet.utils.files import write_json
+from keras_resnet.utils.terminal import RESULTS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,8 +64,6 @@ def main(
     Writes responses.png, .svg, .csv and .json to --workdir.
     """
     given = parse(Responses, argv, description, prog)
-    # With --json, what is printed on the way is no result.
-    progress = sys.stderr if given.json else sys.stdout
 
     workdir = expect_folder("workdir", given.workdir)
     analysis.plots.require_matplotlib()
@@ -80,7 +78,7 @@ def main(
         found[label] = analysis.layer_responses(model, batches, layers=given.layers)
         mean = sum(layer.std for layer in found[label]) / len(found[label])
         text = f"{label}: {len(found[label])} layers, mean standard deviation {mean:.3f}"
-        print(text, file=progress, flush=True)
+        RESULTS.info(text)
     count = dataset.num_examples(given.split)
     title = (
         f"Responses of {given.layers.replace('3x3', 'the 3x3')} layers to {count:,} "
@@ -106,7 +104,7 @@ def main(
     )
     if given.json:
         print_json(content)
-    print(f"Everything is in {workdir}: begin with {experiment.page.REPORT}", file=progress)
+    RESULTS.info(f"Everything is in {workdir}: begin with {experiment.page.REPORT}")
 
 
 def _labeled(models: Mapping[str, Any]) -> dict[str, Any]:

@@ -48,8 +48,9 @@ def apply(values: Mapping[str, Any]) -> None:
     _TYPED.update(values)
     level = logging.WARNING if values["quiet"] else logging.INFO
     LOGGER.setLevel(logging.DEBUG if values["verbose"] else level)
-    if values.get("json"):
+    if values.get("json"):  # What is told on the way is no result then.
         _LINES.results = None
+        RESULTS.setLevel(logging.NOTSET)
     for handle in values["trust_module"]:
         export.trust_module(handle)
 
