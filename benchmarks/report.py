@@ -11,6 +11,7 @@ from typing import Any
 from benchmarks.driver import Samples
 from benchmarks.rows import BEST, BUILD_AND_FIRST, LOAD_AND_FIRST, MEMORY, Goal, Row
 from keras_resnet.analysis.plots import drawing
+from keras_resnet.utils.documents import around
 from keras_resnet.utils.tables import markdown_table
 
 START, END = "<!-- benchmarks -->", "<!-- end of benchmarks -->"
@@ -168,18 +169,12 @@ def document(page: str, results: Iterable[Result]) -> str:
     Raises:
         ValueError: If it does not have these two comments.
     """
-    before, start, rest = page.partition(START)
-    _, end, after = rest.partition(END)
-    if not start or not end:
-        raise ValueError(
-            f"`update` must be a page with {START!r} and after it {END!r}. "
-            f"Received: a page of {len(page)} characters without them"
-        )
+    before, after = around(page, START, END, argument="update")
     parts = []
     for result in results:
         title = f"### {result['row']}\n\n{result['about'][:1].upper()}{result['about'][1:]}."
         parts += [title, table(result), conditions_text(result["conditions"])]
-    return "\n\n".join([before + start, *parts, end + after])
+    return "\n\n".join([before, *parts, after])
 
 
 def plot(results: Iterable[Result], path: str | Path) -> None:

@@ -21,6 +21,7 @@ from keras_resnet.architectures import (
 )
 from keras_resnet.models.builders import build
 from keras_resnet.utils import checks
+from keras_resnet.utils.documents import around
 from keras_resnet.utils.tables import markdown_table, text_table
 from keras_resnet.weights.registry import PRETRAINED, PretrainedWeights
 
@@ -120,13 +121,7 @@ def with_models(document: str) -> str:
     Raises:
         ValueError: If it does not have these two comments.
     """
-    before, start, rest = document.partition(START)
-    _, end, after = rest.partition(END)
-    if not start or not end:
-        raise ValueError(
-            f"`document` must have {START!r} and after it {END!r}. "
-            f"Received: a document of {len(document)} characters without them"
-        )
+    before, after = around(document, START, END, argument="document")
     tables = []
     for family, about in FAMILIES.items():
         rows = [info.row() for info in list_models(family=family)]
@@ -135,7 +130,7 @@ def with_models(document: str) -> str:
         side = about.image_size
         tables.append(f"For {side}x{side} RGB images and {about.classes} classes:")
         tables.append(markdown_table([{key: row[key] for key in columns} for row in rows]))
-    return "\n\n".join([before + start, *tables, end + after])
+    return "\n\n".join([before, *tables, after])
 
 
 @functools.cache

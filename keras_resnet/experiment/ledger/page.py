@@ -12,6 +12,7 @@ from keras_resnet.analysis import plots, studies
 from keras_resnet.experiment.ledger.budgets import Budget
 from keras_resnet.experiment.ledger.paper import FIGURES, Cell, Table
 from keras_resnet.experiment.ledger.rules import Judgment, Runs, Summary, judge, summarize
+from keras_resnet.utils.documents import around
 from keras_resnet.utils.files import write_text
 from keras_resnet.utils.statistics import wilson_interval
 from keras_resnet.utils.tables import markdown_table
@@ -170,20 +171,15 @@ def updated(document: Path, page: Page) -> str:
     Raises:
         ValueError: If it does not have the two comments.
     """
-    marks = [f"<!-- {end}ledger {page.budget.name} -->" for end in ("", "end of ")]
+    start, end = (f"<!-- {word}ledger {page.budget.name} -->" for word in ("", "end of "))
+    given = f"update={str(document)!r}"
     text = document.read_text(encoding="utf-8")
-    before, start, rest = text.partition(marks[0])
-    _, end, after = rest.partition(marks[1])
-    if not start or not end:
-        raise ValueError(
-            f"`update` must be a document with {marks[0]!r} and after it {marks[1]!r}. "
-            f"Received: update={str(document)!r}"
-        )
+    before, after = around(text, start, end, argument="update", given=given)
     paths = page.draw(document.with_suffix(""))
     pictures = {
         name: [f"{document.stem}/{path.name}" for path in own] for name, own in paths.items()
     }
-    return "\n\n".join([before + start, page.markdown(pictures), end + after])
+    return "\n\n".join([before, page.markdown(pictures), after])
 
 
 def update(document: Path, page: Page) -> None:
