@@ -112,23 +112,21 @@ def main(
     checks.one_of("table", given.table, ("csv", "json", "parquet"))
     if given.table == "parquet":
         require_pyarrow()
-    opened, others = (
-        [evaluation.evaluator.open_with_names(path) for path in paths]
-        for paths in (given.models, given.against)
+    models, others = (
+        [evaluation.open_model(path) for path in paths] for paths in (given.models, given.against)
     )
-    models = [model for model, _ in opened]
     if given.calibrate is not None:
         evaluation.calibration.expect_calibrable(cast(Any, models[0]), "calibrate")
     dataset = _load(given, models[0])
-    theirs = _load(given, others[0][0]) if others else dataset
+    theirs = _load(given, others[0]) if others else dataset
     if dataset.multi_label and (others or given.calibrate):
         raise ValueError(
             "`against` and `calibrate` are for images with one label each. "
             f"Received: dataset={given.dataset!r}"
         )
     if others:
-        _expect_fit(given, [model for model, _ in others], dataset, theirs)
-    result = _evaluate(given, opened, given.models, dataset)
+        _expect_fit(given, others, dataset, theirs)
+    result = _evaluate(given, models, given.models, dataset)
     title = f"{' + '.join(given.models)}: {result.split} images of {dataset.name}"
     lines = [str(result)]
     metrics = result.metrics() | experiment.evaluation_files.write_evaluation(
@@ -205,21 +203,20 @@ def _expect_fit(
 
 def _evaluate(
     given: Evaluate,
-    opened: Sequence[tuple[evaluation.Model, Sequence[str] | None]],
+    models: Sequence[evaluation.Model],
     names: Sequence[str],
     dataset: data.ImageDataset,
 ) -> evaluation.Evaluation | evaluation.MultiLabelEvaluation:
     options = options_of(given, "resize", "scales", "flip")
     with evaluation.Progress() as progress:
         return evaluation.evaluate(
-            [model for model, _ in opened],
+            models,
             dataset,
             evaluation.make_protocol(given.protocol, **options),
             split=given.split,
             average=given.average,
             batch_size=given.batch_size,
             names=names,
-            class_names=[classes for _, classes in opened],
             keep_outputs=given.calibrate is not None,
             progress=progress,
         )

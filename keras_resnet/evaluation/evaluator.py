@@ -109,7 +109,7 @@ def evaluate(
     interpolation = prepared.interpolation if prepared else dataset.interpolation
     single = [fits_as_two(model, name, dataset) for model, name in zip(models, names, strict=True)]
     if class_names is None:
-        class_names = list(map(_class_names, models))
+        class_names = list(map(names_of, models))
     orders = class_orders(dataset.name, dataset.class_names, names, class_names)
     scorers = [
         make_scorer(model, name, protocol, average, order, tells_two)
@@ -225,23 +225,18 @@ def open_model(path: str | Path) -> Model:
         ImportError: If the package that it is read with is missing.
         OSError: If it cannot be downloaded.
     """
-    return open_with_names(path)[0]
-
-
-def open_with_names(path: str | Path) -> tuple[Model, tuple[str, ...] | None]:
-    """Returns what `open_model` does, and the names of its classes, in it or beside it."""
     model, file = open_any(path)
-    if isinstance(model, ExportedModel):
-        return model, model.labels
-    model._names_in_file = labels_of(model, file)
-    return model, model._names_in_file
+    if not isinstance(model, ExportedModel):
+        model._names_in_file = labels_of(model, file)
+    return model
 
 
 def _name(model: Model) -> str:
     return model.path.name if isinstance(model, ExportedModel) else model.name
 
 
-def _class_names(model: Model) -> tuple[str, ...] | None:
+def names_of(model: Model) -> tuple[str, ...] | None:
+    """Returns the names of a model's classes, in it or beside the file it was opened from."""
     if isinstance(model, ExportedModel):
         return model.labels
     return class_names_of(model) or getattr(model, "_names_in_file", None)
@@ -251,7 +246,7 @@ def _outputs_by_name(
     model: Model, class_names: Sequence[Sequence[str] | None] | None
 ) -> Sequence[str]:
     """Returns a name for each output of a model, or its number."""
-    names = _class_names(model) if class_names is None else class_names[0]
+    names = names_of(model) if class_names is None else class_names[0]
     if names:
         return names
     if isinstance(model, ExportedModel):

@@ -15,7 +15,7 @@ import tensorflow as tf
 from keras_resnet.cli import export, train
 from keras_resnet.data import load_dataset
 from keras_resnet.evaluation import open_model
-from keras_resnet.evaluation.evaluator import open_with_names
+from keras_resnet.evaluation.evaluator import names_of
 from keras_resnet.evaluation.predictor import predict
 from keras_resnet.experiment import Experiment, mirror, run, run_study
 from keras_resnet.experiment.mirror import mirrored
@@ -178,7 +178,7 @@ def test_models_are_read_from_addresses_and_exported_to_them(tmp_path, capsys):
         fill("init", name, (tmp_path / name).read_bytes(), tmp_path)
     fill("init", "labels.txt", b"cat\ndog\n", tmp_path)
     init = "memory://bucket/init/model"
-    assert open_with_names(f"{init}.keras")[1] == ("cat", "dog")
+    assert names_of(open_model(f"{init}.keras")) == ("cat", "dog")
     assert [
         Network(init=f"{init}{kind}").init_is_model for kind in (".keras", ".weights.h5", "")
     ] == [*(True, False, True)]

@@ -15,7 +15,7 @@ import keras_resnet
 from keras_resnet.cli import export
 from keras_resnet.data import Transforms
 from keras_resnet.evaluation import embeddings
-from keras_resnet.evaluation.evaluator import open_with_names
+from keras_resnet.evaluation.evaluator import open_model
 from keras_resnet.evaluation.predictor import Classifier
 from keras_resnet.experiment import push
 from keras_resnet.export import HubLayer, export_hub, load_exported
@@ -125,7 +125,7 @@ def test_an_address_is_looked_up_once(hub, workdir, foreign, tmp_path):
     embed = functools.partial(embeddings.embed, folder=tmp_path / "images")
     (tmp_path / "images").mkdir()
     (tmp_path / "images" / "a.png").write_bytes(encode(np.zeros((8, 8, 3), np.uint8), "PNG"))
-    for ask in (load_model, load_exported, open_with_names, embed, open_export):
+    for ask in (load_model, load_exported, open_model, embed, open_export):
         hub.newest.clear()
         ask("hf://me/digits")
         assert hub.newest == ["/me/digits/resolve/main/config.json"], ask
