@@ -267,8 +267,9 @@ def warn_of_range(model: Network, images: Any) -> None:
     width = high - low
     # Interpolation goes a little beyond.
     outside = smallest < low - width / 10 or largest > high + width / 10
-    # Five gray levels, which is more than the whole range of [-1, 1] and the like.
-    narrow = image.dtype.kind not in "iu" and 0 < largest - smallest < width / 50
+    # Within five gray levels of 0, which is more than the whole range of [-1, 1] and the like.
+    narrow = image.dtype.kind not in "iu" and smallest < largest
+    narrow = narrow and max(-smallest, largest) < width / 50
     unit = low < -0.5 and 0 <= smallest < 0.1 and 0.5 < largest <= 1
     if outside or narrow or unit:
         model._warned = True

@@ -103,11 +103,13 @@ def test_nothing_is_said_where_nothing_is_known():
         8, input_tensor=keras.layers.Rescaling(255)(inputs), include_preprocessing=True
     )
     black = np.zeros_like(wrong)
+    plain = keras_resnet.CifarResNet(8, input_shape=SHAPE, include_preprocessing=True)
     known = network(KERAS_CAFFE)
     with no_warning():
         unknown(wrong)
         on_tensor(wrong)
         known(black)
+        plain(250 + 5 * wrong)  # a wall
         warn_of_range(known, black[:0])
         # A graph has no values, even of a tensor outside that has.
         outside = tf.constant(wrong)

@@ -78,7 +78,7 @@ def decode_other(encoded: tf.Tensor, channels: int, bits: int = 8) -> tf.Tensor:
     encoded = limited(encoded, _other_size(head))
     decoders: list[Callable[[], tf.Tensor]] = [
         functools.partial(_decode_png, encoded, head, channels, bits),
-        functools.partial(_decode_gif, encoded),
+        functools.partial(_decode_gif, encoded, channels),
         functools.partial(_decode_bmp, encoded, head),
         functools.partial(_decode_webp, encoded, head),
         functools.partial(_decode, encoded, channels),  # refuses it
@@ -215,7 +215,9 @@ def _decode_png(encoded: tf.Tensor, head: tf.Tensor, channels: int, bits: int) -
         # Levels of 8 bits become 257 times as much, so these are whole numbers again.
         return tf.cast(tf.io.decode_png(encoded, channels, tf.uint16), tf.float32) / 257.0
 
-    return tf.cond(transparent, lambda: decode(4), lambda: decode(channels))
+    # To four channels TensorFlow fills 1 to 4 bits with an alpha of 1 in 255.
+    opaque = 3 if channels == 4 else channels
+    return tf.cond(transparent, lambda: decode(4), lambda: decode(opaque))
 
 
 def _decode_bmp(encoded: tf.Tensor, head: tf.Tensor) -> tf.Tensor:
@@ -249,9 +251,10 @@ def _decode_webp(encoded: tf.Tensor, head: tf.Tensor) -> tf.Tensor:
     return tf.cond(animated, first_frame, lambda: _decode(encoded, 0))
 
 
-def _decode_gif(encoded: tf.Tensor) -> tf.Tensor:
+def _decode_gif(encoded: tf.Tensor, channels: int) -> tf.Tensor:
     """Decodes the first frame of a GIF, white where it is transparent or does not reach.
 
+    For four channels it is RGBA, else RGB.
     TensorFlow would unpack all frames. So the file is written anew: header, first frame, end.
     """
     data = tf.cast(tf.io.decode_raw(encoded, tf.uint8), tf.int32)
@@ -287,17 +290,22 @@ def _decode_gif(encoded: tf.Tensor) -> tf.Tensor:
     palette = tf.where(own > 0, [start + 10, own], [13, first - 13])
     color = palette[0] + 3 * clear
 
-    def cleared() -> tf.Tensor:
-        parts = tf.strings.substr(encoded, 0, color), tf.strings.substr(encoded, color + 3, -1)
-        return tf.strings.join(parts, b"\xff\xff\xff")
-
     is_color = (clear >= 0) & (3 * clear < palette[1])
-    white = tf.cond(is_color, cleared, lambda: encoded)
-    parts = [
-        *(tf.strings.substr(white, 0, first), tf.strings.substr(white, start, 1)),
-        bytes(4),  # at the corner, since TensorFlow's canvas ends where the frame does
-        *(tf.strings.substr(white, start + 5, end - start - 5), b";"),
-    ]
+
+    def cleared(level: bytes) -> tf.Tensor:
+        parts = tf.strings.substr(encoded, 0, color), tf.strings.substr(encoded, color + 3, -1)
+        return tf.strings.join(parts, 3 * level)
+
+    def frame(level: bytes) -> tf.Tensor:
+        """Returns it with this level where it is transparent."""
+        file = tf.cond(is_color, lambda: cleared(level), lambda: encoded)
+        parts = [
+            *(tf.strings.substr(file, 0, first), tf.strings.substr(file, start, 1)),
+            bytes(4),  # at the corner, since TensorFlow's canvas ends where the frame does
+            *(tf.strings.substr(file, start + 5, end - start - 5), b";"),
+        ]
+        return _decode(tf.strings.join(parts), 3)
+
     canvas, corner, extent = (
         data[at : at + 4 : 2] + 256 * data[at + 1 : at + 4 : 2] for at in (6, start + 1, start + 5)
     )
@@ -308,8 +316,13 @@ def _decode_gif(encoded: tf.Tensor) -> tf.Tensor:
         require(few(end, blocks), "GIF of tiny blocks"),
     ]
     with tf.control_dependencies(wrong):
-        image = _decode(tf.strings.join(parts), 3)
-    return tf.pad(image, tf.concat([margins, [[0, 0]]], axis=0), constant_values=tf.uint8.max)
+        image = frame(b"\xff")
+    margins = tf.concat([margins, [[0, 0]]], axis=0)
+    white = tf.pad(image, margins, constant_values=tf.uint8.max)
+    if channels != 4:
+        return white
+    solid = tf.reduce_all(image == frame(b"\0"), axis=2, keepdims=True)
+    return tf.concat([white, tf.pad(255 * tf.cast(solid, tf.uint8), margins)], axis=2)
 
 
 def _over_white(image: tf.Tensor) -> tf.Tensor:

@@ -1,9 +1,11 @@
+import io
+
 import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
 
-from keras_resnet.data.decoding import decode_window, decoding_fault
+from keras_resnet.data.decoding import decode_whole, decode_window, decoding_fault
 from keras_resnet.data.image_files import image_format, is_cmyk
 
 from .helpers import encode
@@ -67,6 +69,34 @@ def test_grayscale_and_color_become_what_is_asked_for(photographs):
     as_color = decode_window(gray, whole, 32, 3, antialias=False).numpy()
     np.testing.assert_array_equal(as_color[..., 0], as_color[..., 2])
     assert decode_window(color, whole, 32, 1, antialias=False).shape == (32, 32, 1)
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "RGBA"])
+def test_alpha_of_png_is_that_of_pillow(photographs, mode, bits):
+    image = Image.fromarray(photographs[0][:20, :30]).convert(mode)
+    if mode == "RGBA":
+        image.putalpha(image.convert("L"))
+    file = io.BytesIO()
+    image.save(file, "PNG", **({"transparency": 0} if mode == "P" else {}))
+    decoded = decode_whole(file.getvalue(), 4, bits=bits).numpy()
+    np.testing.assert_array_equal(decoded, np.asarray(image_again(file).convert("RGBA")))
+
+
+def test_alpha_of_gif_is_that_of_pillow(photographs):
+    file = io.BytesIO()
+    image = Image.fromarray(photographs[0][:20, :30]).quantize(8)
+    image.save(file, "GIF", transparency=int(np.asarray(image)[0, 0]))
+    decoded, expected = decode_whole(file.getvalue(), 4), image_again(file).convert("RGBA")
+    alpha = np.asarray(expected)[..., 3]
+    assert 0 < (alpha == 0).mean() < 1
+    np.testing.assert_array_equal(decoded[..., 3], alpha)
+    seen = alpha > 0
+    np.testing.assert_array_equal(decoded.numpy()[seen], np.asarray(expected)[seen])
+
+
+def image_again(file):
+    return Image.open(io.BytesIO(file.getvalue()))
 
 
 def test_cmyk_becomes_rgb(photographs):
