@@ -221,7 +221,7 @@ def test_what_keras_loads_keeps_the_source_of_equal_weights_alone(tmp_path):
     assert model.preprocessing == unknown
     model.save(tmp_path / "net.keras")
     assert load_model(tmp_path / "net.keras").preprocessing == unknown
-    with pytest.raises(OSError):
+    with pytest.raises(FileNotFoundError):
         other.load_weights(tmp_path / "none.weights.h5")
     assert other.preprocessing == told
 
