@@ -5,6 +5,7 @@ Python still imports, and `import keras_resnet` knows that its flags are to be c
 `keras_resnet.utils.deferral` says. Recipes import this module first.
 """
 
+import faulthandler
 import os
 import signal
 import sys
@@ -12,6 +13,9 @@ import sys
 if sys.stderr is None:
     # It is closed: its number would be that of the next file, and its lines standard output's.
     sys.stderr = open(os.devnull, "w")  # noqa: SIM115
+if not faulthandler.is_enabled():
+    # A crash in native code would end the process without a line.
+    faulthandler.enable(2, all_threads=False)
 
 
 def end_at_once(number, frame):

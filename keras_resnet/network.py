@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import json
 import types
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -167,6 +168,31 @@ class Network(keras.Model):
         if name in OTHER_NAMES and all(layer.name != name for layer in self.layers):
             name = OTHER_NAMES[name]
         return super().get_layer(name, index)
+
+    def load_weights(self, filepath, skip_mismatch=False, **kwargs):
+        """Loads weights as `keras.Model` does; the file does not tell whose they are.
+
+        Where they are others than before, `source` and `threshold` of the `preprocessing` are
+        dropped, which were those of the old ones. `keras_resnet.load_weights` keeps what is known.
+        """
+        config = remembered(self)
+        prepared = config and config.preprocessing
+        forgotten = prepared and prepared.with_weights_of(None)
+        if config is None or forgotten == prepared:
+            super().load_weights(filepath, skip_mismatch=skip_mismatch, **kwargs)
+            return
+        before = self._checksum()
+        try:
+            super().load_weights(filepath, skip_mismatch=skip_mismatch, **kwargs)
+        finally:  # Keras may have loaded some of them before an error.
+            if self._checksum() != before:
+                self.remember(dataclasses.replace(config, preprocessing=forgotten))
+
+    def _checksum(self) -> int:
+        checksum = 0
+        for weight in self.weights:
+            checksum = zlib.crc32(np.asarray(weight).tobytes(), checksum)
+        return checksum
 
     @property
     def network(self) -> NetworkConfig:

@@ -9,6 +9,7 @@ own way.
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 
@@ -24,7 +25,7 @@ from keras_resnet.data import Transforms, load_dataset
 from keras_resnet.evaluation import SingleCrop, evaluate
 from keras_resnet.evaluation.predictor import predict
 from keras_resnet.export import export, export_hub, load_exported
-from keras_resnet.preprocessing import Preprocessing
+from keras_resnet.preprocessing import KERAS_CAFFE, Preprocessing
 from tests.helpers import randomize
 
 for package in ("ai_edge_litert", "onnxruntime", "tf2onnx"):
@@ -178,3 +179,86 @@ def test_a_stranger_who_follows_the_description(forms, files, expected):
     images = np.stack([by_pillow(path.read_bytes(), said) for path in files])
     (received,) = session.run(None, {"images": images})
     np.testing.assert_allclose(received, expected, atol=PILLOW)
+
+
+def plain_network(channels: int) -> keras.Model:
+    """Returns a model of Keras alone that standardizes nothing and remembers nothing."""
+    images = keras.Input((SIDE, SIDE, channels))
+    x = keras.layers.Conv2D(8, 3, strides=2, activation="relu")(images)
+    x = keras.layers.GlobalAveragePooling2D()(x)
+    return keras.Model(images, keras.layers.Dense(3, "softmax", name="scores")(x))
+
+
+def small_network(channels: int, **options) -> keras.Model:
+    numbers = {"mean": tuple(range(90, 90 + channels)), "std": (60.0,) * channels}
+    prepared = Preprocessing(**numbers, image_size=SIDE, resize=29)
+    shape = {"input_shape": (SIDE, SIDE, channels), "include_preprocessing": prepared}
+    net = keras_resnet.ResNet((1,), widths=(8,), block="basic", **shape, **options)
+    classifier = randomize(net).get_layer("predictions")
+    classifier.kernel.assign(10 * classifier.kernel)
+    return net
+
+
+# A model, and what a file beside it says of the preparation of its images.
+OTHERS = {
+    "B, G, R": (
+        lambda: plain_network(3),
+        dataclasses.replace(KERAS_CAFFE, image_size=SIDE, resize=29),
+    ),
+    "one sigmoid": (lambda: small_network(3, classes=1, classifier_activation="sigmoid"), None),
+    "four channels": (lambda: small_network(4, classes=3), None),
+}
+
+
+# Four forms are written and run for each.
+@pytest.mark.parametrize(
+    "kind",
+    [pytest.param(kind, marks=() if kind == "B, G, R" else pytest.mark.slow) for kind in OTHERS],
+)
+def test_every_form_of_other_networks(kind, tmp_path):
+    build, beside = OTHERS[kind]
+    keras.utils.set_random_seed(0)
+    net = build()
+    path = tmp_path / "model.keras"
+    net.save(path)
+    if beside is not None:
+        (tmp_path / "preprocessing.json").write_text(beside.to_json())
+    channels = net.input_shape[-1]
+    exif, files = Image.Exif(), [tmp_path / "0.png", tmp_path / "1.png"]
+    exif[0x0112] = 6
+    for file, name in zip(files, ("flower.jpg", "china.jpg"), strict=True):
+        picture = Image.fromarray(load_sample_image(name)).resize((70, 50))
+        if channels == 4:
+            picture.putalpha(ImageOps.grayscale(picture))
+        picture.save(file, exif=exif)
+
+    model = keras_resnet.load_model(path)
+    view = Transforms.of(model.preprocessing)
+    pixels = np.stack([view.evaluation(file.read_bytes()) for file in files]).astype("float32")
+    # By hand, where the network itself does not.
+    seen = pixels if beside is None else (pixels - np.array(beside.mean, "float32"))[..., ::-1]
+    outputs = np.asarray(net(np.ascontiguousarray(seen)))
+    expected = np.hstack([1 - outputs, outputs]) if outputs.shape[1] == 1 else outputs
+    assert np.ptp(expected, axis=0).max() > 100 * FORMS
+
+    export_hub(model, tmp_path / "hub", "classification")
+    export(model, tmp_path / "saved_model")
+    export(model, tmp_path / "model.tflite", "litert")
+    export(model, tmp_path / "model.onnx", "onnx")
+    for form in ("model.keras", "hub", "saved_model", "model.tflite", "model.onnx"):
+        for row, wanted in zip(predict(tmp_path / form, files), expected, strict=True):
+            scores = dict(zip(map(int, row.labels), row.probabilities, strict=True))
+            received = [scores[number] for number in range(len(wanted))]
+            np.testing.assert_allclose(received, wanted, atol=FORMS)
+
+    images = tf.constant([*(file.read_bytes() for file in files), b"broken"])
+    saved = tf.saved_model.load(str(tmp_path / "saved_model" / "1"))
+    rows = saved.signatures["serving_default"](image_bytes=images)
+    np.testing.assert_allclose(rows["probabilities"][:2], outputs, atol=FORMS)
+    hub = tf.saved_model.load(str(tmp_path / "hub"))
+    answers = hub.signatures["serving_bytes"](encoded=images)
+    (name,) = answers.keys() - {"error"}
+    function = tf.sigmoid if name == "sigmoid_logits" else tf.nn.softmax
+    np.testing.assert_allclose(function(answers[name][:2]), outputs, atol=FORMS)
+    for errors in (rows["error"], answers["error"]):
+        assert [bool(text) for text in errors.numpy()] == [False, False, True]

@@ -70,7 +70,8 @@ def embed(
     """Returns the feature vector of every image in a folder.
 
     Images are decoded and cropped as by `predict`, and unreadable ones are skipped with a warning.
-    The features are the input of the classifier: the globally averaged last map of a network.
+    The features are the input of the classifier: the globally averaged last map of a network. In
+    a model of others that is a last Dense layer of vectors with softmax, sigmoid or no activation.
 
     Args:
         model: A trained network, or its path or name as for `load_model`; a Hub module

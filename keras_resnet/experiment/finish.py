@@ -13,12 +13,13 @@ import numpy as np
 from keras_resnet.data import ImageDataset
 from keras_resnet.experiment.settings import Experiment
 from keras_resnet.export import HubLayer, export_hub
-from keras_resnet.export.endpoints import endpoint, output_function
+from keras_resnet.export.endpoints import endpoint
 from keras_resnet.export.mismatch import ExportMismatchError
 from keras_resnet.export.verification import largest_difference, load_saved_model
 from keras_resnet.naming import CLASSIFIER
 from keras_resnet.network import preprocessing_of, remembered
 from keras_resnet.preprocessing import Preprocessing
+from keras_resnet.surgery.graphs import output_function
 from keras_resnet.surgery.rebuilding import dtype_policy
 from keras_resnet.training import Trainer, make_schedule, sgd
 from keras_resnet.utils.files import write_text

@@ -5,13 +5,17 @@ Uses Keras only.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import keras
 
-from keras_resnet.naming import CLASSIFIER
-from keras_resnet.surgery.graphs import classifier_of, source, stage_ends
+from keras_resnet.surgery.graphs import (
+    OF_SCORES,
+    output_function,
+    score_layer,
+    source,
+    stage_ends,
+)
 
 # Kinds of modules, and the name of their single output; feature maps have the stages' names.
 KINDS = {
@@ -22,8 +26,6 @@ KINDS = {
 }
 # Name of the logits of a classifier that ends in sigmoid, by which readers know what to apply.
 SIGMOID_LOGITS = "sigmoid_logits"
-# What classifiers end in; all but the last are left out of their modules.
-_OF_SCORES = (keras.activations.softmax, keras.activations.sigmoid, keras.activations.linear)
 
 
 def endpoint(model: keras.Model, kind: str) -> keras.Model:
@@ -58,9 +60,7 @@ def endpoint(model: keras.Model, kind: str) -> keras.Model:
 
 
 def _expect_scores(model: keras.Model) -> None:
-    classifier = classifier_of(model)
-    own = isinstance(classifier, keras.layers.Dense) and classifier.name == CLASSIFIER
-    scores = own or output_function(model) in _OF_SCORES
+    scores = score_layer(model) is not None or output_function(model) in OF_SCORES
     if not scores or len(model.output_shape) != 2:
         raise ValueError(
             "`model` must end in a score for each class, with softmax, sigmoid or a layer "
@@ -72,19 +72,16 @@ def _expect_scores(model: keras.Model) -> None:
 
 def _vectors(model: keras.Model) -> keras.Model:
     """Returns the part of the model in front of its classifier, if it ends in one."""
-    classifier = classifier_of(model)
-    classifies = isinstance(classifier, keras.layers.Dense) and (
-        classifier.name == CLASSIFIER or output_function(model) is keras.activations.softmax
-    )
+    classifier = score_layer(model)
     # Dropout in front of a classifier is the classifier's own.
-    features = _before_dropout(classifier.input) if classifies else model.outputs[0]
+    features = model.outputs[0] if classifier is None else _before_dropout(classifier.input)
     if len(features.shape) != 2:
         raise ValueError(
             "`model` must give a vector per image; build it with pooling='avg', or export its maps "
             "as kind='feature_maps' or 'outputs'. "
             f"Received: model {model.name!r} with outputs of shape {tuple(features.shape[1:])}"
         )
-    return keras.Model(model.inputs[0], features, name=model.name) if classifies else model
+    return model if classifier is None else keras.Model(model.inputs[0], features, name=model.name)
 
 
 def class_probabilities(outputs: Any, output: str) -> Any:
@@ -101,16 +98,6 @@ def class_probabilities(outputs: Any, output: str) -> Any:
     if single:
         return keras.ops.concatenate([1.0 - outputs, outputs], axis=-1)
     return outputs
-
-
-def output_function(model: keras.Model) -> Callable | None:
-    """Returns the activation that a model, or the model in its end, ends in; None without one."""
-    layer = source(model.outputs[0])
-    if isinstance(layer, keras.Model):
-        return output_function(layer)
-    if isinstance(layer, keras.layers.Softmax):
-        return keras.activations.softmax if layer.axis == -1 else None
-    return getattr(layer, "activation", None)
 
 
 def _before_dropout(tensor: keras.KerasTensor) -> keras.KerasTensor:

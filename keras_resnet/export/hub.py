@@ -21,12 +21,12 @@ from keras_resnet.export.copies import (
     image_network,
     of_any_batch,
 )
-from keras_resnet.export.endpoints import KINDS, SIGMOID_LOGITS, endpoint, output_function
+from keras_resnet.export.endpoints import KINDS, SIGMOID_LOGITS, endpoint
 from keras_resnet.export.formats import add_assets
 from keras_resnet.export.mismatch import ExportMismatchError
 from keras_resnet.network import class_count
 from keras_resnet.preprocessing import Preprocessing
-from keras_resnet.surgery.graphs import classifier_of
+from keras_resnet.surgery.graphs import classifier_of, output_function
 from keras_resnet.utils import checks
 from keras_resnet.utils.files import replacing
 from keras_resnet.utils.remote import local_path
@@ -78,8 +78,9 @@ def export_hub(
         model: Functional model of images in [0, 255], channels last, that standardizes them
             itself or remembers the standardization that its weights want. It is not changed.
         path: Directory to write, atomically; it is returned.
-        kind: "feature_vector" (the input of the classifier, a last Dense layer that is called
-            "predictions" or ends in softmax; the output of a model without one), "classification"
+        kind: "feature_vector" (the input of the classifier, a last Dense layer of vectors that
+            ends in softmax, sigmoid or no activation; the output of a model without one; "outputs"
+            keeps a last Dense layer that makes features itself), "classification"
             (the scores of a model that ends in a Dense layer or an activation, without that
             activation), "feature_maps" (the last map of every stage, C2 to C5, found by the names
             of the layers; of a model of several or named outputs, these) or "outputs" (those of
@@ -110,6 +111,12 @@ def export_hub(
     if labels is None and prepared is not None:
         labels = prepared.class_names
     source = endpoint(model, kind)
+    if isinstance(source.output, dict) and serving.ERROR in source.output:
+        raise ValueError(
+            f"`model` must have no output named {serving.ERROR!r}, by which the signature "
+            f"{ENCODED!r} tells what cannot be read. Received: model {model.name!r} with outputs "
+            f"{', '.join(source.output)}"
+        )
     texts = _texts(model, kind, labels, card)
     if prepared is not None:
         texts["preprocessing"] = PREPROCESSING, prepared.to_json()

@@ -13,7 +13,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_resnet.export.endpoints import output_function
+from keras_resnet.surgery.graphs import output_function
 from keras_resnet.utils.archives import leads_outside
 from keras_resnet.utils.files import clear_leftovers, without_patterns
 

@@ -7,11 +7,13 @@ from typing import Any
 
 import keras
 
-from keras_resnet.naming import find_stage, is_post, map_name
+from keras_resnet.naming import CLASSIFIER, find_stage, is_post, map_name
 from keras_resnet.utils import private
 from keras_resnet.weights import copy_weights
 
 Config = dict[str, Any]
+# What classifiers end in.
+OF_SCORES = (keras.activations.softmax, keras.activations.sigmoid, keras.activations.linear)
 
 
 def functional_config(model: keras.Model, *, several_outputs: bool = False) -> Config:
@@ -43,6 +45,29 @@ def source(tensor: keras.KerasTensor, skipped: tuple[type[Any], ...] = ()) -> ke
 def classifier_of(model: keras.Model) -> keras.Operation:
     """Returns the layer that a model's first output comes from, before a separate activation."""
     return source(model.outputs[0], (keras.layers.Softmax, keras.layers.Activation))
+
+
+def score_layer(model: keras.Model) -> keras.layers.Dense | None:
+    """Returns the Dense layer in the end of a model that gives a score for each class, or None.
+
+    It is called as in networks of this package, or reads vectors and ends in softmax, sigmoid or no
+    activation. One that ends in another activation gives features.
+    """
+    dense = classifier_of(model)
+    if not isinstance(dense, keras.layers.Dense):
+        return None
+    of_vectors = len(dense.input.shape) == 2 and output_function(model) in OF_SCORES
+    return dense if of_vectors or dense.name == CLASSIFIER else None
+
+
+def output_function(model: keras.Model) -> Callable | None:
+    """Returns the activation that a model, or the model in its end, ends in; None without one."""
+    layer = source(model.outputs[0])
+    if isinstance(layer, keras.Model):
+        return output_function(layer)
+    if isinstance(layer, keras.layers.Softmax):
+        return keras.activations.softmax if layer.axis == -1 else None
+    return getattr(layer, "activation", None)
 
 
 def stage_ends(model: keras.Model) -> dict[str, keras.KerasTensor]:

@@ -67,7 +67,7 @@ def load_model(path: str | Path) -> keras.Model:
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "model.weights.h5"
             file.write_bytes(weights)
-            model.load_weights(file)
+            keras.Model.load_weights(model, file)  # Their source is in the config.
         remembered(model)  # A file that tells nonsense of its network is refused, too.
     except Exception as error:  # Whatever layers and backends raise, out of memory too.
         raise ValueError(

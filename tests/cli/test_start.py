@@ -180,6 +180,17 @@ def test_signals_during_an_import_are_one_line(module, number, line):
     assert errors == f"{line}\n" and process.returncode == 128 + number
 
 
+def test_a_crash_of_native_code_is_told(subprocess_python):
+    script = """
+import os, signal
+import keras_resnet_command
+os.kill(os.getpid(), signal.SIGSEGV)
+"""
+    done = subprocess_python(script, check=False)
+    assert done.returncode == -signal.SIGSEGV
+    assert done.stderr.startswith("Fatal Python error: Segmentation fault")
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_that_is_ignored_stays_so(number, subprocess_python):
     script = f"""

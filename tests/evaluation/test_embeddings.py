@@ -71,6 +71,18 @@ def test_forms_of_the_model_agree(model, folder, tmp_path):
         assert distance(embed(form, folder).vectors, expected) < 1e-5
 
 
+@pytest.mark.parametrize("activation", [None, "sigmoid", "relu"], ids=str)
+def test_the_classifier_of_a_foreign_model_is_found_by_its_place(activation, model, folder, pixels):
+    pooled = model.get_layer("avg_pool").output
+    scores = keras.layers.Dense(1, activation, name="score")(keras.layers.Dropout(0.5)(pooled))
+    foreign = keras.Model(model.input, scores)
+    table = embed(foreign, folder)
+    # ReLU makes features, which no classifier follows.
+    expected = keras.Model(model.input, scores if activation == "relu" else pooled)
+    seen = pixels[[FILES.index(str(path.relative_to(folder))) for path in table.paths]]
+    assert distance(table.vectors, expected(seen.astype("float32"))) < 1e-6
+
+
 def test_images_are_prepared_as_the_weights_want_it(folder, pixels, tmp_path):
     prepared = Preprocessing(image_size=SIDE, resize=12, interpolation="bicubic")
     shape = (SIDE, SIDE, 3)

@@ -91,6 +91,14 @@ def test_feature_maps_of_a_dilated_backbone(net, tmp_path):
     assert module(random_images(1, (9, 7, 1)))["C4"].shape == (1, 5, 4, 64)
 
 
+def test_no_output_has_the_name_of_errors(net, tmp_path):
+    maps = stage_ends(net).output
+    backbone = keras.Model(net.input, {"error": maps["C3"], "top": maps["C4"]})
+    with refused("`model`", "error, top"):
+        export_hub(backbone, tmp_path / "m", "feature_maps")
+    assert not any(tmp_path.iterdir())
+
+
 @pytest.mark.slow
 def test_feature_maps_of_stacked_blocks(tmp_path):
     net = small_net((3, 2), stack_blocks=True)
@@ -299,7 +307,8 @@ MODELS = {
     "activation": (lambda: ending_in(POOL(), DENSE(), L.Activation("softmax")), -2, -3),
     "dropout": (lambda: ending_in(POOL(), L.Dropout(0.5), DENSE(), L.Softmax()), -2, -4),
     "convolution": (lambda: ending_in(L.Conv2D(3, 1), POOL(), L.Activation("sigmoid")), -2, -1),
-    "flattened": (lambda: ending_in(L.Flatten(), DENSE()), -1, -1),
+    "flattened": (lambda: ending_in(L.Flatten(), DENSE()), -1, -2),
+    "sigmoid": (lambda: ending_in(POOL(), L.Dense(1, "sigmoid", name="score")), None, -2),
     "map": (lambda: ending_in(L.Conv2D(3, 1, activation="sigmoid")), "refused", "refused"),
     "vector": (lambda: ending_in(POOL()), "refused", -1),
     "relu": (lambda: ending_in(POOL(), L.Dense(5, activation="relu")), "refused", -1),
@@ -307,7 +316,7 @@ MODELS = {
     "sequential": (
         lambda: keras.Sequential([*ending_in(POOL(), DENSE(activation="sigmoid")).layers]),
         None,
-        -1,
+        -2,
     ),
 }
 
@@ -331,7 +340,7 @@ def test_takes_what_export_takes(name, tmp_path):
     close(opened(images * 255), load_exported(tmp_path / "saved_model")(images * 255))
     for kind, layer in (("classification", logits), ("feature_vector", features)):
         if layer == "refused":
-            with refused("`model`", "'outputs'", f"{model.output_shape}"):
+            with refused("`model`", "'outputs'", f"{model.output_shape[1:]}"):
                 export_hub(model, tmp_path / kind, kind)
             continue
         module = load(export_hub(model, tmp_path / kind, kind))

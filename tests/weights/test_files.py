@@ -205,6 +205,27 @@ def test_weights_of_unknown_origin_do_not_have_the_source_of_those_before(tmp_pa
         assert model.preprocessing == told
 
 
+def test_what_keras_loads_keeps_the_source_of_equal_weights_alone(tmp_path):
+    told = Preprocessing(image_size=8, source="timm/resnet14.a1_in1k", threshold=0.5)
+    model = net(include_preprocessing=told)
+    model.save_weights(tmp_path / "same.weights.h5")
+    model.load_weights(tmp_path / "same.weights.h5")
+    assert model.preprocessing == told
+    model.save(tmp_path / "net.keras")
+    assert load_model(tmp_path / "net.keras").preprocessing == told
+    assert keras.saving.load_model(tmp_path / "net.keras").preprocessing == told
+    other = net(include_preprocessing=told)
+    other.save_weights(tmp_path / "other.weights.h5")
+    model.load_weights(tmp_path / "other.weights.h5")
+    unknown = dataclasses.replace(told, source="", threshold=None)
+    assert model.preprocessing == unknown
+    model.save(tmp_path / "net.keras")
+    assert load_model(tmp_path / "net.keras").preprocessing == unknown
+    with pytest.raises(FileNotFoundError):
+        other.load_weights(tmp_path / "none.weights.h5")
+    assert other.preprocessing == told
+
+
 @pytest.fixture(scope="module")
 def model():
     """A net for files that are refused, which is unchanged by each of them."""
