@@ -286,6 +286,11 @@ class Trainer:
                     session.save(called.callbacks)
                 if terminate:
                     break
+            # Here, since a signal may have come during the last checkpoint.
+            if any_worker(self.strategy, bool(received)):
+                if signal.SIGINT in received:
+                    raise KeyboardInterrupt
+                raise Terminated(f"SIGTERM at step {step}; {session.last_good()}")
         return self.model.history
 
     def evaluate(
@@ -541,11 +546,6 @@ class Trainer:
                 asked = signal.getsignal(signal.SIGINT) is signal.default_int_handler
                 with signals_handled(note, active, both if asked else both[:1]):
                     yield received
-                    # Here, since a signal may have come during the last checkpoint.
-                    if any_worker(self.strategy, bool(received)):
-                        if signal.SIGINT in received:
-                            raise KeyboardInterrupt
-                        raise Terminated(f"SIGTERM at step {self.step}; {session.last_good()}")
                 # Where the optimizer keeps an average of the weights, it becomes the weights.
                 self.optimizer.finalize_variable_values(self.model.trainable_variables)
                 if self._evaluates_averages(callbacks.callbacks):
