@@ -75,6 +75,11 @@ def _run(verb: str, *words: str) -> None:
     cli.run(module.main, list(words), prog=f"keras-resnet {verb}")
 
 
+def _refuse(name: str, allowed: str, given: str) -> None:
+    print(f"error: `{name}` must be {allowed}. Received: {given!r}", file=sys.stderr)
+    sys.exit(2)
+
+
 def main() -> None:
     """Runs the verb that the command line names, with the words after it."""
     verb, *words = sys.argv[1:] or [""]
@@ -85,16 +90,16 @@ def main() -> None:
         print(*(f"  {name:12}{text}" for name, text in VERBS.items()), sep="\n")
         print("\nThe flags of a verb: keras-resnet VERB --help. The version: --version.")
         print('Completion in bash or zsh: eval "$(keras-resnet --print-completion bash)".')
-    elif verb == "--print-completion" and words in (["bash"], ["zsh"]):
+    elif verb == "--print-completion":
+        if words not in (["bash"], ["zsh"]):
+            _refuse(verb, "bash or zsh", " ".join(words))
         completion = importlib.import_module("keras_resnet.cli.completion")
         print(completion.completion_script(*words, VERBS))
     elif verb == "--version":
         version = Path(__file__).with_name("keras_resnet") / "version.py"
         print("keras-resnet", runpy.run_path(str(version))["__version__"])
     else:
-        names = ", ".join(VERBS)
-        print(f"error: `VERB` must be one of {names}. Received: {verb!r}", file=sys.stderr)
-        sys.exit(2)
+        _refuse("VERB", f"one of {', '.join(VERBS)}", verb)
 
 
 if __name__ == "__main__":

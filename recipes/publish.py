@@ -12,9 +12,9 @@ depend on the processor too.
 import dataclasses
 
 import keras_resnet_command  # noqa: F401
+from keras_resnet import experiment
 from keras_resnet.cli import Arguments, parse_experiment, run
 from keras_resnet.cli.flags import OF_A_TRAINED_NETWORK
-from keras_resnet.experiment.publishing import publish
 from keras_resnet.experiment.settings import (
     Data,
     Devices,
@@ -47,8 +47,8 @@ class Publish(Arguments):
 
 
 def main() -> None:
-    experiment, own = parse_experiment(None, __doc__, {"digits": DIGITS}, Publish, WITHOUT)
-    publish(experiment, own.folder)
+    settings, own = parse_experiment(None, __doc__, {"digits": DIGITS}, Publish, WITHOUT)
+    experiment.publishing.publish(settings, own.folder)
 
 
 if __name__ == "__main__":

@@ -57,7 +57,13 @@ def config_words(
 
 def _read(path: Path) -> dict[str, Any]:
     """Returns the object in a file of TOML, YAML or JSON, by its suffix."""
-    data = path.read_bytes()
+    try:
+        data = path.read_bytes()
+    except (FileNotFoundError, IsADirectoryError):
+        raise ValueError(
+            "`config` must be an existing file of TOML, YAML or JSON. "
+            f"Received: config={str(path)!r}"
+        ) from None
     try:
         if path.suffix == ".toml":
             config: Any = tomllib.loads(data.decode())

@@ -42,7 +42,7 @@ def upright(image: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
     """Turns a stored image `(H, W, C)` upright."""
 
     def turned() -> tf.Tensor:
-        turned = tf.cond(orientation > 4, lambda: tf.transpose(image, [1, 0, 2]), lambda: image)
+        turned = tf.cond(orientation > 4, lambda: _transposed(image), lambda: image)
         rows, columns = _flips(orientation)
         turned = tf.cond(rows, lambda: tf.reverse(turned, [0]), lambda: turned)
         return tf.cond(columns, lambda: tf.reverse(turned, [1]), lambda: turned)
@@ -68,6 +68,14 @@ def stored_window(window: tf.Tensor, size: tf.Tensor, orientation: tf.Tensor) ->
     opposite = tf.cast(size, window.dtype) - corner - extent
     corner = tf.where(tf.stack(_flips(orientation)), opposite, corner)
     return tf.concat([upright_size(part, orientation) for part in (corner, extent)], axis=0)
+
+
+def _transposed(image: tf.Tensor) -> tf.Tensor:
+    """Returns an image with rows and columns exchanged."""
+    # oneDNN takes `tf.transpose` over, and logs an error for images of integers.
+    height, width, channels = (image.shape[i] or tf.shape(image)[i] for i in range(3))
+    places = tf.range(width)[:, None] + width * tf.range(height)
+    return tf.gather(tf.reshape(image, [-1, channels]), places)
 
 
 def _flips(orientation: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

@@ -23,6 +23,7 @@ if TYPE_CHECKING or not deferred(__name__):
 if TYPE_CHECKING:  # Modules that are attributes, as `deferred` says.
     from keras_resnet.experiment import forms as forms
     from keras_resnet.experiment import growth as growth
+    from keras_resnet.experiment import publishing as publishing
     from keras_resnet.experiment import quantization as quantization
     from keras_resnet.experiment import reports as reports
     from keras_resnet.experiment import shrinking as shrinking

@@ -45,8 +45,11 @@ def data_section(
         texts, tables = _of_dataset(dataset, settings)
         if pictures.has_pictures(dataset):
             seed, transform = settings.get("seed", 0), make_transform(settings, dataset)
-            batch = pictures.training_batch(dataset, TRAINING_IMAGES, seed, transform)
+            sampling = settings.get("sampling")
+            batch = pictures.training_batch(dataset, TRAINING_IMAGES, seed, transform, sampling)
             changed = "augmented at random"
+            if sampling is not None:
+                changed = f"drawn by {sampling} sampling, {changed}"
             if transform is not None and transform.mixers:
                 changed += ", and mixed with each other, with the share of each class"
     if check is not None:

@@ -18,6 +18,7 @@ from keras_resnet.evaluation.classes import class_orders
 from keras_resnet.evaluation.overview import data_uri
 from keras_resnet.export.copies import image_network
 from keras_resnet.network import class_names_of
+from keras_resnet.training.balance import training_shares
 from keras_resnet.training.step import BatchTransform
 
 # Longest side of a picture in pixels; images of up to so many are kept exactly, as PNG.
@@ -74,15 +75,21 @@ def has_pictures(dataset: ImageDataset) -> bool:
 
 
 def training_batch(
-    dataset: ImageDataset, count: int, seed: int = 0, transform: BatchTransform | None = None
+    dataset: ImageDataset,
+    count: int,
+    seed: int = 0,
+    transform: BatchTransform | None = None,
+    sampling: str | None = None,
 ) -> list[Picture]:
-    """Returns images of a batch of the training split, augmented as in training.
+    """Returns images of a batch of the training split, drawn and augmented as in training.
 
     `transform` is that of the trainer, which does to them what it does in the first step.
     """
     count = min(count, dataset.num_examples("train"))
+    shares = training_shares(sampling, dataset)
     with dataset.reading():
-        images, labels = next(iter(dataset.train_batches(count, seed=seed)))
+        batches = dataset.train_batches(count, seed=seed, probabilities=shares)
+        images, labels = next(iter(batches))
     if transform is not None:
         images, labels = transform(images, labels, tf.zeros(2, tf.int64))
     names = [_named(dataset, label) for label in labels.numpy()]

@@ -49,14 +49,15 @@ def prepare(
     devices = experiment.devices
     named = {name: getattr(devices, name) for name in ("gpus", "virtual_devices", "tpu")}
     strategy = found.note(training.make_strategy, devices.strategy, **named)
-    layout = None
-    if strategy is not None:
-        batch_size = experiment.optimization.batch_size
-        layout = found.note(training.layout, strategy, batch_size, devices.micro_batches)
+    if strategy is None:  # Files and packages are to be those of a machine that has the devices.
+        found.expect_none()
+    assert strategy is not None
+    batch_size = experiment.optimization.batch_size
+    layout = found.note(training.layout, strategy, batch_size, devices.micro_batches)
     found.note(_expect_file, experiment.network.init or "")
     dataset = check(experiment, found, layout)
     found.expect_none()
-    assert strategy is not None and dataset is not None
+    assert dataset is not None
     return strategy, dataset
 
 

@@ -23,6 +23,7 @@ from keras_resnet.export import litert_metadata, onnx_graphs
 from keras_resnet.preprocessing import Preprocessing
 from keras_resnet.utils import checks, private
 from keras_resnet.utils.files import without_patterns, write_text
+from keras_resnet.utils.terminal import notices_left_out
 from keras_resnet.weights.beside import LABELS, PREPROCESSING
 
 # Keys in ONNX of what SavedModels and LiteRT files have as files.
@@ -175,7 +176,8 @@ def _litert(content: Content, folder: Path) -> bytes:
         )
     failure = private.litert_failure()
     try:
-        data = converter.convert()
+        with notices_left_out():
+            data = converter.convert()
         if wrong := custom_operations(data) or (trained and float_operations(data)):
             raise failure(", ".join(wrong))
     except failure as error:

@@ -42,6 +42,7 @@ from keras_resnet.preprocessing import Preprocessing
 from keras_resnet.surgery.graphs import classifier_of, functional_config, output_activation
 from keras_resnet.utils import checks, private
 from keras_resnet.utils.archives import open_archive
+from keras_resnet.utils.terminal import notices_left_out
 from keras_resnet.weights.beside import (
     LABELS,
     PREPROCESSING,
@@ -270,8 +271,9 @@ def _open_litert(path: Path) -> ExportedModel:
     content = _read(path)
     labels, prepared = _litert_texts(content, path)
     try:
-        interpreter = litert.Interpreter(model_content=content)
-        interpreter.allocate_tensors()
+        with notices_left_out():
+            interpreter = litert.Interpreter(model_content=content)
+            interpreter.allocate_tensors()
         runner = interpreter.get_signature_runner("serving_default")
     except (ValueError, RuntimeError) as error:
         raise unreadable(path, error) from error

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from keras_resnet.data.dataset import ImageDataset
 from keras_resnet.training.choices import BALANCED, SAMPLINGS, check_class_weights
 from keras_resnet.utils import checks
 
@@ -80,3 +81,10 @@ def sampling_shares(sampling: str, labels: np.ndarray, classes: int) -> np.ndarr
     counts = np.maximum(class_counts(labels, classes), 1)
     shares = 1.0 / counts if sampling == BALANCED else 1.0 / np.sqrt(counts)
     return shares[labels]
+
+
+def training_shares(sampling: str | None, dataset: ImageDataset) -> np.ndarray | None:
+    """Returns the `sampling_shares` of a data set's training images; None for each image once."""
+    if sampling is None:
+        return None
+    return sampling_shares(sampling, dataset.labels("train"), len(dataset.class_names))

@@ -14,13 +14,14 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_resnet.data.dataset import ImageDataset
 from keras_resnet.training.best import KeepBest
 from keras_resnet.training.checkpoints import Checkpoints
 from keras_resnet.training.optimizers import last_learning_rate
 from keras_resnet.training.step import Step
 from keras_resnet.training.stopping import Diverged
 from keras_resnet.training.strategy import any_worker, is_chief, workers_agree
-from keras_resnet.utils import private
+from keras_resnet.utils import checks, private
 
 # Counters of callbacks, such as the patience that is used up. By name: other numbers
 # among their attributes are settings, which Keras may change once training begins. Callbacks of
@@ -60,6 +61,38 @@ class Plan(NamedTuple):
         """Returns the next step at which something is due."""
         every = (self.steps_per_epoch, self.log_every, self.save_every, *self.read_every)
         return min(self.last_step, *(step - step % n + n for n in every))
+
+
+def make_plan(
+    dataset: ImageDataset,
+    batch_size: int,
+    *,
+    epochs: int | None,
+    steps: int | None,
+    steps_per_epoch: int | None,
+    log_every: int,
+    callbacks: Sequence[keras.callbacks.Callback],
+    checkpoints: Checkpoints | None,
+) -> Plan:
+    """Returns the plan for arguments of `Trainer.fit`; a ValueError if they do not fit."""
+    if (epochs is None) == (steps is None):
+        raise ValueError(
+            f"Give one of `epochs` and `steps`. Received: epochs={epochs}, steps={steps}"
+        )
+    if steps_per_epoch is None:
+        steps_per_epoch = dataset.steps_per_epoch(batch_size)
+    checks.integer("steps_per_epoch", steps_per_epoch)
+    if epochs is not None:
+        steps = checks.integer("epochs", epochs) * steps_per_epoch
+    # Some callbacks save by the batch, not by the epoch.
+    frequencies = (getattr(callback, "save_freq", None) for callback in callbacks)
+    return Plan(
+        steps_per_epoch=steps_per_epoch,
+        last_step=checks.integer("steps", steps),
+        log_every=checks.integer("log_every", log_every),
+        save_every=getattr(checkpoints, "every", None) or steps_per_epoch,
+        read_every=tuple(n for n in frequencies if type(n) is int),
+    )
 
 
 class Clock:

@@ -26,14 +26,14 @@ import tensorflow as tf
 
 from keras_resnet.data.dataset import ImageDataset
 from keras_resnet.data.streams import Images
-from keras_resnet.training.balance import sampling_shares
+from keras_resnet.training.balance import training_shares
 from keras_resnet.training.best import AVERAGED, KeepBest
 from keras_resnet.training.checkpoints import Checkpoints
 from keras_resnet.training.distillation import Distillation
 from keras_resnet.training.inputs import dataset_for, distribute, held_out_for
 from keras_resnet.training.optimizers import check_optimizer, last_learning_rate
 from keras_resnet.training.precision import DynamicLossScale
-from keras_resnet.training.session import Clock, Plan, Session, collect, kept, restore
+from keras_resnet.training.session import Clock, Plan, Session, collect, kept, make_plan, restore
 from keras_resnet.training.step import BatchTransform, Step, check_synchronization
 from keras_resnet.training.stopping import Terminated, signals_handled
 from keras_resnet.training.strategy import (
@@ -218,82 +218,42 @@ class Trainer:
         held_out = dataset
         if validation_data is not None:
             held_out = held_out_for(self.model, validation_data, validation_split)
-        backup = keras.callbacks.BackupAndRestore
-        if checkpoints is not None and any(isinstance(one, backup) for one in callbacks):
-            # Keras would load an older state over that of a checkpoint.
-            raise ValueError(
-                "`callbacks` must have no BackupAndRestore beside `checkpoints`, which do what it "
-                "does and more. Received: callbacks with a BackupAndRestore"
-            )
-        if (epochs is None) == (steps is None):
-            raise ValueError(
-                f"Give one of `epochs` and `steps`. Received: epochs={epochs}, steps={steps}"
-            )
-        if steps_per_epoch is None:
-            steps_per_epoch = dataset.steps_per_epoch(batch_size)
-        checks.integer("steps_per_epoch", steps_per_epoch)
-        if epochs is not None:
-            steps = checks.integer("epochs", epochs) * steps_per_epoch
-        split = validation_split if validation_split in held_out.splits else None
-        # Some callbacks save by the batch, not by the epoch.
-        frequencies = (getattr(callback, "save_freq", None) for callback in callbacks)
-        plan = Plan(
+        _expect_one_beginning(callbacks, checkpoints)
+        plan = make_plan(
+            dataset,
+            batch_size,
+            epochs=epochs,
+            steps=steps,
             steps_per_epoch=steps_per_epoch,
-            last_step=checks.integer("steps", steps),
-            log_every=checks.integer("log_every", log_every),
-            save_every=getattr(checkpoints, "every", None) or steps_per_epoch,
-            read_every=tuple(n for n in frequencies if type(n) is int),
+            log_every=log_every,
+            callbacks=callbacks,
+            checkpoints=checkpoints,
         )
+        split = validation_split if validation_split in held_out.splits else None
         # The position in the data depends on these.
         settings: dict[str, Any] = {
             "batch_size": batch_size,
             "seed": seed,
-            "steps_per_epoch": steps_per_epoch,
+            "steps_per_epoch": plan.steps_per_epoch,
         }
-        shares = None
         if sampling is not None:
             settings["sampling"] = sampling
-            labels, classes = dataset.labels("train"), len(dataset.class_names)
-            shares = sampling_shares(sampling, labels, classes)
-        session = self._session = Session(self._step, settings, checkpoints, self.seconds)
-        session.restore()
-        if self.auto_micro_batches:
-            layout(self.strategy, batch_size, session.micro_batches)
-            self._step.cut_into(session.micro_batches)
+        shares = training_shares(sampling, dataset)
+        session = self._begun(settings, checkpoints, batch_size)
         self._expect_monitored(callbacks, split)
         first_step = step = self.step
-        called = keras.callbacks.CallbackList(
-            list(callbacks),
-            add_history=True,
-            model=self.model,
-            # Keras's own progress bar, where it is added, stays silent beside ours.
-            verbose=0,
-            epochs=math.ceil(plan.last_step / plan.steps_per_epoch),
-            steps=plan.steps_per_epoch,
-            batch_size=batch_size,
-            first_step=first_step,
-            last_step=plan.last_step,
-        )
+        read = functools.partial(self._train_batches, dataset, batch_size, seed, first_step, shares)
+        called = self._callback_list(callbacks, plan, batch_size)
         with self._training(session, called) as received:
-            batches = self._train_batches(dataset, batch_size, seed, first_step, shares)
+            batches = read()
             clock = Clock(batch_size, self._step.input_seconds)
             while step < plan.last_step and not self.model.stop_training:
                 epoch, batch = divmod(step, plan.steps_per_epoch)
-                if batch == 0:
-                    self._step.reset_metrics()
-                    called.on_epoch_begin(epoch)
-                elif step == first_step:
-                    # Callbacks begin an epoch that a resumed run is in the middle of. What they
-                    # change in model and optimizer, such as a learning rate that is halved each
-                    # epoch, they had changed before the checkpoint was written.
-                    with kept(self.strategy, session.variables()):
-                        called.on_epoch_begin(epoch)
+                if batch == 0 or step == first_step:
+                    self._begin_epoch(session, epoch, called, resumed=batch > 0)
                 called.on_train_batch_begin(batch)
                 count = min(self.steps_per_call, plan.next_stop(step) - step)
                 if step == first_step and self.auto_micro_batches:
-                    read = functools.partial(
-                        self._train_batches, dataset, batch_size, seed, first_step, shares
-                    )
                     batches = self._train_what_fits(session, batches, count, batch_size, read)
                 else:
                     self._train_steps(count)(batches)
@@ -504,6 +464,51 @@ class Trainer:
         for count in range(1, steps + 1):
             self._step.average_statistics(next(batches), tf.constant(count))
 
+    def _begun(
+        self, settings: dict[str, Any], checkpoints: Checkpoints | None, batch_size: int
+    ) -> Session:
+        """Returns the session of a run that begins, or resumes from its newest checkpoint."""
+        session = self._session = Session(self._step, settings, checkpoints, self.seconds)
+        session.restore()
+        if self.auto_micro_batches:
+            layout(self.strategy, batch_size, session.micro_batches)
+            self._step.cut_into(session.micro_batches)
+        return session
+
+    def _callback_list(
+        self, callbacks: Sequence[keras.callbacks.Callback], plan: Plan, batch_size: int
+    ) -> keras.callbacks.CallbackList:
+        return keras.callbacks.CallbackList(
+            list(callbacks),
+            add_history=True,
+            model=self.model,
+            # Keras's own progress bar, where it is added, stays silent beside ours.
+            verbose=0,
+            epochs=math.ceil(plan.last_step / plan.steps_per_epoch),
+            steps=plan.steps_per_epoch,
+            batch_size=batch_size,
+            first_step=self.step,
+            last_step=plan.last_step,
+        )
+
+    def _begin_epoch(
+        self,
+        session: Session,
+        epoch: int,
+        callbacks: keras.callbacks.CallbackList,
+        *,
+        resumed: bool,
+    ) -> None:
+        """Begins an epoch, or, where a run has resumed in the middle of it, tells callbacks so."""
+        if not resumed:
+            self._step.reset_metrics()
+            callbacks.on_epoch_begin(epoch)
+            return
+        # What callbacks change in model and optimizer, such as a learning rate that is halved each
+        # epoch, they had changed before the checkpoint was written.
+        with kept(self.strategy, session.variables()):
+            callbacks.on_epoch_begin(epoch)
+
     @contextlib.contextmanager
     def _training(
         self, session: Session, callbacks: keras.callbacks.CallbackList
@@ -584,3 +589,15 @@ class Trainer:
         if loss_scale is not None and (scale := loss_scale.scale.numpy()) < 1.0:
             raise session.diverged(f"gradients overflow even at a loss scale of {scale:g}")
         return logs
+
+
+def _expect_one_beginning(
+    callbacks: Sequence[keras.callbacks.Callback], checkpoints: Checkpoints | None
+) -> None:
+    """Raises a ValueError if a callback would load an older state over that of a checkpoint."""
+    backup = keras.callbacks.BackupAndRestore
+    if checkpoints is not None and any(isinstance(one, backup) for one in callbacks):
+        raise ValueError(
+            "`callbacks` must have no BackupAndRestore beside `checkpoints`, which do what it "
+            "does and more. Received: callbacks with a BackupAndRestore"
+        )

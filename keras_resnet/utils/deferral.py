@@ -6,15 +6,14 @@ TensorFlow takes seconds to import, and a wrong flag can be told without it. Eve
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import importlib.util
-import os
+import logging
 import sys
 from collections.abc import Callable
 from typing import Any
 
-from keras_resnet.utils.terminal import notices_left_out
+from keras_resnet.utils.terminal import errors_alone, notices_left_out
 
 # `python -m keras_resnet` imports the package in front of the command.
 _AS_MODULE = sys.argv[:1] == ["-m"] and sys.orig_argv[-len(sys.argv)] in (
@@ -76,12 +75,14 @@ def _import_deferred(package: str) -> None:
 
 
 def _import_all() -> None:
-    quiet = os.environ.get("TF_CPP_MIN_LOG_LEVEL", "0") not in ("0", "1")
-    with notices_left_out() if quiet else contextlib.nullcontext():
+    with notices_left_out():
         for name in list(_packages):
             _import(name)
         if tensorflow := sys.modules.get("tensorflow"):
             tensorflow.config.list_physical_devices()  # It says so if there is no GPU.
+    if errors_alone():  # of Python code, too; the converter for LiteRT sets levels anew
+        for name in ("absl", "tensorflow"):
+            logging.getLogger(name).addFilter(lambda record: record.levelno >= logging.ERROR)
 
 
 def _import(package: str) -> None:

@@ -17,10 +17,11 @@ from collections.abc import Iterator, Sequence
 # What a run, a study or a search has found, for the user, where the other loggers say what it does.
 RESULTS = logging.getLogger("keras_resnet.results")
 
-# Lines of TensorFlow's and absl's own log that are no errors, with what follows one of them; and
-# the error that there is no GPU, which is none.
+# Lines of TensorFlow's, LiteRT's and absl's own log that are no errors, with what follows one of
+# them; and the error that there is no GPU, which is none.
 _NOTICES = (
     r"WARNING: All log messages before absl::InitializeLog|[IW]\d{4} |To enable the following in|"
+    r"INFO: |fully_quantize: |"
     r"\d{4}-\d\d-\d\d .*: [IW] |E\d{4} .*failed call to cuInit.*(CUDA_ERROR_NO_DEVICE"
 )
 # Copies what it reads without them, also where the process that writes has crashed.
@@ -36,6 +37,11 @@ def notices(devices: Sequence[str]) -> str:
     return _NOTICES + (")" if devices else r"|\(303\))")
 
 
+def errors_alone() -> bool:
+    """Returns whether TensorFlow's log is to have errors alone, as the command has it."""
+    return os.environ.get("TF_CPP_MIN_LOG_LEVEL", "0") not in ("0", "1")
+
+
 def format_seconds(seconds: float) -> str:
     """Returns hours, minutes and seconds such as `1:02:03` or `2:03`."""
     minutes, seconds = divmod(round(seconds), 60)
@@ -45,13 +51,16 @@ def format_seconds(seconds: float) -> str:
 
 @contextlib.contextmanager
 def notices_left_out() -> Iterator[None]:
-    """Leaves out the lines that TensorFlow writes to standard error while it is imported.
+    """Leaves out what is no error of the lines that C++ code writes to standard error within.
 
-    Its C++ code does before it has read the level that its log is to have.
+    TensorFlow does while it is imported, before it has read the level that its log is to have, and
+    LiteRT does whatever the level. Nothing is left out where that level has more than errors.
     """
-    try:
-        before = os.dup(2)
-    except OSError:  # It is closed.
+    before = None
+    if errors_alone():
+        with contextlib.suppress(OSError):  # It is closed.
+            before = os.dup(2)
+    if before is None:
         yield
         return
     pattern = notices(glob.glob("/dev/nvidia*"))

@@ -124,6 +124,14 @@ def test_check_data_shows_no_control_characters(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("words", "named"),
     [
+        (
+            ("train", "--config", "no.toml"),
+            "an existing file of TOML, YAML or JSON. Received: config=",
+        ),
+        (
+            ("--print-completion", "fish"),
+            "`--print-completion` must be bash or zsh. Received: 'fish'",
+        ),
         (("check-data", "nofolder"), "`folder` must be an existing folder. Received: folder="),
         (("summary", "no.keras"), "`model` must be an existing .keras file. Received: model="),
         (

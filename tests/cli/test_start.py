@@ -9,6 +9,7 @@ import subprocess
 import sys
 
 import pytest
+from PIL import Image
 
 from keras_resnet.cli import train
 from keras_resnet.cli.completion import completion_script
@@ -22,6 +23,7 @@ from keras_resnet.training.trackers import _TRACKERS
 from keras_resnet.utils.terminal import notices
 from keras_resnet_command import VERBS
 from tests.conftest import ENVIRONMENT, ROOT
+from tests.recipes.running import save_untrained
 from tests.snapshot.nets import STORED
 
 # Wrong flags, types, choices, numbers and names, and where each is told.
@@ -45,6 +47,10 @@ WRONG = (
     "study shortcuts --shortcuts X",
     "study transfer --batch-size 0",
     "tune --repeats 0",
+    "train --config nofile.toml",
+    "models --config nofile.yaml",
+    "--print-completion",
+    "--print-completion fish",
 )
 
 _NO_TENSORFLOW = """
@@ -79,6 +85,20 @@ def test_help_of_every_verb_does_without_tensorflow(subprocess_python):
     lines = [f"{verb} --help" for verb in VERBS] + ["study deepen -h", "--print-completion bash"]
     for code, out, err in _without_tensorflow(subprocess_python, *lines):
         assert code == 0 and out and err == ""
+
+
+def test_help_of_every_recipe_does_without_tensorflow(subprocess_python):
+    script = """
+import contextlib, runpy, sys
+for path in sys.argv[1:]:
+    sys.argv = [path, "--help"]
+    with contextlib.suppress(SystemExit):
+        runpy.run_path(path, run_name="__main__")
+    assert not {"keras", "tensorflow"} & set(sys.modules), path
+"""
+    recipes = sorted((ROOT / "recipes").glob("*.py"))
+    done = subprocess_python(script, *recipes)
+    assert done.stdout.count("usage: ") == len(recipes) and done.stderr == ""
 
 
 def test_wrong_flags_are_told_without_tensorflow(subprocess_python, tmp_path):
@@ -223,6 +243,28 @@ def test_tensorflow_says_nothing_unless_asked():
     assert "oneDNN" in _models("--verbose").stderr
 
 
+def test_quiet_has_no_lines_of_converters_and_kernels(subprocess_python, tmp_path):
+    for package in ("ai_edge_litert", "onnx", "tf2onnx"):
+        pytest.importorskip(package)
+    model = save_untrained(tmp_path, channels=3, labels="ab")
+    Image.effect_noise((8, 8), 99).convert("RGB").save(tmp_path / "a.png")
+    lines = (
+        f"export {model} int8.tflite --quantize int8 --calibration {tmp_path}",
+        f"export {model} net.onnx",
+        f"predict {model} {tmp_path / 'a.png'}",
+    )
+    script = """
+import logging, sys
+import keras_resnet_command as command
+for line in sys.argv[1:]:
+    sys.argv = ["keras-resnet", *line.split(), "--quiet"]
+    command.main()
+logging.getLogger("absl").warning("nothing for a user")
+"""
+    done = subprocess_python(script, *lines)
+    assert done.stderr == "" and (tmp_path / "int8.tflite").exists()
+
+
 def test_errors_of_tensorflow_are_shown_even_of_a_process_that_ends(subprocess_python):
     script = """
 import os, keras_resnet_command
@@ -230,6 +272,7 @@ from keras_resnet.utils.terminal import notices_left_out
 with notices_left_out():
     os.write(2, b"WARNING: All log messages before absl::InitializeLog() is called are\\n")
     os.write(2, b"I0000 00:00:1.0 1 port.cc:153] oneDNN custom operations are on.\\n")
+    os.write(2, b"INFO: Created TensorFlow Lite XNNPACK delegate for CPU.\\n")
     os.write(2, b"E0000 00:00:1.0 1 cuda_dnn.cc:1] a real error\\n")
     os.write(2, b"F0000 00:00:1.0 1 cpu_feature_guard.cc:1] the last words")
     os._exit(3)

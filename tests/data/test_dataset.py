@@ -5,7 +5,8 @@ import pytest
 import tensorflow as tf
 
 from keras_resnet.data.augmentation import PadCropFlip
-from keras_resnet.data.dataset import ArrayDataset, train_order
+from keras_resnet.data.dataset import ArrayDataset
+from keras_resnet.data.order import train_order
 from keras_resnet.preprocessing import Preprocessing, sides_of
 from tests.helpers import refused
 

@@ -234,6 +234,20 @@ def test_training_batch_is_changed_as_the_trainer_changes_it(case):
     assert [one.caption for one in found] == [NAMES[i] for i in labels.numpy()]
 
 
+def test_training_batch_is_drawn_as_the_trainer_draws_it(tmp_path):
+    images, labels = np.full((40, 4, 4, 3), 9, np.uint8), np.repeat([0, 1], [36, 4])
+    dataset = ArrayDataset("unequal", {"train": (images, labels)}, ("many", "few"))
+    drawn = {
+        sampling: sum(
+            one.caption == "few" for one in training_batch(dataset, 40, sampling=sampling)
+        )
+        for sampling in (None, "balanced")
+    }
+    assert drawn == {None: 4, "balanced": 20}
+    page = write_report(tmp_path, dataset=dataset, settings={"sampling": "balanced"})
+    assert "drawn by balanced sampling, augmented at random" in page.read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize("kind", ["mixup", "cutmix"])
 def test_mixed_images_are_said_to_be_mixed(case, tmp_path, kind):
     dataset = case[0]

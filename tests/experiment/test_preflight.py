@@ -100,6 +100,11 @@ def test_one_line_before_anything_is_written(change, settings, named, pictures, 
     assert not (tmp_path / "run").exists()
 
 
+def test_without_the_devices_nothing_is_said_of_the_data(tmp_path):
+    with pytest.raises(ValueError, match=r"\A`gpus` .*Received: gpus=99\Z"):
+        run(experiment(tmp_path / "none", tmp_path / "run", gpus=99))
+
+
 def test_a_batch_of_one_on_maps_of_one_pixel_of_a_given_network(pictures, tmp_path):
     net = keras_resnet.CifarResNet(8, input_shape=(4, 4, 3), include_preprocessing=True)
     net.save(tmp_path / "net.keras")

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from sklearn.utils.class_weight import compute_class_weight
 
-from keras_resnet.data.dataset import ArrayDataset, train_order
+from keras_resnet.data.dataset import ArrayDataset
+from keras_resnet.data.order import train_order
 from keras_resnet.training import Checkpoints, CrossEntropy, Trainer, sgd
 from keras_resnet.training.balance import class_weights, sampling_shares
 from tests.helpers import refused
