@@ -77,13 +77,13 @@ def test_interrupted_run_ends_as_if_it_had_not_been(tmp_path):
 
 
 def test_sigterm_saves_and_exits(tmp_path, capsys):
-    checkpoints, ended = Checkpoints(tmp_path), []
+    checkpoints, ended, handler = Checkpoints(tmp_path), [], signal.getsignal(signal.SIGTERM)
     end = keras.callbacks.LambdaCallback(on_train_end=lambda logs: ended.append(True))
     callbacks = [StopAt(3, terminate), end]
     with pytest.raises(Terminated, match="SIGTERM .*3.*step-000000003") as error:
         fit(make_trainer(), 8, checkpoints=checkpoints, callbacks=callbacks)
     assert error.value.code == 143 and ended == [True]
-    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    assert signal.getsignal(signal.SIGTERM) is handler
     assert_same_weights(fit(make_trainer(), 8), fit(make_trainer(), 8, checkpoints=checkpoints))
 
 
