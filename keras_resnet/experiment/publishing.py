@@ -17,7 +17,7 @@ from keras_resnet.experiment.runner import run
 from keras_resnet.experiment.settings import Experiment
 from keras_resnet.experiment.workdir import expect_folder
 from keras_resnet.export import load_exported
-from keras_resnet.export.endpoints import endpoint
+from keras_resnet.export.endpoints import class_probabilities, endpoint
 from keras_resnet.export.verification import sha256_of_files
 from keras_resnet.utils.escapes import markdown
 from keras_resnet.utils.files import replacing, write_text
@@ -89,14 +89,16 @@ def module_accuracy(module: str | Path, dataset: ImageDataset) -> float:
     """Returns the accuracy of a Hub module on the test images of a data set, in [0, 1].
 
     Args:
-        module: Folder of a module from images in [0, 1] to logits of the data set's classes, or to
-            features; on these a logistic regression is trained first, with the training images.
+        module: Folder of a module from images in [0, 1] to logits of the data set's classes, of
+            softmax or sigmoid, or to features; on these a logistic regression is trained first,
+            with the training images.
         dataset: The data set.
     """
     call = load_exported(module)
     outputs, labels = _outputs(call, dataset, "test")
-    if call.output == "logits":
-        return float(np.mean(np.argmax(outputs, axis=1) == labels))
+    if call.output in ("probabilities", "logits"):
+        best = np.argmax(class_probabilities(outputs, call.output), axis=1)
+        return float(np.mean(best == labels))
     try:
         from sklearn.linear_model import LogisticRegression
     except ImportError as error:

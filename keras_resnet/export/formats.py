@@ -119,14 +119,17 @@ def write_litert(content: Content, path: Path) -> None:
     write_saved_model(dataclasses.replace(content, labels=None, prepared=None), folder)
     with without_patterns(folder) as plain:
         data = _litert(content, plain)
+    # One output is that of the second of two classes: readers take labels for one per output, and
+    # would leave the first class out below a threshold.
+    scores = content.net.outputs[0].shape[-1] > 1
     described = litert_metadata.classifier_metadata(
         content.net.name,
         tuple(content.serve.input_signature[0].shape[1:]),
         content.output,
         io_dtype=content.io_dtype,
-        labels_file=None if content.labels is None else LABELS,
+        labels_file=LABELS if scores and content.labels is not None else None,
         about=content.about,
-        threshold=None if content.prepared is None else content.prepared.threshold,
+        threshold=content.prepared.threshold if scores and content.prepared else None,
     )
     known = {LABELS: content.labels, PREPROCESSING: content.description}
     texts = {name: text for name, text in known.items() if text is not None}

@@ -3,14 +3,18 @@
 import re
 from pathlib import Path
 
+import keras
+import numpy as np
 import pytest
 import tensorflow as tf
 
 import keras_resnet
 from keras_resnet.analysis.counting import complexity
 from keras_resnet.data import load_dataset
+from keras_resnet.data.dataset import ArrayDataset
 from keras_resnet.experiment import Experiment
 from keras_resnet.experiment.publishing import CARD, module_accuracy, publish
+from keras_resnet.export import export_hub
 from keras_resnet.export.verification import sha256_of_files
 from tests.helpers import refused
 
@@ -87,6 +91,23 @@ def test_a_whole_model_to_begin_from_is_refused_before_training(tmp_path):
         with refused("`init`", repr(init)):
             publish(experiment, tmp_path / "saved_models")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("classes", [1, 2])
+def test_scores_of_sigmoid_are_judged_as_classes(tmp_path, classes):
+    """They are no features to learn from; a single one tells the second of two classes."""
+    inputs = keras.Input((8, 8, 1))
+    pooled = keras.layers.GlobalAveragePooling2D()(keras.layers.Rescaling(1 / 255)(inputs))
+    scores = keras.layers.Dense(classes, activation="sigmoid", name="predictions")(pooled)
+    model = keras.Model(inputs, scores)
+    kernel, bias = ([[9.0]], [-4.5]) if classes == 1 else ([[-9.0, 9.0]], [4.5, -4.5])
+    model.get_layer("predictions").set_weights([np.array(kernel), np.array(bias)])
+    labels = np.arange(40, dtype="int32") % 2
+    images = np.tile(200 * labels[:, None, None, None] + 20, (1, 8, 8, 1)).astype("uint8")
+    labels[:10] = 1 - labels[:10]
+    dataset = ArrayDataset("two", {"test": (images, labels)}, ["dark", "bright"])
+    module = export_hub(model, tmp_path / "m", "classification")
+    assert module_accuracy(module, dataset) == 0.75
 
 
 def test_modules_made_anew_are_measured_and_carded(tmp_path, monkeypatch):

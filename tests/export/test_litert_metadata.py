@@ -141,6 +141,19 @@ def test_a_threshold_is_that_of_readers_and_of_callers(tmp_path):
     assert UNITS not in scores.tables(SUBGRAPHS)[0].tables(OUTPUTS)[0]
 
 
+def test_one_output_has_neither_labels_nor_a_threshold_of_readers(tmp_path):
+    """It is that of the second of two classes, and readers take labels for one per output."""
+    prepared = Preprocessing(image_size=8, threshold=0.625, class_names=("cat", "dog"))
+    options = {"input_shape": (8, 8, 3), "include_preprocessing": prepared, "classes": 1}
+    model = randomize(keras_resnet.CifarResNet(8, classifier_activation="sigmoid", **options))
+    path = export(model, tmp_path / "m.tflite", "litert", labels=["cat", "dog"]).path
+    (scores,) = metadata_of(path).tables(SUBGRAPHS)[0].tables(OUTPUTS)
+    assert scores.text(NAME) == "probabilities" and STATS in scores
+    assert FILES not in scores and UNITS not in scores
+    opened = load_exported(path)
+    assert opened.labels == ("cat", "dog") and opened.preprocessing.threshold == 0.625
+
+
 @pytest.mark.parametrize("io_dtype", ["float32", "uint8"])
 def test_mediapipe_gives_names_and_outputs(tmp_path, io_dtype):
     mediapipe = pytest.importorskip("mediapipe")
