@@ -71,6 +71,7 @@ class Classifier:
 
     Args:
         model, top, labels, image_size, resize: As for `predict`, and refused alike.
+        frozen: As for `load_exported`, of a model that is opened here.
 
     Attributes:
         transforms: What is done to an image.
@@ -84,9 +85,10 @@ class Classifier:
         labels: Sequence[str] | Path | None = None,
         image_size: Size | str | None = None,
         resize: int | None = None,
+        frozen: bool = False,
     ):
         self._top = checks.integer("top", top)
-        self._model = model if isinstance(model, ExportedModel) else load_exported(model)
+        self._model = model if isinstance(model, ExportedModel) else load_exported(model, frozen)
         if self._model.output not in ("probabilities", "logits"):
             raise ValueError(
                 "`model` must be a classifier, with probabilities or logits as its output. "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import shutil
 import zipfile
@@ -57,6 +58,50 @@ def test_hub_modules_get_images_in_0_1(net, feature_vector, classification):
     features = load_exported(feature_vector)
     assert features.output == "features" and features.labels is None
     close(features(images), features_of(net)(images))
+
+
+@pytest.mark.parametrize("form", ["saved_model", "module", "keras", "onnx"])
+def test_frozen_models_give_the_same_from_constants(
+    form, trained, exported, classification, tmp_path
+):
+    trained.save(tmp_path / "m.keras")
+    paths = {"module": classification, "keras": tmp_path / "m.keras"}
+    path = paths.get(form) or exported[form].path
+    frozen, converted = [], reading.private.with_constants
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            *(reading.private, "with_constants"),
+            lambda function: frozen.append(converted(function)) or frozen[0],
+        )
+        loaded = load_exported(path, frozen=True)
+    plain = load_exported(path)
+    assert (loaded.labels, loaded.output) == (plain.labels, plain.output)
+    for images in (random_images(1) * 255, random_images(0) * 255, random_images() * 255):
+        np.testing.assert_allclose(loaded(images), plain(images), rtol=1e-5, atol=1e-6)
+    # Files of ONNX, and of LiteRT, have constants as they are.
+    assert len(frozen) == (form != "onnx")
+    assert not any(function.variables for function in frozen)
+
+
+class Table(tf.Module):
+    """A foreign module that looks something up."""
+
+    def __init__(self):
+        self.scale = tf.Variable(2.0)
+        pairs = tf.lookup.KeyValueTensorInitializer([0, 1], [5.0, 7.0])
+        self.table = tf.lookup.StaticHashTable(pairs, 0.0)
+
+    @tf.function(input_signature=[tf.TensorSpec((None, 4, 4, 3))])
+    def __call__(self, image):
+        return self.scale * self.table.lookup(tf.cast(image[:, 0, 0], tf.int32))
+
+
+def test_what_is_no_variable_stays_in_frozen_modules(tmp_path):
+    module = Table()
+    tf.saved_model.save(module, str(tmp_path / "m"), {"default": module.__call__})
+    loaded = load_exported(tmp_path / "m", frozen=True)
+    gc.collect()
+    np.testing.assert_array_equal(loaded(np.full((1, 4, 4, 3), 255)), [[14.0, 14.0, 14.0]])
 
 
 class Classifier(tf.Module):
