@@ -16,6 +16,7 @@ import importlib.metadata
 import os
 import shlex
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -82,11 +83,13 @@ def _measure(
         if given.compare is not None and rows:
             suffix = f", {given.compare}"
             trees[suffix] = stack.enter_context(driver.checked_out(given.compare))
+        folder = stack.enter_context(tempfile.TemporaryDirectory())
+        prepare = driver.Preparation(Path(folder))
         for row in rows:
             conditions = _conditions(f"python -m benchmarks {words}")
             if conditions["load"] > cores() / 2:
                 print(f"warning: the load is {conditions['load']:.1f} already", file=sys.stderr)
-            samples = driver.measure(row.quick() if given.quick else row, trees)
+            samples = driver.measure(row.quick() if given.quick else row, trees, prepare)
             result = report.summarize(row, samples, conditions["features"], suffix)
             results[row.name] = {**result, "conditions": conditions}
             print(f"\n{row.name}: {row.about}\n\n{report.table(result)}", flush=True)

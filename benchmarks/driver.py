@@ -155,44 +155,61 @@ def _ask(worker: Any, request: str, samples: Samples) -> dict[str, Any] | None:
     return None if samples.failed() else received
 
 
-def measure(
-    row: Row,
-    trees: Mapping[str, Path],
-    open_worker: Callable[..., Any] = Worker,
-    pause: Callable[[], object] = lambda: time.sleep(PAUSE),
-) -> dict[str, Samples]:
+class Preparation:
+    """Writes what contenders need, once for all rows, each in a folder of its own.
+
+    Args:
+        folder: Where these folders are made.
+        open_worker: Starts a worker of a contender with options, in a tree.
+        pause: As for `take_turns`.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        open_worker: Callable[..., Any] = Worker,
+        pause: Callable[[], object] = lambda: time.sleep(PAUSE),
+    ):
+        self.folder, self.open_worker, self.pause = folder, open_worker, pause
+        self._done: dict[tuple[Contender, Path], tuple[Path, Samples]] = {}
+
+    def __call__(self, contender: Contender, tree: Path) -> tuple[Path, Samples]:
+        """Returns the folder of what is written by the sources in a tree, and how that went."""
+        if (contender, tree) not in self._done:
+            folder = self.folder / str(len(self._done))
+            folder.mkdir()
+            opener = functools.partial(self.open_worker, contender, {"folder": str(folder)}, tree)
+            samples = take_turns({"": opener}, _ONCE, self.pause)[""]
+            self._done[contender, tree] = folder, samples
+        return self._done[contender, tree]
+
+
+def measure(row: Row, trees: Mapping[str, Path], prepare: Preparation) -> dict[str, Samples]:
     """Measures the contenders of a row; this package's in every tree.
 
     Args:
         row: The row.
         trees: Folder of the sources by what is added to the names of this package's contenders:
             "" for those here.
-        open_worker: Starts a worker of a contender with options, in a tree.
-        pause: As for `take_turns`.
+        prepare: Writes what they need.
     """
     openers: dict[str, Callable[[], Any]] = {}
     failures: dict[str, Samples] = {}
-    prepared: dict[tuple[Contender, Path], Samples] = {}
-    with tempfile.TemporaryDirectory() as temporary:
-        for number, (suffix, tree) in enumerate(trees.items()):
-            folder = Path(temporary, str(number))
-            folder.mkdir()
-            for name, contender in row.contenders.items():
-                if number and not contender.ours:
+    for number, (suffix, tree) in enumerate(trees.items()):
+        for name, contender in row.contenders.items():
+            if number and not contender.ours:
+                continue
+            options = {}
+            if contender.needs is not None:
+                folder, samples = prepare(contender.needs, tree)
+                if samples.failed():
+                    failures[name + suffix] = samples
                     continue
-                needs = [(part, folder) for part in contender.needs]
-                options = {"folder": str(folder)} if needs else {}
-                for part in (need for need in needs if need not in prepared):
-                    opener = functools.partial(open_worker, part[0], options, tree)
-                    prepared[part] = take_turns({"": opener}, _ONCE, pause)[""]
-                failed = next((prepared[need] for need in needs if prepared[need].failed()), None)
-                if failed:
-                    failures[name + suffix] = failed
-                else:
-                    openers[name + suffix] = functools.partial(
-                        open_worker, contender, options, tree
-                    )
-        return {**take_turns(openers, row, pause), **failures}
+                options = {"folder": str(folder)}
+            openers[name + suffix] = functools.partial(
+                prepare.open_worker, contender, options, tree
+            )
+    return {**take_turns(openers, row, prepare.pause), **failures}
 
 
 @contextlib.contextmanager

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -72,23 +72,24 @@ def build(network: str) -> Callable[[], object]:
     return step
 
 
-def write(folder: str, network: str, form: str) -> None:
-    """Writes a network with random weights in a form."""
+def write(folder: str, network: str, forms: Sequence[str]) -> None:
+    """Writes a network with random weights in several forms."""
     model = getattr(keras_resnet, network)(weights=None, version="v1.5", include_preprocessing=True)
-    name, options = FORMS[form]
-    path = Path(folder, name)
-    if form == "keras":
-        model.save(path)
-    elif form == "hub":
-        export_hub(model, path, "classification")
-    else:
-        calibration = [batch(16)] if "quantize" in options else None
-        export(model, path, calibration=calibration, **options)
+    for form in forms:
+        name, options = FORMS[form]
+        path = Path(folder, name)
+        if form == "keras":
+            model.save(path)
+        elif form == "hub":
+            export_hub(model, path, "classification")
+        else:
+            calibration = [batch(16)] if "quantize" in options else None
+            export(model, path, calibration=calibration, **options)
 
 
-def infer(folder: str, form: str, batch_size: int = 1) -> Callable[[], object]:
+def infer(folder: str, form: str, batch_size: int = 1, **options: Any) -> Callable[[], object]:
     """Returns a step that gives a batch to a form of a network that `write` has written."""
-    model, images = load_exported(Path(folder, FORMS[form][0])), batch(batch_size)
+    model, images = load_exported(Path(folder, FORMS[form][0]), **options), batch(batch_size)
     return lambda: model(images)
 
 

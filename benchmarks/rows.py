@@ -1,8 +1,8 @@
 """The rows of the suite: what is measured of whom, and the goals.
 
 A contender is a function of a module here that builds a subject, and returns its step. It is called
-in a process of its own, with its options, and with the `folder` of what it `needs`: contenders
-again, each of which writes its files there once and has no step.
+in a process of its own, with its options, and with the `folder` of what it `needs`: a contender
+again, which writes its files there once for all rows and has no step.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Contender:
 
     subject: str
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    needs: tuple[Contender, ...] = ()
+    needs: Contender | None = None
 
     @property
     def ours(self) -> bool:
@@ -136,33 +136,33 @@ SAME, APPLICATIONS = "Keras fit, same network", "keras.applications, fit"
 RECOMPUTING = "this package, recomputing"
 _DEEPEST = {"batch_size": 16, "image_size": 32, "network": "ResNet1202"}
 
-_PHOTOGRAPHS = (Contender("photographs:write", {"count": 256, "width": 500, "height": 375}),)
-_LARGE = (Contender("photographs:write", {"count": 16, "width": 4000, "height": 3000}),)
-_TORCH_FILE = (Contender("torch_peers:export_onnx", {"network": "resnet50"}),)
+_PHOTOGRAPHS = Contender("photographs:write", {"count": 256, "width": 500, "height": 375})
+_LARGE = Contender("photographs:write", {"count": 16, "width": 4000, "height": 3000})
+_TORCH_FILE = Contender("torch_peers:export_onnx", {"network": "resnet50"})
 TORCH_ONNX = "ONNX Runtime, torchvision's export"
 
-
-_FORMS = {
-    form: (Contender("ours:write", {"network": "ResNet50", "form": form}),)
-    for form in ("keras", "saved_model", "onnx", "tflite", "int8.tflite", "hub")
-}
+# In one process: most of the time of each would go to imports and to building the network.
+_FLOATS = ["keras", "saved_model", "onnx", "tflite", "hub"]
+_FORMS = Contender("ours:write", {"network": "ResNet50", "forms": _FLOATS})
+_INT8 = Contender("ours:write", {"network": "ResNet50", "forms": ["int8.tflite"]})
 
 
 def _inference(batch_size: int, best: float, calls: int) -> Row:
     shared = {"batch_size": batch_size}
 
-    def form(name: str) -> Contender:
-        return Contender("ours:infer", {"form": name, **shared}, _FORMS[name])
+    def form(name: str, **options: Any) -> Contender:
+        return Contender("ours:infer", {"form": name, **shared, **options}, _FORMS)
 
     return Row(
         f"infer-resnet50-b{batch_size}",
         f"inference by ResNet50, 224x224, batch {batch_size}, from array to array",
         {
             "SavedModel": form("saved_model"),
+            "SavedModel, frozen": form("saved_model", frozen=True),
             "ONNX": form("onnx"),
             "LiteRT": form("tflite"),
             "Hub module": form("hub"),
-            "predict, .keras": Contender("ours:predict", shared, _FORMS["keras"]),
+            "predict, .keras": Contender("ours:predict", shared, _FORMS),
             TORCH_ONNX: Contender("onnx_peers:infer", shared, _TORCH_FILE),
             EAGER: Contender("torch_peers:infer", {"network": "resnet50", **shared}),
         },
@@ -173,7 +173,6 @@ def _inference(batch_size: int, best: float, calls: int) -> Row:
             Goal(STEP, 1.2, "predict, .keras"),
         ],
         anchor=TORCH_ONNX,
-        turns=40,
         calls=calls,
     )
 
@@ -181,7 +180,7 @@ def _inference(batch_size: int, best: float, calls: int) -> Row:
 def _inputs(
     name: str,
     about: str,
-    needs: tuple[Contender, ...],
+    needs: Contender,
     anchor: str,
     most: float,
     *,
@@ -259,17 +258,16 @@ ROWS = {
             rounds=2,
             turns=5,
         ),
-        _inference(1, 0.85, 5),
+        _inference(1, 0.85, 3),
         _inference(8, 1.0, 1),
         Row(
             "load-resnet50",
             "loading a ResNet50 and its first answer, libraries already imported",
             {
-                "SavedModel": Contender("ours:infer", {"form": "saved_model"},
-                                        _FORMS["saved_model"]),
-                "ONNX": Contender("ours:infer", {"form": "onnx"}, _FORMS["onnx"]),
-                ".keras": Contender("ours:infer", {"form": "keras"}, _FORMS["keras"]),
-                "TensorFlow alone": Contender("keras_peers:infer", {}, _FORMS["saved_model"]),
+                "SavedModel": Contender("ours:infer", {"form": "saved_model"}, _FORMS),
+                "ONNX": Contender("ours:infer", {"form": "onnx"}, _FORMS),
+                ".keras": Contender("ours:infer", {"form": "keras"}, _FORMS),
+                "TensorFlow alone": Contender("keras_peers:infer", {}, _FORMS),
                 TORCH_ONNX: Contender("onnx_peers:infer", {}, _TORCH_FILE),
             },
             (LOAD_AND_FIRST,),
@@ -282,8 +280,8 @@ ROWS = {
             "int8-litert",
             "inference by ResNet50 as a LiteRT file, 224x224, batch 1",
             {
-                "int8": Contender("ours:infer", {"form": "int8.tflite"}, _FORMS["int8.tflite"]),
-                "float32": Contender("ours:infer", {"form": "tflite"}, _FORMS["tflite"]),
+                "int8": Contender("ours:infer", {"form": "int8.tflite"}, _INT8),
+                "float32": Contender("ours:infer", {"form": "tflite"}, _FORMS),
             },
             goals=[Goal(STEP, 0.45, "int8", features=VNNI)],
             anchor="float32",

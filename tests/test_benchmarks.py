@@ -151,7 +151,7 @@ def test_the_interval_of_a_ratio_holds_its_median():
 def test_another_commit_takes_turns_too(tmp_path):
     files = Contender("ours:write")
     row = dataclasses.replace(
-        ROW, contenders={"own": Contender("ours:infer", needs=(files,)), "their": THEIRS}
+        ROW, contenders={"own": Contender("ours:infer", needs=files), "their": THEIRS}
     )
     opened = []
 
@@ -161,27 +161,34 @@ def test_another_commit_takes_turns_too(tmp_path):
         return Fake("", [], [2.0 if tree == tmp_path else 4.0])
 
     trees = {"": driver.ROOT, ", v1": tmp_path}
-    samples = driver.measure(row, trees, open_worker, lambda: None)
-    assert opened == [
-        *(("ours:write", driver.ROOT), ("ours:write", tmp_path), ("ours:infer", driver.ROOT)),
-        *(("torch_peers:train", driver.ROOT), ("ours:infer", tmp_path)),
+    prepare = driver.Preparation(tmp_path, open_worker, lambda: None)
+    samples = driver.measure(row, trees, prepare)
+    measured = [
+        *(("ours:infer", driver.ROOT), ("torch_peers:train", driver.ROOT)),
+        ("ours:infer", tmp_path),
     ]
+    assert opened == [("ours:write", driver.ROOT), ("ours:write", tmp_path), *measured]
+    # Another row finds what it needs.
+    opened.clear()
+    driver.measure(row, trees, prepare)
+    assert opened == measured
     result = report.summarize(row, samples, suffix=", v1")
     (change,) = [figure["change"] for figure in result["figures"] if figure["change"]]
     assert change == [2, 2, 2]
     assert "2.00 (2.00 to 2.00), a loss" in report.table(result)
 
 
-def test_what_cannot_be_prepared_is_told_of_who_needs_it():
+def test_what_cannot_be_prepared_is_told_of_who_needs_it(tmp_path):
     files = Contender("torch_peers:export_onnx")
-    contenders = {"own": OURS, "their": Contender("onnx_peers:infer", needs=(files,))}
+    contenders = {"own": OURS, "their": Contender("onnx_peers:infer", needs=files)}
 
     def open_worker(contender, options, tree):
         failure = {"missing": "no torch"} if contender is files else {"seconds": 1, "memory": 1}
         return Fake("", [], failure=failure, fails_at="build" if contender is files else None)
 
     row = dataclasses.replace(ROW, contenders=contenders)
-    samples = driver.measure(row, {"": driver.ROOT}, open_worker, lambda: None)
+    prepare = driver.Preparation(tmp_path, open_worker, lambda: None)
+    samples = driver.measure(row, {"": driver.ROOT}, prepare)
     assert samples["their"].missing == "no torch" and len(samples["own"].step) == row.turns
 
 
@@ -246,7 +253,7 @@ def test_rows_name_what_there_is(row):
         assert goal.contender == BEST or row.contenders[goal.contender].ours
         assert goal.measure in row.measures
     for contender in row.contenders.values():
-        for part in (contender, *contender.needs):
+        for part in filter(None, (contender, contender.needs)):
             known, any_other = parameters(part)
             assert any_other or set(part.options) <= known
             assert ("folder" in known) == bool(part is not contender or contender.needs)
