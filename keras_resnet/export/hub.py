@@ -34,10 +34,6 @@ from keras_resnet.weights.beside import LABELS, PREPROCESSING
 
 # Signature of image files.
 ENCODED = "serving_bytes"
-# The largest difference between module and model, as a fraction of the largest output (of 1, if
-# that is larger). Grappler fuses what Keras runs op by op, which moves the last bits only: 3e-7 for
-# a ResNet-152.
-TOLERANCE = 1e-5
 
 
 def export_hub(
@@ -232,10 +228,10 @@ def _verify(
         for one, other in zip(tf.nest.flatten(received), expected, strict=True):
             one = one if activation is None else activation(one)
             difference = verification.largest_difference(np.asarray(one), other.numpy(), 1.0)
-            if not difference <= TOLERANCE:  # so that NaN fails too
+            if not difference <= verification.TOLERANCE:  # so that NaN fails too
                 raise ExportMismatchError(
                     "The module written must give the outputs of `model`, within "
-                    f"{TOLERANCE} of the largest; it was not kept. "
+                    f"{verification.TOLERANCE} of the largest; it was not kept. "
                     f"Received: a difference of {difference:.1e} from {source.name!r}"
                 )
 

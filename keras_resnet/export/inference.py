@@ -50,8 +50,8 @@ from keras_resnet.utils.files import clear_leftovers, replacing
 from keras_resnet.utils.remote import local_path
 
 # Largest difference from the model, as a fraction of the largest output, however small that is.
-# Folded normalization and other kernels move the last digits of float32; float16 has three.
-TOLERANCES = {"float32": 1e-4, "float16": 1e-2}
+# float16 has three digits.
+TOLERANCES = {"float32": verification.TOLERANCE, "float16": 1e-2}
 # Outputs below are sums that come to zero but for rounding.
 _ZERO = 1e-6
 # Mean cosine between the outputs of a file of integers and the model's, over the compared images.

@@ -22,6 +22,9 @@ SAVED_MODEL = "saved_model.pb"
 # TensorFlow Serving expect files that they do not know.
 CHECKSUMS = "assets.extra/SHA256SUMS"
 
+# Largest difference of float32 outputs from the model's, as a fraction of the largest. Folded
+# normalization and other kernels move the last digits.
+TOLERANCE = 1e-4
 # Seconds after which an unfinished export belongs to a process that was killed.
 LONGEST_WRITING = 24 * 3600
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import shutil
@@ -435,6 +436,16 @@ def test_never_replaces_anything_else(net, tmp_path, as_file):
     with refused("`path`", "SavedModel", path):
         export_hub(net, path, overwrite=True)
     assert precious.read_text() == "precious"
+
+
+def test_the_last_digits_may_differ_as_in_other_formats(tmp_path, monkeypatch):
+    inputs = keras.Input((4, 4, 3))
+    model = keras.Model(inputs, keras.layers.GlobalAveragePooling2D()(inputs))
+    for difference, kept in ((9e-5, True), (2e-4, False), (float("nan"), False)):
+        monkeypatch.setattr(hub.verification, "largest_difference", lambda *_, it=difference: it)
+        expected = contextlib.nullcontext() if kept else refused(error=ExportMismatchError)
+        with expected:
+            export_hub(model, tmp_path / "m", "outputs", preprocessing="none", overwrite=True)
 
 
 def test_a_wrong_module_leaves_nothing_behind(net, tmp_path, monkeypatch):
