@@ -330,8 +330,9 @@ def standardize_layer(
     if images.shape[axis] != len(prepared.mean):
         raise ValueError(
             f"`include_preprocessing` subtracts the mean of {len(prepared.mean)} channels here; "
-            "for others pass the `Preprocessing` of the data, or an `input_tensor` that has been "
-            f"standardized. Received: images of {images.shape[axis]} channels"
+            "for others pass a `Preprocessing` with a number for each channel, such as "
+            "mean=(127.5, ...), std=(127.5, ...) to scale to [-1, 1]. "
+            f"Received: images of {images.shape[axis]} channels"
         )
     kind = ReversedNormalization if prepared.bgr else keras.layers.Normalization
     return kind(

@@ -10,7 +10,9 @@ from typing import Any
 from keras_resnet.analysis.counting import Complexity, built_without_values, complexity
 from keras_resnet.analysis.networks import NamedNetwork, closed_shape, find_network
 from keras_resnet.analysis.published import Accuracy
+from keras_resnet.preprocessing import sides_of
 from keras_resnet.utils import checks
+from keras_resnet.utils.checks import Size, checked_size
 from keras_resnet.utils.files import parse_json
 
 _FIGURES = (
@@ -68,14 +70,14 @@ class Entry:
 def compare(
     names: Sequence[str],
     *,
-    image_size: int | None = None,
+    image_size: Size | str | None = None,
     accuracies: Mapping[str, Accuracy] | None = None,
 ) -> Iterator[Entry]:
     """Counts what networks cost, one after the other.
 
     Args:
         names: Names of networks, as `find_network` takes them.
-        image_size: Side of the images; each network's own where not given. Published accuracies
+        image_size: Size of the images; each network's own where not given. Published accuracies
             are left out where they were measured at another size.
         accuracies: Measured accuracies by name, in place of published ones.
 
@@ -91,18 +93,18 @@ def compare(
     for name in accuracies:
         checks.one_of("accuracy", name, tuple(names))
     if image_size is not None:
-        checks.integer("image_size", image_size)
+        image_size = checked_size("image_size", image_size)
     return (_entry(network, image_size, accuracies.get(network.name)) for network in networks)
 
 
-def _entry(network: NamedNetwork, image_size: int | None, measured: Accuracy | None) -> Entry:
+def _entry(network: NamedNetwork, image_size: Size | None, measured: Accuracy | None) -> Entry:
     if network.library == "file":
         model = network.build()
     else:
         model = built_without_values(network.build, image_size)
-    shape = closed_shape(model, network.side(image_size))
+    shape = closed_shape(model.input_shape[1:], network.size(image_size))
     published = network.published
-    if published is not None and published.image_size not in shape:
+    if published is not None and sides_of(published.image_size) != shape[:2]:
         published = None
     return Entry(network, shape, complexity(model, shape), measured or published)
 

@@ -24,6 +24,7 @@ import numpy as np
 from keras_resnet.analysis.energy import Meter, nvml_meter, rapl_meter
 from keras_resnet.analysis.networks import closed_shape, find_network
 from keras_resnet.utils import checks
+from keras_resnet.utils.checks import Size, checked_size
 from keras_resnet.utils.processes import death, environment
 
 # The first call traces and compiles, the second uses memory that the first one has freed.
@@ -108,7 +109,7 @@ def measure(
     build: Callable[[], keras.Model],
     batch_size: int,
     *,
-    image_size: int = 224,
+    image_size: Size | str = 224,
     training: bool = True,
     repeats: int = REPEATS,
     seconds: float = SECONDS,
@@ -123,7 +124,7 @@ def measure(
         build: Returns the model: one input of images, class scores as output. It is compiled and
             trained on noise here.
         batch_size: Images per step.
-        image_size: Side of the images where the model leaves it open.
+        image_size: Size of the images where the model leaves it open.
         training: Whether to measure training steps too.
         repeats: Largest number of steps to measure, at least 3.
         seconds: Seconds after which 3 steps are enough.
@@ -145,7 +146,7 @@ def measure(
             "`build` must return a model that ends in class scores. "
             f"Received: a model with outputs {model.output_shape}"
         )
-    shape = closed_shape(model, image_size)
+    shape = closed_shape(model.input_shape[1:], checked_size("image_size", image_size))
     rng = np.random.default_rng(0)
     images = rng.uniform(0, 255, (batch_size, *shape)).astype("float32")
     labels = rng.integers(0, model.output_shape[-1], batch_size)
@@ -173,7 +174,7 @@ def measure_apart(
     name: str,
     batch_size: int,
     *,
-    image_size: int | None = None,
+    image_size: Size | str | None = None,
     precision: str = "float32",
     training: bool = True,
     repeats: int = REPEATS,
@@ -304,7 +305,7 @@ def measure_ordered() -> None:
     cost = measure(
         lambda: network.build(image_size),
         batch_size,
-        image_size=network.side(image_size),
+        image_size=network.size(image_size),
         name=network.label,
         **options,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import keras
@@ -12,7 +13,9 @@ import keras
 from keras_resnet import architectures
 from keras_resnet.analysis.published import APPLICATIONS, Accuracy, published_accuracy
 from keras_resnet.models.builders import build
+from keras_resnet.preprocessing import sides_of
 from keras_resnet.utils import checks
+from keras_resnet.utils.checks import Size, checked_size
 from keras_resnet.weights.saving import load_model
 
 _PREFIX = "keras.applications."
@@ -38,15 +41,17 @@ class NamedNetwork:
         """Its name as part of a file's."""
         return re.sub(r"[^\w.-]+", "_", self.name).strip("._")
 
-    def build(self, image_size: int | None = None) -> keras.Model:
-        """Builds it with random weights for RGB images of a side; a saved model is loaded.
+    def build(self, image_size: Size | str | None = None) -> keras.Model:
+        """Builds it with random weights for RGB images of a size; a saved model is loaded.
 
         Raises:
             ValueError: If the network does not take images of that size.
         """
         if self.library == "file":
             return load_model(self.name)
-        options = {} if image_size is None else {"input_shape": (image_size, image_size, 3)}
+        options = (
+            {} if image_size is None else {"input_shape": (*sides_of(self.size(image_size)), 3)}
+        )
         try:
             if self.library == "keras_resnet":
                 return build(architectures.find_architecture(self.name), weights=None, **options)
@@ -58,14 +63,17 @@ class NamedNetwork:
                 f"`image_size` must suit {self.label}: {reason} Received: image_size={image_size}"
             ) from error
 
-    def side(self, image_size: int | None = None) -> int:
-        """Returns the side asked for, else that of its published accuracy, else 224 pixels."""
-        return image_size or (self.published.image_size if self.published else 224)
+    def size(self, image_size: Size | str | None = None) -> Size:
+        """Returns the size asked for, else that of its published accuracy, else 224 pixels."""
+        if image_size is not None:
+            return checked_size("image_size", image_size)
+        return self.published.image_size if self.published else 224
 
 
-def closed_shape(model: keras.Model, side: int) -> tuple[int, ...]:
-    """Returns the shape of a model's images, with `side` where it leaves their sides open."""
-    return tuple(side if length is None else length for length in model.input_shape[1:])
+def closed_shape(shape: Sequence[int | None], size: Size) -> tuple[int, ...]:
+    """Returns the shape of a model's images, with `size` where it leaves their sides open."""
+    given = (*sides_of(size), 3)
+    return tuple(own or side for own, side in zip(shape, given, strict=False))
 
 
 def application_names() -> tuple[str, ...]:

@@ -22,6 +22,7 @@ from keras_resnet import analysis, experiment, export, surgery, weights
 from keras_resnet.analysis.defaults import FORMS, ROUNDS
 from keras_resnet.analysis.machine import processor_features, processor_name
 from keras_resnet.cli import Arguments, parse, print_json
+from keras_resnet.cli.arguments import options_of
 from keras_resnet.experiment.workdir import expect_folder
 from keras_resnet.utils.files import write_json
 from keras_resnet.utils.processes import command_line, cores
@@ -38,8 +39,8 @@ class Benchmark(Arguments):
         forms: Forms to time: keras, saved_model, tflite, onnx. Ratios are to the first.
         train: Whether a training step of Keras, with SGD and momentum, is timed too.
         rounds: Batches of each form, at least 3.
-        image_size: Side of the images in pixels, for a model that takes any size; by default the
-            network's own.
+        image_size: Side of the images in pixels, or HEIGHTxWIDTH, for a model that takes any size;
+            by default the network's own.
         output: Folder for benchmark.png, .svg, .csv and .json; by default none is written.
         json: Print the content of benchmark.json, as JSON.
     """
@@ -49,7 +50,7 @@ class Benchmark(Arguments):
     forms: tuple[str, ...] = FORMS
     train: bool = False
     rounds: int = ROUNDS
-    image_size: int | None = None
+    image_size: str | None = None
     output: Path | None = None
     json: bool = False
 
@@ -101,22 +102,22 @@ def _open(given: Benchmark, folder: str) -> tuple[dict, dict[str, Any]]:
                 "`forms` and `train` are for networks by name and .keras files. Received: "
                 f"model={given.model!r}"
             )
-        return {path.name: export.load_exported(path)}, {"image_size": given.image_size or 224}
+        return {path.name: export.load_exported(path)}, options_of(given, "image_size")
     named = analysis.networks.find_network(given.model)
     model = named.build(given.image_size)
     prepared: str | weights.Preprocessing = "inside"
     if surgery.preprocessing_of(model) is None:  # Such a network is timed as it is.
         beside = weights.beside.preprocessing_beside(path) if named.library == "file" else None
         prepared = beside or "none"
-    side = named.side(given.image_size)
+    size = named.size(given.image_size)
     forms = experiment.forms.open_forms(
         model,
         folder,
         given.forms,
         preprocessing=prepared,
-        image_size=side if None in model.input_shape[1:] else None,
+        image_size=size if None in model.input_shape[1:] else None,
     )
-    return forms, {"image_size": side, "trained": model if given.train else None}
+    return forms, {"image_size": size, "trained": model if given.train else None}
 
 
 def _shown(row: dict[str, Any]) -> dict[str, Any]:

@@ -37,8 +37,8 @@ class CheckData(Arguments):
         duplicates: Whether duplicate pictures are searched for.
         labels: Trained model whose features find wrong labels, or "pixels"; by default they are not
             searched for.
-        image_size: Side of the training images in pixels, to list smaller pictures; by default
-            none are listed.
+        image_size: Side of the training images in pixels, or HEIGHTxWIDTH, to list smaller
+            pictures; by default none are listed.
         channels: Channels of the training images, which are .npy files unless they have 1, 3 or 4;
             by default those of the first .npy file where there are no image files.
         workdir: Folder for findings.csv, labels.csv and report.html; by default none is written.
@@ -48,7 +48,7 @@ class CheckData(Arguments):
     folder: Positional[str]
     duplicates: bool = True
     labels: str | None = None
-    image_size: int | None = None
+    image_size: str | None = None
     channels: int | None = None
     workdir: str | None = None
     json: bool = False
@@ -65,6 +65,8 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
         checks.import_extra("sklearn", "Likely wrong labels", "train")
         if given.labels != "pixels":
             model = evaluation.embeddings.features_of(given.labels)
+            # A size that is not the model's is refused before all is read.
+            evaluation.predictor.transforms_for(model, given.image_size, None)
     with evaluation.Progress() as progress:
         report = data.check_data(
             given.folder,
@@ -77,7 +79,9 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
     failure: ValueError | OSError | None = None
     if given.labels is not None:
         try:
-            wrong = evaluation.find_wrong_labels(given.folder, model, image_size=given.image_size)
+            wrong = evaluation.find_wrong_labels(
+                given.folder, model, image_size=given.image_size, channels=report.channels
+            )
         except (ValueError, OSError) as error:  # All that was found is told first.
             failure = error
     if workdir is not None:

@@ -32,7 +32,7 @@ class Compare(Arguments):
 
     Attributes:
         models: Networks by name, and .keras files.
-        image_size: Side of the images in pixels; by default each network's own.
+        image_size: Side of the images in pixels, or HEIGHTxWIDTH; by default each network's own.
         batch_sizes: Images of a step, for each of the steps to measure.
         measure: Whether time, memory and energy are measured; else everything is only counted.
         repeats: Largest number of steps to measure, at least 3.
@@ -45,7 +45,7 @@ class Compare(Arguments):
     """
 
     models: tuple[str, ...] = DEFAULT_MODELS
-    image_size: int | None = None
+    image_size: str | None = None
     batch_sizes: tuple[int, ...] = (1, 8)
     measure: bool = True
     repeats: int = 10

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from keras_resnet import analysis, data, evaluation, experiment
-from keras_resnet.cli.arguments import Arguments, options_of, own_values, parse
+from keras_resnet.cli.arguments import Arguments, own_values, parse
 from keras_resnet.cli.session import print_json
 from keras_resnet.experiment.workdir import expect_folder
 from keras_resnet.utils import checks
@@ -31,7 +31,7 @@ class Responses(Arguments):
         models: Trained models, .keras files.
         dataset: Name of the data set.
         data_dir: Folder of its files; by default the data set's own.
-        image_size: Side of the images in pixels; by default the data set's own.
+        image_size: Side of the images in pixels, or HEIGHTxWIDTH; by default the data set's own.
         split: Split whose images are used.
         batch_size: Images per batch.
         layers: Convolutions to measure: those of 3x3, or all.
@@ -42,7 +42,7 @@ class Responses(Arguments):
     models: tuple[str, ...]
     dataset: str = "digits"
     data_dir: str | None = None
-    image_size: int | None = None
+    image_size: str | None = None
     split: Literal["train", "validation", "test"] = "test"
     batch_size: int = 128
     layers: Literal["3x3", "all"] = "3x3"
@@ -68,7 +68,9 @@ def main(
     workdir = expect_folder("workdir", given.workdir)
     analysis.plots.require_matplotlib()
     experiment.page.require_jinja()
-    options = options_of(given, "image_size")
+    options = {}
+    if given.image_size is not None:
+        options["image_size"] = checks.checked_size("image_size", given.image_size)
     dataset = data.load_dataset(given.dataset, given.data_dir, **options)
     found = {}
     for label, model in _labeled(

@@ -16,7 +16,7 @@ from tyro.conf import Positional
 from keras_resnet import analysis, models, surgery
 from keras_resnet.architectures import find_architecture
 from keras_resnet.cli import Arguments, parse, print_json
-from keras_resnet.utils import checks
+from keras_resnet.preprocessing import checked_size, sides_of
 from keras_resnet.utils.escapes import visible
 from keras_resnet.utils.tables import text_table
 
@@ -27,13 +27,13 @@ class Summary(Arguments):
 
     Attributes:
         model: Name of a network, a .keras file, or hf://owner/name.
-        image_size: Side of the image in pixels; by default the network's own.
+        image_size: Side of the image in pixels, or HEIGHTxWIDTH; by default the network's own.
         layers: Whether every layer is listed.
         json: Print the summary as JSON.
     """
 
     model: Positional[str]
-    image_size: int | None = None
+    image_size: str | None = None
     layers: bool = False
     json: bool = False
 
@@ -43,15 +43,15 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
     given = parse(Summary, argv, __doc__, prog)
     if not {".", "/"}.intersection(given.model):  # A name, which needs no TensorFlow.
         find_architecture(given.model)
+    sides = None
+    if given.image_size is not None:
+        sides = sides_of(checked_size("image_size", given.image_size))
     if models.list_models(given.model):
-        options = {}
-        if (side := given.image_size) is not None:
-            options["input_shape"] = (checks.integer("image_size", side), side, 3)
+        options = {} if sides is None else {"input_shape": (*sides, 3)}
         counted = analysis.complexity(model := models.build(given.model, **options))
     else:
-        model, shape = models.load_model(given.model), None
-        if (side := given.image_size) is not None:
-            shape = (side, side, model.input_shape[-1])
+        model = models.load_model(given.model)
+        shape = None if sides is None else (*sides, model.input_shape[-1])
         counted = analysis.complexity(model, shape)
     about = _about(model)
     figures = {

@@ -28,6 +28,7 @@ from keras_resnet.data.image_files import image_format, is_16_bit, is_cmyk
 from keras_resnet.data.npy import IMAGE_CHANNELS, npy_shape
 from keras_resnet.data.traits import Facts, shown_size, traits_of
 from keras_resnet.utils import checks
+from keras_resnet.utils.checks import Size, checked_size
 from keras_resnet.utils.escapes import is_line
 from keras_resnet.utils.tables import write_table
 
@@ -133,6 +134,7 @@ class DataReport:
         notes: What is special and no fault, in the order of the paths.
         duplicates: The pairs behind the findings "leak", "two classes" and "duplicate".
         images: The images that can be read.
+        channels: Channels of the images, which are `.npy` files unless it is 1, 3 or 4.
     """
 
     folder: str
@@ -142,6 +144,7 @@ class DataReport:
     notes: tuple[Finding, ...] = ()
     duplicates: tuple[Duplicate, ...] = ()
     images: tuple[Facts, ...] = ()
+    channels: int = 3
 
     @property
     def counts(self) -> dict[str, int]:
@@ -184,7 +187,7 @@ def check_data(
     workers: int | None = None,
     *,
     duplicates: bool = False,
-    image_size: int | None = None,
+    image_size: Size | str | None = None,
     channels: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> DataReport:
@@ -206,13 +209,14 @@ def check_data(
     or in one class ("duplicate"). Notes are not faults: classes of fewer than five training images
     ("few images"), images turned by EXIF ("turned"), of a palette ("palette"), with an alpha
     channel ("transparent"), of several frames ("animated"), longer than four times their shorter
-    side ("strip"), and smaller than `image_size` ("small").
+    side ("strip"), and smaller than `image_size` on a side ("small").
 
     Args:
         folder: The folder that `load_dataset("folder", folder)` would read.
         workers: Number of files to read in parallel; None for the number of processors.
         duplicates: Whether to look for pictures that appear twice.
-        image_size: Side of the images to train on, in pixels; None to note no small ones.
+        image_size: Size of the images to train on, as for `Transforms` or as text such as
+            "224x192"; None to note no small ones.
         channels: Those of the images to train on, which are `.npy` files unless it is 1, 3 or 4.
             None for image files or, without any, for `.npy` files like the first of them.
         progress: Called with the number of files done and in all; with `duplicates` again from 0
@@ -224,6 +228,8 @@ def check_data(
     Raises:
         ValueError: If the folder does not exist, or has neither `train/` nor class folders.
     """
+    if image_size is not None:
+        image_size = checked_size("image_size", image_size)
     root = pathlib.Path(folder)
     folders = find_splits(root)
     splits = {split: scan_split(path) for split, path in folders.items()}
@@ -295,6 +301,7 @@ def check_data(
             for image in checked
             if image.size
         ),
+        channels,
     )
 
 
@@ -335,7 +342,7 @@ def _duplicates(
     return found
 
 
-def _check_image(image: _Image, channels: int, duplicates: bool, image_size: int | None) -> _Image:
+def _check_image(image: _Image, channels: int, duplicates: bool, image_size: Size | None) -> _Image:
     path = str(image.path)
     try:
         data = image.path.read_bytes()

@@ -23,6 +23,8 @@ def orientation_of_jpeg(encoded: tf.Tensor) -> tf.Tensor:
     return _orientation(encoded, _end_of(b"Exif\0\0", tf.strings.substr(encoded, 0, _FRONT)))
 
 
+# Not inlined, as `decode_other`: nearly all images are JPEGs.
+@tf.function(autograph=False, experimental_attributes={"_noinline": True})
 def orientation_of_other(encoded: tf.Tensor) -> tf.Tensor:
     """Returns the orientation of a PNG or WebP, and 1 for all others."""
     front = tf.strings.substr(encoded, 0, _FRONT)  # since pixels may be megabytes

@@ -132,7 +132,14 @@ def _rows(path: pathlib.Path, formats: Collection[str]) -> Iterator[_Row]:
                     )
             for values in table:
                 if values:
-                    named = dict(zip(columns, values, strict=False))
+                    if len(values) != len(columns):
+                        raise ValueError(
+                            "`data_dir` must be a CSV file whose rows have a cell for each column; "
+                            "one with a comma inside needs quotes. Received: "
+                            f"{len(values)} cells for {len(columns)} columns in row "
+                            f"{table.line_num} of {path.name}"
+                        )
+                    named = dict(zip(columns, values, strict=True))
                     row = _row(path, table.line_num, named, formats)
                     first = lines.setdefault(row.name, row.line)
                     if first != row.line:
@@ -146,11 +153,9 @@ def _rows(path: pathlib.Path, formats: Collection[str]) -> Iterator[_Row]:
 
 def _row(path: pathlib.Path, line: int, values: dict[str, str], formats: Collection[str]) -> _Row:
     values = {title: text.strip() for title, text in values.items()}
-    name = values.get("path", "")
+    name = values["path"]
     if pathlib.PurePath(name).suffix.lower() not in formats or not is_line(name):
         _refuse(path, line, "path", name, f"the name of an image ({', '.join(formats)})")
-    if "label" not in values:
-        _refuse(path, line, "label", "", "there")
     labels = tuple(dict.fromkeys(label.strip() for label in values["label"].split(_SEPARATOR)))
     if labels == ("",):
         labels = ()

@@ -14,6 +14,7 @@ from keras_resnet.data.image_files import image_format
 from keras_resnet.data.image_files import image_size as stored_size
 from keras_resnet.data.npy import MAGIC as NPY
 from keras_resnet.data.orientation import orientation_of_jpeg, orientation_of_other
+from keras_resnet.preprocessing import Size, sides_of
 
 # Length of a long strip, as a multiple of its width.
 STRIP = 4
@@ -38,7 +39,7 @@ class Facts(NamedTuple):
 
 
 def traits_of(
-    data: bytes, size: tuple[int, int], image_size: int | None = None
+    data: bytes, size: tuple[int, int], image_size: Size | None = None
 ) -> Iterator[tuple[str, str]]:
     """Yields kind and detail of what is special about the bytes of a readable image.
 
@@ -46,7 +47,7 @@ def traits_of(
 
     The kinds are "turned" (by its EXIF orientation), "palette", "transparent" (it has an alpha
     channel or a transparent color, used or not), "animated", "strip" (longer than four times its
-    shorter side), and "small" (shorter side below `image_size`).
+    shorter side), and "small" (a side is shorter than that of `image_size`).
     """
     if (orientation := _orientation(data)) != 1:
         yield "turned", f"EXIF orientation {orientation}"
@@ -56,7 +57,7 @@ def traits_of(
     shown = f"{size[1]} x {size[0]}"
     if longer > STRIP * shorter:
         yield "strip", shown
-    if image_size is not None and shorter < image_size:
+    if image_size is not None and np.less(size, sides_of(image_size)).any():
         yield "small", shown
 
 

@@ -13,6 +13,7 @@ import keras
 import numpy as np
 
 from keras_resnet.data.folder import find_splits
+from keras_resnet.data.npy import IMAGE_CHANNELS
 from keras_resnet.data.transforms import Transforms
 from keras_resnet.evaluation.predictor import read_images, transforms_for
 from keras_resnet.export import ExportedModel
@@ -96,14 +97,15 @@ def embed(
     return _table(Path(folder), transforms, features, batch_size)
 
 
-def embed_pixels(folder: str | Path, side: int = 16) -> Embeddings:
-    """Returns the gray pixels in [0, 1] of every image in a folder, as the rows of `embed`.
+def embed_pixels(folder: str | Path, side: int = 16, channels: int = 3) -> Embeddings:
+    """Returns the pixels of every image in a folder, as the rows of `embed`.
 
     They tell classes apart where images are small and alike. Of an image the center square is
-    taken, resized to `side` pixels.
+    taken, resized to `side` pixels: in gray, in [0, 1], or of 2, 5 or more `channels` all of them.
     """
     _check_folder(folder)
-    transforms = Transforms(image_size=side, eval_resize=side, channels=1, lighting=0.0)
+    channels = 1 if channels in IMAGE_CHANNELS else channels
+    transforms = Transforms(image_size=side, eval_resize=side, channels=channels, lighting=0.0)
 
     def pixels(images: np.ndarray) -> np.ndarray:
         return images.reshape(len(images), -1).astype("float32") / 255

@@ -45,6 +45,7 @@ def find_wrong_labels(
     model: keras.Model | ExportedModel | str | Path | None = None,
     *,
     image_size: Size | str | None = None,
+    channels: int = 3,
     folds: int = 5,
     seed: int = 0,
 ) -> list[LabelCandidate]:
@@ -55,9 +56,11 @@ def find_wrong_labels(
 
     Args:
         folder: Folder of class folders, or of splits of them, which are taken together.
-        model: As for `embed`: a network trained on other images. None for the gray pixels of images
-            of 16 x 16, for small ones that are alike, such as digits.
+        model: As for `embed`: a network trained on other images. None for the pixels of images of
+            16 x 16, in gray or of all channels of `.npy` files, for small ones that are alike, such
+            as digits.
         image_size: As for `embed`.
+        channels: Where `model` is None, channels of the images: `.npy` files unless 1, 3 or 4.
         folds: Number of folds; each class must have so many images.
         seed: Seed of the folds.
 
@@ -68,7 +71,10 @@ def find_wrong_labels(
     """
     checks.import_extra("sklearn", "Likely wrong labels", "train")
     checks.integer("folds", folds, 2)
-    table = embed_pixels(folder) if model is None else embed(model, folder, image_size=image_size)
+    if model is None:
+        table = embed_pixels(folder, channels=channels)
+    else:
+        table = embed(model, folder, image_size=image_size)
     return wrong_labels_of(table, folds=folds, seed=seed)
 
 

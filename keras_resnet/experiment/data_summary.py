@@ -7,8 +7,6 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from keras_resnet.data import EncodedDataset, ImageDataset
 from keras_resnet.data.check import DataReport
 from keras_resnet.evaluation import LabelCandidate, overview_of
@@ -17,6 +15,7 @@ from keras_resnet.experiment import pictures
 from keras_resnet.experiment.factories import make_transform
 from keras_resnet.experiment.page_tables import Percent, Table, present, table_of
 from keras_resnet.experiment.sections import Section
+from keras_resnet.training.balance import class_counts
 from keras_resnet.utils.remote import is_remote
 
 TRAINING_IMAGES = 24
@@ -32,7 +31,7 @@ def data_section(
     wrong_labels: Sequence[LabelCandidate],
     settings: Mapping[str, Any],
 ) -> Section:
-    """Returns the classes, sizes and faults of the data, and a training batch.
+    """Returns the classes, sizes and faults of the data, and with settings a training batch.
 
     Of a data set that is what is known without reading all of it, of a check what was found.
     """
@@ -43,7 +42,8 @@ def data_section(
     doubtful: list[pictures.Picture] = []
     if dataset is not None:
         texts, tables = _of_dataset(dataset, settings)
-        if pictures.has_pictures(dataset):
+        # Without the settings of a run nothing was trained, and drawing a batch takes seconds.
+        if settings and pictures.has_pictures(dataset):
             seed, transform = settings.get("seed", 0), make_transform(settings, dataset)
             sampling = settings.get("sampling")
             batch = pictures.training_batch(dataset, TRAINING_IMAGES, seed, transform, sampling)
@@ -76,8 +76,11 @@ def _of_dataset(
     if dataset.reads_labels and sum(dataset.sizes.values()) > _COUNTED:
         texts.append("Images of each class are not counted, since all would be read for that.")
     else:
-        counts = {split: _counts(dataset, split) for split in dataset.splits}
-        train, names = counts["train"], dataset.class_names
+        names = dataset.class_names
+        counts = {
+            split: class_counts(dataset.labels(split), len(names)) for split in dataset.splits
+        }
+        train = counts["train"]
         ends = [f"{train[i]:,} ({names[i]})" for i in (train.argmin(), train.argmax())]
         texts.append(f"Of a class there are from {ends[0]} to {ends[1]} training images.")
         by_class = [
@@ -145,14 +148,6 @@ def _of_check(
     ]
     texts = [] if found else ["Nothing is wrong with the files."]
     return texts, tables, doubtful
-
-
-def _counts(dataset: ImageDataset, split: str) -> np.ndarray:
-    """Returns the number of images of each class."""
-    labels = dataset.labels(split)
-    if labels.ndim > 1:
-        return labels.sum(0).astype(int)
-    return np.bincount(labels, minlength=len(dataset.class_names))
 
 
 def _listed(sizes: Mapping[str, int]) -> str:

@@ -12,11 +12,12 @@ import keras
 import numpy as np
 
 from keras_resnet.analysis.defaults import FORMS, ROUNDS
+from keras_resnet.analysis.networks import closed_shape
 from keras_resnet.analysis.timing import summarize, take_turns
 from keras_resnet.export import ExportedModel, export, load_exported
 from keras_resnet.export.copies import image_network
 from keras_resnet.export.reading import open_network, output_name
-from keras_resnet.preprocessing import Preprocessing
+from keras_resnet.preprocessing import Preprocessing, Size, checked_size
 from keras_resnet.utils import checks
 
 logger = logging.getLogger(__name__)
@@ -35,7 +36,7 @@ def open_forms(
     forms: Sequence[str] = FORMS,
     *,
     preprocessing: str | Preprocessing = "inside",
-    image_size: int | None = None,
+    image_size: Size | str | None = None,
 ) -> dict[str, ExportedModel]:
     """Returns a network in several forms, all of which take images in [0, 255].
 
@@ -45,7 +46,7 @@ def open_forms(
         forms: Some of "keras", which is the network in this process, "saved_model", "tflite" and
             "onnx".
         preprocessing: As for `export`.
-        image_size: Side of the images, which "tflite" needs of a model of any size.
+        image_size: Size of the images, which "tflite" needs of a model of any size.
 
     Raises:
         ValueError: If an argument is wrong, or the network cannot be exported.
@@ -73,7 +74,7 @@ def time_forms(
     forms: Mapping[str, ExportedModel],
     batch_sizes: Sequence[int],
     *,
-    image_size: int = 224,
+    image_size: Size | str = 224,
     trained: keras.Model | None = None,
     rounds: int = ROUNDS,
 ) -> Iterator[list[dict[str, Any]]]:
@@ -82,7 +83,7 @@ def time_forms(
     Args:
         forms: Networks by name, which take turns; ratios are to the first.
         batch_sizes: Images of a step.
-        image_size: Side of the images where a network takes any.
+        image_size: Size of the images where a network takes any.
         trained: A classifier whose training step by Keras, with SGD and momentum, takes turns too.
             It is compiled and trained on noise.
         rounds: Steps of each, at least 3.
@@ -90,6 +91,7 @@ def time_forms(
     Raises:
         ValueError: If an argument is wrong.
     """
+    size = checked_size("image_size", image_size)
     for batch_size in batch_sizes:
         checks.integer("batch_size", batch_size)
     checks.different("batch_size", batch_sizes, "sizes")
@@ -106,7 +108,7 @@ def time_forms(
     for batch_size in batch_sizes:
         steps: dict[str, Callable[[], object]] = {}
         for name, form in forms.items():
-            shape = (side or image_size for side in form.image_shape)
+            shape = closed_shape(form.image_shape, size)
             images = rng.uniform(0, 255, (batch_size, *shape)).astype("float32")
             steps[name] = functools.partial(form, images)
         if trained is not None:

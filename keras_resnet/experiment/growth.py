@@ -36,7 +36,8 @@ from keras_resnet.utils.terminal import RESULTS
 from keras_resnet.weights.saving import load_model, save_model
 
 MODEL = "model.keras"
-# Batches of training images that the statistics and the loss in training mode are taken from.
+# Batches of training images that statistics, the loss in training mode and the ranks of channels
+# are taken from.
 BATCHES = 8
 
 Row = dict[str, Any]

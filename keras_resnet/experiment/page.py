@@ -70,7 +70,8 @@ def write_report(
         title: Title of the page; by default the folder's name.
         metrics: Content of metrics.json, where that is not written yet, or command and versions.
         model: The trained model, for class activation maps.
-        dataset: The images, for the number in each class, a training batch, and mistakes.
+        dataset: The images, for the number in each class, mistakes and, with the settings of a run,
+            a training batch.
         result: What the model predicts for a split of `dataset`.
         check: Faults found in the data.
         wrong_labels: Images whose label is likely wrong.

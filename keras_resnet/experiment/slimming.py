@@ -13,7 +13,7 @@ from keras_resnet.analysis import complexity, plots
 from keras_resnet.data import ImageDataset
 from keras_resnet.experiment.card import origin
 from keras_resnet.experiment.factories import load_data
-from keras_resnet.experiment.growth import MODEL, measure, quiet_retracing, train_on
+from keras_resnet.experiment.growth import BATCHES, MODEL, measure, quiet_retracing, train_on
 from keras_resnet.experiment.page import REPORT, require_jinja, write_report
 from keras_resnet.experiment.reports import counted, write_rows
 from keras_resnet.experiment.settings import Experiment
@@ -25,8 +25,6 @@ from keras_resnet.utils import checks
 from keras_resnet.utils.terminal import RESULTS
 from keras_resnet.weights.saving import load_model
 
-# Batches of training images that channels are ranked on.
-BATCHES = 8
 FULL, SLIM, SCRATCH, UNIFORM = "full", "slimmed", "as slim, from scratch", "uniform width"
 
 Row = dict[str, Any]

@@ -149,6 +149,7 @@ def entries() -> list[Architecture | DenseArchitecture]:
     return sorted(networks, key=lambda network: order.index(_builder_of(network)[0]))
 
 
+@functools.cache
 def _builder_of(network: Architecture | DenseArchitecture) -> tuple[str, dict[str, object]]:
     """Returns the name of a network's builder, and the options that it needs."""
     if network.name in ARCHITECTURES or isinstance(network, DenseArchitecture):
@@ -172,7 +173,7 @@ def _info(entry: Architecture | DenseArchitecture) -> ModelInfo:
     return ModelInfo(
         name=entry.name,
         builder=builder,
-        options=options,
+        options=dict(options),
         family=entry.family,
         depth=entry.depth,
         input_shape=(family.image_size, family.image_size, 3),

@@ -37,7 +37,7 @@ def entry(name, accuracy=None):
     parameters, multiply_adds = (int(millions * 1e6) for millions in SIZES[name])
     layer = LayerCost("all", "Conv2D", (1,), parameters, 0, multiply_adds, 1, 4 * parameters)
     network, cost = find_network(name), Complexity((layer,), 0, 0)
-    return Entry(network, (network.side(),) * 2 + (3,), cost, accuracy or network.published)
+    return Entry(network, (network.size(),) * 2 + (3,), cost, accuracy or network.published)
 
 
 @pytest.mark.parametrize(
@@ -129,17 +129,18 @@ def test_compare_counts_and_finds_accuracies():
 
 
 def test_published_accuracies_belong_to_their_image_size():
-    (resized,) = compare(["ResNet18"], image_size=64)
-    assert resized.image_shape == (64, 64, 3) and resized.accuracy is None
+    for size, shape in ((64, (64, 64, 3)), ("224x64", (224, 64, 3))):
+        (resized,) = compare(["ResNet18"], image_size=size)
+        assert resized.image_shape == shape and resized.accuracy is None
     assert "unavailable" in text_table([resized.summary()])
 
 
 def test_saved_models_and_open_sides(tmp_path):
     model = keras_resnet.CifarResNet(8, input_shape=(None, None, 1), classes=4)
     model.save(tmp_path / "model.keras")
-    (loaded,) = compare([str(tmp_path / "model.keras")], image_size=12)
-    assert loaded.image_shape == (12, 12, 1)
-    assert loaded.complexity == complexity(model, (12, 12, 1))
+    (loaded,) = compare([str(tmp_path / "model.keras")], image_size=(12, 8))
+    assert loaded.image_shape == (12, 8, 1)
+    assert loaded.complexity == complexity(model, (12, 8, 1))
 
 
 @pytest.mark.parametrize(

@@ -102,9 +102,14 @@ def test_measure_on_this_machine():
 
 def test_inference_alone_at_an_open_size():
     result = measure(
-        lambda: small_model(sides=None), 1, image_size=12, training=False, repeats=3, seconds=0.1
+        lambda: small_model(sides=None),
+        1,
+        image_size="12x8",
+        training=False,
+        repeats=3,
+        seconds=0.1,
     )
-    assert result.image_shape == (12, 12, 3) and result.training is None
+    assert result.image_shape == (12, 8, 3) and result.training is None
     assert not any(key.startswith("training_") for key in result.row())
 
 
@@ -132,8 +137,8 @@ def test_gpu_memory_is_tensorflows_peak():
 
 
 def test_a_subprocess():
-    result = measure_apart("ResNet20", 2, image_size=8, training=False, repeats=3, seconds=0.1)
-    assert (result.name, result.image_shape, result.training) == ("ResNet20", (8, 8, 3), None)
+    result = measure_apart("ResNet20", 2, image_size="8x16", training=False, repeats=3, seconds=0.1)
+    assert (result.name, result.image_shape, result.training) == ("ResNet20", (8, 16, 3), None)
     assert result.forward.seconds_per_image > 0
     # Weights and graph take megabytes, and the process itself hundreds, which are not counted.
     assert result.forward.memory_bytes is None or 2**20 < result.forward.memory_bytes < 2**29

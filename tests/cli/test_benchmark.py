@@ -34,6 +34,7 @@ def test_an_exported_model_is_timed_as_it_is(tmp_path):
     heading, _, row, _, about, *_ = run_here("benchmark", tmp_path / "m.tflite", *FEW).splitlines()
     assert heading.split() == "form batch size ms quartiles images/s ratio".split()
     assert row.startswith("m.tflite") and row.endswith(" 1") and "m.tflite" not in about
+    refused("image_size='8x'", "benchmark", "ResNet20", "--image-size", "8x")
     refused("`forms`", "benchmark", tmp_path / "m.tflite", "--train")
     refused("model='ResNet51'", "benchmark", "ResNet51")
     refused("rounds=2", "benchmark", tmp_path / "m.tflite", "--rounds", 2)

@@ -52,7 +52,7 @@ def test_an_interrupted_comparison_keeps_what_is_known(tmp_path, monkeypatch, ca
         raise KeyboardInterrupt
 
     monkeypatch.setattr(cost, "measure_all", measure_all)
-    flags = ["--models", "ResNet20", "--image-size", "32", "--accuracy", "ResNet20=0.75"]
+    flags = ["--models", "ResNet20", "--image-size", "32x16", "--accuracy", "ResNet20=0.75"]
     with pytest.raises(SystemExit) as exit:
         run_here("compare", "--workdir", tmp_path, *flags)
     assert exit.value.code == 130
@@ -60,6 +60,7 @@ def test_an_interrupted_comparison_keeps_what_is_known(tmp_path, monkeypatch, ca
     record = json.loads((tmp_path / "comparison.json").read_text())
     assert record["command"].startswith("keras-resnet compare --workdir ")
     assert [row["model"] for row in record["models"]] == ["ResNet20"]
+    assert record["models"][0]["image_shape"] == "32x16x3"
     assert record["costs"] == [json.loads(json.dumps(found.row()))] and not record["finished"]
     with open(tmp_path / "cost.csv", newline="") as file:
         (row,) = csv.DictReader(file)
@@ -75,7 +76,7 @@ def test_an_interrupted_comparison_keeps_what_is_known(tmp_path, monkeypatch, ca
         (["--models", "VGG16", "--accuracy", "VGG19=0.7"], "accuracy='VGG19'"),
         (["--models", "VGG16", "--accuracy", "VGG16=71"], "accuracy=71"),
         (["--models", "VGG16", "--accuracy", "VGG16=none.json"], "none.json"),
-        (["--models", "VGG16", "--image-size", "-1"], "image_size=-1"),
+        (["--models", "VGG16", "--image-size", "-1"], "image_size='-1'"),
         (["--models", "InceptionV3", "--image-size", "32"], "image_size=32"),
         (["--precision", "float8"], "precision='float8'"),
     ],

@@ -30,8 +30,9 @@ def test_summary_counts(model, tmp_path):
     # A quarter of the 40.5 million of 32x32 images (He et al. 2015), but for the classifier.
     assert about["multiply_adds"] == pytest.approx(40.55e6 / 4, rel=0.01)
     assert about["layers"][-1]["multiply_adds"] == about["multiply_adds"]
-    text = run_here("summary", "ResNet18", "--image-size", 64)
-    assert "11,689,512" in text and "64x64x3" in text
+    text = run_here("summary", "ResNet18", "--image-size", "64x32")
+    assert "11,689,512" in text and "64x32x3" in text
+    refused("image_size='64x'", "summary", "ResNet18", "--image-size", "64x")
 
 
 @pytest.mark.parametrize(
@@ -123,6 +124,27 @@ def test_check_data_tells_its_findings_where_labels_cannot_be_searched(tmp_path,
     assert told.err.splitlines()[-1].startswith("error: `folder` must have two classes or more")
     written = {path.name for path in (tmp_path / "checked").iterdir()}
     assert {"findings.csv", "report.html"} <= written and "labels.csv" not in written
+
+
+def test_check_data_finds_labels_by_the_pixels_of_arrays(tmp_path):
+    rng = np.random.default_rng(0)
+    for name, sign in (("left", 1), ("right", -1)):
+        (tmp_path / name).mkdir()
+        for i in range(10):
+            # The mean over the channels says nothing.
+            image = rng.normal(size=(8, 8, 2)) + (-1 if i == 9 else 1) * sign * np.array([1, -1])
+            np.save(tmp_path / name / f"{i}.npy", image.astype("float32"))
+    with pytest.raises(SystemExit) as end:
+        run_here("check-data", tmp_path, "--labels", "pixels", "--workdir", tmp_path / "checked")
+    with open(tmp_path / "checked" / "labels.csv", newline="") as file:
+        found = {row["path"] for row in csv.DictReader(file)}
+    assert found == {str(tmp_path / name / "9.npy") for name in ("left", "right")}
+    assert end.value.code == 1
+
+
+def test_check_data_refuses_another_size_than_the_models_before_it_reads(model, tmp_path):
+    words = ("--labels", tmp_path / "model.keras", "--image-size", "16x32")
+    refused("image_size=16x32", "check-data", tmp_path / "none", *words)
 
 
 def test_check_data_shows_planted_faults_on_a_page(tmp_path):

@@ -141,6 +141,8 @@ def test_arrays_are_checked_like_images(tmp_path):
     assert "(4, 4, 6)" in report.findings[1].detail and report.unsearched == 0
     assert sum(report.num_images.values()) == 13 and report.note_counts == {"small": 8}
     assert {(one.height, one.width) for one in report.images} == {(8, 16), (30, 60)}
+    notes = [check_data(tmp_path, image_size=size, channels=5) for size in ("8x16", (8, 17))]
+    assert [one.note_counts for one in notes] == [{}, {"small": 8}] and report.channels == 5
     # Without image files the arrays are found by themselves.
     (folder / "a" / "picture.png").unlink()
     assert check_data(tmp_path, duplicates=True, image_size=9).counts == {

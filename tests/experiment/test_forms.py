@@ -1,5 +1,7 @@
 """Forms of a network."""
 
+from unittest import mock
+
 import keras
 import numpy as np
 import pytest
@@ -28,6 +30,12 @@ def test_wrong_forms_are_refused(tmp_path, wrong):
     with refused("forms", wrong[0]):
         forms.open_forms(tiny(), tmp_path, wrong)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_forms_of_open_sides_are_timed_at_the_size():
+    form = mock.Mock(image_shape=(None, None, 3))
+    next(forms.time_forms({"form": form}, [2], image_size="6x8", rounds=3))
+    assert {call.args[0].shape for call in form.call_args_list} == {(2, 6, 8, 3)}
 
 
 def test_a_training_step_needs_class_scores():

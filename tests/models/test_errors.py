@@ -126,7 +126,7 @@ CASES = [
     case(ResNet20, "recompute", "stack_blocks=False", recompute=True, stack_blocks=False),
     *wrong(ResNet1202, "stack_blocks", False),
     case(general, "widths", "(8, 4)", "shortcut='B'", widths=(8, 4), shortcut="A"),
-    case(ResNet20, "include_preprocessing", "1 channels", "3 channels",
+    case(ResNet20, "include_preprocessing", "1 channels", "3 channels", "mean=(127.5, ...)",
          include_preprocessing=True, input_shape=(8, 8, 1)),
     # blocks and widths
     *wrong(general, "blocks", (), "12", 3, None, (1, 1, 1)),

@@ -93,6 +93,11 @@ def test_all_as_built(name):
     assert info.multiply_adds == complexity(model).multiply_adds
 
 
+def test_options_of_one_are_its_own():
+    find("ResNet50_v1.5").options["version"] = "wrong"
+    assert find("ResNet50_v1.5").options == {"version": "v1.5"}
+
+
 def test_building_one():
     model = find("WideResNet16_8").build(include_top=False, stack_blocks=True)
     assert model.name == "wideresnet16_8"

@@ -4,7 +4,9 @@ import csv
 import json
 
 import pytest
+from PIL import Image
 
+import keras_resnet
 from tests.recipes.running import refused, run_here, run_recipe, save_untrained
 
 
@@ -70,6 +72,18 @@ def test_models_of_one_name_and_folder_go_by_their_paths(tmp_path):
     assert list(found["responses"]) == [str(path) for path in models]
     page = (tmp_path / "out" / "report.html").read_text()
     assert "Responses by layer" in page and page.count(str(models[0])) >= 2
+
+
+def test_responses_to_images_of_other_sides(tmp_path):
+    for name in ("train/a", "train/b", "test/a"):
+        (tmp_path / name).mkdir(parents=True)
+        Image.new("RGB", (30, 20)).save(tmp_path / name / "0.png")
+    model = keras_resnet.CifarResNet(8, input_shape=(8, 12, 3), classes=2)
+    model.save(tmp_path / "model.keras")
+    data = ("--dataset", "folder", "--data-dir", tmp_path, "--image-size", "8x12")
+    words = ("--models", tmp_path / "model.keras", *data, "--workdir", tmp_path / "out", "--json")
+    found = json.loads(run_here("responses", *words))
+    assert found["images"] == 1 and len(*found["responses"].values()) == 7
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """The first recipe, run as a user runs it."""
 
 import json
+import re
 
 import keras
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from keras_resnet.data import load_dataset
 from keras_resnet.experiment import page
 from keras_resnet.training import read_records
-from tests.recipes.running import refused, run_recipe, streams_here
+from tests.recipes.running import ROOT, refused, run_recipe, streams_here
 
 SMALL = ("--depth", 8, "--epochs", 12, "--shortcut", "B")
 
@@ -65,6 +66,10 @@ print(model.name, model.compiled)
 def test_everything_is_written(finished):
     workdir, output, log = finished
     names = {path.name for path in workdir.iterdir()}
+    # All that docs/files.md lists of a run, but for what other flags write.
+    rows = (ROOT / "docs" / "files.md").read_text().partition("## Other")[0].splitlines()
+    listed = set(re.findall("`(.*?)`", " ".join(row.split("|")[1] for row in rows if "|" in row)))
+    assert listed - {"head/", "smoke/", "learning_rates.json"} <= names and len(listed) > 20
     assert names >= {
         "config.json",
         "metrics.csv",
