@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from keras_resnet import analysis, data, evaluation, experiment
+from keras_resnet import analysis, data, evaluation, experiment, surgery
 from keras_resnet.cli.arguments import Arguments, options_of, own_values, parse
 from keras_resnet.cli.session import print_json
 from keras_resnet.experiment.workdir import expect_folder
@@ -71,9 +71,8 @@ def main(
     options = options_of(given, "image_size")
     dataset = data.load_dataset(given.dataset, given.data_dir, **options)
     found = {}
-    for label, model in _labeled(
-        {path: evaluation.load_model(path) for path in given.models}
-    ).items():
+    models = _labeled({path: evaluation.load_model(path) for path in given.models})
+    for label, model in models.items():
         batches = dataset.eval_batches(given.split, given.batch_size)
         found[label] = analysis.layer_responses(model, batches, layers=given.layers)
         mean = sum(layer.std for layer in found[label]) / len(found[label])
@@ -84,7 +83,9 @@ def main(
         f"Responses of {given.layers.replace('3x3', 'the 3x3')} layers to {count:,} "
         f"{given.split} images of {dataset.name}"
     )
-    analysis.plots.responses(found, workdir / "responses.png", title=title)
+    configs = {label: surgery.remembered(model) for label, model in models.items()}
+    plain = {label for label, config in configs.items() if config and config.architecture.plain}
+    analysis.plots.responses(found, workdir / "responses.png", title=title, plain=plain)
     responses = {label: list(map(dataclasses.asdict, layers)) for label, layers in found.items()}
     content = {
         "dataset": dataset.name,
