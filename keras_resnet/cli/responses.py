@@ -18,7 +18,6 @@ from keras_resnet import analysis, data, evaluation, experiment, surgery
 from keras_resnet.cli.arguments import Arguments, options_of, own_values, parse
 from keras_resnet.cli.session import print_json
 from keras_resnet.experiment.workdir import expect_folder
-from keras_resnet.utils import checks
 from keras_resnet.utils.files import write_json
 from keras_resnet.utils.terminal import RESULTS
 
@@ -48,10 +47,6 @@ class Responses(Arguments):
     layers: Literal["3x3", "all"] = "3x3"
     workdir: str = "runs/responses"
     json: bool = False
-
-    def __post_init__(self):
-        checks.one_of("split", self.split, ("train", "validation", "test"))
-        checks.one_of("layers", self.layers, ("3x3", "all"))
 
 
 def main(

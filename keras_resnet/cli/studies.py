@@ -61,6 +61,13 @@ TRANSFER = Experiment(
     output=Output("runs/transfer", export=False),
 )
 
+# Settings of studies that train changed networks on: set there, or meant for several devices.
+_NOT_WHERE_CHANGED = (
+    *("model", "seed", "steps", "export", "fine_tune_epochs"),
+    *("strategy", "gpus", "virtual_devices", "tpu"),
+    *OF_A_TRAINED_NETWORK,
+)
+
 
 @dataclasses.dataclass(frozen=True)
 class StudyArguments(Arguments):
@@ -216,14 +223,8 @@ def deepening(
     Writes the loss by epoch (deepening.png, .svg, .csv), table.csv, table.json and a folder per run
     to --workdir. Killed and started again with the same command, it resumes.
     """
-    # Set here, or meant for runs on several devices.
-    without = (
-        *("model", "seed", "steps", "export", "fine_tune_epochs"),
-        *("strategy", "gpus", "virtual_devices", "tpu"),
-        *OF_A_TRAINED_NETWORK,
-    )
     base, given = parse_experiment(
-        argv, description, {"digits": DEEPEN, **presets}, Deepening, without, prog
+        argv, description, {"digits": DEEPEN, **presets}, Deepening, _NOT_WHERE_CHANGED, prog
     )
     own = own_values(given)
     experiment.growth.deepening(base, own.pop("to"), own.pop("seeds"), **own)
@@ -250,14 +251,8 @@ def slimming(
     presets: Presets = NONE,
 ) -> None:
     """Slims a trained CIFAR network, and trains on."""
-    # Set here, or meant for runs on several devices.
-    without = (
-        *("model", "seed", "steps", "export", "fine_tune_epochs"),
-        *("strategy", "gpus", "virtual_devices", "tpu"),
-        *OF_A_TRAINED_NETWORK,
-    )
     base, given = parse_experiment(
-        argv, description, {"digits": SLIMMING, **presets}, Slimming, without, prog
+        argv, description, {"digits": SLIMMING, **presets}, Slimming, _NOT_WHERE_CHANGED, prog
     )
     own = own_values(given)
     experiment.slimming.compare_slimmed(base, own.pop("shares"), own.pop("seeds"), **own)
