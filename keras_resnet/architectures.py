@@ -186,7 +186,7 @@ class Architecture:
 
     @property
     def plain(self) -> bool:
-        """Whether its blocks have no shortcuts."""
+        """Returns whether its blocks have no shortcuts."""
         return self.shortcut is None
 
     @property

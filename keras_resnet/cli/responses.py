@@ -56,7 +56,7 @@ def main(
 
         keras-resnet study responses --models runs/*/model.keras --workdir runs/responses
 
-    Writes responses.png, .svg, .csv and .json to --workdir.
+    Writes responses.png, .svg, .csv and .json, and report.html to --workdir.
     """
     given = parse(Responses, argv, description, prog)
 

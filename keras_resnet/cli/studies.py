@@ -220,8 +220,8 @@ def deepening(
 
         keras-resnet study deepen --depth 20 --to 56 --workdir runs/deepen
 
-    Writes the loss by epoch (deepening.png, .svg, .csv), table.csv, table.json and a folder per run
-    to --workdir. Killed and started again with the same command, it resumes.
+    Writes the loss by epoch (deepening.png, .svg, .csv), table.csv, table.json, report.html and a
+    folder per run to --workdir. Killed and started again with the same command, it resumes.
     """
     base, given = parse_experiment(
         argv, description, {"digits": DEEPEN, **presets}, Deepening, _NOT_WHERE_CHANGED, prog
@@ -250,7 +250,14 @@ def slimming(
     prog: str | None = None,
     presets: Presets = NONE,
 ) -> None:
-    """Slims a trained CIFAR network, and trains on."""
+    """Trains a CIFAR network, slims it and trains on, and trains as small ones from scratch.
+
+        keras-resnet study slimming --depth 20 --shares 0.5 0.25 --workdir runs/slimming
+
+    Writes errors against multiply-adds (slimming.png, .svg, .csv), table.csv, table.json,
+    report.html and a folder per run to --workdir. Killed and started again with the same command,
+    it resumes.
+    """
     base, given = parse_experiment(
         argv, description, {"digits": SLIMMING, **presets}, Slimming, _NOT_WHERE_CHANGED, prog
     )
@@ -288,7 +295,9 @@ def small(
 
         keras-resnet study small --init runs/digits/model.keras --workdir runs/small
 
-    Writes small.tflite, table.csv, shrinking.png and report.html to --workdir.
+    Writes small.tflite, the errors of all that was tried (shrinking.png, .svg, .csv),
+    table.csv, table.json, report.html and a folder per share to --workdir. Killed and started again
+    with the same command, it resumes.
     """
     base, given = parse_experiment(
         argv, description, {"digits": SMALL, **presets}, Small, (*quantize.WITHOUT, "report"), prog

@@ -23,7 +23,7 @@ Row = dict[str, Any]
 
 @dataclasses.dataclass(frozen=True)
 class Page:
-    """What a ledger says of tables of the paper.
+    """Page of a ledger, on tables of the paper.
 
     Attributes:
         budget: The budget of its runs.
