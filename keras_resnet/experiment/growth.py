@@ -176,7 +176,7 @@ def _line(row: Row) -> str:
     if "stopped" in row:
         return start + row["stopped"]
     split = row["split"]
-    differ = f", outputs {row['outputs_differ']:.1g} off" if "answers_differ" in row else ""
+    differ = f", outputs {row['outputs_differ']:.1g} off" if "outputs_differ" in row else ""
     return (
         f"{start}loss in training {row['loss_in_training']:.4f}, {split} loss "
         f"{row[f'{split}_loss']:.4f}, {split} accuracy {100 * row[f'{split}_accuracy']:.2f} %"

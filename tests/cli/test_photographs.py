@@ -1,4 +1,4 @@
-"""From a folder of photographs to answers over HTTP, by the command lines of docs/images.md."""
+"""From a folder of photographs to predictions over HTTP, by the command lines of docs/images.md."""
 
 from __future__ import annotations
 
