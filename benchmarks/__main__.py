@@ -2,7 +2,7 @@
 
     python -m benchmarks train-resnet20 infer-resnet50-b1
 
-Each contender runs in a process of its own, and all take turns. Without rows, it lists them.
+Each contender runs in a subprocess, and all take turns. Without rows, it lists them.
 Prints a table for each row. Peers come with the extra `benchmarks`; one that is not installed is
 marked as missing. docs/performance.md says what the rows measure, and how to read them.
 """

@@ -1,7 +1,7 @@
 """The rows of the suite: what is measured of whom, and the goals.
 
 A contender is a function of a module here that builds a subject, and returns its step. It is called
-in a process of its own, with its options, and with the `folder` of what it `needs`: a contender
+in a subprocess, with its options, and with the `folder` of what it `needs`: a contender
 again, which writes its files there once for all rows and has no step.
 """
 
@@ -18,7 +18,7 @@ VNNI = ("avx512_vnni", "avx_vnni")
 # Measures of a row: figures of `Samples`, or the sum of two.
 BUILD, FIRST, STEP, MEMORY = "build", "first step", "step", "memory"
 BUILD_AND_FIRST = "build + first step"
-LOAD_AND_FIRST = "load + first answer"
+LOAD_AND_FIRST = "load + first prediction"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -262,7 +262,7 @@ ROWS = {
         _inference(8, 1.0, 1),
         Row(
             "load-resnet50",
-            "loading a ResNet50 and its first answer, libraries already imported",
+            "loading a ResNet50 and its first prediction, libraries already imported",
             {
                 "SavedModel": Contender("ours:infer", {"form": "saved_model"}, _FORMS),
                 "ONNX": Contender("ours:infer", {"form": "onnx"}, _FORMS),

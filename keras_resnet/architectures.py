@@ -10,7 +10,7 @@ import dataclasses
 import functools
 import re
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from keras_resnet.utils import checks
 
@@ -185,6 +185,11 @@ class Architecture:
         return stem.deepened() if self.deep_stem else stem
 
     @property
+    def plain(self) -> bool:
+        """Returns whether its blocks have no shortcuts."""
+        return self.shortcut is None
+
+    @property
     def options(self) -> dict[str, Any]:
         """Options of its builder that the entry decides."""
         return {name: getattr(self, name) for name in OPTIONS}
@@ -217,14 +222,14 @@ class Architecture:
         entries = entries or [entry for entry in network._any_depth() if network._extends(entry)]
         if not entries:
             return network
-        alike = [entry for entry in entries if (entry.shortcut is None) == (self.shortcut is None)]
+        alike = [entry for entry in entries if entry.plain == self.plain]
         entry = min(alike or entries, key=network._distance)
         if network.options == entry.options:
             return entry
-        kind = "PlainNet" if self.shortcut is None else "ResNet"
+        kind = "PlainNet" if self.plain else "ResNet"
         name = re.sub("(Plain|Res)Net", kind, entry.name)
         # ResNeXt has no such word in it.
-        plain = ["plain"] * (self.shortcut is None and kind not in name)
+        plain = ["plain"] * (self.plain and kind not in name)
         name = "_".join([name, *plain, *network._suffixes(entry)])
         return dataclasses.replace(network, name=name, depth=entry.depth, source=entry.source)
 
@@ -288,6 +293,7 @@ class DenseArchitecture:
     growth_rate: int
     custom_stem: Stem | None = None
     source: str = DENSELY_CONNECTED_NETWORKS
+    plain: ClassVar[bool] = False
 
     @property
     def stem(self) -> Stem:

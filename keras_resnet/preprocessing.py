@@ -81,7 +81,7 @@ def _checked_resizes(pairs: Any) -> tuple[tuple[Size, int], ...]:
 
 @dataclasses.dataclass(frozen=True)
 class Preprocessing:
-    """What is done to an image before a network sees it.
+    """Description of what is done to an image before a network sees it.
 
     The image is turned upright by its EXIF orientation; its shorter side is resized to `resize`
     pixels, antialiased; the center of `image_size` pixels is cropped; and the mean is subtracted

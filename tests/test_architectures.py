@@ -120,6 +120,7 @@ def test_names_of_variants(line, shortcut, version, name):
     variant = ARCHITECTURES[line].variant(shortcut, version)
     assert (variant.name, variant.shortcut, variant.version) == (name, shortcut, version)
     assert variant.repeats == ARCHITECTURES[line].repeats
+    assert variant.plain == (shortcut is None)
 
 
 @pytest.mark.parametrize("name", ["ResNet50", "resnet50", "RESNET50"])

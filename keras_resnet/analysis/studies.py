@@ -9,6 +9,8 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping, Sequence
 
+from keras_resnet.architectures import find_architecture
+
 Epochs = Sequence[Mapping[str, float]]
 
 
@@ -50,6 +52,19 @@ def error_curves(
                     }
                 )
     return rows
+
+
+def curves_by_kind(
+    study: Mapping[str, Sequence[Epochs]], watched: str = "test"
+) -> dict[str, list[dict[str, object]]]:
+    """Returns the `error_curves` of plain and of residual nets, by the title of their panel.
+
+    Labels of `study` are names of networks; a kind without one is left out.
+    """
+    kinds: dict[str, dict[str, Sequence[Epochs]]] = {"plain nets": {}, "residual nets": {}}
+    for name, runs in study.items():
+        kinds["plain nets" if find_architecture(name).plain else "residual nets"][name] = runs
+    return {kind: error_curves(own, watched) for kind, own in kinds.items() if own}
 
 
 def epochs_to_error(run: Epochs, error: float) -> int | None:

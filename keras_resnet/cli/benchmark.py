@@ -2,12 +2,13 @@
 
     keras-resnet benchmark ResNet50 --batch-size 1 32 -o runs/benchmark
 
-MODEL is the name of a network, which gets random weights, a .keras file, or an exported model. Its
-forms are a TensorFlow graph of Keras's model and the formats of `keras-resnet export`; each runs as
-`keras-resnet predict` runs it, on images in memory. They take turns, one batch each per round, so
-that variations in the machine's speed affect all of them. Prints the median time of a batch, its
-quartiles, images per second, and the ratio to the first form in the same round. An exported model
-is timed as it is. `keras-resnet compare` measures the memory and energy of networks.
+MODEL is the name of a network, which gets random weights, a .keras file, hf://owner/name, or an
+exported model. Its forms are a TensorFlow graph of Keras's model and the formats of `keras-resnet
+export`; each runs as `keras-resnet predict` runs it, on images in memory. They take turns, one
+batch each per round, so that variations in the machine's speed affect all of them. Prints the
+median time of a batch, its quartiles, images per second, and the ratio to the first form in the
+same round. An exported model is timed as it is. `keras-resnet compare` measures the memory and
+energy of networks.
 """
 
 import dataclasses
@@ -18,7 +19,7 @@ from typing import Any
 
 from tyro.conf import Positional
 
-from keras_resnet import analysis, experiment, export, surgery, weights
+from keras_resnet import analysis, evaluation, experiment, export, surgery
 from keras_resnet.analysis.defaults import FORMS, ROUNDS
 from keras_resnet.analysis.machine import processor_features, processor_name
 from keras_resnet.cli import Arguments, parse, print_json
@@ -27,6 +28,7 @@ from keras_resnet.experiment.workdir import expect_folder
 from keras_resnet.utils.files import write_json
 from keras_resnet.utils.processes import command_line, cores
 from keras_resnet.utils.tables import text_table
+from keras_resnet.weights.hugging_face import is_address
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +36,7 @@ class Benchmark(Arguments):
     """Arguments of `keras-resnet benchmark`.
 
     Attributes:
-        model: Name of a network, a .keras file, or an exported model.
+        model: Name of a network, a .keras file, hf://owner/name, or an exported model.
         batch_size: Images of a batch; several sizes are timed one after the other.
         forms: Forms to time: keras, saved_model, tflite, onnx. Ratios are to the first.
         train: Whether a training step of Keras, with SGD and momentum, is timed too.
@@ -95,26 +97,24 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
 
 def _open(given: Benchmark, folder: str) -> tuple[dict, dict[str, Any]]:
     """Returns the forms of a model, and options of `time_forms`."""
-    path = Path(given.model)
-    if path.exists() and path.suffix != ".keras":
-        if given.train or given.forms != FORMS:
-            raise ValueError(
-                "`forms` and `train` are for networks by name and .keras files. Received: "
-                f"model={given.model!r}"
-            )
-        return {path.name: export.load_exported(path)}, options_of(given, "image_size")
-    named = analysis.networks.find_network(given.model)
-    model = named.build(given.image_size)
-    prepared: str | weights.Preprocessing = "inside"
-    if surgery.preprocessing_of(model) is None:  # Such a network is timed as it is.
-        beside = weights.beside.preprocessing_beside(path) if named.library == "file" else None
-        prepared = beside or "none"
-    size = named.size(given.image_size)
+    if Path(given.model).exists() or is_address(given.model):
+        model, size = evaluation.open_model(given.model), given.image_size or 224
+        if isinstance(model, export.ExportedModel):
+            if given.train or given.forms != FORMS:
+                raise ValueError(
+                    "`forms` and `train` are for networks by name and .keras files. Received: "
+                    f"model={given.model!r}"
+                )
+            return {model.path.name: model}, {"image_size": size}
+    else:
+        named = analysis.networks.find_network(given.model)
+        model, size = named.build(given.image_size), named.size(given.image_size)
     forms = experiment.forms.open_forms(
         model,
         folder,
         given.forms,
-        preprocessing=prepared,
+        # A network that nothing is known of is timed as it is.
+        preprocessing="none" if surgery.preprocessing_of(model) is None else "inside",
         image_size=size if None in model.input_shape[1:] else None,
     )
     return forms, {"image_size": size, "trained": model if given.train else None}

@@ -5,9 +5,9 @@
     keras-resnet convert model.keras model.pth
 
 MODEL is a .keras file, hf://owner/name, the name of published weights, or the name of a network
-(keras-resnet models lists them) followed by WEIGHTS, a file. OUT is a .keras file, a .weights.h5
-file of Keras, or a .pth, .pt or .safetensors file with the names of PyTorch. Files may be at
-addresses such as gs://bucket/model.pth.
+(keras-resnet models lists them), which takes the first weights published for it unless WEIGHTS, a
+file, follows. OUT is a .keras file, a .weights.h5 file of Keras, or a .pth, .pt or .safetensors
+file with the names of PyTorch. Files may be at addresses such as gs://bucket/model.pth.
 """
 
 import dataclasses
@@ -18,6 +18,7 @@ from typing import Any
 from tyro.conf import Positional
 
 from keras_resnet import models, weights
+from keras_resnet.architectures import is_named
 from keras_resnet.cli import Arguments, parse, print_json
 from keras_resnet.utils import remote
 from keras_resnet.utils.files import replacing
@@ -30,8 +31,8 @@ class Convert(Arguments):
     Attributes:
         model: A .keras file, hf://owner/name, or the name of weights or of a network.
         files: WEIGHTS of a network that is given by name, and OUT.
-        classes: Number of classes of a network that is given by name; by default its own.
-        version: v1, v1.5 or v2, for a network that is given by name; by default its own.
+        classes: Number of classes of the network that WEIGHTS is for; by default its own.
+        version: v1, v1.5 or v2, for the network that WEIGHTS is for; by default its own.
         overwrite: Whether OUT is replaced where it exists.
         json: Print path, bytes and parameters of OUT as JSON.
     """
@@ -72,24 +73,19 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
 def _read(given: Convert, sources: Sequence[str]) -> Any:
     options = {"classes": given.classes, "version": given.version}
     options = {key: value for key, value in options.items() if value is not None}
-    if not models.list_models(given.model):
-        if sources:
+    if sources:
+        if not is_named(given.model):
             raise ValueError(
-                "`files` must be OUT alone behind a model with weights. "
-                f"Received: {' '.join(given.files)}"
+                "`files` must be OUT alone unless MODEL is the name of a network. "
+                f"Received: {' '.join(given.files)} for {given.model}"
             )
-        for key, value in options.items():
-            raise ValueError(
-                f"`--{key}` must be left out unless MODEL is the name of a network. "
-                f"Received: --{key} {value} for {given.model}"
-            )
-        return models.load_model(given.model)
-    if not sources:
+        return models.build(given.model, weights=sources[0], **options)
+    for key, value in options.items():
         raise ValueError(
-            "`model` must have weights: give a file behind the name. "
-            f"Received: model={given.model!r}"
+            f"`--{key}` must be left out unless WEIGHTS of a network are given. "
+            f"Received: --{key} {value} for {given.model}"
         )
-    return models.build(given.model, weights=sources[0], **options)
+    return models.load_model(given.model)
 
 
 def _save(model: Any, path: Path) -> None:

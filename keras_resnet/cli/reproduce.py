@@ -61,7 +61,6 @@ class Reproduce(Arguments):
     def __post_init__(self):
         for table in self.tables:
             checks.one_of("tables", table, (*TABLES, *ALIASES))
-        checks.one_of("budget", self.budget, tuple(BUDGETS))
         checks.different("seeds", self.seeds, "numbers")
 
 

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from keras_resnet import analysis, data, evaluation, experiment
+from keras_resnet import analysis, data, evaluation, experiment, surgery
 from keras_resnet.cli.arguments import Arguments, own_values, parse
 from keras_resnet.cli.session import print_json
 from keras_resnet.experiment.workdir import expect_folder
@@ -49,10 +49,6 @@ class Responses(Arguments):
     workdir: str = "runs/responses"
     json: bool = False
 
-    def __post_init__(self):
-        checks.one_of("split", self.split, ("train", "validation", "test"))
-        checks.one_of("layers", self.layers, ("3x3", "all"))
-
 
 def main(
     argv: Sequence[str] | None = None, description: str | None = __doc__, prog: str | None = None
@@ -61,7 +57,7 @@ def main(
 
         keras-resnet study responses --models runs/*/model.keras --workdir runs/responses
 
-    Writes responses.png, .svg, .csv and .json to --workdir.
+    Writes responses.png, .svg, .csv and .json, and report.html to --workdir.
     """
     given = parse(Responses, argv, description, prog)
 
@@ -73,9 +69,8 @@ def main(
         options["image_size"] = checks.checked_size("image_size", given.image_size)
     dataset = data.load_dataset(given.dataset, given.data_dir, **options)
     found = {}
-    for label, model in _labeled(
-        {path: evaluation.load_model(path) for path in given.models}
-    ).items():
+    models = _labeled({path: evaluation.load_model(path) for path in given.models})
+    for label, model in models.items():
         batches = dataset.eval_batches(given.split, given.batch_size)
         found[label] = analysis.layer_responses(model, batches, layers=given.layers)
         mean = sum(layer.std for layer in found[label]) / len(found[label])
@@ -86,7 +81,9 @@ def main(
         f"Responses of {given.layers.replace('3x3', 'the 3x3')} layers to {count:,} "
         f"{given.split} images of {dataset.name}"
     )
-    analysis.plots.responses(found, workdir / "responses.png", title=title)
+    configs = {label: surgery.remembered(model) for label, model in models.items()}
+    plain = {label for label, config in configs.items() if config and config.architecture.plain}
+    analysis.plots.responses(found, workdir / "responses.png", title=title, plain=plain)
     responses = {label: list(map(dataclasses.asdict, layers)) for label, layers in found.items()}
     content = {
         "dataset": dataset.name,

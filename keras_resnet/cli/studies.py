@@ -61,6 +61,13 @@ TRANSFER = Experiment(
     output=Output("runs/transfer", export=False),
 )
 
+# Settings of studies that train changed networks on: set there, or meant for several devices.
+_NOT_WHERE_CHANGED = (
+    *("model", "seed", "steps", "export", "fine_tune_epochs"),
+    *("strategy", "gpus", "virtual_devices", "tpu"),
+    *OF_A_TRAINED_NETWORK,
+)
+
 
 @dataclasses.dataclass(frozen=True)
 class StudyArguments(Arguments):
@@ -213,17 +220,11 @@ def deepening(
 
         keras-resnet study deepen --depth 20 --to 56 --workdir runs/deepen
 
-    Writes the loss by epoch (deepening.png, .svg, .csv), table.csv, table.json and a folder per run
-    to --workdir. Killed and started again with the same command, it resumes.
+    Writes the loss by epoch (deepening.png, .svg, .csv), table.csv, table.json, report.html and a
+    folder per run to --workdir. Killed and started again with the same command, it resumes.
     """
-    # Set here, or meant for runs on several devices.
-    without = (
-        *("model", "seed", "steps", "export", "fine_tune_epochs"),
-        *("strategy", "gpus", "virtual_devices", "tpu"),
-        *OF_A_TRAINED_NETWORK,
-    )
     base, given = parse_experiment(
-        argv, description, {"digits": DEEPEN, **presets}, Deepening, without, prog
+        argv, description, {"digits": DEEPEN, **presets}, Deepening, _NOT_WHERE_CHANGED, prog
     )
     own = own_values(given)
     experiment.growth.deepening(base, own.pop("to"), own.pop("seeds"), **own)
@@ -249,15 +250,16 @@ def slimming(
     prog: str | None = None,
     presets: Presets = NONE,
 ) -> None:
-    """Slims a trained CIFAR network, and trains on."""
-    # Set here, or meant for runs on several devices.
-    without = (
-        *("model", "seed", "steps", "export", "fine_tune_epochs"),
-        *("strategy", "gpus", "virtual_devices", "tpu"),
-        *OF_A_TRAINED_NETWORK,
-    )
+    """Trains a CIFAR network, slims it and trains on, and trains as small ones from scratch.
+
+        keras-resnet study slimming --depth 20 --shares 0.5 0.25 --workdir runs/slimming
+
+    Writes errors against multiply-adds (slimming.png, .svg, .csv), table.csv, table.json,
+    report.html and a folder per run to --workdir. Killed and started again with the same command,
+    it resumes.
+    """
     base, given = parse_experiment(
-        argv, description, {"digits": SLIMMING, **presets}, Slimming, without, prog
+        argv, description, {"digits": SLIMMING, **presets}, Slimming, _NOT_WHERE_CHANGED, prog
     )
     own = own_values(given)
     experiment.slimming.compare_slimmed(base, own.pop("shares"), own.pop("seeds"), **own)
@@ -293,7 +295,9 @@ def small(
 
         keras-resnet study small --init runs/digits/model.keras --workdir runs/small
 
-    Writes small.tflite, table.csv, shrinking.png and report.html to --workdir.
+    Writes small.tflite, the errors of all that was tried (shrinking.png, .svg, .csv),
+    table.csv, table.json, report.html and a folder per share to --workdir. Killed and started again
+    with the same command, it resumes.
     """
     base, given = parse_experiment(
         argv, description, {"digits": SMALL, **presets}, Small, (*quantize.WITHOUT, "report"), prog

@@ -4,7 +4,8 @@
     keras-resnet summary model.keras --layers
 
 MODEL is the name of a network (keras-resnet models lists them), which is built with random weights,
-a .keras file, or hf://owner/name. Multiply-adds and activations are counted for one image.
+a .keras file, hf://owner/name, or the name of published weights. Multiply-adds and activations
+are counted for one image.
 """
 
 import dataclasses
@@ -14,7 +15,7 @@ from typing import Any
 from tyro.conf import Positional
 
 from keras_resnet import analysis, models, surgery
-from keras_resnet.architectures import find_architecture
+from keras_resnet.architectures import find_architecture, is_named
 from keras_resnet.cli import Arguments, parse, print_json
 from keras_resnet.preprocessing import checked_size, sides_of
 from keras_resnet.utils.escapes import visible
@@ -26,7 +27,7 @@ class Summary(Arguments):
     """Arguments of `keras-resnet summary`.
 
     Attributes:
-        model: Name of a network, a .keras file, or hf://owner/name.
+        model: Name of a network or of published weights, a .keras file, or hf://owner/name.
         image_size: Side of the image in pixels, or HEIGHTxWIDTH; by default the network's own.
         layers: Whether every layer is listed.
         json: Print the summary as JSON.
@@ -41,14 +42,14 @@ class Summary(Arguments):
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
     """Prints what there is to know of a network without an image."""
     given = parse(Summary, argv, __doc__, prog)
-    if not {".", "/"}.intersection(given.model):  # A name, which needs no TensorFlow.
-        find_architecture(given.model)
     sides = None
     if given.image_size is not None:
         sides = sides_of(checked_size("image_size", given.image_size))
-    if models.list_models(given.model):
+    if is_named(given.model) or not {".", "/"}.intersection(given.model):
+        # Here, since a wrong name needs no TensorFlow.
+        architecture = find_architecture(given.model)
         options = {} if sides is None else {"input_shape": (*sides, 3)}
-        counted = analysis.complexity(model := models.build(given.model, **options))
+        counted = analysis.complexity(model := models.build(architecture, **options))
     else:
         model = models.load_model(given.model)
         shape = None if sides is None else (*sides, model.input_shape[-1])

@@ -39,7 +39,7 @@ _SORTS, _NEIGHBORS = 64, 8
 
 
 class Fingerprint(NamedTuple):
-    """What tells a picture.
+    """Features that tell a picture from others.
 
     Attributes:
         digest: SHA-256 of the file.

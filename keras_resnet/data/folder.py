@@ -241,7 +241,7 @@ def _warn_of_the_rest(
 
 
 class ClassFault(NamedTuple):
-    """What is wrong with a class folder, or the folder of a split, and a line that says so."""
+    """Fault of a class folder, or of the folder of a split, and a line that tells it."""
 
     kind: str
     path: pathlib.Path

@@ -28,7 +28,7 @@ _ROUNDING = 2e-2
 
 @dataclasses.dataclass(frozen=True)
 class Calibration:
-    """What was found on images that were not trained on.
+    """Temperature and threshold, found on images that were not trained on.
 
     Attributes:
         temperature: What the logits are divided by for the smallest cross entropy; above 1 the

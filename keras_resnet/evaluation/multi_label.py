@@ -58,7 +58,7 @@ class MultiLabelEvaluation(Measured):
 
     @property
     def predicted(self) -> np.ndarray:
-        """Whether each label is predicted, with at least probability 0.5, `(n, classes)`."""
+        """Labels predicted, with at least probability 0.5, as booleans `(n, classes)`."""
         return self.outputs >= THRESHOLD
 
     @property

@@ -57,7 +57,7 @@ class LabelRow:
 
 @dataclasses.dataclass(frozen=True)
 class DataOverview:
-    """What a page about a folder of images shows.
+    """Content of a page about a folder of images.
 
     Attributes:
         faults: Rows of severity, kind, files, and what training does: faults and notes.

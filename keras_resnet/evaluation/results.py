@@ -16,7 +16,7 @@ TOP = 5
 
 
 class Measured:
-    """What evaluations of all kinds of labels tell of their measurement, by their attributes."""
+    """Figures of their measurement that evaluations of all kinds of labels have."""
 
     models: tuple[str, ...]
     dataset: str
@@ -41,7 +41,7 @@ class Measured:
 
     @property
     def rate_note(self) -> str:
-        """What `images_per_second` includes."""
+        """Note of what `images_per_second` includes."""
         batches = "without the first batch" if self._is_steady else "of one batch, with its start"
         return f"reading, all crops and all models included, {batches}"
 
@@ -52,7 +52,7 @@ class Measured:
 
     @property
     def _is_steady(self) -> bool:
-        """Whether images came after the first batch, whose call compiles and allocates."""
+        """Returns whether images came after the first batch, whose call compiles and allocates."""
         images, seconds = self.first_batch
         return self.count > images and self.seconds > seconds
 

@@ -1,4 +1,4 @@
-"""What training a model took: images, multiply-adds, and energy where it is counted. TensorFlow."""
+"""Effort of training a model: images, multiply-adds, and energy where it is counted. TensorFlow."""
 
 from __future__ import annotations
 

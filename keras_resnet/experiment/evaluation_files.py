@@ -1,4 +1,4 @@
-"""What an evaluation writes of each class and image. Needs TensorFlow."""
+"""Files of an evaluation, of each class and image. Needs TensorFlow."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ from keras_resnet.experiment.settings import Experiment
 from keras_resnet.experiment.study import StoppedRun, Study, StudyRun, attempt_study
 from keras_resnet.experiment.workdir import expect_folder, in_use
 from keras_resnet.surgery import deepen
-from keras_resnet.training import CrossEntropy, TrainingStopped, read_epochs
+from keras_resnet.training import CrossEntropy, Trainer, TrainingStopped, read_epochs
 from keras_resnet.training.strategy import make_deterministic
 from keras_resnet.utils import checks
 from keras_resnet.utils.terminal import RESULTS
@@ -67,7 +67,7 @@ def deepening(
         `loss_in_training` (cross-entropy in nats on some training batches, with batch statistics),
         `split` (the split it was tested on: "test", or "validation" where there are no test
         images), `test_loss` and `test_accuracy` (or `validation_...`), and for the deepened net
-        `answers_differ` (the largest difference of a probability on those images);
+        `outputs_differ` (the largest difference of a probability on those images);
         and of `seed`, `network` and `stopped`, the reason, for runs that came to no end.
     """
     first = base.optimization.epochs
@@ -177,7 +177,7 @@ def _line(row: Row) -> str:
     if "stopped" in row:
         return start + row["stopped"]
     split = row["split"]
-    differ = f", outputs {row['answers_differ']:.1g} off" if "answers_differ" in row else ""
+    differ = f", outputs {row['outputs_differ']:.1g} off" if "outputs_differ" in row else ""
     return (
         f"{start}loss in training {row['loss_in_training']:.4f}, {split} loss "
         f"{row[f'{split}_loss']:.4f}, {split} accuracy {100 * row[f'{split}_accuracy']:.2f} %"
@@ -199,7 +199,7 @@ def _deepened(
     ]
     before = measure(run.label, run, shallow, base, dataset)
     after = measure(name, run, model, base, dataset)
-    return model, [before, {**after, "answers_differ": float(max(differences))}]
+    return model, [before, {**after, "outputs_differ": float(max(differences))}]
 
 
 def train_on(
@@ -214,16 +214,20 @@ def train_on(
 
     The metrics of the run returned are a row as `measure` returns it.
     """
-    folder = Path(settings.output.workdir)
-    settings = settings.replace(seed=run.seed)
-    steps = total_steps(settings.optimization, dataset)
+    trainer = train_changed(model, settings.replace(seed=run.seed), dataset)
+    epochs, folder = settings.optimization.epochs, Path(settings.output.workdir)
+    row = measure(label, run, model, base, dataset, epochs=epochs, seconds=trainer.seconds)
+    return StudyRun(label, run.seed, folder, row, read_epochs(folder / "metrics.jsonl"))
+
+
+def train_changed(model: keras.Model, settings: Experiment, dataset: ImageDataset) -> Trainer:
+    """Trains a changed net, or resumes that, by settings that name the folder it is saved in."""
+    folder, steps = Path(settings.output.workdir), total_steps(settings.optimization, dataset)
     trainer = make_trainer(settings, tf.distribute.get_strategy(), model, dataset, steps)
     trainer.fit(steps=steps, **fit_options(settings, dataset, folder))
     settle_statistics(settings, trainer, dataset)
     save_model(model, folder / MODEL)
-    epochs = settings.optimization.epochs
-    row = measure(label, run, model, base, dataset, epochs=epochs, seconds=trainer.seconds)
-    return StudyRun(label, run.seed, folder, row, read_epochs(folder / "metrics.jsonl"))
+    return trainer
 
 
 def measure(

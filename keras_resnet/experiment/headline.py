@@ -43,18 +43,15 @@ def headline_figures(
         interval = _percents(wilson_interval(accuracy, count)) if count else ""
         note = f"{interval} at 95 %, {count:,} images" if count else ""
         found.append((f"{split} {name}", f"{100 * accuracy:.2f} %", note))
-    for top in ("top1", "top5"):
-        if metrics.get(f"{top}_error") is not None:
-            ends = metrics.get(f"{top}_error_interval_95")
+    for k in (1, 5):
+        if (error := metrics.get(f"top{k}_error")) is not None:
+            ends = metrics.get(f"top{k}_error_interval_95")
             note = f"{_percents(ends)} at 95 %" if ends else ""
-            name = f"{split} {top.replace('p', 'p-')} error"
-            found.append((name, f"{100 * metrics[f'{top}_error']:.2f} %", note))
-    for own, label in (
-        (f"{split}_top5_accuracy", f"{split} top-5 accuracy"),
-        (f"train_{key}", f"training {name}"),
-    ):
-        if own in metrics and own != f"{split}_{key}":
-            found.append((label, f"{100 * metrics[own]:.2f} %", ""))
+            found.append((f"{split} top-{k} error", f"{100 * error:.2f} %", note))
+    if (top5 := metrics.get(f"{split}_top5_accuracy")) is not None:
+        found.append((f"{split} top-5 accuracy", f"{100 * top5:.2f} %", ""))
+    if split != "train" and f"train_{key}" in metrics:
+        found.append((f"training {name}", f"{100 * metrics[f'train_{key}']:.2f} %", ""))
     if f"{split}_loss" in metrics:
         note = loss_text(metrics, settings)
         found.append((f"{split} loss", f"{metrics[f'{split}_loss']:.4f}", note))

@@ -18,7 +18,7 @@ from keras_resnet.training.strategy import is_only_worker
 
 
 class Outcome(NamedTuple):
-    """What is known of the trained network.
+    """Results of a trained network.
 
     Attributes:
         figures: Loss and metrics on the last split, for metrics.json.

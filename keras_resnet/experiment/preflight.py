@@ -1,4 +1,4 @@
-"""What is wrong with an experiment, all of it, before anything is built or written. TensorFlow.
+"""Finds all that is wrong with an experiment before anything is built or written. TensorFlow.
 
 Settings are checked where they are made, and the rest where it is used. Here the checks that need
 no network are called together, so that one start names all that has to be changed.

@@ -57,14 +57,9 @@ def degradation(
     checks.different("models", names, "networks")
     experiments = {name: base.replace(model=name) for name in names}
     study, rows, subject = _studied(experiments, base, seeds, jobs, reach)
-    groups: dict[str, dict[str, list]] = {"plain nets": {}, "residual nets": {}}
-    for name, epochs in _by_label(study.finished).items():
-        plain = getattr(find_architecture(name), "shortcut", "") is None
-        groups["plain nets" if plain else "residual nets"][name] = epochs
     if study.finished:
         title, watched = f"Plain and residual nets on {subject}", base.data.validation_split
-        shown = {name: group for name, group in groups.items() if group}
-        curves = {name: studies.error_curves(group, watched) for name, group in shown.items()}
+        curves = studies.curves_by_kind(_by_label(study.finished), watched)
         path = Path(base.output.workdir) / "degradation.png"
         plots.error_curves(curves, path, title=title)
         write_report(path.parent, title=title, metrics=origin())

@@ -76,19 +76,25 @@ _TRACKED = (
 def run(experiment: Experiment) -> dict[str, Any]:
     """Trains, evaluates, saves, reads back and compares; resumes where it was interrupted.
 
-    Writes to the experiment's `workdir`: config.json; data.json, what tells its data from others;
-    .lock, held while it runs; metrics.csv and metrics.jsonl, a row per
-    logging interval and epoch, and the same in tensorboard/ where it is installed; checkpoints;
-    learning_curve.png, .svg and .csv; model.keras, which takes images in [0, 255] and gives
-    probabilities, and beside it best.keras with the weights of the best epoch (or last.keras, where
-    `final_weights` takes the best ones for model.keras), best-2.keras and so on; saved_model and
-    feature_vector, Hub modules that take images in [0, 1] and give logits and features;
-    model_card.md; confusion and per_class (.png, .svg, .csv), predictions.csv and report.html, the
-    page to begin with; and last metrics.json, whose presence says that the run is finished. Of
-    several machines, the first one writes. Where a new classifier was trained alone first
-    (`head_epochs`), head/ has its metrics and checkpoints. With `smoke`, all of it is in smoke/,
-    written anew each time. A `workdir` at an address such as gs://bucket/run has a local folder
-    that all of it is written to; see `experiment.mirror`.
+    Writes to the experiment's `workdir`:
+
+    - report.html: the page to begin with; model_card.md.
+    - metrics.csv, metrics.jsonl: a row per logging interval and epoch, also in tensorboard/ where
+      that is installed; learning_curve.png, .svg and .csv.
+    - model.keras: takes images in [0, 255] and gives probabilities; labels.txt and
+      preprocessing.json. best.keras has the weights of the best epoch (last.keras the last ones,
+      where `final_weights` takes the best for model.keras), best-2.keras and so on.
+    - saved_model, feature_vector: Hub modules that take images in [0, 1] and give logits and
+      features.
+    - confusion and per_class (.png, .svg, .csv), predictions.csv.
+    - config.json, data.json (which tells its data from others), checkpoints: what it resumes from;
+      .lock, held while it runs; head/, metrics and checkpoints of a classifier that was trained
+      alone first (`head_epochs`).
+    - metrics.json: written last; where it is, the run is finished.
+
+    Of several machines, the first one writes. With `smoke`, all of it is in smoke/, written anew
+    each time. A `workdir` at an address such as gs://bucket/run has a local folder that all of it
+    is written to; see `experiment.mirror`.
 
     Returns:
         The content of metrics.json: `test_accuracy` (of a data set without test images,

@@ -257,15 +257,13 @@ def settings_section(settings: Mapping[str, Any], defaults: Mapping[str, Any]) -
         for name, value in settings.items()
     ]
     chosen = [row for row in rows if row["value"] != row["default"]]
-    rest = [_only(row, "setting", "value") for row in rows if row["value"] == row["default"]]
+    rest = [{"setting": row["setting"], "value": row["value"]} for row in rows if row not in chosen]
     return Section(
         "Settings",
         (),
         present(
             table_of("Chosen, other than the default", chosen),
-            table_of(
-                "Left at their default", [_only(row, "setting", "value") for row in rest], True
-            ),
+            table_of("Left at their default", rest, folded=True),
         ),
     )
 
@@ -341,7 +339,3 @@ def _value(text: str) -> str | float | int:
 
 def _without_empty(row: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in row.items() if value not in (None, "unavailable")}
-
-
-def _only(row: Mapping[str, Any], *keys: str) -> dict[str, Any]:
-    return {key: row[key] for key in keys}

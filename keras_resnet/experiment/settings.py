@@ -211,7 +211,8 @@ class DataOptions:
         image_size: Side of the training and test images in pixels, or HEIGHTxWIDTH.
         channels: 3 for RGB, 1 for grayscale, 4 for RGBA; any other number for .npy files of arrays
             of so many channels.
-        crop: Random crop of training images: scale (the paper's) or inception.
+        crop: Random crop of training images: scale (the paper's), inception, or pad for small
+            images.
         resize_range: For crop="scale": smallest and largest shorter side, in pixels.
         eval_resize: Shorter side, in pixels, that an image is resized to before its center is
             cropped for evaluation.

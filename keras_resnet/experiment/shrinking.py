@@ -11,14 +11,13 @@ from pathlib import Path
 from typing import Any, cast
 
 import keras
-import tensorflow as tf
 
 from keras_resnet.analysis import complexity, plots
 from keras_resnet.data import ImageDataset
 from keras_resnet.evaluation import Evaluation, evaluate
 from keras_resnet.experiment.card import origin
-from keras_resnet.experiment.factories import fit_options, load_data, make_trainer, total_steps
-from keras_resnet.experiment.growth import BATCHES, MODEL, quiet_retracing
+from keras_resnet.experiment.factories import load_data
+from keras_resnet.experiment.growth import BATCHES, MODEL, quiet_retracing, train_changed
 from keras_resnet.experiment.page import REPORT, require_jinja, write_report
 from keras_resnet.experiment.quantization import train_quantized, trained_network
 from keras_resnet.experiment.quantized_forms import FILES
@@ -30,7 +29,6 @@ from keras_resnet.surgery import slim
 from keras_resnet.utils import checks
 from keras_resnet.utils.files import replacing
 from keras_resnet.utils.terminal import RESULTS
-from keras_resnet.weights.saving import save_model
 
 SMALL = "small.tflite"
 FLOAT, INTEGERS = "float", "8-bit integers"
@@ -97,8 +95,9 @@ def shrink(
             folder = workdir / f"{share:g}"
             path = Path(init)
             if share < 1:
-                path = folder / "float" / MODEL
-                model = _slimmed(model, int(share * whole), experiment, slim_epochs, path, dataset)
+                own, limit = folder / "float", int(share * whole)
+                model = _slimmed(model, limit, experiment, slim_epochs, own, dataset)
+                path = own / MODEL
             rows.append(_tried(share, model, path, experiment, folder / "int8", dataset))
             wanted = rows[0]["float_validation_accuracy"] - max_loss
             misses = misses + 1 if rows[-1]["validation_accuracy"] < wanted else 0
@@ -132,7 +131,7 @@ def _slimmed(
     limit: int,
     experiment: Experiment,
     epochs: int,
-    path: Path,
+    folder: Path,
     dataset: ImageDataset,
 ) -> keras.Model:
     """Returns a network slimmed to so many multiply-adds and trained, which is saved."""
@@ -140,11 +139,7 @@ def _slimmed(
     keras.utils.set_random_seed(optimization.seed)
     batches = dataset.train_batches(optimization.batch_size, seed=optimization.seed).take(BATCHES)
     small = slim(model, max_multiply_adds=limit, batches=list(batches), name=model.name)
-    settings = experiment.replace(epochs=epochs, workdir=str(path.parent))
-    steps = total_steps(settings.optimization, dataset)
-    trainer = make_trainer(settings, tf.distribute.get_strategy(), small, dataset, steps)
-    trainer.fit(steps=steps, **fit_options(settings, dataset, path.parent))
-    save_model(small, path)
+    train_changed(small, experiment.replace(epochs=epochs, workdir=str(folder)), dataset)
     return small
 
 

@@ -1,4 +1,4 @@
-"""What a network learns: its outputs, loss, metrics, class weights and teacher. TensorFlow."""
+"""Targets of a network: its outputs, loss, metrics, class weights and teacher. TensorFlow."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ OPSET_INT8 = 13
 
 @dataclasses.dataclass(frozen=True)
 class Content:
-    """What an exported model is written from, in whatever format.
+    """Content of an exported model, in whatever format.
 
     Attributes:
         serve: Function from images to a dict of the one output, of plain operations unless the
@@ -83,7 +83,7 @@ class Content:
 
     @property
     def description(self) -> str | None:
-        """What is done to an image, as `Preprocessing.to_json` has it."""
+        """Description of what is done to an image, as `Preprocessing.to_json` has it."""
         return None if self.prepared is None else self.prepared.to_json()
 
 

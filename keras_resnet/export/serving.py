@@ -1,4 +1,4 @@
-"""What TensorFlow Serving needs of a SavedModel: signatures, and a request to warm up with.
+"""Signatures and the warm-up request of a SavedModel, for TensorFlow Serving.
 
 Needs TensorFlow.
 """

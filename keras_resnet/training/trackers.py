@@ -30,7 +30,7 @@ class Tracker(Recorder):
     Values of a logging interval are named `interval/loss`, those of an epoch `epoch/loss`. The id
     of the run is kept in `trackers.json` in `directory`, so that a run that resumes continues its
     own. Where it does steps again, their values come twice. Once training has begun, what the
-    library raises is a warning, the first time, and the run goes on.
+    library raises is a warning, the first time, and the run continues.
 
     Args:
         directory: Folder of the run; its last two names are the name of the tracker's.
@@ -93,8 +93,8 @@ class Tracker(Recorder):
         except Exception as error:  # Whatever the libraries raise.
             if not self._has_warned:
                 warnings.warn(
-                    f"{self.name} could not be told ({checks.first_line(error)}); the run goes on, "
-                    f"and everything lies in {self.directory}",
+                    f"{self.name} could not be told ({checks.first_line(error)}); the run "
+                    f"continues, and everything lies in {self.directory}",
                     stacklevel=2,
                 )
             self._has_warned = True

@@ -112,3 +112,18 @@ def test_diagrams_of_blocks_show_their_layers(tmp_path):
     assert "zeros to 32, /2" in drawn
     with pytest.raises(ValueError, match="Received: block 3 of stage 1"):
         plots.block_diagrams({"none": (model, 1, 3)}, path, title="None")
+
+
+def test_plain_networks_have_a_color_of_their_own_beside_the_paper(tmp_path, figures):
+    known = {"figure": "error", "values": [], "low": None, "high": None, "paper": None}
+    rows = [
+        {"network": "thin", "plain": True, "mean": 1.0, **known},
+        {"network": "PlainlyResidual", "plain": False, "mean": 2.0, **known},
+    ]
+    plots.beside_the_paper(rows, tmp_path / "r.svg", title="")
+    colors = {
+        line.get_xdata()[0]: line.get_color()
+        for line in figures[0].axes[0].lines
+        if len(line.get_xdata())
+    }
+    assert colors == {1.0: drawing.VERMILION, 2.0: drawing.BLUE}

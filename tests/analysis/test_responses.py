@@ -143,15 +143,18 @@ def test_wrong_arguments():
             layer_responses(network, inputs, **options)
 
 
-def test_figure_and_table(tmp_path):
+def test_figure_and_table(tmp_path, figures):
     networks = {
-        "plain": layer_responses(net(shortcut=None), X),
-        "residual": layer_responses(net((2, 1)), X),
+        "without": layer_responses(net(shortcut=None), X),
+        "plainly residual": layer_responses(net((2, 1)), X),
     }
-    plots.responses(networks, tmp_path / "r.png", title="responses on noise")
+    path = tmp_path / "r.png"
+    plots.responses(networks, path, title="responses on noise", plain={"without"})
+    styles = {line.get_label(): line.get_linestyle() for line in figures[0].axes[0].lines}
+    assert styles == {"without": "--", "plainly residual": "-"}
     rows, text = written(tmp_path / "r.png")
-    for label in ("plain", "residual", "responses on noise", "std of responses"):
+    for label in (*networks, "responses on noise", "std of responses"):
         assert label in text
     assert len(rows) == 5 + 7
-    assert float(rows[0]["std"]) == networks["plain"][0].std
+    assert float(rows[0]["std"]) == networks["without"][0].std
     assert (tmp_path / "r.png").stat().st_size > 10_000

@@ -39,6 +39,15 @@ def test_curves_are_means_with_the_extremes_of_the_seeds():
     assert all(list(row) == columns for row in rows)
 
 
+def test_panels_are_by_shortcut_whatever_the_name():
+    study = {"ResNet20": STUDY["residual"], "PlainNet20": STUDY["plain"], "DenseNet121": []}
+    panels = studies.curves_by_kind(study)
+    assert list(panels) == ["plain nets", "residual nets"]
+    assert panels["plain nets"] == studies.error_curves({"PlainNet20": STUDY["plain"]})
+    assert {row["network"] for row in panels["residual nets"]} == {"ResNet20"}
+    assert list(studies.curves_by_kind({"resnet20_b": []})) == ["residual nets"]
+
+
 def test_without_validation_there_is_a_training_curve_only():
     rows = studies.error_curves({"net": [run(0.5, 0.6)]})
     assert {row["kind"] for row in rows} == {"training"}

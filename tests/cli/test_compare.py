@@ -24,8 +24,10 @@ def test_two_small_networks(tmp_path):
     assert result.stdout.count("s/image") == 8  # two networks, two batch sizes, two kinds of step
     assert {path.name for path in workdir.iterdir()} == {
         *("comparison.png", "comparison.svg", "comparison.csv", "comparison.json"),
-        *("cost.png", "cost.svg", "cost.csv", "layers"),
+        *("cost.png", "cost.svg", "cost.csv", "layers", "report.html"),
     }
+    page = (workdir / "report.html").read_text()
+    assert "Comparison of 2 networks" in page and "MobileNetV2" in page
     assert {path.name for path in (workdir / "layers").iterdir()} == {
         *("ResNet20.csv", "MobileNetV2.csv")
     }

@@ -33,6 +33,8 @@ def test_summary_counts(model, tmp_path):
     text = run_here("summary", "ResNet18", "--image-size", "64x32")
     assert "11,689,512" in text and "64x32x3" in text
     refused("image_size='64x'", "summary", "ResNet18", "--image-size", "64x")
+    variant = json.loads(run_here("summary", "ResNet20_B", "--json"))
+    assert variant["network"] == "ResNet20_B"
 
 
 @pytest.mark.parametrize(
@@ -56,10 +58,12 @@ def test_weights_survive_conversion_there_and_back(model, tmp_path, name):
 @pytest.mark.parametrize(
     ("words", "named"),
     [
-        (["ResNet20", "out.keras"], "`model`"),
+        (["ResNet20", "out.keras"], "none are published for it"),
         (["ResNet20", "a.pth", "out.txt"], "`files`"),
         (["ResNet20", "a.pth", "out.h5"], "`files`"),
         (["none.keras", "a.pth", "out.keras"], "`files`"),
+        (["ResNet*", "a.pth", "out.keras"], "`files`"),
+        (["ResNet34_A", "none.pth", "out.keras"], "none.pth"),
         (["none.keras", "out.keras", "--classes", 3], "--classes 3 for none.keras"),
         (["hf://own/net", "out.keras", "--version", "v2"], "--version v2 for hf://own/net"),
         (["timm/resnet18.tv_in1k", "out.keras", "--classes", 3], "--classes 3 for timm/"),

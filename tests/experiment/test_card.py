@@ -51,6 +51,9 @@ def test_of_several_labels_the_images_that_are_all_right_count():
     assert found["test subset accuracy"] == "25.00 %"
     assert found["training subset accuracy"] == "75.00 %"
     assert "test accuracy" not in found
+    # An evaluation's figures, too, leave that name as it is.
+    both = [name for name, *_ in headline_figures(metrics | {"top1_error": 0.1})]
+    assert both[:3] == ["test subset accuracy", "test top-1 error", "training subset accuracy"]
     (note,) = (
         note for name, _, note in headline_figures(metrics) if name == "test subset accuracy"
     )

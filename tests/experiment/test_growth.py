@@ -55,6 +55,7 @@ def test_report_without_test_images_and_without_the_net_from_scratch(
         assert row["split"] == "validation" and 0 <= row["validation_accuracy"] <= 1
     assert rows[1]["validation_loss"] == pytest.approx(rows[0]["validation_loss"], rel=1e-5)
     assert f"validation loss {rows[2]['validation_loss']:.4f}" in logged()
+    assert "outputs " in logged() and " off\n" in logged()
     folder = tmp_path / "ResNet14-deepened-0"
     # As every run of `experiment.run` leaves them.
     assert tensorboard_installed() == any(folder.glob("tensorboard/events*"))

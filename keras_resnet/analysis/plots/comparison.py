@@ -25,7 +25,7 @@ MEASURED: dict[str, Any] = {"alpha": 0.9, "linewidths": 2.2, "linestyles": "-"}
 
 
 class Quantity(NamedTuple):
-    """What a measurement has: its name, its unit, the attribute and how many of it make a unit."""
+    """Quantity that is measured: name, unit, attribute, and how much of it makes a unit."""
 
     name: str
     unit: str

@@ -7,7 +7,7 @@ import itertools
 import math
 import operator
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -212,12 +212,16 @@ def deepening(rows: Rows, networks: Sequence[str], path: str | Path, *, title: s
 
 
 def responses(
-    networks: Mapping[str, Sequence[LayerResponse]], path: str | Path, *, title: str
+    networks: Mapping[str, Sequence[LayerResponse]],
+    path: str | Path,
+    *,
+    title: str,
+    plain: Collection[str] = (),
 ) -> None:
     """Draws standard deviations of layer responses, in the layers' order and in falling order.
 
     As in Fig. 7 of arXiv 1512.03385. `networks` has results of `layer_responses` by label; those
-    whose label begins with "plain" are dashed.
+    whose label is in `plain` are dashed.
     """
     rows = [
         {"network": label, **dataclasses.asdict(layer)}
@@ -231,7 +235,7 @@ def responses(
             for (label, layers), color in zip(networks.items(), itertools.cycle(drawing.COLORS)):
                 points = sorted((getattr(layer, key), layer.std) for layer in layers)
                 style = {"color": color, "linewidth": 1.6, "label": label}
-                line = "--" if label.lower().startswith("plain") else "-"
+                line = "--" if label in plain else "-"
                 panel.plot(*zip(*points, strict=True), line, **style)
             drawing.from_zero(panel.yaxis)
             panel.xaxis.get_major_locator().set_params(integer=True)

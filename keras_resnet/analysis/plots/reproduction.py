@@ -17,8 +17,9 @@ def beside_the_paper(rows: Sequence[Mapping[str, Any]], path: str | Path, *, tit
     value.
 
     Args:
-        rows: One per network and figure: `network`, `figure` (its name, which ends in its unit),
-            `values` by seed, `mean`, `low`, `high` (None where not known), and `paper` or None.
+        rows: One per network and figure: `network`, `plain` (whether it has no shortcuts),
+            `figure` (its name, which ends in its unit), `values` by seed, `mean`, `low`, `high`
+            (None where not known), and `paper` or None.
         path: The picture, .png or .svg.
         title: Its title.
     """
@@ -36,8 +37,7 @@ def beside_the_paper(rows: Sequence[Mapping[str, Any]], path: str | Path, *, tit
         for axes, (figure, theirs) in zip(grid, panels, strict=True):
             for row in (row for row in rows if row["figure"] == figure):
                 y = networks.index(row["network"])
-                plain = row["network"].startswith("Plain")
-                color = drawing.VERMILION if plain else drawing.BLUE
+                color = drawing.VERMILION if row["plain"] else drawing.BLUE
                 if theirs:
                     if row["paper"] is not None:
                         axes.plot(row["paper"], y, "s", color=color)

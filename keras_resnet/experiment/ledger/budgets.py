@@ -22,7 +22,7 @@ _OUTPUT = Output(export=False, keep_best=0)
 
 @dataclasses.dataclass(frozen=True)
 class Budget:
-    """What a reproduction may cost.
+    """Budget of a reproduction: its data, and the length of its runs.
 
     Attributes:
         about: Data and training in a sentence.

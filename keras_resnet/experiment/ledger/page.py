@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import Any
 
 from keras_resnet.analysis import plots, studies
+from keras_resnet.architectures import find_architecture
 from keras_resnet.experiment.ledger.budgets import Budget
 from keras_resnet.experiment.ledger.paper import FIGURES, Cell, Table
 from keras_resnet.experiment.ledger.rules import Judgment, Runs, Summary, judge, summarize
@@ -22,7 +23,7 @@ Row = dict[str, Any]
 
 @dataclasses.dataclass(frozen=True)
 class Page:
-    """What a ledger says of tables of the paper.
+    """Page of a ledger, on tables of the paper.
 
     Attributes:
         budget: The budget of its runs.
@@ -93,16 +94,15 @@ class Page:
 
     def _curves(self, table: Table) -> dict[str, list[Row]]:
         """Returns the errors by epoch of plain and of residual networks."""
-        groups: dict[str, dict[str, list]] = {}
+        found: dict[str, list] = {}
         for network in table.networks:
-            kind = "plain nets" if network.startswith("Plain") else "residual nets"
             for record in self.runs.get(network, {}).values():
                 epochs = [
                     {"accuracy": 1 - train, **({} if rest is None else {"val_accuracy": 1 - rest})}
                     for _, train, rest in record.curve
                 ]
-                groups.setdefault(kind, {}).setdefault(network, []).append(epochs)
-        return {kind: studies.error_curves(group, "validation") for kind, group in groups.items()}
+                found.setdefault(network, []).append(epochs)
+        return studies.curves_by_kind(found, "validation")
 
     @property
     def _networks(self) -> set[str]:
@@ -147,6 +147,7 @@ class Page:
             rows.append(
                 {
                     "network": cell.network + (f"\n(for {theirs})" if theirs else ""),
+                    "plain": find_architecture(cell.network).plain,
                     "figure": f"{FIGURES[cell.figure]}{' (%)' if unit else ''}",
                     "values": [scale * value for value in own.values.values()] if own else [],
                     "mean": scale * own.mean if own else None,

@@ -32,7 +32,7 @@ _ALWAYS = ("model", "dataset", "batch_size", "epochs", "steps", "learning_rate",
 
 @dataclasses.dataclass(frozen=True)
 class Record:
-    """What is kept of a run.
+    """Record of a run.
 
     Attributes:
         hash: Hash of settings and versions.
