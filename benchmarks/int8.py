@@ -62,6 +62,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--more-epochs", type=int, default=10)
     parser.add_argument("--update", type=Path, help="page to write the table into")
     given = parser.parse_args(argv)
+    if given.update is not None:  # refused before training, not after
+        around(given.update.read_text(encoding="utf-8"), START, END, argument="update")
     # Seed by seed, so that runs cut short have all widths.
     rows = [
         row
@@ -71,20 +73,32 @@ def main(argv: Sequence[str] | None = None) -> None:
     ]
     for width in given.widths:
         for runtime in RUNTIMES:
-            own = [row for row in rows if (row["width"], row["runtime"]) == (width, runtime)]
-            files = {row["form"]: Path(row["file"]) for row in own if row["seed"] == given.seeds[0]}
-            found = latencies(files, (1, 8, 8, 1))
-            for row in own:
-                row["milliseconds"] = found[row["form"]]
+            folder = _folder(given.workdir, width, given.seeds[0])
+            found = latencies({form: _file(folder, form, runtime) for form in FORMS}, (1, 8, 8, 1))
+            for row in rows:
+                if (row["width"], row["runtime"]) == (width, runtime):
+                    row["milliseconds"] = found[row["form"]]
     write_table(given.workdir / "int8.csv", rows)
-    text = f"{markdown_table(_table(rows))}\n\n{_conditions(given)}"
+    seeds = ", ".join(map(str, given.seeds))
+    text = f"{markdown_table(_table(rows))}\n\nSeeds {seeds}. {conditions()}"
     write_text(given.workdir / "int8.md", text + "\n")
     print(text)
     if given.update is not None:
-        page = given.update.read_text(encoding="utf-8")
-        write_text(
-            given.update, f"\n\n{text}\n\n".join(around(page, START, END, argument="update"))
-        )
+        rewrite(given.update, START, END, text)
+
+
+def rewrite(path: Path, start: str, end: str, text: str) -> None:
+    """Writes what stands between two comments of a page anew."""
+    before, after = around(path.read_text(encoding="utf-8"), start, end, argument="update")
+    write_text(path, f"{before}\n\n{text}\n\n{after}")
+
+
+def _folder(workdir: Path, width: float, seed: int) -> Path:
+    return workdir / f"{width:g}-{seed}"
+
+
+def _file(folder: Path, form: str, runtime: str) -> Path:
+    return folder / (form.replace(", ", "-").replace(" ", "-") + _SUFFIXES[runtime])
 
 
 def latencies(files: dict[str, Path], shape: tuple[int, ...]) -> dict[str, float]:
@@ -116,7 +130,7 @@ def _step(path: Path, images: np.ndarray) -> Callable[[], object]:
 
 def _made(workdir: Path, width: float, seed: int, epochs: int, more_epochs: int) -> list[Row]:
     """Returns a row for each form and runtime of one training, which is made if it is not there."""
-    folder = workdir / f"{width:g}-{seed}"
+    folder = _folder(workdir, width, seed)
     results = folder / "rows.json"
     if results.exists():
         return parse_json(results.read_text(encoding="utf-8"))
@@ -147,14 +161,12 @@ def _made(workdir: Path, width: float, seed: int, epochs: int, more_epochs: int)
     }
     rows: list[Row] = []
     for form, (net, options) in forms.items():
-        for runtime, suffix in _SUFFIXES.items():
-            file = folder / (form.replace(", ", "-").replace(" ", "-") + suffix)
+        for runtime in RUNTIMES:
+            file = _file(folder, form, runtime)
             written = export(net, file, runtime, **options, overwrite=True)
             found = cast(Evaluation, evaluate(load_exported(file), load_data(base.data)))
             row = {"width": width, "seed": seed, "form": form, "runtime": runtime}
-            rows.append(
-                {**row, "error": found.top1_error, "bytes": written.bytes, "file": str(file)}
-            )
+            rows.append({**row, "error": found.top1_error, "bytes": written.bytes})
     write_json(results, rows)
     return rows
 
@@ -185,11 +197,10 @@ def _table(rows: Sequence[Row]) -> list[dict[str, str]]:
     return lines
 
 
-def _conditions(given: argparse.Namespace) -> str:
-    seeds = " ".join(map(str, given.seeds))
+def conditions() -> str:
+    """Returns when and where latencies were measured, as text."""
     return (
-        f"Mean and standard deviation of the seeds {seeds}; size and latency of the first. Measured "
-        f"on {datetime.date.today().isoformat()} on {processor_name()}, at a load of "
+        f"Measured on {datetime.date.today().isoformat()} on {processor_name()}, at a load of "
         f"{os.getloadavg()[0]:.1f} on {os.cpu_count()} cores."
     )
 
