@@ -13,7 +13,7 @@ import keras_resnet
 from keras_resnet.export import export, load_exported
 from keras_resnet.export.formats import float_operations
 from keras_resnet.preprocessing import Preprocessing
-from keras_resnet.surgery import quantize_aware, with_logits
+from keras_resnet.surgery import quantize_aware, round_biases, with_logits
 from keras_resnet.utils import private
 from tests.export.conftest import LABELS
 from tests.helpers import randomize, refused
@@ -75,6 +75,22 @@ NETS = {
     "v2": {"block": "basic", "version": "v2"},
     "D": {"block": "bottleneck", "deep_stem": True, "shortcut_pool": True, "groups": 2},
 }
+
+
+@pytest.mark.parametrize("name", ["m.tflite", "m.onnx"])
+def test_logits_are_those_of_the_model_where_biases_are_rounded(tuned, test_images, tmp_path, name):
+    """To the last bit, but for numbers that lie between two levels."""
+    model = with_logits(keras.models.clone_model(tuned))
+    model.set_weights(tuned.get_weights())
+    equal = {}
+    for rounded in (False, True):
+        if rounded:
+            round_biases(model)
+        export(model, tmp_path / name, quantize="int8", overwrite=True)
+        images = test_images[0][:120]
+        steps = np.abs(load_exported(tmp_path / name)(images) - model(images)) / step(model)
+        equal[rounded] = np.mean(steps < 0.01)
+    assert equal[False] < 0.95 < equal[True]
 
 
 @pytest.mark.parametrize("format", ["litert", "onnx"])

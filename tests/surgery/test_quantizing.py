@@ -17,6 +17,7 @@ from keras_resnet.surgery import (
     fold_batch_norm,
     quantize_aware,
     rebuild,
+    round_biases,
     with_logits,
 )
 from keras_resnet.surgery.conversion import any_size
@@ -232,6 +233,25 @@ def test_everything_computes_in_float32():
     quantized = quantize_aware(randomize(variant()))
     assert {layer.output.dtype for layer in quantized.layers} == {"float32"}
     assert {layer.compute_dtype for layer in quantized.layers[1:]} == {"float32"}
+
+
+def test_biases_are_rounded_to_integers_of_their_layers():
+    model = randomize(variant(blocks=(1, 1)))
+    quantized = quantize_aware(model, pixels(model))
+    layer, before = quantized.get_layer("conv2_block1_2_conv"), quantized.get_weights()
+    round_biases(quantized)
+    kernel, bias = layer.get_weights()
+    low, high = ranges(quantized)["conv2_block1_1_relu_range"]
+    levels = bias / (np.abs(kernel).max((0, 1, 2)) / 127 * (high - low) / 255)
+    assert np.any(np.abs(levels) > 100) and levels == pytest.approx(np.round(levels), abs=0.01)
+    moved = [distance(a, b) for a, b in zip(quantized.get_weights(), before, strict=True)]
+    assert 0 < max(moved) < 0.01
+    again = quantized.get_weights()
+    round_biases(quantized)
+    for value, other in zip(quantized.get_weights(), again, strict=True):
+        np.testing.assert_allclose(value, other, rtol=1e-6)
+    with refused("`model`", "quantize_aware"):
+        round_biases(model)
 
 
 def test_frozen_layers_stay_frozen():
