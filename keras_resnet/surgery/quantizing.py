@@ -63,7 +63,7 @@ def quantize_aware(
     """Returns a network to fine-tune that computes as its 8-bit integers will.
 
         model = keras_resnet.surgery.quantize_aware(model, images)
-        model.compile(...); model.fit(...)  # or a Trainer, at a tenth of the learning rate
+        model.compile(...); model.fit(...)  # or a Trainer, at a learning rate such as 0.003
         keras_resnet.surgery.round_biases(model)
         export(model, "model.tflite", "litert", quantize="int8")  # without calibration
 
