@@ -251,7 +251,8 @@ class _Rounding:
         ended = activation != "softmax" or not self._readers[layer.name]
         first = getattr(layer, "data_format", "channels_last") != "channels_last"
         if not known or activation == "other" or not ended or first:
-            raise self._unknown(layer, f"of class {type(layer).__name__}")
+            how = f"of class {type(layer).__name__}"
+            raise self._unknown(layer, how + (activation == "other") * " with another activation")
 
     def _inputs_of(self, layer: keras.Layer) -> list[keras.Layer]:
         return [self._net.get_layer(name) for name in self._sources[layer.name]]

@@ -272,8 +272,9 @@ class Doubled(keras.layers.Layer):
     ("part", "of"),
     [
         (Doubled(name="odd"), "Doubled"),
-        (keras.layers.Activation("gelu", name="odd"), "Activation"),
-        (keras.layers.ReLU(6.0, name="odd"), "ReLU"),
+        (keras.layers.DepthwiseConv2D(3, name="odd"), "DepthwiseConv2D"),
+        (keras.layers.Activation("gelu", name="odd"), "Activation with another activation"),
+        (keras.layers.ReLU(6.0, name="odd"), "ReLU with another activation"),
         (keras.layers.Softmax(name="odd"), "Softmax"),
         (keras.layers.GroupNormalization(2, name="odd"), "GroupNormalization"),
         (keras.layers.Rescaling(0.5, name="odd"), "Rescaling"),
