@@ -73,6 +73,7 @@ NETS = {
     "A": {"block": "basic", "shortcut": "A"},
     "gates": {"block": "basic", "squeeze_excitation": 4},
     "v2": {"block": "basic", "version": "v2"},
+    "dilated": {"block": "basic", "output_stride": 4},
     "D": {"block": "bottleneck", "deep_stem": True, "shortcut_pool": True, "groups": 2},
 }
 
@@ -80,7 +81,7 @@ NETS = {
 @pytest.mark.parametrize("format", ["litert", "onnx"])
 @pytest.mark.parametrize(
     "name",
-    [name if name == "v1.5" else pytest.param(name, marks=pytest.mark.slow) for name in NETS],
+    [n if n in ("v1.5", "dilated") else pytest.param(n, marks=pytest.mark.slow) for n in NETS],
 )
 def test_logits_are_those_of_the_model(name, format, tmp_path):
     """To the last bit where biases are rounded, but for averages.
