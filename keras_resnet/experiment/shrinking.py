@@ -46,6 +46,7 @@ def shrink(
     max_loss: float = 0.005,
     shares: Sequence[float] = (0.5, 0.35, 0.25, 0.18, 0.12),
     slim_epochs: int = 10,
+    slim_learning_rate: float = 0.1,
 ) -> list[Row]:
     """Slims a trained network step by step, trains each as integers, and keeps the smallest file.
 
@@ -63,6 +64,7 @@ def shrink(
         max_loss: Largest loss of accuracy on the validation images, in [0, 1).
         shares: Shares of the multiply-adds, in (0, 1), tried in falling order.
         slim_epochs: Epochs after each slimming.
+        slim_learning_rate: Learning rate of these, which falls as the experiment's schedule has it.
 
     Returns:
         A row for each share: `share`, `multiply_adds`, `parameters`, `bytes`, `validation_accuracy`
@@ -74,7 +76,12 @@ def shrink(
             within the loss.
     """
     checks.fraction("max_loss", max_loss)
-    checks.integer("slim_epochs", slim_epochs)
+    slimming = {
+        "epochs": checks.integer("slim_epochs", slim_epochs),
+        "learning_rate": checks.positive("slim_learning_rate", slim_learning_rate),
+        # The channels that are left change much at first.
+        **{"warmup": "linear", "warmup_share": 0.2},
+    }
     for share in shares:
         if not checks.fraction("shares", share) > 0:
             raise ValueError(f"`shares` must be above 0. Received: shares={share}")
@@ -98,7 +105,9 @@ def shrink(
             path = Path(init)
             if share < 1:
                 path = folder / "float" / MODEL
-                model = _slimmed(model, int(share * whole), experiment, slim_epochs, path, dataset)
+                settings = experiment.replace(**slimming, workdir=str(path.parent))
+                model = _slimmed(model, int(share * whole), settings, dataset)
+                save_model(model, path)
             rows.append(_tried(share, model, path, experiment, folder / "int8", dataset))
             wanted = rows[0]["float_validation_accuracy"] - max_loss
             misses = misses + 1 if rows[-1]["validation_accuracy"] < wanted else 0
@@ -128,23 +137,16 @@ def shrink(
 
 
 def _slimmed(
-    model: keras.Model,
-    limit: int,
-    experiment: Experiment,
-    epochs: int,
-    path: Path,
-    dataset: ImageDataset,
+    model: keras.Model, limit: int, settings: Experiment, dataset: ImageDataset
 ) -> keras.Model:
-    """Returns a network slimmed to so many multiply-adds and trained, which is saved."""
-    optimization = experiment.optimization
+    """Returns a network slimmed to so many multiply-adds and trained."""
+    optimization = settings.optimization
     keras.utils.set_random_seed(optimization.seed)
     batches = dataset.train_batches(optimization.batch_size, seed=optimization.seed).take(BATCHES)
     small = slim(model, max_multiply_adds=limit, batches=list(batches), name=model.name)
-    settings = experiment.replace(epochs=epochs, workdir=str(path.parent))
-    steps = total_steps(settings.optimization, dataset)
+    steps = total_steps(optimization, dataset)
     trainer = make_trainer(settings, tf.distribute.get_strategy(), small, dataset, steps)
-    trainer.fit(steps=steps, **fit_options(settings, dataset, path.parent))
-    save_model(small, path)
+    trainer.fit(steps=steps, **fit_options(settings, dataset, Path(settings.output.workdir)))
     return small
 
 
