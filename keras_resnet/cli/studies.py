@@ -279,7 +279,7 @@ class Small(Arguments):
 
     init: str
     max_loss: float = 0.005
-    shares: tuple[float, ...] = (0.5, 0.35, 0.25, 0.18, 0.12)
+    shares: tuple[float, ...] = (0.5, 0.35, 0.25, 0.18, 0.12, 0.08, 0.05)
     slim_epochs: int = 10
     slim_learning_rate: float = 0.1
     json: bool = False

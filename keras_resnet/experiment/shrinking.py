@@ -44,7 +44,7 @@ def shrink(
     experiment: Experiment,
     *,
     max_loss: float = 0.005,
-    shares: Sequence[float] = (0.5, 0.35, 0.25, 0.18, 0.12),
+    shares: Sequence[float] = (0.5, 0.35, 0.25, 0.18, 0.12, 0.08, 0.05),
     slim_epochs: int = 10,
     slim_learning_rate: float = 0.1,
 ) -> list[Row]:
