@@ -299,6 +299,9 @@ def test_other_models_are_refused():
         quantize_aware(keras.Model(inputs, first(inputs)))
     with refused("`model`", "quantize_aware"):
         quantize_aware(quantize_aware(variant()))
+    inner = keras.Sequential([keras.Input((6, 6, 4)), keras.layers.Conv2D(4, 1)], name="inner")
+    with refused("`model`", "'inner'"):
+        quantize_aware(keras.Model(inputs, keras.layers.ReLU()(inner(inputs))))
     with refused("`model`", "Sequential"):
         quantize_aware(keras.Sequential([keras.layers.Dense(3)]))
 
