@@ -1,126 +1,208 @@
-"""Test errors of narrow networks on the digits in float and in 8-bit integers, made in two ways.
+"""Measures narrow networks on the digits in float and in 8-bit integers: error, size, latency.
 
-    python benchmarks/int8.py --workdir runs/int8
+    python benchmarks/int8.py --workdir runs/int8 --update docs/guides/int8.md
 
-Of each width and seed a ResNet-20 is trained. Its integers are rounded after training, by ranges
-measured on 512 training images, or trained for some epochs more (`keras-resnet quantize`). A copy
-that trains on in float as long shows what these epochs alone do. All integers are LiteRT files.
-Prints a table, and writes int8.md and int8.csv. Killed and started again, it resumes.
+Of each width and seed a ResNet-20 is trained as in recipes/digits.py, and written to LiteRT and
+ONNX files: in float; in float trained on for as long as integers are; of 8-bit integers by ranges
+that are measured after training, on 512 training images of all classes; and of integers trained as
+`keras-resnet quantize` does. Errors are on all test images. Latency is the median of calls with one
+image by one thread, in which the files of a width and runtime take turns.
+
+Prints a table, and writes int8.md and int8.csv. What a run gave is kept in --workdir and not made
+twice; latency is measured anew every time, since it depends on what else the machine does.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+import datetime
+import os
+import statistics
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_resnet.data import ImageDataset
+from keras_resnet.analysis.machine import processor_name
+from keras_resnet.analysis.timing import take_turns
+from keras_resnet.cli.quantize import PRESETS
+from keras_resnet.evaluation import Evaluation, evaluate
 from keras_resnet.evaluation.predictor import calibration_batches
 from keras_resnet.experiment import Experiment, run
 from keras_resnet.experiment.factories import fit_options, load_data, make_trainer, total_steps
 from keras_resnet.experiment.quantization import train_quantized
 from keras_resnet.export import export, load_exported
-from keras_resnet.utils.files import write_text
+from keras_resnet.utils.documents import around
+from keras_resnet.utils.files import parse_json, write_json, write_text
 from keras_resnet.utils.tables import markdown_table, write_table
 from keras_resnet.weights.saving import load_model
 
-FORMS = ("float", "float, trained on", "rounded after training", "rounded in training")
+RUNTIMES = {"litert": "LiteRT", "onnx": "ONNX Runtime"}
+FLOAT, LONGER, AFTER, TRAINED = FORMS = (
+    *("float32", "float32, trained on"),
+    *("int8, post-training", "int8, trained"),
+)
+START, END = "<!-- int8 -->", "<!-- end of int8 -->"
+_SUFFIXES = {"litert": ".tflite", "onnx": ".onnx"}
+_ROUNDS = 1000
+
+Row = dict[str, Any]
 
 
-def main() -> None:
-    """Trains, rounds and measures, and prints the table."""
+def main(argv: Sequence[str] | None = None) -> None:
+    """Trains, exports and measures, and prints the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--workdir", type=Path, default=Path("runs/int8"))
-    parser.add_argument("--depth", type=int, default=20)
-    parser.add_argument("--widenings", type=float, nargs="+", default=[0.25, 0.5])
+    parser.add_argument("--widths", type=float, nargs="+", default=[0.25, 0.5, 0.75, 1.0])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--epochs", type=int, default=30)
+    parser.add_argument("--epochs", type=int, default=60)
     parser.add_argument("--more-epochs", type=int, default=10)
-    given = parser.parse_args()
-    rows: list[dict[str, Any]] = []
-    for widening in given.widenings:
-        for seed in given.seeds:
-            folder = given.workdir / f"{widening}-{seed}"
-            base = Experiment.from_flat(
-                depth=given.depth,
-                widening=widening,
-                seed=seed,
-                epochs=given.epochs,
-                export=False,
-                report=False,
-                workdir=str(folder / "float"),
-            )
-            errors = _errors(base, folder, given.more_epochs)
-            rows.append({"network": f"ResNet-{given.depth}x{widening}", "seed": seed, **errors})
-    given.workdir.mkdir(parents=True, exist_ok=True)
+    parser.add_argument("--update", type=Path, help="page to write the table into")
+    given = parser.parse_args(argv)
+    if given.update is not None:  # refused before training, not after
+        around(given.update.read_text(encoding="utf-8"), START, END, argument="update")
+    # Seed by seed, so that runs cut short have all widths.
+    rows = [
+        row
+        for seed in given.seeds
+        for width in given.widths
+        for row in _made(given.workdir, width, seed, given.epochs, given.more_epochs)
+    ]
+    for width in given.widths:
+        for runtime in RUNTIMES:
+            folder = _folder(given.workdir, width, given.seeds[0])
+            found = latencies({form: _file(folder, form, runtime) for form in FORMS}, (1, 8, 8, 1))
+            for row in rows:
+                if (row["width"], row["runtime"]) == (width, runtime):
+                    row["milliseconds"] = found[row["form"]]
     write_table(given.workdir / "int8.csv", rows)
-    table = markdown_table(_means(rows))
-    write_text(given.workdir / "int8.md", table + "\n")
-    print(table)
+    seeds = ", ".join(map(str, given.seeds))
+    text = f"{markdown_table(_table(rows))}\n\nSeeds {seeds}. {conditions()}"
+    write_text(given.workdir / "int8.md", text + "\n")
+    print(text)
+    if given.update is not None:
+        rewrite(given.update, START, END, text)
 
 
-def _errors(base: Experiment, folder: Path, more_epochs: int) -> dict[str, float]:
-    """Returns the test error in percent of every form of one network."""
+def rewrite(path: Path, start: str, end: str, text: str) -> None:
+    """Writes what stands between two comments of a page anew."""
+    before, after = around(path.read_text(encoding="utf-8"), start, end, argument="update")
+    write_text(path, f"{before}\n\n{text}\n\n{after}")
+
+
+def _folder(workdir: Path, width: float, seed: int) -> Path:
+    return workdir / f"{width:g}-{seed}"
+
+
+def _file(folder: Path, form: str, runtime: str) -> Path:
+    return folder / (form.replace(", ", "-").replace(" ", "-") + _SUFFIXES[runtime])
+
+
+def latencies(files: dict[str, Path], shape: tuple[int, ...]) -> dict[str, float]:
+    """Returns the milliseconds of a call of each file, by one thread, the median of their turns."""
+    images = np.random.default_rng(0).integers(0, 256, shape).astype("float32")
+    steps = {name: _step(path, images) for name, path in files.items()}
+    return {
+        name: 1e3 * statistics.median(seconds)
+        for name, seconds in take_turns(steps, _ROUNDS).items()
+    }
+
+
+def _step(path: Path, images: np.ndarray) -> Callable[[], object]:
+    """Returns a call of a file with a batch, by one thread of its runtime."""
+    if path.suffix == ".onnx":
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        session = onnxruntime.InferenceSession(path, options, ["CPUExecutionProvider"])
+        return lambda: session.run(None, {"images": images})
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(str(path), num_threads=1)
+    interpreter.allocate_tensors()
+    interpreter.set_tensor(interpreter.get_input_details()[0]["index"], images)
+    return interpreter.invoke
+
+
+def _made(workdir: Path, width: float, seed: int, epochs: int, more_epochs: int) -> list[Row]:
+    """Returns a row for each form and runtime of one training, which is made if it is not there."""
+    folder = _folder(workdir, width, seed)
+    results = folder / "rows.json"
+    if results.exists():
+        return parse_json(results.read_text(encoding="utf-8"))
+    base = Experiment.from_flat(
+        depth=20,
+        widening=width,
+        warmup="linear",
+        seed=seed,
+        epochs=epochs,
+        keep_best=0,
+        export=False,
+        report=False,
+        workdir=str(folder / "float"),
+    )
     run(base)
     path = folder / "float" / "model.keras"
-    dataset, model = load_data(base.data), load_model(path)
-    later = base.replace(
-        depth=None,
-        widening=None,
-        init=str(path),
-        epochs=more_epochs,
-        learning_rate=0.01,
-        schedule="cosine",
-        keep_best=0,
-        workdir=str(folder / "quantized"),
+    later = PRESETS["default"].replace(
+        init=str(path), seed=seed, epochs=more_epochs, report=False, workdir=str(folder / "trained")
     )
-    trained_on = load_model(path)
-    steps = total_steps(later.optimization, dataset)
-    trainer = make_trainer(later, tf.distribute.get_strategy(), trained_on, dataset, steps)
-    trainer.fit(steps=steps, **fit_options(later, dataset, folder / "trained_on"))
-    rounded = folder / "rounded.tflite"
-    batches = calibration_batches("digits", model)
-    export(model, rounded, "litert", quantize="int8", calibration=batches, overwrite=True)
     train_quantized(later)
-    forms = (
-        *(_predict(model), _predict(trained_on), load_exported(rounded)),
-        load_exported(folder / "quantized" / "model.tflite"),
+    model, integers = load_model(path), load_model(folder / "trained" / "model.keras")
+    batches = list(calibration_batches("digits", model))
+    forms: dict[str, tuple[keras.Model, dict[str, Any]]] = {
+        FLOAT: (model, {}),
+        LONGER: (_trained_on(later, folder), {}),
+        AFTER: (model, {"quantize": "int8", "calibration": batches}),
+        TRAINED: (integers, {"quantize": "int8", "calibration": batches}),
+    }
+    rows: list[Row] = []
+    for form, (net, options) in forms.items():
+        for runtime in RUNTIMES:
+            file = _file(folder, form, runtime)
+            written = export(net, file, runtime, **options, overwrite=True)
+            found = cast(Evaluation, evaluate(load_exported(file), load_data(base.data)))
+            row = {"width": width, "seed": seed, "form": form, "runtime": runtime}
+            rows.append({**row, "error": found.top1_error, "bytes": written.bytes})
+    write_json(results, rows)
+    return rows
+
+
+def _trained_on(settings: Experiment, folder: Path) -> keras.Model:
+    """Returns the trained network after the epochs of quantization-aware training, in float."""
+    model, dataset = load_model(str(settings.network.init)), load_data(settings.data)
+    steps = total_steps(settings.optimization, dataset)
+    trainer = make_trainer(settings, tf.distribute.get_strategy(), model, dataset, steps)
+    trainer.fit(steps=steps, **fit_options(settings, dataset, folder / "longer"))
+    return model
+
+
+def _table(rows: Sequence[Row]) -> list[dict[str, str]]:
+    """Returns a line for each width and form, with the figures of both runtimes."""
+    lines = []
+    for width, form in dict.fromkeys((row["width"], row["form"]) for row in rows):
+        line = {"width": f"{width:g}", "form": form}
+        for runtime, name in RUNTIMES.items():
+            key = (width, form, runtime)
+            own = [row for row in rows if (row["width"], row["form"], row["runtime"]) == key]
+            errors = [100 * row["error"] for row in own]
+            spread = f" ± {statistics.stdev(errors):.2f}" if errors[1:] else ""
+            line[f"{name}: error %"] = f"{statistics.fmean(errors):.2f}{spread}"
+            line["kB" if runtime == "litert" else "kB "] = f"{own[0]['bytes'] / 1000:.0f}"
+            line["ms" if runtime == "litert" else "ms "] = f"{own[0]['milliseconds']:.3f}"
+        lines.append(line)
+    return lines
+
+
+def conditions() -> str:
+    """Returns when and where latencies were measured, as text."""
+    return (
+        f"Measured on {datetime.date.today().isoformat()} on {processor_name()}, at a load of "
+        f"{os.getloadavg()[0]:.1f} on {os.cpu_count()} cores."
     )
-    errors = (_error(form, dataset) for form in forms)
-    return dict(zip(FORMS, errors, strict=True))
-
-
-def _predict(model: Any) -> Callable[[np.ndarray], np.ndarray]:
-    return lambda images: model.predict(images, verbose=0)
-
-
-def _error(form: Callable[[np.ndarray], np.ndarray], dataset: ImageDataset) -> float:
-    """Returns the error on all test images in percent."""
-    ((images, labels, _),) = dataset.eval_batches("test", dataset.num_examples("test"))
-    scores = form(np.asarray(images, "float32"))
-    return 100 * float(np.mean(np.argmax(scores, axis=1) != np.asarray(labels)))
-
-
-def _means(rows: list[dict[str, Any]]) -> list[dict[str, str]]:
-    """Returns mean and standard deviation over the seeds, a row for each network."""
-    means = []
-    for network in dict.fromkeys(row["network"] for row in rows):
-        own = [row for row in rows if row["network"] == network]
-        values = {form: [row[form] for row in own] for form in FORMS}
-        means.append(
-            {
-                "network": network,
-                **{
-                    form: f"{np.mean(found):.2f} ± {np.std(found, ddof=min(1, len(found) - 1)):.2f}"
-                    for form, found in values.items()
-                },
-            }
-        )
-    return means
 
 
 if __name__ == "__main__":

@@ -8,13 +8,15 @@ import functools
 import json
 import subprocess
 
+import keras
 import pytest
 
 import keras_resnet
-from benchmarks import driver, report, worker
+from benchmarks import driver, int8, report, worker
 from benchmarks.__main__ import main
 from benchmarks.driver import Samples
 from benchmarks.rows import BEST, ROWS, STEP, Contender, Goal, Row
+from keras_resnet.export import export
 from tests.helpers import refused
 
 OURS, THEIRS = Contender("ours:train"), Contender("torch_peers:train")
@@ -297,6 +299,51 @@ def test_the_command_refuses_in_one_line(tmp_path, capsys):
         assert main(words) == 2
         (line,) = capsys.readouterr().err.splitlines()
         assert line.startswith("error: `") and "Received: " in line
+
+
+def test_integers_are_told_by_width_and_form(tmp_path, monkeypatch, capsys):
+    """Runs that are there already are measured alone."""
+    for seed in (0, 1):
+        rows = [
+            {"width": 0.5, "seed": seed, "form": form, "runtime": runtime, "bytes": 1600 + seed}
+            | {"error": 0.01 * (place + seed)}
+            for place, form in enumerate(int8.FORMS)
+            for runtime in int8.RUNTIMES
+        ]
+        (tmp_path / f"0.5-{seed}").mkdir()
+        (tmp_path / f"0.5-{seed}" / "rows.json").write_text(json.dumps(rows))
+    timed = []
+
+    def latencies(files, shape):
+        timed.append([path.relative_to(tmp_path).as_posix() for path in files.values()])
+        return {form: 0.25 * (place + 1) for place, form in enumerate(files)}
+
+    monkeypatch.setattr(int8, "latencies", latencies)
+    page = tmp_path / "page.md"
+    page.write_text(f"before\n{int8.START}\nold\n{int8.END}\nafter\n")
+    words = ["--workdir", str(tmp_path), "--widths", "0.5", "--seeds", "0", "1", "--update"]
+    int8.main([*words, str(page)])
+    assert timed[0][2:] == ["0.5-0/int8-post-training.tflite", "0.5-0/int8-trained.tflite"]
+    assert timed[1][0] == "0.5-0/float32.onnx"
+    written = page.read_text()
+    line = "| 0.5 | int8, trained | 3.50 ± 0.71 | 2 | 1.000 | 3.50 ± 0.71 | 2 | 1.000 |"
+    assert line in written and line in capsys.readouterr().out
+    assert "old" not in written and written.endswith(f"\n\n{int8.END}\nafter\n")
+    assert (tmp_path / "int8.csv").read_text().count("\n") == 17
+    with refused("update", int8.START):
+        int8.main([*words, str(tmp_path / "int8.md")])
+
+
+@pytest.mark.parametrize("suffix", [".tflite", ".onnx"])
+def test_latencies_of_files(tmp_path, monkeypatch, suffix):
+    pytest.importorskip("ai_edge_litert")
+    pytest.importorskip("tf2onnx")
+    inputs = keras.Input((4, 4, 1))
+    model = keras.Model(inputs, keras.layers.Flatten()(keras.layers.Conv2D(2, 3)(inputs)))
+    export(model, tmp_path / f"m{suffix}", preprocessing="none")
+    monkeypatch.setattr(int8, "_ROUNDS", 5)
+    found = int8.latencies({"one": tmp_path / f"m{suffix}"}, (1, 4, 4, 1))
+    assert 0 < found["one"] < 100
 
 
 @pytest.mark.torch

@@ -17,11 +17,12 @@ from keras_resnet import experiment
 from keras_resnet.cli import Arguments, parse_experiment
 from keras_resnet.experiment.settings import OF_THE_NETWORK, Experiment
 
-# A tenth of the learning rate of training, since the network begins where that ended.
+# Less than a tenth of the learning rate of training: the network begins where that ended, and has
+# no normalization any more to even out larger steps. Chosen on the digits' validation images.
 PRESETS = {
     "default": Experiment.from_flat(
         epochs=10,
-        learning_rate=0.01,
+        learning_rate=0.003,
         schedule="cosine",
         workdir="runs/quantized",
         keep_best=0,

@@ -275,13 +275,15 @@ class Small(Arguments):
         max_loss: Largest loss of accuracy on the validation images, in [0, 1).
         shares: Shares of the multiply-adds to try, in (0, 1).
         slim_epochs: Epochs after each slimming.
+        slim_learning_rate: Highest learning rate of these epochs.
         json: Print the content of table.json, as JSON.
     """
 
     init: str
     max_loss: float = 0.005
-    shares: tuple[float, ...] = (0.5, 0.35, 0.25, 0.18, 0.12)
+    shares: tuple[float, ...] = (0.5, 0.35, 0.25, 0.18, 0.12, 0.08, 0.05)
     slim_epochs: int = 10
+    slim_learning_rate: float = 0.1
     json: bool = False
 
 

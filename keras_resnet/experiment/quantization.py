@@ -32,7 +32,7 @@ from keras_resnet.export import export
 from keras_resnet.export.copies import missing_standardization
 from keras_resnet.network import Network, class_names_of, remembered
 from keras_resnet.preprocessing import Preprocessing
-from keras_resnet.surgery import quantize_aware, rebuild
+from keras_resnet.surgery import quantize_aware, rebuild, round_biases
 from keras_resnet.surgery.graphs import functional_config, output_activation
 from keras_resnet.utils import checks
 from keras_resnet.utils.files import write_text
@@ -97,6 +97,7 @@ def train_quantized(experiment: Experiment) -> dict[str, Any]:
             begin(experiment, dataset, _KIND)
         options = fit_options(experiment, dataset, workdir, chief=chief)
         trainer.fit(steps=steps, **options)
+        round_biases(model)
         measured = trainer.evaluate(dataset, split, optimization.batch_size)
         figures: dict[str, Any] = {
             "split": split,

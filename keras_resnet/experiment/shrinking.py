@@ -42,8 +42,9 @@ def shrink(
     experiment: Experiment,
     *,
     max_loss: float = 0.005,
-    shares: Sequence[float] = (0.5, 0.35, 0.25, 0.18, 0.12),
+    shares: Sequence[float] = (0.5, 0.35, 0.25, 0.18, 0.12, 0.08, 0.05),
     slim_epochs: int = 10,
+    slim_learning_rate: float = 0.1,
 ) -> list[Row]:
     """Slims a trained network step by step, trains each as integers, and keeps the smallest file.
 
@@ -61,6 +62,7 @@ def shrink(
         max_loss: Largest loss of accuracy on the validation images, in [0, 1).
         shares: Shares of the multiply-adds, in (0, 1), tried in falling order.
         slim_epochs: Epochs after each slimming.
+        slim_learning_rate: Learning rate of these, which falls as the experiment's schedule has it.
 
     Returns:
         A row for each share: `share`, `multiply_adds`, `parameters`, `bytes`, `validation_accuracy`
@@ -72,7 +74,12 @@ def shrink(
             within the loss.
     """
     checks.fraction("max_loss", max_loss)
-    checks.integer("slim_epochs", slim_epochs)
+    slimming = {
+        "epochs": checks.integer("slim_epochs", slim_epochs),
+        "learning_rate": checks.positive("slim_learning_rate", slim_learning_rate),
+        # The channels that are left change much at first.
+        **{"warmup": "linear", "warmup_share": 0.2},
+    }
     for share in shares:
         if not checks.fraction("shares", share) > 0:
             raise ValueError(f"`shares` must be above 0. Received: shares={share}")
@@ -95,8 +102,9 @@ def shrink(
             folder = workdir / f"{share:g}"
             path = Path(init)
             if share < 1:
-                own, limit = folder / "float", int(share * whole)
-                model = _slimmed(model, limit, experiment, slim_epochs, own, dataset)
+                own = folder / "float"
+                settings = experiment.replace(**slimming, workdir=str(own))
+                model = _slimmed(model, int(share * whole), settings, dataset)
                 path = own / MODEL
             rows.append(_tried(share, model, path, experiment, folder / "int8", dataset))
             wanted = rows[0]["float_validation_accuracy"] - max_loss
@@ -127,19 +135,14 @@ def shrink(
 
 
 def _slimmed(
-    model: keras.Model,
-    limit: int,
-    experiment: Experiment,
-    epochs: int,
-    folder: Path,
-    dataset: ImageDataset,
+    model: keras.Model, limit: int, settings: Experiment, dataset: ImageDataset
 ) -> keras.Model:
-    """Returns a network slimmed to so many multiply-adds and trained, which is saved."""
-    optimization = experiment.optimization
+    """Returns a network slimmed to so many multiply-adds and trained."""
+    optimization = settings.optimization
     keras.utils.set_random_seed(optimization.seed)
     batches = dataset.train_batches(optimization.batch_size, seed=optimization.seed).take(BATCHES)
     small = slim(model, max_multiply_adds=limit, batches=list(batches), name=model.name)
-    train_changed(small, experiment.replace(epochs=epochs, workdir=str(folder)), dataset)
+    train_changed(small, settings, dataset)
     return small
 
 

@@ -6,6 +6,7 @@ Needs TensorFlow, as Keras's backend too.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import Any
 
 import keras
@@ -172,44 +173,54 @@ def of_any_batch(net: keras.Model, images: tf.Tensor) -> Any:
     return keras.tree.map_structure(lambda rows: rows[:count], net(some, training=False))
 
 
-def of_plain_operations(model: keras.Model) -> keras.Model:
+def of_plain_operations(model: keras.Model, dilated: bool = False) -> keras.Model:
     """Returns a copy for inference that traces to plain operations, for formats without functions.
 
     Stacked blocks are traced one after the other, with constants for weights; Keras still sees a
     stack, so that depth is not limited. Grouped convolutions, which Keras hands to XLA, become one
     operation that TensorFlow itself cannot run on every CPU, but the formats can. Maps of group
     normalization stay of four dimensions, so that ONNX's can be channels first.
+
+    Args:
+        model: Network to copy.
+        dilated: Whether dilated convolutions become one operation, too, not one between two that
+            move pixels: LiteRT has integers for it, ONNX Runtime has it for some sizes only.
     """
-    if not any(isinstance(layer, BlockStack) or _is_replaced(layer) for layer in model.layers):
+    plain = functools.partial(_plain, dilated=dilated)
+    if not any(
+        isinstance(layer, BlockStack) or _is_replaced(layer, dilated) for layer in model.layers
+    ):
         return model
-    copy = keras.models.clone_model(model, clone_function=_plain)
+    copy = keras.models.clone_model(model, clone_function=plain)
     copy_weights(model, copy)
     return copy
 
 
-def _plain(layer: keras.Layer) -> keras.Layer:
+def _plain(layer: keras.Layer, dilated: bool = False) -> keras.Layer:
     kind = type(layer)
     if isinstance(layer, BlockStack):
         kind = _Unrolled
-    elif _is_replaced(layer):
+    elif _is_replaced(layer, dilated):
         kind = _REPLACED[kind]
     return kind.from_config(layer.get_config())
 
 
-def _is_replaced(layer: keras.Layer) -> bool:
+def _is_replaced(layer: keras.Layer, dilated: bool) -> bool:
     if type(layer) is keras.layers.GroupNormalization:
         return layer.input_spec.ndim == 4 and layer.axis in (-1, 3)
-    return type(layer) in _REPLACED and layer.groups > 1
+    if type(layer) not in _REPLACED:
+        return False
+    return layer.groups > 1 or (dilated and max(layer.dilation_rate) > 1)
 
 
-class _GroupedConv2D(keras.layers.Conv2D):
+class _PlainConv2D(keras.layers.Conv2D):
     def convolution_op(self, inputs, kernel):
         padding = self.padding.upper()
         return tf.nn.conv2d(inputs, kernel, self.strides, padding, dilations=self.dilation_rate)
 
 
-class _GroupedStandardizedConv2D(StandardizedConv2D, _GroupedConv2D):
-    """Standardizes its kernel before the grouped convolution."""
+class _PlainStandardizedConv2D(StandardizedConv2D, _PlainConv2D):
+    """Standardizes its kernel before the convolution."""
 
 
 class _PlainGroupNormalization(keras.layers.GroupNormalization):
@@ -239,8 +250,8 @@ def _by_channel(values):
 
 
 _REPLACED = {
-    keras.layers.Conv2D: _GroupedConv2D,
-    StandardizedConv2D: _GroupedStandardizedConv2D,
+    keras.layers.Conv2D: _PlainConv2D,
+    StandardizedConv2D: _PlainStandardizedConv2D,
     keras.layers.GroupNormalization: _PlainGroupNormalization,
 }
 

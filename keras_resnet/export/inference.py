@@ -187,7 +187,7 @@ def export(
 
     single = float32_copy(model)
     net = with_constant_ranges(single) if trained else fold_batch_norm(single)
-    net = net if kind.functions else of_plain_operations(net)
+    net = net if kind.functions else of_plain_operations(net, dilated=format == "litert")
     serve = _serve(net, shape, output, kind)
     content = Content(
         serve,

@@ -12,7 +12,7 @@ if TYPE_CHECKING or not deferred(__name__):
     from keras_resnet.surgery.folding import fold_batch_norm
     from keras_resnet.surgery.freezing import freeze, stage_rates
     from keras_resnet.surgery.heads import replace_classifier
-    from keras_resnet.surgery.quantizing import quantize_aware
+    from keras_resnet.surgery.quantizing import quantize_aware, round_biases
     from keras_resnet.surgery.rebuilding import dilate, rebuild
     from keras_resnet.surgery.slimming import slim
 
@@ -30,6 +30,7 @@ __all__ = [
     "rebuild",
     "remembered",
     "replace_classifier",
+    "round_biases",
     "score_map",
     "slim",
     "stage_rates",

@@ -60,10 +60,15 @@ def fake_quantize_kernel(kernel):
     The gradient is that of the weights themselves (straight-through). The largest weight of each
     channel is a level, so that rounding again changes nothing.
     """
-    largest = ops.max(ops.abs(kernel), axis=tuple(range(len(kernel.shape) - 1)), keepdims=True)
-    # A channel of zeros stays one.
-    step = ops.where(largest > 0, largest, ops.ones_like(largest)) / _KERNEL_STEPS
+    step = kernel_steps(kernel)
     return _straight_through(ops.round(kernel / step) * step, kernel)
+
+
+def kernel_steps(kernel):
+    """Returns the steps between the levels of weights `(..., channels)`, one for each channel."""
+    largest = ops.max(ops.abs(kernel), axis=tuple(range(len(kernel.shape) - 1)))
+    # A channel of zeros stays one.
+    return ops.where(largest > 0, largest, ops.ones_like(largest)) / _KERNEL_STEPS
 
 
 def nudged(low, high):

@@ -23,6 +23,8 @@ from keras_resnet.surgery.fake_quantization import (
     QuantizedDense,
     fake_quantize_kernel,
     is_quantized,
+    kernel_steps,
+    nudged,
 )
 from keras_resnet.surgery.folding import fold_batch_norm
 from keras_resnet.surgery.graphs import sources
@@ -61,7 +63,8 @@ def quantize_aware(
     """Returns a network to fine-tune that computes as its 8-bit integers will.
 
         model = keras_resnet.surgery.quantize_aware(model, images)
-        model.compile(...); model.fit(...)  # or a Trainer, at a tenth of the learning rate
+        model.compile(...); model.fit(...)  # or a Trainer, at a learning rate such as 0.003
+        keras_resnet.surgery.round_biases(model)
         export(model, "model.tflite", "litert", quantize="int8")  # without calibration
 
     Batch normalization is folded into the convolution in front of it; one that stands elsewhere
@@ -104,6 +107,32 @@ def quantize_aware(
     if network is not None:
         quantized.remember(network.with_class_names(class_names_of(model)))
     return quantized
+
+
+def round_biases(model: keras.Model) -> None:
+    """Rounds the biases of a network from `quantize_aware` as its files have them, in place.
+
+    Integers have biases of 32 bits, in steps of a layer's input times those of its kernel. Call it
+    after training: nearly all outputs are then those of the files, and the others a step away.
+
+    Raises:
+        ValueError: If `model` is not from `quantize_aware`.
+    """
+    if not is_quantized(model):
+        raise ValueError(
+            "`model` must be a network that `quantize_aware` made. Received: model "
+            f"{getattr(model, 'name', model)!r}"
+        )
+    for layer in model.layers:
+        if not getattr(layer, "use_bias", False):
+            continue
+        source = private.layer_of(layer.input)
+        while not isinstance(source, FakeQuantization):  # such as padding, which passes numbers on
+            source = private.layer_of(source.input)
+        kernel, bias = layer.get_weights()
+        own = ops.convert_to_numpy(kernel_steps(kernel.reshape(-1, bias.size)))
+        steps = own.astype("float64") * float(nudged(*source.ends())[0])
+        layer.bias.assign(np.rint(bias / steps) * steps)
 
 
 def with_constant_ranges(model: keras.Model) -> keras.Model:
@@ -222,7 +251,8 @@ class _Rounding:
         ended = activation != "softmax" or not self._readers[layer.name]
         first = getattr(layer, "data_format", "channels_last") != "channels_last"
         if not known or activation == "other" or not ended or first:
-            raise self._unknown(layer, f"of class {type(layer).__name__}")
+            how = f"of class {type(layer).__name__}"
+            raise self._unknown(layer, how + (activation == "other") * " with another activation")
 
     def _inputs_of(self, layer: keras.Layer) -> list[keras.Layer]:
         return [self._net.get_layer(name) for name in self._sources[layer.name]]

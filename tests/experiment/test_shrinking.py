@@ -1,11 +1,82 @@
-"""Parts of `shrink`, on tiny networks."""
+"""The smallest file within a loss of accuracy, with trainings that give figures by hand."""
 
+import json
+
+import keras
+import pytest
+
+import keras_resnet
 from keras_resnet.analysis import complexity
+from keras_resnet.data import load_dataset
 from keras_resnet.experiment import Experiment, build_model, growth, shrinking
 from keras_resnet.weights.saving import load_model
-from tests.helpers import assert_same_weights
+from tests.helpers import assert_same_weights, refused
 
-BASE = Experiment.from_flat(depth=8, batch_size=8, validation_split="test", log_every=1)
+SHARES = (0.5, 0.7)
+# Accuracy of the file and its bytes, by share.
+FIGURES = {1: (0.98, 900), 0.7: (0.97, 700), 0.5: (0.976, 500)}
+
+
+@pytest.fixture
+def base(tmp_path, monkeypatch):
+    """Settings of a run whose files are numbers, and the shares that it tried."""
+    digits, tried = load_dataset("digits"), []
+    keras.utils.set_random_seed(0)
+    model = keras_resnet.CifarResNet(
+        8, input_shape=(8, 8, 1), classes=10, include_preprocessing=digits.preprocessing()
+    )
+    model.save(tmp_path / "init.keras")
+
+    def train_quantized(experiment):
+        folder = tmp_path / "run" / experiment.output.workdir.rpartition("/run/")[2]
+        share = float(folder.parent.name)
+        tried.append(share)
+        small = complexity(load_model(experiment.network.init)).multiply_adds
+        assert small <= share * complexity(model).multiply_adds
+        folder.mkdir(parents=True)
+        (folder / "model.tflite").write_text(str(share))
+        return {"litert_bytes": FIGURES[share][1]}
+
+    def accuracy(form, *_):
+        return FIGURES[float(form)][0] if isinstance(form, str) else 0.98
+
+    monkeypatch.setattr(shrinking, "train_quantized", train_quantized)
+    monkeypatch.setattr(shrinking, "load_exported", lambda path: path.read_text())
+    monkeypatch.setattr(shrinking, "_accuracy", accuracy)
+    settings = Experiment.from_flat(
+        init=str(tmp_path / "init.keras"), batch_size=1257, workdir=str(tmp_path / "run")
+    )
+    return settings, tried
+
+
+def test_the_smallest_file_within_the_loss_is_kept(base, tmp_path):
+    settings, tried = base
+    shrinking.shrink(settings, max_loss=0.005, shares=SHARES, slim_epochs=1)
+    assert tried == [1, 0.7, 0.5]
+    assert (tmp_path / "run" / "small.tflite").read_text() == "0.5"
+    rows = json.loads((tmp_path / "run" / "table.json").read_text())["rows"]
+    assert [row["share"] for row in rows if row["chosen"]] == [0.5]
+    counts = [row["multiply_adds"] for row in rows]
+    assert counts == sorted(counts, reverse=True)
+    assert "report.html" in {path.name for path in (tmp_path / "run").iterdir()}
+
+
+def test_two_misses_end_it_and_without_a_file_it_is_refused(base, monkeypatch, tmp_path):
+    settings, tried = base
+    for share in (1, 0.7):
+        monkeypatch.setitem(FIGURES, share, (0.9, 1))
+    with refused("max_loss", "0.005"):
+        shrinking.shrink(settings, max_loss=0.005, shares=SHARES, slim_epochs=1)
+    assert tried == [1, 0.7] and not (tmp_path / "run" / "small.tflite").exists()
+
+
+def test_what_is_refused(tmp_path):
+    with refused("shares", "0"):
+        shrinking.shrink(Experiment(), shares=(0.0,))
+    with refused("max_loss", "2"):
+        shrinking.shrink(Experiment(), max_loss=2)
+    with refused("init", "None"):
+        shrinking.shrink(Experiment.from_flat(workdir=str(tmp_path)))
 
 
 def test_a_slimmed_net_is_trained_settled_and_saved(tmp_path, noise, monkeypatch):
@@ -13,9 +84,12 @@ def test_a_slimmed_net_is_trained_settled_and_saved(tmp_path, noise, monkeypatch
     monkeypatch.setattr(
         growth, "settle_statistics", lambda settings, trainer, dataset: settled.append(trainer.step)
     )
-    model = build_model(BASE, noise)
+    settings = Experiment.from_flat(
+        depth=8, batch_size=8, epochs=1, validation_split="test", log_every=1, workdir=str(tmp_path)
+    )
+    model = build_model(settings, noise)
     limit = complexity(model).multiply_adds // 2
-    small = shrinking._slimmed(model, limit, BASE, 1, tmp_path, noise)
+    small = shrinking._slimmed(model, limit, settings, noise)
     assert complexity(small).multiply_adds <= limit
     assert settled == [noise.num_examples("train") // 8]
     assert_same_weights(load_model(tmp_path / "model.keras"), small)

@@ -17,6 +17,7 @@ from keras_resnet.surgery import (
     fold_batch_norm,
     quantize_aware,
     rebuild,
+    round_biases,
     with_logits,
 )
 from keras_resnet.surgery.conversion import any_size
@@ -234,6 +235,25 @@ def test_everything_computes_in_float32():
     assert {layer.compute_dtype for layer in quantized.layers[1:]} == {"float32"}
 
 
+def test_biases_are_rounded_to_integers_of_their_layers():
+    model = randomize(variant(blocks=(1, 1)))
+    quantized = quantize_aware(model, pixels(model))
+    layer, before = quantized.get_layer("conv2_block1_2_conv"), quantized.get_weights()
+    round_biases(quantized)
+    kernel, bias = layer.get_weights()
+    low, high = ranges(quantized)["conv2_block1_1_relu_range"]
+    levels = bias / (np.abs(kernel).max((0, 1, 2)) / 127 * (high - low) / 255)
+    assert np.any(np.abs(levels) > 100) and levels == pytest.approx(np.round(levels), abs=0.01)
+    moved = [distance(a, b) for a, b in zip(quantized.get_weights(), before, strict=True)]
+    assert 0 < max(moved) < 0.01
+    again = quantized.get_weights()
+    round_biases(quantized)
+    for value, other in zip(quantized.get_weights(), again, strict=True):
+        np.testing.assert_allclose(value, other, rtol=1e-6)
+    with refused("`model`", "quantize_aware"):
+        round_biases(model)
+
+
 def test_frozen_layers_stay_frozen():
     model = variant()
     model.get_layer("conv1_conv").trainable = False
@@ -252,8 +272,9 @@ class Doubled(keras.layers.Layer):
     ("part", "of"),
     [
         (Doubled(name="odd"), "Doubled"),
-        (keras.layers.Activation("gelu", name="odd"), "Activation"),
-        (keras.layers.ReLU(6.0, name="odd"), "ReLU"),
+        (keras.layers.DepthwiseConv2D(3, name="odd"), "DepthwiseConv2D"),
+        (keras.layers.Activation("gelu", name="odd"), "Activation with another activation"),
+        (keras.layers.ReLU(6.0, name="odd"), "ReLU with another activation"),
         (keras.layers.Softmax(name="odd"), "Softmax"),
         (keras.layers.GroupNormalization(2, name="odd"), "GroupNormalization"),
         (keras.layers.Rescaling(0.5, name="odd"), "Rescaling"),
@@ -278,6 +299,9 @@ def test_other_models_are_refused():
         quantize_aware(keras.Model(inputs, first(inputs)))
     with refused("`model`", "quantize_aware"):
         quantize_aware(quantize_aware(variant()))
+    inner = keras.Sequential([keras.Input((6, 6, 4)), keras.layers.Conv2D(4, 1)], name="inner")
+    with refused("`model`", "'inner'"):
+        quantize_aware(keras.Model(inputs, keras.layers.ReLU()(inner(inputs))))
     with refused("`model`", "Sequential"):
         quantize_aware(keras.Sequential([keras.layers.Dense(3)]))
 
