@@ -10,6 +10,7 @@ for package in ("starlette", "uvicorn", "python_multipart"):
     pytest.importorskip(package)
 
 
+@pytest.mark.slow
 def test_answers_are_those_of_predict_before_and_after_a_kill(tmp_path):
     images = write_images(tmp_path / "images", side=8, sizes=SIZES[:2])
     model = make_model(tmp_path, "keras", depth=8, side=8)
