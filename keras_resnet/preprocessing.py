@@ -19,7 +19,7 @@ from keras import ops
 
 from keras_resnet.naming import PREPROCESSING
 from keras_resnet.utils import checks
-from keras_resnet.utils.checks import Size, checked_size
+from keras_resnet.utils.checks import Size, checked_size, sides_of
 from keras_resnet.utils.files import parse_json
 
 # Of the ImageNet training set, per channel R, G, B in [0, 255]: torchvision's constants times 255.
@@ -37,11 +37,6 @@ COLORS = {1: "grayscale", 3: "RGB", 4: "RGBA"}
 _LARGEST_MARGIN = 16
 # What no attribute changes.
 _ALWAYS = {"orientation": "exif", "antialias": True, "crop": "center", "range": [0, 255]}
-
-
-def sides_of(size: Size) -> tuple[int, int]:
-    """Returns height and width of a size."""
-    return size if isinstance(size, tuple) else (size, size)
 
 
 def covered_by(size: Size, resize: int | None) -> Size:

@@ -19,16 +19,15 @@ from typing import Any
 
 from tyro.conf import Positional
 
-from keras_resnet import analysis, evaluation, experiment, export, surgery
+from keras_resnet import analysis, evaluation, experiment, export, surgery, weights
 from keras_resnet.analysis.defaults import FORMS, ROUNDS
 from keras_resnet.analysis.machine import processor_features, processor_name
 from keras_resnet.cli import Arguments, parse, print_json
 from keras_resnet.experiment.workdir import expect_folder
-from keras_resnet.preprocessing import Size
+from keras_resnet.utils.checks import Size
 from keras_resnet.utils.files import write_json
 from keras_resnet.utils.processes import command_line, cores
 from keras_resnet.utils.tables import text_table
-from keras_resnet.weights.hugging_face import is_address
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,7 +97,7 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
 def _open(given: Benchmark, folder: str) -> tuple[dict, dict[str, Any]]:
     """Returns the forms of a model, and options of `time_forms`."""
     size: Size | str
-    if Path(given.model).exists() or is_address(given.model):
+    if Path(given.model).exists() or weights.hugging_face.is_address(given.model):
         model, size = evaluation.open_model(given.model), given.image_size or 224
         if isinstance(model, export.ExportedModel):
             if given.train or given.forms != FORMS:

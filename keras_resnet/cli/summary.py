@@ -17,7 +17,7 @@ from tyro.conf import Positional
 from keras_resnet import analysis, models, surgery
 from keras_resnet.architectures import find_architecture, is_named
 from keras_resnet.cli import Arguments, parse, print_json
-from keras_resnet.preprocessing import checked_size, sides_of
+from keras_resnet.utils.checks import checked_size, sides_of
 from keras_resnet.utils.escapes import visible
 from keras_resnet.utils.tables import text_table
 
@@ -61,7 +61,8 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
         "activations": counted.activations,
     }
     if given.json:
-        print_json({**about, **figures, "layers": counted.rows() if given.layers else None})
+        rows = {"by_layer": counted.rows()} if given.layers else {}
+        print_json({**about, **figures, **rows})
         return
     for name, value in about.items():
         print(f"{name + ':':16}{visible(value)}")
@@ -79,5 +80,7 @@ def _about(model: Any) -> dict[str, Any]:
         "layers": len(model.layers),
     }
     if config := surgery.remembered(model):
-        about |= {"network": config.architecture.name, "images": str(config.preprocessing)}
+        about["network"] = config.architecture.name
+        if config.preprocessing is not None:
+            about["images"] = str(config.preprocessing)
     return about

@@ -163,6 +163,11 @@ def checked_size(name: str, value: Any) -> Size:
     return height if height == width else (height, width)
 
 
+def sides_of(size: Size) -> tuple[int, int]:
+    """Returns height and width of a size."""
+    return size if isinstance(size, tuple) else (size, size)
+
+
 def data_format(value: Any) -> str:
     """Returns Keras's data format by name, its default for None."""
     import keras

@@ -29,12 +29,13 @@ def test_summary_counts(model, tmp_path):
     assert about["parameters"] == sum(int(np.prod(w.shape)) for w in model.trainable_weights)
     # A quarter of the 40.5 million of 32x32 images (He et al. 2015), but for the classifier.
     assert about["multiply_adds"] == pytest.approx(40.55e6 / 4, rel=0.01)
-    assert about["layers"][-1]["multiply_adds"] == about["multiply_adds"]
+    assert about["by_layer"][-1]["multiply_adds"] == about["multiply_adds"]
     text = run_here("summary", "ResNet18", "--image-size", "64x32")
     assert "11,689,512" in text and "64x32x3" in text
     refused("image_size='64x'", "summary", "ResNet18", "--image-size", "64x")
     variant = json.loads(run_here("summary", "ResNet20_B", "--json"))
-    assert variant["network"] == "ResNet20_B"
+    assert variant["network"] == "ResNet20_B" and variant["layers"] > 70
+    assert not {"by_layer", "images"}.intersection(variant)  # nothing is known of its images
 
 
 @pytest.mark.parametrize(
