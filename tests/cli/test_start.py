@@ -34,6 +34,7 @@ WRONG = (
     "train --augment nope",
     "train --dataset nope",
     "train --optimizer nope",
+    "train --monitor val_acc",
     "train --model ResNet51",
     "train --depth 7",
     "train --workdir {file}",
