@@ -44,7 +44,8 @@ def config_words(
         setting = LONG_NAMES.get(key, key.replace("-", "_"))
         flag = flags.get(setting)
         if flag and not flag.positional and setting != "config":
-            given += flag.words(setting, value)
+            if value is not None or flag.optional:  # A null is else no value, as if left out.
+                given += flag.words(setting, value)
         elif setting not in without or value != defaults.get(setting):
             unknown.append(key)
     if unknown:

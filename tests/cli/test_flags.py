@@ -118,6 +118,15 @@ def test_the_command_line_decides_between_epochs_and_steps(tmp_path):
         assert (given.epochs, given.steps) == (epochs, steps), (text, words)
 
 
+def test_a_null_of_a_file_is_no_value(tmp_path):
+    path = tmp_path / "config.json"
+    path.write_text('{"steps": null, "learning_rate": null, "data_dir": null, "ema": null}')
+    assert experiment("--config", str(path)) == PRESETS["default"].replace(steps=None)
+    assert experiment("--config", str(path), "--steps", "5").optimization.steps == 5
+    path.write_text('{"kind": null, "sizes": null, "mirrored": null, "output": null, "about": null}')
+    assert own("x", "--config", str(path)) == Own("x", config=path)
+
+
 def test_unknown_keys_are_named(tmp_path):
     path = tmp_path / "config.yaml"
     path.write_text("modle: ResNet32\nrate: 1\nepochs: 3\n")
