@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, cast
 
 from keras_resnet import data
-from keras_resnet.cli.config import config_words, value_of
+from keras_resnet.cli.config import config_settings, config_words, value_of
 from keras_resnet.cli.flags import Flag, flags_of, parse_flags
 from keras_resnet.cli.session import apply
 from keras_resnet.data.names import check_name
@@ -82,7 +82,7 @@ def parse(
     """
     words = list(sys.argv[1:] if argv is None else argv)
     flags = flags_of(cls)
-    words = [*config_words(words, flags, {}, ()), *words]
+    words = [*config_words(config_settings(words), flags, {}, ()), *words]
     values = parse_flags({"": ("", flags)}, words, description, prog)
     apply(values)
     found = Problems()
@@ -117,7 +117,8 @@ def parse_experiment(
     """
     words = list(sys.argv[1:] if argv is None else argv)
     first = next(iter(presets))
-    name = value_of("--preset", words) or first
+    from_config = config_settings(words, vars(presets[first]))
+    name = value_of("--preset", words) or str(from_config.get("preset", first))
     preset = presets.get(name, presets[first])
     mine = flags_of(own)
     groups = {"": ("", dict(mine))}
@@ -128,7 +129,7 @@ def parse_experiment(
         purpose, _, _ = (inspect.getdoc(type(group)) or "").partition("\n")
         groups[title] = (purpose, flags_of(type(group), group, without))
     flags = {name: flag for _, fields in groups.values() for name, flag in fields.items()}
-    from_file = config_words(words, flags, vars(preset), without)
+    from_file = config_words(from_config, flags, vars(preset), without)
     values = parse_flags(groups, [*from_file, *words], description, prog)
     apply(values)
     found = Problems()

@@ -123,8 +123,28 @@ def test_a_null_of_a_file_is_no_value(tmp_path):
     path.write_text('{"steps": null, "learning_rate": null, "data_dir": null, "ema": null}')
     assert experiment("--config", str(path)) == PRESETS["default"].replace(steps=None)
     assert experiment("--config", str(path), "--steps", "5").optimization.steps == 5
-    path.write_text('{"kind": null, "sizes": null, "mirrored": null, "output": null, "about": null}')
+    path.write_text(
+        '{"kind": null, "sizes": null, "mirrored": null, "output": null, "about": null}'
+    )
     assert own("x", "--config", str(path)) == Own("x", config=path)
+
+
+def test_a_file_can_name_the_preset(tmp_path):
+    path = tmp_path / "config.json"
+    path.write_text('{"preset": "short", "seed": 3}')
+    presets = PRESETS | {"short": Experiment.from_flat(steps=2), "long": Experiment()}
+
+    def parsed(*words, presets=presets):
+        words = ("--config", str(path), *words)
+        return cli.parse_experiment(words, "text", presets, cli.Arguments)[0]
+
+    assert parsed() == presets["short"].replace(seed=3)
+    assert parsed("--preset", "long") == presets["long"].replace(seed=3)
+    with refused("config", "preset"):
+        parsed(presets=PRESETS)
+    path.write_text('{"preset": "nope"}')
+    with refused("preset", "nope"):
+        parsed()
 
 
 def test_unknown_keys_are_named(tmp_path):
