@@ -147,6 +147,20 @@ def test_a_file_can_name_the_preset(tmp_path):
         parsed()
 
 
+def test_errors_advise_flags_as_typed(capsys):
+    def main():
+        own("x", "-o", "there")
+        advice = "`path` must be free with mirrored=True, mirrored=False, kind='b' or other=True."
+        raise ValueError(f"{advice} Received: path='there', steps=1")
+
+    with pytest.raises(SystemExit):
+        cli.run(main)
+    assert capsys.readouterr().err == (
+        "error: `output` must be free with --mirrored, --no-mirrored, --kind b or other=True. "
+        "Received: output='there', steps=1\n"
+    )
+
+
 def test_unknown_keys_are_named(tmp_path):
     path = tmp_path / "config.yaml"
     path.write_text("modle: ResNet32\nrate: 1\nepochs: 3\n")
