@@ -31,17 +31,12 @@ def config_settings(words: Sequence[str], groups: Collection[str] = ()) -> dict[
 
 
 def config_words(
-    settings: Mapping[str, Any],
-    flags: Mapping[str, Flag],
-    groups: Mapping[str, object],
-    without: Collection[str],
+    settings: Mapping[str, Any], flags: Mapping[str, Flag], fixed: Mapping[str, Any]
 ) -> list[str]:
     """Returns the values of a file as words for `flags`.
 
-    There may be settings of `without` as they are by default, which are attributes of the values of
-    `groups`, as the config.json of a run has them.
+    There may be what has no flag, as in the config.json of a run, with its value in `fixed`.
     """
-    defaults = {k: v for group in groups.values() for k, v in vars(group).items()}
     given, unknown = [], []
     for key, value in settings.items():
         setting = LONG_NAMES.get(key, key.replace("-", "_"))
@@ -49,7 +44,7 @@ def config_words(
         if flag and not flag.positional and setting != "config":
             if value is not None or flag.optional:  # A null is else no value, as if left out.
                 given += flag.words(setting, value)
-        elif setting not in without or value != defaults.get(setting):
+        elif setting not in fixed or value != fixed[setting]:
             unknown.append(key)
     if unknown:
         raise ValueError(

@@ -82,6 +82,8 @@ OF_THE_NETWORK = (
     *("dropout", "stochastic_depth", "zero_init_residual"),
     *("synchronized_bn", "recompute"),
 )
+# What a run of `quantize` has in its config.json beside its settings, and one of `train` has not.
+QUANTIZED = {"quantize": "int8"}
 _GOES_WITH_INIT = "requires `init`, the trained network to start from"
 
 
