@@ -5,10 +5,11 @@ import keras_resnet
 model = keras_resnet.ResNet50(input_shape=(224, 224, 3))
 """
 
+from keras_resnet.utils.deferral import deferred  # isort: skip, since it handles signals
+
 from typing import TYPE_CHECKING
 
 from keras_resnet import models
-from keras_resnet.utils.deferral import deferred
 from keras_resnet.version import __version__
 
 if TYPE_CHECKING or not deferred(__name__):

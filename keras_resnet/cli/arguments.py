@@ -14,10 +14,11 @@ import os
 import sys
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal, TypeVar, cast
 
 from keras_resnet import data
-from keras_resnet.cli.config import config_words, value_of
+from keras_resnet.cli.config import config_settings, config_words, value_of
 from keras_resnet.cli.flags import Flag, flags_of, parse_flags
 from keras_resnet.cli.session import apply
 from keras_resnet.data.names import check_name
@@ -82,7 +83,7 @@ def parse(
     """
     words = list(sys.argv[1:] if argv is None else argv)
     flags = flags_of(cls)
-    words = [*config_words(words, flags, {}, ()), *words]
+    words = [*config_words(config_settings(words), flags, {}), *words]
     values = parse_flags({"": ("", flags)}, words, description, prog)
     apply(values)
     found = Problems()
@@ -99,6 +100,7 @@ def parse_experiment(
     own: type[T],
     without: Collection[str] = (),
     prog: str | None = None,
+    kind: Mapping[str, str] = MappingProxyType({}),
 ) -> tuple[Experiment, T]:
     """Returns the experiment that a command line asks for, and a verb's own arguments.
 
@@ -110,6 +112,7 @@ def parse_experiment(
         own: Dataclass of the verb's own arguments, derived from `Arguments`.
         without: Settings that have no flag, because the verb sets them itself.
         prog: As for `parse`.
+        kind: What config.json of the verb's runs has beside the settings.
 
     Raises:
         ValueError: If settings are wrong; a line for each.
@@ -117,18 +120,20 @@ def parse_experiment(
     """
     words = list(sys.argv[1:] if argv is None else argv)
     first = next(iter(presets))
-    name = value_of("--preset", words) or first
+    from_config = config_settings(words, vars(presets[first]))
+    name = value_of("--preset", words) or str(from_config.get("preset", first))
     preset = presets.get(name, presets[first])
     mine = flags_of(own)
     groups = {"": ("", dict(mine))}
     if len(presets) > 1:
-        kind = Literal[tuple(presets)]  # type: ignore[valid-type]
-        groups[""][1]["preset"] = Flag(kind, first, "Settings to begin from.")
+        names = Literal[tuple(presets)]  # type: ignore[valid-type]
+        groups[""][1]["preset"] = Flag(names, first, "Settings to begin from.")
     for title, group in vars(preset).items():
         purpose, _, _ = (inspect.getdoc(type(group)) or "").partition("\n")
         groups[title] = (purpose, flags_of(type(group), group, without))
     flags = {name: flag for _, fields in groups.values() for name, flag in fields.items()}
-    from_file = config_words(words, flags, vars(preset), without)
+    fixed = {name: value for name, value in preset.flat().items() if name in without} | dict(kind)
+    from_file = config_words(from_config, flags, fixed)
     values = parse_flags(groups, [*from_file, *words], description, prog)
     apply(values)
     found = Problems()

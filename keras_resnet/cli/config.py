@@ -21,36 +21,34 @@ def value_of(flag: str, words: Sequence[str]) -> str | None:
     return found[-1] if found else None
 
 
-def config_words(
-    words: Sequence[str],
-    flags: Mapping[str, Flag],
-    groups: Mapping[str, object],
-    without: Collection[str],
-) -> list[str]:
-    """Returns the file that `words` name by `--config`, as words for `flags`.
-
-    It may have the tables `groups`, whose values have the defaults of their settings as attributes,
-    and settings of `without` as they are by default, as the config.json of a run does.
-    """
+def config_settings(words: Sequence[str], groups: Collection[str] = ()) -> dict[str, Any]:
+    """Returns the values in the file that `words` name by `--config`; `groups` may be tables."""
     name = value_of("--config", words)
-    if name is None:
-        return []
     settings: dict[str, Any] = {}
-    for key, value in flat_settings(_read(Path(name))).items():
+    for key, value in flat_settings({} if name is None else _read(Path(name))).items():
         settings.update(value if key in groups and isinstance(value, Mapping) else {key: value})
-    defaults = {k: v for group in groups.values() for k, v in vars(group).items()}
+    return settings
+
+
+def config_words(
+    settings: Mapping[str, Any], flags: Mapping[str, Flag], fixed: Mapping[str, Any]
+) -> list[str]:
+    """Returns the values of a file as words for `flags`.
+
+    There may be what has no flag, as in the config.json of a run, with its value in `fixed`.
+    """
     given, unknown = [], []
     for key, value in settings.items():
         setting = LONG_NAMES.get(key, key.replace("-", "_"))
         flag = flags.get(setting)
         if flag and not flag.positional and setting != "config":
-            given += flag.words(setting, value)
-        elif setting not in without or value != defaults.get(setting):
+            if value is not None or flag.optional:  # A null is else no value, as if left out.
+                given += flag.words(setting, value)
+        elif setting not in fixed or value != fixed[setting]:
             unknown.append(key)
     if unknown:
         raise ValueError(
-            "`config` must have no keys but the names of flags. Received: "
-            f"{', '.join(unknown)} in {name}"
+            "`config` must have no keys but the names of flags. Received: " + ", ".join(unknown)
         )
     return given
 

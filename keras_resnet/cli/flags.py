@@ -110,7 +110,7 @@ class Flag:
             metavar = "(or --no-...)" if self.is_tristate else None
         elif several:
             kind, metavar = tuple.__class_getitem__((kind, ...)), f"{metavar} ..."
-        if default is None or self.is_tristate:
+        if default is None or self.optional:
             kind = Union[kind, None]  # noqa: UP007
         aliases = [SHORT_NAMES[name]] if name in SHORT_NAMES and not self.positional else []
         about = tyro.conf.arg(

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 
 from keras_resnet import experiment
 from keras_resnet.cli import Arguments, parse_experiment
-from keras_resnet.experiment.settings import OF_THE_NETWORK, Experiment
+from keras_resnet.experiment.settings import OF_THE_NETWORK, QUANTIZED, Experiment
 
 # Less than a tenth of the learning rate of training: the network begins where that ended, and has
 # no normalization any more to even out larger steps. Chosen on the digits' validation images.
@@ -55,5 +55,7 @@ def main(
     presets: Mapping[str, Experiment] = PRESETS,
 ) -> None:
     """Fine-tunes the network that the flags describe."""
-    settings, given = parse_experiment(argv, description, presets, Quantize, WITHOUT, prog)
+    settings, given = parse_experiment(
+        argv, description, presets, Quantize, WITHOUT, prog, kind=QUANTIZED
+    )
     experiment.quantization.train_quantized(settings.replace(init=given.init))

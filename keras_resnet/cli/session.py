@@ -73,10 +73,20 @@ def _raise_on_signals() -> None:
 
 
 def _as_typed(line: str) -> str:
-    """Returns an error with the name of the flag in place of a function's argument.
+    """Returns an error with flags as typed in place of a function's arguments.
 
-    That is the flag whose value the error has received, where there is one.
+    `name=True` in its advice becomes --name. The argument itself becomes the name of the flag whose
+    value the error has received, where there is one.
     """
+
+    def flag(found: re.Match) -> str:
+        if found[1] not in _TYPED:
+            return found[0]
+        name, value = found[1].replace("_", "-"), found[2].strip("'")
+        return {"True": f"--{name}", "False": f"--no-{name}"}.get(value, f"--{name} {value}")
+
+    advice, *received = line.partition(" Received: ")
+    line = "".join([re.sub(r"\b(\w+)=(True|False|'\w+')", flag, advice), *received])
     found = re.fullmatch(r"`(\w+)`(.* Received: )(?:\1=)?('.*')(.*)", line)
     if found is None or found[1] in _TYPED:
         return line

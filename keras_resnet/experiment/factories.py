@@ -38,6 +38,7 @@ from keras_resnet.preprocessing import Preprocessing
 from keras_resnet.surgery import stage_rates
 from keras_resnet.training.augment import AUGMENTS, check_channels
 from keras_resnet.training.trackers import make_trackers
+from keras_resnet.utils import checks
 
 
 def load_data(data: Data) -> ImageDataset:
@@ -141,12 +142,16 @@ def monitored(experiment: Experiment, dataset: ImageDataset) -> str | None:
     That is where no images are held out to choose by.
 
     Raises:
-        ValueError: If a setting needs it and there are no such images.
+        ValueError: If a setting needs it and there are no such images, or no such figure.
     """
     optimization = experiment.optimization
     if "validation" in dataset.splits and experiment.data.validation_split == "validation":
-        prefix = "val_" if optimization.ema is None else "ema_val_"
-        return optimization.monitor or f"{prefix}accuracy"
+        prefixes = ["", "val_"] if optimization.ema is None else ["", "val_", "ema_val_"]
+        if optimization.monitor is None:
+            return f"{prefixes[-1]}accuracy"
+        metrics = ["loss", *(metric.name for metric in make_metrics(optimization, dataset))]
+        figures = [prefix + name for prefix in prefixes for name in metrics]
+        return checks.one_of("monitor", optimization.monitor, figures)
     names = ("monitor", "patience", "final_weights")
     why = f"requires validation images, and {dataset.name} has none"
     expect_defaults(optimization, names, why)

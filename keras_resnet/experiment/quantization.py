@@ -25,7 +25,7 @@ from keras_resnet.experiment.runner import (
     of_one_process,
     working,
 )
-from keras_resnet.experiment.settings import Experiment
+from keras_resnet.experiment.settings import QUANTIZED, Experiment
 from keras_resnet.experiment.targets import head
 from keras_resnet.experiment.workdir import CONFIG, expect_settings
 from keras_resnet.export import export
@@ -45,8 +45,6 @@ logger = logging.getLogger(__name__)
 # Training images that the ranges start from.
 IMAGES = 512
 _BATCH = 64
-# What a run here has in its config.json beside its settings, and one of `train` has not.
-_KIND = {"quantize": "int8"}
 
 
 def train_quantized(experiment: Experiment) -> dict[str, Any]:
@@ -72,7 +70,7 @@ def train_quantized(experiment: Experiment) -> dict[str, Any]:
         ImportError: If a package of the extra `export` is missing.
     """
     workdir, optimization = Path(experiment.output.workdir), experiment.optimization
-    own = {**experiment.of_the_result(), **_KIND}
+    own = {**experiment.of_the_result(), **QUANTIZED}
     init = experiment.network.init
     if init is None or not init.endswith(".keras"):
         raise ValueError(
@@ -94,7 +92,7 @@ def train_quantized(experiment: Experiment) -> dict[str, Any]:
         trainer = make_trainer(experiment, strategy, model, dataset, steps)
         if chief:
             logger.info(f"{trained.name}: {split} accuracy {100 * accuracy:.2f} % before")
-            begin(experiment, dataset, _KIND)
+            begin(experiment, dataset, QUANTIZED)
         options = fit_options(experiment, dataset, workdir, chief=chief)
         trainer.fit(steps=steps, **options)
         round_biases(model)

@@ -51,6 +51,9 @@ CROPS_BY_NAME: dict[str, dict[str, object]] = {
     "inception": {"crop": "inception", "lighting": 0.0},
 }
 
+# Metrics that there are, by labels and number of classes: those of `targets.make_metrics`.
+_METRICS = ("loss", "accuracy", "top5_accuracy", "subset_accuracy", "macro_f1")
+
 # Settings by name, and the values that each can have beside None.
 CHOICES: dict[str, tuple[str, ...]] = {
     "augment": (*CROPS_BY_NAME, *AUGMENTS),
@@ -61,6 +64,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "final_weights": ("last", "best"),
     "interpolation": ("bilinear", "bicubic"),
     "loss": LOSSES,
+    "monitor": tuple(f"{split}{name}" for split in ("val_", "ema_val_", "") for name in _METRICS),
     "optimizer": OPTIMIZERS,
     "precision": PRECISIONS,
     "sampling": SAMPLINGS,
@@ -78,6 +82,8 @@ OF_THE_NETWORK = (
     *("dropout", "stochastic_depth", "zero_init_residual"),
     *("synchronized_bn", "recompute"),
 )
+# What a run of `quantize` has in its config.json beside its settings, and one of `train` has not.
+QUANTIZED = {"quantize": "int8"}
 _GOES_WITH_INIT = "requires `init`, the trained network to start from"
 
 
@@ -421,7 +427,7 @@ class Optimization:
                 f"`decay` must be 'decoupled' or left out with optimizer={self.optimizer!r}. "
                 "Received: decay='l2'",
             )
-        found.choices("final_weights")
+        found.choices("monitor", "final_weights")
         found.each(checks.integer, "batch_size", "epochs", "steps", "base_batch", "patience")
         found.each(checks.integer, "seed", "head_epochs", minimum=0)
         found.refuse(

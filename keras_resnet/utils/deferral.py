@@ -6,21 +6,21 @@ TensorFlow takes seconds to import, and a wrong flag can be told without it. Eve
 
 from __future__ import annotations
 
+import sys
+
+# `python -m keras_resnet` imports the package in front of the command, which handles signals.
+if sys.argv[:1] == ["-m"] and sys.orig_argv[-len(sys.argv)] in ("keras_resnet", "-mkeras_resnet"):
+    import keras_resnet_command  # noqa: F401
+
 import importlib
 import importlib.util
 import logging
-import sys
 from collections.abc import Callable
 from typing import Any
 
 from keras_resnet.utils.terminal import errors_alone, notices_left_out
 
-# `python -m keras_resnet` imports the package in front of the command.
-_AS_MODULE = sys.argv[:1] == ["-m"] and sys.orig_argv[-len(sys.argv)] in (
-    "keras_resnet",
-    "-mkeras_resnet",
-)
-_deferring = _AS_MODULE or "keras_resnet_command" in sys.modules
+_deferring = "keras_resnet_command" in sys.modules
 _packages: list[str] = []
 _waiting: list[Callable[[], object]] = []
 

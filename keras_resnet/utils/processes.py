@@ -13,8 +13,11 @@ from pathlib import Path
 def command_line() -> str:
     """Returns the command that started this process, as one types it."""
     program, *words = sys.argv
-    name = Path(program).name
-    return shlex.join([name, *words] if name == "keras-resnet" else ["python", program, *words])
+    path = Path(program)
+    if path.name == "keras-resnet":
+        return shlex.join([path.name, *words])
+    as_module = path.parts[-2:] == ("keras_resnet", "__main__.py")
+    return shlex.join(["python", *(["-m", "keras_resnet"] if as_module else [program]), *words])
 
 
 def environment(**settings: str) -> dict[str, str]:

@@ -118,6 +118,49 @@ def test_the_command_line_decides_between_epochs_and_steps(tmp_path):
         assert (given.epochs, given.steps) == (epochs, steps), (text, words)
 
 
+def test_a_null_of_a_file_is_no_value(tmp_path):
+    path = tmp_path / "config.json"
+    path.write_text('{"steps": null, "learning_rate": null, "data_dir": null, "ema": null}')
+    assert experiment("--config", str(path)) == PRESETS["default"].replace(steps=None)
+    assert experiment("--config", str(path), "--steps", "5").optimization.steps == 5
+    path.write_text(
+        '{"kind": null, "sizes": null, "mirrored": null, "output": null, "about": null}'
+    )
+    assert own("x", "--config", str(path)) == Own("x", config=path)
+
+
+def test_a_file_can_name_the_preset(tmp_path):
+    path = tmp_path / "config.json"
+    path.write_text('{"preset": "short", "seed": 3}')
+    presets = PRESETS | {"short": Experiment.from_flat(steps=2), "long": Experiment()}
+
+    def parsed(*words, presets=presets):
+        words = ("--config", str(path), *words)
+        return cli.parse_experiment(words, "text", presets, cli.Arguments)[0]
+
+    assert parsed() == presets["short"].replace(seed=3)
+    assert parsed("--preset", "long") == presets["long"].replace(seed=3)
+    with refused("config", "preset"):
+        parsed(presets=PRESETS)
+    path.write_text('{"preset": "nope"}')
+    with refused("preset", "nope"):
+        parsed()
+
+
+def test_errors_advise_flags_as_typed(capsys):
+    def main():
+        own("x", "-o", "there")
+        advice = "`path` must be free with mirrored=True, mirrored=False, kind='b' or other=True."
+        raise ValueError(f"{advice} Received: path='there', steps=1")
+
+    with pytest.raises(SystemExit):
+        cli.run(main)
+    assert capsys.readouterr().err == (
+        "error: `output` must be free with --mirrored, --no-mirrored, --kind b or other=True. "
+        "Received: output='there', steps=1\n"
+    )
+
+
 def test_unknown_keys_are_named(tmp_path):
     path = tmp_path / "config.yaml"
     path.write_text("modle: ResNet32\nrate: 1\nepochs: 3\n")

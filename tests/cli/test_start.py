@@ -34,6 +34,7 @@ WRONG = (
     "train --augment nope",
     "train --dataset nope",
     "train --optimizer nope",
+    "train --monitor val_acc",
     "train --model ResNet51",
     "train --depth 7",
     "train --workdir {file}",
@@ -198,6 +199,26 @@ def test_signals_during_an_import_are_one_line(module, number, line):
     process.send_signal(number)
     _, errors = process.communicate(timeout=60)
     assert errors == f"{line}\n" and process.returncode == 128 + number
+
+
+@pytest.mark.parametrize("module", ["keras_resnet.utils.terminal", "keras_resnet.models"])
+def test_an_interrupt_is_one_line_from_the_begin_of_a_module_on(module, tmp_path):
+    """Python itself imports `sitecustomize` in front of everything else."""
+    still, _, _ = _STANDS_STILL.partition("import keras_resnet_command")
+    still = still.replace("sys.argv.pop(1)", repr(module))
+    (tmp_path / "sitecustomize.py").write_text(still)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "keras_resnet", "models"],
+        cwd=ROOT,
+        env=ENVIRONMENT | {"PYTHONPATH": str(tmp_path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout.readline() == "importing\n"
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert (errors, process.returncode) == ("interrupted\n", 130)
 
 
 def test_a_crash_of_native_code_is_told(subprocess_python):

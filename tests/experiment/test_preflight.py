@@ -84,6 +84,8 @@ def rename(source, target):
         (None, {"image_size": 3}, "`image_size`: (3, 3, 3)"),
         (None, {"depth": 9}, "`depth`: 9"),
         (None, {"gpus": 99}, "`gpus`: 99"),
+        (None, {"monitor": "ema_val_loss", "val_split": 0.5}, "`monitor`: 'ema_val_loss'"),
+        (None, {"monitor": "val_macro_f1", "val_split": 0.5}, "`monitor`: 'val_macro_f1'"),
         (None, {"depth": None, "init": "no.keras"}, "`init`: 'no.keras'"),
         (None, {"workdir": "{root}/train/a/0.png"}, "`workdir`: is a file"),
         (None, {"workdir": "{root}/train/a/0.png/runs"}, "`workdir`: is a file"),

@@ -12,7 +12,15 @@ from keras_resnet.data import ArrayDataset
 from keras_resnet.evaluation import evaluate
 from keras_resnet.experiment import Experiment
 from keras_resnet.experiment.factories import build_model, make_trainer
-from keras_resnet.experiment.targets import Head, expect_targets, head, load_teacher, make_loss
+from keras_resnet.experiment.settings import CHOICES
+from keras_resnet.experiment.targets import (
+    Head,
+    expect_targets,
+    head,
+    load_teacher,
+    make_loss,
+    make_metrics,
+)
 from tests.helpers import distance, randomize, refused
 
 
@@ -28,6 +36,15 @@ def data(kind="single", count=24, size=16):
             labels = rng.integers(0, 2, (count, classes)).astype("float32")
         splits[split] = images, labels
     return ArrayDataset("noise", splits, "abc"[:classes], multi_label=kind == "several")
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_every_metric_can_be_monitored(several):
+    images = np.zeros((1, 8, 8, 1), np.uint8)
+    labels = np.eye(1, 11, dtype="float32") if several else np.zeros(1, int)
+    many = ArrayDataset("m", {"train": (images, labels)}, "abcdefghijk", multi_label=several)
+    names = {metric.name for metric in make_metrics(Experiment().optimization, many)}
+    assert names <= set(CHOICES["monitor"]) and len(names) > 1
 
 
 def experiment(**settings):
