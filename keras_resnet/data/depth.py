@@ -6,11 +6,10 @@ import dataclasses
 import logging
 from collections.abc import Mapping
 
-import numpy as np
-
 from keras_resnet.data.files import FileSource
 from keras_resnet.data.image_files import is_16_bit
 from keras_resnet.data.npy import IMAGE_CHANNELS, npy_shape
+from keras_resnet.data.order import spread
 from keras_resnet.data.transforms import Transforms
 
 logger = logging.getLogger(__name__)
@@ -26,7 +25,7 @@ def kept_bits(transforms: Transforms, source: FileSource) -> Transforms:
     if not transforms.of_files:
         return transforms
     count = 0
-    sample = np.unique(np.linspace(0, len(source) - 1, min(_SAMPLE, len(source))).astype(int))
+    sample = spread(len(source), _SAMPLE)
     for index in sample.tolist():
         path = source.locate(index)
         if path.lower().endswith(".png"):

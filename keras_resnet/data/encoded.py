@@ -19,6 +19,7 @@ import tensorflow as tf
 
 from keras_resnet.data.dataset import SPLITS, ImageDataset, channel_statistics
 from keras_resnet.data.decoding import decode_whole, decoding_fault
+from keras_resnet.data.order import spread
 from keras_resnet.data.traits import shown_size
 from keras_resnet.data.transforms import Transforms
 from keras_resnet.preprocessing import Size, sides_of
@@ -168,8 +169,7 @@ class EncodedDataset(ImageDataset):
         Images that cannot be read are passed over.
         """
         source, found = self._sources[checks.one_of("split", split, self.splits)], []
-        spread = np.linspace(0, len(source) - 1, min(most, len(source))).astype(np.int64)
-        for index in spread:
+        for index in spread(len(source), most):
             try:
                 found.append(shown_size(source.read(tf.constant(index))[0].numpy()))
             except (tf.errors.OpError, ValueError, EOFError):

@@ -76,6 +76,11 @@ def steps_per_epoch(num_examples: int, batch_size: int) -> int:
     return num_examples // batch_size
 
 
+def spread(count: int, most: int) -> np.ndarray:
+    """Returns up to `most` of the positions below `count`, evenly spread, int64 and rising."""
+    return np.linspace(0, count - 1, min(most, count)).astype(np.int64)
+
+
 def _checked_shares(probabilities: np.ndarray, num_examples: int) -> np.ndarray:
     shares = np.asarray(probabilities, np.float64)
     valid = shares.shape == (num_examples,) and np.isfinite(shares).all() and (shares >= 0).all()

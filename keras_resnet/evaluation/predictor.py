@@ -21,9 +21,11 @@ from keras_resnet.data.decoding import (
     is_image_file,
 )
 from keras_resnet.data.encoded import BadImages
+from keras_resnet.data.order import spread
 from keras_resnet.export import ExportedModel, load_exported
 from keras_resnet.export.copies import image_network
 from keras_resnet.export.endpoints import class_probabilities
+from keras_resnet.export.inference import CALIBRATION_IMAGES
 from keras_resnet.preprocessing import (
     Preprocessing,
     Size,
@@ -183,9 +185,12 @@ def predict(
 
 
 def read_images(
-    images: str | Path | Iterable[str | Path], transforms: Transforms
+    images: str | Path | Iterable[str | Path], transforms: Transforms, most: int | None = None
 ) -> Iterator[tuple[Path, np.ndarray]]:
-    """Yields the path and the pixels of image files, cropped as for `predict`."""
+    """Yields the path and the pixels of image files, cropped as for `predict`.
+
+    Of a folder it reads at most `most` files, evenly spread over all.
+    """
     bad = BadImages(limit=None)
     for given in [images] if isinstance(images, (str, os.PathLike)) else images:
         given = local_copy("images", str(given)) if is_remote(given) else Path(given)
@@ -193,9 +198,11 @@ def read_images(
             raise ValueError(  # before it is opened: a pipe may block for good
                 f"`images` must be files or folders of them. Received: {str(given)!r}"
             )
-        for path in (
-            _images_in(given, formats_of(transforms.channels)) if given.is_dir() else [given]
-        ):
+        paths = [given]
+        if given.is_dir():
+            paths = _images_in(given, formats_of(transforms.channels))
+            paths = [paths[i] for i in spread(len(paths), most or len(paths))]
+        for path in paths:
             try:
                 yield path, read_image(path.read_bytes(), transforms)
             except OSError as error:
@@ -233,7 +240,7 @@ def calibration_batches(
 
     The source is a folder of images, or "digits" for the digits' training images; the images have
     the size `image_size` if the model takes any, prepared by the `preprocessing` that it is
-    exported with.
+    exported with. Of a folder with more than 512 they are spread over all its files.
     """
     _, prepared = image_network(model, preprocessing)
     size = None if image_size is None else checked_size("image_size", image_size)
@@ -254,7 +261,9 @@ def calibration_batches(
             "`calibration` must be a folder of images or 'digits'. "
             f"Received: calibration={source!r}"
         )
-    return (image[None] for _, image in read_images(source, transforms))
+    # By name they are sorted by class: the first would be those of the first classes.
+    found = read_images(source, transforms, CALIBRATION_IMAGES)
+    return (image[None] for _, image in found)
 
 
 def _images_in(folder: Path, formats: Collection[str]) -> list[Path]:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import itertools
 import logging
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from keras_resnet import training
 from keras_resnet.data import ImageDataset
+from keras_resnet.data.order import spread
 from keras_resnet.experiment.card import origin
 from keras_resnet.experiment.factories import fit_options, make_trainer, total_steps
 from keras_resnet.experiment.quantized_forms import FILES, report_forms
@@ -30,6 +31,7 @@ from keras_resnet.experiment.targets import head
 from keras_resnet.experiment.workdir import CONFIG, expect_settings
 from keras_resnet.export import export
 from keras_resnet.export.copies import missing_standardization
+from keras_resnet.export.inference import CALIBRATION_IMAGES
 from keras_resnet.network import Network, class_names_of, remembered
 from keras_resnet.preprocessing import Preprocessing
 from keras_resnet.surgery import quantize_aware, rebuild, round_biases
@@ -42,8 +44,6 @@ from keras_resnet.weights.saving import load_model, save_model
 
 logger = logging.getLogger(__name__)
 
-# Training images that the ranges start from.
-IMAGES = 512
 _BATCH = 64
 
 
@@ -156,10 +156,17 @@ def _quantized(trained: keras.Model, dataset: ImageDataset) -> keras.Model:
 
 
 def _some_images(dataset: ImageDataset, split: str) -> list[np.ndarray]:
-    """Returns batches of images, 512 of them where there are so many."""
-    batches = itertools.islice(dataset.eval_batches(split, _BATCH), IMAGES // _BATCH)
-    found = [np.asarray(images, "float32")[np.asarray(real) > 0] for images, _, real in batches]
-    return [batch for batch in found if len(batch)]
+    """Returns batches of images spread over a split, 512 of them where there are so many."""
+
+    def read(rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        return dataset.read_rows(split, rows, None, replace=False)
+
+    # Splits are often sorted by class: the first images would be those of the first classes.
+    rows = tf.data.Dataset.from_tensors(spread(dataset.num_examples(split), CALIBRATION_IMAGES))
+    with dataset.reading():
+        images, _, readable = rows.map(read).get_single_element()
+    images = images.numpy()[readable.numpy() > 0].astype("float32")
+    return [images[start : start + _BATCH] for start in range(0, len(images), _BATCH)]
 
 
 def _save(

@@ -12,6 +12,7 @@ from PIL import Image
 
 import keras_resnet
 from keras_resnet.data import BadImageWarning, Transforms
+from keras_resnet.evaluation import predictor
 from keras_resnet.evaluation.predictor import calibration_batches, predict, read_images
 from keras_resnet.export import export, export_hub
 from keras_resnet.preprocessing import Preprocessing
@@ -162,6 +163,19 @@ def test_calibration_batches(model, pixels, folder):
     assert next(calibration_batches("digits", gray, preprocessing="none")).shape == (64, 8, 8, 1)
     with refused("`calibration`", "'digits'", "calibration='nowhere'"):
         calibration_batches("nowhere", model)
+
+
+def test_calibration_images_are_of_all_class_folders(model, tmp_path, monkeypatch):
+    monkeypatch.setattr(predictor, "CALIBRATION_IMAGES", 12)
+    for name in "abc":
+        (tmp_path / name).mkdir()
+        color = 50 * (ord(name) - ord("a"))
+        Image.new("RGB", (SIDE, SIDE), (color,) * 3).save(tmp_path / name / "0.bmp")
+        for i in range(1, 15):
+            os.link(tmp_path / name / "0.bmp", tmp_path / name / f"{i}.bmp")
+    images = np.concatenate(list(calibration_batches(str(tmp_path), model)))
+    counts = np.unique(images[:, 0, 0, 0], return_counts=True)[1]
+    assert len(images) == 12 and len(counts) == 3 and np.ptp(counts) <= 1
 
 
 def test_wrong_arguments_are_named(model, folder, forms, tmp_path):
