@@ -14,7 +14,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 
 from keras_resnet import experiment
-from keras_resnet.cli import Arguments, parse_experiment
+from keras_resnet.cli import Arguments, parse_experiment, print_json
 from keras_resnet.experiment.settings import OF_THE_NETWORK, QUANTIZED, Experiment
 
 # Less than a tenth of the learning rate of training: the network begins where that ended, and has
@@ -43,9 +43,11 @@ class Quantize(Arguments):
     Attributes:
         init: Trained network, a .keras file of images in [0, 255] or of one that remembers how to
             prepare them; it keeps its classifier.
+        json: Print the content of metrics.json as JSON.
     """
 
     init: str
+    json: bool = False
 
 
 def main(
@@ -58,4 +60,6 @@ def main(
     settings, given = parse_experiment(
         argv, description, presets, Quantize, WITHOUT, prog, kind=QUANTIZED
     )
-    experiment.quantization.train_quantized(settings.replace(init=given.init))
+    figures = experiment.quantization.train_quantized(settings.replace(init=given.init))
+    if given.json:
+        print_json(figures)

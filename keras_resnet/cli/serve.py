@@ -18,7 +18,10 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import os
+import signal
 import socket
+import threading
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
@@ -33,6 +36,8 @@ from keras_resnet.utils import checks
 
 # Connections at a time; each may hold the bytes of a request. Further ones get status 503.
 CONNECTIONS = 64
+# Seconds that requests have to end in once the server is to end.
+GRACE = 5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,7 +102,14 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
         )
         host = f"[{given.host}]" if ":" in given.host else given.host
         print(f"http://{host}:{listener.getsockname()[1]}/predict; Ctrl-C ends it", flush=True)
-        server.run(sockets=[listener])
+        try:
+            server.run(sockets=[listener])
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+            # Python would wait for a request that still runs, however long it takes.
+            end = threading.Timer(1, os._exit, [128 + signal.SIGTERM])
+            end.daemon = True
+            end.start()
 
 
 def make_server(
@@ -174,7 +186,7 @@ def make_server(
             log_config=None,
             proxy_headers=False,
             server_header=False,
-            timeout_graceful_shutdown=10,
+            timeout_graceful_shutdown=GRACE,
             ws="none",
         )
     )

@@ -80,7 +80,8 @@ def test_it_trains_saves_and_exports(init, tmp_path, monkeypatch):
     # Finished: nothing is done again.
     before = (workdir / "model.tflite").stat().st_mtime_ns
     run_here("quantize", "--init", init, "--workdir", workdir, *FAST, "--no-report")
-    run_here("quantize", "--config", workdir / "config.json")
+    printed = run_here("quantize", "--config", workdir / "config.json", "--json")
+    assert json.loads(printed) == figures
     refused("quantize", "train", "--config", workdir / "config.json")
     assert (workdir / "model.tflite").stat().st_mtime_ns == before
     refused("`workdir`", "quantize", "--init", init, "--workdir", workdir, *FAST, "--seed", 1)

@@ -6,6 +6,8 @@ import dataclasses
 import http.client
 import json
 import socket
+import subprocess
+import sys
 import threading
 
 import numpy as np
@@ -20,7 +22,7 @@ from keras_resnet.preprocessing import NONE_OF_THE_CLASSES, Preprocessing
 from keras_resnet.weights.saving import save_model
 from tests.data.helpers import encode
 from tests.helpers import randomize
-from tests.recipes.running import refused, run_here, save_untrained
+from tests.recipes.running import ROOT, refused, run_here, save_untrained
 
 for package in ("starlette", "uvicorn", "python_multipart"):
     pytest.importorskip(package)
@@ -136,6 +138,34 @@ def test_none_of_the_classes_is_the_same_answer_everywhere(tmp_path):
     printed = run_here("predict", tmp_path / "model.keras", *files)
     lines = [line for line in printed.splitlines() if line.endswith(NONE_OF_THE_CLASSES)]
     assert lines == [f"{files[expected.index(True)]}  {NONE_OF_THE_CLASSES}"]
+
+
+_SLOW = """
+import sys, time
+import keras_resnet_command
+from keras_resnet.cli import serve
+def answer(classifier, images):
+    print("at work", flush=True)
+    time.sleep(100)
+serve.answer = answer
+serve.GRACE = 1
+sys.argv = ["keras-resnet", "serve", sys.argv[1], "--port", "0"]
+keras_resnet_command.main()
+"""
+
+
+def test_sigterm_ends_it_while_a_request_runs(folder):
+    command = [sys.executable, "-c", _SLOW, folder / "model.keras"]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    with process, contextlib.ExitStack() as stack:
+        stack.callback(process.kill)
+        port = int(process.stdout.readline().partition("/predict")[0].rpartition(":")[2])
+        client = http.client.HTTPConnection("127.0.0.1", port)
+        stack.callback(client.close)
+        client.request("POST", "/predict", b"x")
+        assert process.stdout.readline() == "at work\n"
+        process.terminate()
+        assert process.wait(timeout=30) == 143
 
 
 def test_a_model_without_threshold_always_shows_a_class(port, images):

@@ -17,6 +17,7 @@ from keras_resnet.training.trackers import (
     expect_installed,
     make_trackers,
 )
+from keras_resnet.utils.checks import ProblemsError
 from tests.helpers import refused
 from tests.training.fakes import fit, make_trainer
 
@@ -111,6 +112,12 @@ def test_missing_packages_name_their_extra(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "mlflow", None)
     with pytest.raises(ImportError, match=r"\[mlflow\]"):
         expect_installed(["mlflow"])
+    with pytest.raises(ProblemsError) as caught:
+        expect_installed(["wandb", "mlflow", "wandb"])
+    assert [line.split("pip install ")[1] for line in caught.value.lines] == [
+        "'keras-deep-residual[wandb]'.",
+        "'keras-deep-residual[mlflow]'.",
+    ]
 
 
 def test_settings_name_trackers():
