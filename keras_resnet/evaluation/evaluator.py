@@ -196,20 +196,20 @@ def _common_preprocessing(
     models: Sequence[Model], names: Sequence[str], dataset: ImageDataset, protocol: Protocol
 ) -> Preprocessing | None:
     """Returns what the weights of all models want done to an image, or None where not known."""
-    known = {
-        name: prepared
+    known = [  # pairs: models of an ensemble may share a name
+        (name, prepared)
         for name, model in zip(names, models, strict=True)
         if (prepared := _preprocessing(model, dataset, protocol)) is not None
-    }
+    ]
     size = dataset.image_shape[:2]
-    wanted = {(one.at(size).shorter_side, one.interpolation) for one in known.values()}
+    wanted = {(one.at(size).shorter_side, one.interpolation) for _, one in known}
     if len(wanted) > 1 and protocol == type(protocol)():
-        listed = ", ".join(f"{name} with {one}" for name, one in known.items())
+        listed = ", ".join(f"{name} with {one}" for name, one in known)
         raise ValueError(
             "`models` of an ensemble must want the same done to an image; a protocol with `resize` "
             f"or `scales` makes it the same for all. Received: {listed}"
         )
-    return next(iter(known.values()), None)
+    return known[0][1] if known else None
 
 
 def open_model(path: str | Path) -> Model:

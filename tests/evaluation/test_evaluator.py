@@ -1,9 +1,12 @@
+import dataclasses
+
 import keras
 import numpy as np
 import pytest
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
+from keras_resnet import CifarResNet
 from keras_resnet.data import BadImageWarning, load_dataset
 from keras_resnet.evaluation import (
     MultiScale,
@@ -18,6 +21,7 @@ from keras_resnet.evaluation import (
 )
 from keras_resnet.export import export, export_hub
 from keras_resnet.models import hub
+from keras_resnet.preprocessing import Preprocessing
 from tests.data.helpers import write_folder
 from tests.helpers import refused
 
@@ -104,6 +108,17 @@ def test_an_ensemble_is_the_mean_of_its_models(dataset, average):
     assert_predictions(evaluate(models, dataset, average=average), np.mean(scores, axis=0))
     for model, each in zip(models, scores, strict=True):
         assert_predictions(evaluate([model], dataset, average=average), each)
+
+
+def test_an_ensemble_of_one_name_must_want_the_same_of_images(dataset):
+    models = []
+    for resize in (10, 12):
+        prepared = dataclasses.replace(Preprocessing.unchanged(3), image_size=8, resize=resize)
+        options = {"input_shape": SHAPE, "classes": 7, "include_preprocessing": prepared}
+        models.append(CifarResNet(8, **options))
+    assert models[0].name == models[1].name
+    with refused("`models` of an ensemble"):
+        evaluate(models, dataset)
 
 
 def test_the_result_says_what_was_evaluated(dataset):
