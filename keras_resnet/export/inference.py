@@ -130,8 +130,9 @@ def export(
       have their scale in the file. Probabilities of "int8" come in steps of 1/256. A model from
       `surgery.quantize_aware` is of "int8" as it is.
     - "onnx": a file for ONNX Runtime, of opset 17 or another, channels first inside: images are
-      transposed once, but for dilated networks (`output_stride`). `quantize="int8"` is by ONNX
-      Runtime's own quantizer (QDQ, per channel). It takes images of any size if the model does.
+      transposed once, but for dilated networks (`output_stride`). `quantize="int8"` is QDQ, per
+      channel: by ONNX Runtime's own quantizer, or by the trained ranges of a model from
+      `surgery.quantize_aware`. It takes images of any size if the model does.
 
     Args:
         model: Functional model of one output, of images in [0, 255], channels last. It is not
