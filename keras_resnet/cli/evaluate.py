@@ -23,6 +23,7 @@ these images, which should be those of --split validation, and writes the model 
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -144,6 +145,8 @@ def main(
         try:
             measured = cast(evaluation.Evaluation, result)
             calibration = evaluation.fit_calibration(measured, given.kept)
+            if calibration.doubt is not None:
+                print(f"calibrate: {calibration.doubt}", file=sys.stderr)
             model = evaluation.calibrated(cast(Any, models[0]), calibration)
             weights.save_model(model, given.calibrate)
             metrics["calibration"] = dataclasses.asdict(calibration)
@@ -232,6 +235,11 @@ def _expect_calibrable(given: Evaluate) -> None:
         )
     if out.exists():
         raise ValueError(f"`calibrate` must be a new file. Received: calibrate={str(out)!r}")
+    if given.protocol != "single-crop" or given.resize is not None:
+        raise ValueError(
+            "`calibrate` must go with the single crop that the model predicts by, without `resize`."
+            f" Received: protocol={given.protocol!r}, resize={given.resize}"
+        )
     checks.fraction("kept", given.kept, one_allowed=True)
 
 

@@ -186,6 +186,9 @@ def test_sigmoid_of_several_classes_is_not_calibrated(tmp_path):
     )
     flags = ["--models", tmp_path / "bce.keras", "--calibrate", tmp_path / "new.keras"]
     refused("`calibrate`", "evaluate", *flags, "--workdir", tmp_path / "run")
+    for more in (["--protocol", "ten-crop"], ["--resize", 10]):
+        words = [*flags, "--workdir", tmp_path / "run", *more]
+        refused("`calibrate` must go with the single crop", "evaluate", *words)
     assert [path.name for path in tmp_path.iterdir()] == ["bce.keras"]
 
 
