@@ -139,7 +139,6 @@ def main(
         metrics["against"] = pair.row()
         lines.append(str(pair))
     metrics |= {"command": command_line(), "versions": experiment.card.versions()}
-    write_json(workdir / "metrics.json", metrics)
     failure: ValueError | OSError | None = None
     if given.calibrate is not None:
         try:
@@ -151,7 +150,6 @@ def main(
             weights.save_model(model, given.calibrate)
             metrics["calibration"] = dataclasses.asdict(calibration)
             lines.append(f"{given.calibrate}: {calibration}")
-            write_json(workdir / "metrics.json", metrics)
         except (ValueError, OSError) as error:  # All that was measured is told first.
             failure = error
     # Maps are those of one network.
@@ -159,8 +157,9 @@ def main(
         models[0] if len(models) == 1 and not isinstance(models[0], export.ExportedModel) else None
     )
     experiment.page.write_report(
-        workdir, title=title, model=explained, dataset=dataset, result=result
+        workdir, title=title, metrics=metrics, model=explained, dataset=dataset, result=result
     )
+    write_json(workdir / "metrics.json", metrics)  # last: a folder that has it is done
     if given.json:
         print_json(metrics)
     else:
