@@ -23,6 +23,7 @@ these images, which should be those of --split validation, and writes the model 
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -138,17 +139,17 @@ def main(
         metrics["against"] = pair.row()
         lines.append(str(pair))
     metrics |= {"command": command_line(), "versions": experiment.card.versions()}
-    write_json(workdir / "metrics.json", metrics)
     failure: ValueError | OSError | None = None
     if given.calibrate is not None:
         try:
             measured = cast(evaluation.Evaluation, result)
             calibration = evaluation.fit_calibration(measured, given.kept)
+            if calibration.doubt is not None:
+                print(f"calibrate: {calibration.doubt}", file=sys.stderr)
             model = evaluation.calibrated(cast(Any, models[0]), calibration)
             weights.save_model(model, given.calibrate)
             metrics["calibration"] = dataclasses.asdict(calibration)
             lines.append(f"{given.calibrate}: {calibration}")
-            write_json(workdir / "metrics.json", metrics)
         except (ValueError, OSError) as error:  # All that was measured is told first.
             failure = error
     # Maps are those of one network.
@@ -156,8 +157,9 @@ def main(
         models[0] if len(models) == 1 and not isinstance(models[0], export.ExportedModel) else None
     )
     experiment.page.write_report(
-        workdir, title=title, model=explained, dataset=dataset, result=result
+        workdir, title=title, metrics=metrics, model=explained, dataset=dataset, result=result
     )
+    write_json(workdir / "metrics.json", metrics)  # last: a folder that has it is done
     if given.json:
         print_json(metrics)
     else:
@@ -232,6 +234,11 @@ def _expect_calibrable(given: Evaluate) -> None:
         )
     if out.exists():
         raise ValueError(f"`calibrate` must be a new file. Received: calibrate={str(out)!r}")
+    if given.protocol != "single-crop" or given.resize is not None:
+        raise ValueError(
+            "`calibrate` must go with the single crop that the model predicts by, without `resize`."
+            f" Received: protocol={given.protocol!r}, resize={given.resize}"
+        )
     checks.fraction("kept", given.kept, one_allowed=True)
 
 

@@ -22,6 +22,8 @@ from keras_resnet.utils import checks
 
 # Temperatures that are considered.
 _LOWEST, _HIGHEST = 1e-2, 1e2
+# Fewer images than these tell little of a temperature.
+_FEW = 100
 # How far from 1 the sum of an image's probabilities may be, in 16 bits too.
 _ROUNDING = 2e-2
 
@@ -48,6 +50,15 @@ class Calibration:
     error: tuple[float, float]
     cross_entropy: tuple[float, float]
     images: int
+
+    @property
+    def doubt(self) -> str | None:
+        """Reason why the temperature tells little: a bound of the search, or few images."""
+        if not _LOWEST * 1.01 < self.temperature < _HIGHEST / 1.01:
+            return f"the temperature, {self.temperature:.3g}, is at the end of the range searched"
+        if self.images < _FEW:
+            return f"the temperature is fitted on {self.images} images, fewer than {_FEW}"
+        return None
 
     def __str__(self) -> str:
         return (

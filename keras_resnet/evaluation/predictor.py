@@ -207,7 +207,10 @@ def read_images(
                 yield path, read_image(path.read_bytes(), transforms)
             except OSError as error:
                 if not given.is_dir():
-                    raise
+                    raise type(error)(
+                        f"`images` must be files that can be read. Received: {str(path)!r} "
+                        f"({error.strerror})"
+                    ) from error
                 bad.report(str(path), f"unreadable ({error.strerror})")
             except BadImageError as error:
                 if not given.is_dir():

@@ -15,9 +15,9 @@ from keras_resnet.analysis.activation_maps import class_activation_maps
 from keras_resnet.data import ImageDataset
 from keras_resnet.evaluation import Evaluation
 from keras_resnet.evaluation.classes import class_orders
+from keras_resnet.evaluation.evaluator import names_of
 from keras_resnet.evaluation.overview import data_uri
 from keras_resnet.export.copies import image_network
-from keras_resnet.network import class_names_of
 from keras_resnet.training.balance import training_shares
 from keras_resnet.training.step import BatchTransform
 
@@ -163,7 +163,7 @@ def _maps(
     """Returns the maps of two classes for each image; None for a network that has none."""
     # Networks with another end have no maps, and those of other images none of these.
     with contextlib.suppress(ValueError):
-        names = [class_names_of(model)]
+        names = [names_of(model)]
         (order,) = class_orders(dataset.name, dataset.class_names, [model.name], names)
         outputs = np.arange(len(dataset.class_names)) if order is None else np.array(order)
         network, _ = image_network(model)

@@ -32,7 +32,8 @@ from keras_resnet.experiment.workdir import CONFIG, expect_settings
 from keras_resnet.export import export
 from keras_resnet.export.copies import missing_standardization
 from keras_resnet.export.inference import CALIBRATION_IMAGES
-from keras_resnet.network import Network, class_names_of, remembered
+from keras_resnet.export.reading import labels_of
+from keras_resnet.network import Network, remembered
 from keras_resnet.preprocessing import Preprocessing
 from keras_resnet.surgery import quantize_aware, rebuild, round_biases
 from keras_resnet.surgery.graphs import functional_config, output_activation
@@ -131,7 +132,7 @@ def trained_network(init: str, experiment: Experiment, dataset: ImageDataset) ->
             changes["input_shape"] = dataset.image_shape
         model = rebuild(model, **changes) if changes else model
     ending = head(experiment.optimization, dataset)
-    names = class_names_of(model) or dataset.class_names
+    names = labels_of(model, Path(init)) or dataset.class_names
     own = (model.input_shape[1:], model.output_shape, output_activation(functional_config(model)))
     if own != (dataset.image_shape, (None, ending.outputs), ending.activation) or (
         tuple(names) != tuple(dataset.class_names)

@@ -12,11 +12,11 @@ import tensorflow as tf
 from keras_resnet import training
 from keras_resnet.data import ImageDataset
 from keras_resnet.evaluation.classes import class_orders
-from keras_resnet.evaluation.evaluator import open_model
+from keras_resnet.evaluation.evaluator import names_of, open_model
 from keras_resnet.experiment.settings import Optimization
 from keras_resnet.export import ExportedModel
 from keras_resnet.export.copies import image_network
-from keras_resnet.network import class_names_of, preprocessing_of
+from keras_resnet.network import preprocessing_of
 from keras_resnet.surgery.graphs import functional_config, output_activation
 from keras_resnet.training.balance import class_weights
 
@@ -157,8 +157,7 @@ def load_teacher(
     sides = own[0] or height, own[1] or width
     prepared = preprocessing_of(found)
     interpolation = prepared.interpolation if prepared else dataset.interpolation
-    names = class_names_of(found)
-    (order,) = class_orders(dataset.name, dataset.class_names, [teacher], [names])
+    (order,) = class_orders(dataset.name, dataset.class_names, [teacher], [names_of(found)])
     net.trainable = False
 
     def probabilities(images: tf.Tensor) -> tf.Tensor:

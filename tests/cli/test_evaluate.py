@@ -179,6 +179,19 @@ def test_two_models_are_compared_and_one_is_calibrated(tmp_path, monkeypatch, ca
     assert "top-1" in told.out and (workdir / "report.html").is_file()
 
 
+def test_metrics_are_written_last(models, tmp_path, monkeypatch):
+    """A folder whose report failed is not taken for a finished one."""
+
+    def fail(*_, metrics, **__):
+        assert metrics["images"] == 360
+        raise OSError("no space")
+
+    monkeypatch.setattr(evaluate.experiment.page, "write_report", fail)
+    flags = ["--models", models[0], "--workdir", tmp_path / "run"]
+    refused("no space", "evaluate", *flags)
+    assert not (tmp_path / "run" / "metrics.json").exists()
+
+
 def test_sigmoid_of_several_classes_is_not_calibrated(tmp_path):
     options = {"input_shape": (8, 8, 1), "include_preprocessing": Preprocessing.unchanged(1, 8)}
     keras_resnet.CifarResNet(8, classifier_activation="sigmoid", **options).save(
@@ -186,6 +199,9 @@ def test_sigmoid_of_several_classes_is_not_calibrated(tmp_path):
     )
     flags = ["--models", tmp_path / "bce.keras", "--calibrate", tmp_path / "new.keras"]
     refused("`calibrate`", "evaluate", *flags, "--workdir", tmp_path / "run")
+    for more in (["--protocol", "ten-crop"], ["--resize", 10]):
+        words = [*flags, "--workdir", tmp_path / "run", *more]
+        refused("`calibrate` must go with the single crop", "evaluate", *words)
     assert [path.name for path in tmp_path.iterdir()] == ["bce.keras"]
 
 

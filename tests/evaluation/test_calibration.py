@@ -14,6 +14,7 @@ from keras_resnet.evaluation import (
     fit_temperature,
     reliability,
 )
+from keras_resnet.evaluation.calibration import Calibration
 from keras_resnet.export import export, load_exported
 from keras_resnet.weights import load_model
 from tests.helpers import randomize, refused
@@ -144,3 +145,12 @@ def test_diagram_writes_its_table(tmp_path):
     plots.reliability_diagram({"net": rows}, tmp_path / "reliability.png", title="Reliability")
     text = (tmp_path / "reliability.csv").read_text().splitlines()
     assert text[0] == "model,low,high,images,confidence,accuracy" and len(text) == 3
+
+
+@pytest.mark.parametrize(
+    ("temperature", "images", "word"),
+    [(1.5, 100, None), (1.5, 99, "99 images"), (0.01, 500, "0.01,"), (100.0, 500, "100,")],
+)
+def test_a_temperature_at_its_bounds_or_of_few_images_is_in_doubt(temperature, images, word):
+    found = Calibration(temperature, 0.5, 0.95, (0.1, 0.1), (1.0, 1.0), images)
+    assert found.doubt is None if word is None else word in found.doubt

@@ -1,9 +1,12 @@
 """Images that the ranges of 8-bit integers are measured on."""
 
+import keras
 import numpy as np
 
 from keras_resnet.data import ArrayDataset
-from keras_resnet.experiment.quantization import _some_images
+from keras_resnet.experiment.quantization import _some_images, trained_network
+from keras_resnet.experiment.settings import Experiment
+from tests.helpers import refused
 
 
 def test_ranges_come_from_images_of_all_classes():
@@ -19,3 +22,16 @@ def test_ranges_come_from_images_of_all_classes():
     assert len(counts) == 20 and np.ptp(counts) <= 1
     (batch,) = _some_images(dataset, "test")
     np.testing.assert_array_equal(batch, few[0])
+
+
+def test_names_beside_the_trained_network_are_its_classes(tmp_path):
+    images = np.zeros((4, 2, 2, 1), np.uint8), np.array([0, 1, 0, 1])
+    dataset = ArrayDataset("two", {"train": images, "test": images}, ["cat", "dog"])
+    inputs = keras.Input((2, 2, 1))
+    x = keras.layers.Flatten()(keras.layers.Rescaling(1 / 255)(inputs))
+    path = tmp_path / "model.keras"
+    keras.Model(inputs, keras.layers.Dense(2, activation="softmax")(x)).save(path)
+    trained_network(str(path), Experiment(), dataset)
+    (tmp_path / "labels.txt").write_text("dog\ncat\n")
+    with refused("`init`", "with other class names"):
+        trained_network(str(path), Experiment(), dataset)

@@ -119,12 +119,20 @@ def test_teacher_is_matched_by_name_size_and_standardization(tmp_path):
     teacher = randomize(build_model(experiment(), large))
     teacher.remember(teacher.network.with_class_names(large.class_names))
     teacher.save(tmp_path / "teacher.keras")
+    # The same network by names in labels.txt beside it, as predict and evaluate read them.
+    beside = tmp_path / "beside" / "teacher.keras"
+    beside.parent.mkdir()
+    teacher.remember(teacher.network.with_class_names(None))
+    teacher.save(beside)
+    (beside.parent / "labels.txt").write_text("c\na\nb\n")
     images = data().labels("test"), next(iter(data().eval_batches("test", 24)))[0]
     call = load_teacher(str(tmp_path / "teacher.keras"), data(), Head(3, "softmax"))
     resized = keras.ops.image.resize(
         np.asarray(images[1], "float32"), (32, 32), "bilinear", antialias=True
     )
     assert distance(call(images[1]), np.asarray(teacher(resized))[:, [1, 2, 0]]) < 1e-5
+    other = load_teacher(str(beside), data(), Head(3, "softmax"))
+    assert distance(other(images[1]), call(images[1])) < 1e-5
     with refused("`teacher`", "end in softmax"):
         load_teacher(str(tmp_path / "teacher.keras"), data(), Head(3, "sigmoid"))
     with refused("`teacher`", "shape (3,)"):
