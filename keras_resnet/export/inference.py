@@ -371,13 +371,13 @@ def _calibration_images(
     shape: tuple, calibration: Iterable[np.ndarray] | None, quantize: str | None
 ) -> np.ndarray | None:
     """Returns the calibration images as one array; None where there are none."""
-    if calibration is None:
-        if quantize in CALIBRATED:
-            raise ValueError(
-                f"`calibration` must be batches of images for quantize={quantize!r}. "
-                "Received: calibration=None"
-            )
+    if calibration is None and quantize not in CALIBRATED:
         return None
+    if calibration is None or isinstance(calibration, (str, Path)):
+        raise ValueError(
+            "`calibration` must be batches of images, as calibration_batches of a folder gives, for "
+            f"quantize={quantize!r}. Received: calibration={calibration!r}"
+        )
     every = itertools.chain.from_iterable(calibration)
     images = [np.asarray(image, "float32") for image in itertools.islice(every, CALIBRATION_IMAGES)]
     # Sides of any length are those of the first image.
