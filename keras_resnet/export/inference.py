@@ -375,8 +375,8 @@ def _calibration_images(
         return None
     if calibration is None or isinstance(calibration, (str, Path)):
         raise ValueError(
-            "`calibration` must be batches of images, as calibration_batches of a folder gives, for "
-            f"quantize={quantize!r}. Received: calibration={calibration!r}"
+            f"`calibration` must be batches of images for quantize={quantize!r}. "
+            f"Received: calibration={calibration!r}"
         )
     every = itertools.chain.from_iterable(calibration)
     images = [np.asarray(image, "float32") for image in itertools.islice(every, CALIBRATION_IMAGES)]

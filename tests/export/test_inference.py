@@ -313,7 +313,7 @@ def test_wrong_arguments_are_named(net, tmp_path):
         (path, {"format": "litert"}, "`path`", "'.tflite'", path),
         (lite, int8, "`calibration`", "quantize='int8'"),
         (lite, {**int8, "calibration": []}, "`calibration`", "no images"),
-        (lite, {**int8, "calibration": "folder"}, "`calibration`", "calibration_batches"),
+        (lite, {**int8, "calibration": "folder"}, "`calibration`", "'folder'"),
         (lite, {**int8, "calibration": [images[:, :4]]}, "`calibration`", "(4, 8, 1)"),
         (lite, {"format": "litert", "quantize": "int16x8"}, "`calibration`", "'int16x8'"),
         (lite, {"format": "litert", "io_dtype": "int16"}, "`io_dtype`", "'uint8'", "'int16'"),
