@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -119,22 +120,25 @@ def _slimmed(
     # Not a small learning rate, as for the deepened: channels that were taken out have to be made
     # up for. Chosen on the digits' validation images.
     shorter = base.replace(epochs=more_epochs, schedule="cosine")
+    # What is trained from scratch has no epochs and seconds of that net.
+    none = dataclasses.replace(run, metrics={**run.metrics, "epochs": 0, "train_seconds": 0.0})
     rows = []
     for share in shares:
         small = slim(model, max_multiply_adds=int(share * total), batches=batches)
         before = measure(SLIM, run, small, base, dataset)
         keras.utils.set_random_seed(run.seed)
         fresh = keras.models.clone_model(small)
-        for method, net, settings in ((SLIM, small, shorter), (SCRATCH, fresh, longer)):
+        for method, net, settings, first in (
+            (SLIM, small, shorter, run),
+            (SCRATCH, fresh, longer, none),
+        ):
             folder = Path(base.output.workdir) / f"{method.replace(', ', '-').replace(' ', '-')}"
             settings = settings.replace(workdir=f"{folder}-{share:g}-{run.seed}")
-            trained = train_on(net, f"{method} {share:g}", run, base, settings, dataset)
+            trained = train_on(net, f"{method} {share:g}", first, base, settings, dataset)
             row = {"method": method, "share": share, **_costs(net), **trained.metrics}
             if method == SLIM:
                 split = before["split"]
                 row["accuracy_before"] = before[f"{split}_accuracy"]
-            else:
-                row["epochs"] = longer.optimization.epochs
             rows.append(row)
     return rows
 

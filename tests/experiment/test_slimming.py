@@ -25,7 +25,7 @@ def test_rows_of_a_trained_net_and_of_what_came_of_it(tmp_path, monkeypatch, noi
             folder = tmp_path / f"{label}-0"
             save_model(build_model(experiments[label], noise), folder / "model.keras")
             epochs = experiments[label].optimization.epochs
-            runs.append(StudyRun(label, 0, folder, {"train_seconds": 1.0, "epochs": epochs}, []))
+            runs.append(StudyRun(label, 0, folder, {"train_seconds": 1000.0, "epochs": epochs}, []))
         return Study(runs, [StoppedRun("uniform-0.5", 1, "it diverged")])
 
     monkeypatch.setattr(slimming, "attempt_study", attempt_study)
@@ -39,6 +39,7 @@ def test_rows_of_a_trained_net_and_of_what_came_of_it(tmp_path, monkeypatch, noi
     assert epochs == {"full": 2, "slimmed": 3, "as slim, from scratch": 3, "uniform width": 3}
     full, slim, scratch = (by_method[one] for one in ("full", "slimmed", "as slim, from scratch"))
     assert slim["multiply_adds"] == scratch["multiply_adds"] <= full["multiply_adds"] / 2
+    assert scratch["train_seconds"] < full["train_seconds"] == 1000 < slim["train_seconds"]
     assert 0 <= slim["accuracy_before"] <= 1
     model = load_model(tmp_path / "slimmed-0.5-0" / "model.keras")
     assert model.network.arguments["filters"]
