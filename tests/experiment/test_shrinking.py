@@ -9,6 +9,7 @@ import keras_resnet
 from keras_resnet.analysis import complexity
 from keras_resnet.data import load_dataset
 from keras_resnet.experiment import Experiment, build_model, growth, shrinking
+from keras_resnet.training import TrainingStopped
 from keras_resnet.weights.saving import load_model
 from tests.helpers import assert_same_weights, refused
 
@@ -68,6 +69,24 @@ def test_two_misses_end_it_and_without_a_file_it_is_refused(base, monkeypatch, t
     with refused("max_loss", "0.005"):
         shrinking.shrink(settings, max_loss=0.005, shares=SHARES, slim_epochs=1)
     assert tried == [1, 0.7] and not (tmp_path / "run" / "small.tflite").exists()
+
+
+def test_a_share_that_stops_is_a_miss_and_the_others_are_reported(base, monkeypatch, tmp_path):
+    settings, tried = base
+    train_quantized = shrinking.train_quantized
+
+    def stopping(experiment):
+        if "0.7" in experiment.output.workdir:
+            raise TrainingStopped("it diverged")
+        return train_quantized(experiment)
+
+    monkeypatch.setattr(shrinking, "train_quantized", stopping)
+    with pytest.raises(TrainingStopped, match=r"3 shares, 1 .*0\.7"):
+        shrinking.shrink(settings, max_loss=0.005, shares=SHARES, slim_epochs=1)
+    assert tried == [1, 0.5]
+    assert (tmp_path / "run" / "small.tflite").read_text() == "0.5"
+    *_, stopped = json.loads((tmp_path / "run" / "table.json").read_text())["rows"]
+    assert stopped == {"share": 0.7, "stopped": "it diverged", "chosen": False}
 
 
 def test_what_is_refused(tmp_path):

@@ -47,6 +47,24 @@ def test_rows_of_a_trained_net_and_of_what_came_of_it(tmp_path, monkeypatch, noi
     assert f"{slim['multiply_adds']:,} multiply-adds" in logged()
 
 
+def test_nets_that_stop_leave_the_others(tmp_path, monkeypatch, noise):
+    base = BASE.replace(workdir=str(tmp_path))
+    run = StudyRun("full", 0, tmp_path / "full-0", {"train_seconds": 1.0, "epochs": 2}, [])
+    save_model(build_model(base, noise), run.workdir / "model.keras")
+
+    def train_on(net, label, *_):
+        if label.startswith("slimmed"):
+            raise TrainingStopped("the disk is full")
+        return StudyRun(label, 0, tmp_path, {"seed": 0}, [])
+
+    monkeypatch.setattr(slimming, "train_on", train_on)
+    monkeypatch.setattr(slimming, "measure", lambda *_: {})
+    rows, study = slimming._slimmed(run, base, base, (0.5,), 1, noise)
+    assert [row["method"] for row in rows] == ["as slim, from scratch"]
+    assert study.stopped == [StoppedRun("slimmed 0.5", 0, "the disk is full")]
+    assert [one.label for one in study.finished] == ["as slim, from scratch 0.5"]
+
+
 def test_what_is_refused():
     with refused("shares", "1.5"):
         slimming.compare_slimmed(BASE, (1.5,), (0,))
