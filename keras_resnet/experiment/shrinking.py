@@ -23,6 +23,7 @@ from keras_resnet.experiment.quantization import train_quantized, trained_networ
 from keras_resnet.experiment.quantized_forms import FILES
 from keras_resnet.experiment.reports import counted, write_rows
 from keras_resnet.experiment.settings import Experiment
+from keras_resnet.experiment.targets import make_loss
 from keras_resnet.experiment.workdir import expect_folder, in_use
 from keras_resnet.export import ExportedModel, load_exported
 from keras_resnet.surgery import slim
@@ -73,8 +74,8 @@ def shrink(
         `stopped`, the reason, and `chosen`, for those that came to no end.
 
     Raises:
-        ValueError: If an argument is wrong, the data have no validation images, or no file is
-            within the loss.
+        ValueError: If an argument is wrong, the data have no validation images or several labels an
+            image, or no file is within the loss.
         TrainingStopped: If trainings had to stop; what is left is written.
     """
     checks.fraction("max_loss", max_loss)
@@ -96,6 +97,11 @@ def shrink(
         raise ValueError(
             "`init` must be a trained network, and the data must have validation images to choose "
             f"by. Received: init={init!r} and {dataset.name} with {', '.join(dataset.splits)}"
+        )
+    if dataset.multi_label:
+        raise ValueError(
+            "`dataset` must have one label for each image, whose accuracy is compared. Received: "
+            f"{dataset.name}, whose images can have several"
         )
     rows: list[Row] = []
     stopped: list[Row] = []
@@ -159,7 +165,13 @@ def _slimmed(
     optimization = settings.optimization
     keras.utils.set_random_seed(optimization.seed)
     batches = dataset.train_batches(optimization.batch_size, seed=optimization.seed).take(BATCHES)
-    small = slim(model, max_multiply_adds=limit, batches=list(batches), name=model.name)
+    small = slim(
+        model,
+        max_multiply_adds=limit,
+        batches=list(batches),
+        loss=make_loss(optimization, dataset),
+        name=model.name,
+    )
     train_changed(small, settings, dataset)
     return small
 

@@ -19,6 +19,7 @@ from keras_resnet.experiment.page import REPORT, require_jinja, write_report
 from keras_resnet.experiment.reports import counted, write_rows
 from keras_resnet.experiment.settings import Experiment
 from keras_resnet.experiment.study import StoppedRun, Study, StudyRun, attempt_study
+from keras_resnet.experiment.targets import make_loss
 from keras_resnet.experiment.workdir import expect_folder, in_use
 from keras_resnet.network import Network
 from keras_resnet.surgery import slim
@@ -128,11 +129,12 @@ def _slimmed(
     shorter = base.replace(epochs=more_epochs, schedule="cosine")
     # What is trained from scratch has no epochs and seconds of that net.
     none = dataclasses.replace(run, metrics={**run.metrics, "epochs": 0, "train_seconds": 0.0})
+    loss = make_loss(base.optimization, dataset)
     rows: list[Row] = []
     finished: list[StudyRun] = []
     stopped: list[StoppedRun] = []
     for share in shares:
-        small = slim(model, max_multiply_adds=int(share * total), batches=batches)
+        small = slim(model, max_multiply_adds=int(share * total), batches=batches, loss=loss)
         before = measure(SLIM, run, small, base, dataset)
         keras.utils.set_random_seed(run.seed)
         fresh = keras.models.clone_model(small)

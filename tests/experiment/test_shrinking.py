@@ -3,13 +3,14 @@
 import json
 
 import keras
+import numpy as np
 import pytest
 
 import keras_resnet
 from keras_resnet.analysis import complexity
-from keras_resnet.data import load_dataset
+from keras_resnet.data import ArrayDataset, load_dataset
 from keras_resnet.experiment import Experiment, build_model, growth, shrinking
-from keras_resnet.training import TrainingStopped
+from keras_resnet.training import BinaryCrossEntropy, TrainingStopped
 from keras_resnet.weights.saving import load_model
 from tests.helpers import assert_same_weights, refused
 
@@ -96,6 +97,27 @@ def test_what_is_refused(tmp_path):
         shrinking.shrink(Experiment(), max_loss=2)
     with refused("init", "None"):
         shrinking.shrink(Experiment.from_flat(workdir=str(tmp_path)))
+
+
+def test_images_of_several_labels_are_refused(tmp_path, monkeypatch):
+    images, labels = np.zeros((4, 8, 8, 1), "uint8"), np.eye(4, dtype="float32")
+    splits = {split: (images, labels) for split in ("train", "validation")}
+    several = ArrayDataset("several", splits, list("abcd"), multi_label=True)
+    monkeypatch.setattr(shrinking, "load_data", lambda settings: several)
+    with refused("dataset", "several"):
+        shrinking.shrink(Experiment.from_flat(init="net.keras", workdir=str(tmp_path)))
+
+
+def test_channels_are_ranked_by_the_loss_of_the_run(tmp_path, noise, monkeypatch):
+    monkeypatch.setattr(shrinking, "train_changed", lambda *_: None)
+    settings = Experiment.from_flat(
+        depth=8, batch_size=8, loss="bce", validation_split="test", workdir=str(tmp_path)
+    )
+    losses = []
+    monkeypatch.setattr(shrinking, "slim", lambda *_, loss, **options: losses.append(loss))
+    model = build_model(settings, noise)
+    shrinking._slimmed(model, 1, settings, noise)
+    assert isinstance(losses[0], BinaryCrossEntropy)
 
 
 def test_a_slimmed_net_is_trained_settled_and_saved(tmp_path, noise, monkeypatch):
