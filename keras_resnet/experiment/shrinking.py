@@ -24,12 +24,12 @@ from keras_resnet.experiment.quantized_forms import FILES
 from keras_resnet.experiment.reports import counted, write_rows
 from keras_resnet.experiment.settings import Experiment
 from keras_resnet.experiment.targets import make_loss
-from keras_resnet.experiment.workdir import expect_folder, in_use
+from keras_resnet.experiment.workdir import CONFIG, expect_folder, expect_settings, in_use
 from keras_resnet.export import ExportedModel, load_exported
 from keras_resnet.surgery import slim
 from keras_resnet.training import TrainingStopped
 from keras_resnet.utils import checks
-from keras_resnet.utils.files import replacing
+from keras_resnet.utils.files import replacing, write_json
 from keras_resnet.utils.terminal import RESULTS
 
 SMALL = "small.tflite"
@@ -57,8 +57,9 @@ def shrink(
     the test images, chooses nothing. After two shares in a row that lose more, none is tried.
 
     Writes to `workdir` also: a folder for each share; table.csv and table.json, what was tried;
-    shrinking.png, .svg and .csv; and report.html. Resumes where it was interrupted. A share whose
-    training had to stop counts as one that loses more; a TrainingStopped is raised in the end.
+    shrinking.png, .svg and .csv; and report.html. Resumes where it was interrupted, also with
+    another `max_loss` or further shares below the others. A share whose training had to stop counts
+    as one that loses more; a TrainingStopped is raised in the end.
 
     Args:
         experiment: Settings of the fine-tuning in 8 bits; `init` is the trained network.
@@ -75,7 +76,7 @@ def shrink(
 
     Raises:
         ValueError: If an argument is wrong, the data have no validation images or several labels an
-            image, or no file is within the loss.
+            image, `workdir` holds networks of other settings, or no file is within the loss.
         TrainingStopped: If trainings had to stop; what is left is written.
     """
     checks.fraction("max_loss", max_loss)
@@ -105,18 +106,30 @@ def shrink(
         )
     rows: list[Row] = []
     stopped: list[Row] = []
+    # Each network comes of those before it, so that these are settings of its run.
+    falling = sorted(set(shares), reverse=True)
+    recorded = {
+        share: {
+            **experiment.replace(**slimming).of_the_result(),
+            "shares": [one for one in falling if one >= share],
+        }
+        for share in falling
+    }
     with quiet_retracing(), in_use(workdir):
+        for share, own_settings in recorded.items():
+            expect_settings(workdir / f"{share:g}" / "float" / CONFIG, own_settings, of="run")
         model = trained_network(init, experiment, dataset)
         whole = complexity(model).multiply_adds
         wanted = _accuracy(model, dataset, "validation") - max_loss
         misses = 0
-        for share in (1.0, *sorted(shares, reverse=True)):
+        for share in (1.0, *falling):
             folder = workdir / f"{share:g}"
             path = Path(init)
             try:
                 if share < 1:
                     own = folder / "float"
                     settings = experiment.replace(**slimming, workdir=str(own))
+                    write_json(own / CONFIG, recorded[share])
                     model = _slimmed(model, int(share * whole), settings, dataset)
                     path = own / MODEL
                 rows.append(_tried(share, model, path, experiment, folder / "int8", dataset))
@@ -143,6 +156,9 @@ def shrink(
                 f"{workdir / SMALL}: {chosen['bytes']:,} bytes, {chosen['share']:g} of the "
                 f"multiply-adds. Begin with {REPORT}"
             )
+        elif not stopped:
+            # Of an earlier search that allowed for more.
+            (workdir / SMALL).unlink(missing_ok=True)
         if stopped:
             shares = ", ".join(f"{row['share']:g}" for row in stopped)
             raise TrainingStopped(

@@ -35,7 +35,7 @@ def base(tmp_path, monkeypatch):
         tried.append(share)
         small = complexity(load_model(experiment.network.init)).multiply_adds
         assert small <= share * complexity(model).multiply_adds
-        folder.mkdir(parents=True)
+        folder.mkdir(parents=True, exist_ok=True)
         (folder / "model.tflite").write_text(str(share))
         return {"litert_bytes": FIGURES[share][1]}
 
@@ -90,6 +90,34 @@ def test_a_share_that_stops_is_a_miss_and_the_others_are_reported(base, monkeypa
     assert stopped == {"share": 0.7, "stopped": "it diverged", "chosen": False}
 
 
+def test_a_second_search_of_the_folder(base, monkeypatch, tmp_path):
+    settings, _ = base
+    small = tmp_path / "run" / "small.tflite"
+    small.parent.mkdir()
+    small.write_text("of an earlier one")
+    monkeypatch.setattr(shrinking, "_slimmed", lambda model, *_: model)
+
+    def train_quantized(experiment):
+        share = experiment.output.workdir.split("/")[-2]
+        folder = tmp_path / "run" / share / "int8"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "model.tflite").write_text(share)
+        return {"litert_bytes": 1}
+
+    monkeypatch.setattr(shrinking, "train_quantized", train_quantized)
+    monkeypatch.setattr(
+        shrinking, "_accuracy", lambda form, *_: 0.9 if isinstance(form, str) else 0.98
+    )
+    with refused("max_loss", "0.005"):
+        shrinking.shrink(settings, max_loss=0.005, shares=SHARES)
+    assert not small.exists()
+    shrinking.shrink(settings, max_loss=0.1, shares=(*SHARES, 0.3))
+    for others in ({"slim_epochs": 3}, {"shares": (0.5,)}):
+        with refused("workdir", "run"):
+            shrinking.shrink(settings, **{"max_loss": 0.1, "shares": SHARES, **others})
+    assert small.exists()
+
+
 def test_what_is_refused(tmp_path):
     with refused("shares", "0"):
         shrinking.shrink(Experiment(), shares=(0.0,))
@@ -101,7 +129,7 @@ def test_what_is_refused(tmp_path):
 
 def test_images_of_several_labels_are_refused(tmp_path, monkeypatch):
     images, labels = np.zeros((4, 8, 8, 1), "uint8"), np.eye(4, dtype="float32")
-    splits = {split: (images, labels) for split in ("train", "validation")}
+    splits = dict.fromkeys(("train", "validation"), (images, labels))
     several = ArrayDataset("several", splits, list("abcd"), multi_label=True)
     monkeypatch.setattr(shrinking, "load_data", lambda settings: several)
     with refused("dataset", "several"):
