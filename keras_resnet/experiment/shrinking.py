@@ -71,7 +71,7 @@ def shrink(
     Returns:
         A row for each share: `share`, `multiply_adds`, `parameters`, `bytes`, `validation_accuracy`
         of the file and `float_validation_accuracy` of the slimmed network, `test_accuracy` of the
-        file (or that of the last split), and `chosen`. Table.json also has rows of `share`,
+        file (or that of the last split, if it is another), and `chosen`. Table.json also has rows of `share`,
         `stopped`, the reason, and `chosen`, for those that came to no end.
 
     Raises:
@@ -120,7 +120,7 @@ def shrink(
             expect_settings(workdir / f"{share:g}" / "float" / CONFIG, own_settings, of="run")
         model = trained_network(init, experiment, dataset)
         whole = complexity(model).multiply_adds
-        accuracy = _accuracy(model, dataset, "validation")
+        accuracy = whole_accuracy = _accuracy(model, dataset, "validation")
         # What is computed from shares of images can be off by rounding.
         wanted = accuracy - max_loss - 1e-9
         misses = 0
@@ -134,8 +134,10 @@ def shrink(
                     write_json(own / CONFIG, recorded[share])
                     model = _slimmed(model, int(share * whole), settings, dataset)
                     path = own / MODEL
-                rows.append(_tried(share, model, path, experiment, folder / "int8", dataset))
-                missed = rows[-1]["validation_accuracy"] < wanted
+                    accuracy = _accuracy(model, dataset, "validation")
+                tried = _tried(share, model, accuracy, path, experiment, folder / "int8", dataset)
+                rows.append(tried)
+                missed = tried["validation_accuracy"] < wanted
             except TrainingStopped as error:
                 RESULTS.info(f"{share:g} of the multiply-adds: {error}")
                 stopped.append({"share": share, "stopped": str(error), "chosen": False})
@@ -170,7 +172,7 @@ def shrink(
         if chosen is None:
             raise ValueError(
                 "`max_loss` must allow for a file of integers; the best one loses "
-                f"{accuracy - max(row['validation_accuracy'] for row in rows):.4f}. "
+                f"{whole_accuracy - max(row['validation_accuracy'] for row in rows):.4f}. "
                 f"Received: max_loss={max_loss}"
             )
     return rows
@@ -197,24 +199,25 @@ def _slimmed(
 def _tried(
     share: float,
     model: keras.Model,
+    accuracy: float,
     path: Path,
     experiment: Experiment,
     folder: Path,
     dataset: ImageDataset,
 ) -> Row:
-    """Trains a network as one of integers, and returns its row."""
+    """Trains a network of this accuracy as one of integers, and returns its row."""
     own = experiment.replace(init=str(path), workdir=str(folder), report=False)
     figures = train_quantized(own)
-    file, last = load_exported(folder / FILES["litert"]), dataset.splits[-1]
+    file = load_exported(folder / FILES["litert"])
+    splits = dict.fromkeys(("validation", dataset.splits[-1]))
     cost = complexity(model)
     row = {
         "share": share,
         "multiply_adds": cost.multiply_adds,
         "parameters": cost.parameters,
         "bytes": figures["litert_bytes"],
-        "float_validation_accuracy": _accuracy(model, dataset, "validation"),
-        "validation_accuracy": _accuracy(file, dataset, "validation"),
-        f"{last}_accuracy": _accuracy(file, dataset, last),
+        "float_validation_accuracy": accuracy,
+        **{f"{split}_accuracy": _accuracy(file, dataset, split) for split in splits},
     }
     RESULTS.info(
         f"{share:g} of the multiply-adds: {row['bytes']:,} bytes, validation accuracy "

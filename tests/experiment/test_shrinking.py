@@ -73,6 +73,17 @@ def test_a_loss_as_large_as_allowed_is_allowed(base, monkeypatch):
     assert row["chosen"]
 
 
+def test_without_test_images_a_file_is_evaluated_once(base, monkeypatch, noise, tmp_path):
+    settings, _ = base
+    asked = []
+    monkeypatch.setattr(shrinking, "_accuracy", lambda form, data, split: asked.append(split) or 1)
+    folder = tmp_path / "run" / "1" / "int8"
+    model = load_model(settings.network.init)
+    row = shrinking._tried(1, model, 0.9, settings.network.init, settings, folder, noise)
+    assert asked == ["validation"] and row["validation_accuracy"] == 1
+    assert row["float_validation_accuracy"] == 0.9
+
+
 def test_two_misses_end_it_and_without_a_file_it_is_refused(base, monkeypatch, tmp_path):
     settings, tried = base
     for share in (1, 0.7):
