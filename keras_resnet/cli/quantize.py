@@ -33,6 +33,7 @@ WITHOUT = (
     *("init", "model", "depth", "block", "widening", "shortcut", "version", "squeeze_excitation"),
     *("freeze_bn", "head_epochs", "rate_decay", "recompute_bn", *OF_THE_NETWORK),
     *("smoke", "export", "fine_tune_epochs", "keep_best", "final_weights", "precision"),
+    "resume",
 )
 
 

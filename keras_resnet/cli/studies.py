@@ -62,9 +62,10 @@ TRANSFER = Experiment(
 )
 
 # Settings of studies that train changed networks on: set there, or meant for several devices.
+_NOT_IN_TURN = ("steps", "strategy", "gpus", "virtual_devices", "tpu")
 _NOT_WHERE_CHANGED = (
-    *("model", "seed", "steps", "export", "fine_tune_epochs"),
-    *("strategy", "gpus", "virtual_devices", "tpu"),
+    *("model", "seed", "export", "fine_tune_epochs"),
+    *_NOT_IN_TURN,
     *OF_A_TRAINED_NETWORK,
 )
 
@@ -301,8 +302,9 @@ def small(
     table.csv, table.json, report.html and a folder per share to --workdir. Killed and started again
     with the same command, it resumes.
     """
+    without = (*quantize.WITHOUT, *_NOT_IN_TURN, "report")
     base, given = parse_experiment(
-        argv, description, {"digits": SMALL, **presets}, Small, (*quantize.WITHOUT, "report"), prog
+        argv, description, {"digits": SMALL, **presets}, Small, without, prog
     )
     own = own_values(given)
     experiment.shrinking.shrink(base.replace(init=own.pop("init")), **own)

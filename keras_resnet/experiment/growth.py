@@ -27,9 +27,10 @@ from keras_resnet.experiment.reports import counted, threads_of, write_rows
 from keras_resnet.experiment.runner import settle_statistics
 from keras_resnet.experiment.settings import Experiment
 from keras_resnet.experiment.study import StoppedRun, Study, StudyRun, attempt_study
+from keras_resnet.experiment.targets import make_loss
 from keras_resnet.experiment.workdir import expect_folder, in_use
 from keras_resnet.surgery import deepen
-from keras_resnet.training import CrossEntropy, Trainer, TrainingStopped, read_epochs
+from keras_resnet.training import Trainer, TrainingStopped, read_epochs
 from keras_resnet.training.strategy import make_deterministic
 from keras_resnet.utils import checks
 from keras_resnet.utils.terminal import RESULTS
@@ -64,7 +65,7 @@ def deepening(
     Returns:
         Rows of `seed`, `network`, `epochs` (all that its weights have seen), `train_seconds` (wall
         time, with compilation), `threads` (of an operation in the run it began with),
-        `loss_in_training` (cross-entropy in nats on some training batches, with batch statistics),
+        `loss_in_training` (in nats, on some training batches, with batch statistics),
         `split` (the split it was tested on: "test", or "validation" where there are no test
         images), `test_loss` and `test_accuracy` (or `validation_...`), and for the deepened net
         `outputs_differ` (the largest difference of a probability on those images);
@@ -245,7 +246,7 @@ def measure(
     batch_size, steps = base.optimization.batch_size, total_steps(base.optimization, dataset)
     trainer = make_trainer(base, tf.distribute.get_strategy(), model, dataset, steps)
     tested = trainer.evaluate(dataset, split, batch_size)
-    loss = CrossEntropy(label_smoothing=base.optimization.label_smoothing)
+    loss = make_loss(base.optimization, dataset)
     losses = []
     # With batch statistics, which leaves the moving ones as they are.
     variables = [variable.value for variable in model.trainable_variables]

@@ -21,13 +21,15 @@ from keras_resnet.experiment.growth import BATCHES, MODEL, quiet_retracing, trai
 from keras_resnet.experiment.page import REPORT, require_jinja, write_report
 from keras_resnet.experiment.quantization import train_quantized, trained_network
 from keras_resnet.experiment.quantized_forms import FILES
-from keras_resnet.experiment.reports import write_rows
+from keras_resnet.experiment.reports import counted, write_rows
 from keras_resnet.experiment.settings import Experiment
-from keras_resnet.experiment.workdir import expect_folder, in_use
+from keras_resnet.experiment.targets import make_loss
+from keras_resnet.experiment.workdir import CONFIG, expect_folder, expect_settings, in_use
 from keras_resnet.export import ExportedModel, load_exported
 from keras_resnet.surgery import slim
+from keras_resnet.training import TrainingStopped
 from keras_resnet.utils import checks
-from keras_resnet.utils.files import replacing
+from keras_resnet.utils.files import replacing, write_json
 from keras_resnet.utils.terminal import RESULTS
 
 SMALL = "small.tflite"
@@ -55,7 +57,9 @@ def shrink(
     the test images, chooses nothing. After two shares in a row that lose more, none is tried.
 
     Writes to `workdir` also: a folder for each share; table.csv and table.json, what was tried;
-    shrinking.png, .svg and .csv; and report.html. Resumes where it was interrupted.
+    shrinking.png, .svg and .csv; and report.html. Resumes where it was interrupted, also with
+    another `max_loss` or further shares below the others. A share whose training had to stop counts
+    as one that loses more; a TrainingStopped is raised in the end.
 
     Args:
         experiment: Settings of the fine-tuning in 8 bits; `init` is the trained network.
@@ -67,11 +71,13 @@ def shrink(
     Returns:
         A row for each share: `share`, `multiply_adds`, `parameters`, `bytes`, `validation_accuracy`
         of the file and `float_validation_accuracy` of the slimmed network, `test_accuracy` of the
-        file (or that of the last split), and `chosen`.
+        file (or that of the last split, if it is another), and `chosen`. Table.json also has rows of `share`,
+        `stopped`, the reason, and `chosen`, for those that came to no end.
 
     Raises:
-        ValueError: If an argument is wrong, the data have no validation images, or no file is
-            within the loss.
+        ValueError: If an argument is wrong, the data have no validation images or several labels an
+            image, `workdir` holds networks of other settings, or no file is within the loss.
+        TrainingStopped: If trainings had to stop; what is left is written.
     """
     checks.fraction("max_loss", max_loss)
     slimming = {
@@ -93,22 +99,50 @@ def shrink(
             "`init` must be a trained network, and the data must have validation images to choose "
             f"by. Received: init={init!r} and {dataset.name} with {', '.join(dataset.splits)}"
         )
+    if dataset.multi_label:
+        raise ValueError(
+            "`dataset` must have one label for each image, whose accuracy is compared. Received: "
+            f"{dataset.name}, whose images can have several"
+        )
     rows: list[Row] = []
+    stopped: list[Row] = []
+    # Each network comes of those before it, so that these are settings of its run.
+    falling = sorted(set(shares), reverse=True)
+    recorded = {
+        share: {
+            **experiment.replace(**slimming).of_the_result(),
+            "shares": [one for one in falling if one >= share],
+        }
+        for share in falling
+    }
     with quiet_retracing(), in_use(workdir):
+        for share, own_settings in recorded.items():
+            expect_settings(workdir / f"{share:g}" / "float" / CONFIG, own_settings, of="run")
         model = trained_network(init, experiment, dataset)
         whole = complexity(model).multiply_adds
+        accuracy = whole_accuracy = _accuracy(model, dataset, "validation")
+        # What is computed from shares of images can be off by rounding.
+        wanted = accuracy - max_loss - 1e-9
         misses = 0
-        for share in (1.0, *sorted(shares, reverse=True)):
+        for share in (1.0, *falling):
             folder = workdir / f"{share:g}"
             path = Path(init)
-            if share < 1:
-                own = folder / "float"
-                settings = experiment.replace(**slimming, workdir=str(own))
-                model = _slimmed(model, int(share * whole), settings, dataset)
-                path = own / MODEL
-            rows.append(_tried(share, model, path, experiment, folder / "int8", dataset))
-            wanted = rows[0]["float_validation_accuracy"] - max_loss
-            misses = misses + 1 if rows[-1]["validation_accuracy"] < wanted else 0
+            try:
+                if share < 1:
+                    own = folder / "float"
+                    settings = experiment.replace(**slimming, workdir=str(own))
+                    write_json(own / CONFIG, recorded[share])
+                    model = _slimmed(model, int(share * whole), settings, dataset)
+                    path = own / MODEL
+                    accuracy = _accuracy(model, dataset, "validation")
+                tried = _tried(share, model, accuracy, path, experiment, folder / "int8", dataset)
+                rows.append(tried)
+                missed = tried["validation_accuracy"] < wanted
+            except TrainingStopped as error:
+                RESULTS.info(f"{share:g} of the multiply-adds: {error}")
+                stopped.append({"share": share, "stopped": str(error), "chosen": False})
+                missed = True
+            misses = misses + 1 if missed else 0
             if misses == _MISSES:
                 break
         chosen = min(
@@ -118,19 +152,29 @@ def shrink(
         )
         for row in rows:
             row["chosen"] = row is chosen
-        _report(experiment, rows, workdir, dataset, max_loss)
+        _report(experiment, rows, stopped, workdir, dataset, max_loss)
+        if chosen is not None:
+            with replacing(workdir / SMALL) as temporary:
+                shutil.copy(workdir / f"{chosen['share']:g}" / "int8" / FILES["litert"], temporary)
+            RESULTS.info(
+                f"{workdir / SMALL}: {chosen['bytes']:,} bytes, {chosen['share']:g} of the "
+                f"multiply-adds. Begin with {REPORT}"
+            )
+        elif not stopped:
+            # Of an earlier search that allowed for more.
+            (workdir / SMALL).unlink(missing_ok=True)
+        if stopped:
+            shares = ", ".join(f"{row['share']:g}" for row in stopped)
+            raise TrainingStopped(
+                f"Of {counted(len(rows) + len(stopped), 'share')}, {len(stopped)} stopped "
+                f"({shares}); the reasons are above, and the same command tries them again"
+            )
         if chosen is None:
             raise ValueError(
                 "`max_loss` must allow for a file of integers; the best one loses "
-                f"{wanted + max_loss - max(row['validation_accuracy'] for row in rows):.4f}. "
+                f"{whole_accuracy - max(row['validation_accuracy'] for row in rows):.4f}. "
                 f"Received: max_loss={max_loss}"
             )
-        with replacing(workdir / SMALL) as temporary:
-            shutil.copy(workdir / f"{chosen['share']:g}" / "int8" / FILES["litert"], temporary)
-    RESULTS.info(
-        f"{workdir / SMALL}: {chosen['bytes']:,} bytes, {chosen['share']:g} of the multiply-adds. "
-        f"Begin with {REPORT}"
-    )
     return rows
 
 
@@ -141,7 +185,13 @@ def _slimmed(
     optimization = settings.optimization
     keras.utils.set_random_seed(optimization.seed)
     batches = dataset.train_batches(optimization.batch_size, seed=optimization.seed).take(BATCHES)
-    small = slim(model, max_multiply_adds=limit, batches=list(batches), name=model.name)
+    small = slim(
+        model,
+        max_multiply_adds=limit,
+        batches=list(batches),
+        loss=make_loss(optimization, dataset),
+        name=model.name,
+    )
     train_changed(small, settings, dataset)
     return small
 
@@ -149,24 +199,25 @@ def _slimmed(
 def _tried(
     share: float,
     model: keras.Model,
+    accuracy: float,
     path: Path,
     experiment: Experiment,
     folder: Path,
     dataset: ImageDataset,
 ) -> Row:
-    """Trains a network as one of integers, and returns its row."""
+    """Trains a network of this accuracy as one of integers, and returns its row."""
     own = experiment.replace(init=str(path), workdir=str(folder), report=False)
     figures = train_quantized(own)
-    file, last = load_exported(folder / FILES["litert"]), dataset.splits[-1]
+    file = load_exported(folder / FILES["litert"])
+    splits = dict.fromkeys(("validation", dataset.splits[-1]))
     cost = complexity(model)
     row = {
         "share": share,
         "multiply_adds": cost.multiply_adds,
         "parameters": cost.parameters,
         "bytes": figures["litert_bytes"],
-        "float_validation_accuracy": _accuracy(model, dataset, "validation"),
-        "validation_accuracy": _accuracy(file, dataset, "validation"),
-        f"{last}_accuracy": _accuracy(file, dataset, last),
+        "float_validation_accuracy": accuracy,
+        **{f"{split}_accuracy": _accuracy(file, dataset, split) for split in splits},
     }
     RESULTS.info(
         f"{share:g} of the multiply-adds: {row['bytes']:,} bytes, validation accuracy "
@@ -184,6 +235,7 @@ def _accuracy(model: keras.Model | ExportedModel, dataset: ImageDataset, split: 
 def _report(
     experiment: Experiment,
     rows: list[Row],
+    stopped: list[Row],
     workdir: Path,
     dataset: ImageDataset,
     max_loss: float,
@@ -199,6 +251,7 @@ def _report(
         )
     ]
     path = workdir / "shrinking.png"
-    plots.error_against_operations(points, path, title=title, split="validation", full=FLOAT)
-    write_rows(workdir, rows, settings={**experiment.flat(), "max_loss": max_loss})
+    if points:
+        plots.error_against_operations(points, path, title=title, split="validation", full=FLOAT)
+    write_rows(workdir, [*rows, *stopped], settings={**experiment.flat(), "max_loss": max_loss})
     write_report(workdir, title=title, metrics=origin())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,10 +18,12 @@ from keras_resnet.experiment.growth import BATCHES, MODEL, measure, quiet_retrac
 from keras_resnet.experiment.page import REPORT, require_jinja, write_report
 from keras_resnet.experiment.reports import counted, write_rows
 from keras_resnet.experiment.settings import Experiment
-from keras_resnet.experiment.study import Study, StudyRun, attempt_study
+from keras_resnet.experiment.study import StoppedRun, Study, StudyRun, attempt_study
+from keras_resnet.experiment.targets import make_loss
 from keras_resnet.experiment.workdir import expect_folder, in_use
 from keras_resnet.network import Network
 from keras_resnet.surgery import slim
+from keras_resnet.training import TrainingStopped
 from keras_resnet.utils import checks
 from keras_resnet.utils.terminal import RESULTS
 from keras_resnet.weights.saving import load_model
@@ -88,7 +91,9 @@ def compare_slimmed(
             row = _row(run, load_model(run.workdir / MODEL), base, dataset)
             if run.label == FULL:
                 rows.append({**row, "method": FULL, "share": 1.0})
-                rows += _slimmed(run, base, longer, shares, more_epochs, dataset)
+                more, ended = _slimmed(run, base, longer, shares, more_epochs, dataset)
+                rows += more
+                study = Study([*study.finished, *ended.finished], [*study.stopped, *ended.stopped])
             else:
                 rows.append({**row, "method": UNIFORM, "share": uniform[run.label]})
         rows.sort(key=lambda row: (row["seed"], row["method"], -row["share"]))
@@ -111,32 +116,48 @@ def _slimmed(
     shares: Sequence[float],
     more_epochs: int,
     dataset: ImageDataset,
-) -> list[Row]:
-    """Slims a trained net to every share, trains on, and trains nets of that shape from scratch."""
+) -> tuple[list[Row], Study]:
+    """Slims a trained net to every share, trains on, and trains nets of that shape from scratch.
+
+    Returns rows, and these runs.
+    """
     model: Network = load_model(run.workdir / MODEL)
     total, batch_size = complexity(model).multiply_adds, base.optimization.batch_size
     batches = list(dataset.train_batches(batch_size, seed=run.seed).take(BATCHES))
     # Not a small learning rate, as for the deepened: channels that were taken out have to be made
     # up for. Chosen on the digits' validation images.
     shorter = base.replace(epochs=more_epochs, schedule="cosine")
-    rows = []
+    # What is trained from scratch has no epochs and seconds of that net.
+    none = dataclasses.replace(run, metrics={**run.metrics, "epochs": 0, "train_seconds": 0.0})
+    loss = make_loss(base.optimization, dataset)
+    rows: list[Row] = []
+    finished: list[StudyRun] = []
+    stopped: list[StoppedRun] = []
     for share in shares:
-        small = slim(model, max_multiply_adds=int(share * total), batches=batches)
+        small = slim(model, max_multiply_adds=int(share * total), batches=batches, loss=loss)
         before = measure(SLIM, run, small, base, dataset)
         keras.utils.set_random_seed(run.seed)
         fresh = keras.models.clone_model(small)
-        for method, net, settings in ((SLIM, small, shorter), (SCRATCH, fresh, longer)):
+        for method, net, settings, first in (
+            (SLIM, small, shorter, run),
+            (SCRATCH, fresh, longer, none),
+        ):
             folder = Path(base.output.workdir) / f"{method.replace(', ', '-').replace(' ', '-')}"
             settings = settings.replace(workdir=f"{folder}-{share:g}-{run.seed}")
-            trained = train_on(net, f"{method} {share:g}", run, base, settings, dataset)
+            label = f"{method} {share:g}"
+            try:
+                trained = train_on(net, label, first, base, settings, dataset)
+            except TrainingStopped as error:
+                stopped.append(StoppedRun(label, run.seed, str(error)))
+                RESULTS.info(f"{label}, seed {run.seed}: {error}")
+                continue
+            finished.append(trained)
             row = {"method": method, "share": share, **_costs(net), **trained.metrics}
             if method == SLIM:
                 split = before["split"]
                 row["accuracy_before"] = before[f"{split}_accuracy"]
-            else:
-                row["epochs"] = longer.optimization.epochs
             rows.append(row)
-    return rows
+    return rows, Study(finished, stopped)
 
 
 def _report(

@@ -25,7 +25,7 @@ def test_rows_of_a_trained_net_and_of_what_came_of_it(tmp_path, monkeypatch, noi
             folder = tmp_path / f"{label}-0"
             save_model(build_model(experiments[label], noise), folder / "model.keras")
             epochs = experiments[label].optimization.epochs
-            runs.append(StudyRun(label, 0, folder, {"train_seconds": 1.0, "epochs": epochs}, []))
+            runs.append(StudyRun(label, 0, folder, {"train_seconds": 1000.0, "epochs": epochs}, []))
         return Study(runs, [StoppedRun("uniform-0.5", 1, "it diverged")])
 
     monkeypatch.setattr(slimming, "attempt_study", attempt_study)
@@ -39,11 +39,30 @@ def test_rows_of_a_trained_net_and_of_what_came_of_it(tmp_path, monkeypatch, noi
     assert epochs == {"full": 2, "slimmed": 3, "as slim, from scratch": 3, "uniform width": 3}
     full, slim, scratch = (by_method[one] for one in ("full", "slimmed", "as slim, from scratch"))
     assert slim["multiply_adds"] == scratch["multiply_adds"] <= full["multiply_adds"] / 2
+    assert scratch["train_seconds"] < full["train_seconds"] == 1000 < slim["train_seconds"]
     assert 0 <= slim["accuracy_before"] <= 1
     model = load_model(tmp_path / "slimmed-0.5-0" / "model.keras")
     assert model.network.arguments["filters"]
     assert "from scratch" in (tmp_path / "slimming.svg").read_text()
     assert f"{slim['multiply_adds']:,} multiply-adds" in logged()
+
+
+def test_nets_that_stop_leave_the_others(tmp_path, monkeypatch, noise):
+    base = BASE.replace(workdir=str(tmp_path))
+    run = StudyRun("full", 0, tmp_path / "full-0", {"train_seconds": 1.0, "epochs": 2}, [])
+    save_model(build_model(base, noise), run.workdir / "model.keras")
+
+    def train_on(net, label, *_):
+        if label.startswith("slimmed"):
+            raise TrainingStopped("the disk is full")
+        return StudyRun(label, 0, tmp_path, {"seed": 0}, [])
+
+    monkeypatch.setattr(slimming, "train_on", train_on)
+    monkeypatch.setattr(slimming, "measure", lambda *_: {})
+    rows, study = slimming._slimmed(run, base, base, (0.5,), 1, noise)
+    assert [row["method"] for row in rows] == ["as slim, from scratch"]
+    assert study.stopped == [StoppedRun("slimmed 0.5", 0, "the disk is full")]
+    assert [one.label for one in study.finished] == ["as slim, from scratch 0.5"]
 
 
 def test_what_is_refused():
