@@ -3,7 +3,9 @@
 import numpy as np
 
 from keras_resnet.data import ArrayDataset
-from keras_resnet.experiment.quantization import _some_images
+from keras_resnet.experiment.quantization import _quantized, _some_images
+from tests.helpers import refused
+from tests.training.fakes import small_model
 
 
 def test_ranges_come_from_images_of_all_classes():
@@ -19,3 +21,11 @@ def test_ranges_come_from_images_of_all_classes():
     assert len(counts) == 20 and np.ptp(counts) <= 1
     (batch,) = _some_images(dataset, "test")
     np.testing.assert_array_equal(batch, few[0])
+
+
+def test_images_whose_levels_have_fractions_are_refused():
+    """As those of 16 bits, and of `.npy` files, which integers in [0, 255] would lose."""
+    pixels = np.random.default_rng(0).uniform(0, 255, (8, 8, 8, 1)).astype("float32")
+    parts = {split: (pixels, np.arange(8) % 4) for split in ("train", "test")}
+    with refused("`bits`", "'deep'"):
+        _quantized(small_model(), ArrayDataset("deep", parts, list("abcd")))

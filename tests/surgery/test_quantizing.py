@@ -12,6 +12,7 @@ import tensorflow as tf
 import keras_resnet
 from keras_resnet.layers import PACKAGE
 from keras_resnet.network import class_names_of, preprocessing_of
+from keras_resnet.preprocessing import Preprocessing
 from keras_resnet.surgery import (
     fake_quantization,
     fold_batch_norm,
@@ -310,6 +311,17 @@ def test_other_models_are_refused():
 def test_images_of_another_shape_are_refused(wrong):
     with refused("`images`", "(9, 8, 3)" if len(wrong) == 1 else "(batch, *(9, 8, 3))"):
         quantize_aware(variant(), wrong)
+
+
+def test_images_that_would_be_lost_are_refused():
+    """Pixels become integers in [0, 255]: no levels in between, and none beyond."""
+    model = variant(include_preprocessing=True)
+    for wrong in (-1.0, 256.0, np.nan):
+        with refused("`images`", "[0, 255]"):
+            quantize_aware(model, [np.full((2, 9, 8, 3), 255.0), np.full((2, 9, 8, 3), wrong)])
+    deep = Preprocessing((121.7, 113.1, 104.9), (61.3, 57.9, 59.1), bits=16)
+    with refused("`model`", "16 bits"):
+        quantize_aware(variant(include_preprocessing=deep))
 
 
 def quantized_model():
