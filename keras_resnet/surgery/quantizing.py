@@ -74,8 +74,8 @@ def quantize_aware(
     1/256. Sources: arXiv 1712.05877, 1806.08342.
 
     Args:
-        model: Functional model of `Conv2D`, batch normalization, `Add`, `Multiply`, `Concatenate`,
-            pooling, `Dense`, dropout, ReLU, and sigmoid or softmax, channels last, of one input and
+        model: Functional model of `Conv2D`, batch normalization of maps, `Add`, `Multiply`,
+            `Concatenate`, pooling, `Dense`, dropout, ReLU, and sigmoid or softmax, channels last, of one input and
             one output; trained, since the normalizations become constants. It is unchanged. Images
             of one that standardizes them itself are rounded to integers in [0, 255], so that they
             must have 8 bits per channel.
@@ -267,8 +267,8 @@ class _Rounding:
 
     def _unknown(self, layer: keras.Layer, how: str) -> ValueError:
         return ValueError(
-            "`model` must consist of Conv2D, batch normalization, Add, Multiply, Concatenate, "
-            "pooling, Dense, dropout, ReLU, sigmoid and a softmax at its end, channels last, each "
+            "`model` must consist of Conv2D, batch normalization of maps, Add, Multiply, "
+            "Concatenate, pooling, Dense, dropout, ReLU, sigmoid and a softmax at its end, channels last, each "
             "layer used once, to be quantized. Received: "
             f"model {self._net.name!r} with the layer {layer.name!r}, {how}"
         )

@@ -305,6 +305,12 @@ def test_other_models_are_refused():
         quantize_aware(keras.Model(inputs, keras.layers.ReLU()(inner(inputs))))
     with refused("`model`", "Sequential"):
         quantize_aware(keras.Sequential([keras.layers.Dense(3)]))
+    norm = keras.layers.BatchNormalization(name="of_vectors")
+    vectors = norm(keras.layers.GlobalAveragePooling2D()(inputs))
+    with refused("`model`", "batch normalization of maps", "'of_vectors'"):
+        quantize_aware(keras.Model(inputs, vectors))
+    with refused("`model`", "DilatedAveragePooling2D"):
+        quantize_aware(variant(shortcut_pool=True, output_stride=1))
 
 
 @pytest.mark.parametrize("wrong", [[], np.zeros((4, 9, 9, 3)), [np.zeros((9, 8, 3))]])
