@@ -69,11 +69,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         row
         for seed in given.seeds
         for width in given.widths
-        for row in _made(given.workdir, width, seed, given.epochs, given.more_epochs)
+        for row in _made(_folder(given, width, seed), width, seed, given.epochs, given.more_epochs)
     ]
     for width in given.widths:
         for runtime in RUNTIMES:
-            folder = _folder(given.workdir, width, given.seeds[0])
+            folder = _folder(given, width, given.seeds[0])
             found = latencies({form: _file(folder, form, runtime) for form in FORMS}, (1, 8, 8, 1))
             for row in rows:
                 if (row["width"], row["runtime"]) == (width, runtime):
@@ -93,8 +93,9 @@ def rewrite(path: Path, start: str, end: str, text: str) -> None:
     write_text(path, f"{before}\n\n{text}\n\n{after}")
 
 
-def _folder(workdir: Path, width: float, seed: int) -> Path:
-    return workdir / f"{width:g}-{seed}"
+def _folder(given: argparse.Namespace, width: float, seed: int) -> Path:
+    """Returns the folder of one training, another one for each of its settings."""
+    return given.workdir / f"{width:g}-{seed}-{given.epochs}-{given.more_epochs}"
 
 
 def _file(folder: Path, form: str, runtime: str) -> Path:
@@ -128,9 +129,8 @@ def _step(path: Path, images: np.ndarray) -> Callable[[], object]:
     return interpreter.invoke
 
 
-def _made(workdir: Path, width: float, seed: int, epochs: int, more_epochs: int) -> list[Row]:
+def _made(folder: Path, width: float, seed: int, epochs: int, more_epochs: int) -> list[Row]:
     """Returns a row for each form and runtime of one training, which is made if it is not there."""
-    folder = _folder(workdir, width, seed)
     results = folder / "rows.json"
     if results.exists():
         return parse_json(results.read_text(encoding="utf-8"))

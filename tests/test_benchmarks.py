@@ -310,8 +310,8 @@ def test_integers_are_told_by_width_and_form(tmp_path, monkeypatch, capsys):
             for place, form in enumerate(int8.FORMS)
             for runtime in int8.RUNTIMES
         ]
-        (tmp_path / f"0.5-{seed}").mkdir()
-        (tmp_path / f"0.5-{seed}" / "rows.json").write_text(json.dumps(rows))
+        (tmp_path / f"0.5-{seed}-60-10").mkdir()
+        (tmp_path / f"0.5-{seed}-60-10" / "rows.json").write_text(json.dumps(rows))
     timed = []
 
     def latencies(files, shape):
@@ -323,8 +323,10 @@ def test_integers_are_told_by_width_and_form(tmp_path, monkeypatch, capsys):
     page.write_text(f"before\n{int8.START}\nold\n{int8.END}\nafter\n")
     words = ["--workdir", str(tmp_path), "--widths", "0.5", "--seeds", "0", "1", "--update"]
     int8.main([*words, str(page)])
-    assert timed[0][2:] == ["0.5-0/int8-post-training.tflite", "0.5-0/int8-trained.tflite"]
-    assert timed[1][0] == "0.5-0/float32.onnx"
+    assert timed[0][2:] == [
+        f"0.5-0-60-10/int8-{form}.tflite" for form in ("post-training", "trained")
+    ]
+    assert timed[1][0] == "0.5-0-60-10/float32.onnx"
     written = page.read_text()
     line = "| 0.5 | int8, trained | 3.50 ± 0.71 | 2 | 1.000 | 3.50 ± 0.71 | 2 | 1.000 |"
     assert line in written and line in capsys.readouterr().out
@@ -332,6 +334,11 @@ def test_integers_are_told_by_width_and_form(tmp_path, monkeypatch, capsys):
     assert (tmp_path / "int8.csv").read_text().count("\n") == 17
     with refused("update", int8.START):
         int8.main([*words, str(tmp_path / "int8.md")])
+    # Runs of other epochs are not these.
+    monkeypatch.setattr(int8, "run", lambda base: pytest.fail("made"))
+    for flag in ("--epochs", "--more-epochs"):
+        with pytest.raises(pytest.fail.Exception, match="made"):
+            int8.main([*words, str(page), flag, "1"])
 
 
 @pytest.mark.parametrize("suffix", [".tflite", ".onnx"])

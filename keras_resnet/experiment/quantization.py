@@ -148,10 +148,16 @@ def trained_network(init: str, experiment: Experiment, dataset: ImageDataset) ->
 
 def _quantized(trained: keras.Model, dataset: ImageDataset) -> keras.Model:
     """Returns the network to fine-tune, which prepares images as the data set does."""
+    network, numbers = remembered(trained), Preprocessing.unchanged(dataset.image_shape[-1])
+    prepared = dataset.preprocessing(network and network.preprocessing or numbers)
+    if prepared.bits != 8:
+        raise ValueError(
+            "`bits` must be 8, of image files that are no .npy files, since pixels become integers "
+            f"in [0, 255]. Received: the images of {dataset.name!r}, whose levels have fractions"
+        )
     model = quantize_aware(trained, _some_images(dataset, "train"))
-    if network := remembered(model):
-        numbers = network.preprocessing or Preprocessing.unchanged(dataset.image_shape[-1])
-        network = dataclasses.replace(network, preprocessing=dataset.preprocessing(numbers))
+    if network:
+        network = dataclasses.replace(network, preprocessing=prepared)
         model.remember(network.with_class_names(list(dataset.class_names)))
     return model
 

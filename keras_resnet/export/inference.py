@@ -58,6 +58,8 @@ _ZERO = 1e-6
 # "int8" rounds the numbers of every layer to 256 levels of a range measured beforehand; "dynamic"
 # to those of the range that they have, "int16x8" to 65,536.
 LEAST_COSINES = {"int8": 0.9, "dynamic": 0.95, "int16x8": 0.95}
+# Files of trained ranges compute what the model does, up to a level here and there.
+_LEAST_TRAINED = 0.999
 # More images than these make calibration longer and no better.
 CALIBRATION_IMAGES = 512
 
@@ -210,7 +212,9 @@ def export(
         kind.write(content, written)
         reference = model if computes_in_float32(model) else single
         compared = verification.random_images(reference, shape) if images is None else images
-        difference, agreement = _compare(load_exported(written), reference, compared, quantize)
+        difference, agreement = _compare(
+            load_exported(written), reference, compared, quantize, trained
+        )
         if transforms is not None:
             difference = max(difference, _compare_files(written, reference, transforms, output))
         if written.is_dir():
@@ -394,7 +398,11 @@ def _calibration_images(
 
 
 def _compare(
-    exported: ExportedModel, reference: keras.Model, images: np.ndarray, quantize: str
+    exported: ExportedModel,
+    reference: keras.Model,
+    images: np.ndarray,
+    quantize: str,
+    trained: bool,
 ) -> tuple[float, float]:
     """Returns the largest difference of the outputs, and how often the largest output agrees."""
     # Batches of one image, and of several.
@@ -408,7 +416,7 @@ def _compare(
     if quantize in LEAST_COSINES:
         lengths = np.linalg.norm(received, axis=1) * np.linalg.norm(expected, axis=1)
         cosine = np.mean(np.sum(received * expected, axis=1) / np.maximum(lengths, 1e-30))
-        right = cosine >= LEAST_COSINES[quantize]
+        right = cosine >= (_LEAST_TRAINED if trained else LEAST_COSINES[quantize])
         reason = f"a mean cosine of {cosine:.3f} between its outputs and the model's"
     else:
         right = difference <= TOLERANCES[quantize]

@@ -74,10 +74,11 @@ def quantize_aware(
     1/256. Sources: arXiv 1712.05877, 1806.08342.
 
     Args:
-        model: Functional model of `Conv2D`, batch normalization, `Add`, `Multiply`, `Concatenate`,
-            pooling, `Dense`, dropout, ReLU, and sigmoid or softmax, channels last, of one input and
+        model: Functional model of `Conv2D`, batch normalization of maps, `Add`, `Multiply`,
+            `Concatenate`, pooling, `Dense`, dropout, ReLU, and sigmoid or softmax, channels last, of one input and
             one output; trained, since the normalizations become constants. It is unchanged. Images
-            of one that standardizes them itself are rounded to integers in [0, 255].
+            of one that standardizes them itself are rounded to integers in [0, 255], so that they
+            must have 8 bits per channel.
         images: Batches of images as the model takes them, or one batch, such as it was trained on:
             a hundred images will do. The ranges start where theirs lie (the mean over batches of
             the percentiles 0.01 and 99.99); by default at -6 and 6, behind a ReLU at 0 and 6.
@@ -88,7 +89,8 @@ def quantize_aware(
         (`surgery.rebuild`).
 
     Raises:
-        ValueError: If `model` has other layers, or `images` are no batches of its images.
+        ValueError: If `model` has other layers or is of images of 16 bits, or `images` are no
+            batches of its images, or are beyond [0, 255] where it standardizes them.
     """
     if is_quantized(model):
         raise ValueError(
@@ -96,6 +98,12 @@ def quantize_aware(
             f"{model.name!r}, which `quantize_aware` made"
         )
     network = remembered(model)
+    prepared = None if network is None else network.preprocessing
+    if prepared is not None and prepared.bits != 8:
+        raise ValueError(
+            "`model` must be of images of 8 bits per channel, since its integers are. Received: "
+            f"model {model.name!r} of images of {prepared.bits} bits or of .npy files"
+        )
     if network is not None and any(isinstance(layer, BlockStack) for layer in model.layers):
         model = rebuild(model, stack_blocks=False, recompute=False)
     net = fold_batch_norm(model)
@@ -259,8 +267,8 @@ class _Rounding:
 
     def _unknown(self, layer: keras.Layer, how: str) -> ValueError:
         return ValueError(
-            "`model` must consist of Conv2D, batch normalization, Add, Multiply, Concatenate, "
-            "pooling, Dense, dropout, ReLU, sigmoid and a softmax at its end, channels last, each "
+            "`model` must consist of Conv2D, batch normalization of maps, Add, Multiply, "
+            "Concatenate, pooling, Dense, dropout, ReLU, sigmoid and a softmax at its end, channels last, each "
             "layer used once, to be quantized. Received: "
             f"model {self._net.name!r} with the layer {layer.name!r}, {how}"
         )
@@ -370,11 +378,17 @@ def _ends(model: keras.Model, images: np.ndarray) -> dict[FakeQuantization, np.n
 def _batches(model: keras.Model, images: Any) -> Iterator[np.ndarray]:
     """Yields batches of images, cut into small ones."""
     batch, shape = None, tuple(model.inputs[0].shape[1:])
+    of_pixels = any(isinstance(layer, PixelScaling) for layer in model.layers)
     for batch in [images] if hasattr(images, "shape") else images:
         batch = np.asarray(batch, "float32")
         sides = zip(batch.shape[1:], shape, strict=False)
         if len(batch.shape) != 4 or any(own not in (side, None) for side, own in sides):
             break
+        if of_pixels and not (batch.min() >= _PIXELS[0] and batch.max() <= _PIXELS[1]):  # NaN too
+            raise ValueError(
+                "`images` must be in [0, 255], since `model` rounds them to integers there. "
+                f"Received: images in [{batch.min():g}, {batch.max():g}]"
+            )
         yield from (batch[i : i + _BATCH] for i in range(0, len(batch), _BATCH))
     else:
         if batch is not None:

@@ -4,9 +4,10 @@ import keras
 import numpy as np
 
 from keras_resnet.data import ArrayDataset
-from keras_resnet.experiment.quantization import _some_images, trained_network
+from keras_resnet.experiment.quantization import _quantized, _some_images, trained_network
 from keras_resnet.experiment.settings import Experiment
 from tests.helpers import refused
+from tests.training.fakes import small_model
 
 
 def test_ranges_come_from_images_of_all_classes():
@@ -35,3 +36,11 @@ def test_names_beside_the_trained_network_are_its_classes(tmp_path):
     (tmp_path / "labels.txt").write_text("dog\ncat\n")
     with refused("`init`", "with other class names"):
         trained_network(str(path), Experiment(), dataset)
+
+
+def test_images_whose_levels_have_fractions_are_refused():
+    """As those of 16 bits, and of `.npy` files, which integers in [0, 255] would lose."""
+    pixels = np.random.default_rng(0).uniform(0, 255, (8, 8, 8, 1)).astype("float32")
+    parts = {split: (pixels, np.arange(8) % 4) for split in ("train", "test")}
+    with refused("`bits`", "'deep'"):
+        _quantized(small_model(), ArrayDataset("deep", parts, list("abcd")))

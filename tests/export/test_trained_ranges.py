@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 
 import keras_resnet
-from keras_resnet.export import export, load_exported
+from keras_resnet.export import ExportMismatchError, export, inference, load_exported
 from keras_resnet.export.formats import float_operations
 from keras_resnet.preprocessing import Preprocessing
 from keras_resnet.surgery import quantize_aware, round_biases, with_logits
@@ -240,6 +240,14 @@ def test_logits_alone_can_be_exported(tuned, test_images, tmp_path):
 def test_other_numbers_are_refused(tuned, tmp_path, format, quantize):
     with refused("`quantize`", repr(quantize)):
         export(tuned, tmp_path / "m", format, quantize=quantize)
+
+
+def test_outputs_must_be_close_to_the_model(tuned, test_images, tmp_path, monkeypatch):
+    """A cosine of 0.96 is enough for ranges that were measured only."""
+    monkeypatch.setattr(inference, "load_exported", lambda path: lambda x: tuned(x).numpy() + 0.1)
+    with pytest.raises(ExportMismatchError, match=r"mean cosine of 0\.9[5-8]"):
+        calibration = [test_images[0][:20]]
+        export(tuned, tmp_path / "m.onnx", "onnx", quantize="int8", calibration=calibration)
 
 
 def test_other_models_still_need_images(trained, tmp_path):

@@ -12,6 +12,7 @@ import tensorflow as tf
 import keras_resnet
 from keras_resnet.layers import PACKAGE
 from keras_resnet.network import class_names_of, preprocessing_of
+from keras_resnet.preprocessing import Preprocessing
 from keras_resnet.surgery import (
     fake_quantization,
     fold_batch_norm,
@@ -304,12 +305,29 @@ def test_other_models_are_refused():
         quantize_aware(keras.Model(inputs, keras.layers.ReLU()(inner(inputs))))
     with refused("`model`", "Sequential"):
         quantize_aware(keras.Sequential([keras.layers.Dense(3)]))
+    norm = keras.layers.BatchNormalization(name="of_vectors")
+    vectors = norm(keras.layers.GlobalAveragePooling2D()(inputs))
+    with refused("`model`", "batch normalization of maps", "'of_vectors'"):
+        quantize_aware(keras.Model(inputs, vectors))
+    with refused("`model`", "DilatedAveragePooling2D"):
+        quantize_aware(variant(shortcut_pool=True, output_stride=1))
 
 
 @pytest.mark.parametrize("wrong", [[], np.zeros((4, 9, 9, 3)), [np.zeros((9, 8, 3))]])
 def test_images_of_another_shape_are_refused(wrong):
     with refused("`images`", "(9, 8, 3)" if len(wrong) == 1 else "(batch, *(9, 8, 3))"):
         quantize_aware(variant(), wrong)
+
+
+def test_images_that_would_be_lost_are_refused():
+    """Pixels become integers in [0, 255]: no levels in between, and none beyond."""
+    model = variant(include_preprocessing=True)
+    for wrong in (-1.0, 256.0, np.nan):
+        with refused("`images`", "[0, 255]"):
+            quantize_aware(model, [np.full((2, 9, 8, 3), 255.0), np.full((2, 9, 8, 3), wrong)])
+    deep = Preprocessing((121.7, 113.1, 104.9), (61.3, 57.9, 59.1), bits=16)
+    with refused("`model`", "16 bits"):
+        quantize_aware(variant(include_preprocessing=deep))
 
 
 def quantized_model():
@@ -383,7 +401,7 @@ def test_two_replicas_train_as_one(subprocess_python, tmp_path):
 ON_JAX = """
 import sys
 import jax, keras, numpy as np
-from keras_resnet.surgery.quantizing import quantize_aware
+from keras_resnet.surgery import quantize_aware, round_biases
 model = keras.models.load_model(sys.argv[1])
 arrays = np.load(sys.argv[2])
 np.testing.assert_allclose(model(arrays["x"]), arrays["y"], atol=0.02)
@@ -392,6 +410,15 @@ def loss(values):
     return keras.ops.mean((outputs - 1) ** 2)
 gradients = jax.grad(loss)([v.value for v in model.trainable_variables])
 assert keras.backend.backend() == "jax"
+own = quantize_aware(keras.models.load_model(sys.argv[4]), arrays["x"])
+np.testing.assert_allclose(own(arrays["x"]), arrays["y"], atol=0.02)
+own.compile(keras.optimizers.SGD(0.01), "mse")
+own.fit(arrays["x"], arrays["y"] - 1, epochs=1, batch_size=len(arrays["x"]), verbose=0)
+trained = own.predict(arrays["x"], verbose=0)
+round_biases(own)
+rounded = own.predict(arrays["x"], verbose=0)
+assert np.max(np.abs(trained - arrays["y"])) > 0.01
+np.testing.assert_allclose(rounded, trained, atol=0.02 * np.max(np.abs(trained)))
 np.savez(sys.argv[3], *gradients)
 """
 
@@ -402,14 +429,15 @@ def test_on_jax(subprocess_python, tmp_path):
     model = variant(blocks=(1, 1), classifier_activation=None)
     x = pixels(model)
     quantized = quantize_aware(randomize(model), x)
+    model.save(tmp_path / "m.keras")
     quantized.save(tmp_path / "q.keras")
     np.savez(tmp_path / "q.npz", x=x, y=quantized(x))
-    paths = [tmp_path / name for name in ("q.keras", "q.npz", "gradients.npz")]
+    paths = [tmp_path / name for name in ("q.keras", "q.npz", "gradients.npz", "m.keras")]
     subprocess_python(ON_JAX, *paths, env={"KERAS_BACKEND": "jax"})
     with tf.GradientTape() as tape:
         loss = tf.reduce_mean((quantized(x, training=True) - 1) ** 2)
     variables = [variable.value for variable in quantized.trainable_variables]
-    of_jax = np.load(paths[-1]).values()
+    of_jax = np.load(paths[2]).values()
     for gradient, other in zip(tape.gradient(loss, variables), of_jax, strict=True):
         # A number that the two round to different levels changes a gradient a little.
         assert distance(other, gradient) < 0.05
