@@ -245,8 +245,8 @@ def test_other_numbers_are_refused(tuned, tmp_path, format, quantize):
 def test_outputs_must_be_close_to_the_model(tuned, test_images, tmp_path, monkeypatch):
     """A cosine of 0.96 is enough for ranges that were measured only."""
     monkeypatch.setattr(inference, "load_exported", lambda path: lambda x: tuned(x).numpy() + 0.1)
+    calibration = [test_images[0][:20]]
     with pytest.raises(ExportMismatchError, match=r"mean cosine of 0\.9[5-8]"):
-        calibration = [test_images[0][:20]]
         export(tuned, tmp_path / "m.onnx", "onnx", quantize="int8", calibration=calibration)
 
 
