@@ -76,9 +76,9 @@ def quantize_aware(
     Args:
         model: Functional model of `Conv2D`, batch normalization of maps, `Add`, `Multiply`,
             `Concatenate`, pooling, `Dense`, dropout, ReLU, and sigmoid or softmax, channels last,
-            of one input and one output; trained, since the normalizations become constants. It is unchanged. Images
-            of one that standardizes them itself are rounded to integers in [0, 255], so that they
-            must have 8 bits per channel.
+            of one input and one output; trained, since the normalizations become constants. It is
+            unchanged. Images of one that standardizes them itself are rounded to integers in
+            [0, 255], so that they must have 8 bits per channel.
         images: Batches of images as the model takes them, or one batch, such as it was trained on:
             a hundred images will do. The ranges start where theirs lie (the mean over batches of
             the percentiles 0.01 and 99.99); by default at -6 and 6, behind a ReLU at 0 and 6.
@@ -268,8 +268,8 @@ class _Rounding:
     def _unknown(self, layer: keras.Layer, how: str) -> ValueError:
         return ValueError(
             "`model` must consist of Conv2D, batch normalization of maps, Add, Multiply, "
-            "Concatenate, pooling, Dense, dropout, ReLU, sigmoid and a softmax at its end, channels "
-            "last, each layer used once, to be quantized. Received: "
+            "Concatenate, pooling, Dense, dropout, ReLU, sigmoid and a softmax at its end, "
+            "channels last, each layer used once, to be quantized. Received: "
             f"model {self._net.name!r} with the layer {layer.name!r}, {how}"
         )
 
