@@ -117,8 +117,15 @@ def slim(
         figures = _loss_changes(model, data, checks.known("loss", loss, keras.losses.get))
     scores = _scores(groups, figures)
     sets = _alike(groups, scores)
-    free = [group for alike in sets for group in alike[max(1, math.ceil(least * len(alike))) :]]
-    order = np.array(sorted(free, key=scores.__getitem__), int)
+    # Places of those that may go, by share: of equal scores every layer loses its last ones first,
+    # as `kept` fills up from the front, and all layers lose as much.
+    places = {
+        group: i / len(alike)
+        for alike in sets
+        for i, group in enumerate(alike.tolist())
+        if i >= max(1, math.ceil(least * len(alike)))
+    }
+    order = np.array(sorted(places, key=lambda group: (scores[group], -places[group])), int)
 
     def kept(count: int) -> np.ndarray:
         """Returns which groups stay if the first `count` go, and others fill up multiples."""

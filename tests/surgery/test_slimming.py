@@ -74,6 +74,17 @@ def test_multiply_adds_are_those_asked_for():
         slim(model, max_multiply_adds=1000)
 
 
+@pytest.mark.parametrize("keep", [0.9, 0.6])
+def test_of_equal_channels_all_layers_lose_as_many(keep):
+    model = keras_resnet.CifarResNet(8, input_shape=SHAPE, classes=5)
+    small = slim(model, keep)
+    for layer in small.layers:
+        if hasattr(layer, "filters"):
+            assert abs(layer.filters - keep * model.get_layer(layer.name).filters) <= 1
+    left = complexity(small).multiply_adds / complexity(model).multiply_adds
+    assert left == pytest.approx(keep**2, abs=0.03)
+
+
 @pytest.mark.parametrize(("divisor", "least"), [(4, 0.125), (8, 0.5)])
 def test_layers_keep_multiples_and_a_least_share(divisor, least):
     model = network("A")
