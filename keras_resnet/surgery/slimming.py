@@ -20,7 +20,7 @@ from keras_resnet.layers import ZeroPadShortcut
 from keras_resnet.naming import block_name, find_place, stage_name
 from keras_resnet.network import Network, network_of
 from keras_resnet.surgery.channels import ChannelGroups, channel_groups
-from keras_resnet.surgery.rebuilding import rebuild
+from keras_resnet.surgery.rebuilding import freeze_as, rebuild
 from keras_resnet.utils import checks, private
 from keras_resnet.weights.transfer import assign_weights, layer_weights
 
@@ -312,6 +312,7 @@ def _without_blocks(
     if filters := config.arguments.get("filters"):
         changes["filters"] = {new: n for old, n in filters.items() if (new := follow(old))}
     network = rebuild(model, name=name, **changes)
+    freeze_as({new: old for old in model.layers if (new := follow(old.name))}, network)
     weights = {new: w for old, w in layer_weights(model).items() if (new := follow(old))}
     assign_weights(network, weights)
     return network

@@ -141,6 +141,21 @@ def test_blocks_that_respond_least_go_first():
         slim(model, blocks=(2, 2, 2))
 
 
+def test_blocks_stay_frozen_where_those_before_them_go():
+    model = keras_resnet.ResNet(
+        (3, 1, 1), stem="cifar", input_shape=SHAPE, classes=5, block="basic"
+    )
+    for part in ("bn", "conv"):  # block 2 adds nothing, so that it goes
+        layer = model.get_layer(f"conv2_block2_2_{part}")
+        layer.set_weights([np.zeros_like(values) for values in layer.get_weights()])
+    frozen = ("conv2_block1_1_bn", "conv2_block2_1_conv", "conv2_block3_2_bn")
+    for name in frozen:
+        model.get_layer(name).trainable = False
+    small = slim(model, blocks=(2, 1, 1), batches=(images(2, *SHAPE), np.arange(2)))
+    left = [layer.name for layer in small.layers if not layer.trainable]
+    assert left == ["conv2_block1_1_bn", "conv2_block2_2_bn"]
+
+
 def test_loss_changes_are_those_of_the_loss():
     """By differences: scale and offset of one channel made a little smaller."""
     model = network("B")
