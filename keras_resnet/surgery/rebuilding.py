@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import keras
@@ -56,12 +56,7 @@ def rebuild(model: Network, *, name: str | None = None, **changes: Any) -> Netwo
         if [value.shape for value in values] == [value.shape for value in weights.get(kept, ())]:
             weights[kept] = values
     assign_weights(network, weights)
-    before = {layer.name: layer for layer in model.layers}
-    for layer in network.layers:
-        if old := before.get(layer.name) or before.get(OTHER_NAMES.get(layer.name)):
-            layer.trainable = old.trainable
-            if hasattr(old, "frozen_norms"):
-                layer.frozen_norms = old.frozen_norms
+    freeze_as({layer.name: layer for layer in model.layers}, network)
     # Weights want the same done to an image as before, unless the caller says otherwise.
     asked = network.preprocessing if "include_preprocessing" in changes else None
     preprocessing = asked or config.preprocessing or network.preprocessing
@@ -71,6 +66,15 @@ def rebuild(model: Network, *, name: str | None = None, **changes: Any) -> Netwo
     else:
         network.remember(built.with_class_names(class_names_of(model)))
     return network
+
+
+def freeze_as(before: Mapping[str, keras.Layer], network: keras.Model) -> None:
+    """Freezes the layers of a network as those of another, given by their names in the new one."""
+    for layer in network.layers:
+        if old := before.get(layer.name) or before.get(OTHER_NAMES.get(layer.name, "")):
+            layer.trainable = old.trainable
+            if hasattr(old, "frozen_norms"):
+                layer.frozen_norms = old.frozen_norms
 
 
 def dilate(model: Network, output_stride: int) -> Network:

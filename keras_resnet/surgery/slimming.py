@@ -20,7 +20,7 @@ from keras_resnet.layers import ZeroPadShortcut
 from keras_resnet.naming import block_name, find_place, stage_name
 from keras_resnet.network import Network, network_of
 from keras_resnet.surgery.channels import ChannelGroups, channel_groups
-from keras_resnet.surgery.rebuilding import rebuild
+from keras_resnet.surgery.rebuilding import freeze_as, rebuild
 from keras_resnet.utils import checks, private
 from keras_resnet.weights.transfer import assign_weights, layer_weights
 
@@ -117,8 +117,15 @@ def slim(
         figures = _loss_changes(model, data, checks.known("loss", loss, keras.losses.get))
     scores = _scores(groups, figures)
     sets = _alike(groups, scores)
-    free = [group for alike in sets for group in alike[max(1, math.ceil(least * len(alike))) :]]
-    order = np.array(sorted(free, key=scores.__getitem__), int)
+    # Places of those that may go, by share: of equal scores every layer loses its last ones first,
+    # as `kept` fills up from the front, and all layers lose as much.
+    places = {
+        group: i / len(alike)
+        for alike in sets
+        for i, group in enumerate(alike.tolist())
+        if i >= max(1, math.ceil(least * len(alike)))
+    }
+    order = np.array(sorted(places, key=lambda group: (scores[group], -places[group])), int)
 
     def kept(count: int) -> np.ndarray:
         """Returns which groups stay if the first `count` go, and others fill up multiples."""
@@ -305,6 +312,7 @@ def _without_blocks(
     if filters := config.arguments.get("filters"):
         changes["filters"] = {new: n for old, n in filters.items() if (new := follow(old))}
     network = rebuild(model, name=name, **changes)
+    freeze_as({new: old for old in model.layers if (new := follow(old.name))}, network)
     weights = {new: w for old, w in layer_weights(model).items() if (new := follow(old))}
     assign_weights(network, weights)
     return network

@@ -74,6 +74,17 @@ def test_multiply_adds_are_those_asked_for():
         slim(model, max_multiply_adds=1000)
 
 
+@pytest.mark.parametrize("keep", [0.9, 0.6])
+def test_of_equal_channels_all_layers_lose_as_many(keep):
+    model = keras_resnet.CifarResNet(8, input_shape=SHAPE, classes=5)
+    small = slim(model, keep)
+    for layer in small.layers:
+        if hasattr(layer, "filters"):
+            assert abs(layer.filters - keep * model.get_layer(layer.name).filters) <= 1
+    left = complexity(small).multiply_adds / complexity(model).multiply_adds
+    assert left == pytest.approx(keep**2, abs=0.03)
+
+
 @pytest.mark.parametrize(("divisor", "least"), [(4, 0.125), (8, 0.5)])
 def test_layers_keep_multiples_and_a_least_share(divisor, least):
     model = network("A")
@@ -128,6 +139,21 @@ def test_blocks_that_respond_least_go_first():
         slim(network("C"), blocks=(4, 1, 1), batches=(x, y))
     with refused("batches", "None"):
         slim(model, blocks=(2, 2, 2))
+
+
+def test_blocks_stay_frozen_where_those_before_them_go():
+    model = keras_resnet.ResNet(
+        (3, 1, 1), stem="cifar", input_shape=SHAPE, classes=5, block="basic"
+    )
+    for part in ("bn", "conv"):  # block 2 adds nothing, so that it goes
+        layer = model.get_layer(f"conv2_block2_2_{part}")
+        layer.set_weights([np.zeros_like(values) for values in layer.get_weights()])
+    frozen = ("conv2_block1_1_bn", "conv2_block2_1_conv", "conv2_block3_2_bn")
+    for name in frozen:
+        model.get_layer(name).trainable = False
+    small = slim(model, blocks=(2, 1, 1), batches=(images(2, *SHAPE), np.arange(2)))
+    left = [layer.name for layer in small.layers if not layer.trainable]
+    assert left == ["conv2_block1_1_bn", "conv2_block2_2_bn"]
 
 
 def test_loss_changes_are_those_of_the_loss():
