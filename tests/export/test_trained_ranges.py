@@ -10,8 +10,9 @@ import pytest
 import tensorflow as tf
 
 import keras_resnet
-from keras_resnet.export import ExportMismatchError, export, inference, load_exported
+from keras_resnet.export import export, inference, load_exported
 from keras_resnet.export.formats import float_operations
+from keras_resnet.export.mismatch import ExportMismatchError
 from keras_resnet.preprocessing import Preprocessing
 from keras_resnet.surgery import quantize_aware, round_biases, with_logits
 from keras_resnet.utils import private
