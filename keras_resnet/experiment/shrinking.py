@@ -71,8 +71,8 @@ def shrink(
     Returns:
         A row for each share: `share`, `multiply_adds`, `parameters`, `bytes`, `validation_accuracy`
         of the file and `float_validation_accuracy` of the slimmed network, `test_accuracy` of the
-        file (or that of the last split, if it is another), and `chosen`. Table.json also has rows of `share`,
-        `stopped`, the reason, and `chosen`, for those that came to no end.
+        file (or that of the last split, if it is another), and `chosen`. Table.json also has rows
+        of `share`, `stopped`, the reason, and `chosen`, for those that came to no end.
 
     Raises:
         ValueError: If an argument is wrong, the data have no validation images or several labels an
