@@ -61,8 +61,9 @@ TRANSFER = Experiment(
     output=Output("runs/transfer", export=False),
 )
 
-# Settings of studies that train changed networks on: set there, or meant for several devices.
+# Settings of studies that train networks by epochs in this process, on one device.
 _NOT_IN_TURN = ("steps", "strategy", "gpus", "virtual_devices", "tpu")
+# Settings of studies that train changed networks on.
 _NOT_WHERE_CHANGED = (
     *("model", "seed", "export", "fine_tune_epochs"),
     *_NOT_IN_TURN,

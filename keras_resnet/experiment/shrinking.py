@@ -164,10 +164,10 @@ def shrink(
             # Of an earlier search that allowed for more.
             (workdir / SMALL).unlink(missing_ok=True)
         if stopped:
-            listed = ", ".join(f"{row['share']:g}" for row in stopped)
+            names = ", ".join(f"{row['share']:g}" for row in stopped)
             raise TrainingStopped(
                 f"Of {counted(len(rows) + len(stopped), 'share')}, {len(stopped)} stopped "
-                f"({listed}); the reasons are above, and the same command tries them again"
+                f"({names}); the reasons are above, and the same command tries them again"
             )
         if chosen is None:
             raise ValueError(
