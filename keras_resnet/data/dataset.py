@@ -214,6 +214,26 @@ class ImageDataset(abc.ABC):
         order = tf.data.Dataset.range(-(-num_examples // batch_size))
         return finished(order.map(read, num_parallel_calls=self._parallel_batches))
 
+    def images_at(self, split: str, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the evaluation images at some places of a split's stored order.
+
+        Args:
+            split: "train", "validation" or "test".
+            indices: Places, int64 `(n,)`.
+
+        Returns:
+            Images `(n, *image_shape)`, and as booleans `(n,)` which of them could be read.
+        """
+
+        def read(rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            images, _, readable = self.read_rows(split, rows, None, replace=False)
+            return images, readable > 0
+
+        order = tf.data.Dataset.from_tensors(tf.constant(indices, tf.int64))
+        with self.reading():
+            images, readable = order.map(read).get_single_element()
+        return images.numpy(), readable.numpy()
+
     def whole_images(
         self, split: str, shorter_side: Size | None = None, interpolation: str | None = None
     ) -> tf.data.Dataset:

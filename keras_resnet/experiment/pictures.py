@@ -115,7 +115,7 @@ def mistakes(
     rows = worst_mistakes(result, most)
     if not len(rows):
         return []
-    images = _evaluation_images(dataset, result.split, result.indices[rows])
+    images, _ = dataset.images_at(result.split, result.indices[rows])
     predicted, true = result.ranking[rows, 0], result.labels[rows]
     maps = None if model is None else _maps(model, dataset, images, predicted, true)
     found = []
@@ -142,15 +142,6 @@ def mistakes(
             Mistake(_picture(image, alt, "image"), overlays, names[0], names[1], shown, place)
         )
     return found
-
-
-def _evaluation_images(dataset: ImageDataset, split: str, indices: np.ndarray) -> np.ndarray:
-    def read(rows: tf.Tensor) -> tf.Tensor:
-        return dataset.read_rows(split, rows, None, replace=False)[0]
-
-    order = tf.data.Dataset.from_tensors(tf.constant(indices, tf.int64))
-    with dataset.reading():
-        return order.map(read).get_single_element().numpy()
 
 
 def _maps(

@@ -10,7 +10,6 @@ from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from keras_resnet import training
 from keras_resnet.data import ImageDataset
@@ -164,15 +163,10 @@ def _quantized(trained: keras.Model, dataset: ImageDataset) -> keras.Model:
 
 def _some_images(dataset: ImageDataset, split: str) -> list[np.ndarray]:
     """Returns batches of images spread over a split, 512 of them where there are so many."""
-
-    def read(rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        return dataset.read_rows(split, rows, None, replace=False)
-
     # Splits are often sorted by class: the first images would be those of the first classes.
-    rows = tf.data.Dataset.from_tensors(spread(dataset.num_examples(split), CALIBRATION_IMAGES))
-    with dataset.reading():
-        images, _, readable = rows.map(read).get_single_element()
-    images = images.numpy()[readable.numpy() > 0].astype("float32")
+    places = spread(dataset.num_examples(split), CALIBRATION_IMAGES)
+    images, readable = dataset.images_at(split, places)
+    images = images[readable].astype("float32")
     return [images[start : start + _BATCH] for start in range(0, len(images), _BATCH)]
 
 
