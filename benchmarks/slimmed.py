@@ -1,6 +1,6 @@
 """Measures the latency of slimmed networks beside their multiply-adds.
 
-    python -m benchmarks.slimmed --update docs/guides/int8.md
+    python -m benchmarks.slimmed --update docs/guides/search.md
 
 A ResNet20 of random weights, for images of 32x32, is slimmed to shares of its multiply-adds, with
 channels of any number and with multiples of 8. Each is a LiteRT file in float; all take turns with

@@ -32,6 +32,7 @@ from tyro.conf import Positional
 
 from keras_resnet import evaluation
 from keras_resnet.cli.arguments import Arguments, parse
+from keras_resnet.training.stopping import Terminated
 from keras_resnet.utils import checks
 
 # Connections at a time; each may hold the bytes of a request. Further ones get status 503.
@@ -104,12 +105,14 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
         print(f"http://{host}:{listener.getsockname()[1]}/predict; Ctrl-C ends it", flush=True)
         try:
             server.run(sockets=[listener])
-        finally:
+        except (KeyboardInterrupt, Terminated) as ended:
             pool.shutdown(wait=False, cancel_futures=True)
             # Python would wait for a request that still runs, however long it takes.
-            end = threading.Timer(1, os._exit, [128 + signal.SIGTERM])
+            number = signal.SIGTERM if isinstance(ended, Terminated) else signal.SIGINT
+            end = threading.Timer(1, os._exit, [128 + number])
             end.daemon = True
             end.start()
+            raise
 
 
 def make_server(

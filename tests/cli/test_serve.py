@@ -5,6 +5,7 @@ import contextlib
 import dataclasses
 import http.client
 import json
+import signal
 import socket
 import subprocess
 import sys
@@ -154,7 +155,8 @@ keras_resnet_command.main()
 """
 
 
-def test_sigterm_ends_it_while_a_request_runs(folder):
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_signals_end_it_while_a_request_runs(folder, number, code):
     command = [sys.executable, "-c", _SLOW, folder / "model.keras"]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     with process, contextlib.ExitStack() as stack:
@@ -164,8 +166,8 @@ def test_sigterm_ends_it_while_a_request_runs(folder):
         stack.callback(client.close)
         client.request("POST", "/predict", b"x")
         assert process.stdout.readline() == "at work\n"
-        process.terminate()
-        assert process.wait(timeout=30) == 143
+        process.send_signal(number)
+        assert process.wait(timeout=30) == code
 
 
 def test_a_model_without_threshold_always_shows_a_class(port, images):
